@@ -1,0 +1,1 @@
+"""Datamodules, manifests and caches."""

@@ -1,0 +1,75 @@
+"""The seams between siblings: what data, tasks and callbacks may ask of one another."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+LabelKind = Literal["single", "soft"]
+"""``single``: an integer class index per picture; ``soft``: one probability per class."""
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a backbone's weights expect of a picture.
+
+    Args:
+        mean: Mean per channel of the pictures the weights were trained on, in [0, 1].
+        std: Standard deviation per channel, above 0.
+        interpolation: ``bilinear``, ``bicubic`` or ``nearest``.
+        crop_fraction: Side of the centre crop over the resized shorter side, in (0, 1].
+        image_size: Side in pixels that the weights were trained at.
+        size_multiple: An image size must be a multiple of this many pixels.
+        fixed_size: Whether the backbone takes no other size than ``image_size``.
+    """
+
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    interpolation: str = "bilinear"
+    crop_fraction: float = 0.875
+    image_size: int = 224
+    size_multiple: int = 1
+    fixed_size: bool = False
+
+
+@dataclass(frozen=True)
+class LayerGroup:
+    """An ordered part of a model that shares one learning rate and one frozen flag.
+
+    Args:
+        name: Unique within the model, such as ``early``, ``late`` or ``head``.
+        parameters: Qualified parameter names, as ``named_parameters`` of the model gives them.
+    """
+
+    name: str
+    parameters: tuple[str, ...]
+
+
+@runtime_checkable
+class HasLayerGroups(Protocol):
+    """A module that can be frozen group by group."""
+
+    def layer_groups(self) -> Sequence[LayerGroup]:
+        """Give the layer groups from the input side to the head."""
+        ...
+
+
+@runtime_checkable
+class HasInputSpec(Protocol):
+    """A module that normalises ``uint8`` pictures by itself, on the device."""
+
+    input_spec: InputSpec
+
+
+@runtime_checkable
+class HasClasses(Protocol):
+    """A datamodule that knows its class names."""
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names in the order of the target index."""
+        ...
+
+    @property
+    def label_kind(self) -> LabelKind:
+        """What a target is: a class index, or one probability per class."""
+        ...

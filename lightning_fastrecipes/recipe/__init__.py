@@ -1,0 +1,1 @@
+"""Recipe files: their schema, where they are found, and how they are run."""

@@ -1,0 +1,1 @@
+"""LightningModules for the tasks of the course."""
