@@ -1,0 +1,249 @@
+"""Pictures of a run: its confusion matrix, its curves and its learning rates."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+MAX_CLASSES_WITH_NUMBERS = 30
+"""Above this many classes the cells of a confusion matrix are coloured, but bear no numbers."""
+
+_MAX_CLASS_LABELS = 150
+_MAX_LABEL_LENGTH = 28
+_DOTS_PER_INCH = 100
+
+
+def draw_confusion_matrix(counts: Tensor, classes: Sequence[str], path: str | Path) -> Figure:
+    """Draw how often each class was taken for which: rows are true, columns are predicted.
+
+    The colour of a cell is its share of the row, so that rare classes are seen as well as common
+    ones; it rises with the root of the share, so that a few mistakes are seen as well. Up to
+    ``MAX_CLASSES_WITH_NUMBERS`` classes each cell also bears its count and that share.
+
+    Args:
+        counts: Number of samples. Shape ``(true classes, predicted classes)``.
+        classes: Class names in the order of the target index.
+        path: Picture to write, such as ``confusion_matrix.png``.
+
+    Returns:
+        The figure as written, for a notebook or a logger.
+
+    Raises:
+        ValueError: If ``counts`` has not one row and one column for each class.
+    """
+    num_classes = len(classes)
+    if counts.shape != (num_classes, num_classes):
+        raise ValueError(
+            f"`counts` must have one row and one column for each of the {num_classes} classes,"
+            f" got shape {tuple(counts.shape)}. Count with `num_classes={num_classes}`."
+        )
+    cells = counts.detach().cpu().double().numpy()
+    totals = cells.sum(axis=1, keepdims=True)
+    shares = 100.0 * cells / np.maximum(totals, 1.0)
+    with_numbers = num_classes <= MAX_CLASSES_WITH_NUMBERS
+    side = min(30.0, max(4.0, num_classes * (0.65 if with_numbers else 0.2)))
+    text_size = 10.0 + side / 4
+
+    figure = _new_figure(width=side + 3.0, height=side + 2.0)
+    axes = figure.add_subplot()
+    picture = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0.0, vmax=100.0))
+    bar = figure.colorbar(picture, ax=axes, shrink=0.8, aspect=30, ticks=[0, 1, 5, 20, 50, 100])
+    bar.set_label("share of the true class (%)", size=text_size)
+    axes.set_xlabel("predicted class", size=text_size)
+    axes.set_ylabel("true class (number of samples)", size=text_size)
+    num_right, num_samples = float(np.trace(cells)), float(cells.sum())
+    accuracy = f"{100.0 * num_right / num_samples:.1f} %" if num_samples else "none"
+    axes.set_title(
+        f"Confusion matrix: {accuracy} of {num_samples:.0f} samples right", size=text_size
+    )
+    _name_classes(axes, classes, totals[:, 0].tolist())
+    if with_numbers:
+        for (row, column), share in np.ndenumerate(shares):
+            _write_cell(axes, row, column, float(cells[row, column]), share)
+    return _write(figure, path)
+
+
+def draw_curves(history: pd.DataFrame, path: str | Path) -> Figure:
+    """Draw losses, metrics and the learning rate over the epochs of all stages.
+
+    Args:
+        history: One row for each epoch, in order, with the columns ``stage`` (its name),
+            ``train_loss`` and ``val_loss``; if known also ``lr`` (of the head) and ``seconds``
+            (that the epoch took); any other ``val_<name>`` is a metric. Missing values are
+            epochs without validation.
+        path: Picture to write, such as ``curves.png``.
+
+    Returns:
+        The figure as written, for a notebook or a logger.
+
+    Raises:
+        ValueError: If ``history`` has no row, or lacks the column ``stage`` or ``train_loss``.
+    """
+    missing = [name for name in ("stage", "train_loss") if name not in history.columns]
+    if missing or history.empty:
+        raise ValueError(
+            "`history` must have one row an epoch with `stage` and `train_loss`, got"
+            f" {len(history)} rows with the columns {list(history.columns)}."
+            " Draw the curves once the first epoch is through."
+        )
+    metrics = [name for name in history if str(name).startswith("val_") and name != "val_loss"]
+    metrics = [name for name in metrics if history[name].notna().any()]
+    panels = {"loss": ["train_loss", "val_loss"]}
+    if metrics:
+        panels["metric (validation)"] = [str(name) for name in metrics]
+    if "lr" in history and history["lr"].notna().any():
+        panels["learning rate (head)"] = ["lr"]
+
+    figure = _new_figure(width=9.0, height=1.2 + 2.4 * len(panels))
+    all_axes = list(figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0])
+    stages = history["stage"].astype(str).tolist()
+    starts = {i + 0.5: name for i, name in enumerate(stages) if i == 0 or name != stages[i - 1]}
+    for axes, (label, columns) in zip(all_axes, panels.items(), strict=True):
+        for column in columns:
+            _draw_line(axes, history, column, starts)
+        axes.set_ylabel(label)
+        axes.grid(alpha=0.3)
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    if ["lr"] in panels.values() and (history["lr"].dropna() > 0).all():
+        all_axes[-1].set_yscale("log")
+    all_axes[-1].set_xlabel("epoch, counted over all stages")
+    all_axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    all_axes[-1].set_xlim(0.5, len(history) + 0.5)
+    _mark_stages(all_axes, starts)
+    figure.suptitle(_summary(history, num_stages=len(starts)))
+    return _write(figure, path)
+
+
+def draw_schedule(
+    lrs: Mapping[str, Tensor], path: str | Path, boundaries: Mapping[str, int] | None = None
+) -> Figure:
+    """Draw the learning rate of each layer group over the optimizer steps, on a log axis.
+
+    Args:
+        lrs: Learning rate of each step by the name of the layer group, each of shape
+            ``(steps,)``; 0 or NaN where a group is frozen.
+        path: Picture to write, such as ``schedule.png``.
+        boundaries: First step of each stage by its name, in order.
+
+    Returns:
+        The figure as written, for a notebook or a logger.
+
+    Raises:
+        ValueError: If there is no rate above 0 to draw.
+    """
+    curves = {name: values.detach().cpu().double().numpy() for name, values in lrs.items()}
+    curves = {name: np.where(values > 0, values, np.nan) for name, values in curves.items()}
+    peaks = [np.nanmax(values) for values in curves.values() if np.isfinite(values).any()]
+    if not peaks:
+        raise ValueError(
+            f"`lrs` must hold learning rates above 0, got none for the groups {list(lrs)}."
+            " Name at least one group that is trained."
+        )
+    figure = _new_figure(width=9.0, height=4.5)
+    axes = figure.add_subplot(xlabel="optimizer step", ylabel="learning rate", yscale="log")
+    for name, values in curves.items():
+        num_trained = np.isfinite(values).sum()
+        if num_trained:
+            axes.plot(values, marker="o" if num_trained == 1 else "", label=name)
+        else:
+            axes.plot([], [], color="grey", linestyle=":", label=f"{name} (frozen)")
+    # A cosine ends so close to 0 that a log axis would show little else.
+    axes.set_ylim(bottom=max(axes.get_ylim()[0], min(peaks) / 100))
+    axes.grid(alpha=0.3)
+    axes.legend(title="layer group", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    num_steps = max(len(values) for values in curves.values())
+    axes.set_xlim(0, max(num_steps - 1, 1))
+    _mark_stages([axes], {float(step): name for name, step in (boundaries or {}).items()})
+    figure.suptitle("Learning rate of each layer group")
+    return _write(figure, path)
+
+
+def _new_figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=_DOTS_PER_INCH, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _write(figure: Figure, path: str | Path) -> Figure:
+    figure.savefig(path, dpi=_DOTS_PER_INCH)
+    return figure
+
+
+def _name_classes(axes: Axes, classes: Sequence[str], totals: Sequence[float]) -> None:
+    ticks = range(0, len(classes), math.ceil(len(classes) / _MAX_CLASS_LABELS) or 1)
+    names = [_shorten(classes[tick]) for tick in ticks]
+    rows = [f"{name} ({totals[tick]:.0f})" for name, tick in zip(names, ticks, strict=True)]
+    is_crowded = len(classes) > 4 or max(map(len, names), default=0) > 8
+    axes.set_xticks(ticks, names, rotation=90 if is_crowded else 0, parse_math=False)
+    axes.set_yticks(ticks, rows, parse_math=False)
+
+
+def _shorten(name: str) -> str:
+    return name if len(name) <= _MAX_LABEL_LENGTH else name[: _MAX_LABEL_LENGTH - 1] + "…"
+
+
+def _write_cell(axes: Axes, row: int, column: int, count: float, share: float) -> None:
+    percent = f"{share:.0f} %" if share >= 1 else "<1 %"
+    axes.text(
+        column,
+        row,
+        f"{count:.0f}\n{percent}" if count else "0",
+        color="silver" if not count else "white" if share > 30 else "black",
+        horizontalalignment="center",
+        verticalalignment="center",
+        fontsize=9,
+    )
+
+
+def _draw_line(axes: Axes, history: pd.DataFrame, column: str, starts: Iterable[float]) -> None:
+    if column not in history:
+        return
+    values = history[column].astype(float).to_numpy()
+    is_known = ~np.isnan(values)
+    # A new stage has new rates, so their line is broken there: no epoch lies between the two.
+    breaks = list(starts) if column == "lr" else []
+    epochs = np.append(np.flatnonzero(is_known) + 1.0, breaks)
+    values = np.append(values[is_known], np.full(len(breaks), np.nan))
+    order = np.argsort(epochs)
+    if is_known.any():
+        # Markers, since one epoch alone makes no line.
+        axes.plot(epochs[order], values[order], marker="o", markersize=4, label=column)
+
+
+def _mark_stages(all_axes: Sequence[Axes], starts: Mapping[float, str]) -> None:
+    """Rule off the stages in every panel and name them above the first one."""
+    first, last = all_axes[0].get_xlim()
+    narrowest = np.diff([*starts, last]).min() if starts else last
+    is_crowded = narrowest < 0.15 * (last - first)
+    for number, (start, name) in enumerate(starts.items()):
+        for axes in all_axes:
+            if number:
+                axes.axvline(start, color="grey", linestyle="--", linewidth=1.0)
+        all_axes[0].text(
+            start,
+            1.02,
+            f" {_shorten(name)}",
+            transform=all_axes[0].get_xaxis_transform(),
+            rotation=30 if is_crowded else 0,
+            parse_math=False,
+        )
+
+
+def _summary(history: pd.DataFrame, num_stages: int) -> str:
+    text = f"Training: {_count(num_stages, 'stage')}, {_count(len(history), 'epoch')}"
+    if "seconds" in history and history["seconds"].notna().any():
+        minutes, seconds = divmod(round(float(history["seconds"].sum())), 60)
+        text += f", {minutes} min {seconds:02d} s"
+    return text
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
