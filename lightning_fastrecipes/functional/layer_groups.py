@@ -1,0 +1,321 @@
+"""Layer groups: freezing them, and one learning rate and two optimizer groups for each."""
+
+import math
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from numbers import Real
+from typing import Any, Literal, get_args
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from lightning_fastrecipes.protocols import LayerGroup
+
+NormPolicy = Literal["eval", "eval_if_frozen", "stats_if_frozen", "train"]
+"""How batch norm behaves while training.
+
+``eval``: every batch norm of the backbone uses its stored statistics, trained or not (fast.ai 0.7's
+``bn_freeze``). ``eval_if_frozen``: only those in frozen groups do. ``stats_if_frozen``: those in
+frozen groups still update their statistics. ``train``: those in frozen groups train like any other,
+weights included (fastai 2's ``train_bn``).
+"""
+
+
+def frozen_count(freeze_to: int, num_groups: int) -> int:
+    """Count the leading groups that are frozen.
+
+    Args:
+        freeze_to: Index of the first trained group, from ``-num_groups`` to ``num_groups - 1``; a
+            negative one counts from the head, so that -1 trains the last group alone.
+        num_groups: Number of layer groups, at least 1.
+
+    Returns:
+        A number in [0, ``num_groups`` - 1].
+
+    Raises:
+        ValueError: If there is no such group.
+
+    Example:
+        >>> frozen_count(-1, num_groups=3), frozen_count(0, num_groups=3)
+        (2, 0)
+    """
+    if not -num_groups <= freeze_to < num_groups:
+        raise ValueError(
+            f"`freeze_to` must be between {-num_groups} and {num_groups - 1} for {num_groups} layer"
+            f" groups, got {freeze_to}. Use -1 to train the head alone, 0 to train everything."
+        )
+    return freeze_to % num_groups
+
+
+def resolve_group_lrs(
+    lr: float | Sequence[float],
+    lr_ratio: float,
+    num_groups: int,
+    num_frozen: int,
+    *,
+    train_frozen_norms: bool = False,
+) -> list[float]:
+    """Give every layer group its learning rate.
+
+    Args:
+        lr: Rate of the last group, above 0; or one rate per trained group, input side first.
+        lr_ratio: With one rate: how many times smaller each earlier group's is, at least 1.
+        num_groups: Number of layer groups, at least 1.
+        num_frozen: How many leading groups are frozen, in [0, ``num_groups``).
+        train_frozen_norms: Whether batch norms in frozen groups train (norm policy ``train``).
+            Then frozen groups follow the ratio too, instead of having the rate 0.
+
+    Returns:
+        One rate per group, input side first.
+
+    Raises:
+        TypeError: If a rate is no number.
+        ValueError: If a rate is not above 0, or there are too few or too many.
+
+    Example:
+        >>> resolve_group_lrs(1e-2, lr_ratio=10, num_groups=3, num_frozen=1)
+        [0.0, 0.001, 0.01]
+
+    References:
+        Discriminative fine-tuning: Howard and Ruder, *Universal Language Model Fine-tuning for Text
+        Classification* (2018), section 3.2.
+    """
+    num_trained = num_groups - num_frozen
+    _check_number("lr_ratio", lr_ratio)
+    if lr_ratio < 1:
+        raise ValueError(
+            f"`lr_ratio` must be at least 1, got {lr_ratio}. 3 makes each earlier group's rate a"
+            " third of the next one's."
+        )
+    if isinstance(lr, Real):
+        rates = [float(lr) / lr_ratio**steps for steps in reversed(range(num_groups))]
+        trained = rates[num_frozen:]
+    else:
+        trained = _rates_given(lr)
+        if lr_ratio != 1:
+            raise ValueError(
+                f"`lr_ratio` must be 1 when `lr` names every rate, got {lr_ratio}. Give one rate"
+                " and a ratio, or rates alone."
+            )
+        if len(trained) != num_trained:
+            raise ValueError(
+                f"`group_lrs` has {len(trained)} rates but this stage trains {num_trained} layer"
+                " groups. Give one rate per trained group, from the input side to the head."
+            )
+        rates = [trained[0]] * num_frozen + trained
+    for rate in trained:
+        _check_number("lr", rate)
+        if rate <= 0:
+            raise ValueError(
+                f"`lr` must be above 0, got {rate}. To leave a group as it is, freeze it."
+            )
+    frozen = rates[:num_frozen] if train_frozen_norms else [0.0] * num_frozen
+    return [float(rate) for rate in [*frozen, *trained]]
+
+
+def optimizer_groups(
+    model_parameters: Mapping[str, nn.Parameter],
+    groups: Sequence[LayerGroup],
+    group_lrs: Sequence[float],
+    weight_decay: float,
+    no_decay: Collection[str] = (),
+) -> list[dict[str, Any]]:
+    """Build the optimizer's parameter groups: two for each layer group, frozen or not.
+
+    All are made at once and in fixed order, so that an optimizer's state fits whatever is frozen
+    when training resumes. Vectors and biases get no weight decay.
+
+    Args:
+        model_parameters: The parameters by name, as ``named_parameters`` gives them.
+        groups: The layer groups, input side first.
+        group_lrs: One rate per layer group, at least 0.
+        weight_decay: For matrices and convolutions, at least 0.
+        no_decay: Further names without weight decay, such as position embeddings.
+
+    Returns:
+        Dictionaries with ``params``, ``lr``, ``weight_decay`` and ``name``, which is the layer
+        group's with ``/decay`` or ``/no_decay``. Empty ones are left out.
+
+    Raises:
+        ValueError: If the rates do not fit the groups, or a group names what is not there.
+
+    Example:
+        >>> layer = torch.nn.Linear(2, 2)
+        >>> group = LayerGroup("head", ("weight", "bias"))
+        >>> built = optimizer_groups(dict(layer.named_parameters()), [group], [0.1], 0.01)
+        >>> [(item["name"], item["weight_decay"]) for item in built]
+        [('head/decay', 0.01), ('head/no_decay', 0.0)]
+    """
+    if len(group_lrs) != len(groups):
+        raise ValueError(
+            f"`group_lrs` must hold one rate for each of the {len(groups)} layer groups, got"
+            f" {len(group_lrs)}. Use `resolve_group_lrs` to fill in the frozen ones."
+        )
+    _check_number("weight_decay", weight_decay)
+    if weight_decay < 0:
+        raise ValueError(f"`weight_decay` must be at least 0, got {weight_decay}. Use 0 for none.")
+    seen: set[int] = set()
+    built: list[dict[str, Any]] = []
+    for group, lr in zip(groups, group_lrs, strict=True):
+        kinds: dict[str, list[nn.Parameter]] = {"decay": [], "no_decay": []}
+        for name in group.parameters:
+            parameter = _named(model_parameters, name, group.name)
+            if id(parameter) in seen:
+                continue
+            seen.add(id(parameter))
+            spared = parameter.ndim <= 1 or name.endswith(".bias") or name in no_decay
+            kinds["no_decay" if spared else "decay"].append(parameter)
+        for kind, parameters in kinds.items():
+            if parameters:
+                decay = float(weight_decay) if kind == "decay" else 0.0
+                name = f"{group.name}/{kind}"
+                built.append({"params": parameters, "lr": lr, "weight_decay": decay, "name": name})
+    return built
+
+
+def audit_param_groups(
+    named_parameters: Mapping[str, Tensor], param_groups: Iterable[Mapping[str, Any]]
+) -> None:
+    """Check that an optimizer holds every parameter of a model exactly once, and no other.
+
+    Parameters are told apart by identity: two biases full of zeros are two parameters, and one
+    tensor under two names is one.
+
+    Args:
+        named_parameters: The model's parameters by name.
+        param_groups: The optimizer's parameter groups.
+
+    Raises:
+        ValueError: If a parameter is missing, there twice, or not the model's.
+
+    Example:
+        >>> layer = torch.nn.Linear(2, 2)
+        >>> audit_param_groups(dict(layer.named_parameters()), [{"params": [layer.weight]}])
+        Traceback (most recent call last):
+        ValueError: The optimizer must hold every parameter once. Missing: bias. ...
+    """
+    names: dict[int, str] = {}
+    for name, parameter in named_parameters.items():
+        names.setdefault(id(parameter), name)
+    held: Counter[int] = Counter()
+    foreign = []
+    for position, group in enumerate(param_groups):
+        for parameter in group["params"]:
+            held[id(parameter)] += 1
+            if id(parameter) not in names:
+                where = group.get("name", f"group {position}")
+                foreign.append(f"one of shape {tuple(parameter.shape)} in {where}")
+    found = {
+        "Missing": [name for key, name in names.items() if held[key] == 0],
+        "Twice": [name for key, name in names.items() if held[key] > 1],
+        "Not in the model": foreign,
+    }
+    faults = [f"{fault}: {_few(items)}." for fault, items in found.items() if items]
+    if faults:
+        raise ValueError(
+            f"The optimizer must hold every parameter once. {' '.join(faults)} Build its groups"
+            " with `optimizer_groups` from layer groups that cover the model."
+        )
+
+
+def set_frozen(
+    model: nn.Module, groups: Sequence[LayerGroup], num_frozen: int, norm_policy: NormPolicy
+) -> None:
+    """Freeze the leading layer groups and let the others train.
+
+    Args:
+        model: The module whose parameters the groups name.
+        groups: The layer groups, input side first.
+        num_frozen: How many leading groups to freeze, in [0, ``len(groups)``].
+        norm_policy: With ``train``, batch norm weights train in frozen groups too.
+
+    Raises:
+        ValueError: If a group names a parameter that the model has not, or there is no such policy.
+    """
+    _check_policy(norm_policy)
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    spared = _norm_parameters(model) if norm_policy == "train" else set()
+    for position, group in enumerate(groups):
+        for name in group.parameters:
+            parameter = _named(parameters, name, group.name)
+            parameter.requires_grad_(position >= num_frozen or id(parameter) in spared)
+
+
+def set_frozen_modes(model: nn.Module, backbone: nn.Module, norm_policy: NormPolicy) -> None:
+    """Put what is frozen into eval mode, after the whole model went into train mode.
+
+    A module whose parameters are all frozen goes into eval mode with everything in it, so that
+    dropout and stochastic depth rest too. What batch norm does is the policy's choice. Modules
+    without parameters of their own follow the module they are in.
+
+    Args:
+        model: The whole model, in train mode.
+        backbone: The part of it whose batch norms the policy ``eval`` keeps in eval mode.
+        norm_policy: How batch norm behaves.
+
+    Raises:
+        ValueError: If there is no such policy.
+
+    Note:
+        ``track_running_stats`` is never touched: without it a batch norm uses the statistics of the
+        batch, and training and evaluation disagree.
+    """
+    _check_policy(norm_policy)
+    spared = _norm_parameters(model) if norm_policy == "train" else set()
+    in_frozen: list[nn.Module] = []
+    for module in model.modules():
+        parameters = [item for item in module.parameters() if id(item) not in spared]
+        if parameters and not any(item.requires_grad for item in parameters):
+            module.eval()
+            in_frozen.extend(module.modules())
+    if norm_policy == "eval":
+        _set_norm_mode(backbone.modules(), mode=False)
+    elif norm_policy == "stats_if_frozen":
+        _set_norm_mode(in_frozen, mode=True)
+    elif norm_policy == "train":
+        _set_norm_mode(model.modules(), mode=True)
+
+
+def _named(parameters: Mapping[str, nn.Parameter], name: str, group: str) -> nn.Parameter:
+    if name not in parameters:
+        raise ValueError(
+            f"Layer group {group!r} must name parameters of the model, but has {name!r}. Give names"
+            " as `named_parameters` does."
+        )
+    return parameters[name]
+
+
+def _norm_parameters(model: nn.Module) -> set[int]:
+    norms = (module for module in model.modules() if isinstance(module, _BatchNorm))
+    return {id(parameter) for norm in norms for parameter in norm.parameters()}
+
+
+def _set_norm_mode(modules: Iterable[nn.Module], *, mode: bool) -> None:
+    for module in modules:
+        if isinstance(module, _BatchNorm):
+            module.train(mode)
+
+
+def _check_policy(norm_policy: str) -> None:
+    if norm_policy not in get_args(NormPolicy):
+        raise ValueError(
+            f"`norm_policy` must be one of {', '.join(get_args(NormPolicy))}, got {norm_policy!r}."
+        )
+
+
+def _rates_given(lr: Any) -> list[float]:
+    if isinstance(lr, str) or not isinstance(lr, Iterable):
+        raise TypeError(f"`lr` must be a number or one number per trained group, got {lr!r}.")
+    return list(lr)
+
+
+def _check_number(argument: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"`{argument}` must be a number, got {value!r}.")
+    if not math.isfinite(value):
+        raise ValueError(f"`{argument}` must be finite, got {value}.")
+
+
+def _few(names: Sequence[str], limit: int = 5) -> str:
+    rest = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")

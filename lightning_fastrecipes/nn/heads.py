@@ -1,0 +1,127 @@
+"""Heads: what turns a backbone's pooled features into logits."""
+
+from typing import Literal
+
+from torch import nn
+
+HeadKind = Literal["course", "linear"]
+"""``course``: two layers with batch norm and dropout; ``linear``: one layer."""
+
+
+def create_head(
+    kind: HeadKind,
+    num_features: int,
+    num_classes: int,
+    *,
+    hidden: int = 512,
+    dropout: float = 0.5,
+) -> nn.Module:
+    """Build a head by its kind.
+
+    Args:
+        kind: ``course`` or ``linear``.
+        num_features: Width of the backbone's pooled output, at least 1.
+        num_classes: Number of logits, at least 1.
+        hidden: Width of the course head's middle, at least 1; ``linear`` has none.
+        dropout: Probability before the last layer, in [0, 1).
+
+    Returns:
+        A module from ``(batch, num_features)`` to ``(batch, num_classes)``.
+
+    Raises:
+        ValueError: If there is no such kind, or a number is out of range.
+
+    Example:
+        >>> create_head("linear", 8, 2)(torch.zeros(4, 8)).shape
+        torch.Size([4, 2])
+    """
+    if kind == "course":
+        return concat_pool_head(num_features, num_classes, hidden=hidden, dropout=dropout)
+    if kind == "linear":
+        return linear_head(num_features, num_classes, dropout=dropout)
+    raise ValueError(f"`kind` of head must be 'course' or 'linear', got {kind!r}.")
+
+
+def concat_pool_head(
+    num_features: int, num_classes: int, hidden: int = 512, dropout: float = 0.5
+) -> nn.Module:
+    """Build the course's head: batch norm, dropout and a linear layer, twice, with a ReLU between.
+
+    The first dropout is half as strong as the second. Weights start from He's normal distribution,
+    biases from 0. The concatenated average and maximum that it is named after are the backbone's
+    work, so that precomputed features are small.
+
+    Args:
+        num_features: Width of the input, at least 1.
+        num_classes: Number of logits, at least 1.
+        hidden: Width of the middle, at least 1.
+        dropout: Probability before the last layer, in [0, 1).
+
+    Returns:
+        A module from ``(batch, num_features)`` to ``(batch, num_classes)``.
+
+    Raises:
+        ValueError: If a number is out of range.
+
+    Example:
+        >>> head = concat_pool_head(8, 2)
+        >>> [type(layer).__name__ for layer in head[:4]]
+        ['BatchNorm1d', 'Dropout', 'Linear', 'ReLU']
+
+    Note:
+        fast.ai 0.7 ends the head with a log-softmax; here it gives logits. fastai 2 drops the
+        linear layers' biases before a batch norm and in the last layer; 0.7 has them, and so have we.
+
+    References:
+        fast.ai 0.7, ``ConvnetBuilder``. He et al., *Delving Deep into Rectifiers* (2015).
+    """
+    _check(num_features=num_features, num_classes=num_classes, hidden=hidden)
+    _check_dropout(dropout)
+    head = nn.Sequential(
+        nn.BatchNorm1d(num_features),
+        nn.Dropout(dropout / 2),
+        nn.Linear(num_features, hidden),
+        nn.ReLU(),
+        nn.BatchNorm1d(hidden),
+        nn.Dropout(dropout),
+        nn.Linear(hidden, num_classes),
+    )
+    for layer in head:
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_normal_(layer.weight)
+            nn.init.zeros_(layer.bias)
+    return head
+
+
+def linear_head(num_features: int, num_classes: int, dropout: float = 0.0) -> nn.Module:
+    """Build one linear layer, after dropout.
+
+    Args:
+        num_features: Width of the input, at least 1.
+        num_classes: Number of logits, at least 1.
+        dropout: Probability, in [0, 1).
+
+    Returns:
+        A module from ``(batch, num_features)`` to ``(batch, num_classes)``.
+
+    Raises:
+        ValueError: If a number is out of range.
+
+    Example:
+        >>> linear_head(8, 2)(torch.zeros(4, 8)).shape
+        torch.Size([4, 2])
+    """
+    _check(num_features=num_features, num_classes=num_classes)
+    _check_dropout(dropout)
+    return nn.Sequential(nn.Dropout(dropout), nn.Linear(num_features, num_classes))
+
+
+def _check(**widths: int) -> None:
+    for argument, width in widths.items():
+        if width < 1:
+            raise ValueError(f"`{argument}` must be at least 1, got {width}.")
+
+
+def _check_dropout(dropout: float) -> None:
+    if not 0 <= dropout < 1:
+        raise ValueError(f"`dropout` must be in [0, 1), got {dropout}. Use 0 for none.")
