@@ -1,0 +1,179 @@
+"""From named pictures to checked splits with one class map."""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from lightning_fastrecipes.data.image_dataset import Samples, Targets
+from lightning_fastrecipes.data.listing import Listing
+from lightning_fastrecipes.data.manifest import name_some, scan_pictures
+from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.functional.splits import stratified_split
+
+OnBadFile = Literal["raise", "skip"]
+Split = Literal["train", "valid", "test", "predict"]
+
+
+@dataclass(frozen=True)
+class SplitPlan:
+    """How large the splits are that the data do not bring along.
+
+    Args:
+        valid_fraction: Share of the pictures to validate on, in [0, 1).
+        test_fraction: Share of the pictures to test on, in [0, 1).
+        seed: Another seed draws other pictures.
+
+    Raises:
+        ValueError: If the fractions leave nothing to train on.
+    """
+
+    valid_fraction: float
+    test_fraction: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("valid_fraction", "test_fraction"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must lie in [0, 1), got {getattr(self, name)}.")
+        if self.valid_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                f"`valid_fraction` and `test_fraction` must sum to less than 1, got"
+                f" {self.valid_fraction} and {self.test_fraction}. Leave some for training."
+            )
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Checked samples of every split, and what was left out.
+
+    Args:
+        splits: Samples by split; a split without pictures is empty.
+        classes: Class names in the order of the target.
+        skipped_files: Path and reason of each file that cannot be read.
+    """
+
+    splits: dict[Split, Samples]
+    classes: list[str]
+    skipped_files: list[tuple[str, str]]
+
+
+def assemble(listing: Listing, plan: SplitPlan, on_bad_file: OnBadFile) -> Pictures:
+    """Draw the missing splits, check every file, and number the classes of the training split.
+
+    Args:
+        listing: Pictures as they were named.
+        plan: Sizes of the splits to draw.
+        on_bad_file: Whether unreadable files are an error or left out.
+
+    Returns:
+        Samples of the four splits.
+
+    Raises:
+        DataError: If files are unreadable, a picture is in two classes, a class is not in the
+            training split, or a split comes out too small.
+    """
+    listing = replace(listing, rows=_draw_splits(listing.rows, plan))
+    scan = scan_pictures(listing.folder, listing.rows["file"].tolist())
+    bad = scan[scan["problem"] != ""]
+    skipped = [(str(listing.folder / file), why) for file, why in bad[["file", "problem"]].values]
+    if skipped and on_bad_file == "raise":
+        raise DataError(
+            f"{len(skipped)} files are no good pictures:"
+            f" {name_some([f'{file}: {reason}' for file, reason in skipped])}."
+            " Replace or remove them, or leave them out with `on_bad_file='skip'`."
+        )
+    is_good = (scan["problem"] == "").to_numpy()
+    rows = listing.rows[is_good].reset_index(drop=True)
+    _refuse_two_classes(rows, scan["digest"][is_good].to_numpy(), listing)
+    classes = listing.classes or sorted(set(rows.loc[rows["split"] == "train", "label"]))
+    _refuse_unknown_classes(rows, classes)
+    _check_training_split(listing.rows, rows)
+    if listing.probabilities is None:
+        codes = {name: code for code, name in enumerate(classes)}
+        labels = [codes.get(name, -1) for name in rows["label"]]
+        targets: Targets = np.array(labels, dtype=np.int64)
+    else:
+        targets = listing.probabilities[is_good]
+    samples: dict[Split, Samples] = {}
+    for split in get_args(Split):
+        chosen = np.flatnonzero(rows["split"] == split)
+        files = [listing.folder / file for file in rows["file"].iloc[chosen]]
+        samples[split] = Samples.from_files(files, targets[chosen])
+    return Pictures(samples, classes, skipped)
+
+
+def _draw_splits(rows: pd.DataFrame, plan: SplitPlan) -> pd.DataFrame:
+    """Take the splits that the data lack out of the training split."""
+    fractions = {"valid": plan.valid_fraction, "test": plan.test_fraction}
+    fractions = {
+        split: fraction
+        for split, fraction in fractions.items()
+        if fraction > 0 and not (rows["split"] == split).any()
+    }
+    if not fractions:
+        return rows
+    pool = np.flatnonzero(rows["split"] == "train")
+    parts = stratified_split(
+        rows["stratum"].iloc[pool].tolist(),
+        [1 - sum(fractions.values()), *fractions.values()],
+        plan.seed,
+        names=rows["file"].iloc[pool].tolist(),
+    )
+    splits = rows["split"].to_numpy(dtype=object, copy=True)
+    for split, part in zip(fractions, parts[1:], strict=True):
+        if not len(part):
+            raise DataError(
+                f"`{split}_fraction` of {fractions[split]} leaves the {split} split without a"
+                f" picture: there are {len(pool)} to share out, in"
+                f" {rows['stratum'].iloc[pool].nunique()} strata. Enlarge it, or set it to 0."
+            )
+        splits[pool[part]] = split
+    return rows.assign(split=splits)
+
+
+def _refuse_two_classes(rows: pd.DataFrame, digests: npt.NDArray[Any], listing: Listing) -> None:
+    """Refuse the same bytes under two class names: one of the two must be wrong."""
+    if listing.probabilities is not None:
+        return
+    labelled = rows.assign(digest=digests)[rows["split"] != "predict"]
+    names = [
+        " = ".join(group["file"])
+        for _, group in labelled[labelled.duplicated("digest", keep=False)].groupby("digest")
+        if group["label"].nunique() > 1
+    ]
+    if names:
+        raise DataError(
+            f"{len(names)} pictures are the same, byte by byte, in two classes:"
+            f" {name_some(names)}. Remove those in the wrong class."
+        )
+
+
+def _refuse_unknown_classes(rows: pd.DataFrame, classes: list[str]) -> None:
+    unknown = rows[rows["split"].isin(["valid", "test"]) & ~rows["label"].isin(classes)]
+    if len(unknown):
+        counts = Counter(zip(unknown["label"], unknown["split"], strict=True))
+        names = [f"{label} ({count} in {split})" for (label, split), count in counts.items()]
+        raise DataError(
+            f"The classes {name_some(names)} are not in the training split, which has"
+            f" {name_some(classes)}. Rename or remove them, or add training pictures."
+        )
+
+
+def _check_training_split(before: pd.DataFrame, after: pd.DataFrame) -> None:
+    trained = [set(rows.loc[rows["split"] == "train", "label"]) for rows in (before, after)]
+    lost = sorted(trained[0] - trained[1])
+    if lost:
+        raise DataError(
+            f"No readable training picture is left of the classes {name_some(lost)}. Replace the"
+            " unreadable ones, or remove these classes."
+        )
+    num_train = int((after["split"] == "train").sum())
+    if num_train < 2:
+        raise DataError(
+            f"Training needs at least 2 pictures, but the training split has {num_train}."
+            " Add pictures, or lower `valid_fraction` and `test_fraction`."
+        )

@@ -1,0 +1,104 @@
+"""One way from a file to pixels, whatever the file holds; used by training and prediction alike."""
+
+import hashlib
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from lightning_fastrecipes.errors import DataError
+
+_SIXTEEN_BIT_MODES = {"I;16", "I;16B", "I;16L", "I;16N"}
+
+
+class PictureFacts(NamedTuple):
+    """What a full decode of a file found out; ``problem`` is empty for a good picture."""
+
+    width: int = 0
+    height: int = 0
+    mode: str = ""
+    digest: str = ""
+    note: str = ""
+    problem: str = ""
+
+
+def load_image(path: str | Path, background: str = "white") -> Tensor:
+    """Decode a picture to RGB, upright, with nothing lost silently.
+
+    16-bit grey is scaled by its bit depth, transparency is laid on a background, CMYK and palettes
+    are converted, the EXIF orientation is applied, and of an animation the first frame is taken.
+
+    Args:
+        path: A file in any format that Pillow reads.
+        background: Colour behind transparent pixels, as Pillow names or writes it.
+
+    Returns:
+        The picture. Shape ``(3, height, width)``, ``uint8``.
+
+    Raises:
+        DataError: If the file cannot be decoded to the end; the message names it.
+    """
+    try:
+        with Image.open(path) as image:
+            pixels = np.array(_to_rgb(image, background))
+    except Exception as error:  # a damaged file makes a decoder raise anything
+        raise DataError(
+            f"The picture '{path}' cannot be read: {_reason(error)}."
+            " Replace it, or leave it out with `on_bad_file='skip'`."
+        ) from error
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def inspect_image(path: str | Path) -> PictureFacts:
+    """Decode a picture to the end and say what it is, never raising for what is in the file.
+
+    Args:
+        path: Any file.
+
+    Returns:
+        Size in pixels after the EXIF orientation, mode, digest of the bytes, a note where
+        something was left out, and the problem if it is no good picture.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        return PictureFacts(problem=f"cannot be opened ({error.strerror})")
+    if not content:
+        return PictureFacts(problem="is empty (0 bytes)")
+    digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+    try:
+        with Image.open(BytesIO(content)) as image:
+            frames = getattr(image, "n_frames", 1)
+            note = f"first of {frames} frames" if frames > 1 else ""
+            upright = _to_rgb(image, "white")
+            return PictureFacts(upright.width, upright.height, image.mode, digest, note)
+    except Exception as error:  # a damaged file makes a decoder raise anything
+        return PictureFacts(digest=digest, problem=_reason(error))
+
+
+def _to_rgb(image: Image.Image, background: str) -> Image.Image:
+    sixteen_bit = image.mode in _SIXTEEN_BIT_MODES or (
+        image.mode == "I" and image.format in {"PNG", "PPM"}
+    )
+    if image.mode in {"I", "F"} and not sixteen_bit:
+        raise DataError(f"pixels of mode {image.mode} have no agreed white: convert to 8 or 16 bit")
+    image = ImageOps.exif_transpose(image)
+    if sixteen_bit:
+        # Pillow's own conversion clips instead: nearly everything would turn white.
+        grey = np.rint(np.asarray(image).astype(np.float32) / 257)
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        picture = image.convert("RGBA")
+        canvas = Image.new("RGBA", picture.size, background)
+        return Image.alpha_composite(canvas, picture).convert("RGB")
+    return image.convert("RGB")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "not a picture that Pillow can read"
+    return str(error) or type(error).__name__

@@ -1,0 +1,162 @@
+"""Datamodules of pictures: from folders of classes, or from a table of labels."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from lightning_fastrecipes.data.assembly import OnBadFile
+from lightning_fastrecipes.data.geometry import Geometry
+from lightning_fastrecipes.data.image_dataset import prediction_dataset
+from lightning_fastrecipes.data.image_module import ImageDataModule
+from lightning_fastrecipes.data.label_table import LabelTable, list_table
+from lightning_fastrecipes.data.listing import Listing, list_folder
+from lightning_fastrecipes.data.sources import resolve_source
+from lightning_fastrecipes.functional.augment import Augmentation
+from lightning_fastrecipes.protocols import LabelKind
+
+__all__ = [
+    "Geometry",
+    "ImageCSVDataModule",
+    "ImageDataModule",
+    "ImageFolderDataModule",
+    "LabelTable",
+    "prediction_dataset",
+]
+
+
+class ImageFolderDataModule(ImageDataModule):
+    """Serve ``root/{train,valid,test}/<class>/*``, or ``root/<class>/*`` with drawn splits.
+
+    ``val`` is another word for ``valid``, and a folder ``test`` without class folders holds
+    pictures to predict. A split without a folder is drawn from the training pictures, class by
+    class. Hidden files and folders are left alone.
+
+    Args:
+        root: The folder, or ``package:NAME/inner/path`` for one that an installed package ships.
+        image_size: Side of the square pictures in pixels, at least 1.
+        batch_size: Pictures per step and process, at least 1.
+        augmentation: Preset for training pictures; ``none`` gives those of the evaluation.
+        valid_fraction: Share to validate on, in [0, 1), if there is no such folder.
+        test_fraction: Share to test on, in [0, 1), if there is no such folder.
+        split_seed: Another seed draws other splits.
+        seed: Of shuffling and augmentation, at least 0.
+        on_bad_file: ``raise`` refuses to start with unreadable files; ``skip`` leaves them out.
+        num_workers: Loader processes, at least 0; from the machine and the data if not given.
+        geometry: How pictures are resized and cropped; the defaults if not given.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> pets = ImageFolderDataModule("pets", image_size=64, augmentation="side_on")
+        >>> pets.label_kind
+        'single'
+
+    References:
+        fast.ai course (2018), lesson 1: ``ImageClassifierData.from_paths``.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        image_size: int = 224,
+        batch_size: int = 32,
+        augmentation: Augmentation = "none",
+        valid_fraction: float = 0.2,
+        test_fraction: float = 0.0,
+        split_seed: int = 0,
+        seed: int = 0,
+        on_bad_file: OnBadFile = "raise",
+        num_workers: int | None = None,
+        geometry: Geometry | None = None,
+    ) -> None:
+        super().__init__(
+            image_size=image_size,
+            batch_size=batch_size,
+            augmentation=augmentation,
+            valid_fraction=valid_fraction,
+            test_fraction=test_fraction,
+            split_seed=split_seed,
+            seed=seed,
+            on_bad_file=on_bad_file,
+            num_workers=num_workers,
+            geometry=geometry,
+        )
+        self.root = root
+
+    def _list(self) -> Listing:
+        return list_folder(resolve_source(self.root, "root"))
+
+
+class ImageCSVDataModule(ImageDataModule):
+    """Serve the pictures that a table of labels names.
+
+    Args:
+        csv: A CSV file in any dialect, also ``package:NAME/inner/path``, or a data frame.
+        table: What the columns mean; a ``file`` and a ``label`` column if not given.
+        image_size: Side of the square pictures in pixels, at least 1.
+        batch_size: Pictures per step and process, at least 1.
+        augmentation: Preset for training pictures; ``none`` gives those of the evaluation.
+        valid_fraction: Share to validate on, in [0, 1), if no row is in that split.
+        test_fraction: Share to test on, in [0, 1), if no row is in that split.
+        split_seed: Another seed draws other splits.
+        seed: Of shuffling and augmentation, at least 0.
+        on_bad_file: ``raise`` refuses to start with unreadable files; ``skip`` leaves them out.
+        num_workers: Loader processes, at least 0; from the machine and the data if not given.
+        geometry: How pictures are resized and cropped; the defaults if not given.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> columns = LabelTable(
+        ...     probability_column="defect",
+        ...     classes=["intact", "broken"],
+        ...     column_names=["file", "defect", "cell"],
+        ... )
+        >>> ImageCSVDataModule("package:elpv_dataset/data/labels.csv", table=columns).label_kind
+        'soft'
+
+    References:
+        fast.ai course (2018), lesson 2: ``ImageClassifierData.from_csv``.
+    """
+
+    def __init__(
+        self,
+        csv: str | Path | pd.DataFrame,
+        *,
+        table: LabelTable | None = None,
+        image_size: int = 224,
+        batch_size: int = 32,
+        augmentation: Augmentation = "none",
+        valid_fraction: float = 0.2,
+        test_fraction: float = 0.0,
+        split_seed: int = 0,
+        seed: int = 0,
+        on_bad_file: OnBadFile = "raise",
+        num_workers: int | None = None,
+        geometry: Geometry | None = None,
+    ) -> None:
+        super().__init__(
+            image_size=image_size,
+            batch_size=batch_size,
+            augmentation=augmentation,
+            valid_fraction=valid_fraction,
+            test_fraction=test_fraction,
+            split_seed=split_seed,
+            seed=seed,
+            on_bad_file=on_bad_file,
+            num_workers=num_workers,
+            geometry=geometry,
+        )
+        self.csv = csv
+        self.table = table or LabelTable()
+
+    @property
+    def label_kind(self) -> LabelKind:
+        """What a target is: a class index, or one probability per class."""
+        return "single" if self.table.classes is None else "soft"
+
+    def _list(self) -> Listing:
+        return list_table(self.csv, self.table)

@@ -1,0 +1,332 @@
+"""What every datamodule of pictures shares: checks, transforms, loaders and the class map."""
+
+from abc import abstractmethod
+from typing import Any, get_args
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lightning_fastrecipes.data.assembly import OnBadFile, Pictures, Split, SplitPlan, assemble
+from lightning_fastrecipes.data.geometry import EvalTransform, Geometry, TrainTransform
+from lightning_fastrecipes.data.image_dataset import ImageDataset
+from lightning_fastrecipes.data.listing import Listing
+from lightning_fastrecipes.data.manifest import name_some
+from lightning_fastrecipes.data.samplers import ShuffleSampler, drops_last_batch
+from lightning_fastrecipes.data.workers import num_loader_workers
+from lightning_fastrecipes.errors import ConfigurationError, DataError
+from lightning_fastrecipes.functional.augment import Augmentation
+from lightning_fastrecipes.protocols import HasInputSpec, InputSpec, LabelKind
+
+Batch = list[Tensor]
+Loader = DataLoader[tuple[Tensor, Tensor]]
+
+
+class ImageDataModule(pl.LightningDataModule):
+    """Serve pictures; subclasses say which pictures there are.
+
+    Batches are ``[uint8 pictures (batch, 3, image_size, image_size), targets]`` for a module with
+    an ``input_spec``, which normalises them itself; for any other module they are normalised after
+    the transfer. ``image_size``, ``batch_size``, ``augmentation`` and ``seed`` may be assigned
+    between two fits: the next loaders use them.
+
+    Args:
+        image_size: Side of the square pictures in pixels, at least 1.
+        batch_size: Pictures per step and process, at least 1.
+        augmentation: Preset for training pictures; ``none`` gives those of the evaluation.
+        valid_fraction: Share to validate on, in [0, 1), if the data bring no such split.
+        test_fraction: Share to test on, in [0, 1), if the data bring no such split.
+        split_seed: Another seed draws other splits.
+        seed: Of shuffling and augmentation, at least 0.
+        on_bad_file: ``raise`` refuses to start with unreadable files; ``skip`` leaves them out.
+        num_workers: Loader processes, at least 0; from the machine and the data if not given.
+        geometry: How pictures are resized and cropped; the defaults if not given.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Attributes:
+        input_spec: What the model expects of a picture; adopted from the module in ``setup``.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int = 224,
+        batch_size: int = 32,
+        augmentation: Augmentation = "none",
+        valid_fraction: float = 0.2,
+        test_fraction: float = 0.0,
+        split_seed: int = 0,
+        seed: int = 0,
+        on_bad_file: OnBadFile = "raise",
+        num_workers: int | None = None,
+        geometry: Geometry | None = None,
+    ) -> None:
+        super().__init__()
+        self.image_size = image_size
+        self.batch_size = batch_size
+        self.augmentation = augmentation
+        self.seed = seed
+        self.split_plan = SplitPlan(valid_fraction, test_fraction, split_seed)
+        if on_bad_file not in get_args(OnBadFile):
+            raise ValueError(f"`on_bad_file` must be 'raise' or 'skip', got {on_bad_file!r}.")
+        self.on_bad_file = on_bad_file
+        self.num_workers = (
+            num_workers if num_workers is None else _integer("num_workers", num_workers, 0)
+        )
+        self.geometry = geometry or Geometry()
+        self.input_spec: InputSpec | None = None
+        self._pictures: Pictures | None = None
+        self._stored_classes: list[str] | None = None
+
+    @abstractmethod
+    def _list(self) -> Listing:
+        """Name the pictures, their splits and their labels."""
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square pictures in pixels."""
+        return self._image_size
+
+    @image_size.setter
+    def image_size(self, value: int) -> None:
+        self._image_size = _integer("image_size", value, 1)
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures per step and process."""
+        return self._batch_size
+
+    @batch_size.setter
+    def batch_size(self, value: int) -> None:
+        self._batch_size = _integer("batch_size", value, 1)
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """Preset for training pictures."""
+        return self._augmentation
+
+    @augmentation.setter
+    def augmentation(self, value: Augmentation) -> None:
+        if value not in get_args(Augmentation):
+            choices = ", ".join(get_args(Augmentation))
+            raise ValueError(f"`augmentation` must be one of {choices}, got {value!r}.")
+        self._augmentation = value
+
+    @property
+    def seed(self) -> int:
+        """Seed of shuffling and augmentation."""
+        return self._seed
+
+    @seed.setter
+    def seed(self, value: int) -> None:
+        self._seed = _integer("seed", value, 0)
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names in the order of the target, from the training split."""
+        return list(self._assembled.classes)
+
+    @property
+    def label_kind(self) -> LabelKind:
+        """What a target is: a class index, or one probability per class."""
+        return "single"
+
+    @property
+    def skipped_files(self) -> list[tuple[str, str]]:
+        """Path and reason of each unreadable file that was left out."""
+        return list(self._assembled.skipped_files)
+
+    def prepare_data(self) -> None:
+        """Check every picture, once per node; what was found is cached."""
+        self._assemble()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Number the classes, make the splits, and adopt what the model expects.
+
+        Args:
+            stage: Not used: all splits are made together.
+
+        Raises:
+            DataError: If the data cannot be used as they are.
+            ConfigurationError: If the classes differ from those of the checkpoint.
+        """
+        if self.trainer is not None and isinstance(self.trainer.lightning_module, HasInputSpec):
+            self.input_spec = self.trainer.lightning_module.input_spec
+        if self._pictures is not None:
+            return
+        self._pictures = self._assemble()
+        self._compare_classes()
+        if self.skipped_files:
+            names = [f"{file}: {reason}" for file, reason in self.skipped_files]
+            rank_zero_warn(
+                f"{len(names)} unreadable files are left out: {name_some(names)}."
+                " Replace or remove them, or see `skipped_files`."
+            )
+
+    def eval_dataset(self, split: Split) -> ImageDataset:
+        """Give a split in order, with the transforms of the evaluation.
+
+        Args:
+            split: ``train``, ``valid``, ``test``, or ``predict`` for unlabelled pictures.
+
+        Returns:
+            The data set, empty if there is no such split.
+        """
+        return ImageDataset(self._assembled.splits[split], self._eval_transform())
+
+    def eval_dataloader(self, split: Split) -> Loader:
+        """Give the batches of :meth:`eval_dataset`, in order and to the last picture.
+
+        Args:
+            split: As for :meth:`eval_dataset`.
+
+        Returns:
+            A loader.
+        """
+        return self._loader(self.eval_dataset(split))
+
+    def eval_transform_key(self) -> dict[str, str | int | float]:
+        """Describe the geometry of the evaluation, for the key of a cache or for an export.
+
+        Returns:
+            Plain values by the names of ``prediction_dataset``'s arguments.
+        """
+        return self._eval_transform().key()
+
+    def train_dataloader(self) -> Loader:
+        """Give shuffled, augmented batches; a last batch of one picture is dropped."""
+        transform = self._eval_transform()
+        if self.augmentation != "none":
+            transform = TrainTransform(
+                self.image_size,
+                self.geometry,
+                self.input_spec or InputSpec(),
+                augmentation=self.augmentation,
+                seed=self.seed,
+            )
+        dataset = ImageDataset(self._assembled.splits["train"], transform)
+        sampler = ShuffleSampler(dataset, self.seed)
+        if self.trainer is not None:
+            # Lightning makes the first iterator before it calls `set_epoch`.
+            sampler.set_epoch(self.trainer.current_epoch)
+        return self._loader(dataset, sampler)
+
+    def val_dataloader(self) -> Loader | list[Loader]:
+        """Give the validation split in order; nothing without such a split."""
+        return self._loader_or_nothing("valid")
+
+    def test_dataloader(self) -> Loader | list[Loader]:
+        """Give the test split in order; nothing without such a split."""
+        return self._loader_or_nothing("test")
+
+    def predict_dataloader(self) -> Loader:
+        """Give the unlabelled pictures in order."""
+        if not len(self._assembled.splits["predict"].paths):
+            raise DataError(
+                "There are no unlabelled pictures to predict. Put them into a folder 'test' beside"
+                " the training pictures, or use `prediction_dataset`."
+            )
+        return self.eval_dataloader("predict")
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Normalise on the device for a module that does not do so itself.
+
+        Args:
+            batch: Pictures ``(batch, 3, height, width)``, ``uint8``, and targets.
+            dataloader_idx: Not used.
+
+        Returns:
+            The batch, with float pictures for a module without an ``input_spec``.
+        """
+        if self.trainer is not None and isinstance(self.trainer.lightning_module, HasInputSpec):
+            return batch
+        images, targets = batch
+        spec = self.input_spec or InputSpec()
+        mean, std = (
+            torch.tensor(values, device=images.device).view(-1, 1, 1)
+            for values in (spec.mean, spec.std)
+        )
+        return [(images.float() / 255 - mean) / std, targets]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Store the class names and the kind of labels."""
+        if self._pictures is None:
+            return {}
+        return {"classes": self.classes, "label_kind": self.label_kind}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Compare the stored classes with those of the data, by name.
+
+        Args:
+            state_dict: As :meth:`state_dict` gave it.
+
+        Raises:
+            ConfigurationError: If classes or kind of labels differ.
+        """
+        if state_dict.get("label_kind", self.label_kind) != self.label_kind:
+            raise ConfigurationError(
+                f"The checkpoint has labels of the kind '{state_dict['label_kind']}', but the"
+                f" data have '{self.label_kind}'. Use the data it was trained on."
+            )
+        self._stored_classes = state_dict.get("classes")
+        self._compare_classes()
+
+    @property
+    def _assembled(self) -> Pictures:
+        if self._pictures is None:
+            raise ConfigurationError(
+                "The pictures have not been read yet. Call `setup('fit')`, or let a Trainer do so."
+            )
+        return self._pictures
+
+    def _assemble(self) -> Pictures:
+        return assemble(self._list(), self.split_plan, self.on_bad_file)
+
+    def _compare_classes(self) -> None:
+        if self._stored_classes is None or self._pictures is None:
+            return
+        stored, found = self._stored_classes, self._pictures.classes
+        if stored == found:
+            return
+        lacking = [name for name in stored if name not in found]
+        new = [name for name in found if name not in stored]
+        parts = [f"missing {name_some(lacking)}"] if lacking else []
+        parts += [f"new {name_some(new)}"] if new else []
+        parts = parts or [f"another order: {name_some(stored)} became {name_some(found)}"]
+        raise ConfigurationError(
+            f"The classes of the data differ from those of the checkpoint: {'; '.join(parts)}."
+            " Use the data it was trained on, or start afresh from its weights."
+        )
+
+    def _eval_transform(self) -> EvalTransform:
+        return EvalTransform(self.image_size, self.geometry, self.input_spec or InputSpec())
+
+    def _loader_or_nothing(self, split: Split) -> Loader | list[Loader]:
+        return self.eval_dataloader(split) if len(self._assembled.splits[split].paths) else []
+
+    def _loader(self, dataset: ImageDataset, sampler: ShuffleSampler | None = None) -> Loader:
+        num_workers = self.num_workers
+        if num_workers is None:
+            num_local = 1 if self.trainer is None else self.trainer.num_devices
+            num_workers = num_loader_workers(len(dataset), num_local)
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            drop_last=sampler is not None and drops_last_batch(len(sampler), self.batch_size),
+        )
+
+
+def _integer(argument: str, value: int, at_least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"`{argument}` must be an integer, got {value!r}.")
+    if value < at_least:
+        raise ValueError(f"`{argument}` must be at least {at_least}, got {value}.")
+    return value

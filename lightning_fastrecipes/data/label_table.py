@@ -1,0 +1,194 @@
+"""Read a table of labels: a CSV file in whatever dialect, or a data frame."""
+
+import csv as csv_dialects
+import posixpath
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from lightning_fastrecipes.data.listing import Listing
+from lightning_fastrecipes.data.manifest import name_some
+from lightning_fastrecipes.data.sources import resolve_source
+from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.functional.targets import hard_labels
+
+_SPLITS = {"train": "train", "valid": "valid", "val": "valid", "test": "test"}
+_SEPARATORS = (",", "\t", ";", "|")
+_WHITESPACE = r"\s+"
+_SUM_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """What the columns of a table of labels mean.
+
+    A target is a class name, or with ``classes`` one probability per class: either the one column
+    ``probability_column`` holds the probability of the second of two classes, or each class has a
+    column of its name.
+
+    Args:
+        folder: What file names are relative to; the table's own folder if not given. Also
+            ``package:NAME/inner/path``.
+        file_column: Column of file names.
+        label_column: Column of class names; not used with ``classes``.
+        split_column: Column that says ``train``, ``valid`` (or ``val``) or ``test``.
+        probability_column: Column with the probability of the second class, in [0, 1].
+        classes: Class names of soft labels: negative and positive, or the names of the columns.
+        stratify_by: Columns whose mix every drawn split keeps; the label if not given.
+        separator: What stands between columns, or a regular expression; found out if not given.
+        column_names: Names of the columns, for a file without a first line of names.
+
+    Raises:
+        ValueError: If ``probability_column`` comes without two classes, or ``classes`` has fewer
+            than two different names.
+    """
+
+    folder: str | None = None
+    file_column: str = "file"
+    label_column: str = "label"
+    split_column: str | None = None
+    probability_column: str | None = None
+    classes: list[str] | None = None
+    stratify_by: list[str] | None = None
+    separator: str | None = None
+    column_names: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.classes is not None and len(set(self.classes)) != max(len(self.classes), 2):
+            raise ValueError(f"`classes` must be two or more different names, got {self.classes}.")
+        if self.probability_column is not None and len(self.classes or []) != 2:
+            raise ValueError(
+                "`classes` must name two classes, negative and positive, for"
+                f" `probability_column`, got {self.classes}. Name them in this order."
+            )
+
+
+def list_table(csv: str | Path | pd.DataFrame, table: LabelTable) -> Listing:
+    """Read the pictures and labels that a table names.
+
+    Args:
+        csv: A file, also ``package:NAME/inner/path``, or a data frame.
+        table: What the columns mean.
+
+    Returns:
+        The pictures; without a split column all are in the split ``train``.
+
+    Raises:
+        DataNotFoundError: If the file or the folder does not exist.
+        DataError: If a column is missing, a value is, a picture has two rows, a split is unknown,
+            or probabilities are not.
+    """
+    if isinstance(csv, pd.DataFrame):
+        frame, home = csv.reset_index(drop=True), Path()
+    else:
+        path = resolve_source(csv, "csv")
+        frame, home = _read(path, table), path.parent
+    folder = home if table.folder is None else resolve_source(table.folder, "folder")
+    columns = _used_columns(table)
+    missing = [column for column in columns if column not in frame]
+    if missing:
+        raise DataError(
+            f"The table of labels has no column {name_some(missing)}; it has"
+            f" {name_some([str(column) for column in frame])}. Name the right ones in `table`, or"
+            " give `column_names` if the first line is no header."
+        )
+    _refuse_rows(frame[columns].isna().any(axis=1), frame, table, "lack a value", "Fill it in")
+    text = frame[columns].astype(str)
+    files = text[table.file_column].map(posixpath.normpath)
+    _refuse_rows(files.duplicated(keep=False), frame, table, "name a picture twice", "Keep one")
+    order = files.argsort().to_numpy()
+    probabilities = _probabilities(frame, table)
+    rows = pd.DataFrame({"file": files, "split": _splits(text, table)})
+    if probabilities is None:
+        rows["label"] = text[table.label_column]
+    else:
+        classes = np.array(table.classes, dtype=object)
+        rows["label"] = classes[hard_labels(torch.from_numpy(probabilities)).numpy()]
+        probabilities = probabilities[order]
+    strata = text[table.stratify_by] if table.stratify_by else rows[["label"]]
+    rows["stratum"] = strata.agg("\x1f".join, axis=1)
+    rows = rows.iloc[order].reset_index(drop=True)
+    return Listing(folder, rows, table.classes, probabilities)
+
+
+def _read(path: Path, table: LabelTable) -> pd.DataFrame:
+    separator = table.separator or _sniff_separator(path)
+    try:
+        return pd.read_csv(
+            path,
+            sep=separator,
+            header=0 if table.column_names is None else None,
+            names=table.column_names,
+            index_col=False,
+            # Labels such as '007', 'NA' or 'None' are names, not numbers or gaps.
+            dtype=str,
+            keep_default_na=False,
+            na_values=[""],
+            engine="c" if len(separator) == 1 or separator == _WHITESPACE else "python",
+            encoding="utf-8-sig",
+        )
+    except (ValueError, UnicodeError) as error:
+        raise DataError(
+            f"The table of labels '{path}' cannot be read with the separator {separator!r}:"
+            f" {error}. Give `separator`."
+        ) from error
+
+
+def _sniff_separator(path: Path) -> str:
+    """Take the first separator that cuts every line into the same number of fields above one."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        lines = [line for _, line in zip(range(50), file, strict=False) if line.strip()]
+    for separator in _SEPARATORS:
+        widths = {len(fields) for fields in csv_dialects.reader(lines, delimiter=separator)}
+        if len(widths) == 1 and widths != {1}:
+            return separator
+    return _WHITESPACE
+
+
+def _used_columns(table: LabelTable) -> list[str]:
+    if table.classes is None:
+        labels = [table.label_column]
+    else:
+        labels = [table.probability_column] if table.probability_column else table.classes
+    split = [table.split_column] if table.split_column else []
+    return list(dict.fromkeys([table.file_column, *labels, *split, *(table.stratify_by or [])]))
+
+
+def _splits(text: pd.DataFrame, table: LabelTable) -> pd.Series:
+    if table.split_column is None:
+        return pd.Series("train", index=text.index)
+    splits = text[table.split_column].map(_SPLITS)
+    _refuse_rows(splits.isna(), text, table, "have an unknown split", f"Use {', '.join(_SPLITS)}")
+    return splits
+
+
+def _probabilities(frame: pd.DataFrame, table: LabelTable) -> npt.NDArray[np.float32] | None:
+    if table.classes is None:
+        return None
+    columns = [table.probability_column] if table.probability_column else table.classes
+    numbers = frame[columns].apply(pd.to_numeric, errors="coerce")
+    values: npt.NDArray[np.float64] = numbers.to_numpy(dtype=np.float64)
+    if table.probability_column:
+        values = np.concatenate([1 - values, values], axis=1)
+    is_wrong = ~((values >= 0) & (values <= 1)).all(axis=1)
+    is_wrong |= np.abs(values.sum(axis=1) - 1) > _SUM_TOLERANCE
+    problem = "have no probabilities in [0, 1] that sum to 1"
+    _refuse_rows(pd.Series(is_wrong), frame, table, problem, "Correct them")
+    return values.astype(np.float32)
+
+
+def _refuse_rows(
+    is_wrong: pd.Series, frame: pd.DataFrame, table: LabelTable, problem: str, cure: str
+) -> None:
+    if is_wrong.any():
+        names = [
+            f"{file} (row {row})"
+            for row, file in frame.loc[is_wrong.to_numpy(), table.file_column].items()
+        ]
+        raise DataError(
+            f"{len(names)} rows of the table of labels {problem}: {name_some(names)}. {cure}."
+        )

@@ -1,0 +1,129 @@
+"""Read a folder of pictures: which files there are, in which split, with which label."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from lightning_fastrecipes.errors import DataError
+
+_VALID_NAMES = ("valid", "val")
+_RESERVED = {"train", "test", *_VALID_NAMES}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Pictures of a data set as they were named, before anything is decoded.
+
+    Args:
+        folder: Folder that the files are relative to.
+        rows: One row per picture, sorted by file, with the text columns ``file`` (forward
+            slashes), ``split`` (``train``, ``valid``, ``test`` or ``predict``), ``label`` (empty
+            without one) and ``stratum`` (what a drawn split keeps the mix of).
+        classes: Class names of the columns of ``probabilities``, if there are any.
+        probabilities: One row per picture, float32.
+    """
+
+    folder: Path
+    rows: pd.DataFrame
+    classes: list[str] | None = None
+    probabilities: npt.NDArray[np.float32] | None = None
+
+
+def list_files(folder: Path) -> list[str]:
+    """List the files below a folder, to any depth, but nothing hidden.
+
+    Args:
+        folder: Where to look; links to folders are followed.
+
+    Returns:
+        Paths relative to ``folder`` with forward slashes, sorted.
+
+    Raises:
+        DataError: If a name is not valid text.
+    """
+    files = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        relative = Path(place).relative_to(folder)
+        files += [(relative / name).as_posix() for name in names if not name.startswith(".")]
+    for file in files:
+        try:
+            file.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"The file name {file!r} in '{folder}' is not valid text. Rename the file."
+            ) from error
+    return sorted(files)
+
+
+def list_folder(root: Path) -> Listing:
+    """Read ``root/{train,valid,test}/<class>/*``, or ``root/<class>/*``.
+
+    The folder ``val`` is another word for ``valid``. A folder ``test`` that holds files and no
+    folders is unlabelled: its pictures are there to be predicted.
+
+    Args:
+        root: A folder that exists.
+
+    Returns:
+        The pictures; those of ``root/<class>/*`` are all in the split ``train``.
+
+    Raises:
+        DataError: If there are no class folders, a class folder of the training split is empty, or
+            both ``valid`` and ``val`` are there.
+    """
+    folders = _folders(root)
+    valid = [name for name in _VALID_NAMES if name in folders]
+    if len(valid) > 1:
+        raise DataError(f"'{root}' has both 'valid' and 'val'. Keep one of the two.")
+    if "train" in folders:
+        rows = _rows(root, "train", "train")
+        for name in valid:
+            rows += _rows(root, name, "valid")
+    else:
+        if valid:
+            raise DataError(
+                f"'{root}' has a folder '{valid[0]}' but no 'train'. Add 'train/<class>/<image>',"
+                f" or move the classes straight into '{root}' to have the split drawn."
+            )
+        rows = _rows(root, "", "train")
+    if "test" in folders:
+        is_labelled = bool(_folders(root / "test"))
+        if is_labelled:
+            rows += _rows(root, "test", "test")
+        else:
+            rows += [(f"test/{file}", "predict", "") for file in list_files(root / "test")]
+    frame = pd.DataFrame(rows, columns=["file", "split", "label"], dtype=str)
+    frame = frame.sort_values("file", ignore_index=True)
+    return Listing(root, frame.assign(stratum=frame["label"]))
+
+
+def _folders(folder: Path) -> list[str]:
+    return sorted(
+        entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."
+    )
+
+
+def _rows(root: Path, part: str, split: str) -> list[tuple[str, str, str]]:
+    """List the pictures of the class folders in one part of the root."""
+    place = root / part
+    classes = [name for name in _folders(place) if part or name not in _RESERVED]
+    if not classes:
+        num_files = sum(entry.is_file() for entry in place.iterdir())
+        raise DataError(
+            f"No class folders in '{place}' (found {num_files} files, 0 folders). Expected"
+            f" '{place}/<class>/<image>'; for a table of labels use `ImageCSVDataModule`."
+        )
+    rows = []
+    for name in classes:
+        files = list_files(place / name)
+        if not files and split == "train":
+            raise DataError(
+                f"The class folder '{place / name}' is empty. Add pictures, or remove the folder."
+            )
+        rows += [(Path(part, name, file).as_posix(), split, name) for file in files]
+    return rows

@@ -1,0 +1,66 @@
+"""A shuffled order that tells the data set which epoch it is."""
+
+from collections.abc import Iterator, Sized
+
+import torch
+import torch.distributed
+from torch.utils.data import DistributedSampler
+
+from lightning_fastrecipes.functional.augment import seeded_generator
+
+
+class ShuffleSampler(DistributedSampler[int]):
+    """Shuffle by seed and epoch alone, and yield ``epoch * len(dataset) + index``.
+
+    Workers, even persistent ones, learn the epoch from the index itself, so a picture's
+    augmentation never depends on which worker makes it. Being a ``DistributedSampler``, it is left
+    alone by Lightning, which calls its ``set_epoch``; without ``torch.distributed`` it serves all.
+
+    Args:
+        dataset: Anything with a length of at least 1.
+        seed: At least 0; another seed gives another order.
+        num_replicas: How many processes share the data; from ``torch.distributed`` if not given.
+        rank: Which of them this is, from 0.
+
+    Example:
+        >>> sampler = ShuffleSampler("abcd", seed=0)
+        >>> sampler.set_epoch(2)
+        >>> sorted(sampler)
+        [8, 9, 10, 11]
+    """
+
+    def __init__(
+        self, dataset: Sized, seed: int, num_replicas: int | None = None, rank: int | None = None
+    ) -> None:
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        if num_replicas is None:
+            num_replicas = torch.distributed.get_world_size() if distributed else 1
+        if rank is None:
+            rank = torch.distributed.get_rank() if distributed else 0
+        super().__init__(dataset, num_replicas, rank, seed=seed)  # type: ignore[arg-type]
+        self._num_samples = len(dataset)
+
+    def __iter__(self) -> Iterator[int]:
+        """Give this process's share of the epoch's order, padded so that all shares are equal."""
+        generator = seeded_generator(self.seed, self.epoch)
+        order = torch.randperm(self._num_samples, generator=generator)
+        shares = order.repeat(-(-self.total_size // self._num_samples))[: self.total_size]
+        share = shares[self.rank :: self.num_replicas]
+        return iter((self.epoch * self._num_samples + share).tolist())
+
+
+def drops_last_batch(num_samples: int, batch_size: int) -> bool:
+    """Tell whether the last training batch must go: batch norm cannot train on one sample.
+
+    Args:
+        num_samples: What one process sees in an epoch.
+        batch_size: At least 1.
+
+    Returns:
+        True if the last batch would hold one sample and is not the only batch.
+
+    Example:
+        >>> drops_last_batch(9, 4), drops_last_batch(10, 4), drops_last_batch(1, 4)
+        (True, False, False)
+    """
+    return num_samples > batch_size > 1 and num_samples % batch_size == 1

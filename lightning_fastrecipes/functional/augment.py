@@ -1,0 +1,233 @@
+"""The course's augmentation presets: parameters drawn per picture, applied to a whole batch."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Augmentation = Literal["none", "basic", "side_on", "top_down"]
+"""``basic``: small turns and lighting; ``side_on``: and mirrored; ``top_down``: and all 8 poses."""
+
+MAX_ANGLE = 10.0
+ROTATE_PROBABILITY = 0.75
+ZOOM_PROBABILITY = 0.75
+MAX_BALANCE = 0.05
+MAX_CONTRAST = 0.05
+
+
+@dataclass(frozen=True)
+class AugmentationParameters:
+    """What happens to each picture of a batch; every tensor has shape ``(batch,)``.
+
+    Args:
+        zoom: The shorter side is resized to this many times the crop, at least 1.
+        crop_top: Where the crop starts, as a fraction in [0, 1) of the rows to spare.
+        crop_left: The same for the columns to spare.
+        angle: Turn in degrees, anticlockwise.
+        balance: Brightness added, on pixels in [0, 1].
+        contrast: Factor on the distance of a pixel from the picture's mean.
+        pose: Element of the dihedral group in 0 to 7, see :func:`dihedral`.
+    """
+
+    zoom: Tensor
+    crop_top: Tensor
+    crop_left: Tensor
+    angle: Tensor
+    balance: Tensor
+    contrast: Tensor
+    pose: Tensor
+
+
+def seeded_generator(*key: int) -> torch.Generator:
+    """Make a generator whose draws depend on a key of integers alone.
+
+    Args:
+        *key: Integers of at least 0, such as seed, epoch and index. Neighbouring keys give
+            unrelated draws.
+
+    Returns:
+        A generator on the CPU.
+
+    Example:
+        >>> first, second = (torch.rand(1, generator=seeded_generator(0, 3, 7)) for _ in range(2))
+        >>> torch.equal(first, second)
+        True
+    """
+    state = np.random.SeedSequence(key).generate_state(1, np.uint32)
+    return torch.Generator().manual_seed(int(state[0]))
+
+
+def draw_parameters(
+    num_pictures: int, augmentation: Augmentation, max_zoom: float, generator: torch.Generator
+) -> AugmentationParameters:
+    """Draw what happens to each picture, by the laws of the course's presets.
+
+    ``basic`` turns by up to 10 degrees with probability 0.75 and changes balance and contrast by
+    up to 0.05; ``side_on`` also mirrors every second picture; ``top_down`` also takes each of the 8
+    poses equally often. All three zoom with probability 0.75 and crop at random.
+
+    Args:
+        num_pictures: How many pictures to draw for, at least 0.
+        augmentation: Name of the preset; ``none`` gives parameters that change nothing.
+        max_zoom: Largest zoom, at least 1.
+        generator: Where all randomness comes from, on the CPU.
+
+    Returns:
+        Parameters with tensors of shape ``(num_pictures,)``.
+
+    Raises:
+        ValueError: If ``augmentation`` is no preset, or ``max_zoom`` is below 1.
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> draw_parameters(4, "none", 1.1, generator).angle
+        tensor([0., 0., 0., 0.])
+
+    Note:
+        As in fast.ai 0.7, where a picture is turned before it is cropped; here it is cropped first,
+        so that one resample of the small picture is enough.
+
+    References:
+        fast.ai 0.7, ``transforms_basic``, ``transforms_side_on`` and ``transforms_top_down``.
+    """
+    if augmentation not in get_args(Augmentation):
+        raise ValueError(
+            f"`augmentation` must be one of {', '.join(get_args(Augmentation))},"
+            f" got {augmentation!r}."
+        )
+    if max_zoom < 1:
+        raise ValueError(f"`max_zoom` must be at least 1, got {max_zoom}.")
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(num_pictures, generator=generator)
+
+    def happens(probability: float) -> Tensor:
+        return torch.rand(num_pictures, generator=generator) < probability
+
+    if augmentation == "none":
+        zeros, ones = torch.zeros(num_pictures), torch.ones(num_pictures)
+        return AugmentationParameters(
+            zoom=ones,
+            crop_top=ones / 2,
+            crop_left=ones / 2,
+            angle=zeros,
+            balance=zeros,
+            contrast=ones,
+            pose=zeros.long(),
+        )
+    poses = {"basic": 1, "side_on": 2, "top_down": 8}[augmentation]
+    change = uniform(-MAX_CONTRAST, MAX_CONTRAST)
+    return AugmentationParameters(
+        zoom=torch.where(happens(ZOOM_PROBABILITY), uniform(1.0, max_zoom), 1.0),
+        crop_top=uniform(0.0, 1.0),
+        crop_left=uniform(0.0, 1.0),
+        angle=torch.where(happens(ROTATE_PROBABILITY), uniform(-MAX_ANGLE, MAX_ANGLE), 0.0),
+        balance=uniform(-MAX_BALANCE, MAX_BALANCE),
+        contrast=torch.where(change < 0, 1 / (1 - change), 1 + change),
+        pose=torch.randint(poses, (num_pictures,), generator=generator) * (8 // poses) % 8,
+    )
+
+
+def augment(images: Tensor, parameters: AugmentationParameters) -> Tensor:
+    """Turn, light and mirror each picture of a batch by its own parameters.
+
+    Zoom and crop are not applied here: they belong to the resize that makes the pictures square.
+    A picture that is not turned is not resampled, and poses move pixels without changing them.
+
+    Args:
+        images: Pictures, on any device. Shape ``(batch, 3, height, width)``, ``uint8``.
+        parameters: As :func:`draw_parameters` gives them for as many pictures.
+
+    Returns:
+        New pictures of the same shape, dtype and device.
+
+    Raises:
+        ValueError: If ``images`` is not a batch of ``uint8`` pictures, or not square while a pose
+            swaps rows and columns.
+
+    Example:
+        >>> images = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)
+        >>> unchanged = draw_parameters(2, "none", 1.0, torch.Generator())
+        >>> torch.equal(augment(images, unchanged), images)
+        True
+    """
+    if images.ndim != 4 or images.dtype != torch.uint8:
+        raise ValueError(
+            "`images` must be `uint8` of shape (batch, 3, height, width), got"
+            f" {images.dtype} of shape {tuple(images.shape)}. Augment before normalising."
+        )
+    pose = parameters.pose
+    if bool((pose % 2 == 1).any()) and images.shape[-1] != images.shape[-2]:
+        raise ValueError(
+            f"`images` must be square for poses that swap rows and columns, got"
+            f" {tuple(images.shape[-2:])}. Crop them, or use the preset `side_on`."
+        )
+    images = images.clone()
+    turned = (parameters.angle != 0).to(images.device)
+    lit = ((parameters.balance != 0) | (parameters.contrast != 1)).to(images.device)
+    changed = turned | lit
+    if bool(changed.any()):
+        pixels = images[changed].float() / 255
+        angle, balance, contrast = (
+            value.to(images.device)[changed]
+            for value in (parameters.angle, parameters.balance, parameters.contrast)
+        )
+        turned = turned[changed]
+        pixels[turned] = _rotate(pixels[turned], angle[turned])
+        pixels = _light(pixels, balance, contrast)
+        images[changed] = (pixels * 255).round().to(torch.uint8)
+    for element in sorted(set(pose.tolist()) - {0}):
+        chosen = (pose == element).to(images.device)
+        images[chosen] = dihedral(images[chosen], element)
+    return images
+
+
+def dihedral(images: Tensor, element: int) -> Tensor:
+    """Move pixels by one of the 8 symmetries of the square, exactly.
+
+    Args:
+        images: Pictures in any layout whose last two axes are height and width.
+        element: 0 to 3 turn anticlockwise by that many quarters; 4 to 7 turn by ``element - 4``
+            quarters and then mirror left and right. 0 changes nothing, 4 is a plain mirror.
+
+    Returns:
+        The moved pictures; height and width are swapped where ``element`` is odd.
+
+    Raises:
+        ValueError: If ``element`` is not in 0 to 7.
+
+    Example:
+        >>> dihedral(torch.tensor([[1, 2], [3, 4]]), 4)
+        tensor([[2, 1],
+                [4, 3]])
+    """
+    if not 0 <= element <= 7:
+        raise ValueError(f"`element` must be in 0 to 7, got {element}.")
+    images = images.rot90(element % 4, dims=(-2, -1))
+    return images.flip(-1) if element >= 4 else images
+
+
+def _rotate(pixels: Tensor, degrees: Tensor) -> Tensor:
+    """Turn anticlockwise about the centre with reflected borders, by one bilinear resample."""
+    if not len(pixels):
+        return pixels
+    height, width = pixels.shape[-2:]
+    radians = degrees * (math.pi / 180)
+    cosine, sine, zero = radians.cos(), radians.sin(), torch.zeros_like(radians)
+    # The grid is in [-1, 1] on both axes: an oblong picture needs its aspect ratio in the matrix.
+    rows = [cosine, -sine * (height / width), zero, sine * (width / height), cosine, zero]
+    matrix = torch.stack(rows, dim=1).view(-1, 2, 3)
+    grid = functional.affine_grid(matrix, list(pixels.shape), align_corners=False)
+    return functional.grid_sample(
+        pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False
+    )
+
+
+def _light(pixels: Tensor, balance: Tensor, contrast: Tensor) -> Tensor:
+    mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
+    balance, contrast = balance.view(-1, 1, 1, 1), contrast.view(-1, 1, 1, 1)
+    return ((pixels - mean) * contrast + mean + balance).clamp(0, 1)

@@ -1,0 +1,77 @@
+"""Seeded splits that keep the mix of every stratum and never move with the order of the data."""
+
+import hashlib
+import math
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+
+def stratified_split(
+    strata: Sequence[Hashable],
+    fractions: Sequence[float],
+    seed: int,
+    *,
+    names: Sequence[str] | None = None,
+) -> list[npt.NDArray[np.int64]]:
+    """Split positions so that every stratum is shared out by the same fractions.
+
+    Within a stratum the items are ordered by a hash of seed and name, so the result is the same on
+    every machine and in every process, and a new item moves hardly any of the others.
+
+    Args:
+        strata: One value per item; items of equal value form a stratum.
+        fractions: Share of each part, each at least 0, summing to 1.
+        seed: Another seed gives another split; any integer.
+        names: One unique name per item. Without names an item is known by its position.
+
+    Returns:
+        One sorted array of positions per fraction: together every item once. A stratum of ``n``
+        items gives a part ``n * fraction`` of them, rounded by largest remainder (a tie goes to
+        the earlier part).
+
+    Raises:
+        ValueError: If the fractions do not sum to 1, or ``names`` does not name each item once.
+
+    Example:
+        >>> train, valid = stratified_split(["cat"] * 8 + ["dog"] * 4, [0.75, 0.25], seed=0)
+        >>> len(train), sum(valid < 8), sum(valid >= 8)
+        (9, np.int64(2), np.int64(1))
+    """
+    if min(fractions, default=-1.0) < 0 or not math.isclose(sum(fractions), 1.0, abs_tol=1e-9):
+        raise ValueError(
+            f"`fractions` must be at least 0 each and sum to 1, got {list(fractions)}."
+            " Give the share of every part, the training part included."
+        )
+    names = [str(position) for position in range(len(strata))] if names is None else names
+    if len(names) != len(strata) or len(set(names)) != len(names):
+        raise ValueError(
+            f"`names` must name each of the {len(strata)} items once, got {len(names)} names,"
+            f" {len(set(names))} of them different. Use relative paths or row numbers."
+        )
+    members: dict[Hashable, list[int]] = {}
+    for position, stratum in enumerate(strata):
+        members.setdefault(stratum, []).append(position)
+    parts: list[list[int]] = [[] for _ in fractions]
+    for positions in members.values():
+        shuffled = sorted(positions, key=lambda position: _rank(seed, names[position]))
+        start = 0
+        for part, count in zip(parts, _counts(len(shuffled), fractions), strict=True):
+            part += shuffled[start : start + count]
+            start += count
+    return [np.array(sorted(part), dtype=np.int64) for part in parts]
+
+
+def _rank(seed: int, name: str) -> bytes:
+    return hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=16).digest()
+
+
+def _counts(total: int, fractions: Sequence[float]) -> list[int]:
+    # Rounded first, so that 10 * 0.7 is 7 and not 6.999...
+    shares = [round(total * fraction, 9) for fraction in fractions]
+    counts = [math.floor(share) for share in shares]
+    by_remainder = sorted(range(len(shares)), key=lambda part: counts[part] - shares[part])
+    for part in by_remainder[: total - sum(counts)]:
+        counts[part] += 1
+    return counts
