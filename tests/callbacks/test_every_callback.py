@@ -1,0 +1,200 @@
+"""The five checks that every callback must pass. A new callback adds a row to each table."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch.utils.data import IterableDataset
+
+from lightning_fastrecipes.callbacks.seeded_steps import SeededSteps
+from lightning_fastrecipes.callbacks.sgdr import SGDR
+
+CALLBACKS: dict[str, Callable[[], pl.Callback]] = {
+    "sgdr": lambda: SGDR(cycle_len=1, cycle_mult=2),
+    "seeded-steps": lambda: SeededSteps(seed=5),
+}
+DRAWS_RANDOM_NUMBERS = {"seeded-steps"}
+
+every_callback = pytest.mark.parametrize("name", CALLBACKS)
+
+
+def assert_same(found, expected, **tolerance) -> None:
+    """Compare rates and weights; bit for bit unless a tolerance is given."""
+    torch.testing.assert_close(found.weights, expected.weights, **(tolerance or _EXACT))
+    assert found.lrs == expected.lrs
+
+
+_EXACT = {"rtol": 0.0, "atol": 0.0}
+_CLOSE = {"rtol": 1e-5, "atol": 1e-6}
+
+
+@every_callback
+@pytest.mark.parametrize(
+    "num_steps",
+    [
+        pytest.param(5, id="stopped-after-an-epoch"),
+        pytest.param(2, id="stopped-within-the-first-epoch"),
+        pytest.param(13, id="stopped-within-the-last-epoch"),
+    ],
+)
+def test_a_stopped_and_resumed_fit_equals_an_uninterrupted_one(
+    name, num_steps, fit, tiny_task, tmp_path
+):
+    def start(*extra: pl.Callback, **options):
+        dropout = 0.5 if name in DRAWS_RANDOM_NUMBERS else 0.0
+        callbacks = [CALLBACKS[name](), *extra]
+        return fit(callbacks, tiny_task(dropout), max_epochs=3, **options)
+
+    whole = start()
+    checkpoint = ModelCheckpoint(tmp_path, every_n_train_steps=num_steps)
+    stopped = start(checkpoint, max_steps=num_steps, enable_checkpointing=True)
+    resumed = start(ckpt_path=checkpoint.best_model_path)
+
+    assert len(stopped.lrs) == num_steps
+    resumed.lrs = stopped.lrs + resumed.lrs
+    assert_same(resumed, whole)
+
+
+@every_callback
+def test_accumulating_two_half_batches_equals_whole_batches(name, fit, tiny_loader):
+    whole = fit([CALLBACKS[name]()], max_epochs=3)
+    halves = fit(
+        [CALLBACKS[name]()],
+        loader=tiny_loader(batch_size=2),
+        max_epochs=3,
+        accumulate_grad_batches=2,
+    )
+    assert len(halves.lrs) == 15
+    assert_same(halves, whole, **_CLOSE)
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    """Results of each process by the name of the callback; one start for all of them."""
+    folder = tmp_path_factory.mktemp("two-processes")
+    callbacks = {name: make() for name, make in CALLBACKS.items()}
+    (folder / "callbacks.pickle").write_bytes(pickle.dumps(callbacks))
+    script = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("two_processes.py")), str(folder)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        output, _ = script.communicate(timeout=180)
+    except subprocess.TimeoutExpired:
+        os.killpg(script.pid, signal.SIGKILL)
+        pytest.fail(f"two processes hang: {script.communicate()[0][-3000:]}")
+    assert script.returncode == 0, output[-3000:]
+    return [torch.load(folder / f"process-{rank}.pt") for rank in (0, 1)]
+
+
+@pytest.mark.distributed
+@every_callback
+def test_two_processes_agree_with_one(name, fit, two_processes):
+    one = fit([CALLBACKS[name]()], max_epochs=3)
+    for process in two_processes:
+        assert process[name]["lrs"] == one.lrs
+        torch.testing.assert_close(process[name]["weights"], one.weights, **_CLOSE)
+    first, second = (process[name]["weights"] for process in two_processes)
+    torch.testing.assert_close(first, second, **_EXACT)
+
+
+@every_callback
+def test_fast_dev_run_takes_one_step_and_nothing_else(name, fit, tiny_task, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = fit([CALLBACKS[name]()], fast_dev_run=True)
+    assert done.trainer.global_step == 1
+    assert not torch.equal(done.weights["head.weight"], tiny_task().head.weight)
+    assert list(tmp_path.iterdir()) == []
+
+
+@every_callback
+def test_callback_is_pickled_and_used_again_in_another_trainer(name, fit):
+    callback = CALLBACKS[name]()
+    first = fit([callback], max_epochs=3)
+    assert_same(fit([callback], max_epochs=3), first)
+    assert_same(fit([pickle.loads(pickle.dumps(callback))], max_epochs=3), first)
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(torch.zeros(8, 4))
+
+
+def two_optimizers(task):
+    return [torch.optim.SGD(part.parameters(), lr=0.1) for part in (task.backbone, task.head)]
+
+
+def a_scheduler(task):
+    optimizer = torch.optim.SGD(task.parameters(), lr=0.1)
+    return [optimizer], [torch.optim.lr_scheduler.ConstantLR(optimizer)]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        pytest.param(lambda: SGDR(cycle_len=0), "`cycle_len` must be .* got 0. Cycles", id="len"),
+        pytest.param(lambda: SGDR(cycle_len=1.5), "`cycle_len` must be .* got 1.5", id="half"),
+        pytest.param(lambda: SGDR(cycle_mult=0), "`cycle_mult` must be .* got 0", id="mult"),
+        pytest.param(lambda: SGDR(floor=1.0), r"`floor` must lie in \[0, 1\), got 1.0", id="floor"),
+        pytest.param(lambda: SGDR(floor=-0.1), r"`floor` must lie .* got -0.1", id="below"),
+        pytest.param(lambda: SeededSteps(seed=-1), "`seed` must be at least 0, got -1", id="seed"),
+    ],
+)
+def test_bad_arguments_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("callback", "optimizers", "loader", "message"),
+    [
+        pytest.param(
+            SGDR(),
+            two_optimizers,
+            None,
+            "one optimizer and no scheduler, but got 2 and 0. Return one optimizer",
+            id="sgdr-with-two-optimizers",
+        ),
+        pytest.param(
+            SGDR(),
+            a_scheduler,
+            None,
+            "one optimizer and no scheduler, but got 1 and 1. Return one optimizer",
+            id="sgdr-beside-another-scheduler",
+        ),
+        pytest.param(
+            SGDR(),
+            None,
+            torch.utils.data.DataLoader(Stream()),
+            "training loader has no length. Set `limit_train_batches`",
+            id="sgdr-without-length",
+        ),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused_before_training(
+    callback, optimizers, loader, message, fit, tiny_task
+):
+    class Untrained(tiny_task):
+        automatic_optimization = optimizers is not two_optimizers
+
+        def training_step(self, batch, batch_idx):
+            pytest.fail("trained before the refusal")
+
+        def configure_optimizers(self):
+            return optimizers(self) if optimizers else super().configure_optimizers()
+
+    with pytest.raises(MisconfigurationException, match=message):
+        fit([callback], Untrained(), loader, max_epochs=1)
