@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
+
+from torch import Tensor
 
 LabelKind = Literal["single", "soft"]
 """``single``: an integer class index per picture; ``soft``: one probability per class."""
@@ -72,4 +74,29 @@ class HasClasses(Protocol):
     @property
     def label_kind(self) -> LabelKind:
         """What a target is: a class index, or one probability per class."""
+        ...
+
+
+class FeatureBatch(NamedTuple):
+    """A batch of precomputed backbone outputs in place of pictures.
+
+    Args:
+        features: Pooled outputs. Shape ``(batch, num_features)``.
+        targets: Class indices ``(batch,)`` or probabilities ``(batch, num_classes)``.
+    """
+
+    features: Tensor
+    targets: Tensor
+
+
+@runtime_checkable
+class HasHead(Protocol):
+    """A module whose forward pass can be cut between backbone and head."""
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Turn pictures into pooled features. Shape ``(batch, num_features)``."""
+        ...
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        """Turn pooled features into logits. Shape ``(batch, num_classes)``."""
         ...

@@ -1,1 +1,1 @@
-"""Pure functions on tensors, arrays and frames: no Lightning, no input or output, no global state."""
+"""Pure functions on tensors, arrays and frames: no Lightning, no files, no global state."""

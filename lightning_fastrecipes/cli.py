@@ -1,0 +1,325 @@
+"""The command ``fastrecipes``: list, read, copy, check, explain and run recipes, and predict."""
+
+import argparse
+import logging
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lightning_fastrecipes import __version__
+from lightning_fastrecipes.errors import (
+    ConfigurationError,
+    DataError,
+    DataNotFoundError,
+    RecipeError,
+)
+
+if TYPE_CHECKING:
+    from lightning_fastrecipes.recipe.plan import StagePlan
+
+OK, FAILED, BAD_USAGE = 0, 1, 2
+RUN_FOLDER_VARIABLE = "FASTRECIPES_RUN_FOLDER"
+
+_OVERRIDE = re.compile(r"--(?:(?:data|model|trainer|stages|evaluation)\.[\w.-]+|seed)(?==|$)")
+_out = Console(highlight=False, soft_wrap=True)
+_err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: The words after ``fastrecipes``; the process's own if ``None``.
+
+    Returns:
+        0 if all went well, 1 if the work failed, 2 if the command or the recipe is wrong.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        words, overrides = _split_overrides(words)
+        options = _parser().parse_args(words)
+        options.overrides = overrides
+        _check_overrides(options)
+        return int(options.function(options))
+    except SystemExit as error:  # argparse, and Lightning when interrupted
+        return error.code if isinstance(error.code, int) else FAILED
+    except RecipeError as error:
+        _err.print(f"fastrecipes: {error}", style="red", markup=False)
+        return BAD_USAGE
+    except (DataError, DataNotFoundError, ConfigurationError) as error:
+        _err.print(f"fastrecipes: {error}", style="red", markup=False)
+        return FAILED
+    except KeyboardInterrupt:
+        _err.print("fastrecipes: interrupted", style="red")
+        return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fastrecipes",
+        description="Train as the fast.ai course does, with PyTorch Lightning.",
+        epilog="Any key of a recipe can be overridden: --data.root=photos --trainer.devices=2"
+        " --stages.head.max_epochs=3 --seed=1",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, function: Any, text: str, takes_overrides: bool = False) -> Any:
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        command.set_defaults(function=function, takes_overrides=takes_overrides)
+        return command
+
+    recipe_help = "name of a recipe (see `fastrecipes ls`) or path of a recipe.yaml"
+    add("ls", _ls, "List the recipes.")
+    add("show", _show, "Print a recipe's card and file.").add_argument("recipe", help=recipe_help)
+    copy = add("copy", _copy, "Copy a recipe's folder, to be edited.")
+    copy.add_argument("recipe", help=recipe_help)
+    copy.add_argument("folder", type=Path, help="where the copy goes")
+    check = add("check", _check, "Check every key and type of a recipe.", takes_overrides=True)
+    check.add_argument("recipe", help=recipe_help)
+    explain = add(
+        "explain",
+        _explain,
+        "Show, before any training, what each stage trains, how fast and on what.",
+        takes_overrides=True,
+    )
+    explain.add_argument("recipe", help=recipe_help)
+    run = add("run", _run, "Run a recipe into a run folder.", takes_overrides=True)
+    run.add_argument("recipe", nargs="?", help=recipe_help)
+    run.add_argument("--out", type=Path, help="run folder (default: runs/NAME)")
+    run.add_argument("--resume", type=Path, metavar="DIR", help="go on with an interrupted run")
+    run.add_argument("--fast-dev-run", action="store_true", help="one batch of everything")
+    predict = add("predict", _predict, "Predict files or folders with a finished run.")
+    predict.add_argument(
+        "run_folder", type=Path, metavar="RUN_DIR", help="folder of a finished run"
+    )
+    predict.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="files or folders")
+    predict.add_argument("--out", type=Path, required=True, help="CSV to write")
+    return parser
+
+
+def _split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Take ``--key.path=value`` and ``--key.path value`` out of the words."""
+    rest: list[str] = []
+    overrides: list[str] = []
+    remaining = iter(words)
+    for word in remaining:
+        if not _OVERRIDE.match(word):
+            rest.append(word)
+            continue
+        if "=" not in word:
+            value = next(remaining, None)
+            if value is None:
+                raise RecipeError(f"`{word}` needs a value: `{word}=...`.")
+            word = f"{word}={value}"
+        overrides.append(word.removeprefix("--"))
+    return rest, overrides
+
+
+def _check_overrides(options: argparse.Namespace) -> None:
+    if options.overrides and not options.takes_overrides:
+        raise RecipeError(
+            f"`{options.command}` takes no overrides, but got `--{options.overrides[0]}`."
+        )
+
+
+def _ls(options: argparse.Namespace) -> int:
+    from lightning_fastrecipes.recipe.catalog import list_recipes
+
+    table = Table("recipe", "what it trains", box=None)
+    for name, description in list_recipes().items():
+        table.add_row(name, description)
+    _out.print(table)
+    return OK
+
+
+def _show(options: argparse.Namespace) -> int:
+    from lightning_fastrecipes.recipe.catalog import find_recipe
+
+    path = find_recipe(options.recipe)
+    card = path.with_name("README.md")
+    if card.is_file():
+        _out.print(card.read_text(encoding="utf-8"), markup=False)
+    _out.print(path.read_text(encoding="utf-8"), markup=False)
+    return OK
+
+
+def _copy(options: argparse.Namespace) -> int:
+    from lightning_fastrecipes.recipe.catalog import copy_recipe
+
+    target = copy_recipe(options.recipe, options.folder)
+    _out.print(f"Copied to {target}. Edit {target / 'recipe.yaml'}, then: fastrecipes run {target}")
+    return OK
+
+
+def _check(options: argparse.Namespace) -> int:
+    recipe = _load(options)
+    _out.print(f"{recipe.path}: fine ({len(recipe.stages)} stages)")
+    return OK
+
+
+def _explain(options: argparse.Namespace) -> int:
+    recipe = _load(options)
+    from lightning_fastrecipes.recipe.plan import build_parts, plan_stages
+
+    images, model = build_parts(recipe)
+    _out.print(f"{recipe.name}: {recipe.description}", markup=False)
+    _print_data(images, model)
+    for plan in plan_stages(recipe, images, model):
+        _print_plan(plan)
+    return OK
+
+
+def _run(options: argparse.Namespace) -> int:
+    folder, resume = _run_folder(options), options.resume is not None
+    if options.recipe is None:
+        options.recipe = str(folder / "recipe.yaml")
+    recipe = _load(options)
+    from pytorch_lightning.utilities import rank_zero_only
+
+    from lightning_fastrecipes.recipe.runner import Run
+
+    first = int(getattr(rank_zero_only, "rank", 0)) == 0
+    folder.mkdir(parents=True, exist_ok=True)
+    if first:
+        _log_to(folder / "log.txt")
+    console = _out if first else Console(quiet=True)
+    run = Run(recipe, folder, resume=resume, fast_dev_run=options.fast_dev_run, show_progress=first)
+    console.print(f"{recipe.name}: {recipe.description}", markup=False)
+    try:
+        plans = run.prepare()
+        if first:
+            _print_data(run.images, run.model)
+        for index, plan in enumerate(plans):
+            if first:
+                _print_plan(plan)
+            _print_stage(console, run.run_stage(index))
+        results = run.finish()
+    except Exception:
+        logging.getLogger(__name__).exception("The run failed")
+        raise
+    table = Table("split", "metric", "value", title="Evaluation", title_justify="left")
+    for split in ("valid", "test"):
+        for name, value in results[split].items():
+            table.add_row(split, name, f"{value:.4f}")
+    console.print(table)
+    console.print(f"Written to {folder}", markup=False)
+    return OK
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from lightning_fastrecipes.data.files import write_atomically
+    from lightning_fastrecipes.recipe.export import predict_files
+
+    table, bad = predict_files(options.run_folder, options.paths)
+    write_atomically(options.out, table.to_csv(index=False))
+    _out.print(f"{len(table)} predictions written to {options.out}", markup=False)
+    for name, reason in bad:
+        _err.print(f"fastrecipes: {name}: {reason}; left out", style="red", markup=False)
+    return FAILED if bad else OK
+
+
+def _load(options: argparse.Namespace) -> Any:
+    from lightning_fastrecipes.recipe.catalog import find_recipe
+    from lightning_fastrecipes.recipe.loading import load_recipe
+
+    return load_recipe(find_recipe(options.recipe), options.overrides)
+
+
+def _run_folder(options: argparse.Namespace) -> Path:
+    """Decide the run folder, once for all processes of a run."""
+    if options.resume is not None:
+        if options.out is not None or options.recipe is not None:
+            raise RecipeError("`--resume DIR` takes recipe and folder from DIR: leave them out.")
+        if not (options.resume / "recipe.yaml").is_file():
+            raise RecipeError(f"{options.resume} is no run folder: it has no recipe.yaml.")
+        return Path(options.resume)
+    if options.recipe is None:
+        raise RecipeError(
+            "Name a recipe: `fastrecipes run solar_cells`; `fastrecipes ls` lists them."
+        )
+    decided = os.environ.get(RUN_FOLDER_VARIABLE)
+    if decided is not None and "LOCAL_RANK" in os.environ:
+        return Path(decided)
+    folder = options.out
+    if folder is None:
+        name = (
+            Path(options.recipe).resolve().parent.name if "/" in options.recipe else options.recipe
+        )
+        base = Path("runs") / name
+        taken = (Path(f"{base}-{number}") for number in range(2, 100_000))
+        folder = base if not base.exists() else next(path for path in taken if not path.exists())
+    elif folder.exists() and any(folder.iterdir()):
+        raise RecipeError(
+            f"{folder} is not empty. Name another folder with `--out`, or go on with"
+            f" `fastrecipes run --resume {folder}`."
+        )
+    # Lightning starts further processes with this command line; they must find the same folder.
+    os.environ[RUN_FOLDER_VARIABLE] = str(folder)
+    return Path(folder)
+
+
+def _log_to(path: Path) -> None:
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    for name in ("lightning_fastrecipes", "pytorch_lightning", "py.warnings"):
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        logger.setLevel(min(logger.level or logging.INFO, logging.INFO))
+    logging.captureWarnings(True)
+
+
+def _print_data(images: Any, model: Any) -> None:
+    counts = {split: len(images.eval_dataset(split)) for split in ("train", "valid", "test")}
+    spec = model.input_spec
+    _out.print(
+        f"Data: {', '.join(f'{count} {split}' for split, count in counts.items())} pictures;"
+        f" classes {', '.join(images.classes[:10])}{' ...' if len(images.classes) > 10 else ''}",
+        markup=False,
+    )
+    _out.print(
+        f"Model: {model.backbone.name}; input mean {spec.mean}, std {spec.std},"
+        f" {spec.interpolation}; batch norm `{model.norm_policy}`",
+        markup=False,
+    )
+    if images.skipped_files:
+        _out.print(f"Skipped {len(images.skipped_files)} unreadable files", style="yellow")
+
+
+def _print_plan(plan: "StagePlan") -> None:
+    stage = plan.stage
+    precomputed = ", on precomputed features" if stage.precompute else ""
+    table = Table(
+        "layer group", "parameters", "trained", "learning rate",
+        title=f"Stage {stage.name}: {stage.max_epochs} epochs of {plan.steps_per_epoch} steps"
+        f" ({plan.num_steps}), {plan.image_size} px, batches of {plan.batch_size},"
+        f" augmentation {plan.augmentation}{precomputed}"
+        + "".join(f", {spec.name}({_arguments(spec.init_args)})" for spec in stage.callbacks),
+        title_justify="left",
+    )  # fmt: skip
+    for group in plan.groups:
+        lr = f"{group.lr:.2e}" if group.trained else ""
+        table.add_row(
+            group.name, f"{group.num_parameters:,}", "yes" if group.trained else "frozen", lr
+        )
+    _out.print(table)
+
+
+def _arguments(init_args: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in init_args.items())
+
+
+def _print_stage(console: Console, figures: dict[str, Any]) -> None:
+    metrics = ", ".join(f"{name} {value:.4g}" for name, value in figures["metrics"].items())
+    console.print(
+        f"Stage {figures['name']} took {figures['seconds']:.1f} s"
+        f" ({figures['images_per_second']:.0f} pictures/s): {metrics}",
+        markup=False,
+    )

@@ -1,0 +1,117 @@
+"""A trained model as two plain files: weights and one JSON. Nothing is pickled."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+from torch.utils.data import DataLoader
+
+from lightning_fastrecipes.data.files import atomic_path, write_atomically
+from lightning_fastrecipes.data.image import ImageDataModule, prediction_dataset
+from lightning_fastrecipes.errors import DataError, DataNotFoundError
+from lightning_fastrecipes.protocols import InputSpec
+from lightning_fastrecipes.recipe.evaluation import prediction_table
+from lightning_fastrecipes.tasks.image import ImageClassifier
+
+FORMAT_VERSION = 1
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+
+
+def export_model(
+    folder: Path, model: ImageClassifier, images: ImageDataModule, batch_size: int
+) -> None:
+    """Write weights and description.
+
+    Args:
+        folder: Where the two files go.
+        model: The trained model.
+        images: Its datamodule, at the size of the evaluation.
+        batch_size: Pictures per step of the evaluation.
+    """
+    tensors = {
+        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
+    }
+    with atomic_path(folder / WEIGHTS) as temporary:
+        save_file(tensors, temporary)
+    description = {
+        "format_version": FORMAT_VERSION,
+        "task": "image classification",
+        "architecture": model.architecture,
+        "classes": model.classes,
+        "label_kind": model.label_kind,
+        "input": asdict(model.input_spec),
+        "geometry": images.eval_transform_key(),
+        "batch_size": batch_size,
+    }
+    write_atomically(folder / DESCRIPTION, json.dumps(description, indent=2))
+
+
+def load_export(folder: Path) -> tuple[ImageClassifier, dict[str, Any]]:
+    """Build the model that ``export_model`` wrote.
+
+    Args:
+        folder: A run folder, or the ``export`` folder in it.
+
+    Returns:
+        The model in eval mode, and its description.
+
+    Raises:
+        DataNotFoundError: If there is no export.
+        DataError: If it is damaged, or made by a newer version.
+    """
+    folder = folder / "export" if (folder / "export").is_dir() else folder
+    if not (folder / DESCRIPTION).is_file() or not (folder / WEIGHTS).is_file():
+        raise DataNotFoundError(
+            f"There is no exported model in {folder} (`{WEIGHTS}` and `{DESCRIPTION}`). Name the"
+            " folder of a finished `fastrecipes run`."
+        )
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        version = description["format_version"]
+        if version > FORMAT_VERSION:
+            raise DataError(
+                f"{folder / DESCRIPTION} has format {version}, but this version reads up to"
+                f" {FORMAT_VERSION}. Update lightning_fastrecipes."
+            )
+        model = ImageClassifier.from_architecture(description["architecture"])
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except (KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
+        raise DataError(f"The exported model in {folder} is damaged: {error}") from error
+    spec = description["input"]
+    spec |= {"mean": tuple(spec["mean"]), "std": tuple(spec["std"])}
+    model.set_input_spec(InputSpec(**spec))
+    model.adopt_classes(description["classes"], description["label_kind"])
+    return model.eval(), description
+
+
+def predict_files(
+    folder: Path, paths: Sequence[Path], device: torch.device | None = None
+) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+    """Predict pictures with an exported model, in 32-bit arithmetic as the evaluation does.
+
+    Args:
+        folder: A run folder, or the ``export`` folder in it.
+        paths: Files, or folders that are searched with all below them.
+        device: Where to compute; the processor if ``None``.
+
+    Returns:
+        The table of ``prediction_table``, and what could not be read: file name and reason.
+
+    Raises:
+        DataNotFoundError: If a path or the export is missing.
+    """
+    model, description = load_export(folder)
+    dataset, bad = prediction_dataset(paths, **description["geometry"])
+    loader = DataLoader(dataset, batch_size=description["batch_size"])
+    model.to(device or torch.device("cpu"), memory_format=torch.channels_last)
+    chunks = [torch.empty(0, model.num_classes)]
+    with torch.inference_mode():
+        for images, _ in loader:
+            chunks.append(model.probabilities(model(images.to(model.device))).cpu())
+    files = [str(name) for name in dataset.files]
+    return prediction_table(files, torch.cat(chunks), model.classes or []), bad

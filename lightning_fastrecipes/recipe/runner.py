@@ -1,0 +1,302 @@
+"""Run a recipe: build once, one ``Trainer.fit`` per stage, evaluate, export."""
+
+import json
+import logging
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
+
+from lightning_fastrecipes.callbacks.seeded_steps import SeededSteps
+from lightning_fastrecipes.data.features import FeatureDataModule
+from lightning_fastrecipes.data.files import write_atomically
+from lightning_fastrecipes.data.image import ImageDataModule
+from lightning_fastrecipes.errors import RecipeError
+from lightning_fastrecipes.recipe.defaults import default_precision
+from lightning_fastrecipes.recipe.documents import dump_document
+from lightning_fastrecipes.recipe.evaluation import (
+    PredictionCollector,
+    confusion_counts,
+    evaluate,
+    prediction_table,
+)
+from lightning_fastrecipes.recipe.export import export_model
+from lightning_fastrecipes.recipe.history import History, read_history
+from lightning_fastrecipes.recipe.loading import build
+from lightning_fastrecipes.recipe.pictures import draw_confusion_matrix, draw_curves
+from lightning_fastrecipes.recipe.plan import (
+    StagePlan,
+    apply_stage,
+    build_parts,
+    plan_stages,
+    stage_seed,
+)
+from lightning_fastrecipes.recipe.schema import Recipe
+from lightning_fastrecipes.tasks.image import ImageClassifier
+
+logger = logging.getLogger(__name__)
+
+PACKAGES = ("pytorch-lightning", "torch", "torchvision", "torchmetrics", "timm", "numpy", "pandas")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run keeps what it writes.
+
+    Args:
+        path: The folder itself.
+    """
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """One row per epoch."""
+        return self.path / "metrics.csv"
+
+    @property
+    def results(self) -> Path:
+        """Final figures."""
+        return self.path / "results.json"
+
+    @property
+    def progress(self) -> Path:
+        """Figures of the finished stages, for ``--resume``."""
+        return self.path / "progress.json"
+
+    def checkpoint(self, stage: str) -> Path:
+        """Give the checkpoint of a stage: after its last finished epoch."""
+        return self.path / "checkpoints" / f"{stage}.ckpt"
+
+
+class Run:
+    """One run of a recipe, from its data to its results.
+
+    Args:
+        recipe: The recipe.
+        folder: Where everything is written.
+        resume: Whether to go on after the last finished epoch found in ``folder``.
+        fast_dev_run: Whether to run one batch of everything, to see that it works.
+        show_progress: Whether to draw progress bars.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        *,
+        resume: bool = False,
+        fast_dev_run: bool = False,
+        show_progress: bool = True,
+    ) -> None:
+        self.recipe = recipe
+        self.folder = RunFolder(folder)
+        self.resume = resume
+        self.fast_dev_run = fast_dev_run
+        self.show_progress = show_progress
+        self.images: ImageDataModule
+        self.model: ImageClassifier
+        self.plans: list[StagePlan]
+        self.stages: list[dict[str, Any]] = []
+
+    def prepare(self) -> list[StagePlan]:
+        """Build data and model and work out every stage, so that mistakes show before training.
+
+        Returns:
+            One plan per stage.
+        """
+        pl.seed_everything(self.recipe.seed, workers=True, verbose=False)
+        self.images, self.model = build_parts(self.recipe)
+        self.plans = plan_stages(self.recipe, self.images, self.model)
+        if _is_first_process():
+            write_atomically(self.folder.recipe, dump_document(self.recipe.source))
+            if self.images.skipped_files:
+                lines = ["file,reason", *(f'"{f}","{r}"' for f, r in self.images.skipped_files)]
+                write_atomically(self.folder.path / "skipped_files.csv", "\n".join(lines) + "\n")
+        if self.resume and self.folder.progress.is_file():
+            self.stages = json.loads(self.folder.progress.read_text(encoding="utf-8"))["stages"]
+            self._check_finished_stages()
+        return self.plans
+
+    def run_stage(self, index: int) -> dict[str, Any]:
+        """Train one stage, or load it where it is finished already.
+
+        Args:
+            index: Which stage, from 0.
+
+        Returns:
+            Name, seconds, images per second, peak memory in MiB, and last metrics.
+        """
+        stage = self.recipe.stages[index]
+        checkpoint = self.folder.checkpoint(stage.name)
+        if index < len(self.stages):
+            self._load_weights(checkpoint)
+            logger.info("Stage %s is finished already", stage.name)
+            return self.stages[index]
+        apply_stage(self.recipe, index, self.images, self.model)
+        pl.seed_everything(stage_seed(self.recipe.seed, index), workers=True, verbose=False)
+        data: Any = FeatureDataModule(self.images, self.model) if stage.precompute else self.images
+        history = History(self.folder.metrics, stage.name)
+        callbacks = [
+            build(spec, pl.Callback, self.recipe.path, f"stages[{index}].callbacks[{i}]")
+            for i, spec in enumerate(stage.callbacks)
+        ]
+        callbacks += [
+            SeededSteps(stage_seed(self.recipe.seed, index)),
+            history,
+            ModelCheckpoint(
+                dirpath=checkpoint.parent,
+                filename=checkpoint.stem,
+                save_top_k=1,
+                every_n_epochs=1,
+                save_on_train_epoch_end=True,
+                enable_version_counter=False,
+            ),
+        ]
+        trainer = self._trainer(callbacks, max_epochs=stage.max_epochs)
+        resumes = self.resume and checkpoint.is_file()
+        logger.info("Stage %s begins%s", stage.name, " where it stopped" if resumes else "")
+        _reset_peak_memory()
+        started = time.perf_counter()
+        trainer.fit(
+            self.model,
+            datamodule=data,
+            ckpt_path=str(checkpoint) if resumes else None,
+            weights_only=True,
+        )
+        seconds = time.perf_counter() - started
+        rows = read_history(self.folder.metrics)
+        last = rows[rows["stage"] == stage.name].dropna(axis=1).to_dict("records")[-1:]
+        figures = {
+            "name": stage.name,
+            "seconds": round(seconds, 2),
+            "images_per_second": round(history.num_images / max(history.train_seconds, 1e-9), 1),
+            "peak_memory_mib": _peak_memory_mib(),
+            "metrics": {
+                k: v for k, v in (last[0] if last else {}).items() if k not in {"stage", "seconds"}
+            },
+        }
+        self.stages.append(figures)
+        if trainer.is_global_zero and not self.fast_dev_run:
+            write_atomically(self.folder.progress, json.dumps({"stages": self.stages}, indent=2))
+        logger.info("Stage %s ends: %s", stage.name, figures)
+        return figures
+
+    def finish(self) -> dict[str, Any]:
+        """Evaluate, draw, export, and write ``results.json``.
+
+        Returns:
+            What ``results.json`` holds.
+        """
+        evaluation = self.recipe.evaluation
+        if evaluation.image_size is not None:
+            self.model.backbone.check_image_size(evaluation.image_size)
+            self.images.image_size = evaluation.image_size
+        self.images.batch_size = evaluation.batch_size or self.images.batch_size
+        results: dict[str, Any] = {
+            "recipe": self.recipe.name,
+            "seed": self.recipe.seed,
+            "stages": self.stages,
+            "valid": {},
+            "test": {},
+            "versions": {name: version(name) for name in ("lightning-fastrecipes", *PACKAGES)},
+        }
+        for split in evaluation.splits:
+            num_samples = len(self.images.eval_dataset(split))
+            if num_samples:
+                results[split] = self._evaluate(split, num_samples)
+        if _is_first_process():
+            export_model(
+                self.folder.path / "export", self.model, self.images, self.images.batch_size
+            )
+            history = read_history(self.folder.metrics)
+            if len(history):
+                draw_curves(history, self.folder.path / "curves.png")
+            write_atomically(self.folder.results, json.dumps(results, indent=2) + "\n")
+        return results
+
+    def _evaluate(self, split: Any, num_samples: int) -> dict[str, float]:
+        collector = PredictionCollector(num_samples)
+        trainer = self._trainer([collector], precision="32-true", enable_checkpointing=False)
+        metrics = evaluate(trainer, self.model, self.images, split)
+        if _is_first_process():
+            rows = len(collector.probabilities)
+            files = [str(name) for name in self.images.eval_dataset(split).files[:rows]]
+            classes = self.images.classes
+            table = prediction_table(files, collector.probabilities, classes, collector.targets)
+            path = self.folder.path / f"predictions_{split}.csv"
+            write_atomically(path, table.to_csv(index=False))
+            counts = confusion_counts(collector.probabilities, collector.targets, len(classes))
+            name = "confusion_matrix.png" if split == "test" else "confusion_matrix_valid.png"
+            draw_confusion_matrix(counts, classes, self.folder.path / name)
+        return metrics
+
+    def _trainer(self, callbacks: list[Callback], **arguments: Any) -> pl.Trainer:
+        accelerator = str(self.recipe.trainer.get("accelerator", "auto"))
+        chosen = {
+            "accelerator": accelerator,
+            "devices": 1,
+            "precision": default_precision(accelerator),
+            "logger": False,
+            "num_sanity_val_steps": 0,
+            "log_every_n_steps": 1,
+            "enable_model_summary": False,
+            "enable_progress_bar": self.show_progress,
+            **self.recipe.trainer,
+            **arguments,
+        }
+        if self.show_progress and _is_first_process() and sys.stdout.isatty():
+            callbacks = [*callbacks, RichProgressBar(leave=False)]
+        return pl.Trainer(
+            **chosen,
+            callbacks=callbacks,
+            default_root_dir=self.folder.path,
+            fast_dev_run=self.fast_dev_run,
+        )
+
+    def _load_weights(self, checkpoint: Path) -> None:
+        if not checkpoint.is_file():
+            raise RecipeError(
+                f"{self.folder.progress} says that the stage {checkpoint.stem!r} is finished, but"
+                f" {checkpoint} is missing. Start anew in another folder."
+            )
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+        self.model.load_state_dict(state)
+
+    def _check_finished_stages(self) -> None:
+        done = [stage["name"] for stage in self.stages]
+        planned = [stage.name for stage in self.recipe.stages]
+        if done != planned[: len(done)]:
+            raise RecipeError(
+                f"{self.folder.path} holds the finished stages {done}, but the recipe begins with"
+                f" {planned}. Resume with the recipe that was started, or run in another folder."
+            )
+
+
+def _is_first_process() -> bool:
+    return int(getattr(pl.utilities.rank_zero_only, "rank", 0)) == 0
+
+
+def _reset_peak_memory() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _peak_memory_mib() -> float:
+    """Peak of the card during the stage, or of this process since it began."""
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20, 1)

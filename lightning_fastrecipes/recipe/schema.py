@@ -1,0 +1,96 @@
+"""What a recipe file holds: frozen dataclasses, every field documented."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class ClassSpec:
+    """A class and the arguments to build it with.
+
+    Args:
+        class_path: Import path of the class.
+        init_args: Arguments of its constructor, as plain YAML values.
+    """
+
+    class_path: str
+    init_args: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The class name without its module."""
+        return self.class_path.rpartition(".")[2]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One ``Trainer.fit``: what is trained, how fast, on which pictures.
+
+    Args:
+        name: Unique within the recipe; letters, digits, ``-`` and ``_``.
+        max_epochs: Number of epochs, at least 1.
+        freeze_to: First trained layer group; negative counts from the head, 0 trains all.
+        lr: Learning rate of the head, or one per trained group from the input side.
+        lr_ratio: How many times smaller each earlier group's rate is, at least 1.
+        image_size: Side in pixels; the datamodule's own if ``None``.
+        batch_size: Pictures per process and step; the datamodule's own if ``None``.
+        augmentation: Preset for training pictures; the datamodule's own if ``None``.
+        precompute: Whether the frozen backbone runs once per picture, without augmentation.
+        callbacks: Built anew for this stage.
+    """
+
+    name: str
+    max_epochs: int
+    freeze_to: int = 0
+    lr: float | list[float] = 1e-3
+    lr_ratio: float = 1.0
+    image_size: int | None = None
+    batch_size: int | None = None
+    augmentation: Literal["none", "basic", "side_on", "top_down"] | None = None
+    precompute: bool = False
+    callbacks: tuple[ClassSpec, ...] = ()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is measured after the last stage, in 32-bit arithmetic.
+
+    Args:
+        splits: Which splits, of ``valid`` and ``test``; those without pictures are left out.
+        image_size: Side in pixels; the last stage's if ``None``.
+        batch_size: Pictures per step; the last stage's if ``None``.
+    """
+
+    splits: tuple[Literal["valid", "test"], ...] = ("valid", "test")
+    image_size: int | None = None
+    batch_size: int | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole training run, from data to evaluation.
+
+    Args:
+        name: Name of the recipe's folder.
+        path: The file it was read from.
+        description: One sentence.
+        seed: Seed of weights, shuffling, augmentation and dropout.
+        data: The datamodule.
+        model: The LightningModule; the number of classes is filled in from the data.
+        trainer: Arguments of ``Trainer`` for every stage.
+        stages: In the order they run.
+        evaluation: What is measured at the end.
+        source: The merged YAML document, as it is written to the run folder.
+    """
+
+    name: str
+    path: Path
+    description: str
+    seed: int
+    data: ClassSpec
+    model: ClassSpec
+    trainer: dict[str, Any]
+    stages: tuple[Stage, ...]
+    evaluation: Evaluation
+    source: dict[str, Any]

@@ -1,0 +1,311 @@
+"""What every task shares: layer groups, one step for all phases, one optimizer."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NoReturn, TypedDict, cast
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.trainer.states import TrainerFn, TrainerStatus
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor, nn
+from torch.utils.data.distributed import DistributedSampler
+from torchmetrics import MeanMetric, Metric, MetricCollection
+
+from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.functional.layer_groups import (
+    NormPolicy,
+    audit_param_groups,
+    frozen_count,
+    optimizer_groups,
+    resolve_group_lrs,
+    set_frozen,
+    set_frozen_modes,
+)
+from lightning_fastrecipes.functional.targets import padding_rows
+from lightning_fastrecipes.protocols import FeatureBatch, LayerGroup
+from lightning_fastrecipes.tasks.building import MetricSpec, build_metrics, build_optimizer
+
+Phase = Literal["val", "test"]
+CHECKPOINT_KEY = "fastrecipes"
+
+
+class StepOutput(TypedDict):
+    """What validation and test steps hand to callbacks, repeated rows removed."""
+
+    probabilities: Tensor
+    targets: Tensor
+
+
+class LayerGroupTask(pl.LightningModule, ABC):
+    """Train a model group by group: one place for freezing, rates, metrics and the optimizer.
+
+    A subclass sets ``backbone`` and ``head``, and says what its groups, loss and probabilities are.
+    Freezing changes only between two calls of ``Trainer.fit``: Lightning's distributed strategies
+    wrap the model once per fit, and what is unfrozen later would train apart on every process.
+
+    Args:
+        norm_policy: How batch norm behaves; see ``functional.layer_groups.NormPolicy``.
+        lr: Learning rate: one number, or one per trained group from the input side, above 0.
+        lr_ratio: With one number: how many times smaller each earlier group's rate is, at least 1.
+        weight_decay: Weight decay of matrices and kernels, at least 0; norms and biases get none.
+        optimizer: Class path of an optimizer, or ``{"class_path": ..., "init_args": {...}}``.
+        metrics: Name to torchmetrics metric, its class path, or a plain function of
+            ``(probabilities, targets)`` that is called once per epoch on all rows.
+        default_metrics: The metrics used when ``metrics`` is ``None``.
+        metric_defaults: Arguments given to metric classes that take them, such as ``num_classes``.
+
+    References:
+        Howard and Ruder, *Universal Language Model Fine-tuning* (2018), section 3.2; fast.ai
+        course, lessons 1 and 2.
+    """
+
+    backbone: nn.Module
+    head: nn.Module
+
+    def __init__(
+        self,
+        norm_policy: NormPolicy,
+        lr: float | Sequence[float],
+        lr_ratio: float,
+        weight_decay: float,
+        optimizer: str | Mapping[str, Any],
+        metrics: Mapping[str, MetricSpec] | None,
+        default_metrics: Callable[[], Mapping[str, MetricSpec]],
+        metric_defaults: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        if weight_decay < 0:
+            raise ValueError(f"`weight_decay` must be at least 0, got {weight_decay}.")
+        self.norm_policy = norm_policy
+        self.lr = lr
+        self.lr_ratio = lr_ratio
+        self.weight_decay = weight_decay
+        self.optimizer = optimizer
+        self.num_frozen = 0
+        chosen = default_metrics() if metrics is None else metrics
+        collection = MetricCollection(build_metrics(chosen, metric_defaults), compute_groups=False)
+        self.phase_metrics = nn.ModuleDict(
+            {f"{phase}_": collection.clone(prefix=f"{phase}_") for phase in ("val", "test")}
+        )
+        self.phase_losses = nn.ModuleDict({"val_": MeanMetric(), "test_": MeanMetric()})
+
+    @abstractmethod
+    def layer_groups(self) -> list[LayerGroup]:
+        """Give the layer groups from the input side to the head."""
+
+    @abstractmethod
+    def forward_features(self, inputs: Tensor) -> Tensor:
+        """Turn inputs into the features that the head takes."""
+
+    @abstractmethod
+    def forward_head(self, features: Tensor) -> Tensor:
+        """Turn features into logits."""
+
+    @abstractmethod
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Give the mean loss of a batch. Shape ``()``."""
+
+    @abstractmethod
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Turn logits into what metrics and users see."""
+
+    @abstractmethod
+    def metric_targets(self, targets: Tensor) -> Tensor:
+        """Turn targets into what metrics compare with."""
+
+    def no_weight_decay(self) -> set[str]:
+        """Name the parameters, besides norms and biases, that get no weight decay."""
+        return set()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Turn inputs into logits. Shape ``(batch, num_outputs)``."""
+        return self.forward_head(self.forward_features(inputs))
+
+    # Freezing and rates, changed between fits.
+
+    def freeze_to(self, n: int) -> None:
+        """Freeze the groups before ``n`` and train ``n`` and later ones.
+
+        Args:
+            n: Index of the first trained group; a negative ``n`` counts from the head, so that -1
+                trains the head alone. 0 trains everything.
+
+        Raises:
+            ConfigurationError: If called while a trainer is fitting.
+            ValueError: If there is no such group.
+        """
+        if self._is_fitting():
+            raise ConfigurationError(
+                "`freeze_to` must be called between two calls of `Trainer.fit`, but a fit is"
+                " running. Parameters unfrozen now would train apart on every process: end this"
+                " fit and start another."
+            )
+        groups = self.layer_groups()
+        self.num_frozen = frozen_count(n, len(groups))
+        set_frozen(self, groups, self.num_frozen, self.norm_policy)
+        self.train(self.training)
+
+    def freeze(self) -> None:  # type: ignore[override]
+        """Freeze everything but the head: ``freeze_to(-1)``.
+
+        Note:
+            Lightning's own ``freeze`` freezes the head as well; fast.ai's meaning is used here.
+        """
+        self.freeze_to(-1)
+
+    def unfreeze(self) -> None:  # type: ignore[override]
+        """Train every group: ``freeze_to(0)``."""
+        self.freeze_to(0)
+
+    def set_learning_rates(self, lr: float | Sequence[float], lr_ratio: float = 1.0) -> None:
+        """Set the rates that the next fit starts from.
+
+        Args:
+            lr: One rate, or one per trained group from the input side, above 0.
+            lr_ratio: With one rate: how many times smaller each earlier group's is, at least 1.
+        """
+        self.lr = lr
+        self.lr_ratio = lr_ratio
+
+    def group_lrs(self) -> list[float]:
+        """Give one learning rate per layer group, 0 for frozen ones."""
+        return resolve_group_lrs(
+            self.lr,
+            self.lr_ratio,
+            num_groups=len(self.layer_groups()),
+            num_frozen=self.num_frozen,
+            train_frozen_norms=self.norm_policy == "train",
+        )
+
+    def train(self, mode: bool = True) -> "LayerGroupTask":
+        """Switch modes; frozen norms and dropout stay in eval mode."""
+        super().train(mode)
+        if mode:
+            set_frozen_modes(self, self.backbone, self.norm_policy)
+        return self
+
+    # Hooks, in the order they fire.
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Build every parameter group once, frozen or not, in fixed order and with names."""
+        groups = optimizer_groups(
+            dict(self.named_parameters()),
+            self.layer_groups(),
+            self.group_lrs(),
+            self.weight_decay,
+            self.no_weight_decay(),
+        )
+        return build_optimizer(self.optimizer, groups)
+
+    def on_fit_start(self) -> None:
+        """Refuse to train with a parameter that no optimizer group, or two of them, hold."""
+        groups = [group for opt in self.trainer.optimizers for group in opt.param_groups]
+        audit_param_groups(dict(self.named_parameters()), groups)
+
+    def on_train_epoch_start(self) -> None:
+        """Assert the modes of frozen parts again, whatever ran before."""
+        self.train()
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Give the loss of one batch."""
+        inputs, targets = batch
+        if len(targets) == 1:
+            self._refuse_single_sample()
+        loss = self.loss(self._logits(batch, inputs), targets)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(targets))
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Give every process the buffers of the first, so that replicas stay equal."""
+        if self.trainer.world_size > 1:
+            for buffer in self.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> StepOutput:
+        """Add one batch to the validation metrics."""
+        return self._evaluation_step(batch, batch_idx, dataloader_idx, "val")
+
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> StepOutput:
+        """Add one batch to the test metrics."""
+        return self._evaluation_step(batch, batch_idx, dataloader_idx, "test")
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Give the probabilities of one batch, with or without targets beside the inputs."""
+        inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
+        return self.probabilities(self._logits(batch, inputs))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store how much is frozen, as plain numbers."""
+        checkpoint[CHECKPOINT_KEY] = {"version": 1, "num_frozen": self.num_frozen}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Freeze what was frozen, before Lightning builds the optimizer and wraps the model."""
+        saved = checkpoint.get(CHECKPOINT_KEY)
+        if saved is None:
+            return
+        num_frozen = int(saved["num_frozen"])
+        if self._is_fitting() and num_frozen != self.num_frozen:
+            rank_zero_warn(
+                f"The checkpoint was written with {num_frozen} frozen layer groups, but the model"
+                f" has {self.num_frozen}. Training resumes with {num_frozen}; call `freeze_to`"
+                " and start a fit without `ckpt_path` for another depth."
+            )
+        self.num_frozen = num_frozen
+        set_frozen(self, self.layer_groups(), num_frozen, self.norm_policy)
+        self.train(self.training)
+
+    # Private helpers.
+
+    def _logits(self, batch: Any, inputs: Tensor) -> Tensor:
+        """Run the whole model, or the head alone on precomputed features."""
+        return self.forward_head(inputs) if isinstance(batch, FeatureBatch) else self(inputs)
+
+    def _evaluation_step(
+        self, batch: Any, batch_idx: int, dataloader_idx: int, phase: Phase
+    ) -> StepOutput:
+        inputs, targets = batch
+        logits = self._logits(batch, inputs)
+        num_rows = len(targets) - self._num_repeated_rows(batch_idx, dataloader_idx, phase)
+        logits, targets = logits[:num_rows], targets[:num_rows]
+        probabilities = self.probabilities(logits)
+        mean_loss = cast(Metric, self.phase_losses[f"{phase}_"])
+        metrics = cast(MetricCollection, self.phase_metrics[f"{phase}_"])
+        if num_rows > 0:
+            mean_loss.update(self.loss(logits, targets), weight=num_rows)
+            metrics.update(probabilities, self.metric_targets(targets))
+        self.log(f"{phase}_loss", mean_loss, on_step=False, on_epoch=True)
+        self.log_dict(dict(metrics.items()), on_step=False, on_epoch=True)
+        return {"probabilities": probabilities, "targets": targets}
+
+    def _num_repeated_rows(self, batch_idx: int, dataloader_idx: int, phase: Phase) -> int:
+        """Count this batch's rows that a distributed sampler repeats to even out the shards."""
+        if self.trainer.world_size == 1:
+            return 0
+        loaders = self.trainer.val_dataloaders if phase == "val" else self.trainer.test_dataloaders
+        loader = loaders[dataloader_idx] if isinstance(loaders, Sequence) else loaders
+        sampler = getattr(loader, "sampler", None)
+        if not isinstance(sampler, DistributedSampler) or batch_idx != len(cast(Any, loader)) - 1:
+            return 0
+        return padding_rows(len(cast(Any, sampler.dataset)), sampler.num_replicas, sampler.rank)
+
+    def _is_fitting(self) -> bool:
+        """Tell whether a trainer is inside ``fit``, from its set-up to its last hook."""
+        try:
+            state = self.trainer.state
+        except RuntimeError:  # not attached
+            return False
+        return state.fn == TrainerFn.FITTING and state.status == TrainerStatus.RUNNING
+
+    def _refuse_single_sample(self) -> None:
+        """Name the cure where batch norm would fail on a batch of one."""
+        for name, module in self.named_modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
+                _raise_single_sample(name)
+
+
+def _raise_single_sample(name: str) -> NoReturn:
+    raise ConfigurationError(
+        f"A training batch must hold at least 2 samples for the batch norm `{name}`, but got 1."
+        " Raise `batch_size`, or drop the last batch of your loader (`drop_last=True`)."
+    )

@@ -1,0 +1,172 @@
+"""Optimizers and metrics from class paths, objects or plain functions."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.utilities import dim_zero_cat
+
+from lightning_fastrecipes.errors import ConfigurationError
+
+MetricFunction = Callable[[Tensor, Tensor], Tensor | float]
+MetricSpec = Metric | MetricFunction | str | Mapping[str, Any]
+
+
+class FunctionMetric(Metric):
+    """Call a plain function once on all rows of an epoch, gathered from every process.
+
+    A function averaged over batches is wrong for anything that is not a mean, such as F-beta.
+
+    Args:
+        function: Takes probabilities ``(rows, num_outputs)`` and targets, gives a number.
+
+    Example:
+        >>> metric = FunctionMetric(lambda p, t: (p.argmax(1) == t).float().mean())
+        >>> metric.update(torch.tensor([[0.9, 0.1], [0.2, 0.8]]), torch.tensor([0, 0]))
+        >>> metric.compute().item()
+        0.5
+    """
+
+    full_state_update = False
+    rows: list[Tensor]
+    targets: list[Tensor]
+
+    def __init__(self, function: MetricFunction) -> None:
+        super().__init__()
+        self.function = function
+        self.add_state("rows", default=[], dist_reduce_fx="cat")
+        self.add_state("targets", default=[], dist_reduce_fx="cat")
+
+    def update(self, probabilities: Tensor, targets: Tensor) -> None:
+        """Keep the rows of one batch.
+
+        Args:
+            probabilities: Shape ``(batch, num_outputs)``.
+            targets: Shape ``(batch,)`` or ``(batch, num_outputs)``.
+        """
+        self.rows.append(probabilities)
+        self.targets.append(targets)
+
+    def compute(self) -> Tensor:
+        """Call the function on all rows."""
+        value = self.function(dim_zero_cat(self.rows), dim_zero_cat(self.targets))
+        return torch.as_tensor(value, dtype=torch.float32, device=self.device)
+
+
+def build_metrics(
+    specs: Mapping[str, MetricSpec], defaults: Mapping[str, Any]
+) -> dict[str, Metric | MetricCollection]:
+    """Turn metric objects, class paths and plain functions into torchmetrics metrics.
+
+    Args:
+        specs: Name to a metric, a function of ``(probabilities, targets)``, a class path, or
+            ``{"class_path": ..., "init_args": {...}}``.
+        defaults: Arguments given to classes that take them and were not given them.
+
+    Returns:
+        Name to metric, in the order given.
+
+    Raises:
+        ConfigurationError: If a class path leads nowhere or its arguments do not fit.
+        TypeError: If a value is none of the above.
+    """
+    return {name: _build_metric(name, spec, defaults) for name, spec in specs.items()}
+
+
+def build_optimizer(
+    spec: str | Mapping[str, Any], groups: Sequence[dict[str, Any]]
+) -> torch.optim.Optimizer:
+    """Build an optimizer over named parameter groups.
+
+    Args:
+        spec: Class path, or ``{"class_path": ..., "init_args": {...}}``.
+        groups: Parameter groups with ``params``, ``lr``, ``weight_decay`` and ``name``.
+
+    Raises:
+        ConfigurationError: If the class is no optimizer, or cannot take these groups.
+    """
+    path, init_args = _path_and_args(spec, "optimizer")
+    cls: Any = _load(path, "optimizer")
+    if not (inspect.isclass(cls) and issubclass(cls, torch.optim.Optimizer)):
+        raise ConfigurationError(
+            f"`optimizer` must name a subclass of `torch.optim.Optimizer`, but got {path!r}."
+            " Use a class path such as 'torch.optim.AdamW'."
+        )
+    clash = sorted({"lr", "weight_decay", "params"} & set(init_args))
+    if clash:
+        raise ConfigurationError(
+            f"`optimizer.init_args` must not hold {clash}: the layer groups carry their own rates"
+            " and decay. Use the arguments `lr`, `lr_ratio` and `weight_decay` of the model."
+        )
+    takes_decay = "weight_decay" in inspect.signature(cls).parameters
+    kept = [
+        {k: v for k, v in group.items() if takes_decay or k != "weight_decay"} for group in groups
+    ]
+    try:
+        optimizer: torch.optim.Optimizer = cls(kept, **init_args)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"`{path}` cannot train these layer groups: {error}. Choose an optimizer that takes"
+            " several parameter groups, or mend `optimizer.init_args`."
+        ) from error
+    if isinstance(optimizer, torch.optim.SparseAdam):
+        raise ConfigurationError(
+            "`torch.optim.SparseAdam` needs sparse gradients, which no layer here gives."
+            " Use 'torch.optim.AdamW'."
+        )
+    return optimizer
+
+
+def _build_metric(name: str, spec: MetricSpec, defaults: Mapping[str, Any]) -> Metric:
+    if isinstance(spec, Metric):
+        return spec
+    if isinstance(spec, (str, Mapping)):
+        path, init_args = _path_and_args(spec, f"metrics.{name}")
+        target = _load(path, f"metrics.{name}")
+        if inspect.isclass(target) and issubclass(target, Metric):
+            # Some classes choose their implementation in `__new__`, which names the arguments.
+            taken = {
+                *inspect.signature(target.__init__).parameters,
+                *inspect.signature(target.__new__).parameters,
+            }
+            arguments = {k: v for k, v in defaults.items() if k in taken} | init_args
+            try:
+                return target(**arguments)
+            except (TypeError, ValueError) as error:
+                raise ConfigurationError(
+                    f"`metrics.{name}`: `{path}` does not take {arguments}: {error}."
+                ) from error
+        spec = target
+    if callable(spec) and not inspect.isclass(spec):
+        return FunctionMetric(spec)
+    raise TypeError(
+        f"`metrics.{name}` must be a torchmetrics metric, a function of (probabilities, targets)"
+        f" or a class path, but got {spec!r}."
+    )
+
+
+def _path_and_args(spec: str | Mapping[str, Any], what: str) -> tuple[str, dict[str, Any]]:
+    if isinstance(spec, str):
+        return spec, {}
+    unknown = set(spec) - {"class_path", "init_args"}
+    if unknown or "class_path" not in spec:
+        raise ConfigurationError(
+            f"`{what}` must be a class path or have the keys `class_path` and `init_args`, but got"
+            f" {sorted(spec)}."
+        )
+    return str(spec["class_path"]), dict(spec.get("init_args") or {})
+
+
+def _load(path: str, what: str) -> Any:
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigurationError(
+            f"`{what}` must be an import path such as 'torch.optim.AdamW', but {path!r} leads"
+            " nowhere. Check the spelling."
+        ) from error

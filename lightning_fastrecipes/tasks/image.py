@@ -1,0 +1,295 @@
+"""Image classification by transfer learning."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, cast
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassAccuracy
+
+from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.functional.layer_groups import NormPolicy
+from lightning_fastrecipes.functional.targets import hard_labels
+from lightning_fastrecipes.nn.backbones import Backbone, create_backbone
+from lightning_fastrecipes.nn.heads import create_head
+from lightning_fastrecipes.protocols import HasClasses, InputSpec, LabelKind, LayerGroup
+from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY, LayerGroupTask
+from lightning_fastrecipes.tasks.building import MetricSpec
+
+
+@dataclass(frozen=True)
+class Head:
+    """Layers after the backbone.
+
+    Args:
+        kind: ``course`` (batch norm, dropout, linear, ReLU, batch norm, dropout, linear) or
+            ``linear``.
+        hidden: Width of the course head's hidden layer, at least 1.
+        dropout: Probability before the last layer, in [0, 1); the course head's first is half.
+    """
+
+    kind: Literal["course", "linear"] = "course"
+    hidden: int = 512
+    dropout: float = 0.5
+
+
+class ImageClassifier(LayerGroupTask):
+    """Classify pictures with a pretrained backbone, trained layer group by layer group.
+
+    Takes ``uint8`` pictures and normalises them on the device as the backbone's weights expect;
+    float pictures are taken as normalised already.
+
+    Args:
+        backbone: Name of a timm model, or a module that maps ``(batch, 3, height, width)`` to a
+            feature map, tokens or vectors.
+        num_classes: Number of classes, at least 2.
+        weights: Path of a ``.safetensors`` or ``.pth`` file, or ``package:efficientnet-lite0``.
+        pretrained: Whether to load timm's weights from the model hub.
+        head: ``"course"``, ``"linear"``, or a ``Head`` with its width and dropout.
+        num_groups: Number of layer groups, the head included, at least 2.
+        norm_policy: Batch norm of the backbone: ``eval`` (stored statistics, also where trained),
+            ``eval_if_frozen``, ``stats_if_frozen`` or ``train``. ``None`` takes ``eval`` for
+            pretrained weights and ``eval_if_frozen`` for random ones.
+        lr: Learning rate of the head, or one per trained group from the input side, above 0.
+        lr_ratio: How many times smaller each earlier group's rate is, at least 1.
+        weight_decay: Weight decay of matrices and kernels, at least 0.
+        optimizer: Class path, or ``{"class_path": ..., "init_args": {...}}``.
+        metrics: Name to metric, class path or plain function; accuracy if ``None``.
+
+    Raises:
+        ValueError: If a number is out of range or a model is unknown.
+        DataNotFoundError: If weights are not to be had; the message names the alternatives.
+
+    Example:
+        >>> model = ImageClassifier("resnet18", num_classes=2, lr=1e-3, lr_ratio=3)
+        >>> model.freeze_to(1)
+        >>> [group.name for group in model.layer_groups()], model.num_frozen
+        (['early', 'late', 'head'], 1)
+
+    References:
+        fast.ai course (2018), lessons 1 and 2; Smith, *Cyclical Learning Rates* (2017).
+    """
+
+    backbone: Backbone
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(
+        self,
+        backbone: str | nn.Module,
+        num_classes: int,
+        *,
+        weights: str | None = None,
+        pretrained: bool = False,
+        head: Literal["course", "linear"] | Head | Mapping[str, Any] = "course",
+        num_groups: int = 3,
+        norm_policy: NormPolicy | None = None,
+        lr: float | Sequence[float] = 1e-3,
+        lr_ratio: float = 1.0,
+        weight_decay: float = 1e-2,
+        optimizer: str | Mapping[str, Any] = "torch.optim.AdamW",
+        metrics: Mapping[str, MetricSpec] | None = None,
+    ) -> None:
+        if num_classes < 2:
+            raise ValueError(
+                f"`num_classes` must be at least 2, got {num_classes}. For yes or no use 2."
+            )
+        if num_groups < 2:
+            raise ValueError(
+                f"`num_groups` must be at least 2 (a backbone and a head), got {num_groups}."
+            )
+        built = create_backbone(backbone, pretrained=pretrained, weights=weights)
+        if norm_policy is None:
+            norm_policy = "eval" if built.pretrained else "eval_if_frozen"
+        head = _as_head(head)
+        super().__init__(
+            norm_policy=norm_policy,
+            lr=lr,
+            lr_ratio=lr_ratio,
+            weight_decay=weight_decay,
+            optimizer=optimizer,
+            metrics=metrics,
+            default_metrics=lambda: {"accuracy": MulticlassAccuracy(num_classes, average="micro")},
+            metric_defaults={"task": "multiclass", "num_classes": num_classes},
+        )
+        self.backbone = built
+        self.head = create_head(
+            head.kind, built.num_features, num_classes, hidden=head.hidden, dropout=head.dropout
+        )
+        self.input_spec: InputSpec = built.input_spec
+        self.num_classes = num_classes
+        self.num_groups = num_groups
+        self.classes: list[str] | None = None
+        self.label_kind: LabelKind = "single"
+        self._groups = _joined_groups(built.layer_groups(num_groups - 1), self.head)
+        self._register_normalisation()
+        # Plain values alone, so that a checkpoint loads with `weights_only`; weights come from the
+        # checkpoint, not a second time from where they came first.
+        self.architecture: dict[str, Any] = {
+            "backbone": built.name,
+            "num_classes": num_classes,
+            "head": asdict(head),
+            "num_groups": num_groups,
+            "norm_policy": norm_policy,
+        }
+        training = {"lr": lr, "lr_ratio": lr_ratio, "weight_decay": weight_decay}
+        hparams = _plain(self.architecture | training | {"optimizer": optimizer})
+        if not isinstance(backbone, str):
+            del hparams["backbone"]
+        self.save_hyperparameters(hparams)
+
+    @classmethod
+    def from_architecture(cls, architecture: Mapping[str, Any]) -> "ImageClassifier":
+        """Build an untrained model of the same shape from its plain description.
+
+        Args:
+            architecture: The attribute ``architecture`` of a model whose backbone has a name.
+        """
+        return cls(**architecture)
+
+    def layer_groups(self) -> list[LayerGroup]:
+        """Give the groups: parts of the backbone from the input side, then the head."""
+        return self._groups
+
+    def no_weight_decay(self) -> set[str]:
+        """Name the parameters that the backbone's authors train without weight decay."""
+        return {f"backbone.{name}" for name in self.backbone.no_weight_decay()}
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Turn pictures into pooled features.
+
+        Args:
+            images: ``uint8`` in [0, 255], or float and normalised. Shape
+                ``(batch, 3, height, width)``.
+
+        Returns:
+            Shape ``(batch, num_features)``.
+        """
+        if images.dtype == torch.uint8:
+            images = (images.float() - self.pixel_mean) / self.pixel_std
+        return cast(Tensor, self.backbone(images))
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        """Turn pooled features into float32 logits. Shape ``(batch, num_classes)``."""
+        return cast(Tensor, self.head(features)).float()
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Give the mean cross entropy with class indices or with probabilities."""
+        return F.cross_entropy(logits, targets)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Give the softmax. Shape ``(batch, num_classes)``."""
+        return logits.softmax(dim=1)
+
+    def metric_targets(self, targets: Tensor) -> Tensor:
+        """Decide one class per row where targets are probabilities."""
+        return hard_labels(targets)
+
+    def setup(self, stage: str) -> None:
+        """Take the class names of the datamodule, or compare them by name with our own."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if not isinstance(datamodule, HasClasses):
+            return
+        if self.classes is None:
+            self.adopt_classes(datamodule.classes, datamodule.label_kind)
+        elif list(datamodule.classes) != self.classes:
+            raise ConfigurationError(_class_difference(self.classes, list(datamodule.classes)))
+
+    def adopt_classes(self, classes: Sequence[str], label_kind: LabelKind = "single") -> None:
+        """Name the outputs; the names are saved in every checkpoint.
+
+        Args:
+            classes: One name per output, in order.
+            label_kind: What targets are.
+
+        Raises:
+            ConfigurationError: If there are not ``num_classes`` names.
+        """
+        if len(classes) != self.num_classes:
+            raise ConfigurationError(
+                f"The data has {len(classes)} classes {list(classes)[:10]}, but the model was built"
+                f" with `num_classes={self.num_classes}`. Build it with"
+                f" `num_classes={len(classes)}`."
+            )
+        self.classes = list(classes)
+        self.label_kind = label_kind
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store class names and the input the weights expect, as plain values."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[CHECKPOINT_KEY] |= {
+            "classes": self.classes,
+            "label_kind": self.label_kind,
+            "input_spec": {k: _plain(v) for k, v in asdict(self.input_spec).items()},
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore class names and input, and refuse a checkpoint of other classes."""
+        super().on_load_checkpoint(checkpoint)
+        saved = checkpoint.get(CHECKPOINT_KEY)
+        if saved is None:
+            return
+        classes = saved["classes"]
+        if self.classes is not None and classes is not None and classes != self.classes:
+            raise ConfigurationError(_class_difference(list(classes), self.classes))
+        self.classes = None if classes is None else list(classes)
+        self.label_kind = saved["label_kind"]
+        spec = saved["input_spec"]
+        self.set_input_spec(
+            replace(InputSpec(**spec), mean=tuple(spec["mean"]), std=tuple(spec["std"]))
+        )
+
+    def set_input_spec(self, spec: InputSpec) -> None:
+        """Normalise as ``spec`` says; for weights whose file does not say what they expect."""
+        self.input_spec = spec
+        self._register_normalisation()
+
+    def _register_normalisation(self) -> None:
+        """Keep mean and deviation in units of ``uint8`` pixels, outside the state dict."""
+        for name, values in (
+            ("pixel_mean", self.input_spec.mean),
+            ("pixel_std", self.input_spec.std),
+        ):
+            tensor = 255 * torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
+            current = getattr(self, name, None)
+            device = current.device if isinstance(current, Tensor) else None
+            self.register_buffer(name, tensor.to(device), persistent=False)
+
+
+def _as_head(head: str | Head | Mapping[str, Any]) -> Head:
+    if isinstance(head, Head):
+        return head
+    return Head(**head) if isinstance(head, Mapping) else Head(kind=cast(Any, head))
+
+
+def _joined_groups(backbone_groups: Sequence[LayerGroup], head: nn.Module) -> list[LayerGroup]:
+    groups = [
+        LayerGroup(group.name, tuple(f"backbone.{name}" for name in group.parameters))
+        for group in backbone_groups
+    ]
+    names = tuple(f"head.{name}" for name, _ in head.named_parameters())
+    return [*groups, LayerGroup("head", names)]
+
+
+def _class_difference(model: list[str], data: list[str]) -> str:
+    only_model = [name for name in model if name not in data]
+    only_data = [name for name in data if name not in model]
+    if only_model or only_data:
+        detail = f"only in the model: {only_model[:20]}; only in the data: {only_data[:20]}"
+    else:
+        detail = f"same names in another order: {model[:20]} and {data[:20]}"
+    return (
+        f"The classes of the model and of the data must be the same, but differ ({detail})."
+        " Evaluate on data with the training classes, or train a new head."
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Turn sequences and mappings into lists and dicts, which any checkpoint reader takes."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(v) for v in value]
+    return value

@@ -1,0 +1,420 @@
+import copy
+import inspect
+import warnings
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+from torchmetrics.classification import MulticlassF1Score
+
+from lightning_fastrecipes import SGDR, ImageClassifier
+from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.protocols import FeatureBatch, InputSpec
+
+QUIET = {
+    "accelerator": "cpu",
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "enable_checkpointing": False,
+}
+
+
+def tiny_backbone() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5)),
+        nn.Sequential(nn.Conv2d(4, 6, 3, stride=2), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.5)),
+    )
+
+
+def tiny_model(**options) -> ImageClassifier:
+    torch.manual_seed(0)
+    options = {"norm_policy": "eval", "head": {"hidden": 8}} | options
+    return ImageClassifier(tiny_backbone(), options.pop("num_classes", 2), **options)
+
+
+def pictures(num_images: int = 12, num_classes: int = 2) -> TensorDataset:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (num_images, 3, 16, 16), generator=generator, dtype=torch.uint8)
+    return TensorDataset(images, torch.arange(num_images) % num_classes)
+
+
+def loader(batch_size: int = 4, **options) -> DataLoader:
+    return DataLoader(pictures(**options), batch_size=batch_size)
+
+
+def fit(model: pl.LightningModule, epochs: int = 1, data=None, **options) -> pl.Trainer:
+    callbacks = options.pop("callbacks", [])
+    trainer = pl.Trainer(max_epochs=epochs, callbacks=callbacks, **(QUIET | options))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer.fit(model, data or loader(), loader())
+    return trainer
+
+
+def copied_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+# Freezing
+
+
+@pytest.mark.parametrize(("freeze_to", "num_frozen"), [(0, 0), (1, 1), (-1, 2), (2, 2)])
+def test_groups_before_n_stay_bit_equal_and_the_others_move(freeze_to, num_frozen) -> None:
+    model = tiny_model(lr=0.1)
+    model.freeze_to(freeze_to)
+    before = copied_state(model)
+    fit(model, epochs=2)
+    after = model.state_dict()
+    for index, group in enumerate(model.layer_groups()):
+        moved = [not torch.equal(before[name], after[name]) for name in group.parameters]
+        assert all(moved) if index >= num_frozen else not any(moved), group.name
+
+
+@pytest.mark.parametrize("policy", ["eval", "eval_if_frozen"])
+def test_running_statistics_of_a_frozen_stage_are_bit_equal(policy) -> None:
+    model = tiny_model(norm_policy=policy)
+    model.freeze()
+    before = copied_state(model.backbone)
+    fit(model, epochs=2)
+    for name, value in model.backbone.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_statistics_move_where_the_policy_lets_them() -> None:
+    for policy, freeze_to, moves in [
+        ("eval", 0, False),
+        ("eval_if_frozen", 0, True),
+        ("stats_if_frozen", -1, True),
+        ("train", -1, True),
+    ]:
+        model = tiny_model(norm_policy=policy)
+        model.freeze_to(freeze_to)
+        before = copied_state(model.backbone)
+        fit(model)
+        after = model.backbone.state_dict()
+        means = [name for name in before if name.endswith("running_mean")]
+        assert all(torch.equal(before[n], after[n]) is not moves for n in means), policy
+
+
+def test_frozen_modules_are_in_eval_mode_after_every_switch() -> None:
+    model = tiny_model(norm_policy="eval_if_frozen")
+    model.freeze_to(1)
+    for _ in range(2):
+        model.eval()
+        model.train()
+        early, late = model.backbone.model[0], model.backbone.model[1]
+        assert not any(module.training for module in early.modules())
+        assert all(module.training for module in late.modules())
+        assert model.head.training
+
+
+def test_modes_are_asserted_again_when_a_user_flips_them_between_epochs() -> None:
+    class Flip(pl.Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            nn.Module.train(pl_module.backbone)
+
+    model = tiny_model()
+    model.freeze()
+    before = copied_state(model.backbone)
+    fit(model, epochs=2, callbacks=[Flip()])
+    assert all(torch.equal(v, before[k]) for k, v in model.backbone.state_dict().items())
+
+
+def test_freezing_during_a_fit_is_refused() -> None:
+    class Unfreeze(pl.Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            pl_module.unfreeze()
+
+    with pytest.raises(ConfigurationError, match=r"between two calls of `Trainer\.fit`"):
+        fit(tiny_model(), callbacks=[Unfreeze()])
+
+
+def test_two_fits_with_freeze_to_between_them_train_by_hand() -> None:
+    model = tiny_model(lr=0.05)
+    model.freeze()
+    fit(model)
+    middle = copied_state(model)
+    model.unfreeze()
+    model.set_learning_rates(0.05, lr_ratio=3)
+    trainer = fit(model, callbacks=[SGDR()])
+    assert trainer.global_step == 3
+    assert not torch.equal(middle["backbone.model.0.0.weight"], model.backbone.model[0][0].weight)
+
+
+def test_the_depth_is_restored_before_the_optimizer_exists(tmp_path: Path) -> None:
+    model = tiny_model()
+    model.freeze_to(1)
+    trainer = fit(model)
+    trainer.save_checkpoint(tmp_path / "one.ckpt")
+    resumed = tiny_model()
+    resumed.unfreeze()
+    trainer = pl.Trainer(max_epochs=2, **QUIET)
+    with pytest.warns(UserWarning, match="written with 1 frozen layer groups, but the model has 0"):
+        trainer.fit(resumed, loader(), ckpt_path=tmp_path / "one.ckpt", weights_only=True)
+    assert resumed.num_frozen == 1
+    assert not resumed.backbone.model[0][0].weight.requires_grad
+    assert resumed.backbone.model[1][0].weight.requires_grad
+
+
+# Optimizer groups
+
+
+def test_groups_are_named_in_fixed_order_whatever_is_frozen() -> None:
+    names = []
+    for freeze_to in (0, 1, -1):
+        model = tiny_model()
+        model.freeze_to(freeze_to)
+        names.append([group["name"] for group in model.configure_optimizers().param_groups])
+    assert names[0] == names[1] == names[2]
+    assert names[0] == [
+        f"{group}/{kind}" for group in ("early", "late", "head") for kind in ("decay", "no_decay")
+    ]
+
+
+def test_rates_follow_the_ratio_and_frozen_groups_have_none() -> None:
+    model = tiny_model(lr=1e-2, lr_ratio=10)
+    model.freeze_to(1)
+    rates = [group["lr"] for group in model.configure_optimizers().param_groups]
+    assert rates == pytest.approx([0, 0, 1e-3, 1e-3, 1e-2, 1e-2])
+
+
+def test_a_list_of_rates_is_one_per_trained_group() -> None:
+    model = tiny_model(lr=[1e-3, 1e-2])
+    with pytest.raises(ValueError, match="has 2 rates but this stage trains 3 layer groups"):
+        model.configure_optimizers()
+    model.freeze_to(1)
+    assert model.group_lrs() == [0, 1e-3, 1e-2]
+
+
+def test_norms_and_biases_have_no_weight_decay() -> None:
+    groups = tiny_model(weight_decay=0.1).configure_optimizers().param_groups
+    for group in groups:
+        matrices = {parameter.ndim > 1 for parameter in group["params"]}
+        assert matrices == {group["weight_decay"] > 0}
+
+
+def test_a_parameter_outside_the_optimizer_is_found_at_the_start() -> None:
+    class Forgetful(ImageClassifier):
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.head.parameters(), lr=0.1)
+
+    model = Forgetful(tiny_backbone(), 2)
+    with pytest.raises(ValueError, match=r"Missing: backbone\.model\.0\.0\.weight"):
+        fit(model)
+
+
+OPTIMIZERS = sorted(
+    name
+    for name, value in vars(torch.optim).items()
+    if inspect.isclass(value) and issubclass(value, torch.optim.Optimizer) and name != "Optimizer"
+)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_of_torch_trains_or_says_why_not(name: str) -> None:
+    model = tiny_model(optimizer=f"torch.optim.{name}", lr=1e-2)
+    if name in {"LBFGS", "SparseAdam", "Muon"}:
+        with pytest.raises(ConfigurationError, match=name):
+            fit(model)
+        return
+    before = copied_state(model)
+    fit(model)
+    assert not torch.equal(before["head.2.weight"], model.head[2].weight)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("torch.optim.AdamZ", "leads nowhere"),
+        ("torch.nn.Linear", "must name a subclass"),
+        ({"class_path": "torch.optim.SGD", "init_args": {"lr": 1}}, r"must not hold \['lr'\]"),
+        ({"class_path": "torch.optim.SGD", "init_args": {"momenta": 1}}, "momenta"),
+        ({"path": "torch.optim.SGD"}, "must be a class path"),
+    ],
+    ids=["unknown", "no-optimizer", "own-rate", "wrong-argument", "wrong-key"],
+)
+def test_a_wrong_optimizer_is_refused(spec, message) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        tiny_model(optimizer=spec).configure_optimizers()
+
+
+# Metrics and targets
+
+
+def error_rate(probabilities: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return (probabilities.argmax(1) != targets).float().mean()
+
+
+def test_custom_metrics_are_objects_class_paths_or_functions() -> None:
+    model = tiny_model(
+        metrics={
+            "f1": MulticlassF1Score(2, average="macro"),
+            "f1_by_path": "torchmetrics.classification.MulticlassF1Score",
+            "error": error_rate,
+            "accuracy": {
+                "class_path": "torchmetrics.Accuracy",
+                "init_args": {"average": "micro"},
+            },
+        }
+    )
+    trainer = fit(model)
+    metrics = trainer.validate(model, loader(batch_size=5), verbose=False)[0]
+    images, targets = pictures().tensors
+    with torch.no_grad():
+        logits = model.eval()(images)
+    probabilities = model.probabilities(logits)
+    f1 = MulticlassF1Score(2, average="macro")(probabilities, targets)
+    assert metrics["val_f1"] == pytest.approx(f1.item())
+    assert metrics["val_f1_by_path"] == pytest.approx(f1.item())
+    assert metrics["val_error"] == pytest.approx(error_rate(probabilities, targets).item())
+    assert metrics["val_accuracy"] == pytest.approx(1 - metrics["val_error"])
+    loss = nn.functional.cross_entropy(logits, targets).item()
+    assert metrics["val_loss"] == pytest.approx(loss, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "message"),
+    [
+        ("torchmetrics.NoSuch", ConfigurationError, "leads nowhere"),
+        (3, TypeError, r"`metrics\.m` must be a torchmetrics metric"),
+        (
+            {"class_path": "torchmetrics.Accuracy", "init_args": {"tasks": "binary"}},
+            ConfigurationError,
+            "does not take",
+        ),
+    ],
+    ids=["unknown", "number", "wrong-argument"],
+)
+def test_a_wrong_metric_is_refused(spec, error, message) -> None:
+    with pytest.raises(error, match=message):
+        tiny_model(metrics={"m": spec})
+
+
+def test_soft_targets_train_and_count_one_half_as_positive() -> None:
+    images = pictures().tensors[0]
+    positive = torch.tensor([0.0, 0.5, 1.0, 0.25] * 3)
+    data = DataLoader(
+        TensorDataset(images, torch.stack([1 - positive, positive], dim=1)), batch_size=4
+    )
+    model = tiny_model(metrics={"share": lambda p, t: t.float().mean()})
+    trainer = fit(model, data=data)
+    metrics = trainer.test(model, data, verbose=False)[0]
+    assert metrics["test_share"] == pytest.approx(0.5)
+    with torch.inference_mode():
+        log_probabilities = model.eval()(images).log_softmax(1)
+    expected = -(torch.stack([1 - positive, positive], 1) * log_probabilities).sum(1).mean()
+    assert metrics["test_loss"] == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_a_training_batch_of_one_names_the_cure() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"at least 2 samples for the batch norm `head\.0`"
+    ):
+        fit(tiny_model(), data=loader(batch_size=11))
+
+
+def test_a_batch_of_one_trains_without_batch_norm_in_train_mode() -> None:
+    trainer = fit(tiny_model(head="linear"), data=loader(batch_size=11))
+    assert trainer.global_step == 2
+
+
+# Input and features
+
+
+def test_uint8_pictures_are_normalised_as_the_weights_expect() -> None:
+    model = tiny_model().eval()
+    images = pictures().tensors[0]
+    mean = torch.tensor(model.input_spec.mean).view(3, 1, 1)
+    std = torch.tensor(model.input_spec.std).view(3, 1, 1)
+    by_hand = (images.float() / 255 - mean) / std
+    assert torch.allclose(model(images), model(by_hand), atol=1e-5)
+
+
+def test_features_and_head_are_the_two_halves_of_the_model() -> None:
+    model = tiny_model().eval()
+    images, targets = pictures().tensors
+    features = model.forward_features(images)
+    assert torch.equal(model.forward_head(features), model(images))
+    batch = FeatureBatch(features, targets)
+    assert torch.equal(model.predict_step(batch, 0), model.predict_step((images, targets), 0))
+
+
+# Checkpoints
+
+
+def test_a_checkpoint_reloads_with_weights_only_and_gives_the_same_logits(tmp_path: Path) -> None:
+    model = ImageClassifier("test_resnet.r160_in1k", 2, lr=[1e-3, 1e-2, 1e-1])
+    model.adopt_classes(["cat", "dog"])
+    model.set_input_spec(InputSpec(mean=(0.5, 0.5, 0.5)))
+    trainer = fit(model, data=loader())
+    path = tmp_path / "model.ckpt"
+    trainer.save_checkpoint(path)
+    assert "state_dict" in torch.load(path, weights_only=True)
+    again = ImageClassifier.load_from_checkpoint(path, weights_only=True)
+    images = pictures().tensors[0]
+    assert torch.equal(again.eval()(images), model.eval()(images))
+    assert again.classes == ["cat", "dog"]
+    assert again.input_spec.mean == (0.5, 0.5, 0.5)
+    assert again.lr == [1e-3, 1e-2, 1e-1]
+
+
+def test_a_users_module_reloads_when_it_is_given_again(tmp_path: Path) -> None:
+    model = tiny_model()
+    path = tmp_path / "model.ckpt"
+    fit(model).save_checkpoint(path)
+    again = ImageClassifier.load_from_checkpoint(
+        path, backbone=copy.deepcopy(tiny_backbone()), weights_only=True
+    )
+    images = pictures().tensors[0]
+    assert torch.equal(again.eval()(images), model.eval()(images))
+
+
+def test_other_classes_are_refused_by_name() -> None:
+    model = tiny_model()
+    with pytest.raises(ConfigurationError, match=r"3 classes .* `num_classes=2`"):
+        model.adopt_classes(["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (["cat", "fox"], r"only in the model: \['dog'\]; only in the data: \['fox'\]"),
+        (["dog", "cat"], "same names in another order"),
+    ],
+    ids=["other-name", "other-order"],
+)
+def test_data_with_other_classes_is_refused_before_testing(classes, message) -> None:
+    class Data(pl.LightningDataModule):
+        label_kind = "single"
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.classes = classes
+
+        def test_dataloader(self):
+            return loader()
+
+    model = tiny_model()
+    model.adopt_classes(["cat", "dog"])
+    with pytest.raises(ConfigurationError, match=message):
+        pl.Trainer(**QUIET).test(model, datamodule=Data(), verbose=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_classes": 1}, "`num_classes` must be at least 2"),
+        ({"num_groups": 1}, "`num_groups` must be at least 2"),
+        ({"weight_decay": -1}, "`weight_decay` must be at least 0"),
+        ({"norm_policy": "frozen"}, "norm_policy"),
+    ],
+    ids=str,
+)
+def test_a_number_out_of_range_is_refused(options, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        tiny_model(**options)
