@@ -134,7 +134,7 @@ def _read(path: Path, table: LabelTable) -> pd.DataFrame:
     except (ValueError, UnicodeError) as error:
         raise DataError(
             f"The table of labels '{path}' cannot be read with the separator {separator!r}:"
-            f" {error}. Give `separator`."
+            f" {str(error).strip()}. Give `separator`."
         ) from error
 
 

@@ -1,0 +1,227 @@
+"""Augmentation follows the laws of the course's presets, whatever the batch."""
+
+import dataclasses
+import math
+from typing import get_args
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightning_fastrecipes.functional.augment import (
+    Augmentation,
+    AugmentationParameters,
+    augment,
+    dihedral,
+    draw_parameters,
+    seeded_generator,
+)
+
+DRAWS = 20_000
+
+
+def draw(augmentation, count=DRAWS, max_zoom=1.2, seed=0):
+    return draw_parameters(count, augmentation, max_zoom, seeded_generator(seed))
+
+
+def pictures(count, size=16, seed=0):
+    return torch.randint(256, (count, 3, size, size), generator=seeded_generator(seed)).byte()
+
+
+def neutral(count) -> AugmentationParameters:
+    return draw("none", count)
+
+
+@pytest.mark.parametrize("preset", ["basic", "side_on", "top_down"])
+def test_three_of_four_pictures_are_turned_by_up_to_ten_degrees(preset):
+    angle = draw(preset).angle
+
+    assert (angle != 0).float().mean().item() == pytest.approx(0.75, abs=0.015)
+    assert angle.abs().max().item() == pytest.approx(10, abs=0.01)
+    assert angle.mean().item() == pytest.approx(0, abs=0.15)
+    turned = angle[angle != 0]
+    assert turned.std().item() == pytest.approx(20 / math.sqrt(12), rel=0.02)
+
+
+@pytest.mark.parametrize("preset", ["basic", "side_on", "top_down"])
+def test_balance_is_uniform_and_contrast_is_balanced_around_one(preset):
+    drawn = draw(preset)
+
+    assert drawn.balance.min().item() == pytest.approx(-0.05, abs=1e-4)
+    assert drawn.balance.max().item() == pytest.approx(0.05, abs=1e-4)
+    assert drawn.balance.std().item() == pytest.approx(0.1 / math.sqrt(12), rel=0.02)
+    assert drawn.contrast.min().item() == pytest.approx(1 / 1.05, abs=1e-4)
+    assert drawn.contrast.max().item() == pytest.approx(1.05, abs=1e-4)
+    assert (drawn.contrast < 1).float().mean().item() == pytest.approx(0.5, abs=0.015)
+    # The factors below 1 are 1 / (1 + c) with c uniform in [0, 0.05].
+    inverse = 1 / drawn.contrast[drawn.contrast < 1] - 1
+    assert inverse.mean().item() == pytest.approx(0.025, rel=0.03)
+
+
+def test_three_of_four_pictures_are_zoomed_and_crops_lie_anywhere():
+    drawn = draw("basic", max_zoom=1.4)
+
+    assert (drawn.zoom > 1).float().mean().item() == pytest.approx(0.75, abs=0.015)
+    assert drawn.zoom[drawn.zoom > 1].mean().item() == pytest.approx(1.2, abs=0.005)
+    assert drawn.zoom.max().item() <= 1.4
+    for share in (drawn.crop_top, drawn.crop_left):
+        assert 0 <= share.min() < 0.001
+        assert 0.999 < share.max() < 1
+        assert share.mean().item() == pytest.approx(0.5, abs=0.015)
+    assert torch.corrcoef(torch.stack([drawn.crop_top, drawn.crop_left]))[0, 1].abs() < 0.03
+
+
+@pytest.mark.parametrize(
+    ("preset", "poses"),
+    [
+        pytest.param("none", {0}, id="none"),
+        pytest.param("basic", {0}, id="basic"),
+        pytest.param("side_on", {0, 4}, id="side-on-mirrors"),
+        pytest.param("top_down", set(range(8)), id="top-down-takes-all-eight"),
+    ],
+)
+def test_poses_are_uniform_over_those_of_the_preset(preset, poses):
+    counts = torch.bincount(draw(preset).pose, minlength=8) / DRAWS
+
+    for pose in range(8):
+        expected = 1 / len(poses) if pose in poses else 0
+        assert counts[pose].item() == pytest.approx(expected, abs=0.015)
+
+
+def test_the_preset_none_changes_no_bit():
+    images = pictures(5)
+
+    result = augment(images, neutral(5))
+
+    assert torch.equal(result, images)
+    assert result.data_ptr() != images.data_ptr()
+    assert neutral(5).zoom.tolist() == [1.0] * 5
+
+
+def test_the_input_is_left_as_it_was():
+    images = pictures(4)
+    before = images.clone()
+
+    augment(images, draw("top_down", 4))
+
+    assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize("preset", get_args(Augmentation))
+def test_a_batch_equals_its_pictures_one_by_one(preset):
+    images, drawn = pictures(16), draw(preset, 16, seed=3)
+
+    batch = augment(images, drawn)
+
+    for index in range(16):
+        alone = AugmentationParameters(
+            **{
+                field.name: getattr(drawn, field.name)[index : index + 1]
+                for field in dataclasses.fields(drawn)
+            }
+        )
+        assert torch.equal(augment(images[index : index + 1], alone)[0], batch[index])
+
+
+def test_the_eight_poses_are_different_exact_moves_that_form_a_group():
+    square = torch.arange(9).reshape(3, 3)
+    moved = {tuple(dihedral(square, element).flatten().tolist()) for element in range(8)}
+
+    assert len(moved) == 8
+    for first in range(8):
+        for second in range(8):
+            both = dihedral(dihedral(square, first), second)
+            assert tuple(both.flatten().tolist()) in moved
+
+
+def test_poses_move_pixels_of_a_batch_without_resampling():
+    images = pictures(8)
+    drawn = dataclasses.replace(neutral(8), pose=torch.arange(8))
+
+    result = augment(images, drawn)
+
+    for element in range(8):
+        assert torch.equal(result[element], dihedral(images[element], element))
+
+
+def test_a_picture_that_is_not_turned_is_not_resampled():
+    images = pictures(2)
+    drawn = dataclasses.replace(neutral(2), angle=torch.tensor([0.0, 9.0]))
+
+    result = augment(images, drawn)
+
+    assert torch.equal(result[0], images[0])
+    assert not torch.equal(result[1], images[1])
+
+
+def test_a_quarter_turn_by_resampling_equals_the_exact_turn():
+    images = pictures(3, size=12)
+    drawn = dataclasses.replace(neutral(3), angle=torch.full((3,), 90.0))
+
+    difference = augment(images, drawn).int() - dihedral(images, 1).int()
+
+    assert difference.abs().max().item() <= 1
+
+
+def test_an_oblong_picture_keeps_its_shapes_when_turned():
+    image = torch.zeros(1, 3, 40, 80, dtype=torch.uint8)
+    image[..., 18:22, 20:60] = 255  # a bar of length 40, to be turned upright
+    drawn = dataclasses.replace(neutral(1), angle=torch.tensor([90.0]))
+
+    bar = augment(image, drawn)[0, 0, :, 30:50] > 127  # beyond lie reflections
+
+    assert bar.any(dim=0).sum().item() == 4
+    assert bar.any(dim=1).sum().item() == 40
+
+
+def test_borders_are_reflected_when_turned():
+    flat = torch.full((1, 3, 20, 20), 200, dtype=torch.uint8)
+    drawn = dataclasses.replace(neutral(1), angle=torch.tensor([10.0]))
+
+    assert torch.equal(augment(flat, drawn), flat)
+
+
+@settings(max_examples=25, deadline=None)
+@given(balance=st.floats(-0.05, 0.05), contrast=st.floats(0.95, 1.05))
+def test_lighting_is_the_courses_formula(balance, contrast):
+    images = pictures(1, size=8)
+    drawn = dataclasses.replace(
+        neutral(1), balance=torch.tensor([balance]), contrast=torch.tensor([contrast])
+    )
+
+    pixels = images.double() / 255
+    expected = ((pixels - pixels.mean()) * contrast + pixels.mean() + balance).clip(0, 1) * 255
+
+    assert (augment(images, drawn) - expected).abs().max().item() <= 0.51
+
+
+def test_draws_depend_on_the_whole_key():
+    keys = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1)]
+    draws = [torch.rand(4, generator=seeded_generator(*key)) for key in keys]
+
+    assert len({tuple(drawn.tolist()) for drawn in draws}) == len(keys)
+    assert torch.equal(draws[3], torch.rand(4, generator=seeded_generator(*keys[3])))
+
+
+def test_the_global_generator_is_left_alone():
+    before = torch.get_rng_state()
+
+    augment(pictures(2), draw("top_down", 2))
+
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_what_cannot_be_augmented_is_refused():
+    with pytest.raises(ValueError, match="`images` must be `uint8`"):
+        augment(torch.rand(1, 3, 8, 8), neutral(1))
+    oblong = torch.zeros(1, 3, 8, 9, dtype=torch.uint8)
+    quarter_turn = dataclasses.replace(neutral(1), pose=torch.tensor([1]))
+    with pytest.raises(ValueError, match="`images` must be square"):
+        augment(oblong, quarter_turn)
+    with pytest.raises(ValueError, match="`element` must be in 0 to 7, got 8"):
+        dihedral(torch.zeros(2, 2), 8)
+    with pytest.raises(ValueError, match="`augmentation` must be one of none, basic"):
+        draw("sideways", 1)
+    with pytest.raises(ValueError, match=r"`max_zoom` must be at least 1, got 0\.9"):
+        draw("basic", 1, max_zoom=0.9)
