@@ -1,7 +1,7 @@
 """Fit the tiny task with each of the given callbacks on two gloo processes.
 
-``test_every_callback.py`` starts this script. It forks, since to import Lightning twice takes longer
-than everything else here.
+``test_every_callback.py`` starts this script. It forks, since importing Lightning a second time
+takes longer than everything else here.
 """
 
 import multiprocessing

@@ -1,0 +1,192 @@
+"""What the pictures of a run say, read from the figures as drawn."""
+
+from pathlib import Path
+
+import matplotlib.pyplot
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from lightning_fastrecipes.recipe.pictures import (
+    draw_confusion_matrix,
+    draw_curves,
+    draw_schedule,
+)
+
+COUNTS = torch.tensor([[41, 3, 0], [5, 90, 0], [0, 0, 0]])
+HISTORY = pd.DataFrame(
+    {
+        "stage": ["head", "all", "all", "all"],
+        "epoch": [0, 0, 1, 2],
+        "train_loss": [1.0, 0.8, 0.6, 0.5],
+        "val_loss": [1.1, np.nan, 0.7, np.nan],
+        "val_accuracy": [0.5, np.nan, 0.8, np.nan],
+        "val_f1": np.nan,
+        "lr": [0.01, 0.01, 0.005, 0.001],
+        "seconds": [30.0, 31.0, 31.0, 31.0],
+    }
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path):
+    """Where to draw to; whatever was drawn must be a PNG and leave pyplot alone."""
+    picture = tmp_path / "picture.png"
+    yield picture
+    assert not picture.exists() or picture.read_bytes().startswith(b"\x89PNG")
+    assert matplotlib.pyplot.get_fignums() == []
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+def labels(figure: Figure, panel: int = 0) -> list[str]:
+    return [text.get_text() for text in figure.axes[panel].get_legend().get_texts()]
+
+
+def points(figure: Figure, panel: int, line: int = 0) -> dict[float, float]:
+    drawn = figure.axes[panel].lines[line]
+    return {x: y for x, y in zip(*drawn.get_data(), strict=True) if not np.isnan(y)}
+
+
+def test_cells_bear_counts_and_shares_of_the_true_class(path):
+    figure = draw_confusion_matrix(COUNTS, ["cat", "dog", "eel"], path)
+    cells = {text.get_position(): text.get_text() for text in figure.axes[0].texts}
+    assert cells[(0, 0)] == "41\n93 %"
+    assert cells[(1, 0)] == "3\n7 %"
+    assert cells[(0, 1)] == "5\n5 %"
+    assert cells[(2, 2)] == "0"
+    assert path.exists()
+
+
+def test_rows_are_true_classes_and_columns_are_predicted_ones(path):
+    axes = draw_confusion_matrix(COUNTS, ["cat", "dog", "eel"], path).axes[0]
+    assert axes.get_xlabel() == "predicted class"
+    assert axes.get_ylabel() == "true class (number of samples)"
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["cat", "dog", "eel"]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == [
+        "cat (44)",
+        "dog (95)",
+        "eel (0)",
+    ]
+    assert axes.get_title() == "Confusion matrix: 94.2 % of 139 samples right"
+
+
+def test_rare_mistakes_do_not_read_as_none(path):
+    figure = draw_confusion_matrix(torch.tensor([[999, 1], [0, 5]]), ["a", "b"], path)
+    assert "1\n<1 %" in texts(figure)
+
+
+def test_many_classes_make_a_larger_picture_without_numbers(path):
+    few = draw_confusion_matrix(torch.eye(30), [f"class {i}" for i in range(30)], path)
+    assert len(texts(few)) == 900
+    many = draw_confusion_matrix(torch.eye(120), [f"class {i}" for i in range(120)], path)
+    assert texts(many) == []
+    assert few.get_size_inches()[0] > 20
+    assert many.get_size_inches()[0] > 25
+    assert [tick.get_rotation() for tick in many.axes[0].get_xticklabels()] == [90.0] * 120
+
+
+def test_a_thousand_classes_are_not_all_named_and_stay_within_4000_pixels(path):
+    figure = draw_confusion_matrix(torch.eye(1000), [f"class {i}" for i in range(1000)], path)
+    assert max(figure.get_size_inches()) * figure.dpi < 4000
+    names = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
+    assert names[:2] == ["class 0", "class 7"]
+
+
+def test_class_names_are_shortened_and_never_read_as_formulas(path):
+    figure = draw_confusion_matrix(torch.eye(2), ["$5 \\bill$", "x" * 50], path)
+    first, second = (tick.get_text() for tick in figure.axes[0].get_xticklabels())
+    assert first == "$5 \\bill$"
+    assert second == "x" * 27 + "…"
+
+
+def test_matrix_that_does_not_fit_the_classes_is_refused(path):
+    with pytest.raises(ValueError, match=r"`counts` must .* 2 classes, got shape \(3, 3\). Count"):
+        draw_confusion_matrix(COUNTS, ["cat", "dog"], path)
+
+
+def test_curves_run_over_all_stages_and_skip_epochs_without_validation(path):
+    figure = draw_curves(HISTORY, path)
+    assert points(figure, 0, 0) == {1: 1.0, 2: 0.8, 3: 0.6, 4: 0.5}
+    assert points(figure, 0, 1) == {1: 1.1, 3: 0.7}
+    assert points(figure, 1) == {1: 0.5, 3: 0.8}
+    assert points(figure, 2) == {1: 0.01, 2: 0.01, 3: 0.005, 4: 0.001}
+    assert path.exists()
+
+
+def test_curves_have_a_panel_each_for_losses_metrics_and_rate(path):
+    figure = draw_curves(HISTORY, path)
+    assert [axes.get_ylabel() for axes in figure.axes] == [
+        "loss",
+        "metric (validation)",
+        "learning rate (head)",
+    ]
+    assert labels(figure, 0) == ["train_loss", "val_loss"]
+    assert labels(figure, 1) == ["val_accuracy"]
+    assert figure.axes[2].get_yscale() == "log"
+    assert figure.axes[2].get_xlabel() == "epoch, counted over all stages"
+    assert figure.get_suptitle() == "Training: 2 stages, 4 epochs, 2 min 03 s"
+
+
+def test_stages_are_named_and_ruled_off_where_they_begin(path):
+    figure = draw_curves(HISTORY, path)
+    names = {text.get_position()[0]: text.get_text().strip() for text in figure.axes[0].texts}
+    assert names == {0.5: "head", 1.5: "all"}
+    for axes in figure.axes:
+        assert [line.get_xdata() for line in axes.lines if line.get_linestyle() == "--"] == [
+            [1.5] * 2
+        ]
+
+
+def test_rates_of_two_stages_are_not_joined(path):
+    rates = draw_curves(HISTORY, path).axes[2].lines[0]
+    assert np.isnan(rates.get_ydata()[list(rates.get_xdata()).index(1.5)])
+
+
+def test_a_single_epoch_without_validation_is_seen(path):
+    first = HISTORY.iloc[:1][["stage", "epoch", "train_loss"]]
+    figure = draw_curves(first, path)
+    assert [axes.get_ylabel() for axes in figure.axes] == ["loss"]
+    assert figure.axes[0].lines[0].get_marker() == "o"
+    assert points(figure, 0) == {1: 1.0}
+    assert [x for x in figure.axes[0].get_xticks() if 0.5 <= x <= 1.5] == [1]
+    assert figure.get_suptitle() == "Training: 1 stage, 1 epoch"
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        pytest.param(HISTORY.iloc[:0], id="no-epoch"),
+        pytest.param(HISTORY.drop(columns="stage"), id="no-stage"),
+        pytest.param(HISTORY.drop(columns="train_loss"), id="no-loss"),
+    ],
+)
+def test_history_without_the_least_it_needs_is_refused(history, path):
+    with pytest.raises(ValueError, match="`history` must have one row an epoch .* got . rows"):
+        draw_curves(history, path)
+
+
+def test_schedule_shows_each_group_and_stage_on_a_log_axis(path):
+    lrs = {
+        "stem": torch.zeros(6),
+        "early": torch.tensor([0, 0, 0, 1e-3, 1e-4, 1e-9]),
+        "head": torch.tensor([1e-2, 1e-3, 1e-9, 1e-2, 1e-3, 1e-9]),
+    }
+    figure = draw_schedule(lrs, path, {"head": 0, "all": 3})
+    axes = figure.axes[0]
+    assert labels(figure) == ["stem (frozen)", "early", "head"]
+    assert list(points(figure, 0, 1)) == [3, 4, 5]
+    assert axes.get_yscale() == "log"
+    assert axes.get_ylim()[0] == pytest.approx(1e-5)
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("optimizer step", "learning rate")
+    assert [text.strip() for text in texts(figure)] == ["head", "all"]
+    assert path.exists()
+
+
+def test_schedule_without_any_rate_is_refused(path):
+    with pytest.raises(ValueError, match=r"`lrs` must hold .* above 0, got none .* \['head'\]"):
+        draw_schedule({"head": torch.zeros(3)}, path)
