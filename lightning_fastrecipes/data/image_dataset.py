@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lightning_fastrecipes.data.decoding import inspect_image, load_image
-from lightning_fastrecipes.data.geometry import EvalTransform, Geometry, Resize, TrainTransform
+from lightning_fastrecipes.data.geometry import EvalTransform, Geometry, Resize
 from lightning_fastrecipes.data.listing import list_files
 from lightning_fastrecipes.data.sources import resolve_source
 from lightning_fastrecipes.data.workers import map_threads
@@ -45,17 +45,19 @@ class Samples:
 class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
     """Decode, transform and label pictures.
 
-    An index may be ``epoch * len(dataset) + index``, as ``ShuffleSampler`` makes it, so that a
-    picture's random transform depends on the epoch whichever worker makes it.
-
     Args:
         samples: Files and targets.
         transform: Makes a decoded picture square.
+        has_epochs: Whether an index is ``epoch * len(dataset) + index``, as ``ShuffleSampler``
+            makes it, so that a random transform depends on the epoch whichever worker runs it.
     """
 
-    def __init__(self, samples: Samples, transform: EvalTransform) -> None:
+    def __init__(
+        self, samples: Samples, transform: EvalTransform, *, has_epochs: bool = False
+    ) -> None:
         self._samples = samples
         self.transform = transform
+        self.has_epochs = has_epochs
 
     @property
     def files(self) -> list[str]:
@@ -74,7 +76,7 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         """Make one sample.
 
         Args:
-            index: From 0; for a random transform also above the length, to say the epoch.
+            index: From 0; with epochs also above the length.
 
         Returns:
             Picture of shape ``(3, image_size, image_size)``, ``uint8``, and its target.
@@ -83,8 +85,7 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
             IndexError: If ``index`` is out of range.
             DataError: If the file cannot be read any more.
         """
-        is_random = isinstance(self.transform, TrainTransform)
-        if index < 0 or (index >= len(self) and not is_random):
+        if index < 0 or (index >= len(self) and not self.has_epochs):
             raise IndexError(f"`index` must lie in [0, {len(self)}), got {index}.")
         epoch, position = divmod(index, len(self))
         path = os.fsdecode(self._samples.paths[position])

@@ -14,7 +14,7 @@ from lightning_fastrecipes.data.geometry import EvalTransform, Geometry, TrainTr
 from lightning_fastrecipes.data.image_dataset import ImageDataset
 from lightning_fastrecipes.data.listing import Listing
 from lightning_fastrecipes.data.manifest import name_some
-from lightning_fastrecipes.data.samplers import ShuffleSampler, drops_last_batch
+from lightning_fastrecipes.data.samplers import ShuffleSampler, drops_last_batch, upcoming_epoch
 from lightning_fastrecipes.data.workers import num_loader_workers
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.augment import Augmentation
@@ -208,11 +208,10 @@ class ImageDataModule(pl.LightningDataModule):
                 augmentation=self.augmentation,
                 seed=self.seed,
             )
-        dataset = ImageDataset(self._assembled.splits["train"], transform)
+        dataset = ImageDataset(self._assembled.splits["train"], transform, has_epochs=True)
         sampler = ShuffleSampler(dataset, self.seed)
         if self.trainer is not None:
-            # Lightning makes the first iterator before it calls `set_epoch`.
-            sampler.set_epoch(self.trainer.current_epoch)
+            sampler.set_epoch(upcoming_epoch(self.trainer))
         return self._loader(dataset, sampler)
 
     def val_dataloader(self) -> Loader | list[Loader]:

@@ -1,7 +1,9 @@
 """A shuffled order that tells the data set which epoch it is."""
 
 from collections.abc import Iterator, Sized
+from typing import Any
 
+import pytorch_lightning as pl
 import torch
 import torch.distributed
 from torch.utils.data import DistributedSampler
@@ -47,6 +49,22 @@ class ShuffleSampler(DistributedSampler[int]):
         shares = order.repeat(-(-self.total_size // self._num_samples))[: self.total_size]
         share = shares[self.rank :: self.num_replicas]
         return iter((self.epoch * self._num_samples + share).tolist())
+
+
+def upcoming_epoch(trainer: pl.Trainer) -> int:
+    """Tell which epoch a new training loader is for.
+
+    Lightning makes a loader's first iterator before it calls ``set_epoch``, and when a run is
+    resumed ``trainer.current_epoch`` is still one behind by then.
+
+    Args:
+        trainer: The trainer that asks for the loader.
+
+    Returns:
+        The number that Lightning is about to pass to ``set_epoch``.
+    """
+    progress: Any = trainer.fit_loop.epoch_progress
+    return int(progress.current.processed)
 
 
 def drops_last_batch(num_samples: int, batch_size: int) -> bool:

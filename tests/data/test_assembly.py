@@ -135,7 +135,7 @@ def test_a_class_of_bad_files_is_refused(split_pets):
     (split_pets / "train" / "ant").mkdir()
     (split_pets / "train" / "ant" / "0.png").write_bytes(b"")
 
-    with pytest.raises(DataError, match="No readable training picture is left .* 'ant'"):
+    with pytest.raises(DataError, match=r"No readable training picture is left .* 'ant'"):
         assemble(list_folder(split_pets), PLAN, "skip")
 
 

@@ -34,7 +34,7 @@ def test_samples_are_pictures_with_targets(samples):
 
 
 def test_an_index_beyond_the_length_says_the_epoch(samples):
-    dataset = ImageDataset(samples, TRAIN)
+    dataset = ImageDataset(samples, TRAIN, has_epochs=True)
 
     image, target = dataset[3 * 7 + 2]
 
@@ -46,10 +46,10 @@ def test_a_plain_loop_over_an_evaluation_ends(samples):
     assert len(list(ImageDataset(samples, EVAL))) == 3
 
 
-@pytest.mark.parametrize("transform", [EVAL, TRAIN], ids=["evaluation", "training"])
-def test_a_negative_index_is_refused(samples, transform):
+@pytest.mark.parametrize("has_epochs", [False, True])
+def test_a_negative_index_is_refused(samples, has_epochs):
     with pytest.raises(IndexError, match=r"`index` must lie in \[0, 3\), got -1"):
-        ImageDataset(samples, transform)[-1]
+        ImageDataset(samples, EVAL, has_epochs=has_epochs)[-1]
 
 
 def test_memory_does_not_hold_an_object_per_picture(samples):
