@@ -1,4 +1,4 @@
-"""Merging the many small groups of a network into a few layer groups."""
+"""Dividing a network into small groups, and merging those into a few layer groups."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -48,6 +48,54 @@ def merge_groups(
         for start, stop in pairwise(cuts)
     ]
     return [LayerGroup(*item) for item in zip(_group_names(num_groups), merged, strict=True)]
+
+
+def groups_by_prefix(parameters: Mapping[str, Tensor], at_least: int) -> list[list[str]]:
+    """Divide parameters by the module they are in, in order of registration.
+
+    The direct children of the network come first. While there are too few, the largest is opened
+    in its place. Parameters of a module that is opened go with its first child.
+
+    Args:
+        parameters: The parameters by name, in the order of ``named_parameters``.
+        at_least: How many groups to try for, at least 1.
+
+    Returns:
+        Groups of names, input side first; fewer than ``at_least`` where there are no more modules.
+
+    Example:
+        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+        >>> groups_by_prefix(dict(net.named_parameters()), at_least=2)
+        [['0.weight', '0.bias'], ['1.weight', '1.bias']]
+    """
+    groups = _opened(list(parameters), depth=0)
+    depths = [1] * len(groups)
+    while len(groups) < at_least:
+        parts = [_opened(group, depth) for group, depth in zip(groups, depths, strict=True)]
+        sizes = [sum(parameters[name].numel() for name in group) for group in groups]
+        deepest = max(name.count(".") for group in groups for name in group)
+        openable = [i for i, depth in enumerate(depths) if depth <= deepest]
+        if not openable:
+            break
+        largest = max(openable, key=lambda i: (len(parts[i]) > 1, sizes[i]))
+        depths[largest : largest + 1] = [depths[largest] + 1] * len(parts[largest])
+        groups[largest : largest + 1] = parts[largest]
+    return groups
+
+
+def _opened(names: Sequence[str], depth: int) -> list[list[str]]:
+    """Divide names by their component at a depth; names that end there go with the next."""
+    children: dict[str, list[str]] = {}
+    loose: list[str] = []
+    for name in names:
+        path = name.split(".")
+        if len(path) <= depth + 1:
+            loose.append(name)
+        else:
+            children.setdefault(".".join(path[: depth + 1]), []).append(name)
+    parts = list(children.values()) or [[]]
+    parts[0] = [*loose, *parts[0]]
+    return [part for part in parts if part]
 
 
 def _most_even_cuts(depths: Sequence[int], sizes: Sequence[int], num_groups: int) -> list[int]:

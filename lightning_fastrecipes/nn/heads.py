@@ -69,8 +69,8 @@ def concat_pool_head(
         ['BatchNorm1d', 'Dropout', 'Linear', 'ReLU']
 
     Note:
-        fast.ai 0.7 ends the head with a log-softmax; here it gives logits. fastai 2 drops the
-        linear layers' biases before a batch norm and in the last layer; 0.7 has them, and so have we.
+        fast.ai 0.7 ends the head with a log-softmax; here it gives logits. All linear layers have
+        a bias, as in 0.7; fastai 2 leaves it out.
 
     References:
         fast.ai 0.7, ``ConvnetBuilder``. He et al., *Delving Deep into Rectifiers* (2015).

@@ -1,0 +1,324 @@
+"""Backbones: any network that sees pictures, as pooled features and ordered layer groups."""
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+import timm
+from timm.data.config import resolve_model_data_config
+from timm.models import group_parameters
+from torch import Tensor, nn
+
+from lightning_fastrecipes.errors import DataNotFoundError
+from lightning_fastrecipes.functional.group_merging import groups_by_prefix, merge_groups
+from lightning_fastrecipes.nn.pooling import Pooling, choose_pooling, pool
+from lightning_fastrecipes.nn.probing import Probe, reached_parameters, size_rule, small_size
+from lightning_fastrecipes.nn.weights import PACKAGED_MODEL, PACKAGED_WEIGHTS, load_weights
+from lightning_fastrecipes.protocols import HasInputSpec, HasLayerGroups, InputSpec, LayerGroup
+
+_UNMATCHED = "no group matches this name"
+_NUM_USUAL_GROUPS = 6  # what timm gives for most: stem, four stages, head
+
+
+def create_backbone(
+    model: str | nn.Module, *, pretrained: bool = False, weights: str | None = None
+) -> "Backbone":
+    """Build a backbone from a timm name, or wrap a network of your own.
+
+    Args:
+        model: Name of a timm model; or a module from pictures to a map ``(batch, channels, height,
+            width)``, tokens ``(batch, tokens, channels)`` or vectors ``(batch, features)``. A timm
+            model that is passed in loses its classifier.
+        pretrained: With a name: whether to fetch timm's weights. With a module: whether it holds
+            pretrained weights already.
+        weights: A file with weights, or ``package:efficientnet-lite0``.
+
+    Returns:
+        The backbone, without a classifier.
+
+    Raises:
+        ValueError: If there is no such model, it is no image classifier, or both ``pretrained`` and
+            ``weights`` are given.
+        DataNotFoundError: If weights cannot be found or fetched.
+
+    Example:
+        >>> backbone = create_backbone("resnet18")
+        >>> backbone.num_features, [group.name for group in backbone.layer_groups(2)]
+        (1024, ['early', 'late'])
+    """
+    if pretrained and weights is not None:
+        raise ValueError(
+            f"`pretrained` and `weights` must not be given together, got weights={weights!r}. Drop"
+            " `pretrained` to load the file, or `weights` to fetch timm's."
+        )
+    if isinstance(model, str):
+        name, network = model, _timm_model(model, pretrained=pretrained)
+    else:
+        name, network = type(model).__name__, model
+        if _is_timm(network):
+            name = getattr(network, "pretrained_cfg", {}).get("architecture") or name
+            network.reset_classifier(0)  # type: ignore[operator]
+    backbone = Backbone(network, name=name, pretrained=pretrained or weights is not None)
+    if weights is not None:
+        load_weights(network, weights, model_name=name)
+    return backbone
+
+
+class Backbone(nn.Module):
+    """A network without a classifier, from normalised pictures to pooled feature vectors.
+
+    How it pools depends on what the network gives, and is settled once on the meta device:
+
+    - a map: the average and then the maximum over all places, ``2 * channels`` wide;
+    - tokens: timm's own pooled vector (the class token, or the mean where there is none), then the
+      mean of the patch tokens beside a class token, or their maximum beside a mean;
+    - several maps or token sequences, or pretrained layers between the map and the classifier
+      (the last convolution of MobileNetV3, the norm of ConvNeXt): timm's own pooled vector, so that
+      every pretrained layer is used;
+    - a vector: as it is.
+
+    Args:
+        model: The network, without a classifier.
+        name: What to call it.
+        pretrained: Whether it holds, or will hold, pretrained weights.
+
+    Raises:
+        ValueError: If the network does not take pictures of its own image size, or gives something
+            that cannot be pooled.
+    """
+
+    def __init__(self, model: nn.Module, *, name: str, pretrained: bool = False) -> None:
+        super().__init__()
+        self.model = model
+        self.name = name
+        self.pretrained = pretrained
+        self.input_spec = _input_spec(model)
+        self._pooling: Pooling = "output"
+        self._pooling, self.num_features, unused = self._try_out()
+        if _is_timm(model):
+            self._settle_timm(unused)
+        elif unused:
+            raise ValueError(
+                f"Every parameter of `model` must take part in its output, but {unused[0]!r} and"
+                f" {len(unused) - 1} others do not. Remove the layers that are not used."
+            )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Turn pictures into pooled features.
+
+        Args:
+            images: Normalised float pictures. Shape ``(batch, 3, height, width)``.
+
+        Returns:
+            Shape ``(batch, num_features)``.
+        """
+        return pool(self.model, images, self._pooling)
+
+    def layer_groups(self, num_groups: int) -> list[LayerGroup]:
+        """Divide the parameters into ordered groups, input side first.
+
+        Layers that no stage claims, such as a last norm, belong to the last group.
+
+        Args:
+            num_groups: How many, at least 1; ``early`` and ``late`` for 2.
+
+        Returns:
+            Groups of parameter names relative to this module. Each parameter is in one group.
+
+        Raises:
+            ValueError: If the network does not divide into so many.
+        """
+        parameters = dict(self.model.named_parameters())
+        fine = _fine_groups(self.model, num_groups)
+        covered = sorted(name for group in fine for name in group)
+        if covered != sorted(parameters):
+            odd = set(covered) ^ set(parameters) or {n for n in covered if covered.count(n) > 1}
+            raise ValueError(
+                f"The layer groups of {self.name!r} must hold every parameter once, which"
+                f" {sorted(odd)[0]!r} is not. Correct its `layer_groups`."
+            )
+        return [
+            LayerGroup(group.name, tuple(f"model.{name}" for name in group.parameters))
+            for group in merge_groups(fine, parameters, num_groups)
+        ]
+
+    def no_weight_decay(self) -> set[str]:
+        """Name the parameters that the network's authors train without weight decay."""
+        named = getattr(self.model, "no_weight_decay", None)
+        names = set(named()) if callable(named) else set()
+        return {f"model.{name}" for name, _ in self.model.named_parameters() if name in names}
+
+    def check_image_size(self, size: int) -> None:
+        """Refuse an image size that the network does not take, before any training.
+
+        Args:
+            size: Side in pixels, at least 1.
+
+        Raises:
+            ValueError: If the network does not take it.
+        """
+        spec = self.input_spec
+        if spec.fixed_size and size != spec.image_size:
+            raise ValueError(
+                f"`image_size` must be {spec.image_size} for {self.name!r}, which takes no other,"
+                f" got {size}. Use {spec.image_size}, or a backbone that takes any size."
+            )
+        if size < 1 or size % spec.size_multiple:
+            nearest = max(1, round(size / spec.size_multiple)) * spec.size_multiple
+            raise ValueError(
+                f"`image_size` must be a multiple of {spec.size_multiple} pixels for {self.name!r},"
+                f" got {size}. Use {nearest}."
+            )
+        self._probe().run(size)
+
+    def _probe(self) -> Probe:
+        pooling = self._pooling
+        return Probe(
+            self.model,
+            lambda model, images: pool(model, images, pooling),
+            real=not _is_timm(self.model),
+        )
+
+    def _try_out(self) -> tuple[Pooling, int, list[str]]:
+        """Choose the pooling; give its width and the parameters that it leaves without gradient."""
+        size = self.input_spec.image_size
+        pooling: Pooling = "output"
+        if _is_timm(self.model):
+            probe = Probe(self.model, choose_pooling)
+            try:  # the small size is quick, and what is pooled does not depend on it
+                found, twin = probe.run(small_size(_stride(self.model)), gradients=True)
+            except ValueError:
+                found, twin = probe.run(size, gradients=True)
+            pooling, output = found
+        else:
+            output, twin = self._probe().run(size, gradients=True)
+        reached = reached_parameters(output, twin)
+        unused = [name for name, _ in twin.named_parameters() if name not in reached]
+        return pooling, output.shape[1], unused
+
+    def _settle_timm(self, unused: Sequence[str]) -> None:
+        """Find the sizes that it takes, and keep what is never trained as buffers."""
+        for name in unused:
+            owner, _, own_name = name.rpartition(".")
+            part = self.model.get_submodule(owner)
+            value = part._parameters.pop(own_name)
+            part.register_buffer(own_name, None if value is None else value.detach())
+        spec = self.input_spec
+        multiple, fixed = size_rule(self._probe(), spec.image_size, _stride(self.model))
+        self.input_spec = InputSpec(
+            spec.mean,
+            spec.std,
+            spec.interpolation,
+            spec.crop_fraction,
+            spec.image_size,
+            size_multiple=multiple,
+            fixed_size=fixed,
+        )
+
+
+def _timm_model(name: str, *, pretrained: bool) -> nn.Module:
+    """Build a timm model without a classifier, free of a fixed size where timm allows it."""
+    base = name.split(".")[0]
+    if ":" not in name and not timm.is_model(base):
+        close = difflib.get_close_matches(base, timm.list_models(), n=3)
+        hint = f" Did you mean {', '.join(close)}?" if close else ""
+        raise ValueError(
+            f"`model` must be a name that timm {timm.__version__} knows, got {name!r}.{hint}"
+            " `timm.list_models()` names them all."
+        )
+    choices: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {})
+    for options in choices:
+        try:
+            model: nn.Module = timm.create_model(
+                name, pretrained=pretrained, num_classes=0, **options
+            )
+        except TypeError as error:
+            if not options or "dynamic_img_size" not in str(error):
+                raise
+        except NotImplementedError as error:
+            raise _no_classifier(name) from error
+        except RuntimeError as error:
+            raise ValueError(
+                f"`model` must be one that timm can build, but {name!r} fails: {error}"
+                " Correct the name, or what follows its dot."
+            ) from error
+        except Exception as error:  # each hub has errors of its own
+            if not pretrained and ":" not in name:
+                raise
+            raise DataNotFoundError(
+                f"The pretrained weights of {name!r} must come from timm's hub, which failed:"
+                f" {_first_sentence(error)}. Without a network give a local file with"
+                f" `weights='....safetensors'`, or `weights='{PACKAGED_WEIGHTS}'` with the model"
+                f" {PACKAGED_MODEL!r}, or `pretrained=False`."
+            ) from error
+        else:
+            break
+    if not _is_timm(model):
+        raise _no_classifier(name)
+    return model
+
+
+def _first_sentence(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0].rstrip(".")
+
+
+def _no_classifier(name: str) -> ValueError:
+    return ValueError(
+        f"`model` must be an image classifier, which {name!r} is not: it gives no pooled features."
+        " Use another model of timm."
+    )
+
+
+def _is_timm(model: nn.Module) -> bool:
+    wanted = ("pretrained_cfg", "forward_features", "forward_head", "reset_classifier")
+    return all(hasattr(model, attribute) for attribute in wanted)
+
+
+def _input_spec(model: nn.Module) -> InputSpec:
+    if isinstance(model, HasInputSpec):
+        return model.input_spec
+    if not _is_timm(model):
+        return InputSpec()
+    config: dict[str, Any] = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
+    interpolation = config["interpolation"]
+    return InputSpec(
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        interpolation=interpolation if interpolation in ("bilinear", "nearest") else "bicubic",
+        crop_fraction=float(config["crop_pct"]),
+        image_size=int(config["input_size"][-1]),
+    )
+
+
+def _stride(model: Any) -> int:
+    info = getattr(model, "feature_info", None)
+    reductions = [int(item["reduction"]) for item in info or [] if "reduction" in item]
+    return max(reductions, default=32)
+
+
+def _fine_groups(model: nn.Module, num_groups: int) -> list[list[str]]:
+    """Divide a network as finely as it says, input side first."""
+    if isinstance(model, HasLayerGroups):
+        return [list(group.parameters) for group in model.layer_groups()]
+    for coarse in (True, False):
+        try:
+            matcher = model.group_matcher(coarse=coarse)  # type: ignore[operator]
+        except (AttributeError, AssertionError):
+            continue
+        listed: Any = _Names([*(name for name, _ in model.named_parameters()), _UNMATCHED])
+        found = group_parameters(listed, matcher)
+        *groups, last, unmatched = [found[key] for key in sorted(found)]
+        # Unmatched names come last; they are the pretrained layers nearest the head.
+        return [*groups, [name for name in [*last, *unmatched] if name != _UNMATCHED]]
+    at_least = max(num_groups, _NUM_USUAL_GROUPS) if _is_timm(model) else num_groups
+    return groups_by_prefix(dict(model.named_parameters()), at_least)
+
+
+class _Names:
+    """Stand in for a network where timm asks for nothing but names."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+
+    def named_parameters(self) -> list[tuple[str, None]]:
+        return [(name, None) for name in self._names]

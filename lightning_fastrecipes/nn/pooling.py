@@ -1,0 +1,94 @@
+"""From whatever a network gives for a picture to one vector."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from lightning_fastrecipes.nn.probing import reached_parameters
+
+Pooling = Literal["own", "map", "map_last", "tokens", "output"]
+"""``own``: timm's pooled vector; ``map``, ``map_last``: a map with its channels first or last;
+``tokens``: a sequence; ``output``: whatever a module that is not timm's gives."""
+
+
+def choose_pooling(model: Any, images: Tensor) -> tuple[Pooling, Tensor]:
+    """Choose how to pool a timm model's features, and do it.
+
+    We pool by ourselves, unless timm's pooling has layers that the features lack.
+
+    Args:
+        model: A timm model without a classifier.
+        images: Normalised pictures. Shape ``(batch, 3, height, width)``.
+
+    Returns:
+        The choice, and features of shape ``(batch, num_features)``.
+
+    Raises:
+        TypeError: If the model has no pooled features.
+    """
+    features = model.forward_features(images)
+    own = model.forward_head(features, pre_logits=True)
+    if not isinstance(own, Tensor):
+        raise TypeError("it gives no pooled features")
+    pooling: Pooling = "own"
+    if isinstance(features, Tensor):
+        missing = reached_parameters(own, model) - reached_parameters(features, model)
+        if not missing and features.ndim == 4:
+            pooling = "map_last" if getattr(model, "output_fmt", None) == "NHWC" else "map"
+        elif not missing and features.ndim == 3 and features.shape[1] > _num_prefix(model):
+            pooling = "tokens"
+    return pooling, _pool_features(model, features, pooling)
+
+
+def pool(model: Any, images: Tensor, pooling: Pooling) -> Tensor:
+    """Run a network and pool what it gives.
+
+    Args:
+        model: The network.
+        images: Normalised pictures. Shape ``(batch, 3, height, width)``.
+        pooling: What the network gives.
+
+    Returns:
+        Shape ``(batch, num_features)``.
+
+    Raises:
+        TypeError: If the network gives no map, tokens or vectors.
+    """
+    if pooling == "output":
+        return _pool_output(model(images))
+    return _pool_features(model, model.forward_features(images), pooling)
+
+
+def _pool_features(model: Any, features: Any, pooling: Pooling) -> Tensor:
+    if pooling == "map":
+        return _average_and_maximum(features, (2, 3))
+    if pooling == "map_last":
+        return _average_and_maximum(features, (1, 2))
+    own: Tensor = model.forward_head(features, pre_logits=True).flatten(1)
+    if pooling == "own":
+        return own
+    patches = features[:, _num_prefix(model) :]
+    other = patches.mean(1) if _pools_class_token(model) else patches.amax(1)
+    return torch.cat([own, other], dim=1)
+
+
+def _pool_output(output: Any) -> Tensor:
+    if not isinstance(output, Tensor) or output.ndim not in (2, 3, 4):
+        came = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise TypeError(f"it must give a map, tokens or vectors, but gave {came}")
+    if output.ndim == 2:
+        return output
+    return _average_and_maximum(output, (2, 3) if output.ndim == 4 else (1,))
+
+
+def _average_and_maximum(features: Tensor, places: tuple[int, ...]) -> Tensor:
+    return torch.cat([features.mean(places), features.amax(places)], dim=1)
+
+
+def _pools_class_token(model: Any) -> bool:
+    return str(getattr(model, "global_pool", "")) == "token"
+
+
+def _num_prefix(model: Any) -> int:
+    return int(getattr(model, "num_prefix_tokens", 1 if _pools_class_token(model) else 0))

@@ -1,0 +1,145 @@
+"""Trying a network out on pictures without data: shapes, sizes and gradients before training."""
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Forward = Callable[[nn.Module, Tensor], Any]
+
+
+class Probe:
+    """Run copies of a network on empty pictures, leaving the network as it is.
+
+    The copy lives on the meta device, which works out shapes and computes nothing. A network that
+    cannot run there (one that looks at values) is tried once more on a real copy.
+
+    Args:
+        module: The network to copy.
+        forward: How to run it: a function of the network and the pictures.
+        real: Whether to try a real copy where the meta device fails.
+    """
+
+    def __init__(self, module: nn.Module, forward: Forward, *, real: bool = False) -> None:
+        self._module = module
+        self._forward = forward
+        self._twins = [_meta_twin] + ([copy.deepcopy] if real else [])
+
+    def run(self, size: int, *, gradients: bool = False) -> tuple[Any, nn.Module]:
+        """Run in train mode.
+
+        Args:
+            size: Side of the pictures in pixels.
+            gradients: Whether to build the graph that gradients flow through.
+
+        Returns:
+            What came out, and the copy it came from.
+
+        Raises:
+            ValueError: If the network does not take such pictures.
+        """
+        causes = []
+        for copied in self._twins:
+            twin: nn.Module = copied(self._module)
+            twin.requires_grad_().train()
+            device = next((item.device for item in twin.parameters()), torch.device("cpu"))
+            try:
+                with torch.random.fork_rng(devices=[]), torch.set_grad_enabled(gradients):
+                    return self._forward(twin, torch.zeros(2, 3, size, size, device=device)), twin
+            except Exception as error:  # whatever a network may raise
+                causes.append(error)
+        reason = str(causes[-1]).strip().splitlines() or [type(causes[-1]).__name__]
+        raise ValueError(
+            f"The backbone must take pictures of {size} x {size} pixels in three channels, but it"
+            f" fails on them: {reason[0][:200]}. Give another image size."
+        ) from causes[-1]
+
+    def takes(self, size: int) -> bool:
+        """Tell whether the network takes square pictures of this side in pixels."""
+        if size < 1:
+            return False
+        try:
+            self.run(size)
+        except ValueError:
+            return False
+        return True
+
+
+def reached_parameters(output: Any, module: nn.Module) -> set[str]:
+    """Name the parameters that get a gradient from an output, from the autograd graph alone.
+
+    Args:
+        output: A tensor, or a sequence of tensors, that ``module`` made.
+        module: The network.
+
+    Returns:
+        Names as ``named_parameters`` gives them.
+
+    Example:
+        >>> layer = torch.nn.Linear(2, 2)
+        >>> sorted(reached_parameters(layer(torch.zeros(1, 2)), layer))
+        ['bias', 'weight']
+    """
+    outputs = [output] if isinstance(output, Tensor) else list(output)
+    waiting = [item.grad_fn for item in outputs if item.grad_fn is not None]
+    seen: set[Any] = set(waiting)
+    leaves: set[int] = set()
+    while waiting:
+        node: Any = waiting.pop()
+        if hasattr(node, "variable"):
+            leaves.add(id(node.variable))
+        for parent, _ in node.next_functions:
+            if parent is not None and parent not in seen:
+                seen.add(parent)
+                waiting.append(parent)
+    return {name for name, item in module.named_parameters() if id(item) in leaves}
+
+
+def small_size(stride: int) -> int:
+    """Give a small size that a network with such cells may take: four cells to a side."""
+    return 4 * stride
+
+
+def size_rule(probe: Probe, image_size: int, stride: int) -> tuple[int, bool]:
+    """Find out which image sizes a network takes.
+
+    Args:
+        probe: Tries the network out.
+        image_size: A side in pixels that the network takes.
+        stride: Pixels to a side of its coarsest cell.
+
+    Returns:
+        The number of pixels that a side must be a multiple of, and whether ``image_size`` is the
+        only one.
+    """
+    # A small size first: it is what resizing starts from, and cheap.
+    others = [small_size(stride), *(image_size + steps * stride for steps in (1, 2, 3, 4))]
+    base = next((size for size in others if size != image_size and probe.takes(size)), None)
+    if base is None:
+        return 1, True
+    if probe.takes(base + 1):
+        return 1, False
+    multiple = stride
+    while multiple % 2 == 0 and multiple > 2 and probe.takes(base + multiple // 2):
+        multiple //= 2
+    return (multiple if image_size % multiple == 0 else 1), False
+
+
+def _meta_twin(module: nn.Module) -> nn.Module:
+    """Copy the structure of a network, with tensors that hold no data."""
+    memo: dict[int, Any] = {id(tensor): _without_data(tensor) for tensor in _tensors(module)}
+    return copy.deepcopy(module, memo)
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()
+    for part in module.modules():
+        yield from (value for value in vars(part).values() if isinstance(value, Tensor))
+
+
+def _without_data(tensor: Tensor) -> Tensor:
+    empty = torch.empty_like(tensor.detach(), device="meta")
+    return nn.Parameter(empty) if isinstance(tensor, nn.Parameter) else empty

