@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import timm
@@ -94,14 +95,7 @@ class Backbone(nn.Module):
         self.pretrained = pretrained
         self.input_spec = _input_spec(model)
         self._pooling: Pooling = "output"
-        self._pooling, self.num_features, unused = self._try_out()
-        if _is_timm(model):
-            self._settle_timm(unused)
-        elif unused:
-            raise ValueError(
-                f"Every parameter of `model` must take part in its output, but {unused[0]!r} and"
-                f" {len(unused) - 1} others do not. Remove the layers that are not used."
-            )
+        self.num_features = self._try_out_timm() if _is_timm(model) else self._try_out()
 
     def forward(self, images: Tensor) -> Tensor:
         """Turn pictures into pooled features.
@@ -171,48 +165,42 @@ class Backbone(nn.Module):
             )
         self._probe().run(size)
 
+    def _try_out(self) -> int:
+        """Give the width, and refuse parameters that would stay without a gradient."""
+        output, twin = self._probe().run(self.input_spec.image_size, gradients=True)
+        unused = _unreached(output, twin)
+        if unused:
+            raise ValueError(
+                "Every parameter of `model` must take part in its output, but"
+                f" {', '.join(unused[:3])} of {len(unused)} do not. Remove the layers that are not"
+                " used: they would stop training on several devices."
+            )
+        return int(output.shape[1])
+
+    def _try_out_timm(self) -> int:
+        """Choose the pooling, find the sizes that are taken, and give the width."""
+        probe, stride, spec = (
+            Probe(self.model, choose_pooling),
+            _stride(self.model),
+            self.input_spec,
+        )
+        try:  # the small size is quick, and what is pooled does not depend on it
+            found, twin = probe.run(small_size(stride), gradients=True)
+        except ValueError:
+            found, twin = probe.run(spec.image_size, gradients=True)
+        self._pooling, output = found
+        for name in _unreached(output, twin):
+            _make_buffer(self.model, name)
+        multiple, fixed = size_rule(probe, spec.image_size, stride)
+        self.input_spec = replace(spec, size_multiple=multiple, fixed_size=fixed)
+        return int(output.shape[1])
+
     def _probe(self) -> Probe:
         pooling = self._pooling
         return Probe(
             self.model,
             lambda model, images: pool(model, images, pooling),
             real=not _is_timm(self.model),
-        )
-
-    def _try_out(self) -> tuple[Pooling, int, list[str]]:
-        """Choose the pooling; give its width and the parameters that it leaves without gradient."""
-        size = self.input_spec.image_size
-        pooling: Pooling = "output"
-        if _is_timm(self.model):
-            probe = Probe(self.model, choose_pooling)
-            try:  # the small size is quick, and what is pooled does not depend on it
-                found, twin = probe.run(small_size(_stride(self.model)), gradients=True)
-            except ValueError:
-                found, twin = probe.run(size, gradients=True)
-            pooling, output = found
-        else:
-            output, twin = self._probe().run(size, gradients=True)
-        reached = reached_parameters(output, twin)
-        unused = [name for name, _ in twin.named_parameters() if name not in reached]
-        return pooling, output.shape[1], unused
-
-    def _settle_timm(self, unused: Sequence[str]) -> None:
-        """Find the sizes that it takes, and keep what is never trained as buffers."""
-        for name in unused:
-            owner, _, own_name = name.rpartition(".")
-            part = self.model.get_submodule(owner)
-            value = part._parameters.pop(own_name)
-            part.register_buffer(own_name, None if value is None else value.detach())
-        spec = self.input_spec
-        multiple, fixed = size_rule(self._probe(), spec.image_size, _stride(self.model))
-        self.input_spec = InputSpec(
-            spec.mean,
-            spec.std,
-            spec.interpolation,
-            spec.crop_fraction,
-            spec.image_size,
-            size_multiple=multiple,
-            fixed_size=fixed,
         )
 
 
@@ -288,6 +276,20 @@ def _input_spec(model: nn.Module) -> InputSpec:
         crop_fraction=float(config["crop_pct"]),
         image_size=int(config["input_size"][-1]),
     )
+
+
+def _unreached(output: Tensor, twin: nn.Module) -> list[str]:
+    reached = reached_parameters(output, twin)
+    return [name for name, _ in twin.named_parameters() if name not in reached]
+
+
+def _make_buffer(model: nn.Module, name: str) -> None:
+    """Keep a parameter that nothing uses under its name, but no longer train it."""
+    owner, _, own_name = name.rpartition(".")
+    part = model.get_submodule(owner)
+    value = part.get_parameter(own_name).detach()
+    delattr(part, own_name)
+    part.register_buffer(own_name, value)
 
 
 def _stride(model: Any) -> int:

@@ -91,4 +91,9 @@ def _pools_class_token(model: Any) -> bool:
 
 
 def _num_prefix(model: Any) -> int:
-    return int(getattr(model, "num_prefix_tokens", 1 if _pools_class_token(model) else 0))
+    if hasattr(model, "num_prefix_tokens"):
+        return int(model.num_prefix_tokens)
+    if not _pools_class_token(model):
+        return 0
+    token = getattr(model, "cls_token", None)  # PiT keeps the distillation token in it as well
+    return int(token.shape[1]) if isinstance(token, Tensor) else 1

@@ -1,5 +1,6 @@
 """Trying a network out on pictures without data: shapes, sizes and gradients before training."""
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,7 +26,9 @@ class Probe:
     def __init__(self, module: nn.Module, forward: Forward, *, real: bool = False) -> None:
         self._module = module
         self._forward = forward
-        self._twins = [_meta_twin] + ([copy.deepcopy] if real else [])
+        self._copiers = [_meta_twin] + ([copy.deepcopy] if real else [])
+        self._twins: list[nn.Module] = []
+        self._taken: set[int] = set()
 
     def run(self, size: int, *, gradients: bool = False) -> tuple[Any, nn.Module]:
         """Run in train mode.
@@ -41,30 +44,35 @@ class Probe:
             ValueError: If the network does not take such pictures.
         """
         causes = []
-        for copied in self._twins:
-            twin: nn.Module = copied(self._module)
-            twin.requires_grad_().train()
+        for position in range(len(self._copiers)):
+            twin = self._twin(position)
             device = next((item.device for item in twin.parameters()), torch.device("cpu"))
             try:
                 with torch.random.fork_rng(devices=[]), torch.set_grad_enabled(gradients):
-                    return self._forward(twin, torch.zeros(2, 3, size, size, device=device)), twin
+                    output = self._forward(twin, torch.zeros(2, 3, size, size, device=device))
             except Exception as error:  # whatever a network may raise
                 causes.append(error)
+            else:
+                self._taken.add(size)
+                return output, twin
         reason = str(causes[-1]).strip().splitlines() or [type(causes[-1]).__name__]
         raise ValueError(
             f"The backbone must take pictures of {size} x {size} pixels in three channels, but it"
             f" fails on them: {reason[0][:200]}. Give another image size."
         ) from causes[-1]
 
+    def _twin(self, position: int) -> nn.Module:
+        if position == len(self._twins):
+            twin: nn.Module = self._copiers[position](self._module)
+            self._twins.append(twin.requires_grad_().train())
+        return self._twins[position]
+
     def takes(self, size: int) -> bool:
         """Tell whether the network takes square pictures of this side in pixels."""
-        if size < 1:
-            return False
-        try:
-            self.run(size)
-        except ValueError:
-            return False
-        return True
+        if size not in self._taken and size >= 1:
+            with contextlib.suppress(ValueError):
+                self.run(size)
+        return size in self._taken
 
 
 def reached_parameters(output: Any, module: nn.Module) -> set[str]:
