@@ -117,6 +117,7 @@ def test_curves_run_over_all_stages_and_skip_epochs_without_validation(path):
     figure = draw_curves(HISTORY, path)
     assert points(figure, 0, 0) == {1: 1.0, 2: 0.8, 3: 0.6, 4: 0.5}
     assert points(figure, 0, 1) == {1: 1.1, 3: 0.7}
+    assert list(figure.axes[0].lines[1].get_ydata()) == [1.1, 0.7]  # no gap that breaks the line
     assert points(figure, 1) == {1: 0.5, 3: 0.8}
     assert points(figure, 2) == {1: 0.01, 2: 0.01, 3: 0.005, 4: 0.001}
     assert path.exists()
