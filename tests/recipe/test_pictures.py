@@ -60,6 +60,8 @@ def test_cells_bear_counts_and_shares_of_the_true_class(path):
     assert cells[(1, 0)] == "3\n7 %"
     assert cells[(0, 1)] == "5\n5 %"
     assert cells[(2, 2)] == "0"
+    colors = figure.axes[0].images[0].get_array()
+    assert colors[0].tolist() == pytest.approx([100 * 41 / 44, 100 * 3 / 44, 0])
     assert path.exists()
 
 
