@@ -13,8 +13,7 @@ from torch.utils.data import Dataset
 
 from lightning_fastrecipes.data.decoding import inspect_image, load_image
 from lightning_fastrecipes.data.geometry import EvalTransform, Geometry, Resize
-from lightning_fastrecipes.data.listing import list_files
-from lightning_fastrecipes.data.sources import resolve_source
+from lightning_fastrecipes.data.sources import list_files, resolve_source
 from lightning_fastrecipes.data.workers import map_threads
 from lightning_fastrecipes.protocols import InputSpec
 

@@ -1,6 +1,5 @@
 """Read a folder of pictures: which files there are, in which split, with which label."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from lightning_fastrecipes.data.sources import list_files
 from lightning_fastrecipes.errors import DataError
 
 _VALID_NAMES = ("valid", "val")
@@ -31,33 +31,6 @@ class Listing:
     rows: pd.DataFrame
     classes: list[str] | None = None
     probabilities: npt.NDArray[np.float32] | None = None
-
-
-def list_files(folder: Path) -> list[str]:
-    """List the files below a folder, to any depth, but nothing hidden.
-
-    Args:
-        folder: Where to look; links to folders are followed.
-
-    Returns:
-        Paths relative to ``folder`` with forward slashes, sorted.
-
-    Raises:
-        DataError: If a name is not valid text.
-    """
-    files = []
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        relative = Path(place).relative_to(folder)
-        files += [(relative / name).as_posix() for name in names if not name.startswith(".")]
-    for file in files:
-        try:
-            file.encode()
-        except UnicodeEncodeError as error:
-            raise DataError(
-                f"The file name {file!r} in '{folder}' is not valid text. Rename the file."
-            ) from error
-    return sorted(files)
 
 
 def list_folder(root: Path) -> Listing:

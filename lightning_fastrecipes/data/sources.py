@@ -4,7 +4,7 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
-from lightning_fastrecipes.errors import ConfigurationError, DataNotFoundError
+from lightning_fastrecipes.errors import ConfigurationError, DataError, DataNotFoundError
 
 _PACKAGE_PREFIX = "package:"
 
@@ -34,6 +34,33 @@ def resolve_source(source: str | Path, argument: str) -> Path:
             f" '{path.absolute()}'). Correct the path, or run where it is right."
         )
     return path
+
+
+def list_files(folder: Path) -> list[str]:
+    """List the files below a folder, to any depth, but nothing hidden.
+
+    Args:
+        folder: Where to look; links to folders are followed.
+
+    Returns:
+        Paths relative to ``folder`` with forward slashes, sorted.
+
+    Raises:
+        DataError: If a name is not valid text.
+    """
+    files = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        relative = Path(place).relative_to(folder)
+        files += [(relative / name).as_posix() for name in names if not name.startswith(".")]
+    for file in files:
+        try:
+            file.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"The file name {file!r} in '{folder}' is not valid text. Rename the file."
+            ) from error
+    return sorted(files)
 
 
 def cache_folder() -> Path:

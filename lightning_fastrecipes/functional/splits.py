@@ -68,7 +68,7 @@ def _rank(seed: int, name: str) -> bytes:
 
 
 def _counts(total: int, fractions: Sequence[float]) -> list[int]:
-    # Rounded first, so that 10 * 0.7 is 7 and not 6.999...
+    # Rounded first, so that a tie is one: 5 * (1 - 0.9) is 0.4999...
     shares = [round(total * fraction, 9) for fraction in fractions]
     counts = [math.floor(share) for share in shares]
     by_remainder = sorted(range(len(shares)), key=lambda part: counts[part] - shares[part])

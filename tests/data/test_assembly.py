@@ -40,6 +40,16 @@ def test_the_split_depends_on_relative_names_and_seed_alone(pets, tmp_path):
     assert names(other, "valid") != names(before, "valid")
 
 
+def test_a_new_picture_hardly_moves_the_others(pets, draw):
+    before = assemble(list_folder(pets), PLAN, "raise")
+    draw(pets / "cat" / "00.png")
+
+    after = assemble(list_folder(pets), PLAN, "raise")
+
+    moved = set(names(before, "valid")) ^ set(names(after, "valid"))
+    assert len(moved - {"cat/00.png"}) <= 1
+
+
 def test_a_split_that_the_data_bring_is_not_drawn(split_pets):
     pictures = assemble(list_folder(split_pets), SplitPlan(0.5, 0.25, 0), "raise")
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from lightning_fastrecipes.data.listing import list_files, list_folder
+from lightning_fastrecipes.data.listing import list_folder
 from lightning_fastrecipes.errors import DataError
 
 
@@ -107,10 +107,3 @@ def test_validation_without_training_is_refused(split_pets):
 
     with pytest.raises(DataError, match="a folder 'valid' but no 'train'"):
         list_folder(split_pets)
-
-
-def test_a_name_that_is_not_text_is_refused(tmp_path):
-    (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
-
-    with pytest.raises(DataError, match="is not valid text"):
-        list_files(tmp_path)

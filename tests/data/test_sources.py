@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from lightning_fastrecipes.data.sources import cache_folder, resolve_source
-from lightning_fastrecipes.errors import ConfigurationError, DataNotFoundError
+from lightning_fastrecipes.data.sources import cache_folder, list_files, resolve_source
+from lightning_fastrecipes.errors import ConfigurationError, DataError, DataNotFoundError
 
 
 def test_a_file_inside_a_package_is_found_without_importing_it(tmp_path, monkeypatch):
@@ -59,3 +59,22 @@ def test_a_cache_that_cannot_be_made_names_the_variable(tmp_path, monkeypatch):
 
     with pytest.raises(ConfigurationError, match="`FASTRECIPES_CACHE`"):
         cache_folder()
+
+
+def test_a_name_that_is_not_text_is_refused(tmp_path):
+    (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
+
+    with pytest.raises(DataError, match="is not valid text"):
+        list_files(tmp_path)
+
+
+def test_files_are_sorted_however_the_file_system_lists_them(pets, monkeypatch):
+    walk = os.walk
+    monkeypatch.setattr(
+        os, "walk", lambda *args, **options: [(a, b, c[::-1]) for a, b, c in walk(*args, **options)]
+    )
+
+    files = list_files(pets)
+
+    assert files == sorted(files)
+    assert len(files) == 18

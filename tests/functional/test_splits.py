@@ -51,6 +51,7 @@ def test_the_order_of_the_items_does_not_matter(data, strata):
     [
         pytest.param(10, [0.7, 0.3], [7, 3], id="exact"),
         pytest.param(10, [0.75, 0.25], [8, 2], id="a-tie-goes-to-the-earlier-part"),
+        pytest.param(5, [1 - 0.9, 0.9], [1, 4], id="a-tie-but-for-rounding-errors"),
         pytest.param(7, [0.6, 0.2, 0.2], [4, 2, 1], id="largest-remainder-first"),
         pytest.param(1, [0.8, 0.2], [1, 0], id="a-single-item-is-trained-on"),
         pytest.param(0, [0.8, 0.2], [0, 0], id="nothing"),
