@@ -88,6 +88,7 @@ def resolve_group_lrs(
             " third of the next one's."
         )
     if isinstance(lr, Real):
+        _check_number("lr", lr)
         rates = [float(lr) / lr_ratio**steps for steps in reversed(range(num_groups))]
         trained = rates[num_frozen:]
     else:
