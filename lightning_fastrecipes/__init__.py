@@ -5,27 +5,46 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning_fastrecipes.callbacks.sgdr import SGDR
-    from lightning_fastrecipes.data.image import ImageCSVDataModule, ImageFolderDataModule
-    from lightning_fastrecipes.tasks.image import ImageClassifier
+    from lightning_fastrecipes.data.features import FeatureDataModule
+    from lightning_fastrecipes.data.image import (
+        Geometry,
+        ImageCSVDataModule,
+        ImageFolderDataModule,
+        LabelTable,
+    )
+    from lightning_fastrecipes.tasks.image import Head, ImageClassifier
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "SGDR",
+    "FeatureDataModule",
+    "Geometry",
+    "Head",
+    "ImageCSVDataModule",
+    "ImageClassifier",
+    "ImageFolderDataModule",
+    "LabelTable",
+]
+
 # Resolved on first use, so that importing the package stays light.
 _HOMES = {
-    "ImageCSVDataModule": "lightning_fastrecipes.data.image",
-    "ImageClassifier": "lightning_fastrecipes.tasks.image",
-    "ImageFolderDataModule": "lightning_fastrecipes.data.image",
-    "SGDR": "lightning_fastrecipes.callbacks.sgdr",
+    "SGDR": "callbacks.sgdr",
+    "FeatureDataModule": "data.features",
+    "Geometry": "data.geometry",
+    "Head": "tasks.image",
+    "ImageCSVDataModule": "data.image",
+    "ImageClassifier": "tasks.image",
+    "ImageFolderDataModule": "data.image",
+    "LabelTable": "data.label_table",
 }
-
-__all__ = ["SGDR", "ImageCSVDataModule", "ImageClassifier", "ImageFolderDataModule"]
 
 
 def __getattr__(name: str) -> Any:
     """Import a public class where it lives, the first time it is asked for."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 

@@ -274,6 +274,21 @@ def _log_to(path: Path) -> None:
         logger.addHandler(handler)
         logger.setLevel(min(logger.level or logging.INFO, logging.INFO))
     logging.captureWarnings(True)
+    logging.getLogger("py.warnings").addHandler(_OwnWarnings())
+    # Lightning's remarks on devices and loops are in the log; the terminal shows the stages.
+    for shown in logging.getLogger("pytorch_lightning").handlers:
+        if not isinstance(shown, logging.FileHandler):
+            shown.setLevel(logging.WARNING)
+
+
+class _OwnWarnings(logging.Handler):
+    """Show this package's own warnings on the terminal; the others are in the log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the text of a captured warning."""
+        place, _, text = record.getMessage().partition("Warning: ")
+        if "lightning_fastrecipes" in place:
+            _err.print(f"fastrecipes: {text.splitlines()[0]}", style="yellow", markup=False)
 
 
 def _print_data(images: Any, model: Any) -> None:

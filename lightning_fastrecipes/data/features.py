@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from lightning_fastrecipes.data.assembly import Split
 from lightning_fastrecipes.data.feature_cache import FeatureCache, FloatMatrix
 from lightning_fastrecipes.data.image import ImageDataModule
-from lightning_fastrecipes.data.samplers import ShuffleSampler, drops_last_batch
+from lightning_fastrecipes.data.samplers import ShuffleSampler, drops_last_batch, upcoming_epoch
 from lightning_fastrecipes.data.sources import cache_folder
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.nn.backbones import Backbone
@@ -126,7 +126,7 @@ class FeatureDataModule(pl.LightningDataModule):
         dataset, batch_size = self._datasets["train"], self.images.batch_size
         sampler = ShuffleSampler(dataset, seed=self.images.seed)
         if self.trainer is not None:
-            sampler.set_epoch(self.trainer.current_epoch)
+            sampler.set_epoch(upcoming_epoch(self.trainer))
         return DataLoader(
             dataset,
             batch_size=batch_size,

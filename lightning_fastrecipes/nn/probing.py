@@ -31,11 +31,12 @@ class Probe:
         self._taken: set[int] = set()
 
     def run(self, size: int, *, gradients: bool = False) -> tuple[Any, nn.Module]:
-        """Run in train mode.
+        """Run the network once.
 
         Args:
             size: Side of the pictures in pixels.
-            gradients: Whether to build the graph that gradients flow through.
+            gradients: Whether to run in train mode and build the graph that gradients flow through,
+                or in eval mode without it, which is quicker.
 
         Returns:
             What came out, and the copy it came from.
@@ -45,7 +46,7 @@ class Probe:
         """
         causes = []
         for position in range(len(self._copiers)):
-            twin = self._twin(position)
+            twin = self._twin(position).train(gradients)
             device = next((item.device for item in twin.parameters()), torch.device("cpu"))
             try:
                 with torch.random.fork_rng(devices=[]), torch.set_grad_enabled(gradients):
@@ -64,7 +65,7 @@ class Probe:
     def _twin(self, position: int) -> nn.Module:
         if position == len(self._twins):
             twin: nn.Module = self._copiers[position](self._module)
-            self._twins.append(twin.requires_grad_().train())
+            self._twins.append(twin.requires_grad_())
         return self._twins[position]
 
     def takes(self, size: int) -> bool:

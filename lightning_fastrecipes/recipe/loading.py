@@ -86,7 +86,7 @@ def build(spec: ClassSpec, base: type[T], path: Path, key: str, **extra: Any) ->
     """
     parser = _parser(lambda p: p.add_subclass_arguments(base, "object", required=True))
     value = {"class_path": spec.class_path, "init_args": {**spec.init_args, **extra}}
-    built = parser.instantiate_classes(_parsed(parser, {"object": value}, path, key))
+    built = parser.instantiate(_parsed(parser, {"object": value}, path, key))
     result: T = built.object
     return result
 
@@ -137,9 +137,13 @@ def _trainer(value: Any, path: Path) -> dict[str, Any]:
     _check_keys(
         value, set(inspect.signature(pl.Trainer).parameters) - set(RUNNER_KEYS), path, "trainer"
     )
-    parser = _parser(lambda p: p.add_class_arguments(pl.Trainer, "object", skip=set(RUNNER_KEYS)))
+    parser = _parser(
+        lambda p: p.add_class_arguments(
+            pl.Trainer, "object", skip=set(RUNNER_KEYS), instantiate=False
+        )
+    )
     parsed = _parsed(parser, {"object": dict(value)}, path, "trainer")
-    built = parser.instantiate_classes(parsed, instantiate_groups=False).object
+    built = parser.instantiate(parsed).object
     return {key: built[key] for key in value}
 
 

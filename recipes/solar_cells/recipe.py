@@ -1,0 +1,63 @@
+"""Solar cells in plain Lightning: what ``fastrecipes run solar_cells`` does, to read and change."""
+
+import argparse
+
+import pytorch_lightning as pl
+
+from lightning_fastrecipes import (
+    SGDR,
+    FeatureDataModule,
+    Geometry,
+    ImageClassifier,
+    ImageCSVDataModule,
+    LabelTable,
+)
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--seed", type=int, default=0)
+parser.add_argument("--fast-dev-run", action="store_true")
+
+
+def main() -> None:
+    options = parser.parse_args()
+    pl.seed_everything(options.seed, workers=True)
+    images = ImageCSVDataModule(
+        "package:elpv_dataset/data/labels.csv",
+        table=LabelTable(
+            column_names=["file", "probability", "type"],
+            probability_column="probability",
+            classes=["functional", "defective"],
+            stratify_by=["probability", "type"],
+        ),
+        test_fraction=0.25,
+        valid_fraction=0.05,
+        batch_size=32,
+        geometry=Geometry(resize="squish"),
+    )
+    model = ImageClassifier(
+        "tf_efficientnet_lite0", num_classes=2, weights="package:efficientnet-lite0"
+    )
+
+    def fit(data: pl.LightningDataModule, max_epochs: int, schedule: SGDR) -> pl.Trainer:
+        options_of_all = {"logger": False, "fast_dev_run": options.fast_dev_run}
+        trainer = pl.Trainer(max_epochs=max_epochs, callbacks=[schedule], **options_of_all)
+        trainer.fit(model, datamodule=data)
+        return trainer
+
+    # 1: the head alone, on features that the frozen backbone computes once.
+    model.freeze()
+    model.set_learning_rates(2e-3)
+    fit(FeatureDataModule(images, model), max_epochs=6, schedule=SGDR(cycle_len=6))
+    # 2: the head on augmented pictures.
+    images.augmentation = "top_down"
+    model.set_learning_rates(5e-4)
+    fit(images, max_epochs=1, schedule=SGDR(cycle_len=1))
+    # 3: everything, each earlier group three times slower.
+    model.unfreeze()
+    model.set_learning_rates(5e-4, lr_ratio=3)
+    trainer = fit(images, max_epochs=7, schedule=SGDR(cycle_len=1, cycle_mult=2))
+    trainer.test(model, datamodule=images)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from lightning_fastrecipes.recipe.catalog import recipes_folder
+from lightning_fastrecipes.recipe.export import predict_files
+
+pytestmark = pytest.mark.distributed
+
+TWO_PROCESSES = [
+    "--trainer.accelerator", "cpu", "--trainer.strategy", "ddp", "--trainer.devices", "2",
+]  # fmt: skip
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Two classes of 27 pictures: every split has an odd number, so that samplers must pad."""
+    generator = torch.Generator().manual_seed(0)
+    rows = []
+    for index, name in enumerate(["cats", "dogs"]):
+        folder = tmp_path / "pictures" / name
+        folder.mkdir(parents=True)
+        for number in range(27):
+            pixels = torch.randint(0, 200, (24, 24, 3), generator=generator, dtype=torch.uint8)
+            pixels[:, :, index] += 55
+            Image.fromarray(pixels.numpy()).save(folder / f"{number}.png")
+            rows.append(f"{name}/{number}.png {(index + number % 2) / 2} mono")
+    (tmp_path / "pictures" / "labels.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path / "pictures"
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("cats_dogs", ["--data.root={pictures}"]),
+        ("solar_cells", ["--data.csv={pictures}/labels.csv"]),
+    ],
+    ids=["cats_dogs", "solar_cells"],
+)
+def test_every_stage_of_a_recipe_runs_on_two_processes(tmp_path, pictures, name, data) -> None:
+    document = yaml.safe_load((recipes_folder() / name / "recipe.yaml").read_text())
+    document["model"]["init_args"] |= {"backbone": "test_resnet.r160_in1k", "weights": None}
+    document["data"]["init_args"] |= {"image_size": 32, "batch_size": 4, "num_workers": 0}
+    document["data"]["init_args"] |= {"valid_fraction": 0.13, "test_fraction": 0.28}
+    for stage in document["stages"]:
+        stage["max_epochs"] = min(stage["max_epochs"], 2)
+        stage.pop("image_size", None)
+        stage["batch_size"] = 4
+        stage["callbacks"].append(
+            {"class_path": "witness.Witness", "init_args": {"stage": stage["name"]}}
+        )
+    recipe, notes = tmp_path / name / "recipe.yaml", tmp_path / "notes"
+    recipe.parent.mkdir()
+    notes.mkdir()
+    recipe.write_text(yaml.safe_dump(document))
+    words = [word.format(pictures=pictures) for word in data]
+    command = [sys.executable, "-m", "lightning_fastrecipes", "run", str(recipe), "--out", "run"]
+    environment = os.environ | {"WITNESS": str(notes), "PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run(
+        [*command, *words, *TWO_PROCESSES],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+    first, second = ((notes / f"weights-{rank}").read_text().splitlines() for rank in (0, 1))
+    assert first == second
+    assert [json.loads(line)["stage"] for line in first] == [s["name"] for s in document["stages"]]
+    assert {json.loads(line)["world_size"] for line in first} == {2}
+
+    assert not (notes / "written-1").exists(), (notes / "written-1").read_text()
+    written = Counter((notes / "written-0").read_text().splitlines())
+    cached = {path: n for path, n in written.items() if os.environ["FASTRECIPES_CACHE"] in path}
+    assert len([path for path in cached if path.endswith(".npy")]) == 2
+    assert set(cached.values()) == {1}
+
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    for split in ("valid", "test"):
+        table = pd.read_csv(tmp_path / "run" / f"predictions_{split}.csv")
+        assert len(table) % 2 == 1
+        assert table["file"].is_unique
+        alone, _ = predict_files(tmp_path / "run", [Path(file) for file in table["file"]])
+        pd.testing.assert_frame_equal(table.drop(columns="target"), alone, atol=2e-5, rtol=0)
+        accuracy = (table["prediction"] == table["target"]).mean()
+        assert results[split]["accuracy"] == pytest.approx(accuracy)

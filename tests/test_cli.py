@@ -1,0 +1,142 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lightning_fastrecipes.cli import RUN_FOLDER_VARIABLE, main
+from lightning_fastrecipes.recipe.catalog import list_recipes, recipes_folder
+
+
+@pytest.fixture(autouse=True)
+def _no_run_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(RUN_FOLDER_VARIABLE, "")
+    monkeypatch.delenv(RUN_FOLDER_VARIABLE)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_ls_names_every_recipe_with_its_description(capsys) -> None:
+    assert main(["ls"]) == 0
+    printed = capsys.readouterr().out
+    for name, description in list_recipes().items():
+        assert re.search(rf"{name}\s+{re.escape(description)}", printed)
+    assert set(list_recipes()) >= {"solar_cells", "cats_dogs"}
+
+
+def test_show_prints_card_and_file(capsys) -> None:
+    assert main(["show", "cats_dogs"]) == 0
+    printed = capsys.readouterr().out
+    assert (recipes_folder() / "cats_dogs" / "recipe.yaml").read_text().strip() in printed
+    assert "## " in printed
+
+
+def test_copy_makes_a_folder_to_edit_and_never_overwrites_one(tmp_path: Path, capsys) -> None:
+    assert main(["copy", "cats_dogs", str(tmp_path)]) == 0
+    assert (tmp_path / "cats_dogs" / "recipe.yaml").is_file()
+    assert main(["copy", "cats_dogs", str(tmp_path)]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_check_passes_a_good_recipe_and_names_a_mistake(recipe_file: Path, capsys) -> None:
+    assert main(["check", str(recipe_file)]) == 0
+    assert main(["check", str(recipe_file), "--model.lr_ration=3"]) == 2
+    assert "Did you mean `lr_ratio`?" in capsys.readouterr().err
+
+
+def test_explain_shows_groups_rates_size_and_steps_without_training(
+    recipe_file: Path, tmp_path: Path, capsys
+) -> None:
+    before = set(tmp_path.rglob("*"))
+    assert main(["explain", str(recipe_file)]) == 0
+    printed = capsys.readouterr().out
+    assert "Stage all: 3 epochs of 4 steps (12), 32 px, batches of 4" in printed
+    assert "SGDR(cycle_len=1)" in printed
+    for text in ("early", "late", "head", "frozen", "3.33e-04", "1.00e-03", "3.00e-03"):
+        assert text in printed
+    assert set(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run"], "Name a recipe"),
+        (["run", "cats_dog"], "Did you mean `cats_dogs`"),
+        (["run", "cats_dogs", "--data.rot=x"], "Did you mean `root`"),
+        (["run", "cats_dogs", "--seed"], "`--seed` needs a value"),
+        (["run", "--resume", "nowhere"], "is no run folder"),
+        (["ls", "--seed=1"], "takes no overrides"),
+        (["run", "cats_dogs", "--fast"], "unrecognized arguments"),
+        (["walk"], "invalid choice"),
+        ([], "required"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_usage_ends_with_2_and_says_what_to_do(words, message, capsys) -> None:
+    assert main(words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_missing_data_ends_with_1(recipe_file: Path, capsys) -> None:
+    assert main(["run", str(recipe_file), "--data.root", "nowhere", "--out", "run"]) == 1
+    assert "'nowhere'" in capsys.readouterr().err
+
+
+def test_a_run_and_its_predictions(recipe_file: Path, squares: Path, tmp_path, capsys) -> None:
+    words = ["run", str(recipe_file), "--stages.all.max_epochs", "1", "--out", "run"]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "Stage all took" in printed
+    assert "accuracy" in printed
+    assert "Stage head begins" in (tmp_path / "run" / "log.txt").read_text()
+    assert main(words) == 2
+    assert "is not empty" in capsys.readouterr().err
+
+    (squares / "red" / "broken.png").write_bytes(b"no picture")
+    assert main(["predict", "run", str(squares), "--out", "preds.csv"]) == 1
+    assert "broken.png" in capsys.readouterr().err
+    table = pd.read_csv("preds.csv")
+    assert table.columns.tolist() == ["file", "prediction", "blue", "red"]
+    assert len(table) == 28
+    good = str(squares / "red" / "0.png")
+    assert main(["predict", "run", good, "--out", "one.csv"]) == 0
+    expected = table[table["file"] == good].reset_index(drop=True)
+    pd.testing.assert_frame_equal(pd.read_csv("one.csv"), expected, atol=2e-6, rtol=0)
+
+
+def test_a_trial_run_goes_through_every_stage(recipe_file: Path, tmp_path: Path) -> None:
+    assert main(["run", str(recipe_file), "--fast-dev-run", "--out", "trial"]) == 0
+    stages = pd.read_csv(tmp_path / "trial" / "metrics.csv")["stage"].tolist()
+    assert stages == ["head", "augmented", "all"]
+    assert (tmp_path / "trial" / "results.json").is_file()
+
+
+def test_predicting_without_an_export_ends_with_1(tmp_path: Path, capsys) -> None:
+    assert main(["predict", str(tmp_path), str(tmp_path), "--out", "preds.csv"]) == 1
+    assert "no exported model" in capsys.readouterr().err
+
+
+def test_a_killed_run_resumes_from_the_command_line(recipe_file: Path, tmp_path: Path) -> None:
+    killer = tmp_path / "killer.py"
+    killer.write_text(
+        "import os, signal\n"
+        "import pytorch_lightning as pl\n"
+        "class Kill(pl.Callback):\n"
+        "    def on_train_batch_start(self, trainer, *_):\n"
+        "        if trainer.current_epoch == 1 and not os.path.exists('killed'):\n"
+        "            open('killed', 'w').close()\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    text = recipe_file.read_text()
+    recipe_file.write_text(text + "  - class_path: killer.Kill\n")
+    assert recipe_file.read_text().rstrip().endswith("killer.Kill")
+    command = [sys.executable, "-m", "lightning_fastrecipes", "run"]
+    options = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 300}
+    options["env"] = {**__import__("os").environ, "PYTHONPATH": str(tmp_path)}
+    cut = subprocess.run([*command, str(recipe_file), "--out", "cut"], **options)
+    assert cut.returncode == -9, cut.stderr
+    resumed = subprocess.run([*command, "--resume", "cut"], **options)
+    assert resumed.returncode == 0, resumed.stderr
+    history = pd.read_csv(tmp_path / "cut" / "metrics.csv")
+    assert history["epoch"].tolist() == [0, 1, 0, 0, 1, 2]
