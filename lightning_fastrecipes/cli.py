@@ -133,10 +133,10 @@ def _check_overrides(options: argparse.Namespace) -> None:
 def _ls(options: argparse.Namespace) -> int:
     from lightning_fastrecipes.recipe.catalog import list_recipes
 
-    table = Table("recipe", "what it trains", box=None)
-    for name, description in list_recipes().items():
-        table.add_row(name, description)
-    _out.print(table)
+    recipes = list_recipes()
+    width = max(map(len, recipes), default=0)
+    for name, description in recipes.items():
+        _out.print(f"{name:<{width}}  {description}", markup=False)
     return OK
 
 
@@ -178,7 +178,17 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    folder, resume = _run_folder(options), options.resume is not None
+    folder = _run_folder(options)
+    # Lightning starts further processes with this command line; they must find the same folder.
+    os.environ[RUN_FOLDER_VARIABLE] = str(folder)
+    try:
+        return _run_into(folder, options)
+    finally:
+        os.environ.pop(RUN_FOLDER_VARIABLE)
+
+
+def _run_into(folder: Path, options: argparse.Namespace) -> int:
+    resume = options.resume is not None
     if options.recipe is None:
         options.recipe = str(folder / "recipe.yaml")
     recipe = _load(options)
@@ -261,8 +271,6 @@ def _run_folder(options: argparse.Namespace) -> Path:
             f"{folder} is not empty. Name another folder with `--out`, or go on with"
             f" `fastrecipes run --resume {folder}`."
         )
-    # Lightning starts further processes with this command line; they must find the same folder.
-    os.environ[RUN_FOLDER_VARIABLE] = str(folder)
     return Path(folder)
 
 

@@ -1,12 +1,15 @@
 """What every test shares: one thread, no network, and nothing left behind."""
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+import yaml
+from PIL import Image
 
 
 @pytest.fixture(autouse=True)
@@ -18,8 +21,9 @@ def _calm(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFact
     yield
     allowed = {"FASTRECIPES_CACHE", "PYTEST_CURRENT_TEST", "PL_GLOBAL_SEED", "PL_SEED_WORKERS"}
     changed = {name for name in os.environ if os.environ[name] != before.get(name)}
-    # torch names its own cache folder when the first optimizer is built.
-    leaked = {name for name in changed - allowed if not name.startswith("TORCHINDUCTOR_")}
+    # torch names its own cache folder when the first optimizer is built, and Lightning asks for
+    # CUDA without starting it.
+    leaked = {n for n in changed - allowed if not n.startswith(("TORCHINDUCTOR_", "PYTORCH_NVML"))}
     assert not leaked, f"a test left environment variables behind: {sorted(leaked)}"
     os.environ.pop("PL_GLOBAL_SEED", None)
     os.environ.pop("PL_SEED_WORKERS", None)
@@ -28,3 +32,76 @@ def _calm(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(autouse=True)
 def _doctest_names(doctest_namespace: dict[str, object]) -> None:
     doctest_namespace["torch"] = torch
+
+
+def draw_squares(folder: Path) -> Path:
+    """Draw two classes, 14 noisy squares of 24 px each, slightly coloured by class."""
+    generator = torch.Generator().manual_seed(0)
+    for index, name in enumerate(["blue", "red"]):
+        (folder / name).mkdir(parents=True)
+        for number in range(14):
+            pixels = torch.randint(0, 200, (24, 24, 3), generator=generator, dtype=torch.uint8)
+            pixels[:, :, 0 if index else 2] += 55
+            Image.fromarray(pixels.numpy()).save(folder / name / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def squares(tmp_path: Path) -> Path:
+    return draw_squares(tmp_path / "squares")
+
+
+def tiny_document(root: Path) -> dict:
+    """Give a recipe of three stages that trains in a second or two."""
+    sgdr = {"class_path": "lightning_fastrecipes.SGDR", "init_args": {"cycle_len": 1}}
+    return {
+        "description": "Squares.",
+        "seed": 0,
+        "data": {
+            "class_path": "lightning_fastrecipes.ImageFolderDataModule",
+            "init_args": {
+                "root": str(root),
+                "valid_fraction": 0.25,
+                "test_fraction": 0.25,
+                "image_size": 32,
+                "batch_size": 4,
+                "num_workers": 0,
+            },
+        },
+        "model": {
+            "class_path": "lightning_fastrecipes.ImageClassifier",
+            "init_args": {"backbone": "test_resnet.r160_in1k", "head": {"hidden": 8}},
+        },
+        "trainer": {"accelerator": "cpu", "precision": "32-true"},
+        "stages": [
+            {"name": "head", "max_epochs": 2, "freeze_to": -1, "lr": 0.01, "precompute": True},
+            {"name": "augmented", "max_epochs": 1, "freeze_to": -1, "augmentation": "side_on"},
+            {
+                "name": "all",
+                "max_epochs": 3,
+                "lr": 0.003,
+                "lr_ratio": 3,
+                "augmentation": "top_down",
+                "callbacks": [sgdr],
+            },
+        ],
+    }
+
+
+def write_recipe(folder: Path, squares: Path) -> Path:
+    path = folder / "tiny" / "recipe.yaml"
+    path.parent.mkdir()
+    path.write_text(yaml.safe_dump(tiny_document(squares), sort_keys=False))
+    return path
+
+
+@pytest.fixture
+def recipe_file(squares: Path, tmp_path: Path) -> Path:
+    return write_recipe(tmp_path, squares)
+
+
+@pytest.fixture(scope="session")
+def shared_recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe and pictures that no test may change."""
+    folder = tmp_path_factory.mktemp("shared")
+    return write_recipe(folder, draw_squares(folder / "squares"))

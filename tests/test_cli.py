@@ -1,3 +1,4 @@
+import os
 import re
 import subprocess
 import sys
@@ -12,8 +13,7 @@ from lightning_fastrecipes.recipe.catalog import list_recipes, recipes_folder
 
 @pytest.fixture(autouse=True)
 def _no_run_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(RUN_FOLDER_VARIABLE, "")
-    monkeypatch.delenv(RUN_FOLDER_VARIABLE)
+    monkeypatch.delenv(RUN_FOLDER_VARIABLE, raising=False)
     monkeypatch.chdir(tmp_path)
 
 
@@ -133,7 +133,7 @@ def test_a_killed_run_resumes_from_the_command_line(recipe_file: Path, tmp_path:
     assert recipe_file.read_text().rstrip().endswith("killer.Kill")
     command = [sys.executable, "-m", "lightning_fastrecipes", "run"]
     options = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 300}
-    options["env"] = {**__import__("os").environ, "PYTHONPATH": str(tmp_path)}
+    options["env"] = {**os.environ, "PYTHONPATH": str(tmp_path)}
     cut = subprocess.run([*command, str(recipe_file), "--out", "cut"], **options)
     assert cut.returncode == -9, cut.stderr
     resumed = subprocess.run([*command, "--resume", "cut"], **options)

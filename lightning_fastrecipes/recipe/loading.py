@@ -260,8 +260,10 @@ def _apply_override(document: dict[str, Any], override: str, path: Path) -> None
             target = target[part]
         else:
             raise RecipeError(f"{path}: override --{key}: `{where}` holds no keys.")
-    if not isinstance(target, dict):
+    if isinstance(target, list):
         raise RecipeError(f"{path}: override --{key}: name one key of one stage.")
+    if not isinstance(target, dict):
+        raise RecipeError(f"{path}: override --{key}: `{'.'.join(parts[:-1])}` holds no keys.")
     target[parts[-1]] = _override_value(document, parts, text)
 
 

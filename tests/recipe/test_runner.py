@@ -14,7 +14,7 @@ from lightning_fastrecipes.recipe.loading import load_recipe
 from lightning_fastrecipes.recipe.runner import Run
 
 
-class Stop(Exception):
+class StopError(Exception):
     """What an interruption raises."""
 
 
@@ -26,7 +26,7 @@ class StopAfter(pl.Callback):
 
     def on_train_epoch_start(self, trainer, pl_module) -> None:
         if trainer.current_epoch == self.epoch + 1:
-            raise Stop
+            raise StopError
 
 
 def run(recipe_file: Path, folder: Path, *overrides: str, resume: bool = False, stop=None) -> Run:
@@ -44,16 +44,26 @@ def run(recipe_file: Path, folder: Path, *overrides: str, resume: bool = False, 
     return job
 
 
+@pytest.fixture(scope="module")
+def whole(shared_recipe_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """One whole run that no test may change."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FASTRECIPES_CACHE", str(folder / "cache"))
+        return run(shared_recipe_file, folder / "run")
+
+
 @pytest.fixture
-def whole(recipe_file: Path, tmp_path: Path) -> Run:
-    return run(recipe_file, tmp_path / "whole")
+def whole_copy(whole: Run, tmp_path: Path) -> Path:
+    """A copy of the whole run's folder, to be changed."""
+    return Path(shutil.copytree(whole.folder.path, tmp_path / "copy"))
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_export(folder)[0].state_dict()
 
 
-def test_a_run_fills_its_folder(whole: Run, squares: Path) -> None:
+def test_a_run_fills_its_folder(whole: Run) -> None:
     folder = whole.folder.path
     for name in [
         "recipe.yaml", "metrics.csv", "results.json", "confusion_matrix.png", "curves.png",
@@ -95,9 +105,10 @@ def test_every_checkpoint_loads_with_weights_only(whole: Run) -> None:
 
 
 def test_predictions_of_the_export_equal_the_evaluation_row_for_row(
-    whole: Run, squares: Path, tmp_path: Path
+    whole: Run, shared_recipe_file: Path, tmp_path: Path
 ) -> None:
     folder = whole.folder.path
+    squares = Path(shutil.copytree(shared_recipe_file.parent.parent / "squares", tmp_path / "all"))
     expected = pd.read_csv(folder / "predictions_test.csv")
     table, bad = predict_files(folder, [Path(name) for name in expected["file"]])
     assert not bad
@@ -107,32 +118,39 @@ def test_predictions_of_the_export_equal_the_evaluation_row_for_row(
     everything, bad = predict_files(folder, [squares])
     assert [Path(name).name for name, _ in bad] == ["broken.png"]
     assert len(everything) == 28
+    for table in (expected, everything):
+        table["file"] = [Path(name).parts[-2:] for name in table["file"]]
     joined = expected.merge(everything, on="file", suffixes=("", "_again"))
     assert len(joined) == len(expected)
     assert (joined["red"] - joined["red_again"]).abs().max() <= 2e-6
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(
-    recipe_file: Path, whole: Run, tmp_path: Path
+    shared_recipe_file: Path, whole: Run, tmp_path: Path
 ) -> None:
-    again = run(recipe_file, tmp_path / "again")
-    other = run(recipe_file, tmp_path / "other", "seed=1")
+    again = run(shared_recipe_file, tmp_path / "again")
+    other = run(shared_recipe_file, tmp_path / "other", "seed=1")
     expected = weights(whole.folder.path)
     assert all(torch.equal(v, expected[k]) for k, v in weights(again.folder.path).items())
     assert not all(torch.equal(v, expected[k]) for k, v in weights(other.folder.path).items())
 
 
-@pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize(
-    "stop", [(0, 0), (1, -1), (2, -1), (2, 0), (2, 1)], ids=lambda s: f"stage{s[0]}-epoch{s[1]}"
+    ("stop", "workers"),
+    [
+        pytest.param((0, 0), 0, id="in-the-first-stage"),
+        pytest.param((1, -1), 0, id="at-the-second-stage"),
+        pytest.param((2, -1), 0, id="at-the-last-stage"),
+        pytest.param((2, 0), 0, id="after-its-first-epoch"),
+        pytest.param((2, 1), 1, id="before-its-last-epoch-with-a-worker"),
+    ],
 )
-def test_a_resumed_run_ends_with_the_same_bits(recipe_file, tmp_path, stop, workers) -> None:
-    if workers and stop != (2, 0):
-        pytest.skip("one boundary is enough for worker processes")
+def test_a_resumed_run_ends_with_the_same_bits(
+    shared_recipe_file: Path, whole: Run, tmp_path: Path, stop: tuple[int, int], workers: int
+) -> None:
     option = f"data.num_workers={workers}"
-    whole = run(recipe_file, tmp_path / "whole", option)
-    with pytest.raises(Stop):
-        run(recipe_file, tmp_path / "cut", option, stop=stop)
+    with pytest.raises(StopError):
+        run(shared_recipe_file, tmp_path / "cut", option, stop=stop)
     cut = tmp_path / "cut"
     run(cut / "recipe.yaml", cut, resume=True)
     expected = weights(whole.folder.path)
@@ -140,20 +158,20 @@ def test_a_resumed_run_ends_with_the_same_bits(recipe_file, tmp_path, stop, work
     columns = ["stage", "epoch", "train_loss", "val_loss", "val_accuracy", "lr"]
     pd.testing.assert_frame_equal(
         pd.read_csv(cut / "metrics.csv")[columns],
-        pd.read_csv(tmp_path / "whole" / "metrics.csv")[columns],
+        pd.read_csv(whole.folder.metrics)[columns],
     )
     assert json.loads((cut / "results.json").read_text())["recipe"] == "tiny"
 
 
-def test_resuming_a_finished_run_trains_nothing(whole: Run) -> None:
-    folder = whole.folder.path
+def test_resuming_a_finished_run_trains_nothing(whole_copy: Path) -> None:
+    folder = whole_copy
     before = (folder / "metrics.csv").read_text()
     run(folder / "recipe.yaml", folder, resume=True)
     assert (folder / "metrics.csv").read_text() == before
 
 
-def test_resuming_with_other_stages_is_refused(whole: Run) -> None:
-    path = whole.folder.path / "recipe.yaml"
+def test_resuming_with_other_stages_is_refused(whole_copy: Path) -> None:
+    path = whole_copy / "recipe.yaml"
     document = yaml.safe_load(path.read_text())
     document["stages"] = document["stages"][1:]
     path.write_text(yaml.safe_dump(document))
@@ -161,8 +179,8 @@ def test_resuming_with_other_stages_is_refused(whole: Run) -> None:
         run(path, path.parent, resume=True)
 
 
-def test_a_missing_checkpoint_of_a_finished_stage_is_named(whole: Run) -> None:
-    folder = whole.folder.path
+def test_a_missing_checkpoint_of_a_finished_stage_is_named(whole_copy: Path) -> None:
+    folder = whole_copy
     shutil.rmtree(folder / "checkpoints")
     with pytest.raises(RecipeError, match=r"head\.ckpt is missing"):
         run(folder / "recipe.yaml", folder, resume=True)
@@ -172,7 +190,7 @@ def test_a_missing_checkpoint_of_a_finished_stage_is_named(whole: Run) -> None:
     ("override", "message"),
     [
         ("stages.all.freeze_to=3", r"stages\[2\] \(all\): `freeze_to` must be between"),
-        ("stages.all.lr=[0.1, 0.2]", r"stages\[2\] \(all\): .* 2 rates .* trains 3"),
+        ("stages.augmented.lr=[0.1, 0.2]", r"stages\[1\] \(augmented\): .* 2 rates .* trains 1"),
         ("stages.all.precompute=true", r"stages\[2\] \(all\): .* frozen as a whole"),
         ("stages.all.image_size=0", r"stages\[2\] \(all\): `image_size`"),
         ("stages.all.lr_ratio=0.5", r"stages\[2\] \(all\): `lr_ratio` must be at least 1"),
