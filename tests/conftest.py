@@ -29,11 +29,6 @@ def _calm(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFact
     os.environ.pop("PL_SEED_WORKERS", None)
 
 
-@pytest.fixture(autouse=True)
-def _doctest_names(doctest_namespace: dict[str, object]) -> None:
-    doctest_namespace["torch"] = torch
-
-
 def draw_squares(folder: Path) -> Path:
     """Draw two classes, 14 noisy squares of 24 px each, slightly coloured by class."""
     generator = torch.Generator().manual_seed(0)

@@ -257,7 +257,7 @@ class Run:
             **self.recipe.trainer,
             **arguments,
         }
-        if self.show_progress and _is_first_process() and sys.stdout.isatty():
+        if self.show_progress:
             callbacks = [*callbacks, RichProgressBar(leave=False)]
         return pl.Trainer(
             **chosen,

@@ -2,10 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NoReturn, TypedDict, cast
+from typing import Any, Literal, NoReturn, TypedDict, cast, get_args
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from pytorch_lightning.trainer.states import TrainerFn, TrainerStatus
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
@@ -77,6 +78,11 @@ class LayerGroupTask(pl.LightningModule, ABC):
         super().__init__()
         if weight_decay < 0:
             raise ValueError(f"`weight_decay` must be at least 0, got {weight_decay}.")
+        if norm_policy not in get_args(NormPolicy):
+            raise ValueError(
+                f"`norm_policy` must be one of {', '.join(get_args(NormPolicy))}, got"
+                f" {norm_policy!r}."
+            )
         self.norm_policy = norm_policy
         self.lr = lr
         self.lr_ratio = lr_ratio
@@ -186,6 +192,23 @@ class LayerGroupTask(pl.LightningModule, ABC):
         return self
 
     # Hooks, in the order they fire.
+
+    def setup(self, stage: str) -> None:
+        """Refuse strategies that shard parameters, by name and before any training.
+
+        Args:
+            stage: ``fit``, ``validate``, ``test`` or ``predict``.
+
+        Raises:
+            ConfigurationError: If the strategy is neither of one device nor plain ``ddp``.
+        """
+        strategy = self.trainer.strategy
+        if stage == "fit" and not isinstance(strategy, (SingleDeviceStrategy, DDPStrategy)):
+            raise ConfigurationError(
+                "The strategy must be of a single device or `ddp`, but is"
+                f" {type(strategy).__name__}, which does not keep frozen and trained parameters"
+                " apart. Use `Trainer(strategy='ddp')`."
+            )
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Build every parameter group once, frozen or not, in fixed order and with names."""

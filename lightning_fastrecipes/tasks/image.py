@@ -189,6 +189,7 @@ class ImageClassifier(LayerGroupTask):
 
     def setup(self, stage: str) -> None:
         """Take the class names of the datamodule, or compare them by name with our own."""
+        super().setup(stage)
         datamodule = getattr(self.trainer, "datamodule", None)
         if not isinstance(datamodule, HasClasses):
             return

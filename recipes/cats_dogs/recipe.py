@@ -27,8 +27,8 @@ def main() -> None:
     )
 
     def fit(data: pl.LightningDataModule, max_epochs: int, schedule: SGDR) -> pl.Trainer:
-        options_of_all = {"logger": False, "fast_dev_run": options.fast_dev_run}
-        trainer = pl.Trainer(max_epochs=max_epochs, callbacks=[schedule], **options_of_all)
+        trial = options.fast_dev_run
+        trainer = pl.Trainer(max_epochs=max_epochs, callbacks=[schedule], fast_dev_run=trial)
         trainer.fit(model, datamodule=data)
         return trainer
 

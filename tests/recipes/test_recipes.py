@@ -1,0 +1,119 @@
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+
+from lightning_fastrecipes import FeatureDataModule
+from lightning_fastrecipes.data import label_table
+from lightning_fastrecipes.nn.backbones import create_backbone
+from lightning_fastrecipes.recipe import plan
+from lightning_fastrecipes.recipe.catalog import recipes_folder
+from lightning_fastrecipes.recipe.loading import load_recipe
+from lightning_fastrecipes.tasks import image
+
+RECIPES = sorted(recipes_folder().glob("*/recipe.yaml"))
+
+
+def by_name(path: Path) -> str:
+    return path.parent.name
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=by_name)
+def test_a_recipe_opens_with_data_and_launch_line(path: Path) -> None:
+    head = path.read_text().split("description:")[0]
+    assert "# Data:" in head
+    assert f"# Launch: fastrecipes run {path.parent.name}" in head
+    assert load_recipe(path).name == path.parent.name
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=by_name)
+def test_a_recipe_follows_the_steps_of_the_course(path: Path) -> None:
+    first, second, *_, last = load_recipe(path).stages
+    assert first.precompute
+    assert first.freeze_to == -1
+    assert not second.precompute
+    assert second.freeze_to == -1
+    assert second.augmentation != "none"
+    assert last.freeze_to == 0
+    assert last.lr_ratio in (3, 10)
+    assert [spec.name for spec in last.callbacks] == ["SGDR"]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=by_name)
+def test_a_recipe_has_a_card_and_a_row_in_the_table(path: Path) -> None:
+    card = path.with_name("README.md").read_text()
+    for title in ("## Run", "## Result", "## What each stage buys", "## From the course"):
+        assert title in card
+    assert (
+        f"[{path.parent.name}]({path.parent.name}/README.md)"
+        in (recipes_folder() / "README.md").read_text()
+    )
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=by_name)
+def test_the_script_is_short_and_trains_the_same_stages(
+    path: Path, squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = path.with_name("recipe.py")
+    assert len(script.read_text().splitlines()) <= 60
+    table = tmp_path / "squares" / "labels.csv"
+    files = sorted(squares.rglob("*.png"))
+    rows = [f"{f.relative_to(squares)} {n % 2} mono" for n, f in enumerate(files)]
+    table.write_text("\n".join(rows))
+    monkeypatch.setattr(label_table, "resolve_source", lambda source, argument: table)
+    asked = {}
+
+    def small_backbone(name, **options):
+        asked.update(options, name=name)
+        return create_backbone("test_resnet.r160_in1k")
+
+    monkeypatch.setattr(image, "create_backbone", small_backbone)
+    fitted = []
+
+    def record(trainer, model, datamodule):
+        is_cached = isinstance(datamodule, FeatureDataModule)
+        pictures = datamodule.images if is_cached else datamodule
+        schedule = next(c for c in trainer.callbacks if type(c).__name__ == "SGDR")
+        fitted.append(
+            {
+                "max_epochs": trainer.max_epochs,
+                "num_frozen": model.num_frozen,
+                "lrs": model.group_lrs(),
+                "precompute": is_cached,
+                "augmentation": "none" if is_cached else pictures.augmentation,
+                "cycle": (schedule.cycle_len, schedule.cycle_mult),
+                "split": pictures.split_plan,
+                "geometry": pictures.geometry,
+                "image_size": pictures.image_size,
+                "batch_size": pictures.batch_size,
+            }
+        )
+
+    monkeypatch.setattr(pl.Trainer, "fit", record)
+    monkeypatch.setattr(pl.Trainer, "test", lambda *_, **__: [{}])
+    needs_root = "root" in load_recipe(path).data.init_args
+    monkeypatch.setattr(sys, "argv", [str(script), *([str(squares)] if needs_root else [])])
+    runpy.run_path(str(script), run_name="__main__")
+
+    recipe = load_recipe(path, [f"data.root={squares}"] if needs_root else [])
+    assert asked["name"] == recipe.model.init_args["backbone"]
+    assert asked["weights"] == recipe.model.init_args["weights"]
+    images, model = plan.build_parts(recipe)
+    assert len(fitted) == len(recipe.stages)
+    for index, (stage, script_stage) in enumerate(zip(recipe.stages, fitted, strict=True)):
+        plan.apply_stage(recipe, index, images, model)
+        spec = stage.callbacks[0].init_args
+        assert script_stage == {
+            "max_epochs": stage.max_epochs,
+            "num_frozen": model.num_frozen,
+            "lrs": pytest.approx(model.group_lrs()),
+            "precompute": stage.precompute,
+            "augmentation": "none" if stage.precompute else images.augmentation,
+            "cycle": (spec.get("cycle_len", 1), spec.get("cycle_mult", 1)),
+            "split": images.split_plan,
+            "geometry": images.geometry,
+            "image_size": images.image_size,
+            "batch_size": images.batch_size,
+        }
