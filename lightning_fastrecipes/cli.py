@@ -293,10 +293,10 @@ class _OwnWarnings(logging.Handler):
     """Show this package's own warnings on the terminal; the others are in the log."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print the text of a captured warning."""
-        place, _, text = record.getMessage().partition("Warning: ")
+        """Print the text of a captured warning, without its place in the code."""
+        place, _, text = re.sub(r":\d+: (\w+: )?", "\n", record.getMessage(), count=1).partition("\n")
         if "lightning_fastrecipes" in place:
-            _err.print(f"fastrecipes: {text.splitlines()[0]}", style="yellow", markup=False)
+            _err.print(f"fastrecipes: {text.strip()}", style="yellow", markup=False)
 
 
 def _print_data(images: Any, model: Any) -> None:

@@ -26,11 +26,18 @@ def test_the_course_head_has_the_course_layers() -> None:
 
 def test_the_course_head_starts_from_he_normal_weights_and_zero_biases() -> None:
     torch.manual_seed(0)
-    head = concat_pool_head(2000, 10, hidden=400)
-    for layer in (head[2], head[6]):
-        assert torch.equal(layer.bias, torch.zeros_like(layer.bias))
-        wanted = math.sqrt(2 / layer.in_features)
-        assert layer.weight.std().item() == pytest.approx(wanted, rel=0.05)
+    head = concat_pool_head(1024, 500)
+    assert head[2].weight.std().item() == pytest.approx(math.sqrt(2 / 1024), rel=0.05)
+    assert head[6].weight.std().item() == pytest.approx(0.01, rel=0.05)
+    assert not head[2].bias.any()
+    assert not head[6].bias.any()
+
+
+def test_the_course_head_starts_from_even_probabilities() -> None:
+    torch.manual_seed(0)
+    head = concat_pool_head(256, 10).train()
+    loss = nn.functional.cross_entropy(head(torch.randn(400, 256)), torch.arange(400) % 10)
+    assert loss.item() == pytest.approx(math.log(10), abs=0.05)
 
 
 def test_a_linear_head_is_one_layer_after_dropout() -> None:
