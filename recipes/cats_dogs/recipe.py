@@ -15,9 +15,7 @@ parser.add_argument("--fast-dev-run", action="store_true")
 def main() -> None:
     options = parser.parse_args()
     pl.seed_everything(options.seed, workers=True)
-    images = ImageFolderDataModule(
-        options.root, valid_fraction=0.05, test_fraction=0.25, batch_size=32
-    )
+    images = ImageFolderDataModule(options.root, valid_fraction=0.05, test_fraction=0.25)
     images.prepare_data()
     images.setup("fit")
     model = ImageClassifier(

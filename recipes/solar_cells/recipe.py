@@ -4,14 +4,7 @@ import argparse
 
 import pytorch_lightning as pl
 
-from lightning_fastrecipes import (
-    SGDR,
-    FeatureDataModule,
-    Geometry,
-    ImageClassifier,
-    ImageCSVDataModule,
-    LabelTable,
-)
+import lightning_fastrecipes as fr
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--seed", type=int, default=0)
@@ -21,41 +14,44 @@ parser.add_argument("--fast-dev-run", action="store_true")
 def main() -> None:
     options = parser.parse_args()
     pl.seed_everything(options.seed, workers=True)
-    images = ImageCSVDataModule(
+    table = fr.LabelTable(
+        column_names=["file", "probability", "type"],
+        probability_column="probability",
+        classes=["functional", "defective"],
+        stratify_by=["probability", "type"],
+    )
+    images = fr.ImageCSVDataModule(
         "package:elpv_dataset/data/labels.csv",
-        table=LabelTable(
-            column_names=["file", "probability", "type"],
-            probability_column="probability",
-            classes=["functional", "defective"],
-            stratify_by=["probability", "type"],
-        ),
+        table=table,
         test_fraction=0.25,
         valid_fraction=0.05,
-        batch_size=32,
-        geometry=Geometry(resize="squish"),
+        geometry=fr.Geometry(resize="squish"),
     )
-    model = ImageClassifier(
-        "tf_efficientnet_lite0", num_classes=2, weights="package:efficientnet-lite0"
-    )
+    radam = {"class_path": "torch.optim.RAdam", "init_args": {"decoupled_weight_decay": True}}
+    weights = "package:efficientnet-lite0"
+    model = fr.ImageClassifier("tf_efficientnet_lite0", 2, weights=weights, optimizer=radam)
 
-    def fit(data: pl.LightningDataModule, max_epochs: int, schedule: SGDR) -> pl.Trainer:
-        trial = options.fast_dev_run
-        trainer = pl.Trainer(max_epochs=max_epochs, callbacks=[schedule], fast_dev_run=trial)
+    def fit(data: pl.LightningDataModule, max_epochs: int, schedule: fr.SGDR) -> pl.Trainer:
+        always = {"fast_dev_run": options.fast_dev_run, "gradient_clip_val": 1.0}
+        trainer = pl.Trainer(max_epochs=max_epochs, callbacks=[schedule], **always)
         trainer.fit(model, datamodule=data)
         return trainer
 
     # 1: the head alone, on features that the frozen backbone computes once.
     model.freeze()
     model.set_learning_rates(2e-3)
-    fit(FeatureDataModule(images, model), max_epochs=6, schedule=SGDR(cycle_len=6))
+    fit(fr.FeatureDataModule(images, model), max_epochs=6, schedule=fr.SGDR(cycle_len=6))
     # 2: the head on augmented pictures.
     images.augmentation = "top_down"
     model.set_learning_rates(5e-4)
-    fit(images, max_epochs=1, schedule=SGDR(cycle_len=1))
-    # 3: everything, each earlier group three times slower.
+    fit(images, max_epochs=1, schedule=fr.SGDR(cycle_len=1))
+    # 3: the late layers too, three times slower than the head; then everything.
+    model.freeze_to(1)
+    model.set_learning_rates(7e-4, lr_ratio=3)
+    fit(images, max_epochs=9, schedule=fr.SGDR(cycle_len=3, cycle_mult=2))
     model.unfreeze()
-    model.set_learning_rates(5e-4, lr_ratio=3)
-    trainer = fit(images, max_epochs=7, schedule=SGDR(cycle_len=1, cycle_mult=2))
+    model.set_learning_rates(1e-4, lr_ratio=3)
+    trainer = fit(images, max_epochs=1, schedule=fr.SGDR(cycle_len=1))
     trainer.test(model, datamodule=images)
 
 

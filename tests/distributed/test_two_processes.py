@@ -23,13 +23,13 @@ TWO_PROCESSES = [
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Two classes of 27 pictures: every split has an odd number, so that samplers must pad."""
+    """27 and 26 pictures: one of the splits is odd in each recipe, so that samplers must pad."""
     generator = torch.Generator().manual_seed(0)
     rows = []
     for index, name in enumerate(["cats", "dogs"]):
         folder = tmp_path / "pictures" / name
         folder.mkdir(parents=True)
-        for number in range(27):
+        for number in range(27 - index):
             pixels = torch.randint(0, 200, (24, 24, 3), generator=generator, dtype=torch.uint8)
             pixels[:, :, index] += 55
             Image.fromarray(pixels.numpy()).save(folder / f"{number}.png")
@@ -50,7 +50,7 @@ def test_every_stage_of_a_recipe_runs_on_two_processes(tmp_path, pictures, name,
     document = yaml.safe_load((recipes_folder() / name / "recipe.yaml").read_text())
     document["model"]["init_args"] |= {"backbone": "test_resnet.r160_in1k", "weights": None}
     document["data"]["init_args"] |= {"image_size": 32, "batch_size": 4, "num_workers": 0}
-    document["data"]["init_args"] |= {"valid_fraction": 0.13, "test_fraction": 0.28}
+    document["data"]["init_args"] |= {"valid_fraction": 0.11, "test_fraction": 0.25}
     for stage in document["stages"]:
         stage["max_epochs"] = min(stage["max_epochs"], 2)
         stage.pop("image_size", None)
@@ -83,11 +83,13 @@ def test_every_stage_of_a_recipe_runs_on_two_processes(tmp_path, pictures, name,
     assert set(cached.values()) == {1}
 
     results = json.loads((tmp_path / "run" / "results.json").read_text())
+    sizes = []
     for split in ("valid", "test"):
         table = pd.read_csv(tmp_path / "run" / f"predictions_{split}.csv")
-        assert len(table) % 2 == 1
+        sizes.append(len(table))
         assert table["file"].is_unique
         alone, _ = predict_files(tmp_path / "run", [Path(file) for file in table["file"]])
         pd.testing.assert_frame_equal(table.drop(columns="target"), alone, atol=2e-5, rtol=0)
         accuracy = (table["prediction"] == table["target"]).mean()
         assert results[split]["accuracy"] == pytest.approx(accuracy)
+    assert any(size % 2 for size in sizes)
