@@ -294,9 +294,9 @@ class _OwnWarnings(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print the text of a captured warning, without its place in the code."""
-        place, _, text = re.sub(r":\d+: (\w+: )?", "\n", record.getMessage(), count=1).partition("\n")
-        if "lightning_fastrecipes" in place:
-            _err.print(f"fastrecipes: {text.strip()}", style="yellow", markup=False)
+        place, *texts = re.split(r":\d+: (?:\w+: )?", record.getMessage(), maxsplit=1)
+        if texts and "lightning_fastrecipes" in place:
+            _err.print(f"fastrecipes: {texts[0].splitlines()[0]}", style="yellow", markup=False)
 
 
 def _print_data(images: Any, model: Any) -> None:

@@ -27,6 +27,9 @@ def find_recipe(name_or_path: str) -> Path:
     Args:
         name_or_path: A name that ``fastrecipes ls`` shows, or a path.
 
+    Returns:
+        The path of the recipe file.
+
     Raises:
         RecipeError: If there is no such recipe.
     """

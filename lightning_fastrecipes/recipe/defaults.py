@@ -10,6 +10,9 @@ def default_precision(accelerator: str) -> str:
 
     Args:
         accelerator: Lightning's name: ``cpu``, ``gpu``, ``cuda``, ``auto`` and so on.
+
+    Returns:
+        ``bf16-mixed`` or ``32-true``.
     """
     wants_cuda = accelerator in {"auto", "gpu", "cuda"} and torch.cuda.is_available()
     if wants_cuda:

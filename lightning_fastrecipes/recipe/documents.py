@@ -38,6 +38,12 @@ _StrictLoader.add_constructor("tag:yaml.org,2002:map", _unique_mapping)
 def parse_value(text: str) -> Any:
     """Read one value as a recipe file would.
 
+    Args:
+        text: YAML.
+
+    Returns:
+        A plain value.
+
     Example:
         >>> parse_value("1e-3"), parse_value("photos"), parse_value("[1, 2]")
         (0.001, 'photos', [1, 2])
@@ -50,6 +56,9 @@ def read_document(path: Path) -> dict[str, Any]:
 
     Args:
         path: The file.
+
+    Returns:
+        The mapping.
 
     Raises:
         RecipeError: If the file is missing, is no YAML, or holds no mapping.

@@ -79,7 +79,10 @@ def build(spec: ClassSpec, base: type[T], path: Path, key: str, **extra: Any) ->
         base: What the object must be an instance of.
         path: The recipe file, for messages.
         key: Key path of the specification, for messages.
-        extra: Arguments that the recipe leaves out.
+        **extra: Arguments that the recipe leaves out.
+
+    Returns:
+        The object.
 
     Raises:
         RecipeError: If the arguments do not fit the constructor.

@@ -68,6 +68,9 @@ def build_parts(recipe: Recipe) -> tuple[ImageDataModule, ImageClassifier]:
     Args:
         recipe: A loaded recipe.
 
+    Returns:
+        The datamodule, set up, and the model.
+
     Raises:
         RecipeError: If arguments do not fit, or a class is none that the runner can drive.
     """
@@ -175,6 +178,13 @@ def group_plans(model: ImageClassifier) -> tuple[GroupPlan, ...]:
 
 def stage_seed(seed: int, index: int) -> int:
     """Give each stage its own seed, the same in every run.
+
+    Args:
+        seed: Seed of the recipe.
+        index: Which stage, from 0.
+
+    Returns:
+        The stage's seed.
 
     Example:
         >>> stage_seed(0, 0), stage_seed(0, 1), stage_seed(1, 0)

@@ -86,6 +86,9 @@ def build_optimizer(
         spec: Class path, or ``{"class_path": ..., "init_args": {...}}``.
         groups: Parameter groups with ``params``, ``lr``, ``weight_decay`` and ``name``.
 
+    Returns:
+        The optimizer.
+
     Raises:
         ConfigurationError: If the class is no optimizer, or cannot take these groups.
     """

@@ -146,6 +146,9 @@ class ImageClassifier(LayerGroupTask):
 
         Args:
             architecture: The attribute ``architecture`` of a model whose backbone has a name.
+
+        Returns:
+            The model, with random weights.
         """
         return cls(**architecture)
 
