@@ -82,20 +82,20 @@ def concat_pool_head(
     """
     _check(num_features=num_features, num_classes=num_classes, hidden=hidden)
     _check_dropout(dropout)
-    head = nn.Sequential(
+    first, last = nn.Linear(num_features, hidden), nn.Linear(hidden, num_classes)
+    nn.init.kaiming_normal_(first.weight)
+    nn.init.normal_(last.weight, std=_LAST_STD)
+    for layer in (first, last):
+        nn.init.zeros_(layer.bias)
+    return nn.Sequential(
         nn.BatchNorm1d(num_features),
         nn.Dropout(dropout / 2),
-        nn.Linear(num_features, hidden),
+        first,
         nn.ReLU(),
         nn.BatchNorm1d(hidden),
         nn.Dropout(dropout),
-        nn.Linear(hidden, num_classes),
+        last,
     )
-    nn.init.kaiming_normal_(head[2].weight)
-    nn.init.normal_(head[6].weight, std=_LAST_STD)
-    for layer in (head[2], head[6]):
-        nn.init.zeros_(layer.bias)
-    return head
 
 
 def linear_head(num_features: int, num_classes: int, dropout: float = 0.0) -> nn.Module:
