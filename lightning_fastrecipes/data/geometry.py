@@ -32,6 +32,7 @@ class Geometry:
         crop_fraction: For evaluation, side of the centre crop over the resized shorter side, in
             (0, 1]; from the model if not given. Not used by ``squish``.
         max_zoom: For training with augmentation, the largest zoom, at least 1.
+        max_angle: For training with augmentation, the largest turn in degrees, at least 0.
         background: Colour behind transparent pixels, a name or ``#rrggbb``.
 
     Raises:
@@ -42,6 +43,7 @@ class Geometry:
     interpolation: str | None = None
     crop_fraction: float | None = None
     max_zoom: float = 1.1
+    max_angle: float = 10.0
     background: str = "white"
 
     def __post_init__(self) -> None:
@@ -55,6 +57,8 @@ class Geometry:
             raise ValueError(f"`crop_fraction` must lie in (0, 1], got {self.crop_fraction}.")
         if self.max_zoom < 1:
             raise ValueError(f"`max_zoom` must be at least 1, got {self.max_zoom}.")
+        if self.max_angle < 0:
+            raise ValueError(f"`max_angle` must be at least 0 degrees, got {self.max_angle}.")
         try:
             ImageColor.getrgb(self.background)
         except ValueError as error:
@@ -155,6 +159,7 @@ class TrainTransform(EvalTransform):
         super().__init__(image_size, geometry, input_spec)
         self.augmentation = augmentation
         self.max_zoom = geometry.max_zoom
+        self.max_angle = geometry.max_angle
         self.seed = seed
 
     def __call__(self, image: Tensor, epoch: int, index: int) -> Tensor:
@@ -169,7 +174,7 @@ class TrainTransform(EvalTransform):
             Shape ``(3, image_size, image_size)``, ``uint8``.
         """
         generator = seeded_generator(self.seed, epoch, index)
-        drawn = draw_parameters(1, self.augmentation, self.max_zoom, generator)
+        drawn = draw_parameters(1, self.augmentation, self.max_zoom, generator, self.max_angle)
         image = self._resize(image, round(self.image_size * drawn.zoom.item()))
         top, left = (
             int(share.item() * (edge - self.image_size + 1))

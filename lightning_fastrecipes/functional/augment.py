@@ -62,7 +62,11 @@ def seeded_generator(*key: int) -> torch.Generator:
 
 
 def draw_parameters(
-    num_pictures: int, augmentation: Augmentation, max_zoom: float, generator: torch.Generator
+    num_pictures: int,
+    augmentation: Augmentation,
+    max_zoom: float,
+    generator: torch.Generator,
+    max_angle: float = MAX_ANGLE,
 ) -> AugmentationParameters:
     """Draw what happens to each picture, by the laws of the course's presets.
 
@@ -75,12 +79,14 @@ def draw_parameters(
         augmentation: Name of the preset; ``none`` gives parameters that change nothing.
         max_zoom: Largest zoom, at least 1.
         generator: Where all randomness comes from, on the CPU.
+        max_angle: Largest turn in degrees, at least 0.
 
     Returns:
         Parameters with tensors of shape ``(num_pictures,)``.
 
     Raises:
-        ValueError: If ``augmentation`` is no preset, or ``max_zoom`` is below 1.
+        ValueError: If ``augmentation`` is no preset, ``max_zoom`` is below 1, or ``max_angle``
+            below 0.
 
     Example:
         >>> generator = torch.Generator().manual_seed(0)
@@ -101,6 +107,8 @@ def draw_parameters(
         )
     if max_zoom < 1:
         raise ValueError(f"`max_zoom` must be at least 1, got {max_zoom}.")
+    if max_angle < 0:
+        raise ValueError(f"`max_angle` must be at least 0 degrees, got {max_angle}.")
 
     def uniform(low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(num_pictures, generator=generator)
@@ -125,7 +133,7 @@ def draw_parameters(
         zoom=torch.where(happens(ZOOM_PROBABILITY), uniform(1.0, max_zoom), 1.0),
         crop_top=uniform(0.0, 1.0),
         crop_left=uniform(0.0, 1.0),
-        angle=torch.where(happens(ROTATE_PROBABILITY), uniform(-MAX_ANGLE, MAX_ANGLE), 0.0),
+        angle=torch.where(happens(ROTATE_PROBABILITY), uniform(-max_angle, max_angle), 0.0),
         balance=uniform(-MAX_BALANCE, MAX_BALANCE),
         contrast=torch.where(change < 0, 1 / (1 - change), 1 + change),
         pose=torch.randint(poses, (num_pictures,), generator=generator) * (8 // poses) % 8,

@@ -25,15 +25,14 @@ def main() -> None:
         table=table,
         test_fraction=0.25,
         valid_fraction=0.05,
-        geometry=fr.Geometry(resize="squish"),
+        geometry=fr.Geometry(resize="squish", max_zoom=1.0, max_angle=0.0),
     )
-    radam = {"class_path": "torch.optim.RAdam", "init_args": {"decoupled_weight_decay": True}}
     weights = "package:efficientnet-lite0"
-    model = fr.ImageClassifier("tf_efficientnet_lite0", 2, weights=weights, optimizer=radam)
+    model = fr.ImageClassifier("tf_efficientnet_lite0", num_classes=2, weights=weights)
 
     def fit(data: pl.LightningDataModule, max_epochs: int, schedule: fr.SGDR) -> pl.Trainer:
-        always = {"fast_dev_run": options.fast_dev_run, "gradient_clip_val": 1.0}
-        trainer = pl.Trainer(max_epochs=max_epochs, callbacks=[schedule], **always)
+        trial = options.fast_dev_run
+        trainer = pl.Trainer(max_epochs=max_epochs, callbacks=[schedule], fast_dev_run=trial)
         trainer.fit(model, datamodule=data)
         return trainer
 
@@ -43,14 +42,14 @@ def main() -> None:
     fit(fr.FeatureDataModule(images, model), max_epochs=6, schedule=fr.SGDR(cycle_len=6))
     # 2: the head on augmented pictures.
     images.augmentation = "top_down"
-    model.set_learning_rates(5e-4)
+    model.set_learning_rates(2e-4)
     fit(images, max_epochs=1, schedule=fr.SGDR(cycle_len=1))
     # 3: the late layers too, three times slower than the head; then everything.
     model.freeze_to(1)
-    model.set_learning_rates(7e-4, lr_ratio=3)
-    fit(images, max_epochs=9, schedule=fr.SGDR(cycle_len=3, cycle_mult=2))
+    model.set_learning_rates(5e-4, lr_ratio=3)
+    fit(images, max_epochs=8, schedule=fr.SGDR(cycle_len=8))
     model.unfreeze()
-    model.set_learning_rates(1e-4, lr_ratio=3)
+    model.set_learning_rates(5e-5, lr_ratio=3)
     trainer = fit(images, max_epochs=1, schedule=fr.SGDR(cycle_len=1))
     trainer.test(model, datamodule=images)
 

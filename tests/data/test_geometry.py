@@ -102,6 +102,7 @@ def test_random_crops_reach_both_ends_of_a_long_picture():
         ({"crop_fraction": 1.2}, r"`crop_fraction` must lie in \(0, 1\], got 1\.2"),
         ({"crop_fraction": 0.0}, r"`crop_fraction` must lie in \(0, 1\]"),
         ({"max_zoom": 0.5}, r"`max_zoom` must be at least 1, got 0\.5"),
+        ({"max_angle": -1}, "`max_angle` must be at least 0 degrees, got -1"),
         ({"background": "no colour"}, "`background` must be a colour"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -21,6 +21,17 @@ from lightning_fastrecipes.functional.augment import (
 DRAWS = 20_000
 
 
+def test_no_picture_is_turned_further_than_asked_for() -> None:
+    generator = seeded_generator(0)
+    assert draw_parameters(400, "basic", 1.1, generator, max_angle=3).angle.abs().max() <= 3
+    assert not draw_parameters(400, "top_down", 1.1, generator, max_angle=0).angle.any()
+
+
+def test_a_negative_angle_is_refused() -> None:
+    with pytest.raises(ValueError, match="`max_angle` must be at least 0 degrees, got -1"):
+        draw_parameters(1, "basic", 1.1, seeded_generator(0), max_angle=-1)
+
+
 def draw(augmentation, count=DRAWS, max_zoom=1.2, seed=0):
     return draw_parameters(count, augmentation, max_zoom, seeded_generator(seed))
 
