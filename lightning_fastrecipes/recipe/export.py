@@ -97,7 +97,7 @@ def predict_files(
     Args:
         folder: A run folder, or the ``export`` folder in it.
         paths: Files, or folders that are searched with all below them.
-        device: Where to compute; the processor if ``None``.
+        device: Where to compute; a CUDA card if there is one, else the processor, if ``None``.
 
     Returns:
         The table of ``prediction_table``, and what could not be read: file name and reason.
@@ -108,7 +108,8 @@ def predict_files(
     model, description = load_export(folder)
     dataset, bad = prediction_dataset(paths, **description["geometry"])
     loader = DataLoader(dataset, batch_size=description["batch_size"])
-    model.to(device or torch.device("cpu"), memory_format=torch.channels_last)
+    default = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device or default, memory_format=torch.channels_last)
     chunks = [torch.empty(0, model.num_classes)]
     with torch.inference_mode():
         for images, _ in loader:
