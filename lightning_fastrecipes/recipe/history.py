@@ -12,7 +12,7 @@ from lightning_fastrecipes.data.files import write_atomically
 
 
 class History(pl.Callback):
-    """Write losses, metrics, rate and seconds of every epoch to one CSV.
+    """Write losses, metrics, the head's highest rate and seconds of every epoch to one CSV.
 
     Args:
         path: The CSV; rows of earlier stages stay, rows that a resumed stage trains again go.
@@ -25,10 +25,12 @@ class History(pl.Callback):
         self.num_images = 0
         self.train_seconds = 0.0
         self._epoch_started = 0.0
+        self._highest_lr = 0.0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
         self._epoch_started = time.perf_counter()
+        self._highest_lr = 0.0
 
     def on_train_batch_end(
         self,
@@ -38,7 +40,8 @@ class History(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Count pictures."""
+        """Count pictures, and note the highest rate of the epoch: a cycle ends near 0."""
+        self._highest_lr = max(self._highest_lr, trainer.optimizers[0].param_groups[-1]["lr"])
         self.num_images += len(batch[1]) * trainer.world_size
         if batch_idx + 1 == trainer.num_training_batches:
             self.train_seconds += time.perf_counter() - self._epoch_started
@@ -54,7 +57,7 @@ class History(pl.Callback):
             "train_loss": metrics.pop("train_loss", float("nan")),
             "val_loss": metrics.pop("val_loss", float("nan")),
             **metrics,
-            "lr": trainer.optimizers[0].param_groups[-1]["lr"],
+            "lr": self._highest_lr,
             "seconds": round(time.perf_counter() - self._epoch_started, 3),
         }
         if not trainer.is_global_zero:

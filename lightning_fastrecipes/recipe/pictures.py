@@ -100,7 +100,7 @@ def draw_curves(history: pd.DataFrame, path: str | Path) -> Figure:
     if metrics:
         panels["metric (validation)"] = [str(name) for name in metrics]
     if "lr" in history and history["lr"].notna().any():
-        panels["learning rate (head)"] = ["lr"]
+        panels["highest rate (head)"] = ["lr"]
 
     figure = _new_figure(width=9.0, height=1.2 + 2.4 * len(panels))
     all_axes = list(figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0])

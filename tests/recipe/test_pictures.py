@@ -130,7 +130,7 @@ def test_curves_have_a_panel_each_for_losses_metrics_and_rate(path):
     assert [axes.get_ylabel() for axes in figure.axes] == [
         "loss",
         "metric (validation)",
-        "learning rate (head)",
+        "highest rate (head)",
     ]
     assert labels(figure, 0) == ["train_loss", "val_loss"]
     assert labels(figure, 1) == ["val_accuracy"]

@@ -85,6 +85,7 @@ def test_a_run_fills_its_folder(whole: Run) -> None:
     history = pd.read_csv(folder / "metrics.csv")
     assert history["stage"].tolist() == ["head"] * 2 + ["augmented"] + ["all"] * 3
     assert history["epoch"].tolist() == [0, 1, 0, 0, 1, 2]
+    assert history["lr"].tolist() == pytest.approx([0.01, 0.01, 1e-3, 0.003, 0.003, 0.003])
     assert history[["train_loss", "val_loss", "val_accuracy", "lr", "seconds"]].notna().all().all()
 
 
