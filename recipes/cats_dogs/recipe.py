@@ -32,15 +32,15 @@ def main() -> None:
 
     # 1: the head alone, on features that the frozen backbone computes once.
     model.freeze()
-    model.set_learning_rates(1e-3)
-    fit(FeatureDataModule(images, model), max_epochs=4, schedule=SGDR(cycle_len=4))
+    model.set_learning_rates(3e-4)
+    fit(FeatureDataModule(images, model), max_epochs=8, schedule=SGDR(cycle_len=8))
     # 2: the head on augmented pictures.
     images.augmentation = "side_on"
-    model.set_learning_rates(3e-4)
+    model.set_learning_rates(5e-5)
     fit(images, max_epochs=1, schedule=SGDR(cycle_len=1))
     # 3: everything, each earlier group ten times slower: these photos resemble ImageNet.
     model.unfreeze()
-    model.set_learning_rates(1e-4, lr_ratio=10)
+    model.set_learning_rates(2e-5, lr_ratio=10)
     trainer = fit(images, max_epochs=1, schedule=SGDR(cycle_len=1))
     trainer.test(model, datamodule=images)
 
