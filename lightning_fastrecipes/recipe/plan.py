@@ -1,5 +1,6 @@
 """What a recipe will do, worked out and checked before any training."""
 
+import inspect
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -113,11 +114,12 @@ def apply_stage(
         RecipeError: If the stage does not fit the model, with file and key path.
     """
     stage = recipe.stages[index]
-    defaults = recipe.data.init_args
+    # A stage that says nothing gets what the recipe says, not what the stage before it left.
+    defaults = _signature_defaults(type(images)) | recipe.data.init_args
     try:
-        images.image_size = stage.image_size or defaults.get("image_size", images.image_size)
-        images.batch_size = stage.batch_size or defaults.get("batch_size", images.batch_size)
-        images.augmentation = stage.augmentation or defaults.get("augmentation", "none")
+        for name in ("image_size", "batch_size", "augmentation"):
+            value = getattr(stage, name)
+            setattr(images, name, defaults[name] if value is None else value)
         images.seed = stage_seed(recipe.seed, index)
         model.backbone.check_image_size(images.image_size)
         model.set_learning_rates(stage.lr, stage.lr_ratio)
@@ -191,6 +193,10 @@ def stage_seed(seed: int, index: int) -> int:
         (0, 1, 1000)
     """
     return seed * 1000 + index
+
+
+def _signature_defaults(cls: type) -> dict[str, Any]:
+    return {name: item.default for name, item in inspect.signature(cls).parameters.items()}
 
 
 def _steps_per_epoch(images: ImageDataModule, num_devices: int, accumulate: int) -> int:

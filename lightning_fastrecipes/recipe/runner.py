@@ -204,7 +204,8 @@ class Run:
         if evaluation.image_size is not None:
             self.model.backbone.check_image_size(evaluation.image_size)
             self.images.image_size = evaluation.image_size
-        self.images.batch_size = evaluation.batch_size or self.images.batch_size
+        if evaluation.batch_size is not None:
+            self.images.batch_size = evaluation.batch_size
         results: dict[str, Any] = {
             "recipe": self.recipe.name,
             "seed": self.recipe.seed,
