@@ -1,4 +1,4 @@
-"""Pictures of a run: its confusion matrix, its curves and its learning rates."""
+"""Pictures of a run: its confusion matrix and its curves."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -119,50 +119,6 @@ def draw_curves(history: pd.DataFrame, path: str | Path) -> Figure:
     all_axes[-1].set_xlim(0.5, len(history) + 0.5)
     _mark_stages(all_axes, starts)
     figure.suptitle(_summary(history, num_stages=len(starts)))
-    return _write(figure, path)
-
-
-def draw_schedule(
-    lrs: Mapping[str, Tensor], path: str | Path, boundaries: Mapping[str, int] | None = None
-) -> Figure:
-    """Draw the learning rate of each layer group over the optimizer steps, on a log axis.
-
-    Args:
-        lrs: Learning rate of each step by the name of the layer group, each of shape
-            ``(steps,)``; 0 or NaN where a group is frozen.
-        path: Picture to write, such as ``schedule.png``.
-        boundaries: First step of each stage by its name, in order.
-
-    Returns:
-        The figure as written, for a notebook or a logger.
-
-    Raises:
-        ValueError: If there is no rate above 0 to draw.
-    """
-    curves = {name: values.detach().cpu().double().numpy() for name, values in lrs.items()}
-    curves = {name: np.where(values > 0, values, np.nan) for name, values in curves.items()}
-    peaks = [np.nanmax(values) for values in curves.values() if np.isfinite(values).any()]
-    if not peaks:
-        raise ValueError(
-            f"`lrs` must hold learning rates above 0, got none for the groups {list(lrs)}."
-            " Name at least one group that is trained."
-        )
-    figure = _new_figure(width=9.0, height=4.5)
-    axes = figure.add_subplot(xlabel="optimizer step", ylabel="learning rate", yscale="log")
-    for name, values in curves.items():
-        num_trained = np.isfinite(values).sum()
-        if num_trained:
-            axes.plot(values, marker="o" if num_trained == 1 else "", label=name)
-        else:
-            axes.plot([], [], color="grey", linestyle=":", label=f"{name} (frozen)")
-    # A cosine ends so close to 0 that a log axis would show little else.
-    axes.set_ylim(bottom=max(axes.get_ylim()[0], min(peaks) / 100))
-    axes.grid(alpha=0.3)
-    axes.legend(title="layer group", loc="center left", bbox_to_anchor=(1.0, 0.5))
-    num_steps = max(len(values) for values in curves.values())
-    axes.set_xlim(0, max(num_steps - 1, 1))
-    _mark_stages([axes], {float(step): name for name, step in (boundaries or {}).items()})
-    figure.suptitle("Learning rate of each layer group")
     return _write(figure, path)
 
 

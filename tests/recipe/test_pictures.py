@@ -10,11 +10,7 @@ import torch
 from matplotlib.figure import Figure
 
 from lightning_fastrecipes.recipe import pictures
-from lightning_fastrecipes.recipe.pictures import (
-    draw_confusion_matrix,
-    draw_curves,
-    draw_schedule,
-)
+from lightning_fastrecipes.recipe.pictures import draw_confusion_matrix, draw_curves
 
 COUNTS = torch.tensor([[41, 3, 0], [5, 90, 0], [0, 0, 0]])
 HISTORY = pd.DataFrame(
@@ -175,25 +171,3 @@ def test_a_single_epoch_without_validation_is_seen(path):
 def test_history_without_the_least_it_needs_is_refused(history, path):
     with pytest.raises(ValueError, match=r"`history` must have one row an epoch .* got \d rows"):
         draw_curves(history, path)
-
-
-def test_schedule_shows_each_group_and_stage_on_a_log_axis(path):
-    lrs = {
-        "stem": torch.zeros(6),
-        "early": torch.tensor([0, 0, 0, 1e-3, 1e-4, 1e-9]),
-        "head": torch.tensor([1e-2, 1e-3, 1e-9, 1e-2, 1e-3, 1e-9]),
-    }
-    figure = draw_schedule(lrs, path, {"head": 0, "all": 3})
-    axes = figure.axes[0]
-    assert labels(figure) == ["stem (frozen)", "early", "head"]
-    assert list(points(figure, 0, 1)) == [3, 4, 5]
-    assert axes.get_yscale() == "log"
-    assert axes.get_ylim()[0] == pytest.approx(1e-5)
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("optimizer step", "learning rate")
-    assert [text.strip() for text in texts(figure)] == ["head", "all"]
-    assert path.exists()
-
-
-def test_schedule_without_any_rate_is_refused(path):
-    with pytest.raises(ValueError, match=r"`lrs` must hold .* above 0, got none .* \['head'\]"):
-        draw_schedule({"head": torch.zeros(3)}, path)
