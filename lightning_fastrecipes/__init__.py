@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lightning_fastrecipes.callbacks.lr_finder import LRFinder, lr_find
     from lightning_fastrecipes.callbacks.sgdr import SGDR
     from lightning_fastrecipes.data.features import FeatureDataModule
     from lightning_fastrecipes.data.image import (
@@ -24,7 +25,9 @@ __all__ = [
     "ImageCSVDataModule",
     "ImageClassifier",
     "ImageFolderDataModule",
+    "LRFinder",
     "LabelTable",
+    "lr_find",
 ]
 
 # Resolved on first use, so that importing the package stays light.
@@ -36,7 +39,9 @@ _HOMES = {
     "ImageCSVDataModule": "data.image",
     "ImageClassifier": "tasks.image",
     "ImageFolderDataModule": "data.image",
+    "LRFinder": "callbacks.lr_finder",
     "LabelTable": "data.label_table",
+    "lr_find": "callbacks.lr_finder",
 }
 
 

@@ -15,12 +15,14 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.utils.data import IterableDataset
 
+from lightning_fastrecipes.callbacks.lr_finder import LRFinder
 from lightning_fastrecipes.callbacks.seeded_steps import SeededSteps
 from lightning_fastrecipes.callbacks.sgdr import SGDR
 
 CALLBACKS: dict[str, Callable[[], pl.Callback]] = {
     "sgdr": lambda: SGDR(cycle_len=1, cycle_mult=2),
     "seeded-steps": lambda: SeededSteps(seed=5),
+    "lr-finder": lambda: LRFinder(min_lr=1e-5, max_lr=1000.0, num_steps=60),
 }
 DRAWS_RANDOM_NUMBERS = {"seeded-steps"}
 
@@ -38,6 +40,7 @@ _CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 
 
 @every_callback
+@pytest.mark.filterwarnings("ignore:`LRFinder` is skipped")
 @pytest.mark.parametrize(
     "num_steps",
     [

@@ -1,0 +1,154 @@
+"""What an LR finder found: its curve, every rule's pick, a picture, and how loggers get them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+
+from lightning_fastrecipes.functional.lr_curves import (
+    LRSuggestion,
+    Rule,
+    smooth_losses,
+    suggest_lr,
+)
+
+
+@dataclass(frozen=True)
+class LRCurve:
+    """The curve of one sweep, and what it suggests.
+
+    Args:
+        lrs: Learning rate of the last trained layer group at each step, rising.
+        losses: Loss at each of these rates.
+        group_ratios: Rate of each layer group by its name, as a share of the last trained group's;
+            0 where a group is frozen.
+        rule: Which pick is the suggestion.
+        on: Whose loss it is, ``train`` or ``valid``.
+    """
+
+    lrs: tuple[float, ...]
+    losses: tuple[float, ...]
+    group_ratios: dict[str, float]
+    rule: Rule = "course"
+    on: Literal["train", "valid"] = "train"
+
+    @cached_property
+    def _read(self) -> LRSuggestion:
+        return suggest_lr(self.lrs, self.losses)
+
+    @property
+    def picks(self) -> dict[Rule, float]:
+        """The learning rate that each rule picks; empty if the curve is refused."""
+        return self._read.picks
+
+    @property
+    def agreement(self) -> float:
+        """Smallest pick over the largest, in (0, 1]; at 0.1 the rules are a factor 10 apart."""
+        return self._read.agreement
+
+    @property
+    def refusal(self) -> str | None:
+        """Why no rate can be read off, and what to do; ``None`` if one can."""
+        return self._read.refusal
+
+    @property
+    def suggestion(self) -> float | None:
+        """The suggested rate of the last trained layer group; ``None`` if the curve is refused."""
+        return self.picks.get(self.rule)
+
+    @property
+    def group_lrs(self) -> dict[str, float]:
+        """The suggested rate of each layer group by its name, 0 where it is frozen."""
+        lr = self.suggestion
+        return {} if lr is None else {name: lr * r for name, r in self.group_ratios.items()}
+
+    def table(self) -> pd.DataFrame:
+        """Give the curve as a table with the columns ``lr``, ``loss`` and ``smoothed_loss``.
+
+        Returns:
+            One row for each step.
+        """
+        smoothed = smooth_losses(self.losses)
+        return pd.DataFrame({"lr": self.lrs, "loss": self.losses, "smoothed_loss": smoothed})
+
+    def to_json(self) -> str:
+        """Write everything as JSON text.
+
+        Returns:
+            An object with ``suggestion``, ``rule``, ``refusal``, ``agreement``, ``picks``,
+            ``group_lrs``, ``on``, ``lrs`` and ``losses``; what is not finite is null.
+        """
+        finite = [loss if abs(loss) < float("inf") else None for loss in self.losses]
+        content = {
+            "suggestion": self.suggestion,
+            "rule": self.rule,
+            "refusal": self.refusal,
+            "agreement": self.agreement if self.picks else None,
+            "picks": self.picks,
+            "group_lrs": self.group_lrs,
+            "on": self.on,
+            "lrs": list(self.lrs),
+            "losses": finite,
+        }
+        return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+    def plot(self, path: str | Path | None = None) -> Figure:
+        """Draw the loss against the rate on a log axis, with the suggestion and the other picks.
+
+        Args:
+            path: Picture to write, such as ``lr_finder.png``; nothing is written if ``None``.
+
+        Returns:
+            The figure, for a notebook or a logger.
+        """
+        figure = Figure(figsize=(8.0, 4.5), dpi=100, layout="constrained")
+        FigureCanvasAgg(figure)
+        name = "validation" if self.on == "valid" else "training"
+        axes = figure.add_subplot(
+            xlabel="learning rate of the last layer group", ylabel=f"{name} loss", xscale="log"
+        )
+        table = self.table()
+        axes.plot(table["lr"], table["loss"], ".", color="silver", label="loss of a step")
+        axes.plot(table["lr"], table["smoothed_loss"], label="smoothed")
+        low, high = table["smoothed_loss"].min(), table["smoothed_loss"].iloc[0]
+        if high > low:
+            # Where training blows up, the loss would squeeze everything else to a line.
+            axes.set_ylim(low - 0.3 * (high - low), high + 0.7 * (high - low))
+        if self.suggestion is None:
+            axes.set_title(f"No suggestion: {self.refusal}", wrap=True, fontsize=10)
+        else:
+            axes.axvline(self.suggestion, color="C3", label=f"{self.rule}: {self.suggestion:.1e}")
+            others = {rule: lr for rule, lr in self.picks.items() if rule != self.rule}
+            for position, (rule, lr) in enumerate(others.items(), start=4):
+                label = f"{rule}: {lr:.1e}"
+                axes.axvline(lr, color=f"C{position}", linestyle=":", label=label)
+            axes.set_title(f"Suggested learning rate: {self.suggestion:.1e}")
+        axes.grid(alpha=0.3)
+        figure.legend(loc="outside right upper")
+        if path is not None:
+            figure.savefig(path)
+        return figure
+
+    def send(self, loggers: Sequence[Logger], step: int) -> None:
+        """Tell loggers the picks as numbers, and those that take pictures the picture.
+
+        Args:
+            loggers: Loggers of a trainer; none is fine.
+            step: Optimizer step to send them for.
+        """
+        numbers = {f"lr_finder/{rule}": lr for rule, lr in self.picks.items()}
+        for logger in loggers:
+            if numbers:
+                logger.log_metrics(numbers, step=step)
+            if isinstance(logger, TensorBoardLogger):
+                experiment: Any = logger.experiment
+                experiment.add_figure("lr_finder", self.plot(), global_step=step)
+            elif isinstance(logger, WandbLogger):
+                logger.log_image("lr_finder", [self.plot()], step=step)

@@ -1,0 +1,259 @@
+"""The learning-rate finder: as a callback, and as a function for a script."""
+
+import math
+from collections.abc import Collection
+from typing import Any, Literal, get_args
+
+import pytorch_lightning as pl
+from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
+from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
+    MisconfigurationException,
+)
+
+from lightning_fastrecipes.callbacks.lr_curve import LRCurve
+from lightning_fastrecipes.callbacks.sweeping import LossSource, peak_lrs, sweep
+from lightning_fastrecipes.functional.lr_curves import Rule, Spacing, sweep_lrs
+
+
+class LRFinder(pl.Callback):
+    """Find the learning rate in the first step of a fit, and train with it.
+
+    The rates of all trained layer groups are swept by one factor, one optimizer step at each, and
+    everything is put back: weights, buffers, optimizer, scaler, random numbers, modes. Then every
+    group is scaled so that the last trained one has the suggested rate, and so is what schedules
+    start from: ``lr``, ``initial_lr``, ``max_lr``, ``min_lr`` of the groups and the ``base_lrs``
+    of schedulers. Ratios between groups stay as they are. Put it before callbacks that read rates,
+    such as ``LearningRateMonitor``. Skipped when a fit resumes from a checkpoint, which holds the
+    rates that were found, and in a ``fast_dev_run``.
+
+    Args:
+        min_lr: First rate of the last trained layer group, above 0.
+        max_lr: Last rate, above ``min_lr``.
+        num_steps: Optimizer steps of the sweep, at least 20; short loaders are cycled.
+        spacing: ``geometric``: equal factors; ``linear``: equal steps.
+        on: ``train``: loss of the training batches; ``valid``: after each step the loss of the next
+            validation batch.
+        rule: Which pick to train with; see ``functional.lr_curves.suggest_lr``.
+        epochs: At the start of which epochs to look for a rate.
+        on_refusal: What to do with a curve that tells nothing: ``warn`` and keep the configured
+            rates, ``raise``, or keep them and say nothing, ``ignore``.
+
+    Attributes:
+        curves: The curve found at each epoch, filled while fitting.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> finder = LRFinder(min_lr=1e-6, max_lr=1.0)
+        >>> finder.curves
+        {}
+
+    Note:
+        Lightning's ``LearningRateFinder`` gives every group the same rate, and a scheduler keeps
+        the rate that it was built with; fastai does not put a model back when the sweep raises.
+
+    References:
+        Smith, *Cyclical Learning Rates for Training Neural Networks* (2017), section 3.3; fast.ai
+        course of 2018, lesson 1.
+    """
+
+    def __init__(
+        self,
+        min_lr: float = 1e-7,
+        max_lr: float = 10.0,
+        num_steps: int = 100,
+        spacing: Spacing = "geometric",
+        on: LossSource = "train",
+        rule: Rule = "course",
+        epochs: Collection[int] = (0,),
+        on_refusal: Literal["warn", "raise", "ignore"] = "warn",
+    ) -> None:
+        self.lrs = sweep_lrs(min_lr, max_lr, num_steps, spacing)
+        for name, value, choices in (
+            ("on", on, get_args(LossSource)),
+            ("rule", rule, get_args(Rule)),
+            ("on_refusal", on_refusal, ("warn", "raise", "ignore")),
+        ):
+            if value not in choices:
+                raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {value!r}.")
+        self.on = on
+        self.rule = rule
+        self.epochs = frozenset(epochs)
+        self.on_refusal = on_refusal
+        self.curves: dict[int, LRCurve] = {}
+
+    @property
+    def curve(self) -> LRCurve:
+        """The curve that was found last.
+
+        Raises:
+            RuntimeError: If there is none yet.
+        """
+        if not self.curves:
+            raise RuntimeError("There is no curve yet. Run `Trainer.fit` with this callback first.")
+        return self.curves[max(self.curves)]
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse what cannot be swept, before anything runs."""
+        self.curves = {}
+        if not pl_module.automatic_optimization or len(trainer.optimizers) != 1:
+            raise MisconfigurationException(
+                "`LRFinder` needs one optimizer that Lightning steps by itself, but got"
+                f" {len(trainer.optimizers)} and"
+                f" `automatic_optimization={pl_module.automatic_optimization}`. Drop this callback"
+                " and configure a rate."
+            )
+        if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
+            raise MisconfigurationException(
+                "`LRFinder` needs a strategy that keeps whole weights in every process, a single"
+                f" device or `ddp`, but got {type(trainer.strategy).__name__}. Find the rate on one"
+                " device and configure it."
+            )
+        if trainer.ckpt_path is not None:
+            rank_zero_warn(
+                "`LRFinder` is skipped, since the fit resumes from a checkpoint and goes on with"
+                " its learning rates. Start without `ckpt_path` to look for others."
+            )
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Sweep before the first batch of a chosen epoch, once all other hooks have prepared it."""
+        # Lightning's stub has no `fast_dev_run`.
+        is_rehearsal = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+        resumes = trainer.ckpt_path is not None
+        if batch_idx or trainer.current_epoch not in self.epochs or resumes or is_rehearsal:
+            return
+        curve = self._find(trainer, pl_module)
+        self.curves[trainer.current_epoch] = curve
+        curve.send(trainer.loggers, trainer.global_step)
+        if curve.suggestion is not None:
+            self._apply(trainer, curve.suggestion)
+            rank_zero_info(
+                f"LRFinder: {curve.suggestion:.2e} for the last layer group ({curve.rule}; the"
+                f" rules agree within a factor {1 / curve.agreement:.0f})"
+            )
+            return
+        message = f"`LRFinder` cannot suggest a learning rate: {curve.refusal}"
+        if self.on_refusal == "raise":
+            raise MisconfigurationException(f"{message} Or configure a learning rate.")
+        if self.on_refusal == "warn":
+            rank_zero_warn(f"{message} The fit keeps the configured rates.")
+
+    def _find(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> LRCurve:
+        if math.isinf(trainer.num_training_batches):
+            num_batches = "an endless loader"
+        else:
+            num_batches = f"{trainer.num_training_batches} batches"
+        peaks = peak_lrs(trainer)
+        trained = [peak for peak in peaks if peak > 0]
+        if not trained:
+            raise MisconfigurationException(
+                "`LRFinder` scales the configured rates, so that at least one trained group must"
+                f" have a rate above 0, but they are {peaks}. Configure any rate, such as 1e-3."
+            )
+        losses = sweep(trainer, pl_module, self.lrs, self.on)
+        if not losses or not math.isfinite(losses[0]):
+            raise MisconfigurationException(
+                f"The loss must be finite at the smallest rate, {self.lrs[0]:.0e}, but is"
+                f" {losses[0] if losses else 'missing'} ({num_batches}). Check inputs, targets and"
+                " precision: training would fail as well."
+            )
+        names = [
+            str(group.get("name", f"group {index}")).partition("/")[0]
+            for index, group in enumerate(trainer.optimizers[0].param_groups)
+        ]
+        ratios = {name: peak / trained[-1] for name, peak in zip(names, peaks, strict=True)}
+        reached = tuple(self.lrs[: len(losses)])
+        return LRCurve(reached, tuple(losses), ratios, self.rule, self.on)
+
+    def _apply(self, trainer: pl.Trainer, suggestion: float) -> None:
+        last = [peak for peak in peak_lrs(trainer) if peak > 0][-1]
+        scale = suggestion / last
+        for group in trainer.optimizers[0].param_groups:
+            for key in ("lr", "initial_lr", "max_lr", "min_lr"):
+                if key in group:
+                    group[key] = group[key] * scale
+        for config in trainer.lr_scheduler_configs:
+            _scale_scheduler(config.scheduler, scale)
+
+
+def _scale_scheduler(scheduler: Any, scale: float) -> None:
+    """Scale what torch's schedulers keep beside the groups; those that wrap others pass it on."""
+    for name in ("base_lrs", "max_lrs"):
+        rates = getattr(scheduler, name, None)
+        if isinstance(rates, list):
+            setattr(scheduler, name, [rate * scale for rate in rates])
+    # Private: torch gives no other access to the schedulers within a chain or sequence.
+    for inner in getattr(scheduler, "_schedulers", ()):
+        _scale_scheduler(inner, scale)
+
+
+class _FoundError(Exception):
+    """Ends the fit of :func:`lr_find` once the curve is there."""
+
+
+class _Stop(pl.Callback):
+    def on_train_batch_start(self, *_: Any) -> None:
+        raise _FoundError
+
+
+def lr_find(
+    model: pl.LightningModule,
+    datamodule: Any,
+    *,
+    min_lr: float = 1e-7,
+    max_lr: float = 10.0,
+    num_steps: int = 100,
+    spacing: Spacing = "geometric",
+    on: LossSource = "train",
+    rule: Rule = "course",
+    val_dataloaders: Any = None,
+    **trainer_arguments: Any,
+) -> LRCurve:
+    """Sweep the learning rate of any module on any data, and leave the module as it was.
+
+    Args:
+        model: Any module with one optimizer; frozen parts stay frozen.
+        datamodule: A ``LightningDataModule``, or a training loader or several.
+        min_lr: First rate of the last trained layer group, above 0.
+        max_lr: Last rate, above ``min_lr``.
+        num_steps: Optimizer steps of the sweep.
+        spacing: ``geometric``: equal factors; ``linear``: equal steps.
+        on: Loss of the training batches, ``train``, or of the next validation batch, ``valid``.
+        rule: Which pick is the suggestion.
+        val_dataloaders: For ``on="valid"``, if ``datamodule`` is a loader.
+        **trainer_arguments: For the ``Trainer``, such as ``accelerator`` and ``precision``.
+
+    Returns:
+        The curve, with its suggestion, picture and table; the rates of ``model`` are not changed.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+        MisconfigurationException: If there is not one optimizer, no batch, or no finite loss.
+    """
+    finder = LRFinder(min_lr, max_lr, num_steps, spacing, on, rule, on_refusal="ignore")
+    quiet: dict[str, Any] = {
+        "max_epochs": 1,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+    }
+    callbacks = [*trainer_arguments.pop("callbacks", []), finder, _Stop()]
+    trainer = pl.Trainer(**(quiet | trainer_arguments), callbacks=callbacks)
+    is_module = isinstance(datamodule, pl.LightningDataModule)
+    data = {"datamodule": datamodule} if is_module else {"train_dataloaders": datamodule}
+    if val_dataloaders is not None:
+        data["val_dataloaders"] = val_dataloaders
+    try:
+        trainer.fit(model, **data)
+    except _FoundError:
+        return finder.curve
+    raise MisconfigurationException(
+        "The LR finder needs at least one training batch, but the loader gave none. Check the data"
+        " set, `drop_last` and `limit_train_batches`."
+    )

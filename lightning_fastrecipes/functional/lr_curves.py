@@ -1,0 +1,292 @@
+"""Curves of an LR finder: where to stop a sweep, how to smooth it, which rate to suggest."""
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+Spacing = Literal["geometric", "linear"]
+Rule = Literal["course", "steepest", "minimum/10", "valley", "slide"]
+"""How to pick a rate from a curve; see :func:`suggest_lr`."""
+
+Curve = NDArray[np.float64]
+
+SMOOTHING = 0.98
+DIVERGENCE_FACTOR = 4.0
+NUM_STEPS_BEFORE_STOP = 10
+BANDWIDTH = 0.4
+MIN_POINTS = 20
+MIN_SIGNAL = 6.5
+
+_ROUNDING = 1e-9
+_START_SHARE = 0.25
+_OUTLIER_FACTOR = 1.5
+_VALLEY_LEVELS = 50
+_SLIDE_POINTS = 15
+_SLIDE_CHANGE = 0.005
+
+
+@dataclass(frozen=True)
+class LRSuggestion:
+    """What the rules make of one curve.
+
+    Args:
+        picks: Learning rate by rule; empty if the curve is refused.
+        refusal: Why no rate can be read off, and what to do; ``None`` if one can.
+    """
+
+    picks: dict[Rule, float]
+    refusal: str | None = None
+
+    @property
+    def agreement(self) -> float:
+        """Smallest pick over the largest, in (0, 1]: at 0.1 the rules are a factor 10 apart."""
+        return min(self.picks.values()) / max(self.picks.values()) if self.picks else math.nan
+
+
+def sweep_lrs(
+    min_lr: float, max_lr: float, num_steps: int, spacing: Spacing = "geometric"
+) -> list[float]:
+    """List the learning rates of a sweep, both ends included.
+
+    Args:
+        min_lr: First rate, above 0.
+        max_lr: Last rate, above ``min_lr``.
+        num_steps: Number of rates, at least 2.
+        spacing: ``geometric``: equal factors; ``linear``: equal steps.
+
+    Returns:
+        One rate for each step, rising.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> [round(lr, 4) for lr in sweep_lrs(1e-3, 10, num_steps=5)]
+        [0.001, 0.01, 0.1, 1.0, 10.0]
+    """
+    if not 0 < min_lr < max_lr < math.inf:
+        raise ValueError(
+            f"`min_lr` must be above 0 and below `max_lr`, but they are {min_lr} and {max_lr}."
+            " Give the smaller rate first, such as 1e-7 and 10."
+        )
+    if num_steps < 2:
+        raise ValueError(f"`num_steps` must be at least 2, got {num_steps}. 100 is usual.")
+    if spacing not in get_args(Spacing):
+        raise ValueError(f"`spacing` must be 'geometric' or 'linear', got {spacing!r}.")
+    space = np.geomspace if spacing == "geometric" else np.linspace
+    return [float(lr) for lr in space(min_lr, max_lr, num_steps)]
+
+
+def smooth_losses(losses: Sequence[float], smoothing: float = SMOOTHING) -> list[float]:
+    """Smooth losses by an exponential average, free of the pull of its start.
+
+    After ``n`` losses the weights ``(1 - s) s^(n - i)`` are divided by their sum ``1 - s^n``, so
+    that the first smoothed loss is the first loss and a constant stays what it is.
+
+    Args:
+        losses: Loss of each step.
+        smoothing: Weight ``s`` of the past, in [0, 1).
+
+    Returns:
+        One smoothed loss for each step.
+
+    Raises:
+        ValueError: If ``smoothing`` is out of its range.
+
+    Example:
+        >>> smooth_losses([2.0, 2.0, 2.0])
+        [2.0, 2.0, 2.0]
+
+    Note:
+        Lightning divides by ``1 - s^(n + 1)``: its first values are 50, 67 and 76 % of the loss, so
+        that the best loss is too small and the sweep stops too early.
+    """
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"`smoothing` must lie in [0, 1), got {smoothing}.")
+    smoothed: list[float] = []
+    average = 0.0
+    for count, loss in enumerate(losses, start=1):
+        average += (1 - smoothing) / (1 - smoothing**count) * (loss - average)
+        smoothed.append(average)
+    return smoothed
+
+
+def has_diverged(losses: Sequence[float]) -> bool:
+    """Tell whether a sweep has gone far enough to stop.
+
+    It has when a loss is not finite; or, from ``NUM_STEPS_BEFORE_STOP`` steps on, when the smoothed
+    loss is above its first value and further above its best than ``DIVERGENCE_FACTOR - 1`` times
+    the size of the best. For losses above 0 the latter means ``DIVERGENCE_FACTOR`` times the best.
+
+    Args:
+        losses: Loss of each step so far.
+
+    Returns:
+        True if larger rates will tell nothing more.
+
+    Example:
+        >>> has_diverged([1.0] * 20), has_diverged([1.0] * 20 + [float("nan")])
+        (False, True)
+
+    References:
+        fast.ai 0.7, ``LR_Finder``: four times the best loss, after 10 steps.
+    """
+    if not losses:
+        return False
+    if not math.isfinite(losses[-1]):
+        return True
+    if len(losses) <= NUM_STEPS_BEFORE_STOP:
+        return False
+    smoothed = smooth_losses(losses)
+    best = min(smoothed)
+    limit = best + (DIVERGENCE_FACTOR - 1) * abs(best)
+    return smoothed[-1] > max(limit, smoothed[0])
+
+
+def suggest_lr(lrs: Sequence[float], losses: Sequence[float]) -> LRSuggestion:
+    """Read learning rates off the curve of a sweep, or say why none can be read.
+
+    The rules see the curve through a local linear average over ``BANDWIDTH`` decades to each side
+    (not the lagging average of :func:`smooth_losses`), on the logarithm of the rate:
+
+    - ``course``: where half of the loss's fall is done, but at most a tenth of the rate of the
+      lowest loss: one to two orders below the minimum, loss still clearly falling.
+    - ``steepest``: where the loss falls fastest.
+    - ``minimum/10``: a tenth of the rate of the lowest loss.
+    - ``valley``: the middle of the longest falling run of points, gaps allowed.
+    - ``slide``: walking back from the largest rate, where the slope has stopped changing.
+
+    A curve is refused when it has fewer than ``MIN_POINTS`` points, when its fall is less than
+    ``MIN_SIGNAL`` times what its noise alone would give, when it rises from the start, and when it
+    still falls at the largest rate.
+
+    Args:
+        lrs: Learning rate of each step, rising.
+        losses: Loss of each step; what follows a value that is not finite is left out.
+
+    Returns:
+        One pick for each rule, or the reason why there is none.
+
+    Raises:
+        ValueError: If there is not one loss for each rate.
+
+    Example:
+        >>> lrs = sweep_lrs(1e-6, 1, num_steps=100)
+        >>> losses = [2 - 1 / (1 + (1e-3 / lr) ** 2) + (3 * lr) ** 3 for lr in lrs]
+        >>> f"{suggest_lr(lrs, losses).picks['course']:.1e}"
+        '9.3e-04'
+
+    Note:
+        Lightning takes the steepest slope on the rate itself, not on its logarithm: on noisy curves
+        its pick ends near the smallest rate.
+
+    References:
+        fast.ai course of 2018, lesson 1; Smith, *Cyclical Learning Rates for Training Neural
+        Networks* (2017); ``valley`` and ``slide`` after fastai 2.
+    """
+    if len(lrs) != len(losses):
+        raise ValueError(f"There must be a loss for each rate, got {len(losses)} for {len(lrs)}.")
+    finite = np.isfinite(losses)
+    num_points = len(losses) if finite.all() else int(finite.argmin())
+    if num_points < MIN_POINTS:
+        return LRSuggestion({}, _too_few(num_points))
+    decades = np.log10(np.asarray(lrs[:num_points], dtype=np.float64))
+    raw = np.asarray(losses[:num_points], dtype=np.float64)
+    # Where training blows up, one huge loss would bend the average far to its left.
+    first = float(np.median(raw[: num_points // 10 + 1]))
+    raw = np.minimum(raw, first + (_OUTLIER_FACTOR - 1) * abs(first))
+    curve, noise = _local_average(decades, raw)
+    lowest = int(curve.argmin())
+    num_first = min(max(3, int(lowest * _START_SHARE)), lowest + 1)
+    start = float(np.median(curve[:num_first]))
+    fall = start - float(curve[lowest])
+    refusal = _refusal(start, fall, noise, lowest, num_points, diverged=has_diverged(losses))
+    if refusal is not None:
+        return LRSuggestion({}, refusal)
+
+    falling = slice(0, lowest + 1)
+    slopes = np.gradient(curve, decades)
+    half = int(np.flatnonzero(curve[falling] >= start - fall / 2)[-1])
+    tenth = decades[lowest] - 1
+    positions: dict[Rule, float] = {
+        "course": min(decades[half], tenth),
+        "steepest": decades[int(slopes[falling].argmin())],
+        "minimum/10": tenth,
+        "valley": decades[_valley(np.round(curve * (_VALLEY_LEVELS / fall)))],
+        "slide": decades[_slide(curve)],
+    }
+    return LRSuggestion({rule: float(10**decade) for rule, decade in positions.items()})
+
+
+def _refusal(
+    start: float, fall: float, noise: float, lowest: int, num_points: int, *, diverged: bool
+) -> str | None:
+    if fall <= MIN_SIGNAL * noise or fall <= _ROUNDING * (1 + abs(start)):
+        if lowest < num_points // 10 and diverged:
+            return (
+                "the loss rises from the start of the sweep. Lower `min_lr`, or check that the"
+                " labels fit the pictures."
+            )
+        return (
+            f"the loss falls by {fall:.1g} from {start:.3g}, no more than its noise may do. Use"
+            " more steps, larger batches or a wider range, and check that something is trained."
+        )
+    if not diverged and lowest >= num_points - max(3, num_points // 20):
+        return "the loss still falls at the largest rate. Raise `max_lr`."
+    return None
+
+
+def _too_few(num_points: int) -> str:
+    return (
+        f"there must be at least {MIN_POINTS} points with a finite loss, got {num_points}."
+        " Use more steps, or lower `min_lr` if the loss was not finite from the start."
+    )
+
+
+def _local_average(decades: Curve, losses: Curve) -> tuple[Curve, float]:
+    """Average along local straight lines; also give the noise left in one averaged point."""
+    distances = decades[None] - decades[:, None]
+    kernel = np.exp(-0.5 * (distances / BANDWIDTH) ** 2)
+    zeroth, first, second = (
+        (kernel * distances**power).sum(axis=1, keepdims=True) for power in (0, 1, 2)
+    )
+    determinant = zeroth * second - first**2
+    # Alone within the bandwidth, as the first points of a linear sweep are: no line to be drawn.
+    alone = determinant < 1e-9 * zeroth**2
+    line = kernel * (second - distances * first) / np.where(alone, 1.0, determinant)
+    weights = np.where(alone, kernel / zeroth, line)
+    # Differences of second order see the noise and hardly the curve; 6 is their variance.
+    variance = float(np.median(np.diff(losses, n=2) ** 2)) / (6.0 * 0.4549)
+    per_point = float(np.median((weights**2).sum(axis=1)))
+    return weights @ losses, math.sqrt(variance * per_point)
+
+
+def _valley(curve: Curve) -> int:
+    """Find the middle of the longest falling run of points, gaps allowed."""
+    tails: list[float] = []
+    ends: list[int] = []
+    previous = np.full(len(curve), -1)
+    for index, loss in enumerate(curve):
+        length = bisect_left(tails, -loss)
+        tails[length:] = [-loss, *tails[length + 1 :]]
+        ends[length:] = [index, *ends[length + 1 :]]
+        previous[index] = ends[length - 1] if length else -1
+    run = [ends[-1]]
+    while previous[run[-1]] >= 0:
+        run.append(int(previous[run[-1]]))
+    return run[len(run) // 2]
+
+
+def _slide(curve: Curve) -> int:
+    """Walk a window back from the end while the slopes at its two sides differ."""
+    slopes = np.gradient(curve)
+    left = len(curve) - 1 - _SLIDE_POINTS
+    limit = _SLIDE_CHANGE * float(np.ptp(curve))
+    while left > 0 and abs(slopes[left + _SLIDE_POINTS] - slopes[left]) > limit:
+        left -= 1
+    return left
