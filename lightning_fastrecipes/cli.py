@@ -7,10 +7,9 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from lightning_fastrecipes import __version__
 from lightning_fastrecipes.errors import (
@@ -19,9 +18,6 @@ from lightning_fastrecipes.errors import (
     DataNotFoundError,
     RecipeError,
 )
-
-if TYPE_CHECKING:
-    from lightning_fastrecipes.recipe.plan import StagePlan
 
 OK, FAILED, BAD_USAGE = 0, 1, 2
 RUN_FOLDER_VARIABLE = "FASTRECIPES_RUN_FOLDER"
@@ -91,6 +87,18 @@ def _parser() -> argparse.ArgumentParser:
         takes_overrides=True,
     )
     explain.add_argument("recipe", help=recipe_help)
+    find = add(
+        "lr-find",
+        _lr_find,
+        "Sweep the learning rate of one stage, and train nothing.",
+        takes_overrides=True,
+    )
+    find.add_argument("recipe", help=recipe_help)
+    find.add_argument("--stage", required=True, help="name of the stage")
+    find.add_argument(
+        "--run", type=Path, metavar="RUN_DIR", help="start from the stage before in this run"
+    )
+    find.add_argument("--out", type=Path, help="folder (default: runs/NAME-lr-find)")
     run = add("run", _run, "Run a recipe into a run folder.", takes_overrides=True)
     run.add_argument("recipe", nargs="?", help=recipe_help)
     run.add_argument("--out", type=Path, help="run folder (default: runs/NAME)")
@@ -168,12 +176,31 @@ def _check(options: argparse.Namespace) -> int:
 def _explain(options: argparse.Namespace) -> int:
     recipe = _load(options)
     from lightning_fastrecipes.recipe.plan import build_parts, plan_stages
+    from lightning_fastrecipes.recipe.terminal import print_data, print_plan
 
     images, model = build_parts(recipe)
     _out.print(f"{recipe.name}: {recipe.description}", markup=False)
-    _print_data(images, model)
+    print_data(_out, images, model)
     for plan in plan_stages(recipe, images, model):
-        _print_plan(plan)
+        print_plan(_out, plan)
+    return OK
+
+
+def _lr_find(options: argparse.Namespace) -> int:
+    recipe = _load(options)
+    from lightning_fastrecipes.recipe.finding import find_stage_lr, write_curve
+    from lightning_fastrecipes.recipe.terminal import print_curve
+
+    curve = find_stage_lr(recipe, options.stage, options.run)
+    folder = options.out or Path("runs") / f"{recipe.name}-lr-find"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_curve(curve, folder, options.stage)
+    picture = folder / f"lr_finder_{options.stage}.png"
+    if curve.suggestion is None:
+        _err.print(f"fastrecipes: no suggestion: {curve.refusal} See {picture}", style="red")
+        return FAILED
+    print_curve(_out, curve, options.stage)
+    _out.print(f"Suggested lr: {curve.suggestion:.2e} ({curve.rule}); curve in {picture}")
     return OK
 
 
@@ -195,6 +222,12 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
     from pytorch_lightning.utilities import rank_zero_only
 
     from lightning_fastrecipes.recipe.runner import Run
+    from lightning_fastrecipes.recipe.terminal import (
+        print_data,
+        print_plan,
+        print_results,
+        print_stage,
+    )
 
     first = int(getattr(rank_zero_only, "rank", 0)) == 0
     folder.mkdir(parents=True, exist_ok=True)
@@ -205,21 +238,15 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
     console.print(f"{recipe.name}: {recipe.description}", markup=False)
     try:
         plans = run.prepare()
-        if first:
-            _print_data(run.images, run.model)
+        print_data(console, run.images, run.model)
         for index, plan in enumerate(plans):
-            if first:
-                _print_plan(plan)
-            _print_stage(console, run.run_stage(index))
+            print_plan(console, plan)
+            print_stage(console, run.run_stage(index))
         results = run.finish()
     except Exception:
         logging.getLogger(__name__).exception("The run failed")
         raise
-    table = Table("split", "metric", "value", title="Evaluation", title_justify="left")
-    for split in ("valid", "test"):
-        for name, value in results[split].items():
-            table.add_row(split, name, f"{value:.4f}")
-    console.print(table)
+    print_results(console, results)
     console.print(f"Written to {folder}", markup=False)
     return OK
 
@@ -297,52 +324,3 @@ class _OwnWarnings(logging.Handler):
         place, *texts = re.split(r":\d+: (?:\w+: )?", record.getMessage(), maxsplit=1)
         if texts and "lightning_fastrecipes" in place:
             _err.print(f"fastrecipes: {texts[0].splitlines()[0]}", style="yellow", markup=False)
-
-
-def _print_data(images: Any, model: Any) -> None:
-    counts = {split: len(images.eval_dataset(split)) for split in ("train", "valid", "test")}
-    spec = model.input_spec
-    _out.print(
-        f"Data: {', '.join(f'{count} {split}' for split, count in counts.items())} pictures;"
-        f" classes {', '.join(images.classes[:10])}{' ...' if len(images.classes) > 10 else ''}",
-        markup=False,
-    )
-    _out.print(
-        f"Model: {model.backbone.name}; input mean {spec.mean}, std {spec.std},"
-        f" {spec.interpolation}; batch norm `{model.norm_policy}`",
-        markup=False,
-    )
-    if images.skipped_files:
-        _out.print(f"Skipped {len(images.skipped_files)} unreadable files", style="yellow")
-
-
-def _print_plan(plan: "StagePlan") -> None:
-    stage = plan.stage
-    precomputed = ", on precomputed features" if stage.precompute else ""
-    table = Table(
-        "layer group", "parameters", "trained", "learning rate",
-        title=f"Stage {stage.name}: {stage.max_epochs} epochs of {plan.steps_per_epoch} steps"
-        f" ({plan.num_steps}), {plan.image_size} px, batches of {plan.batch_size},"
-        f" augmentation {plan.augmentation}{precomputed}"
-        + "".join(f", {spec.name}({_arguments(spec.init_args)})" for spec in stage.callbacks),
-        title_justify="left",
-    )  # fmt: skip
-    for group in plan.groups:
-        lr = f"{group.lr:.2e}" if group.trained else ""
-        table.add_row(
-            group.name, f"{group.num_parameters:,}", "yes" if group.trained else "frozen", lr
-        )
-    _out.print(table)
-
-
-def _arguments(init_args: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in init_args.items())
-
-
-def _print_stage(console: Console, figures: dict[str, Any]) -> None:
-    metrics = ", ".join(f"{name} {value:.4g}" for name, value in figures["metrics"].items())
-    console.print(
-        f"Stage {figures['name']} took {figures['seconds']:.1f} s"
-        f" ({figures['images_per_second']:.0f} pictures/s): {metrics}",
-        markup=False,
-    )

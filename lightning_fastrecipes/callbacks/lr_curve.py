@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -15,7 +16,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning_fastrecipes.functional.lr_curves import (
     LRSuggestion,
     Rule,
-    smooth_losses,
+    average_losses,
     suggest_lr,
 )
 
@@ -70,13 +71,13 @@ class LRCurve:
         return {} if lr is None else {name: lr * r for name, r in self.group_ratios.items()}
 
     def table(self) -> pd.DataFrame:
-        """Give the curve as a table with the columns ``lr``, ``loss`` and ``smoothed_loss``.
+        """Give the curve as a table with the columns ``lr``, ``loss`` and ``average_loss``.
 
         Returns:
-            One row for each step.
+            One row for each step; the average is what the rules see.
         """
-        smoothed = smooth_losses(self.losses)
-        return pd.DataFrame({"lr": self.lrs, "loss": self.losses, "smoothed_loss": smoothed})
+        averages = average_losses(self.lrs, self.losses)
+        return pd.DataFrame({"lr": self.lrs, "loss": self.losses, "average_loss": averages})
 
     def to_json(self) -> str:
         """Write everything as JSON text.
@@ -116,11 +117,13 @@ class LRCurve:
         )
         table = self.table()
         axes.plot(table["lr"], table["loss"], ".", color="silver", label="loss of a step")
-        axes.plot(table["lr"], table["smoothed_loss"], label="smoothed")
-        low, high = table["smoothed_loss"].min(), table["smoothed_loss"].iloc[0]
-        if high > low:
+        axes.plot(table["lr"], table["average_loss"], label="average")
+        averages = table["average_loss"].to_numpy()
+        lowest = float(np.nanmin(averages))
+        start = float(np.nanmax(averages[: int(np.nanargmin(averages)) + 1]))
+        if start > lowest:
             # Where training blows up, the loss would squeeze everything else to a line.
-            axes.set_ylim(low - 0.3 * (high - low), high + 0.7 * (high - low))
+            axes.set_ylim(lowest - 0.5 * (start - lowest), start + 0.8 * (start - lowest))
         if self.suggestion is None:
             axes.set_title(f"No suggestion: {self.refusal}", wrap=True, fontsize=10)
         else:

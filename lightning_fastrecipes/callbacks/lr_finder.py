@@ -235,6 +235,31 @@ def lr_find(
         MisconfigurationException: If there is not one optimizer, no batch, or no finite loss.
     """
     finder = LRFinder(min_lr, max_lr, num_steps, spacing, on, rule, on_refusal="ignore")
+    return run_finder(finder, model, datamodule, val_dataloaders, **trainer_arguments)
+
+
+def run_finder(
+    finder: LRFinder,
+    model: pl.LightningModule,
+    datamodule: Any,
+    val_dataloaders: Any = None,
+    **trainer_arguments: Any,
+) -> LRCurve:
+    """Start a fit that ends once a finder has its curve; see :func:`lr_find`.
+
+    Args:
+        finder: The finder, with its own range and rule.
+        model: Any module with one optimizer.
+        datamodule: A ``LightningDataModule``, or a training loader or several.
+        val_dataloaders: For a finder ``on="valid"``, if ``datamodule`` is a loader.
+        **trainer_arguments: For the ``Trainer``.
+
+    Returns:
+        The curve.
+
+    Raises:
+        MisconfigurationException: If there is not one optimizer, no batch, or no finite loss.
+    """
     quiet: dict[str, Any] = {
         "max_epochs": 1,
         "logger": False,

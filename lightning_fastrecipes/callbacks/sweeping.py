@@ -2,11 +2,13 @@
 
 import copy
 import math
+import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count, islice
 from typing import Any, Literal, cast
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import CombinedLoader
@@ -54,7 +56,8 @@ def sweep(
 
     All groups are scaled by one factor, so that their ratios stay; ``lrs`` are the rates of the
     last trained group. Short loaders are cycled. A step that the scaler of mixed precision skips is
-    taken again. The sweep ends early when the loss diverges.
+    taken again. The sweep ends early when the loss diverges. Its random numbers do not depend on
+    what happened before, so that the same model on the same data gives the same curve.
 
     Args:
         trainer: The trainer, within an epoch of ``fit``.
@@ -68,6 +71,7 @@ def sweep(
     losses: list[float] = []
     # Loaders that keep random numbers of their own are drawn from as well.
     with _kept_generators(trainer), untouched(trainer, pl_module) as logged:
+        _seed(trainer.global_rank)
         train_batches = _cycled(trainer.train_dataloader, trainer.num_training_batches)
         valid_batches = _valid_batches(trainer) if on == "valid" else iter(())
         peaks = peak_lrs(trainer)
@@ -89,6 +93,12 @@ def sweep(
             if has_diverged(losses):
                 break
     return losses
+
+
+def _seed(seed: int) -> None:
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
 
 
 def _train_step(trainer: pl.Trainer, batches: Iterator[Any], first_batch_idx: int) -> Tensor | None:

@@ -116,6 +116,32 @@ def smooth_losses(losses: Sequence[float], smoothing: float = SMOOTHING) -> list
     return smoothed
 
 
+def average_losses(lrs: Sequence[float], losses: Sequence[float]) -> list[float]:
+    """Smooth a whole curve without lag: the view that :func:`suggest_lr` has of it.
+
+    Each value lies on a straight line fitted to the losses around it, with weights that fall like
+    a normal distribution of ``BANDWIDTH`` decades. Losses far above the first ones count as half as
+    much again as those, so that the blow-up at the end does not reach back.
+
+    Args:
+        lrs: Learning rate of each step, rising.
+        losses: Loss of each step, finite up to the last ones.
+
+    Returns:
+        One value for each rate, not a number from the first loss on that is not finite.
+
+    Example:
+        >>> [round(loss, 6) for loss in average_losses([0.1, 1.0, 10.0], [1.0, 0.9, 0.8])]
+        [1.0, 0.9, 0.8]
+    """
+    num_points = _num_finite(losses)
+    if not num_points:
+        return [math.nan] * len(losses)
+    decades = np.log10(np.asarray(lrs[:num_points], dtype=np.float64))
+    curve, _ = _local_average(decades, np.asarray(losses[:num_points], dtype=np.float64))
+    return [*curve.tolist(), *[math.nan] * (len(losses) - num_points)]
+
+
 def has_diverged(losses: Sequence[float]) -> bool:
     """Tell whether a sweep has gone far enough to stop.
 
@@ -191,16 +217,11 @@ def suggest_lr(lrs: Sequence[float], losses: Sequence[float]) -> LRSuggestion:
     """
     if len(lrs) != len(losses):
         raise ValueError(f"There must be a loss for each rate, got {len(losses)} for {len(lrs)}.")
-    finite = np.isfinite(losses)
-    num_points = len(losses) if finite.all() else int(finite.argmin())
+    num_points = _num_finite(losses)
     if num_points < MIN_POINTS:
         return LRSuggestion({}, _too_few(num_points))
     decades = np.log10(np.asarray(lrs[:num_points], dtype=np.float64))
-    raw = np.asarray(losses[:num_points], dtype=np.float64)
-    # Where training blows up, one huge loss would bend the average far to its left.
-    first = float(np.median(raw[: num_points // 10 + 1]))
-    raw = np.minimum(raw, first + (_OUTLIER_FACTOR - 1) * abs(first))
-    curve, noise = _local_average(decades, raw)
+    curve, noise = _local_average(decades, np.asarray(losses[:num_points], dtype=np.float64))
     lowest = int(curve.argmin())
     num_first = min(max(3, int(lowest * _START_SHARE)), lowest + 1)
     start = float(np.median(curve[:num_first]))
@@ -241,6 +262,11 @@ def _refusal(
     return None
 
 
+def _num_finite(losses: Sequence[float]) -> int:
+    finite = np.isfinite(losses)
+    return len(losses) if finite.all() else int(finite.argmin())
+
+
 def _too_few(num_points: int) -> str:
     return (
         f"there must be at least {MIN_POINTS} points with a finite loss, got {num_points}."
@@ -250,6 +276,9 @@ def _too_few(num_points: int) -> str:
 
 def _local_average(decades: Curve, losses: Curve) -> tuple[Curve, float]:
     """Average along local straight lines; also give the noise left in one averaged point."""
+    # Where training blows up, one huge loss would bend the average far to its left.
+    first = float(np.median(losses[: len(losses) // 10 + 1]))
+    losses = np.minimum(losses, first + (_OUTLIER_FACTOR - 1) * abs(first))
     distances = decades[None] - decades[:, None]
     kernel = np.exp(-0.5 * (distances / BANDWIDTH) ** 2)
     zeroth, first, second = (
@@ -261,7 +290,9 @@ def _local_average(decades: Curve, losses: Curve) -> tuple[Curve, float]:
     line = kernel * (second - distances * first) / np.where(alone, 1.0, determinant)
     weights = np.where(alone, kernel / zeroth, line)
     # Differences of second order see the noise and hardly the curve; 6 is their variance.
-    variance = float(np.median(np.diff(losses, n=2) ** 2)) / (6.0 * 0.4549)
+    variance = (
+        float(np.median(np.diff(losses, n=2) ** 2)) / (6.0 * 0.4549) if len(losses) > 2 else 0.0
+    )
     per_point = float(np.median((weights**2).sum(axis=1)))
     return weights @ losses, math.sqrt(variance * per_point)
 

@@ -17,6 +17,9 @@ from lightning_fastrecipes.recipe.loading import build
 from lightning_fastrecipes.recipe.schema import Recipe, Stage
 from lightning_fastrecipes.tasks.image import ImageClassifier
 
+LR_BEFORE_FINDING = 1e-3
+"""What ``lr: find`` starts from, and what a rehearsal without a sweep trains with."""
+
 
 @dataclass(frozen=True)
 class GroupPlan:
@@ -26,7 +29,7 @@ class GroupPlan:
         name: Name of the group.
         num_parameters: Numbers in its parameters.
         trained: Whether this stage trains it.
-        lr: Its peak learning rate; 0 where frozen.
+        lr: Its peak learning rate, 0 where frozen; with ``lr: find`` only the ratios count.
     """
 
     name: str
@@ -122,7 +125,8 @@ def apply_stage(
             setattr(images, name, defaults[name] if value is None else value)
         images.seed = stage_seed(recipe.seed, index)
         model.backbone.check_image_size(images.image_size)
-        model.set_learning_rates(stage.lr, stage.lr_ratio)
+        lr = LR_BEFORE_FINDING if isinstance(stage.lr, str) else stage.lr
+        model.set_learning_rates(lr, stage.lr_ratio)
         model.freeze_to(stage.freeze_to)
         model.group_lrs()
         if stage.precompute:

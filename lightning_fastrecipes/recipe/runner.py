@@ -13,6 +13,9 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
+    MisconfigurationException,
+)
 
 from lightning_fastrecipes.callbacks.seeded_steps import SeededSteps
 from lightning_fastrecipes.data.features import FeatureDataModule
@@ -28,6 +31,7 @@ from lightning_fastrecipes.recipe.evaluation import (
     prediction_table,
 )
 from lightning_fastrecipes.recipe.export import export_model
+from lightning_fastrecipes.recipe.finding import finding_callbacks
 from lightning_fastrecipes.recipe.history import History, read_history
 from lightning_fastrecipes.recipe.loading import build
 from lightning_fastrecipes.recipe.pictures import draw_confusion_matrix, draw_curves
@@ -153,6 +157,7 @@ class Run:
             build(spec, pl.Callback, self.recipe.path, f"stages[{index}].callbacks[{i}]")
             for i, spec in enumerate(stage.callbacks)
         ]
+        callbacks = finding_callbacks(stage, callbacks, self.folder.path)
         callbacks += [
             SeededSteps(stage_seed(self.recipe.seed, index)),
             history,
@@ -170,12 +175,16 @@ class Run:
         logger.info("Stage %s begins%s", stage.name, " where it stopped" if resumes else "")
         _reset_peak_memory()
         started = time.perf_counter()
-        trainer.fit(
-            self.model,
-            datamodule=data,
-            ckpt_path=str(checkpoint) if resumes else None,
-            weights_only=True,
-        )
+        try:
+            trainer.fit(
+                self.model,
+                datamodule=data,
+                ckpt_path=str(checkpoint) if resumes else None,
+                weights_only=True,
+            )
+        except MisconfigurationException as error:
+            where = f"{self.recipe.path}: stages[{index}] ({stage.name})"
+            raise RecipeError(f"{where}: {error}") from error
         seconds = time.perf_counter() - started
         rows = read_history(self.folder.metrics)
         last = rows[rows["stage"] == stage.name].dropna(axis=1).to_dict("records")[-1:]

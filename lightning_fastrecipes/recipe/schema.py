@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+FIND = "find"
+"""What a stage says in place of a rate that is to be found."""
+
 
 @dataclass(frozen=True)
 class ClassSpec:
@@ -31,7 +34,7 @@ class Stage:
         name: Unique within the recipe; letters, digits, ``-`` and ``_``.
         max_epochs: Number of epochs, at least 1.
         freeze_to: First trained layer group; negative counts from the head, 0 trains all.
-        lr: Learning rate of the head, or one per trained group from the input side.
+        lr: Learning rate of the head, or one per trained group from the input side, or ``find``.
         lr_ratio: How many times smaller each earlier group's rate is, at least 1.
         image_size: Side in pixels; the datamodule's own if ``None``.
         batch_size: Pictures per process and step; the datamodule's own if ``None``.
@@ -43,7 +46,7 @@ class Stage:
     name: str
     max_epochs: int
     freeze_to: int = 0
-    lr: float | list[float] = 1e-3
+    lr: float | list[float] | Literal["find"] = 1e-3
     lr_ratio: float = 1.0
     image_size: int | None = None
     batch_size: int | None = None

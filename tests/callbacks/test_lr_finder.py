@@ -542,7 +542,7 @@ def curve(**changes) -> LRCurve:
 
 def test_curve_gives_table_rates_and_json():
     found = curve()
-    assert list(found.table()) == ["lr", "loss", "smoothed_loss"]
+    assert list(found.table()) == ["lr", "loss", "average_loss"]
     assert len(found.table()) == 100
     lr = found.suggestion
     assert found.group_lrs == {"early": 0.0, "late": lr * 0.1, "head": lr}

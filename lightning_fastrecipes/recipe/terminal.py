@@ -1,0 +1,85 @@
+"""What a run, a plan and an evaluation look like on the terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lightning_fastrecipes.callbacks.lr_curve import LRCurve
+from lightning_fastrecipes.data.image import ImageDataModule
+from lightning_fastrecipes.recipe.plan import StagePlan
+from lightning_fastrecipes.recipe.schema import FIND
+from lightning_fastrecipes.tasks.image import ImageClassifier
+
+
+def print_data(console: Console, images: ImageDataModule, model: ImageClassifier) -> None:
+    """Print how many pictures there are, of which classes, and how the model wants them."""
+    counts = {split: len(images.eval_dataset(split)) for split in ("train", "valid", "test")}
+    spec = model.input_spec
+    console.print(
+        f"Data: {', '.join(f'{count} {split}' for split, count in counts.items())} pictures;"
+        f" classes {', '.join(images.classes[:10])}{' ...' if len(images.classes) > 10 else ''}",
+        markup=False,
+    )
+    console.print(
+        f"Model: {model.backbone.name}; input mean {spec.mean}, std {spec.std},"
+        f" {spec.interpolation}; batch norm `{model.norm_policy}`",
+        markup=False,
+    )
+    if images.skipped_files:
+        console.print(f"Skipped {len(images.skipped_files)} unreadable files", style="yellow")
+
+
+def print_plan(console: Console, plan: StagePlan) -> None:
+    """Print what a stage trains, how fast, and on what."""
+    stage = plan.stage
+    precomputed = ", on precomputed features" if stage.precompute else ""
+    callbacks = "".join(f", {spec.name}({_arguments(spec.init_args)})" for spec in stage.callbacks)
+    table = Table(
+        "layer group", "parameters", "trained", "learning rate",
+        title=f"Stage {stage.name}: {stage.max_epochs} epochs of {plan.steps_per_epoch} steps"
+        f" ({plan.num_steps}), {plan.image_size} px, batches of {plan.batch_size},"
+        f" augmentation {plan.augmentation}{precomputed}{callbacks}",
+        title_justify="left",
+    )  # fmt: skip
+    for group in plan.groups:
+        ratio = group.lr / plan.groups[-1].lr
+        lr = f"found x {ratio:.3g}" if stage.lr == FIND else f"{group.lr:.2e}"
+        trained, lr = ("yes", lr) if group.trained else ("frozen", "")
+        table.add_row(group.name, f"{group.num_parameters:,}", trained, lr)
+    console.print(table)
+
+
+def print_stage(console: Console, figures: Mapping[str, Any]) -> None:
+    """Print how long a stage took and where it ended."""
+    metrics = ", ".join(f"{name} {value:.4g}" for name, value in figures["metrics"].items())
+    console.print(
+        f"Stage {figures['name']} took {figures['seconds']:.1f} s"
+        f" ({figures['images_per_second']:.0f} pictures/s): {metrics}",
+        markup=False,
+    )
+
+
+def print_curve(console: Console, curve: LRCurve, stage: str) -> None:
+    """Print the rate of each layer group that each rule of the LR finder picks."""
+    table = Table("rule", *curve.group_ratios, title=f"Stage {stage}", title_justify="left")
+    for rule, lr in curve.picks.items():
+        rates = [
+            f"{lr * ratio:.2e}" if ratio else "frozen" for ratio in curve.group_ratios.values()
+        ]
+        table.add_row(rule, *rates)
+    console.print(table)
+
+
+def print_results(console: Console, results: Mapping[str, Any]) -> None:
+    """Print the metrics of the evaluation."""
+    table = Table("split", "metric", "value", title="Evaluation", title_justify="left")
+    for split in ("valid", "test"):
+        for name, value in results[split].items():
+            table.add_row(split, name, f"{value:.4f}")
+    console.print(table)
+
+
+def _arguments(init_args: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in init_args.items())
