@@ -27,8 +27,8 @@ def main() -> None:
         valid_fraction=0.05,
         geometry=fr.Geometry(resize="squish", max_zoom=1.0, max_angle=0.0),
     )
-    weights = "package:efficientnet-lite0"
-    model = fr.ImageClassifier("tf_efficientnet_lite0", num_classes=2, weights=weights)
+    weights, head = "package:efficientnet-lite0", fr.Head(kind="linear", dropout=0.0)
+    model = fr.ImageClassifier("tf_efficientnet_lite0", num_classes=2, weights=weights, head=head)
 
     def fit(data: pl.LightningDataModule, max_epochs: int, schedule: fr.SGDR) -> pl.Trainer:
         trial = options.fast_dev_run
@@ -44,10 +44,11 @@ def main() -> None:
     images.augmentation = "top_down"
     model.set_learning_rates(2e-4)
     fit(images, max_epochs=1, schedule=fr.SGDR(cycle_len=1))
-    # 3: the late layers too, three times slower than the head; then everything.
+    # 3: larger pictures, and the late layers too, three times slower than the head; then everything.
+    images.image_size = 288
     model.freeze_to(1)
     model.set_learning_rates(5e-4, lr_ratio=3)
-    fit(images, max_epochs=8, schedule=fr.SGDR(cycle_len=8))
+    fit(images, max_epochs=6, schedule=fr.SGDR(cycle_len=6))
     model.unfreeze()
     model.set_learning_rates(5e-5, lr_ratio=3)
     trainer = fit(images, max_epochs=1, schedule=fr.SGDR(cycle_len=1))
