@@ -4,8 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lightning_fastrecipes.callbacks.flat_cosine import FlatCosine
     from lightning_fastrecipes.callbacks.lr_finder import LRFinder, lr_find
+    from lightning_fastrecipes.callbacks.one_cycle import OneCycle
     from lightning_fastrecipes.callbacks.sgdr import SGDR
+    from lightning_fastrecipes.callbacks.triangular import Triangular
     from lightning_fastrecipes.data.features import FeatureDataModule
     from lightning_fastrecipes.data.image import (
         Geometry,
@@ -20,6 +23,7 @@ __version__ = "0.1.0"
 __all__ = [
     "SGDR",
     "FeatureDataModule",
+    "FlatCosine",
     "Geometry",
     "Head",
     "ImageCSVDataModule",
@@ -27,6 +31,8 @@ __all__ = [
     "ImageFolderDataModule",
     "LRFinder",
     "LabelTable",
+    "OneCycle",
+    "Triangular",
     "lr_find",
 ]
 
@@ -34,6 +40,7 @@ __all__ = [
 _HOMES = {
     "SGDR": "callbacks.sgdr",
     "FeatureDataModule": "data.features",
+    "FlatCosine": "callbacks.flat_cosine",
     "Geometry": "data.geometry",
     "Head": "tasks.image",
     "ImageCSVDataModule": "data.image",
@@ -41,6 +48,8 @@ _HOMES = {
     "ImageFolderDataModule": "data.image",
     "LRFinder": "callbacks.lr_finder",
     "LabelTable": "data.label_table",
+    "OneCycle": "callbacks.one_cycle",
+    "Triangular": "callbacks.triangular",
     "lr_find": "callbacks.lr_finder",
 }
 

@@ -4,29 +4,44 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 from itertools import accumulate
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+Shape = Literal["cosine", "linear"]
+"""How a rate gets from one value to the next."""
+
+_WARM_IN_START = 0.01
+
 
 def warm_restart_factor(
-    epoch: float | Fraction, cycle_len: float, cycle_mult: float = 1, floor: float = 0.0
+    epoch: float | Fraction,
+    cycle_len: float,
+    cycle_mult: float = 1,
+    floor: float = 0.0,
+    warm_in: float = 0.0,
+    peak_decay: float = 1.0,
 ) -> float:
     """Give the share of the peak rate at one moment of cosine annealing with warm restarts.
 
-    Every cycle falls from 1 towards ``floor`` along half a cosine and the next one starts at 1
-    again. The arithmetic is that of fractions, without logarithm: numbers are taken as the
-    decimals that they print as, so a restart falls exactly where the lengths add up to. Give
-    ``epoch`` as ``Fraction(step, steps_per_epoch)`` to meet the restarts to the very step.
+    Every cycle falls from its peak towards ``floor`` of it along half a cosine and the next one
+    starts at its own peak again, ``peak_decay`` times the one before. The arithmetic is that of
+    fractions, without logarithm: numbers are taken as the decimals that they print as, so a restart
+    falls exactly where the lengths add up to. Give ``epoch`` as ``Fraction(step, steps_per_epoch)``
+    to meet the restarts to the very step.
 
     Args:
         epoch: Time since the start of training in epochs, at least 0.
         cycle_len: Length of the first cycle in epochs, above 0.
         cycle_mult: Growth of each cycle over the one before it, at least 1.
-        floor: Share of the peak rate that a cycle falls towards, in [0, 1).
+        floor: Share of a cycle's peak that it falls towards, in [0, 1).
+        warm_in: Epochs at the start over which the factor is multiplied by a line from 0.01 to 1,
+            at least 0 and at most ``cycle_len``.
+        peak_decay: Peak of a cycle as a share of the peak before it, in (0, 1].
 
     Returns:
-        Factor for every peak rate, in [``floor``, 1].
+        Factor for every peak rate, in [0, 1].
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -43,8 +58,7 @@ def warm_restart_factor(
     References:
         Loshchilov and Hutter, *SGDR: Stochastic Gradient Descent with Warm Restarts* (2017).
     """
-    if not 0 <= epoch < math.inf:
-        raise ValueError(f"`epoch` must be a finite number of at least 0, got {epoch}.")
+    _check_time("epoch", epoch)
     if not 0 < cycle_len < math.inf:
         raise ValueError(f"`cycle_len` must be a finite number of epochs above 0, got {cycle_len}.")
     if not 1 <= cycle_mult < math.inf:
@@ -52,15 +66,200 @@ def warm_restart_factor(
             f"`cycle_mult` must be at least 1, got {cycle_mult}. Cycles may grow, but not shrink."
         )
     if not 0 <= floor < 1:
-        raise ValueError(f"`floor` is a share of the peak rate in [0, 1), got {floor}.")
+        raise ValueError(
+            f"`floor` must lie in [0, 1), got {floor}. It is a share of each group's peak rate."
+        )
+    if not 0 <= warm_in <= cycle_len:
+        raise ValueError(
+            f"`warm_in` must be at least 0 epochs and end with the first cycle, got {warm_in} for"
+            f" a cycle of {cycle_len}."
+        )
+    _check_peak_decay(peak_decay)
     # Through `str`, so that 0.1 means a tenth and not the binary number next to it.
     position, length, growth = (Fraction(str(value)) for value in (epoch, cycle_len, cycle_mult))
+    num_cycles = 0
     if growth == 1:
-        position %= length
+        num_cycles, position = divmod(position, length)
     while position >= length:
         position -= length
         length *= growth
-    return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * float(position / length)))
+        num_cycles += 1
+    fallen = _between(1.0, floor, float(position / length), "cosine")
+    warmth = float(epoch) / warm_in if epoch < warm_in else 1.0
+    return peak_decay**num_cycles * fallen * _between(_WARM_IN_START, 1.0, warmth, "linear")
+
+
+def triangular_factor(
+    epoch: float | Fraction,
+    cycle_len: float,
+    rise: float = 0.5,
+    floor: float = 0.25,
+    peak_decay: float = 1.0,
+) -> float:
+    """Give the share of the peak rate at one moment of triangular cyclical rates.
+
+    Every cycle rises in a straight line from ``floor`` to its peak, and falls back in another.
+
+    Args:
+        epoch: Time since the start of training in epochs, at least 0.
+        cycle_len: Length of a cycle in epochs, above 0: two of Smith's step sizes.
+        rise: Share of the cycle that the rise takes, in (0, 1).
+        floor: Lowest rate as a share of the peak rate, in [0, 1).
+        peak_decay: How far a cycle's peak stands above ``floor``, as a share of the cycle before
+            it, in (0, 1]; 0.5 is Smith's ``triangular2``.
+
+    Returns:
+        Factor for every peak rate, in [``floor``, 1].
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> [triangular_factor(epoch, cycle_len=4, floor=0.5) for epoch in range(5)]
+        [0.5, 0.75, 1.0, 0.75, 0.5]
+
+    Note:
+        fast.ai 0.7's ``use_clr=(div, cut_div)`` is ``floor=1 / div, rise=1 / cut_div``.
+
+    References:
+        Smith, *Cyclical Learning Rates for Training Neural Networks* (2017).
+    """
+    _check_time("epoch", epoch)
+    if not 0 < cycle_len < math.inf:
+        raise ValueError(f"`cycle_len` must be a finite number of epochs above 0, got {cycle_len}.")
+    if not 0 < rise < 1:
+        raise ValueError(f"`rise` must lie in (0, 1), got {rise}. It is a share of the cycle.")
+    if not 0 <= floor < 1:
+        raise ValueError(
+            f"`floor` must lie in [0, 1), got {floor}. It is a share of the peak rate."
+        )
+    _check_peak_decay(peak_decay)
+    num_cycles, position = divmod(Fraction(str(epoch)), Fraction(str(cycle_len)))
+    share = float(position) / cycle_len
+    height = share / rise if share <= rise else (1 - share) / (1 - rise)
+    return floor + (1 - floor) * peak_decay**num_cycles * height
+
+
+def one_cycle_factor(
+    progress: float,
+    rise: float = 0.25,
+    start: float = 0.04,
+    end: float = 1e-5,
+    tail: float = 0.0,
+    shape: Shape = "cosine",
+) -> float:
+    """Give the share of the peak rate at one moment of a single cycle.
+
+    From ``start`` up to 1, and down to ``end``; with a ``tail``, down to ``start`` and from there
+    to ``end`` over the last share of training.
+
+    Args:
+        progress: Share of the training that is done, in [0, 1].
+        rise: Share of the training that the rise takes, in (0, 1).
+        start: First rate as a share of the peak rate, in [0, 1].
+        end: Last rate as a share of the peak rate, in [0, 1].
+        tail: Share of the training from the return to ``start`` to its end, in [0, 1 - rise).
+        shape: ``cosine``: half a cosine for each part; ``linear``: a straight line.
+
+    Returns:
+        Factor for every peak rate, in [0, 1].
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> [round(one_cycle_factor(share), 3) for share in (0, 0.1, 0.25, 0.5, 0.75, 1)]
+        [0.04, 0.372, 1.0, 0.75, 0.25, 0.0]
+
+    Note:
+        The defaults are those of fastai 2. ``use_clr_beta=(div, pct, ...)`` of fast.ai 0.7 is
+        ``start=1 / div, end=0.01 / div, tail=pct / 100, rise=(1 - pct / 100) / 2`` and ``linear``.
+
+    References:
+        Smith and Topin, *Super-Convergence* (2019).
+    """
+    _check_cycle_parts(progress, rise, tail)
+    for name, share in (("start", start), ("end", end)):
+        if not 0 <= share <= 1:
+            raise ValueError(
+                f"`{name}` must lie in [0, 1], got {share}. It is a share of the peak."
+            )
+    if progress <= rise:
+        return _between(start, 1.0, progress / rise, shape)
+    turn = 1 - tail
+    if progress <= turn and tail:
+        return _between(1.0, start, (progress - rise) / (turn - rise), shape)
+    if tail:
+        return _between(start, end, (progress - turn) / tail, shape)
+    return _between(1.0, end, (progress - rise) / (1 - rise), shape)
+
+
+def one_cycle_momentum(
+    progress: float,
+    rise: float = 0.25,
+    high: float = 0.95,
+    low: float = 0.85,
+    tail: float = 0.0,
+    shape: Shape = "cosine",
+) -> float:
+    """Give the momentum that belongs to :func:`one_cycle_factor`: low where the rate is high.
+
+    Args:
+        progress: Share of the training that is done, in [0, 1].
+        rise: Share of the training in which the rate rises, in (0, 1).
+        high: Momentum at the start and at the end, in [0, 1).
+        low: Momentum at the peak of the rate, in [0, ``high``].
+        tail: Last share of the training, in which the momentum stays high, in [0, 1 - rise).
+        shape: ``cosine`` or ``linear``.
+
+    Returns:
+        Momentum, in [``low``, ``high``].
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> [round(one_cycle_momentum(share), 3) for share in (0, 0.25, 1)]
+        [0.95, 0.85, 0.95]
+    """
+    _check_cycle_parts(progress, rise, tail)
+    if not 0 <= low <= high < 1:
+        raise ValueError(
+            f"Momentum must lie in [0, 1), the low one below the high one, got {low} and {high}."
+        )
+    if progress <= rise:
+        return _between(high, low, progress / rise, shape)
+    return _between(low, high, min(1.0, (progress - rise) / (1 - tail - rise)), shape)
+
+
+def flat_cosine_factor(progress: float, flat: float = 0.75, end: float = 1e-5) -> float:
+    """Give the share of the peak rate at one moment: the peak for long, then half a cosine.
+
+    Args:
+        progress: Share of the training that is done, in [0, 1].
+        flat: Share of the training at the peak, in [0, 1).
+        end: Last rate as a share of the peak rate, in [0, 1].
+
+    Returns:
+        Factor for every peak rate, in [``end``, 1].
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> [round(flat_cosine_factor(share), 3) for share in (0, 0.75, 0.875, 1)]
+        [1.0, 1.0, 0.5, 0.0]
+
+    References:
+        fastai 2, ``fit_flat_cos``.
+    """
+    if not 0 <= progress <= 1:
+        raise ValueError(f"`progress` must lie in [0, 1], got {progress}.")
+    if not 0 <= flat < 1:
+        raise ValueError(f"`flat` must lie in [0, 1), got {flat}. It is a share of the training.")
+    if not 0 <= end <= 1:
+        raise ValueError(f"`end` must lie in [0, 1], got {end}. It is a share of the peak.")
+    return _between(1.0, end, max(0.0, progress - flat) / (1 - flat), "cosine")
 
 
 def cycle_lengths(cycle_len: int, cycle_mult: int, num_cycles: int) -> list[int]:
@@ -167,3 +366,32 @@ def check_cycle(cycle_len: int, cycle_mult: int) -> None:
                 f"`{name}` must be a whole number of at least 1, got {value!r}."
                 " Cycles are counted in epochs, so that each ends where an epoch ends."
             )
+
+
+def _between(first: float, last: float, share: float, shape: Shape) -> float:
+    if shape not in get_args(Shape):
+        raise ValueError(f"`shape` must be 'cosine' or 'linear', got {shape!r}.")
+    done = share if shape == "linear" else 0.5 * (1.0 - math.cos(math.pi * share))
+    return first + (last - first) * done
+
+
+def _check_time(name: str, value: float | Fraction) -> None:
+    if not 0 <= value < math.inf:
+        raise ValueError(f"`{name}` must be a finite number of at least 0, got {value}.")
+
+
+def _check_peak_decay(peak_decay: float) -> None:
+    if not 0 < peak_decay <= 1:
+        raise ValueError(f"`peak_decay` must lie in (0, 1], got {peak_decay}. Use 1 for none.")
+
+
+def _check_cycle_parts(progress: float, rise: float, tail: float) -> None:
+    if not 0 <= progress <= 1:
+        raise ValueError(f"`progress` must lie in [0, 1], got {progress}.")
+    if not 0 < rise < 1:
+        raise ValueError(f"`rise` must lie in (0, 1), got {rise}. It is a share of the training.")
+    if not 0 <= tail < 1 - rise:
+        raise ValueError(
+            f"`tail` must lie in [0, {1 - rise:g}), got {tail}: rise, fall and tail share the"
+            " training."
+        )

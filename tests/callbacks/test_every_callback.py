@@ -15,12 +15,19 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.utils.data import IterableDataset
 
+from lightning_fastrecipes.callbacks.flat_cosine import FlatCosine
 from lightning_fastrecipes.callbacks.lr_finder import LRFinder
+from lightning_fastrecipes.callbacks.one_cycle import OneCycle
 from lightning_fastrecipes.callbacks.seeded_steps import SeededSteps
 from lightning_fastrecipes.callbacks.sgdr import SGDR
+from lightning_fastrecipes.callbacks.triangular import Triangular
 
 CALLBACKS: dict[str, Callable[[], pl.Callback]] = {
     "sgdr": lambda: SGDR(cycle_len=1, cycle_mult=2),
+    "sgdr-warm": lambda: SGDR(cycle_len=1, cycle_mult=2, warm_in=0.5, peak_decay=0.7),
+    "triangular": lambda: Triangular(cycle_len=1, rise=0.3),
+    "one-cycle": OneCycle,
+    "flat-cosine": FlatCosine,
     "seeded-steps": lambda: SeededSteps(seed=5),
     "lr-finder": lambda: LRFinder(min_lr=1e-5, max_lr=1000.0, num_steps=60),
 }

@@ -12,7 +12,11 @@ from lightning_fastrecipes.functional.schedules import (
     cycle_ends,
     cycle_lengths,
     epochs_for_cycles,
+    flat_cosine_factor,
+    one_cycle_factor,
+    one_cycle_momentum,
     simulate,
+    triangular_factor,
     warm_restart_factor,
 )
 
@@ -166,7 +170,7 @@ def test_simulation_gives_one_value_for_each_step() -> None:
         ),
         pytest.param(
             lambda: warm_restart_factor(1, 1, 1, 1.0),
-            r"`floor` is .* \[0, 1\), got 1.0",
+            r"`floor` must lie in \[0, 1\), got 1.0",
             id="floor",
         ),
         pytest.param(
@@ -191,5 +195,107 @@ def test_simulation_gives_one_value_for_each_step() -> None:
     ],
 )
 def test_bad_arguments_are_refused(call, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def at_steps(function, num_steps: int, steps: tuple[int, ...]) -> list[float]:
+    return [function(step / num_steps) for step in steps]
+
+
+def test_a_cycle_of_fastai_07_is_a_triangle():
+    """``use_clr=(20, 8)`` over 40 batches, values of fast.ai 0.7."""
+    found = at_steps(lambda t: triangular_factor(t, 1, 1 / 8, 1 / 20), 40, (0, 1, 5, 6, 20, 39))
+    assert found == pytest.approx([0.05, 0.24, 1.0, 0.9729, 0.5929, 0.0771], abs=5e-5)
+
+
+def test_triangles_are_those_of_torch():
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    for mode, decay in (("triangular", 1.0), ("triangular2", 0.5)):
+        optimizer = torch.optim.SGD([parameter], lr=1.0)
+        torch_schedule = torch.optim.lr_scheduler.CyclicLR(
+            optimizer, 0.2, 1.0, step_size_up=4, step_size_down=6, mode=mode
+        )
+        expected = []
+        for _ in range(35):
+            expected.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            torch_schedule.step()
+        found = [triangular_factor(Fraction(i, 5), 2, 0.4, 0.2, decay) for i in range(35)]
+        assert found == pytest.approx(expected)
+
+
+def test_one_cycle_is_that_of_fastai_2():
+    steps = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+    expected = [0.04, 0.37167, 1.0, 0.75, 0.25001, 0.04324, 0.00001]
+    assert [one_cycle_factor(t) for t in steps] == pytest.approx(expected, abs=5e-6)
+
+
+def test_one_cycle_with_a_tail_is_that_of_fastai_07():
+    """``use_clr_beta=(10, 10, .95, .85)`` over 100 batches, values of fast.ai 0.7."""
+    parts = {"rise": 0.45, "tail": 0.1, "shape": "linear"}
+    steps = (0, 1, 45, 46, 90, 91, 99)
+    lrs = at_steps(lambda t: one_cycle_factor(t, start=0.1, end=0.001, **parts), 100, steps)
+    assert lrs == pytest.approx([0.1, 0.12, 1.0, 0.98, 0.1, 0.0901, 0.0109])
+    momenta = at_steps(lambda t: one_cycle_momentum(t, **parts), 100, steps)
+    assert momenta == pytest.approx([0.95, 0.9478, 0.85, 0.8522, 0.95, 0.95, 0.95], abs=3e-5)
+
+
+@given(st.floats(0, 1), st.sampled_from(["cosine", "linear"]), st.floats(0, 0.5))
+def test_momentum_is_low_where_the_rate_is_high(progress, shape, tail):
+    factor = one_cycle_factor(progress, 0.3, 0.1, 0.05, tail, shape)
+    momentum = one_cycle_momentum(progress, 0.3, 0.95, 0.85, tail, shape)
+    assert 0.05 - 1e-9 <= factor <= 1 + 1e-9
+    assert 0.85 - 1e-9 <= momentum <= 0.95 + 1e-9
+    if factor == 1:
+        assert momentum == pytest.approx(0.85)
+
+
+def test_flat_cosine_holds_and_falls():
+    found = [flat_cosine_factor(t, flat=0.5, end=0.1) for t in (0, 0.5, 0.75, 1)]
+    assert found == pytest.approx([1.0, 1.0, 0.55, 0.1])
+
+
+def test_warm_in_rises_from_a_hundredth_to_the_curve_without_it():
+    plain = simulate_restarts(2, 10, 1)
+    warm = simulate(lambda t: warm_restart_factor(t, 1, warm_in=0.5), 2, 10)
+    assert warm[0] == pytest.approx(0.01)
+    ramp = torch.tensor([0.01 + 0.99 * i / 5 for i in range(5)], dtype=torch.float64)
+    torch.testing.assert_close(warm[:5], plain[:5] * ramp)
+    torch.testing.assert_close(warm[5:], plain[5:], rtol=0, atol=0)
+
+
+@given(SMALL, SMALL, st.floats(0.1, 1))
+def test_peaks_decay_by_cycle(cycle_len, cycle_mult, decay):
+    for index, end in enumerate(cycle_ends(cycle_len, cycle_mult, 3), start=1):
+        found = warm_restart_factor(end, cycle_len, cycle_mult, peak_decay=decay)
+        assert found == pytest.approx(decay**index)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        pytest.param(lambda: warm_restart_factor(0, 1, warm_in=2), "`warm_in` must", id="warm"),
+        pytest.param(lambda: warm_restart_factor(0, 1, warm_in=-1), "`warm_in` must", id="cold"),
+        pytest.param(lambda: warm_restart_factor(0, 1, peak_decay=0), "`peak_decay`", id="decay"),
+        pytest.param(lambda: triangular_factor(0, 0), "`cycle_len` must", id="no-length"),
+        pytest.param(lambda: triangular_factor(-1, 1), "`epoch` must", id="before-the-start"),
+        pytest.param(lambda: triangular_factor(0, 1, rise=1), "`rise` must lie", id="no-fall"),
+        pytest.param(lambda: triangular_factor(0, 1, floor=1), "`floor` must lie", id="floor"),
+        pytest.param(lambda: triangular_factor(0, 1, peak_decay=2), "`peak_decay`", id="growth"),
+        pytest.param(lambda: one_cycle_factor(1.1), "`progress` must lie", id="progress"),
+        pytest.param(lambda: one_cycle_factor(0, rise=0), "`rise` must lie", id="no-rise"),
+        pytest.param(
+            lambda: one_cycle_factor(0, tail=0.8), r"`tail` must .* \[0, 0.75\)", id="tail"
+        ),
+        pytest.param(lambda: one_cycle_factor(0, start=2), "`start` must lie", id="start"),
+        pytest.param(lambda: one_cycle_factor(0, shape="step"), "`shape` must be", id="shape"),
+        pytest.param(lambda: one_cycle_momentum(0, high=0.8), "below the high one", id="momenta"),
+        pytest.param(lambda: flat_cosine_factor(0, flat=1), "`flat` must lie", id="flat"),
+        pytest.param(lambda: flat_cosine_factor(0, end=-1), "`end` must lie", id="end"),
+        pytest.param(lambda: flat_cosine_factor(2), "`progress` must lie", id="flat-progress"),
+    ],
+)
+def test_bad_shapes_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -1,0 +1,47 @@
+"""Train at the peak rates for long, then let them fall along half a cosine."""
+
+from fractions import Fraction
+
+from lightning_fastrecipes.callbacks.schedule import Schedule
+from lightning_fastrecipes.functional.schedules import flat_cosine_factor
+
+
+class FlatCosine(Schedule):
+    """Hold the learning rates of a fit, and let them fall along half a cosine at its end.
+
+    Works on any ``LightningModule`` with one optimizer and no scheduler; the configured rates are
+    held, and the schedule is as long as ``max_epochs``. Resumes exactly at any step.
+
+    Args:
+        flat: Share of the training at the peak, in [0, 1).
+        end: Last rate as a share of the peak rate, in [0, 1].
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> FlatCosine(flat=0.5, end=0.0).simulate(num_epochs=1, steps_per_epoch=4)
+        tensor([1.0000, 1.0000, 1.0000, 0.5000], dtype=torch.float64)
+
+    References:
+        fastai 2, ``fit_flat_cos``.
+    """
+
+    needs_max_epochs = True
+
+    def __init__(self, flat: float = 0.75, end: float = 1e-5) -> None:
+        self.flat = flat
+        self.end = end
+        self.factor(0, 1)
+
+    def factor(self, epoch: float | Fraction, num_epochs: float) -> float:
+        """Give the share of the peak rates at one moment of training.
+
+        Args:
+            epoch: Time since the start of training in epochs, at least 0.
+            num_epochs: Length of the whole training in epochs; the rates stay low after it.
+
+        Returns:
+            Factor for the rate of every layer group, in [``end``, 1].
+        """
+        return flat_cosine_factor(min(1.0, float(epoch) / num_epochs), self.flat, self.end)

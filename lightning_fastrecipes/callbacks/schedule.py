@@ -1,0 +1,190 @@
+"""What every schedule shares: rates that follow from the step number alone, for any module."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytorch_lightning as pl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from pytorch_lightning.utilities import rank_zero_warn
+from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
+    MisconfigurationException,
+)
+from torch import Tensor
+
+from lightning_fastrecipes.functional.schedules import simulate
+
+
+class Schedule(pl.Callback, ABC):
+    """Scale all learning rates of a fit by one factor that follows from the step number.
+
+    Works on any ``LightningModule`` with one optimizer and no scheduler. The rates that
+    ``configure_optimizers`` gives (or ``initial_lr``, where a group has one) are the peaks; all of
+    them are scaled by the same factor, once for each optimizer step, so the ratios between layer
+    groups stay as they are and a rate of 0 stays 0. Nothing is counted: the factor follows from
+    the epoch and the batch index, so a resumed fit goes on as if it had never stopped, and
+    whole epochs fall on whole epochs whatever the number of devices or of accumulated batches.
+    """
+
+    needs_max_epochs: ClassVar[bool] = False
+    """Whether the factor depends on the length of the training."""
+
+    @abstractmethod
+    def factor(self, epoch: float | Fraction, num_epochs: float) -> float:
+        """Give the share of the peak rates at one moment of training.
+
+        Args:
+            epoch: Time since the start of training in epochs, at least 0.
+            num_epochs: Length of the whole training in epochs.
+
+        Returns:
+            Factor for the rate of every layer group.
+        """
+
+    def momentum(self, epoch: float | Fraction, num_epochs: float) -> float | None:
+        """Give the momentum at one moment of training, or ``None`` to leave it as it is.
+
+        Args:
+            epoch: Time since the start of training in epochs, at least 0.
+            num_epochs: Length of the whole training in epochs.
+
+        Returns:
+            ``momentum`` of SGD, or the first of Adam's ``betas``.
+        """
+        return None
+
+    def end_warning(self, num_epochs: int) -> str | None:
+        """Say what is wrong with training for so long, or give ``None`` if nothing is.
+
+        Args:
+            num_epochs: ``max_epochs`` of the fit.
+
+        Returns:
+            The warning, with its cure.
+        """
+        return None
+
+    def simulate(self, num_epochs: int, steps_per_epoch: int, lr: float = 1.0) -> Tensor:
+        """Give the learning rate of every optimizer step without training.
+
+        Args:
+            num_epochs: Length of the training in epochs, at least 0.
+            steps_per_epoch: Optimizer steps in one epoch, at least 1.
+            lr: Peak learning rate, at least 0.
+
+        Returns:
+            Learning rates. Shape ``(num_epochs * steps_per_epoch,)``, ``float64``.
+        """
+        return simulate(
+            lambda epoch: lr * self.factor(epoch, num_epochs), num_epochs, steps_per_epoch
+        )
+
+    def plot(
+        self,
+        path: str | Path,
+        num_epochs: int,
+        steps_per_epoch: int,
+        group_lrs: Mapping[str, float],
+    ) -> Figure:
+        """Draw the learning rate of each layer group over the epochs, before any training.
+
+        Args:
+            path: Picture to write, such as ``schedule.png``.
+            num_epochs: Length of the training in epochs, at least 1.
+            steps_per_epoch: Optimizer steps in one epoch, at least 1.
+            group_lrs: Peak learning rate of each layer group by its name; 0 for a frozen group.
+
+        Returns:
+            The figure as written, for a notebook or a logger.
+
+        Raises:
+            ValueError: If no group has a learning rate above 0.
+        """
+        trained = {name: lr for name, lr in group_lrs.items() if lr > 0}
+        if not trained:
+            raise ValueError(
+                f"`group_lrs` must hold a learning rate above 0, got {dict(group_lrs)}."
+                " Name at least one group that is trained."
+            )
+        figure = Figure(figsize=(8.0, 4.0), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot(
+            title=self.title, xlabel="epoch", ylabel="learning rate", yscale="log"
+        )
+        epochs = [step / steps_per_epoch for step in range(num_epochs * steps_per_epoch)]
+        for name, lr in trained.items():
+            axes.plot(epochs, self.simulate(num_epochs, steps_per_epoch, lr).numpy(), label=name)
+        for name in (name for name in group_lrs if name not in trained):
+            axes.plot([], [], color="grey", linestyle=":", label=f"{name} (frozen)")
+        # A schedule may end so close to 0 that a log axis would show little else.
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], min(trained.values()) / 100))
+        axes.grid(alpha=0.3)
+        figure.legend(title="layer group", loc="outside right upper")
+        figure.savefig(path, dpi=100)
+        return figure
+
+    @property
+    def title(self) -> str:
+        """Name and arguments, for pictures and messages."""
+        arguments = ", ".join(f"{name}={value}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({arguments})"
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse optimizers that this schedule cannot drive, before anything runs."""
+        name = type(self).__name__
+        num_optimizers, num_schedulers = len(trainer.optimizers), len(trainer.lr_scheduler_configs)
+        if num_optimizers != 1 or num_schedulers:
+            raise MisconfigurationException(
+                f"`{name}` needs one optimizer and no scheduler, but got {num_optimizers} and"
+                f" {num_schedulers}. Return one optimizer and nothing else from"
+                " `configure_optimizers`, or drop this callback."
+            )
+        groups = trainer.optimizers[0].param_groups
+        has_momentum = all("momentum" in group or "betas" in group for group in groups)
+        if self.momentum(0, 1) is not None and not has_momentum:
+            raise MisconfigurationException(
+                f"`{name}` moves the momentum, but {type(trainer.optimizers[0]).__name__} has"
+                " none. Take an optimizer with `momentum` or `betas`, or switch it off."
+            )
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse loaders without length, and warn when training ends at a wrong moment."""
+        name = type(self).__name__
+        if math.isinf(trainer.num_training_batches):
+            raise MisconfigurationException(
+                f"`{name}` needs to know how many batches an epoch has, but the training loader has"
+                " no length. Set `limit_train_batches` of the trainer to a number of batches."
+            )
+        if self.needs_max_epochs and (trainer.max_epochs is None or trainer.max_epochs < 1):
+            raise MisconfigurationException(
+                f"`{name}` needs to know when training ends, but `max_epochs` is"
+                f" {trainer.max_epochs}. Set it to a number of epochs."
+            )
+        # Lightning's stub has no `fast_dev_run`.
+        is_rehearsal = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+        if trainer.max_epochs is not None and trainer.max_epochs > 0 and not is_rehearsal:
+            warning = self.end_warning(trainer.max_epochs)
+            if warning is not None:
+                rank_zero_warn(warning)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Set the rate of every group for the optimizer step that this batch belongs to."""
+        batches_per_step = trainer.accumulate_grad_batches
+        # An epoch ends with a step even if the last window of accumulated batches is not full.
+        steps_per_epoch = math.ceil(trainer.num_training_batches / batches_per_step)
+        step_in_epoch = batch_idx // batches_per_step
+        epoch = trainer.current_epoch + Fraction(step_in_epoch, steps_per_epoch)
+        num_epochs = float(trainer.max_epochs or 0)
+        factor, momentum = self.factor(epoch, num_epochs), self.momentum(epoch, num_epochs)
+        for group in trainer.optimizers[0].param_groups:
+            group["lr"] = factor * group.setdefault("initial_lr", group["lr"])
+            if momentum is not None and "betas" in group:
+                group["betas"] = (momentum, *group["betas"][1:])
+            elif momentum is not None:
+                group["momentum"] = momentum

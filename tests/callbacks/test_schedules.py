@@ -1,0 +1,109 @@
+"""Triangular, one-cycle and flat-then-cosine rates as a fit really takes its steps with them."""
+
+import warnings
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from lightning_fastrecipes.callbacks.flat_cosine import FlatCosine
+from lightning_fastrecipes.callbacks.one_cycle import OneCycle
+from lightning_fastrecipes.callbacks.sgdr import SGDR
+from lightning_fastrecipes.callbacks.triangular import Triangular
+from lightning_fastrecipes.functional.schedules import one_cycle_momentum
+
+
+class Momenta(pl.Callback):
+    """Note the momentum of each optimizer step."""
+
+    def __init__(self) -> None:
+        self.found = []
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
+        group = optimizer.param_groups[0]
+        self.found.append(group["betas"][0] if "betas" in group else group["momentum"])
+
+
+@pytest.mark.parametrize("options", [{}, {"limit_train_batches": 4, "accumulate_grad_batches": 2}])
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        pytest.param(SGDR(cycle_len=1, warm_in=0.6, peak_decay=0.5), id="sgdr"),
+        pytest.param(Triangular(cycle_len=2, rise=0.3, floor=0.1), id="triangular"),
+        pytest.param(OneCycle(tail=0.1, shape="linear"), id="one-cycle"),
+        pytest.param(FlatCosine(flat=0.4), id="flat-cosine"),
+    ],
+)
+def test_fit_follows_the_simulated_curve(schedule, options, fit):
+    done = fit([schedule], max_epochs=4, **options)
+    steps = 2 if options else 5
+    assert len(done.lrs) == 4 * steps
+    expected = schedule.simulate(4, steps, lr=0.1).tolist()
+    assert [head for _, head in done.lrs] == pytest.approx(expected, rel=1e-9)
+    for backbone, head in done.lrs:
+        assert backbone * 10 == pytest.approx(head, rel=1e-12)
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+def test_momentum_moves_against_the_rate(optimizer, fit, tiny_task):
+    class Optimized(tiny_task):
+        def configure_optimizers(self):
+            options = {"momentum": 0.5} if optimizer == "SGD" else {}
+            return getattr(torch.optim, optimizer)(self.parameters(), lr=0.01, **options)
+
+    momenta = Momenta()
+    fit([OneCycle(), momenta], Optimized(), max_epochs=2)
+    assert momenta.found == pytest.approx([one_cycle_momentum(i / 10) for i in range(10)])
+    left_alone = Momenta()
+    fit([OneCycle(momentum_range=None), left_alone], Optimized(), max_epochs=2)
+    assert left_alone.found == [0.5 if optimizer == "SGD" else 0.9] * 10
+
+
+def test_momentum_of_an_optimizer_without_it_is_refused(fit, tiny_task):
+    class Plain(tiny_task):
+        def configure_optimizers(self):
+            return torch.optim.Adagrad(self.parameters(), lr=0.01)
+
+    with pytest.raises(MisconfigurationException, match="moves the momentum, but Adagrad has none"):
+        fit([OneCycle()], Plain(), max_epochs=1)
+    fit([OneCycle(momentum_range=None)], Plain(), max_epochs=1)
+
+
+@pytest.mark.parametrize("schedule", [OneCycle(), FlatCosine()], ids=["one-cycle", "flat"])
+def test_training_without_a_set_end_is_refused(schedule, fit):
+    with pytest.raises(MisconfigurationException, match=r"`max_epochs` is -1\. Set it"):
+        fit([schedule], max_epochs=-1, max_steps=3)
+
+
+def test_ending_within_a_triangle_is_warned_of(fit):
+    with pytest.warns(UserWarning, match="should end a cycle of `Triangular`, .* to 2 or 4"):
+        fit([Triangular(cycle_len=2)], max_epochs=3)
+    with pytest.warns(UserWarning, match="Set `max_epochs` to 4"):
+        fit([Triangular(cycle_len=4)], max_epochs=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.filterwarnings("ignore", message=".*does not have many workers")
+        fit([Triangular(cycle_len=2)], max_epochs=4)
+
+
+def test_rates_stay_low_after_the_end():
+    assert OneCycle().factor(7, 5) == OneCycle().factor(5, 5) == pytest.approx(1e-5)
+    assert FlatCosine().factor(7, 5) == FlatCosine().factor(5, 5) == pytest.approx(1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        pytest.param(lambda: SGDR(warm_in=2), "`warm_in` must be", id="warm-in"),
+        pytest.param(lambda: SGDR(peak_decay=0), "`peak_decay` must lie", id="peak-decay"),
+        pytest.param(lambda: Triangular(cycle_len=1.5), "`cycle_len` must be", id="cycle-len"),
+        pytest.param(lambda: Triangular(rise=0), "`rise` must lie", id="rise"),
+        pytest.param(lambda: OneCycle(rise=1), "`rise` must lie", id="one-cycle-rise"),
+        pytest.param(lambda: OneCycle(momentum_range=(0.9, 0.8)), "below the high", id="momenta"),
+        pytest.param(lambda: FlatCosine(flat=1), "`flat` must lie", id="flat"),
+    ],
+)
+def test_bad_arguments_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
