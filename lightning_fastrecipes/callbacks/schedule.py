@@ -113,7 +113,7 @@ class Schedule(pl.Callback, ABC):
         figure = Figure(figsize=(8.0, 4.0), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot(
-            title=self.title, xlabel="epoch", ylabel="learning rate", yscale="log"
+            title=type(self).__name__, xlabel="epoch", ylabel="learning rate", yscale="log"
         )
         epochs = [step / steps_per_epoch for step in range(num_epochs * steps_per_epoch)]
         for name, lr in trained.items():
@@ -126,12 +126,6 @@ class Schedule(pl.Callback, ABC):
         figure.legend(title="layer group", loc="outside right upper")
         figure.savefig(path, dpi=100)
         return figure
-
-    @property
-    def title(self) -> str:
-        """Name and arguments, for pictures and messages."""
-        arguments = ", ".join(f"{name}={value}" for name, value in vars(self).items())
-        return f"{type(self).__name__}({arguments})"
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse optimizers that this schedule cannot drive, before anything runs."""
