@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from lightning_fastrecipes.callbacks.lr_finder import LRFinder, lr_find
     from lightning_fastrecipes.callbacks.one_cycle import OneCycle
     from lightning_fastrecipes.callbacks.sgdr import SGDR
+    from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
     from lightning_fastrecipes.callbacks.triangular import Triangular
     from lightning_fastrecipes.data.features import FeatureDataModule
     from lightning_fastrecipes.data.image import (
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SGDR",
+    "CycleSnapshots",
     "FeatureDataModule",
     "FlatCosine",
     "Geometry",
@@ -39,6 +41,7 @@ __all__ = [
 # Resolved on first use, so that importing the package stays light.
 _HOMES = {
     "SGDR": "callbacks.sgdr",
+    "CycleSnapshots": "callbacks.snapshots",
     "FeatureDataModule": "data.features",
     "FlatCosine": "callbacks.flat_cosine",
     "Geometry": "data.geometry",

@@ -57,16 +57,16 @@ class Schedule(pl.Callback, ABC):
         """
         return None
 
-    def end_warning(self, num_epochs: int) -> str | None:
-        """Say what is wrong with training for so long, or give ``None`` if nothing is.
+    @abstractmethod
+    def cycle_ends(self, num_epochs: int) -> list[int]:
+        """List after how many epochs cycles end.
 
         Args:
             num_epochs: ``max_epochs`` of the fit.
 
         Returns:
-            The warning, with its cure.
+            Ends of cycles, rising; the last is the only one at ``num_epochs`` or after it.
         """
-        return None
 
     def simulate(self, num_epochs: int, steps_per_epoch: int, lr: float = 1.0) -> Tensor:
         """Give the learning rate of every optimizer step without training.
@@ -161,9 +161,7 @@ class Schedule(pl.Callback, ABC):
         # Lightning's stub has no `fast_dev_run`.
         is_rehearsal = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
         if trainer.max_epochs is not None and trainer.max_epochs > 0 and not is_rehearsal:
-            warning = self.end_warning(trainer.max_epochs)
-            if warning is not None:
-                rank_zero_warn(warning)
+            self._warn_when_cut_short(trainer.max_epochs)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -182,3 +180,14 @@ class Schedule(pl.Callback, ABC):
                 group["betas"] = (momentum, *group["betas"][1:])
             elif momentum is not None:
                 group["momentum"] = momentum
+
+    def _warn_when_cut_short(self, max_epochs: int) -> None:
+        *before, end = self.cycle_ends(max_epochs)
+        if end == max_epochs:
+            return
+        nearest = " or ".join(str(epochs) for epochs in [*before[-1:], end])
+        rank_zero_warn(
+            f"`max_epochs` should end a cycle of `{type(self).__name__}`, but {max_epochs} epochs"
+            " stop within one, while the learning rate is still high. Set `max_epochs` to"
+            f" {nearest}."
+        )

@@ -79,26 +79,21 @@ class SGDR(Schedule):
             epoch, self.cycle_len, self.cycle_mult, self.floor, self.warm_in, self.peak_decay
         )
 
-    def end_warning(self, num_epochs: int) -> str | None:
-        """Warn when training ends within a cycle, and name the nearest ends of cycles.
+    def cycle_ends(self, num_epochs: int) -> list[int]:
+        """List after how many epochs cycles end.
 
         Args:
             num_epochs: ``max_epochs`` of the fit.
 
         Returns:
-            The warning, or ``None`` if a cycle ends with the training.
+            Ends of cycles, rising; the last is the only one at ``num_epochs`` or after it.
+
+        Example:
+            >>> SGDR(cycle_len=1, cycle_mult=2).cycle_ends(6)
+            [1, 3, 7]
         """
-        before = 0
         for num_cycles in count(1):
-            end = cycle_ends(self.cycle_len, self.cycle_mult, num_cycles)[-1]
-            if end >= num_epochs:
+            ends = cycle_ends(self.cycle_len, self.cycle_mult, num_cycles)
+            if ends[-1] >= num_epochs:
                 break
-            before = end
-        if end == num_epochs:
-            return None
-        nearest = f"{before} or {end}" if before else str(end)
-        return (
-            f"`max_epochs` should end a cycle of `SGDR`, but {num_epochs} epochs stop within one"
-            f" (cycle_len={self.cycle_len}, cycle_mult={self.cycle_mult}), while the learning rate"
-            f" is still high. Set `max_epochs` to {nearest}."
-        )
+        return ends

@@ -60,21 +60,14 @@ class Triangular(Schedule):
         """
         return triangular_factor(epoch, self.cycle_len, self.rise, self.floor, self.peak_decay)
 
-    def end_warning(self, num_epochs: int) -> str | None:
-        """Warn when training ends within a cycle.
+    def cycle_ends(self, num_epochs: int) -> list[int]:
+        """List after how many epochs cycles end.
 
         Args:
             num_epochs: ``max_epochs`` of the fit.
 
         Returns:
-            The warning, or ``None`` if a cycle ends with the training.
+            Ends of cycles, rising; the last is the only one at ``num_epochs`` or after it.
         """
-        before, rest = divmod(num_epochs, self.cycle_len)
-        if not rest:
-            return None
-        ends = [str(count * self.cycle_len) for count in (before, before + 1) if count]
-        return (
-            f"`max_epochs` should end a cycle of `Triangular`, but {num_epochs} epochs stop within"
-            f" one (cycle_len={self.cycle_len}), while the learning rate is still high. Set"
-            f" `max_epochs` to {' or '.join(ends)}."
-        )
+        num_cycles = max(1, -(-num_epochs // self.cycle_len))
+        return [self.cycle_len * (index + 1) for index in range(num_cycles)]

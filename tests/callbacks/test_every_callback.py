@@ -5,6 +5,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +21,13 @@ from lightning_fastrecipes.callbacks.lr_finder import LRFinder
 from lightning_fastrecipes.callbacks.one_cycle import OneCycle
 from lightning_fastrecipes.callbacks.seeded_steps import SeededSteps
 from lightning_fastrecipes.callbacks.sgdr import SGDR
+from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 from lightning_fastrecipes.callbacks.triangular import Triangular
+
+
+def snapshots() -> CycleSnapshots:
+    return CycleSnapshots(tempfile.mkdtemp(), keep=1, cycle_len=1)
+
 
 CALLBACKS: dict[str, Callable[[], pl.Callback]] = {
     "sgdr": lambda: SGDR(cycle_len=1, cycle_mult=2),
@@ -28,6 +35,7 @@ CALLBACKS: dict[str, Callable[[], pl.Callback]] = {
     "triangular": lambda: Triangular(cycle_len=1, rise=0.3),
     "one-cycle": OneCycle,
     "flat-cosine": FlatCosine,
+    "cycle-snapshots": snapshots,
     "seeded-steps": lambda: SeededSteps(seed=5),
     "lr-finder": lambda: LRFinder(min_lr=1e-5, max_lr=1000.0, num_steps=60),
 }
