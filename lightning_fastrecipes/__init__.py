@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         ImageFolderDataModule,
         LabelTable,
     )
+    from lightning_fastrecipes.tasks.ensemble import Ensemble
     from lightning_fastrecipes.tasks.image import Head, ImageClassifier
 
 __version__ = "0.1.0"
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 __all__ = [
     "SGDR",
     "CycleSnapshots",
+    "Ensemble",
     "FeatureDataModule",
     "FlatCosine",
     "Geometry",
@@ -42,6 +44,7 @@ __all__ = [
 _HOMES = {
     "SGDR": "callbacks.sgdr",
     "CycleSnapshots": "callbacks.snapshots",
+    "Ensemble": "tasks.ensemble",
     "FeatureDataModule": "data.features",
     "FlatCosine": "callbacks.flat_cosine",
     "Geometry": "data.geometry",

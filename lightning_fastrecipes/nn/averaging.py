@@ -1,0 +1,108 @@
+"""One model out of many: the mean of their weights, and batch norm measured anew."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def average_state(states: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Average the weights of models of one shape, such as the snapshots of one training.
+
+    Args:
+        states: State dicts; one is held at a time, so that a generator bounds the memory.
+
+    Returns:
+        Means in ``float64`` rounded to each tensor's own type; whole numbers, such as the counts of
+        batch norm, are those of the last state.
+
+    Raises:
+        ValueError: If there is no state, or names or shapes differ.
+
+    Example:
+        >>> average_state([{"w": torch.tensor([1.0])}, {"w": torch.tensor([4.0])}])
+        {'w': tensor([2.5000])}
+
+    Note:
+        Statistics of batch norm are averaged too, but those of the mean weights differ: measure
+        them with :func:`reestimate_batch_norm`.
+
+    References:
+        Izmailov et al., *Averaging Weights Leads to Wider Optima* (2018).
+    """
+    totals: dict[str, Tensor] = {}
+    last: Mapping[str, Tensor] = {}
+    count = 0
+    for state in states:
+        shapes = {name: value.shape for name, value in state.items()}
+        if count and shapes != {name: value.shape for name, value in last.items()}:
+            raise ValueError(
+                "All states must have the same names and shapes. Average snapshots of one model;"
+                " for different backbones, merge their predictions."
+            )
+        for name, value in state.items():
+            if value.is_floating_point():
+                totals[name] = (
+                    totals.get(name, torch.zeros((), dtype=torch.float64)) + value.double()
+                )
+        last = state
+        count += 1
+    if not count:
+        raise ValueError("There must be at least one state to average, got none.")
+    return {
+        name: (totals[name] / count).to(value.dtype) if name in totals else value.clone()
+        for name, value in last.items()
+    }
+
+
+def reestimate_batch_norm(
+    model: nn.Module,
+    batches: Iterable[Any],
+    forward: Callable[[Any], Any] | None = None,
+) -> int:
+    """Measure the statistics of batch norm anew, over all batches equally.
+
+    Only layers that would move them in training are measured: after ``model.train()``, a layer
+    that the model keeps in eval mode, as frozen ones and those with stored statistics, stays.
+
+    Args:
+        model: The model; its modes are put back.
+        batches: Training batches; inputs, or inputs and more.
+        forward: How to run the model on a batch; on the inputs if ``None``.
+
+    Returns:
+        How many layers were measured.
+
+    References:
+        Izmailov et al., *Averaging Weights Leads to Wider Optima* (2018), section 3.2.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.train()
+    norms = [
+        module
+        for module in model.modules()
+        if isinstance(module, _BatchNorm) and module.training and module.track_running_stats
+    ]
+    momenta = [norm.momentum for norm in norms]
+    try:
+        # Dropout would widen what the layers see; only the norms are to count.
+        for module in model.modules():
+            module.training = module in norms
+        for norm in norms:
+            norm.reset_running_stats()
+            # Without momentum a norm keeps the plain mean over all batches.
+            norm.momentum = None
+        with torch.no_grad():
+            for batch in batches if norms else ():
+                if forward is not None:
+                    forward(batch)
+                else:
+                    model(cast(Tensor, batch[0] if isinstance(batch, (tuple, list)) else batch))
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        for module, mode in modes:
+            module.training = mode
+    return len(norms)

@@ -1,0 +1,160 @@
+"""Several trained models that predict as one."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from lightning_fastrecipes.errors import ConfigurationError, DataError, DataNotFoundError
+from lightning_fastrecipes.functional.merging import Merge, columns_by_name, merge_predictions
+from lightning_fastrecipes.tasks.image import ImageClassifier
+
+Member = nn.Module | str | Path | Callable[[], nn.Module]
+"""A model, a Lightning checkpoint of one, or a function that loads one."""
+
+
+class Ensemble(pl.LightningModule):
+    """Predict with many models of the same classes: snapshots, seeds, different backbones.
+
+    Called on a batch, or by ``Trainer.predict``, it holds all members at once; ``predict`` takes
+    one member after the other over all batches and holds one at a time. Members are not trained
+    any more: put the ensemble where a model predicts. Classes are matched by name, so that members
+    may have them in different orders; each member normalises ``uint8`` pictures by itself.
+
+    Args:
+        members: At least one model, checkpoint path, or function that loads a model.
+        merge: Mean of the members' probabilities, or of their logits.
+        task: What checkpoints are loaded as.
+
+    Raises:
+        ValueError: If there is no member, or no such merge.
+        DataNotFoundError: If a checkpoint is missing.
+
+    Example:
+        >>> ensemble = Ensemble([nn.Identity(), nn.Softmax(dim=1)])
+        >>> ensemble(torch.tensor([[2.0, 0.0]])).softmax(dim=1)
+        tensor([[0.7812, 0.2188]])
+
+    References:
+        Huang et al., *Snapshot Ensembles: Train 1, get M for free* (2017); fast.ai course of 2018,
+        lesson 2.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        merge: Merge = "probabilities",
+        task: type[pl.LightningModule] = ImageClassifier,
+    ) -> None:
+        super().__init__()
+        if not members:
+            raise ValueError("`members` must hold at least one model, got none.")
+        merge_predictions([torch.ones(1, 1)], merge)
+        self.merge = merge
+        self.task = task
+        for member in members:
+            if isinstance(member, (str, Path)) and not Path(member).is_file():
+                raise DataNotFoundError(f"There is no checkpoint {member}. Name one that is there.")
+        self._members = tuple(members)
+        self.models: nn.ModuleList | None = None
+        self.classes: list[str] | None = None
+
+    def __len__(self) -> int:
+        """Count the members."""
+        return len(self._members)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Give merged logits: their softmax is the merged distribution.
+
+        Args:
+            inputs: What every member takes, ``(batch, ...)``.
+
+        Returns:
+            Shape ``(batch, num_classes)``.
+        """
+        if self.models is None:
+            self.models = self._loaded_all().to(self.device)
+        found = merge_predictions(
+            (self._probabilities(model, inputs) for model in self.models), self.merge
+        )
+        return found.clamp_min(torch.finfo(found.dtype).tiny).log()
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Give the softmax. Shape ``(batch, num_classes)``."""
+        return logits.softmax(dim=1)
+
+    def setup(self, stage: str) -> None:
+        """Load the members before the strategy moves them to its device.
+
+        Args:
+            stage: ``predict``, ``validate`` or ``test``; an ensemble is not fitted.
+
+        Raises:
+            ConfigurationError: If it is to be fitted.
+        """
+        if stage == "fit":
+            raise ConfigurationError(
+                "An ensemble is not trained. Fit its members, and predict with it."
+            )
+        if self.models is None:
+            self.models = self._loaded_all()
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Give the merged probabilities of one batch, with or without targets beside the inputs."""
+        return self.probabilities(self(_inputs(batch)))
+
+    def predict(self, loader: Iterable[Any], device: torch.device | str | None = None) -> Tensor:
+        """Predict all batches with one member in memory at a time.
+
+        Args:
+            loader: Batches of inputs, or of inputs and more; gone through once for each member.
+            device: Where to compute; a CUDA card if there is one, else the processor, if ``None``.
+
+        Returns:
+            Probabilities in the order of the loader. Shape ``(rows, num_classes)``.
+        """
+        default = "cuda" if torch.cuda.is_available() else "cpu"
+        where = torch.device(device or default)
+        with torch.inference_mode():
+            # No name is bound to a member, so that each is gone before the next one is loaded.
+            return merge_predictions(
+                (
+                    self._predict_all(self._loaded(m).to(where), loader, where)
+                    for m in self._members
+                ),
+                self.merge,
+            )
+
+    def _predict_all(self, model: nn.Module, loader: Iterable[Any], device: torch.device) -> Tensor:
+        chunks = [self._probabilities(model, _inputs(b).to(device)).cpu() for b in loader]
+        if not chunks:
+            raise DataError("The loader must give at least one batch, but gave none.")
+        return torch.cat(chunks)
+
+    @torch.inference_mode(False)
+    def _loaded(self, member: Member) -> nn.Module:
+        """Load a member; what is built in inference mode could not be used outside of it."""
+        if isinstance(member, (str, Path)):
+            loaded = self.task.load_from_checkpoint(member, map_location="cpu", weights_only=True)
+            return loaded.eval()
+        return (member if isinstance(member, nn.Module) else member()).eval()
+
+    def _loaded_all(self) -> nn.ModuleList:
+        return nn.ModuleList(self._loaded(member) for member in self._members)
+
+    def _probabilities(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        logits = cast(Tensor, model(inputs)).float()
+        decide = getattr(model, "probabilities", None)
+        found = decide(logits) if callable(decide) else logits.softmax(dim=1)
+        classes = getattr(model, "classes", None)
+        if classes is None:
+            return cast(Tensor, found)
+        self.classes = self.classes or list(classes)
+        return cast(Tensor, found[:, columns_by_name(self.classes, classes)])
+
+
+def _inputs(batch: Any) -> Tensor:
+    return cast(Tensor, batch[0] if isinstance(batch, (tuple, list)) else batch)

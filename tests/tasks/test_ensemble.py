@@ -1,0 +1,161 @@
+"""Ensembles: one model's predictions merged with others', by name, with one in memory at a time."""
+
+import gc
+import weakref
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_fastrecipes import Ensemble, ImageClassifier
+from lightning_fastrecipes.errors import DataError, DataNotFoundError
+
+IMAGES = torch.randint(0, 256, (6, 3, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
+
+
+def make(seed: int, classes=("a", "b", "c"), backbone="test_resnet.r160_in1k") -> ImageClassifier:
+    torch.manual_seed(seed)
+    model = ImageClassifier(backbone, num_classes=3, pretrained=False, head="linear")
+    model.adopt_classes(list(classes))
+    return model.eval()
+
+
+def probabilities(model: nn.Module) -> torch.Tensor:
+    with torch.inference_mode():
+        return model(IMAGES).softmax(dim=1)
+
+
+def loader() -> DataLoader:
+    return DataLoader(TensorDataset(IMAGES, torch.zeros(6)), batch_size=4)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path):
+    def save(model: ImageClassifier, name: str) -> Path:
+        trainer = pl.Trainer(
+            accelerator="cpu", logger=False, enable_progress_bar=False, max_epochs=0
+        )
+        trainer.strategy.connect(model)
+        trainer.save_checkpoint(tmp_path / name)
+        return tmp_path / name
+
+    return save
+
+
+def test_members_of_different_backbones_are_averaged():
+    members = [make(0), make(1), make(2, backbone="test_vit.r160_in1k")]
+    images = nn.functional.interpolate(IMAGES, 160)
+    ensemble = Ensemble(members)
+    with torch.inference_mode():
+        expected = torch.stack([m(images).softmax(dim=1) for m in members]).mean(dim=0)
+        torch.testing.assert_close(ensemble(images).softmax(dim=1), expected)
+    torch.testing.assert_close(ensemble.predict([images]), expected)
+
+
+def test_classes_in_another_order_are_matched_by_name():
+    model = make(0)
+    turned = make(0, classes=("c", "a", "b"))
+    with torch.no_grad():
+        turned.head[1].weight.copy_(model.head[1].weight[[2, 0, 1]])
+        turned.head[1].bias.copy_(model.head[1].bias[[2, 0, 1]])
+    ensemble = Ensemble([model, turned])
+    torch.testing.assert_close(ensemble.predict(loader()), probabilities(model))
+    assert ensemble.classes == ["a", "b", "c"]
+
+
+def test_checkpoints_are_loaded(checkpoint):
+    members = [make(0), make(1)]
+    paths = [checkpoint(model, f"{i}.ckpt") for i, model in enumerate(members)]
+    expected = (probabilities(members[0]) + probabilities(members[1])) / 2
+    torch.testing.assert_close(Ensemble(paths).predict(loader()), expected)
+    torch.testing.assert_close(probabilities(Ensemble(paths)), expected)
+    torch.testing.assert_close(Ensemble([paths[0], members[1]]).predict(loader()), expected)
+
+
+def test_trainer_predicts_with_an_ensemble(checkpoint):
+    paths = [checkpoint(make(seed), f"{seed}.ckpt") for seed in range(2)]
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+    found = torch.cat(trainer.predict(Ensemble(paths), loader()))
+    torch.testing.assert_close(found, Ensemble(paths).predict(loader()))
+
+
+def test_one_member_is_in_memory_at_a_time():
+    alive = weakref.WeakSet()
+    most = []
+
+    def load(seed: int):
+        def member() -> nn.Module:
+            gc.collect()
+            model = make(seed)
+            alive.add(model)
+            most.append(len(alive))
+            return model
+
+        return member
+
+    ensemble = Ensemble([load(0), load(1), load(2)])
+    assert len(ensemble) == 3
+    found = ensemble.predict(loader())
+    assert max(most) == 1
+    expected = torch.stack([probabilities(make(seed)) for seed in range(3)]).mean(dim=0)
+    torch.testing.assert_close(found, expected)
+
+
+def test_members_predict_as_in_evaluation_and_keep_no_gradients():
+    member = make(0).train()
+    ensemble = Ensemble([member])
+    found = ensemble.predict(loader())
+    assert not member.training
+    assert not found.requires_grad
+    torch.testing.assert_close(found, probabilities(make(0)))
+
+
+def test_mean_of_logits_differs_from_that_of_probabilities():
+    members = [make(0), make(1)]
+    with torch.no_grad():
+        for member, scale in zip(members, (4.0, 9.0), strict=True):
+            member.head[1].weight.mul_(scale)
+    found = Ensemble(members, merge="logits").predict(loader())
+    logits = sum(member(IMAGES).detach() for member in members) / 2
+    torch.testing.assert_close(found, logits.softmax(dim=1), rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(found, Ensemble(members).predict(loader()), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("make_it", "error", "message"),
+    [
+        pytest.param(lambda: Ensemble([]), ValueError, "at least one model, got none", id="none"),
+        pytest.param(
+            lambda: Ensemble([make(0)], merge="vote"), ValueError, "`merge` must be", id="merge"
+        ),
+        pytest.param(
+            lambda: Ensemble(["nowhere.ckpt"]),
+            DataNotFoundError,
+            "no checkpoint nowhere",
+            id="file",
+        ),
+        pytest.param(
+            lambda: Ensemble([make(0), make(1, classes=("a", "b", "z"))]).predict(loader()),
+            ValueError,
+            r"same classes, but \['c'\] are in the first alone and \['z'\]",
+            id="classes",
+        ),
+        pytest.param(
+            lambda: Ensemble([make(0)]).predict([]), DataError, "at least one batch", id="no-batch"
+        ),
+        pytest.param(
+            lambda: pl.Trainer(
+                accelerator="cpu", logger=False, max_epochs=1, enable_progress_bar=False
+            ).fit(Ensemble([make(0)]), loader()),
+            Exception,
+            "No `training_step|is not trained. Fit its members",
+            id="fit",
+        ),
+    ],
+)
+def test_what_cannot_be_an_ensemble_is_refused(make_it, error, message):
+    with pytest.raises(error, match=message):
+        make_it()
