@@ -108,6 +108,14 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "run_folder", type=Path, metavar="RUN_DIR", help="folder of a finished run"
     )
+    predict.add_argument(
+        "--with",
+        dest="with_runs",
+        type=Path,
+        action="append",
+        metavar="RUN_DIR",
+        help="another run whose predictions are averaged with the first's; may be given again",
+    )
     predict.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="files or folders")
     predict.add_argument("--out", type=Path, required=True, help="CSV to write")
     return parser
@@ -255,7 +263,8 @@ def _predict(options: argparse.Namespace) -> int:
     from lightning_fastrecipes.data.files import write_atomically
     from lightning_fastrecipes.recipe.export import predict_files
 
-    table, bad = predict_files(options.run_folder, options.paths)
+    folders = [options.run_folder, *(options.with_runs or [])]
+    table, bad = predict_files(folders, options.paths)
     write_atomically(options.out, table.to_csv(index=False))
     _out.print(f"{len(table)} predictions written to {options.out}", markup=False)
     for name, reason in bad:

@@ -2,24 +2,26 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_fastrecipes.data.files import atomic_path, write_atomically
 from lightning_fastrecipes.data.image import ImageDataModule, prediction_dataset
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
+from lightning_fastrecipes.functional.merging import columns_by_name, merge_predictions
 from lightning_fastrecipes.protocols import InputSpec
 from lightning_fastrecipes.recipe.evaluation import prediction_table
 from lightning_fastrecipes.tasks.image import ImageClassifier
 
 FORMAT_VERSION = 1
-WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+WEIGHTS, DESCRIPTION, ENSEMBLE = "model.safetensors", "model.json", "ensemble.json"
 
 
 def export_model(
@@ -89,13 +91,32 @@ def load_export(folder: Path) -> tuple[ImageClassifier, dict[str, Any]]:
     return model.eval(), description
 
 
-def predict_files(
-    folder: Path, paths: Sequence[Path], device: torch.device | None = None
-) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
-    """Predict pictures with an exported model, in 32-bit arithmetic as the evaluation does.
+def member_folders(folder: Path) -> list[Path]:
+    """List the exported models that predict together.
 
     Args:
         folder: A run folder, or the ``export`` folder in it.
+
+    Returns:
+        The members of an exported ensemble, or the one exported model.
+    """
+    folder = folder / "export" if (folder / "export").is_dir() else folder
+    if not (folder / ENSEMBLE).is_file():
+        return [folder]
+    members = json.loads((folder / ENSEMBLE).read_text(encoding="utf-8"))["members"]
+    return [folder / name for name in members]
+
+
+def predict_files(
+    folders: Path | Sequence[Path], paths: Sequence[Path], device: torch.device | None = None
+) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+    """Predict pictures with exported models, in 32-bit arithmetic as the evaluation does.
+
+    Several models are merged: the mean of their probabilities, classes matched by name. Each sees
+    the pictures in its own size and geometry, and one is in memory at a time.
+
+    Args:
+        folders: Run folders, or the ``export`` folders in them; one may hold an ensemble.
         paths: Files, or folders that are searched with all below them.
         device: Where to compute; a CUDA card if there is one, else the processor, if ``None``.
 
@@ -103,16 +124,42 @@ def predict_files(
         The table of ``prediction_table``, and what could not be read: file name and reason.
 
     Raises:
-        DataNotFoundError: If a path or the export is missing.
+        DataNotFoundError: If a path or an export is missing.
+        DataError: If the models do not know the same classes.
     """
+    where = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    listed = [folders] if isinstance(folders, Path) else folders
+    found = _Predicted()
+    members = [member for folder in listed for member in member_folders(folder)]
+    try:
+        merged = merge_predictions(_predict_with(member, paths, where, found) for member in members)
+    except ValueError as error:
+        raise DataError(f"The models cannot predict together: {error}") from error
+    return prediction_table(found.files, merged, found.classes), found.bad
+
+
+@dataclass
+class _Predicted:
+    """What all members have in common."""
+
+    classes: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    bad: list[tuple[str, str]] = field(default_factory=list)
+
+
+def _predict_with(
+    folder: Path, paths: Sequence[Path], device: torch.device, found: _Predicted
+) -> Tensor:
     model, description = load_export(folder)
-    dataset, bad = prediction_dataset(paths, **description["geometry"])
+    dataset, found.bad = prediction_dataset(paths, **description["geometry"])
+    found.files = [str(name) for name in dataset.files]
+    classes = list(model.classes or [])
+    found.classes = found.classes or classes
+    columns = columns_by_name(found.classes, classes)
     loader = DataLoader(dataset, batch_size=description["batch_size"])
-    default = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device or default, memory_format=torch.channels_last)
+    model.to(device, memory_format=torch.channels_last)
     chunks = [torch.empty(0, model.num_classes)]
     with torch.inference_mode():
         for images, _ in loader:
-            chunks.append(model.probabilities(model(images.to(model.device))).cpu())
-    files = [str(name) for name in dataset.files]
-    return prediction_table(files, torch.cat(chunks), model.classes or []), bad
+            chunks.append(model.probabilities(model(images.to(device))).cpu())
+    return torch.cat(chunks)[:, columns]

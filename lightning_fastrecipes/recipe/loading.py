@@ -54,6 +54,13 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     data = _class_spec(document["data"], pl.LightningDataModule, path, "data")
     model = _class_spec(document["model"], pl.LightningModule, path, "model")
     stages = _stages(document["stages"], path)
+    evaluation = _dataclass(Evaluation, document.get("evaluation") or {}, path, "evaluation")
+    keeps_any = any(spec.name == "CycleSnapshots" for stage in stages for spec in stage.callbacks)
+    if evaluation.ensemble is not None and not keeps_any:
+        raise RecipeError(
+            f"{path}: evaluation.ensemble: {evaluation.ensemble!r} needs snapshots, but no stage"
+            " keeps any. Add `lightning_fastrecipes.CycleSnapshots` to a stage's callbacks."
+        )
     # Written into a run folder, where the folder's own name says nothing of the recipe.
     folder_or_file = path.parent.resolve().name if path.name == "recipe.yaml" else path.stem
     name = document.setdefault("name", folder_or_file)
@@ -66,7 +73,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         model=model,
         trainer=_trainer(document.get("trainer") or {}, path),
         stages=stages,
-        evaluation=_dataclass(Evaluation, document.get("evaluation") or {}, path, "evaluation"),
+        evaluation=evaluation,
         source={key: document[key] for key in SECTIONS if key in document},
     )
 

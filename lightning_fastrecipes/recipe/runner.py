@@ -16,16 +16,27 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressB
 from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
     MisconfigurationException,
 )
+from torch import Tensor
 
 from lightning_fastrecipes.callbacks.seeded_steps import SeededSteps
 from lightning_fastrecipes.data.features import FeatureDataModule
 from lightning_fastrecipes.data.files import write_atomically
 from lightning_fastrecipes.data.image import ImageDataModule
 from lightning_fastrecipes.errors import RecipeError
+from lightning_fastrecipes.functional.merging import merge_predictions
 from lightning_fastrecipes.recipe.defaults import default_precision
 from lightning_fastrecipes.recipe.documents import dump_document
+from lightning_fastrecipes.recipe.ensembles import (
+    each_snapshot,
+    export_members,
+    find_snapshots,
+    load_average,
+    measure,
+    place_snapshots,
+)
 from lightning_fastrecipes.recipe.evaluation import (
     PredictionCollector,
+    Split,
     confusion_counts,
     evaluate,
     prediction_table,
@@ -157,6 +168,7 @@ class Run:
             build(spec, pl.Callback, self.recipe.path, f"stages[{index}].callbacks[{i}]")
             for i, spec in enumerate(stage.callbacks)
         ]
+        place_snapshots(callbacks, self.folder.path, stage.name)
         callbacks = finding_callbacks(stage, callbacks, self.folder.path)
         callbacks += [
             SeededSteps(stage_seed(self.recipe.seed, index)),
@@ -215,6 +227,12 @@ class Run:
             self.images.image_size = evaluation.image_size
         if evaluation.batch_size is not None:
             self.images.batch_size = evaluation.batch_size
+        snapshots: list[Path] = []
+        if evaluation.ensemble is not None and not self.fast_dev_run:
+            snapshots = find_snapshots(self.recipe, self.folder.path)
+        if snapshots and evaluation.ensemble == "average":
+            load_average(snapshots, self.model, self.images)
+            snapshots = []
         results: dict[str, Any] = {
             "recipe": self.recipe.name,
             "seed": self.recipe.seed,
@@ -225,33 +243,55 @@ class Run:
         }
         for split in evaluation.splits:
             num_samples = len(self.images.eval_dataset(split))
-            if num_samples:
-                results[split] = self._evaluate(split, num_samples)
+            if num_samples and snapshots:
+                results[split], members = self._evaluate_snapshots(split, num_samples, snapshots)
+                results.setdefault("members", {})[split] = members
+            elif num_samples:
+                results[split], *rows = self._predict_split(split, num_samples)
+                self._write_predictions(split, *rows)
         if _is_first_process():
-            export_model(
-                self.folder.path / "export", self.model, self.images, self.images.batch_size
-            )
+            export = self.folder.path / "export"
+            export_model(export, self.model, self.images, self.images.batch_size)
+            if snapshots:
+                export_members(export, snapshots, self.model, self.images)
             history = read_history(self.folder.metrics)
             if len(history):
                 draw_curves(history, self.folder.path / "curves.png")
             write_atomically(self.folder.results, json.dumps(results, indent=2) + "\n")
         return results
 
-    def _evaluate(self, split: Any, num_samples: int) -> dict[str, float]:
+    def _evaluate_snapshots(
+        self, split: Split, num_samples: int, snapshots: list[Path]
+    ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+        """Evaluate what snapshots predict together, and each of them alone."""
+        members: dict[str, dict[str, float]] = {}
+        predictions = []
+        targets = torch.empty(0)
+        for name in each_snapshot(snapshots, self.model):
+            members[name], probabilities, targets = self._predict_split(split, num_samples)
+            predictions.append(probabilities)
+        merged = merge_predictions(predictions)
+        self._write_predictions(split, merged, targets)
+        return measure(self.model, merged, targets), members
+
+    def _predict_split(
+        self, split: Split, num_samples: int
+    ) -> tuple[dict[str, float], Tensor, Tensor]:
         collector = PredictionCollector(num_samples)
         trainer = self._trainer([collector], precision="32-true", enable_checkpointing=False)
         metrics = evaluate(trainer, self.model, self.images, split)
-        if _is_first_process():
-            rows = len(collector.probabilities)
-            files = [str(name) for name in self.images.eval_dataset(split).files[:rows]]
-            classes = self.images.classes
-            table = prediction_table(files, collector.probabilities, classes, collector.targets)
-            path = self.folder.path / f"predictions_{split}.csv"
-            write_atomically(path, table.to_csv(index=False))
-            counts = confusion_counts(collector.probabilities, collector.targets, len(classes))
-            name = "confusion_matrix.png" if split == "test" else "confusion_matrix_valid.png"
-            draw_confusion_matrix(counts, classes, self.folder.path / name)
-        return metrics
+        return metrics, collector.probabilities, collector.targets
+
+    def _write_predictions(self, split: Split, probabilities: Tensor, targets: Tensor) -> None:
+        if not _is_first_process():
+            return
+        files = [str(name) for name in self.images.eval_dataset(split).files[: len(probabilities)]]
+        classes = self.images.classes
+        table = prediction_table(files, probabilities, classes, targets)
+        write_atomically(self.folder.path / f"predictions_{split}.csv", table.to_csv(index=False))
+        counts = confusion_counts(probabilities, targets, len(classes))
+        name = "confusion_matrix.png" if split == "test" else "confusion_matrix_valid.png"
+        draw_confusion_matrix(counts, classes, self.folder.path / name)
 
     def _trainer(self, callbacks: list[Callback], **arguments: Any) -> pl.Trainer:
         accelerator = str(self.recipe.trainer.get("accelerator", "auto"))

@@ -63,11 +63,15 @@ class Evaluation:
         splits: Which splits, of ``valid`` and ``test``; those without pictures are left out.
         image_size: Side in pixels; the last stage's if ``None``.
         batch_size: Pictures per step; the last stage's if ``None``.
+        ensemble: What predicts: the last weights if ``None``; ``snapshots``: the mean of what the
+            last snapshots of ``CycleSnapshots`` predict; ``average``: one model of their mean
+            weights, its batch norm measured anew.
     """
 
     splits: tuple[Literal["valid", "test"], ...] = ("valid", "test")
     image_size: int | None = None
     batch_size: int | None = None
+    ensemble: Literal["snapshots", "average"] | None = None
 
 
 @dataclass(frozen=True)

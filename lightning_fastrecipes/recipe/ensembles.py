@@ -1,0 +1,134 @@
+"""Evaluate, export and average the snapshots of a stage in place of its last weights."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor
+
+from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
+from lightning_fastrecipes.data.files import write_atomically
+from lightning_fastrecipes.data.image import ImageDataModule
+from lightning_fastrecipes.nn.averaging import average_state, reestimate_batch_norm
+from lightning_fastrecipes.recipe.export import ENSEMBLE, export_model
+from lightning_fastrecipes.recipe.schema import Recipe
+from lightning_fastrecipes.tasks.image import ImageClassifier
+
+
+def place_snapshots(callbacks: Sequence[Callback], folder: Path, stage: str) -> None:
+    """Let the snapshots of each stage go into a folder of their own.
+
+    Args:
+        callbacks: Callbacks of the stage; only those without a folder are given one.
+        folder: Run folder.
+        stage: Name of the stage.
+    """
+    for callback in callbacks:
+        if isinstance(callback, CycleSnapshots) and callback.dirpath is None:
+            callback.dirpath = folder / "snapshots" / stage
+
+
+def find_snapshots(recipe: Recipe, folder: Path) -> list[Path]:
+    """List the snapshots that are left of the last stage that keeps any.
+
+    Args:
+        recipe: The recipe.
+        folder: Run folder.
+
+    Returns:
+        Checkpoints by the number of their cycle.
+    """
+    for stage in reversed(recipe.stages):
+        found = (folder / "snapshots" / stage.name).glob("cycle-*.ckpt")
+        paths = sorted(found, key=lambda path: int(path.stem.partition("-")[2]))
+        if paths:
+            return paths
+    return []
+
+
+def load_average(paths: Sequence[Path], model: ImageClassifier, images: ImageDataModule) -> None:
+    """Give a model the mean weights of snapshots, and measure its batch norm anew.
+
+    Args:
+        paths: The snapshots.
+        model: The model.
+        images: Its datamodule, as the last stage left it.
+    """
+    model.load_state_dict(average_state(_states(paths)))
+    reestimate_batch_norm(
+        model, images.train_dataloader(), lambda batch: model(batch[0].to(model.device))
+    )
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        # Each process has measured its own share of the pictures.
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, src=0)
+
+
+def each_snapshot(paths: Sequence[Path], model: ImageClassifier) -> Iterator[str]:
+    """Load one snapshot after the other into a model, and leave it as it was at the end.
+
+    Args:
+        paths: The snapshots.
+        model: The model that takes their weights.
+
+    Yields:
+        Name of the snapshot that is loaded.
+    """
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    try:
+        for path, state in zip(paths, _states(paths), strict=True):
+            model.load_state_dict(state)
+            yield path.stem
+    finally:
+        model.load_state_dict(before)
+
+
+def export_members(
+    folder: Path, paths: Sequence[Path], model: ImageClassifier, images: ImageDataModule
+) -> None:
+    """Export every snapshot beside the last weights, and note that they predict together.
+
+    Args:
+        folder: The ``export`` folder.
+        paths: The snapshots.
+        model: The model that takes their weights.
+        images: Its datamodule, at the size of the evaluation.
+    """
+    names = []
+    for name in each_snapshot(paths, model):
+        export_model(folder / "members" / name, model, images, images.batch_size)
+        names.append(f"members/{name}")
+    write_atomically(folder / ENSEMBLE, json.dumps({"members": names}, indent=2) + "\n")
+
+
+def measure(model: ImageClassifier, probabilities: Tensor, targets: Tensor) -> dict[str, float]:
+    """Measure merged predictions with the metrics of the task.
+
+    Args:
+        model: The model whose metrics and loss are taken.
+        probabilities: Merged predictions. Shape ``(rows, num_classes)``.
+        targets: Class indices or probabilities, one row each.
+
+    Returns:
+        Metric name, such as ``accuracy``, to value; ``loss`` is that of the merged predictions.
+    """
+    metrics: Any = model.phase_metrics["test_"]
+    metrics = metrics.clone().cpu()
+    metrics.reset()
+    for metric in metrics.values():
+        # Every process holds all rows.
+        metric.sync_on_compute = False
+    metrics.update(probabilities, model.metric_targets(targets))
+    logits = probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
+    values = metrics.compute().items()
+    found = {name.removeprefix("test_"): float(value) for name, value in values}
+    return {"loss": float(model.loss(logits, targets)), **found}
+
+
+def _states(paths: Sequence[Path]) -> Iterator[dict[str, Tensor]]:
+    for path in paths:
+        yield torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
