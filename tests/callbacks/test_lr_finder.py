@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from torchmetrics import MeanMetric
 
 from lightning_fastrecipes import SGDR, LRFinder, lr_find
-from lightning_fastrecipes.callbacks import sweeping
 from lightning_fastrecipes.callbacks.lr_curve import LRCurve
 
 
@@ -287,6 +286,10 @@ def test_a_step_that_the_scaler_skips_adds_no_point(fit, tiny_task, monkeypatch)
 
 def test_validation_loss_is_that_of_the_validation_batches(fit, tiny_task):
     class Validated(tiny_task):
+        def training_step(self, batch, batch_idx):
+            assert self.trainer.training and not self.trainer.validating
+            return super().training_step(batch, batch_idx)
+
         def __init__(self, returns: bool) -> None:
             super().__init__(dropout=0.9)
             self.returns = returns
@@ -294,6 +297,8 @@ def test_validation_loss_is_that_of_the_validation_batches(fit, tiny_task):
 
         def validation_step(self, batch, batch_idx):
             assert not self.training
+            # Datamodules augment by this on the device.
+            assert self.trainer.validating and not self.trainer.training
             loss = nn.functional.cross_entropy(self.head(self.backbone(batch[0])), batch[1])
             if self.returns:
                 return loss
@@ -606,4 +611,3 @@ def test_asking_for_a_curve_before_there_is_one_is_refused():
 def test_private_names_that_the_sweep_relies_on_are_there():
     assert hasattr(pl.LightningModule, "_on_before_batch_transfer")
     assert "_iterator" in vars(_loader())
-    assert sweeping.VALID_LOSS == "val_loss"
