@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -74,6 +74,15 @@ class HasClasses(Protocol):
     @property
     def label_kind(self) -> LabelKind:
         """What a target is: a class index, or one probability per class."""
+        ...
+
+
+@runtime_checkable
+class HasEvalDataLoader(Protocol):
+    """A datamodule that gives any split without augmentation."""
+
+    def eval_dataloader(self, split: Literal["train"]) -> Any:
+        """Give the batches of a split, in order and to the last sample."""
         ...
 
 

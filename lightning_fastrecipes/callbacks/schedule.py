@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pytorch_lightning as pl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -191,3 +191,30 @@ class Schedule(pl.Callback, ABC):
             " stop within one, while the learning rate is still high. Set `max_epochs` to"
             f" {nearest}."
         )
+
+
+def find_cycle_ends(trainer: pl.Trainer, asking: str, schedule: Schedule | None) -> list[int]:
+    """List after how many epochs of a fit cycles end.
+
+    Args:
+        trainer: The trainer of the fit.
+        asking: Name of the callback that wants to know, for the message.
+        schedule: A schedule of its own; the first of the trainer's callbacks if ``None``.
+
+    Returns:
+        Ends of cycles, rising; the last is the only one at the end of the training or after it.
+
+    Raises:
+        MisconfigurationException: If there is no schedule.
+    """
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    found = [callback for callback in callbacks if isinstance(callback, Schedule)]
+    schedule = schedule or (found[0] if found else None)
+    if schedule is None:
+        raise MisconfigurationException(
+            f"`{asking}` needs to know where cycles end, but the trainer has no schedule of ours."
+            " Add `SGDR` to its callbacks, or set `cycle_len`."
+        )
+    max_epochs = trainer.max_epochs
+    is_open = max_epochs is None or max_epochs < 1
+    return schedule.cycle_ends(trainer.current_epoch + 1 if is_open else cast(int, max_epochs))

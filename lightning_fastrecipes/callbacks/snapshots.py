@@ -9,7 +9,7 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
     MisconfigurationException,
 )
 
-from lightning_fastrecipes.callbacks.schedule import Schedule
+from lightning_fastrecipes.callbacks.schedule import find_cycle_ends
 from lightning_fastrecipes.callbacks.sgdr import SGDR
 
 SNAPSHOT_KEY = "fastrecipes_snapshot"
@@ -103,7 +103,7 @@ class CycleSnapshots(pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse fits without cycles, or without the metric that is asked for, before they run."""
-        ends = self._cycle_ends(trainer)
+        ends = find_cycle_ends(trainer, "CycleSnapshots", self.schedule)
         every = trainer.check_val_every_n_epoch or 1
         unmeasured = [end for end in ends if end % every]
         if self.which == "best" and unmeasured:
@@ -115,7 +115,7 @@ class CycleSnapshots(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write a snapshot if this epoch ends a cycle, and remove what is not to be kept."""
-        ends = self._cycle_ends(trainer)
+        ends = find_cycle_ends(trainer, "CycleSnapshots", self.schedule)
         epoch = trainer.current_epoch + 1
         # Lightning's stub has no `fast_dev_run`.
         if epoch not in ends or trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -162,16 +162,3 @@ class CycleSnapshots(pl.Callback):
             # What is not a number is worse than any number.
             names.sort(key=lambda n: -values[n] if math.isfinite(values[n]) else -math.inf)
         return names[: len(names) - self.keep]
-
-    def _cycle_ends(self, trainer: pl.Trainer) -> list[int]:
-        max_epochs = trainer.max_epochs or -1
-        if max_epochs < 1:
-            max_epochs = trainer.current_epoch + 1
-        found = [callback for callback in trainer.callbacks if isinstance(callback, Schedule)]  # type: ignore[attr-defined]
-        schedule = self.schedule or (found[0] if found else None)
-        if schedule is None:
-            raise MisconfigurationException(
-                "`CycleSnapshots` needs to know where cycles end, but the trainer has no schedule"
-                " of ours. Add `SGDR` to its callbacks, or set `cycle_len`."
-            )
-        return schedule.cycle_ends(max_epochs)

@@ -287,7 +287,7 @@ def test_a_step_that_the_scaler_skips_adds_no_point(fit, tiny_task, monkeypatch)
 def test_validation_loss_is_that_of_the_validation_batches(fit, tiny_task):
     class Validated(tiny_task):
         def training_step(self, batch, batch_idx):
-            assert self.trainer.training and not self.trainer.validating
+            assert self.trainer.training
             return super().training_step(batch, batch_idx)
 
         def __init__(self, returns: bool) -> None:
@@ -298,7 +298,7 @@ def test_validation_loss_is_that_of_the_validation_batches(fit, tiny_task):
         def validation_step(self, batch, batch_idx):
             assert not self.training
             # Datamodules augment by this on the device.
-            assert self.trainer.validating and not self.trainer.training
+            assert self.trainer.validating
             loss = nn.functional.cross_entropy(self.head(self.backbone(batch[0])), batch[1])
             if self.returns:
                 return loss
