@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from lightning_fastrecipes.callbacks.flat_cosine import FlatCosine
     from lightning_fastrecipes.callbacks.lr_finder import LRFinder, lr_find
     from lightning_fastrecipes.callbacks.one_cycle import OneCycle
+    from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
     from lightning_fastrecipes.callbacks.sgdr import SGDR
     from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
     from lightning_fastrecipes.callbacks.triangular import Triangular
@@ -36,6 +37,7 @@ __all__ = [
     "LRFinder",
     "LabelTable",
     "OneCycle",
+    "OverfittingStop",
     "Triangular",
     "lr_find",
 ]
@@ -55,6 +57,7 @@ _HOMES = {
     "LRFinder": "callbacks.lr_finder",
     "LabelTable": "data.label_table",
     "OneCycle": "callbacks.one_cycle",
+    "OverfittingStop": "callbacks.overfitting_stop",
     "Triangular": "callbacks.triangular",
     "lr_find": "callbacks.lr_finder",
 }

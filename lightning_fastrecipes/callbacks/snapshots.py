@@ -75,6 +75,7 @@ class CycleSnapshots(pl.Callback):
         self.mode = mode
         self.schedule = None if cycle_len is None else SGDR(cycle_len, cycle_mult)
         self._values: dict[str, float] = {}
+        self._epoch_is_whole = False
         self._writing: dict[str, Any] | None = None
 
     @property
@@ -113,12 +114,24 @@ class CycleSnapshots(pl.Callback):
                 " or keep the last ones."
             )
 
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Note whether the epoch is whole: `max_steps` may end it, and no cycle with it."""
+        self._epoch_is_whole = batch_idx + 1 == trainer.num_training_batches
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write a snapshot if this epoch ends a cycle, and remove what is not to be kept."""
         ends = find_cycle_ends(trainer, "CycleSnapshots", self.schedule)
         epoch = trainer.current_epoch + 1
         # Lightning's stub has no `fast_dev_run`.
-        if epoch not in ends or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        is_rehearsal = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+        if epoch not in ends or not self._epoch_is_whole or is_rehearsal:
             return
         # Without a validation in this epoch, the values at hand are those of an earlier one.
         is_measured = epoch % (trainer.check_val_every_n_epoch or 1) == 0

@@ -137,10 +137,19 @@ class FeatureDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> Any:
         """Give batches of validation features in order, or nothing without such a split."""
-        if "valid" not in self._datasets:
-            return []
+        return self.eval_dataloader("valid") if "valid" in self._datasets else []
+
+    def eval_dataloader(self, split: Split) -> DataLoader[FeatureBatch]:
+        """Give batches of a split's features in order; precomputed ones are never augmented.
+
+        Args:
+            split: ``train`` or ``valid``.
+
+        Returns:
+            A loader.
+        """
         return DataLoader(
-            self._datasets["valid"], batch_size=self.images.batch_size, collate_fn=_same
+            self._datasets[split], batch_size=self.images.batch_size, collate_fn=_same
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from typing import Any, TypeVar, get_args
 import pytorch_lightning as pl
 from jsonargparse import ArgumentError, ArgumentParser
 
+from lightning_fastrecipes.callbacks.schedule import Schedule
+from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.recipe.documents import parse_value, read_document
 from lightning_fastrecipes.recipe.schema import ClassSpec, Evaluation, Recipe, Stage
@@ -55,7 +57,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     model = _class_spec(document["model"], pl.LightningModule, path, "model")
     stages = _stages(document["stages"], path)
     evaluation = _dataclass(Evaluation, document.get("evaluation") or {}, path, "evaluation")
-    keeps_any = any(spec.name == "CycleSnapshots" for stage in stages for spec in stage.callbacks)
+    keeps_any = any(_has_callback(stage, CycleSnapshots) for stage in stages)
     if evaluation.ensemble is not None and not keeps_any:
         raise RecipeError(
             f"{path}: evaluation.ensemble: {evaluation.ensemble!r} needs snapshots, but no stage"
@@ -130,12 +132,29 @@ def _stages(value: Any, path: Path) -> tuple[Stage, ...]:
                 f"{path}: {key}.max_epochs: must be at least 1, but is {stage.max_epochs}."
                 " Remove the stage to leave it out."
             )
+        if stage.until_overfitting < 0:
+            raise RecipeError(
+                f"{path}: {key}.until_overfitting: must be a number of cycles, at least 0, but is"
+                f" {stage.until_overfitting}."
+            )
+        if stage.until_overfitting and not _has_callback(stage, Schedule):
+            raise RecipeError(
+                f"{path}: {key}.until_overfitting: looks at the ends of cycles, but the stage has"
+                " none. Add `lightning_fastrecipes.SGDR` to its callbacks."
+            )
         stages.append(stage)
     names = [stage.name for stage in stages]
     for name in names:
         if names.count(name) > 1:
             raise RecipeError(f"{path}: stages: two stages are named {name!r}. Rename one.")
     return tuple(stages)
+
+
+def _has_callback(stage: Stage, base: type) -> bool:
+    """Tell whether a stage has a callback of a kind; its class paths are known to be right."""
+    paths = [spec.class_path.rpartition(".") for spec in stage.callbacks]
+    classes = [getattr(__import__(module, fromlist=[name]), name) for module, _, name in paths]
+    return any(issubclass(cls, base) for cls in classes)
 
 
 def _trainer(value: Any, path: Path) -> dict[str, Any]:

@@ -133,6 +133,11 @@ def apply_stage(
             FeatureDataModule(images, model)
     except ValueError as error:
         raise RecipeError(f"{recipe.path}: stages[{index}] ({stage.name}): {error}") from error
+    if stage.until_overfitting and not len(images.eval_dataset("valid")):
+        raise RecipeError(
+            f"{recipe.path}: stages[{index}] ({stage.name}): `until_overfitting` needs a validation"
+            " split, but the data has none. Set `valid_fraction`."
+        )
 
 
 def plan_stages(recipe: Recipe, images: ImageDataModule, model: ImageClassifier) -> list[StagePlan]:

@@ -18,6 +18,7 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
 )
 from torch import Tensor
 
+from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
 from lightning_fastrecipes.callbacks.seeded_steps import SeededSteps
 from lightning_fastrecipes.data.features import FeatureDataModule
 from lightning_fastrecipes.data.files import write_atomically
@@ -169,6 +170,8 @@ class Run:
             for i, spec in enumerate(stage.callbacks)
         ]
         place_snapshots(callbacks, self.folder.path, stage.name)
+        if stage.until_overfitting:
+            callbacks.append(OverfittingStop(patience=stage.until_overfitting))
         callbacks = finding_callbacks(stage, callbacks, self.folder.path)
         callbacks += [
             SeededSteps(stage_seed(self.recipe.seed, index)),

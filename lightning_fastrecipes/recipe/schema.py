@@ -40,6 +40,8 @@ class Stage:
         batch_size: Pictures per process and step; the datamodule's own if ``None``.
         augmentation: Preset for training pictures; the datamodule's own if ``None``.
         precompute: Whether the frozen backbone runs once per picture, without augmentation.
+        until_overfitting: Stop after this many cycles in a row that are worse than the best, and
+            go back to the best weights; ``max_epochs`` is then the most. 0 trains all epochs.
         callbacks: Built anew for this stage.
     """
 
@@ -52,6 +54,7 @@ class Stage:
     batch_size: int | None = None
     augmentation: Literal["none", "basic", "side_on", "top_down"] | None = None
     precompute: bool = False
+    until_overfitting: int = 0
     callbacks: tuple[ClassSpec, ...] = ()
 
 

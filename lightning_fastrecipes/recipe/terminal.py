@@ -35,7 +35,10 @@ def print_plan(console: Console, plan: StagePlan) -> None:
     """Print what a stage trains, how fast, and on what."""
     stage = plan.stage
     precomputed = ", on precomputed features" if stage.precompute else ""
-    callbacks = "".join(f", {spec.name}({_arguments(spec.init_args)})" for spec in stage.callbacks)
+    stop = ", until over-fitting" if stage.until_overfitting else ""
+    callbacks = stop + "".join(
+        f", {spec.name}({_arguments(spec.init_args)})" for spec in stage.callbacks
+    )
     table = Table(
         "layer group", "parameters", "trained", "learning rate",
         title=f"Stage {stage.name}: {stage.max_epochs} epochs of {plan.steps_per_epoch} steps"

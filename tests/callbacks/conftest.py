@@ -31,6 +31,13 @@ class TinyTask(pl.LightningModule):
         inputs, targets = batch
         return cross_entropy(self.head(self.backbone(inputs)), targets)
 
+    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        inputs, targets = batch
+        self.log("val_loss", cross_entropy(self.head(self.backbone(inputs)), targets))
+
+    def val_dataloader(self) -> DataLoader:
+        return make_loader(num_samples=12)
+
     def configure_optimizers(self) -> Any:
         parts = {"backbone": self.backbone, "head": self.head}
         groups = [

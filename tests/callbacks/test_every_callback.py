@@ -14,15 +14,18 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
-from torch.utils.data import IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lightning_fastrecipes.callbacks.flat_cosine import FlatCosine
 from lightning_fastrecipes.callbacks.lr_finder import LRFinder
 from lightning_fastrecipes.callbacks.one_cycle import OneCycle
+from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
 from lightning_fastrecipes.callbacks.seeded_steps import SeededSteps
 from lightning_fastrecipes.callbacks.sgdr import SGDR
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 from lightning_fastrecipes.callbacks.triangular import Triangular
+
+CLEAN = DataLoader(TensorDataset(torch.ones(6, 4), torch.zeros(6, dtype=torch.int64)), 2)
 
 
 def snapshots() -> CycleSnapshots:
@@ -36,6 +39,9 @@ CALLBACKS: dict[str, Callable[[], pl.Callback]] = {
     "one-cycle": OneCycle,
     "flat-cosine": FlatCosine,
     "cycle-snapshots": snapshots,
+    "overfitting-stop": lambda: OverfittingStop(
+        patience=9, cycle_len=1, gap_patience=9, train_loader=CLEAN
+    ),
     "seeded-steps": lambda: SeededSteps(seed=5),
     "lr-finder": lambda: LRFinder(min_lr=1e-5, max_lr=1000.0, num_steps=60),
 }

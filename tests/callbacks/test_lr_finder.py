@@ -363,6 +363,7 @@ def test_other_callbacks_and_loggers_hear_nothing_of_the_sweep(fit, tiny_task, t
         enable_model_summary=False,
         enable_checkpointing=False,
         log_every_n_steps=1,
+        limit_val_batches=0,
     )
     trainer.fit(Logging(), _loader())
     assert (witness.steps, witness.loads) == (5, 0)
@@ -493,7 +494,13 @@ def no_rate(task):
             id="no-loss",
         ),
         pytest.param({}, DataLoader(Empty()), {}, "at least one training batch", id="no-batches"),
-        pytest.param({}, None, {"on": "valid"}, "needs a validation loader", id="no-validation"),
+        pytest.param(
+            {"val_dataloader": lambda self: []},
+            None,
+            {"on": "valid"},
+            "needs a validation loader",
+            id="no-validation",
+        ),
         pytest.param(
             {
                 "configure_optimizers": lambda self: [

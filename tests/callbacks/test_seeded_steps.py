@@ -78,7 +78,7 @@ def test_dropout_masks_are_those_of_the_seed(fit, tiny_task):
 
 
 def test_generators_are_left_as_they_are_after_the_fit(fit):
-    fit([SeededSteps(seed=1)], max_epochs=1)
+    fit([SeededSteps(seed=1)], max_epochs=1, limit_val_batches=0)
     after_fit = draw()
     assert after_fit == draw_at(batch_idx=4)
 

@@ -134,6 +134,12 @@ def test_a_resumed_fit_goes_on_choosing_among_the_older_ones(fit, measured_task,
     assert [path.name for path in second.paths] == ["cycle-2.ckpt", "cycle-6.ckpt"]
 
 
+def test_an_epoch_that_is_cut_short_ends_no_cycle(fit, tmp_path):
+    snapshots = CycleSnapshots(tmp_path)
+    fit([SGDR(), snapshots], max_epochs=3, max_steps=8)
+    assert [path.name for path in snapshots.paths] == ["cycle-1.ckpt"]
+
+
 def test_other_checkpoints_are_not_marked_as_snapshots(fit, tmp_path):
     keeper = ModelCheckpoint(tmp_path / "other")
     callbacks = [SGDR(), CycleSnapshots(tmp_path / "snapshots"), keeper]

@@ -1,0 +1,225 @@
+"""Train cycle after cycle until the validation gets worse, and keep the best weights."""
+
+import math
+from collections.abc import Sized
+from itertools import pairwise
+from typing import Any, Literal, cast
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
+    MisconfigurationException,
+)
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+
+from lightning_fastrecipes.callbacks.preserving import untouched
+from lightning_fastrecipes.callbacks.schedule import find_cycle_ends
+from lightning_fastrecipes.callbacks.sgdr import SGDR
+from lightning_fastrecipes.callbacks.stepping import mean_over_processes, validation_loss
+from lightning_fastrecipes.protocols import HasEvalDataLoader
+
+
+class OverfittingStop(pl.Callback):
+    """Stop at the end of a cycle once the model over-fits, and go back to the best weights.
+
+    Looks at the ends of cycles alone, where the rates are lowest: in mid-cycle a loss rises and
+    falls with the rate. With ``SGDR(cycle_len=1, cycle_mult=2)`` and a large ``max_epochs`` this is
+    the course's "train with ``cycle_mult=2`` until over-fitting". The module, and a checkpoint
+    written at the end of the last epoch, then hold the weights of the best cycle; so do they when
+    training ends at ``max_epochs``.
+
+    Args:
+        patience: Cycles in a row with a worse validation than the best, at least 1, that stop.
+        monitor: Logged validation metric.
+        mode: Whether the best value is the lowest, ``min``, or the highest, ``max``.
+        gap_patience: Cycles in a row in which the gap between training and validation loss grows
+            that stop, at least 1; ``None`` does not measure the gap. The training loss is that of
+            ``validation_step`` on a fixed, clean part of the training samples: in eval mode and
+            without augmentation, as the validation loss.
+        num_train_samples: Size of that part, at least 1.
+        train_loader: Loader of clean training samples; that of the datamodule's
+            ``eval_dataloader("train")`` if ``None``.
+        cycle_len: Length of the first cycle in epochs; that of the fit's schedule if ``None``.
+        cycle_mult: Growth of each cycle, if ``cycle_len`` is given.
+
+    Attributes:
+        history: For each cycle end ``epoch``, ``value`` and, if measured, ``train_loss`` and
+            ``gap``.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> OverfittingStop(patience=2).history
+        []
+
+    References:
+        fast.ai course of 2018, lessons 1 and 2.
+    """
+
+    def __init__(
+        self,
+        patience: int = 1,
+        monitor: str = "val_loss",
+        mode: Literal["min", "max"] = "min",
+        gap_patience: int | None = None,
+        num_train_samples: int = 500,
+        train_loader: DataLoader[Any] | None = None,
+        cycle_len: int | None = None,
+        cycle_mult: int = 1,
+    ) -> None:
+        for name, value in (
+            ("patience", patience),
+            ("gap_patience", 1 if gap_patience is None else gap_patience),
+            ("num_train_samples", num_train_samples),
+        ):
+            if value < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {value}.")
+        if mode not in ("min", "max"):
+            raise ValueError(f"`mode` must be 'min' or 'max', got {mode!r}.")
+        self.patience = patience
+        self.monitor = monitor
+        self.mode = mode
+        self.gap_patience = gap_patience
+        self.num_train_samples = num_train_samples
+        self.train_loader = train_loader
+        self.schedule = None if cycle_len is None else SGDR(cycle_len, cycle_mult)
+        self.history: list[dict[str, float]] = []
+        self._best: dict[str, Tensor] | None = None
+        self._epoch_is_whole = False
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch whose weights are the best so far; ``None`` before the first cycle end."""
+        values = [self._signed(entry["value"]) for entry in self.history]
+        if not values:
+            return None
+        return int(self.history[values.index(min(values))]["epoch"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give history and best weights, so that a resumed fit can still go back to them."""
+        return {"history": self.history, "best": self._best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up history and best weights of the fit that is resumed."""
+        self.history, self._best = list(state_dict["history"]), state_dict["best"]
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Forget an earlier fit."""
+        if stage == "fit":
+            self.history, self._best = [], None
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse fits without cycles, validation at their ends, or the clean samples asked for."""
+        ends = find_cycle_ends(trainer, "OverfittingStop", self.schedule)
+        every = trainer.check_val_every_n_epoch or 1
+        if any(end % every for end in ends) or not trainer.enable_validation:
+            raise MisconfigurationException(
+                f"`OverfittingStop` needs a validation at every cycle end, after {ends} epochs, but"
+                f" `check_val_every_n_epoch` is {every} and validation is"
+                f" {'on' if trainer.enable_validation else 'off'}. Give a validation loader, and"
+                " validate every epoch."
+            )
+        if self.gap_patience is not None:
+            self._clean_loader(trainer)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Note whether the epoch is whole: `max_steps` may end it, and no cycle with it."""
+        self._epoch_is_whole = batch_idx + 1 == trainer.num_training_batches
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at a cycle that ends here; at the end of training go back to the best weights.
+
+        Runs before checkpoints are written, so that they hold the best weights as well.
+        """
+        # Lightning's stub has no `fast_dev_run`.
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        epoch = trainer.current_epoch + 1
+        ends = find_cycle_ends(trainer, "OverfittingStop", self.schedule)
+        if epoch in ends and self._epoch_is_whole:
+            self._look(trainer, pl_module)
+            reason = self._reason()
+            # Every process decides from the same numbers; a difference would hang them all.
+            if trainer.strategy.reduce_boolean_decision(reason is not None, all=False):
+                rank_zero_info(f"OverfittingStop: {reason}; going back to epoch {self.best_epoch}.")
+                trainer.should_stop = True
+        if self._best is not None and (trainer.should_stop or epoch == trainer.max_epochs):
+            pl_module.load_state_dict(self._best)
+
+    def _look(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        metrics = trainer.callback_metrics
+        if self.monitor not in metrics:
+            raise MisconfigurationException(
+                f"`monitor` must be a metric that the module logs, but {self.monitor!r} is none of"
+                f" {sorted(metrics)}. Name one of them."
+            )
+        value = mean_over_processes(trainer, metrics[self.monitor].detach().float())
+        entry = {"epoch": float(trainer.current_epoch), "value": value}
+        if self.gap_patience is not None:
+            train_loss = self._train_loss(trainer, pl_module)
+            val_loss = float(metrics.get("val_loss", torch.tensor(value)))
+            entry |= {"train_loss": train_loss, "gap": val_loss - train_loss}
+        self.history.append(entry)
+        if self.best_epoch == trainer.current_epoch:
+            state = pl_module.state_dict().items()
+            self._best = {name: tensor.detach().to("cpu", copy=True) for name, tensor in state}
+
+    def _reason(self) -> str | None:
+        """Say why training should stop now, or give ``None``."""
+        values = [self._signed(entry["value"]) for entry in self.history]
+        since_best = len(values) - 1 - values.index(min(values))
+        if since_best >= self.patience:
+            return f"{self.monitor} has been worse than its best for {since_best} cycles"
+        if self.gap_patience is not None and len(values) > self.gap_patience:
+            gaps = [entry["gap"] for entry in self.history[-self.gap_patience - 1 :]]
+            if all(later > earlier for earlier, later in pairwise(gaps)):
+                return f"the gap to the training loss has grown for {self.gap_patience} cycles"
+        return None
+
+    def _signed(self, value: float) -> float:
+        # What is not a number is worse than any number.
+        return math.inf if math.isnan(value) else value if self.mode == "min" else -value
+
+    def _train_loss(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> float:
+        total, count = 0.0, 0
+        with untouched(trainer, pl_module) as logged:
+            for index, batch in enumerate(self._clean_loader(trainer)):
+                loss = validation_loss(trainer, batch, index, logged)
+                size = _batch_size(batch)
+                total, count = total + float(loss) * size, count + size
+        return mean_over_processes(trainer, torch.tensor(total / max(count, 1)))
+
+    def _clean_loader(self, trainer: pl.Trainer) -> DataLoader[Any]:
+        """Give the fixed part of the clean training samples that is this process's share."""
+        loader = self.train_loader
+        datamodule = getattr(trainer, "datamodule", None)
+        if loader is None and isinstance(datamodule, HasEvalDataLoader):
+            loader = datamodule.eval_dataloader("train")
+        if loader is None:
+            raise MisconfigurationException(
+                "`gap_patience` needs clean training samples, but the datamodule has no"
+                " `eval_dataloader`. Give `train_loader`, a loader without augmentation."
+            )
+        size = len(cast(Sized, loader.dataset))
+        chosen = torch.linspace(0, size - 1, min(size, self.num_train_samples)).round().int()
+        mine = chosen[trainer.global_rank :: trainer.world_size].tolist()
+        return DataLoader(
+            Subset(loader.dataset, mine),
+            batch_size=loader.batch_size or 1,
+            collate_fn=loader.collate_fn,
+        )
+
+
+def _batch_size(batch: Any) -> int:
+    first = batch[0] if isinstance(batch, (tuple, list)) else batch
+    return len(first) if isinstance(first, Tensor) else 1
