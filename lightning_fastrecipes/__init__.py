@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning_fastrecipes.callbacks.flat_cosine import FlatCosine
+    from lightning_fastrecipes.callbacks.initial_loss_check import InitialLossCheck
     from lightning_fastrecipes.callbacks.lr_finder import LRFinder, lr_find
     from lightning_fastrecipes.callbacks.one_cycle import OneCycle
     from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
@@ -34,6 +35,7 @@ __all__ = [
     "ImageCSVDataModule",
     "ImageClassifier",
     "ImageFolderDataModule",
+    "InitialLossCheck",
     "LRFinder",
     "LabelTable",
     "OneCycle",
@@ -54,6 +56,7 @@ _HOMES = {
     "ImageCSVDataModule": "data.image",
     "ImageClassifier": "tasks.image",
     "ImageFolderDataModule": "data.image",
+    "InitialLossCheck": "callbacks.initial_loss_check",
     "LRFinder": "callbacks.lr_finder",
     "LabelTable": "data.label_table",
     "OneCycle": "callbacks.one_cycle",

@@ -22,7 +22,9 @@ from lightning_fastrecipes.errors import (
 OK, FAILED, BAD_USAGE = 0, 1, 2
 RUN_FOLDER_VARIABLE = "FASTRECIPES_RUN_FOLDER"
 
-_OVERRIDE = re.compile(r"--(?:(?:data|model|trainer|stages|evaluation)\.[\w.-]+|seed)(?==|$)")
+_OVERRIDE = re.compile(
+    r"--(?:(?:data|model|trainer|stages|evaluation)\.[\w.-]+|seed|initial_checks)(?==|$)"
+)
 _out = Console(highlight=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 

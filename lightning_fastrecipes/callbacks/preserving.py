@@ -166,10 +166,12 @@ def _captured_log(pl_module: pl.LightningModule, logged: Log) -> Callable[[], No
     def log_dict(values: Any, *_: Any, **__: Any) -> None:
         logged.update(values)
 
-    vars(pl_module).update(log=log, log_dict=log_dict)
+    own = vars(pl_module)
+    before = {name: own[name] for name in ("log", "log_dict") if name in own}
+    own.update(log=log, log_dict=log_dict)
 
     def restore() -> None:
-        for name in ("log", "log_dict"):
-            vars(pl_module).pop(name, None)
+        del own["log"], own["log_dict"]
+        own.update(before)
 
     return restore

@@ -19,7 +19,10 @@ from lightning_fastrecipes.recipe.schema import ClassSpec, Evaluation, Recipe, S
 
 T = TypeVar("T")
 
-SECTIONS = ("name", "description", "seed", "data", "model", "trainer", "stages", "evaluation")
+SECTIONS = (
+    "name", "description", "seed", "data", "model", "trainer", "stages", "evaluation",
+    "initial_checks",
+)  # fmt: skip
 REQUIRED = ("description", "data", "model", "stages")
 # Set for every stage by the runner; a recipe that sets them too would say one thing twice.
 RUNNER_KEYS = {
@@ -76,6 +79,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         trainer=_trainer(document.get("trainer") or {}, path),
         stages=stages,
         evaluation=evaluation,
+        initial_checks=_switch(document.get("initial_checks", True), path, "initial_checks"),
         source={key: document[key] for key in SECTIONS if key in document},
     )
 
@@ -229,6 +233,12 @@ def _dataclass(cls: type[T], value: Any, path: Path, key: str, **ready: Any) -> 
 def _typed(annotation: type[T], value: Any, path: Path, key: str) -> T:
     if not isinstance(value, annotation) or isinstance(value, bool):
         raise RecipeError(f"{path}: {key}: must be {annotation.__name__}, but is {value!r}.")
+    return value
+
+
+def _switch(value: Any, path: Path, key: str) -> bool:
+    if not isinstance(value, bool):
+        raise RecipeError(f"{path}: {key}: must be true or false, but is {value!r}.")
     return value
 
 

@@ -18,6 +18,7 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
 )
 from torch import Tensor
 
+from lightning_fastrecipes.callbacks.initial_loss_check import InitialLossCheck
 from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
 from lightning_fastrecipes.callbacks.seeded_steps import SeededSteps
 from lightning_fastrecipes.data.features import FeatureDataModule
@@ -173,6 +174,8 @@ class Run:
         if stage.until_overfitting:
             callbacks.append(OverfittingStop(patience=stage.until_overfitting))
         callbacks = finding_callbacks(stage, callbacks, self.folder.path)
+        if index == 0 and self.recipe.initial_checks:
+            callbacks.append(InitialLossCheck())
         callbacks += [
             SeededSteps(stage_seed(self.recipe.seed, index)),
             history,

@@ -91,6 +91,7 @@ class Recipe:
         trainer: Arguments of ``Trainer`` for every stage.
         stages: In the order they run.
         evaluation: What is measured at the end.
+        initial_checks: Whether ``InitialLossCheck`` looks at model and data before the first step.
         source: The merged YAML document, as it is written to the run folder.
     """
 
@@ -103,4 +104,5 @@ class Recipe:
     trainer: dict[str, Any]
     stages: tuple[Stage, ...]
     evaluation: Evaluation
+    initial_checks: bool
     source: dict[str, Any]

@@ -17,6 +17,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lightning_fastrecipes.callbacks.flat_cosine import FlatCosine
+from lightning_fastrecipes.callbacks.initial_loss_check import InitialLossCheck
 from lightning_fastrecipes.callbacks.lr_finder import LRFinder
 from lightning_fastrecipes.callbacks.one_cycle import OneCycle
 from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
@@ -38,6 +39,7 @@ CALLBACKS: dict[str, Callable[[], pl.Callback]] = {
     "triangular": lambda: Triangular(cycle_len=1, rise=0.3),
     "one-cycle": OneCycle,
     "flat-cosine": FlatCosine,
+    "initial-loss-check": lambda: InitialLossCheck(num_classes=3),
     "cycle-snapshots": snapshots,
     "overfitting-stop": lambda: OverfittingStop(
         patience=9, cycle_len=1, gap_patience=9, train_loader=CLEAN

@@ -59,6 +59,23 @@ def whole_copy(whole: Run, tmp_path: Path) -> Path:
     return Path(shutil.copytree(whole.folder.path, tmp_path / "copy"))
 
 
+@pytest.mark.parametrize("checks", [True, False], ids=["by-default", "switched-off"])
+def test_model_and_data_are_checked_before_the_first_step(recipe_file, tmp_path, caplog, checks):
+    overrides = [] if checks else ["initial_checks=false"]
+    with caplog.at_level("INFO"):
+        run(recipe_file, tmp_path / "run", *overrides)
+    told = [record.message for record in caplog.records if "InitialLossCheck" in record.message]
+    assert len(told) == checks
+
+
+def test_checks_change_nothing(recipe_file, tmp_path):
+    run(recipe_file, tmp_path / "with")
+    run(recipe_file, tmp_path / "without", "initial_checks=false")
+    ours, theirs = weights(tmp_path / "with"), weights(tmp_path / "without")
+    for name, value in ours.items():
+        assert torch.equal(value, theirs[name]), name
+
+
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_export(folder)[0].state_dict()
 

@@ -1,0 +1,109 @@
+"""What a model must show before it has learned anything."""
+
+import math
+
+import torch
+from torch import Tensor
+
+_FAR_MEAN = 3.0
+_SMALL_DEVIATION, _LARGE_DEVIATION = 0.1, 5.0
+_ROUNDING = 1e-3
+
+
+def expected_initial_loss(num_classes: int, *, multi_label: bool = False) -> float:
+    """Give the cross entropy of even probabilities, which a new head starts from.
+
+    Args:
+        num_classes: Number of classes, at least 1.
+        multi_label: Whether each class is a yes or no of its own.
+
+    Returns:
+        ``log(num_classes)``, or ``log(2)`` for the mean over yes and no.
+
+    Raises:
+        ValueError: If there is no class.
+
+    Example:
+        >>> round(expected_initial_loss(10), 3)
+        2.303
+        >>> round(expected_initial_loss(17, multi_label=True), 3)
+        0.693
+
+    References:
+        Stanford CS231n, *Neural Networks Part 3*.
+    """
+    if num_classes < 1:
+        raise ValueError(f"`num_classes` must be at least 1, got {num_classes}.")
+    return math.log(2) if multi_label or num_classes == 1 else math.log(num_classes)
+
+
+def label_problem(targets: Tensor, num_classes: int, *, multi_label: bool = False) -> str | None:
+    """Say what is wrong with the labels of a batch.
+
+    Args:
+        targets: Class indices ``(batch,)``, or one number for each class ``(batch, num_classes)``:
+            probabilities that sum to 1, or yes and no between 0 and 1 if ``multi_label``.
+        num_classes: Number of classes.
+        multi_label: Whether several classes may hold at once.
+
+    Returns:
+        What is wrong and what to do, or ``None``.
+
+    Example:
+        >>> label_problem(torch.tensor([0, 3]), num_classes=3)
+        'labels must lie in 0 to 2, but reach from 0 to 3. Check the class map and `num_classes`.'
+    """
+    if not targets.numel():
+        return None
+    low, high = float(targets.min()), float(targets.max())
+    if not targets.is_floating_point() and targets.ndim == 1:
+        if low >= 0 and high < num_classes:
+            return None
+        return (
+            f"labels must lie in 0 to {num_classes - 1}, but reach from {low:g} to {high:g}. Check"
+            " the class map and `num_classes`."
+        )
+    if targets.ndim != 2 or targets.shape[1] != num_classes:
+        return (
+            f"targets must have one column for each of the {num_classes} classes, but their shape"
+            f" is {tuple(targets.shape)}."
+        )
+    if not (low >= 0 and high <= 1):
+        return (
+            f"probabilities must lie in 0 to 1, but reach from {low:g} to {high:g}. Scale the"
+            " labels."
+        )
+    sums = targets.sum(dim=1)
+    if not multi_label and bool((sums - 1).abs().max() > _ROUNDING):
+        return (
+            f"probabilities of a row must sum to 1, but sum to {float(sums.min()):g} up to"
+            f" {float(sums.max()):g}. If several labels may hold at once, set `multi_label`."
+        )
+    return None
+
+
+def pixel_problem(images: Tensor) -> str | None:
+    """Say what is wrong with the scale of normalised pictures.
+
+    Args:
+        images: Pictures as the network sees them. Shape ``(batch, channels, height, width)``.
+
+    Returns:
+        What is wrong and what to do, or ``None``.
+
+    Example:
+        >>> pixels = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+        >>> print(pixel_problem(pixels))
+        None
+        >>> print(pixel_problem(255 * pixels.sigmoid()).partition(",")[0])
+        pixels have mean 128.0 and deviation 51.9
+    """
+    if not bool(torch.isfinite(images).all()):
+        return "pixels must be finite numbers, but some are not. Check the transforms."
+    mean, deviation = float(images.float().mean()), float(images.float().std())
+    if abs(mean) > _FAR_MEAN or not _SMALL_DEVIATION < deviation < _LARGE_DEVIATION:
+        return (
+            f"pixels have mean {mean:.1f} and deviation {deviation:.1f}, but normalised ones are"
+            " near 0 and 1. Normalise with mean and deviation of the weights."
+        )
+    return None
