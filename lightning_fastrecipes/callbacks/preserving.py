@@ -167,7 +167,7 @@ def _captured_log(pl_module: pl.LightningModule, logged: Log) -> Callable[[], No
         logged.update(values)
 
     own = vars(pl_module)
-    before = {name: own[name] for name in ("log", "log_dict") if name in own}
+    before: Log = {name: own[name] for name in ("log", "log_dict") if name in own}
     own.update(log=log, log_dict=log_dict)
 
     def restore() -> None:

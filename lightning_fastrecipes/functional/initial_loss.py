@@ -96,7 +96,7 @@ def pixel_problem(images: Tensor) -> str | None:
         >>> print(pixel_problem(pixels))
         None
         >>> print(pixel_problem(255 * pixels.sigmoid()).partition(",")[0])
-        pixels have mean 128.0 and deviation 51.9
+        pixels have mean 129.5 and deviation 51.1
     """
     if not bool(torch.isfinite(images).all()):
         return "pixels must be finite numbers, but some are not. Check the transforms."
