@@ -44,8 +44,7 @@ def main() -> None:
     images.augmentation = "top_down"
     model.set_learning_rates(2e-4)
     fit(images, max_epochs=1, schedule=fr.SGDR(cycle_len=1))
-    # 3: larger pictures; the late layers too, three times slower than the head; then everything.
-    images.image_size = 288
+    # 3: the late layers too, three times slower than the head; then everything.
     model.freeze_to(1)
     model.set_learning_rates(5e-4, lr_ratio=3)
     fit(images, max_epochs=6, schedule=fr.SGDR(cycle_len=6))
