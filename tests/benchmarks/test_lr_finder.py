@@ -1,0 +1,125 @@
+"""What a sweep costs, and how far its suggestion is to be trusted beside Lightning's.
+
+``FASTRECIPES_PHOTOS`` names a folder of photos, one folder per class.
+"""
+
+import os
+import statistics
+import time
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.tuner.lr_finder import _LRFinder
+
+from lightning_fastrecipes import FeatureDataModule, ImageClassifier, ImageFolderDataModule, lr_find
+from lightning_fastrecipes.functional.lr_curves import smooth_losses, suggest_lr, sweep_lrs
+from lightning_fastrecipes.recipe.defaults import default_precision
+
+pytestmark = pytest.mark.benchmark
+
+NUM_STEPS = 100
+QUIET = {
+    "precision": default_precision("auto"),
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "limit_val_batches": 0,
+}
+
+
+class StepSeconds(pl.Callback):
+    """Time steps of training, from the start of the first to the end of the last."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if trainer.global_step == 0:
+            self.started = time.perf_counter()
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        self.seconds = time.perf_counter() - self.started
+
+
+@pytest.fixture
+def photos() -> ImageFolderDataModule:
+    folder = os.environ.get("FASTRECIPES_PHOTOS")
+    if not folder:
+        pytest.skip("FASTRECIPES_PHOTOS names no folder of photos")
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    return ImageFolderDataModule(folder, batch_size=8, image_size=128)
+
+
+def build_model() -> ImageClassifier:
+    torch.manual_seed(0)
+    model = ImageClassifier("tf_efficientnet_lite0", num_classes=2)
+    return model.to(memory_format=torch.channels_last)
+
+
+def seconds_of_training(images: pl.LightningDataModule) -> float:
+    clock = StepSeconds()
+    trainer = pl.Trainer(max_steps=NUM_STEPS, max_epochs=99, callbacks=[clock], **QUIET)
+    trainer.fit(build_model(), datamodule=images)
+    return clock.seconds
+
+
+def seconds_of_sweep(model: ImageClassifier, data: pl.LightningDataModule) -> tuple[float, int]:
+    # A small range, so that the sweep does not end early.
+    started = time.perf_counter()
+    curve = lr_find(model, data, min_lr=1e-8, max_lr=1e-5, num_steps=NUM_STEPS, **QUIET)
+    return time.perf_counter() - started, len(curve.lrs)
+
+
+def test_a_sweep_costs_as_much_as_its_steps(photos) -> None:
+    ratios = []
+    for _ in range(4):  # in turn, so that a noisy neighbour hits both
+        training = seconds_of_training(photos)
+        sweeping, num_points = seconds_of_sweep(build_model(), photos)
+        assert num_points == NUM_STEPS
+        ratios.append(sweeping / training)
+        print(f"training {training:.1f} s, sweep with its set-up {sweeping:.1f} s")
+    print(f"sweep / training: {min(ratios):.2f} to {max(ratios):.2f}")
+    assert statistics.median(ratios) <= 1.1
+
+
+def test_a_sweep_on_features_takes_no_three_seconds(photos) -> None:
+    model = build_model()
+    model.freeze()
+    features = FeatureDataModule(photos, model)
+    photos.batch_size = 64
+    lr_find(model, features, num_steps=30, **QUIET)  # computes the features
+    seconds = [seconds_of_sweep(model, features)[0] for _ in range(3)]
+    print(f"100 steps on the features of {len(photos.eval_dataset('train'))} photos: {seconds}")
+    assert statistics.median(seconds) < 3
+
+
+def lightning_pick(lrs: list[float], losses: list[float]) -> float:
+    """Ask Lightning, which smooths while it sweeps, about the same losses."""
+    finder = _LRFinder("exponential", lrs[0], lrs[-1], len(lrs))
+    finder.results = {"lr": lrs, "loss": smooth_losses(losses)}
+    return finder.suggestion(skip_begin=10, skip_end=1) or float("nan")
+
+
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.1])
+def test_suggestions_on_noisy_curves_beside_lightnings(share: float) -> None:
+    lrs = sweep_lrs(1e-7, 1.0, NUM_STEPS)
+    decades = np.log10(lrs)
+    clean = 2.3 - 1.6 / (1 + np.exp(-(decades + 2.5) / 0.35)) + np.exp(decades / 0.22)
+    asks = {
+        "ours": lambda losses: suggest_lr(lrs, losses).picks.get("course", float("nan")),
+        "Lightning": lambda losses: lightning_pick(lrs, losses),
+    }
+    near = {}
+    for name, ask in asks.items():
+        truth = ask(clean.tolist())
+        noisy = (
+            clean + np.random.default_rng(seed).normal(0, share * clean[0], len(lrs))
+            for seed in range(20)
+        )
+        found = [ask(losses.tolist()) for losses in noisy]
+        near[name] = sum(truth / 3 <= lr <= truth * 3 for lr in found)
+        print(
+            f"noise {share}: {name} {near[name]} of 20 within a factor 3 of {truth:.1e};"
+            f" {min(found):.1e} to {max(found):.1e}"
+        )
+    assert near["ours"] >= 19
