@@ -15,9 +15,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from lightning_fastrecipes.callbacks.preserving import untouched
-from lightning_fastrecipes.callbacks.schedule import find_cycle_ends
+from lightning_fastrecipes.callbacks.schedule import epoch_is_whole, find_cycle_ends
 from lightning_fastrecipes.callbacks.sgdr import SGDR
-from lightning_fastrecipes.callbacks.stepping import mean_over_processes, validation_loss
+from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
+from lightning_fastrecipes.callbacks.stepping import (
+    VALID_LOSS,
+    mean_over_processes,
+    validation_loss,
+)
 from lightning_fastrecipes.protocols import HasEvalDataLoader
 
 
@@ -88,7 +93,7 @@ class OverfittingStop(pl.Callback):
         self.schedule = None if cycle_len is None else SGDR(cycle_len, cycle_mult)
         self.history: list[dict[str, float]] = []
         self._best: dict[str, Tensor] | None = None
-        self._epoch_is_whole = False
+        self._stopped = False
 
     @property
     def best_epoch(self) -> int | None:
@@ -100,16 +105,17 @@ class OverfittingStop(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Give history and best weights, so that a resumed fit can still go back to them."""
-        return {"history": self.history, "best": self._best}
+        return {"history": self.history, "best": self._best, "stopped": self._stopped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up history and best weights of the fit that is resumed."""
         self.history, self._best = list(state_dict["history"]), state_dict["best"]
+        self._stopped = state_dict["stopped"]
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Forget an earlier fit."""
         if stage == "fit":
-            self.history, self._best = [], None
+            self.history, self._best, self._stopped = [], None, False
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse fits without cycles, validation at their ends, or the clean samples asked for."""
@@ -124,17 +130,15 @@ class OverfittingStop(pl.Callback):
             )
         if self.gap_patience is not None:
             self._clean_loader(trainer)
-
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Note whether the epoch is whole: `max_steps` may end it, and no cycle with it."""
-        self._epoch_is_whole = batch_idx + 1 == trainer.num_training_batches
+        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        later = callbacks[callbacks.index(self) :]
+        if any(isinstance(callback, CycleSnapshots) for callback in later):
+            raise MisconfigurationException(
+                "`CycleSnapshots` must come before `OverfittingStop`, which goes back to the best"
+                " weights before it could write those of the last cycle. Turn them round."
+            )
+        # A fit that was interrupted between its stop and its end must not train on.
+        trainer.should_stop = trainer.should_stop or self._stopped
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look at a cycle that ends here; at the end of training go back to the best weights.
@@ -146,14 +150,22 @@ class OverfittingStop(pl.Callback):
             return
         epoch = trainer.current_epoch + 1
         ends = find_cycle_ends(trainer, "OverfittingStop", self.schedule)
-        if epoch in ends and self._epoch_is_whole:
+        if epoch in ends and epoch_is_whole(trainer) and not self._stopped:
             self._look(trainer, pl_module)
-            reason = self._reason()
+            reason = self._reason() if epoch >= (trainer.min_epochs or 0) else None
             # Every process decides from the same numbers; a difference would hang them all.
             if trainer.strategy.reduce_boolean_decision(reason is not None, all=False):
                 rank_zero_info(f"OverfittingStop: {reason}; going back to epoch {self.best_epoch}.")
-                trainer.should_stop = True
-        if self._best is not None and (trainer.should_stop or epoch == trainer.max_epochs):
+                self._stopped = trainer.should_stop = True
+        if self._stopped or epoch == trainer.max_epochs:
+            self._go_back(pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go back to the best weights also where something else has ended the training."""
+        self._go_back(pl_module)
+
+    def _go_back(self, pl_module: pl.LightningModule) -> None:
+        if self._best is not None:
             pl_module.load_state_dict(self._best)
 
     def _look(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -167,7 +179,12 @@ class OverfittingStop(pl.Callback):
         entry = {"epoch": float(trainer.current_epoch), "value": value}
         if self.gap_patience is not None:
             train_loss = self._train_loss(trainer, pl_module)
-            val_loss = float(metrics.get("val_loss", torch.tensor(value)))
+            if VALID_LOSS not in metrics:
+                raise MisconfigurationException(
+                    f"`gap_patience` compares losses, but the module logs no `{VALID_LOSS}`. Log it"
+                    " in `validation_step`, or leave `gap_patience` out."
+                )
+            val_loss = mean_over_processes(trainer, metrics[VALID_LOSS].detach().float())
             entry |= {"train_loss": train_loss, "gap": val_loss - train_loss}
         self.history.append(entry)
         if self.best_epoch == trainer.current_epoch:
@@ -211,7 +228,10 @@ class OverfittingStop(pl.Callback):
                 " `eval_dataloader`. Give `train_loader`, a loader without augmentation."
             )
         size = len(cast(Sized, loader.dataset))
-        chosen = torch.linspace(0, size - 1, min(size, self.num_train_samples)).round().int()
+        # Equal shares: a metric is brought together once a batch, on all processes or on none.
+        num_chosen = min(size, self.num_train_samples)
+        num_chosen = max(num_chosen - num_chosen % trainer.world_size, trainer.world_size)
+        chosen = torch.linspace(0, size - 1, num_chosen).round().int()
         mine = chosen[trainer.global_rank :: trainer.world_size].tolist()
         return DataLoader(
             Subset(loader.dataset, mine),

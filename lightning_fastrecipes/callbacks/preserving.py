@@ -2,7 +2,7 @@
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable, Iterator, MutableSequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -13,11 +13,10 @@ from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lightning_fastrecipes.callbacks.saving import Saved
+
 Log = dict[str, Any]
 """What ``self.log`` was called with last, by name."""
-
-_PLAIN = (bool, int, float, complex, str, bytes, tuple, type(None))
-_MODULE_INTERNALS = frozenset(vars(nn.Module())) - {"training"}
 
 
 @contextmanager
@@ -25,8 +24,9 @@ def untouched(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterator[Lo
     """Put everything back that steps within this block change, also when one of them raises.
 
     Kept in memory, without any file: parameters, gradients, buffers, modes, states of metrics,
-    counters and lists of the module and its parts; state and rates of the optimizers; the scaler
-    of mixed precision; the random numbers of torch, CUDA, numpy and Python. Meanwhile other
+    counters, arrays, generators and containers of the module and its parts; state and rates of the
+    optimizers; the scaler of mixed precision; the random numbers of torch, CUDA, numpy and Python.
+    What objects of other classes hold is out of reach. Meanwhile other
     callbacks and loggers hear nothing, and ``self.log`` goes into the mapping that the block gets.
     Loops and schedulers are not part of it: do not run them.
 
@@ -44,7 +44,9 @@ def untouched(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterator[Lo
         stack.callback(rng.__exit__, None, None, None)
         stack.callback(_saved_tensors([*pl_module.parameters(), *pl_module.buffers()]))
         stack.callback(_saved_gradients(list(pl_module.parameters())))
-        stack.callback(_saved_attributes(pl_module))
+        saved = Saved()
+        saved.keep_modules(pl_module)
+        stack.callback(saved.restore)
         for optimizer in trainer.optimizers:
             stack.callback(_saved_optimizer(optimizer))
         scaler_state = copy.deepcopy(trainer.precision_plugin.state_dict())
@@ -100,71 +102,14 @@ def _saved_optimizer(optimizer: Optimizer) -> Callable[[], None]:
     return restore
 
 
-def _saved_attributes(root: nn.Module) -> Callable[[], None]:
-    """Keep modes, counters, lists and metric states; what a module is built of stays alone."""
-    saved = [
-        (module, {k: v for k, v in vars(module).items() if k not in _MODULE_INTERNALS})
-        for module in root.modules()
-    ]
-    contents = [
-        _saved_content(value)
-        for _, attributes in saved
-        for value in attributes.values()
-        if not isinstance(value, _PLAIN)
-    ]
-
-    def restore() -> None:
-        for module, attributes in saved:
-            for name in set(vars(module)) - _MODULE_INTERNALS - set(attributes):
-                del vars(module)[name]
-            vars(module).update(attributes)
-        for restore_content in contents:
-            restore_content()
-
-    return restore
-
-
-def _saved_content(value: Any) -> Callable[[], None]:
-    """Keep what a tensor, list, mapping or set holds, and that of what it holds."""
-    if isinstance(value, Tensor):
-        data = value.detach().clone()
-        return lambda: _put_back(value, data)
-    if isinstance(value, MutableSequence):
-        return _saved_container(value, list(value), list(value), value.extend)
-    if type(value) in (dict, defaultdict):
-        return _saved_container(value, dict(value), list(value.values()), value.update)
-    if isinstance(value, set):
-        return _saved_container(value, set(value), [], value.update)
-    return lambda: None
-
-
-def _saved_container(
-    container: Any, items: Any, parts: list[Any], refill: Callable[[Any], None]
-) -> Callable[[], None]:
-    undo = [_saved_content(part) for part in parts]
-
-    def restore() -> None:
-        container.clear()
-        refill(items)
-        for step in undo:
-            step()
-
-    return restore
-
-
-def _put_back(tensor: Tensor, data: Tensor) -> None:
-    with torch.no_grad():
-        tensor.detach().copy_(data)
-
-
 def _captured_log(pl_module: pl.LightningModule, logged: Log) -> Callable[[], None]:
     """Let ``self.log`` note values alone: in the midst of a hook Lightning would refuse them."""
 
     def log(name: str, value: Any, *_: Any, **__: Any) -> None:
         logged[name] = value
 
-    def log_dict(values: Any, *_: Any, **__: Any) -> None:
-        logged.update(values)
+    def log_dict(dictionary: Any, *_: Any, **__: Any) -> None:
+        logged.update(dictionary)
 
     own = vars(pl_module)
     before: Log = {name: own[name] for name in ("log", "log_dict") if name in own}

@@ -160,8 +160,14 @@ class Schedule(pl.Callback, ABC):
             )
         # Lightning's stub has no `fast_dev_run`.
         is_rehearsal = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
-        if trainer.max_epochs is not None and trainer.max_epochs > 0 and not is_rehearsal:
-            self._warn_when_cut_short(trainer.max_epochs)
+        max_epochs = trainer.max_epochs or -1
+        ends = [float(max_epochs)] if max_epochs > 0 else []
+        if trainer.max_steps > 0:
+            batches_per_step = trainer.accumulate_grad_batches
+            steps_per_epoch = math.ceil(trainer.num_training_batches / batches_per_step)
+            ends.append(trainer.max_steps / steps_per_epoch)
+        if ends and not is_rehearsal:
+            self._warn_when_cut_short(min(ends))
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -181,16 +187,30 @@ class Schedule(pl.Callback, ABC):
             elif momentum is not None:
                 group["momentum"] = momentum
 
-    def _warn_when_cut_short(self, max_epochs: int) -> None:
-        *before, end = self.cycle_ends(max_epochs)
+    def _warn_when_cut_short(self, max_epochs: float) -> None:
+        *before, end = self.cycle_ends(math.ceil(max_epochs))
         if end == max_epochs:
             return
         nearest = " or ".join(str(epochs) for epochs in [*before[-1:], end])
         rank_zero_warn(
-            f"`max_epochs` should end a cycle of `{type(self).__name__}`, but {max_epochs} epochs"
+            f"`max_epochs` should end a cycle of `{type(self).__name__}`, but {max_epochs:g} epochs"
             " stop within one, while the learning rate is still high. Set `max_epochs` to"
             f" {nearest}."
         )
+
+
+def epoch_is_whole(trainer: pl.Trainer) -> bool:
+    """Tell at the end of an epoch whether its last batch was trained.
+
+    ``max_steps`` may end an epoch before that, and no cycle with it.
+
+    Args:
+        trainer: The trainer, in ``on_train_epoch_end``.
+
+    Returns:
+        True for a whole epoch.
+    """
+    return bool(trainer.fit_loop.epoch_loop.batch_progress.is_last_batch)
 
 
 def find_cycle_ends(trainer: pl.Trainer, asking: str, schedule: Schedule | None) -> list[int]:

@@ -9,8 +9,9 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
     MisconfigurationException,
 )
 
-from lightning_fastrecipes.callbacks.schedule import find_cycle_ends
+from lightning_fastrecipes.callbacks.schedule import epoch_is_whole, find_cycle_ends
 from lightning_fastrecipes.callbacks.sgdr import SGDR
+from lightning_fastrecipes.callbacks.stepping import mean_over_processes
 
 SNAPSHOT_KEY = "fastrecipes_snapshot"
 """Where a snapshot says of which cycle it is and what was measured."""
@@ -74,33 +75,29 @@ class CycleSnapshots(pl.Callback):
         self.monitor = monitor
         self.mode = mode
         self.schedule = None if cycle_len is None else SGDR(cycle_len, cycle_mult)
+        self._folder = Path(dirpath or "snapshots")
         self._values: dict[str, float] = {}
-        self._epoch_is_whole = False
+        self._validated_epoch: int | None = None
         self._writing: dict[str, Any] | None = None
 
     @property
     def paths(self) -> list[Path]:
         """The snapshots that are kept, oldest first."""
-        return [Path(path) for path in self._values]
-
-    @property
-    def state_key(self) -> str:
-        """Tell callbacks with different folders apart in a checkpoint."""
-        return f"{type(self).__name__}(dirpath={self.dirpath})"
+        return [self._folder / name for name in self._values]
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the kept snapshots and their values."""
+        """Give the kept snapshots by file name, and their values."""
         return {"values": dict(self._values)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the snapshots of the fit that is resumed, as far as they are still there."""
-        values = state_dict["values"].items()
-        self._values = {path: value for path, value in values if Path(path).is_file()}
+        """Take up the snapshots of the fit that is resumed."""
+        self._values = dict(state_dict["values"])
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Forget the snapshots of an earlier fit."""
+        """Settle the folder, and forget the snapshots of an earlier fit."""
         if stage == "fit":
             self._values = {}
+            self._folder = Path(self.dirpath or Path(trainer.default_root_dir) / "snapshots")
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse fits without cycles, or without the metric that is asked for, before they run."""
@@ -114,16 +111,9 @@ class CycleSnapshots(pl.Callback):
                 " or keep the last ones."
             )
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Note whether the epoch is whole: `max_steps` may end it, and no cycle with it."""
-        self._epoch_is_whole = batch_idx + 1 == trainer.num_training_batches
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note which epoch the values at hand are of."""
+        self._validated_epoch = trainer.current_epoch
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write a snapshot if this epoch ends a cycle, and remove what is not to be kept."""
@@ -131,32 +121,37 @@ class CycleSnapshots(pl.Callback):
         epoch = trainer.current_epoch + 1
         # Lightning's stub has no `fast_dev_run`.
         is_rehearsal = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
-        if epoch not in ends or not self._epoch_is_whole or is_rehearsal:
+        if epoch not in ends or not epoch_is_whole(trainer) or is_rehearsal:
             return
         # Without a validation in this epoch, the values at hand are those of an earlier one.
-        is_measured = epoch % (trainer.check_val_every_n_epoch or 1) == 0
+        is_measured = self._validated_epoch == trainer.current_epoch
         measured = trainer.callback_metrics if is_measured else {}
-        metrics = {name: float(value) for name, value in measured.items()}
-        if self.which == "best" and self.monitor not in metrics:
+        if self.which == "best" and self.monitor not in measured:
             raise MisconfigurationException(
                 f"`monitor` must be a metric that the module logs, but {self.monitor!r} is none of"
-                f" {sorted(metrics)}. Name one of them, or keep the last snapshots."
+                f" {sorted(measured)}. Name one of them, or keep the last snapshots."
             )
-        cycle = ends.index(epoch) + 1
-        folder = Path(trainer.default_root_dir) / "snapshots"
-        path = str(Path(self.dirpath or folder) / f"cycle-{cycle}.ckpt")
-        self._values.pop(path, None)
-        self._values[path] = metrics.get(self.monitor, math.nan)
+        # Every process must decide alike, whatever a module logs on each of them.
+        metrics = {
+            name: mean_over_processes(trainer, value.detach().float())
+            for name, value in sorted(measured.items())
+        }
+        self._write(trainer, ends.index(epoch) + 1, metrics)
+
+    def _write(self, trainer: pl.Trainer, cycle: int, metrics: dict[str, float]) -> None:
+        name = f"cycle-{cycle}.ckpt"
+        self._values.pop(name, None)
+        self._values[name] = metrics.get(self.monitor, math.nan)
         surplus = self._surplus()
         for old in surplus:
             del self._values[old]
-        if path not in surplus:
+        if name not in surplus:
             self._writing = {"cycle": cycle, "epoch": trainer.current_epoch, "metrics": metrics}
-            trainer.save_checkpoint(path)
+            trainer.save_checkpoint(self._folder / name)
             self._writing = None
         for old in surplus:
-            if old != path:
-                trainer.strategy.remove_checkpoint(old)
+            if old != name:
+                trainer.strategy.remove_checkpoint(self._folder / old)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

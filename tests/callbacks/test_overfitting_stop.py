@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
 from lightning_fastrecipes.callbacks.sgdr import SGDR
+from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 
 
 @pytest.fixture
@@ -150,6 +151,71 @@ def test_a_resumed_fit_still_goes_back_to_the_best(fit, measured_task, tmp_path)
     done = fit([stop], second, max_epochs=4, ckpt_path=path)
     assert [entry["epoch"] for entry in stop.history] == [0, 1, 2, 3]
     assert_equal(done.weights, first.after[1])
+
+
+def test_a_fit_that_has_stopped_does_not_train_on_when_it_is_resumed(fit, measured_task, tmp_path):
+    keeper = ModelCheckpoint(tmp_path, save_on_train_epoch_end=True)
+    values = (0.5, 0.2, 0.6, 0.1)
+    task = measured_task(*values)
+    callbacks = [OverfittingStop(cycle_len=1), keeper]
+    stopped = fit(callbacks, task, max_epochs=4, enable_checkpointing=True)
+    again = fit(
+        [OverfittingStop(cycle_len=1)],
+        measured_task(*values),
+        max_epochs=4,
+        ckpt_path=keeper.best_model_path,
+    )
+    assert again.lrs == []
+    assert_equal(again.weights, stopped.weights)
+
+
+def test_min_epochs_are_trained_before_it_stops(fit, measured_task):
+    task, stop = measured_task(0.1, 0.5, 0.6, 0.7, 0.8), OverfittingStop(cycle_len=1)
+    done = fit([stop], task, max_epochs=5, min_epochs=4)
+    assert len(done.lrs) == 20
+    # Weights move on until then, and go back once.
+    assert not torch.equal(task.after[2]["head.weight"], task.after[3]["head.weight"])
+    assert not torch.equal(task.after[0]["head.weight"], task.after[1]["head.weight"])
+    assert_equal(done.weights, task.after[0])
+
+
+def test_best_weights_come_back_whatever_ends_the_training(fit, measured_task):
+    task = measured_task(0.1, 0.5, 0.6, 0.7)
+    done = fit([OverfittingStop(patience=9, cycle_len=1)], task, max_epochs=4, max_steps=13)
+    assert_equal(done.weights, task.after[0])
+
+
+def test_snapshots_must_be_written_before_it_goes_back(fit, measured_task, tmp_path):
+    callbacks = [SGDR(), OverfittingStop(), CycleSnapshots(tmp_path)]
+    with pytest.raises(MisconfigurationException, match="`CycleSnapshots` must come before"):
+        fit(callbacks, measured_task(0.1), max_epochs=1)
+    fit([callbacks[0], callbacks[2], callbacks[1]], measured_task(0.1), max_epochs=1)
+
+
+def test_a_gap_needs_a_validation_loss(fit, tiny_task):
+    class Accurate(tiny_task):
+        def validation_step(self, batch, batch_idx):
+            self.log("val_accuracy", torch.tensor(0.5))
+
+    stop = OverfittingStop(
+        monitor="val_accuracy", gap_patience=1, train_loader=DataLoader(Counted()), cycle_len=1
+    )
+    with pytest.raises(MisconfigurationException, match=r"must give a loss|logs no `val_loss`"):
+        fit([stop], Accurate(), max_epochs=1)
+
+
+@pytest.mark.parametrize("num_samples", [1, 5, 33])
+def test_every_process_gets_as_many_clean_samples(num_samples):
+    class FakeTrainer:
+        world_size = 2
+
+        def __init__(self, rank: int) -> None:
+            self.global_rank = rank
+
+    stop = OverfittingStop(num_train_samples=num_samples, train_loader=DataLoader(Counted(), 4))
+    shares = [stop._clean_loader(FakeTrainer(rank)).dataset.indices for rank in (0, 1)]
+    assert len(shares[0]) == len(shares[1]) >= 1
+    assert len(shares[0]) <= max(1, num_samples)
 
 
 def test_a_second_fit_starts_anew(fit, measured_task):

@@ -143,6 +143,7 @@ def test_resuming_with_another_batch_size_goes_on_at_the_same_epoch(fit, tiny_lo
     torch.testing.assert_close(head_rates(resumed), expected)
 
 
+@pytest.mark.filterwarnings("ignore:`max_epochs` should end a cycle")
 def test_an_epoch_cut_short_by_max_steps_leaves_later_restarts_at_epochs(fit, tmp_path):
     # Lightning counts an epoch that `max_steps` cut short as done, and resumes with the next one.
     schedule = SGDR()
@@ -166,12 +167,17 @@ def test_training_that_ends_within_a_cycle_is_warned_of_once(cycle, max_epochs, 
     assert sum("should end a cycle" in str(warning.message) for warning in seen) == 1
 
 
+def test_steps_that_end_within_a_cycle_are_warned_of_too(fit):
+    with pytest.warns(UserWarning, match=r"but 1\.6 epochs stop within one.* to 3"):
+        fit([SGDR(cycle_len=3)], max_epochs=-1, max_steps=8)
+
+
 @pytest.mark.parametrize(
     "options",
     [
         pytest.param({"max_epochs": 3}, id="ends-with-a-cycle"),
         pytest.param({"fast_dev_run": True}, id="rehearsal"),
-        pytest.param({"max_epochs": -1, "max_steps": 2}, id="no-number-of-epochs"),
+        pytest.param({"max_epochs": -1, "max_steps": 15}, id="ends-with-a-cycle-by-steps"),
     ],
 )
 def test_training_without_a_cut_cycle_is_not_warned_of(options, fit):

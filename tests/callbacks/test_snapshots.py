@@ -134,6 +134,27 @@ def test_a_resumed_fit_goes_on_choosing_among_the_older_ones(fit, measured_task,
     assert [path.name for path in second.paths] == ["cycle-2.ckpt", "cycle-6.ckpt"]
 
 
+class Stream(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        return iter([(torch.ones(4), torch.tensor(0))] * 8)
+
+
+def test_a_loader_without_length_has_cycles_too(fit, tmp_path):
+    snapshots = CycleSnapshots(tmp_path, cycle_len=1)
+    fit([snapshots], loader=torch.utils.data.DataLoader(Stream(), 4), max_epochs=2)
+    assert len(snapshots.paths) == 2
+
+
+def test_a_moved_run_goes_on_with_the_snapshots_it_has(fit, tmp_path):
+    first = CycleSnapshots(tmp_path / "a", keep=1)
+    fit([SGDR(), first], max_epochs=2)
+    (tmp_path / "a").rename(tmp_path / "b")
+    second = CycleSnapshots(tmp_path / "b", keep=1)
+    fit([SGDR(), second], max_epochs=4, ckpt_path=str(tmp_path / "b" / "cycle-2.ckpt"))
+    assert [path.name for path in (tmp_path / "b").iterdir()] == ["cycle-4.ckpt"]
+
+
+@pytest.mark.filterwarnings("ignore:`max_epochs` should end a cycle")
 def test_an_epoch_that_is_cut_short_ends_no_cycle(fit, tmp_path):
     snapshots = CycleSnapshots(tmp_path)
     fit([SGDR(), snapshots], max_epochs=3, max_steps=8)
