@@ -1,12 +1,13 @@
 """Look at the first batch before any training: is the loss what an untrained model must have?"""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
     MisconfigurationException,
 )
@@ -15,12 +16,10 @@ from torch import Tensor
 from lightning_fastrecipes.callbacks.preserving import untouched
 from lightning_fastrecipes.callbacks.stepping import (
     call_step,
-    cycled,
-    kept_generators,
     loss_of,
     mean_over_processes,
-    on_device,
 )
+from lightning_fastrecipes.callbacks.sweeping import reference_lrs
 from lightning_fastrecipes.functional.initial_loss import (
     expected_initial_loss,
     label_problem,
@@ -115,9 +114,9 @@ class InitialLossCheck(pl.Callback):
         is_rehearsal = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
         if trainer.global_step or batch_idx or trainer.ckpt_path is not None or is_rehearsal:
             return
-        with kept_generators(trainer), untouched(trainer, pl_module):
+        with untouched(trainer, pl_module):
             torch.manual_seed(trainer.global_rank)
-            self.findings = self._check(trainer, pl_module)
+            self.findings = self._check(trainer, pl_module, batch)
         failed = [finding for finding in self.findings if finding.passed is False]
         text = " ".join(f"[{finding.check}] {finding.message}" for finding in failed)
         # A batch may be wrong in one process alone; the others must not wait for it for ever.
@@ -126,20 +125,21 @@ class InitialLossCheck(pl.Callback):
             text = text or "another process found something wrong; see its message."
             raise MisconfigurationException(f"`InitialLossCheck` failed: {text}")
         if failed:
-            rank_zero_warn(f"`InitialLossCheck`: {text}")
-        else:
+            # By every process that finds something: it may be one batch alone.
+            warnings.warn(f"`InitialLossCheck`: {text}", stacklevel=2)
+        elif not any_failed:
             checks = [finding.check for finding in self.findings if finding.passed]
             rank_zero_info(f"InitialLossCheck: fine ({', '.join(checks)})")
 
-    def _check(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> list[Finding]:
-        batch = next(cycled(trainer.train_dataloader, trainer.num_training_batches))
-        batch = on_device(trainer, batch)
+    def _check(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any
+    ) -> list[Finding]:
         num_classes = self.num_classes or getattr(pl_module, "num_classes", None)
-        findings = [
-            self._labels(batch, num_classes),
-            self._pixels(batch, pl_module),
-            self._loss(trainer, batch, num_classes),
-        ]
+        findings = [self._labels(batch, num_classes), self._pixels(batch, pl_module)]
+        # A wrong label ends the loss with an error of its own, on a card with one that stays.
+        if trainer.strategy.reduce_boolean_decision(findings[0].passed is False, all=False):
+            return findings
+        findings.append(self._loss(trainer, batch, num_classes))
         manual = not pl_module.automatic_optimization or len(trainer.optimizers) != 1
         if manual:
             why = "needs one optimizer that Lightning steps by itself"
@@ -159,12 +159,7 @@ class InitialLossCheck(pl.Callback):
             return Finding("pixels", None, "needs batches of pictures")
         if inputs.dtype == torch.uint8:
             if not isinstance(pl_module, HasInputSpec):
-                return Finding(
-                    "pixels",
-                    False,
-                    "the pictures are whole numbers up to 255, and the module does not normalise"
-                    " them. Normalise in the datamodule.",
-                )
+                return Finding("pixels", None, "the module does not say how it normalises bytes")
             spec = pl_module.input_spec
             mean, std = (
                 torch.tensor(values, device=inputs.device).view(1, -1, 1, 1)
@@ -235,7 +230,9 @@ class InitialLossCheck(pl.Callback):
         module, optimizer = trainer.lightning_module, trainer.optimizers[0]
         with untouched(trainer, module):
             torch.manual_seed(trainer.global_rank)
-            for group in optimizer.param_groups:
+            # A warm-up may stand at a rate of 0 now.
+            for group, lr in zip(optimizer.param_groups, reference_lrs(trainer), strict=True):
+                group["lr"] = lr
                 if group.get("weight_decay"):
                     group["weight_decay"] = decay(group)
             losses: list[Tensor] = []

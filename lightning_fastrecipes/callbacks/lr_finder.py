@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection
+from contextlib import ExitStack
 from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
@@ -10,9 +11,11 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
     MisconfigurationException,
 )
+from pytorch_lightning.utilities.seed import isolate_rng
 
 from lightning_fastrecipes.callbacks.lr_curve import LRCurve
-from lightning_fastrecipes.callbacks.sweeping import LossSource, peak_lrs, sweep
+from lightning_fastrecipes.callbacks.stepping import kept_generators
+from lightning_fastrecipes.callbacks.sweeping import LossSource, reference_lrs, sweep
 from lightning_fastrecipes.functional.lr_curves import Rule, Spacing, sweep_lrs
 
 
@@ -24,8 +27,10 @@ class LRFinder(pl.Callback):
     group is scaled so that the last trained one has the suggested rate, and so is what schedules
     start from: ``lr``, ``initial_lr``, ``max_lr``, ``min_lr`` of the groups and the ``base_lrs``
     of schedulers. Ratios between groups stay as they are. Put it before callbacks that read rates,
-    such as ``LearningRateMonitor``. Skipped when a fit resumes from a checkpoint, which holds the
-    rates that were found, and in a ``fast_dev_run``.
+    such as ``LearningRateMonitor``. An epoch that was begun before a fit is resumed is not swept
+    again: the checkpoint holds the rates that were found. Nothing is swept in a ``fast_dev_run``.
+    Later in a fit the rates of the moment are scaled, unless a schedule of this package or one
+    with a ``max_lr`` drives it: then their peaks.
 
     Args:
         min_lr: First rate of the last trained layer group, above 0.
@@ -111,10 +116,17 @@ class LRFinder(pl.Callback):
                 f" device or `ddp`, but got {type(trainer.strategy).__name__}. Find the rate on one"
                 " device and configure it."
             )
-        if trainer.ckpt_path is not None:
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say which sweeps a resumed fit leaves out."""
+        is_begun = trainer.fit_loop.epoch_loop.batch_progress.current.ready > 0
+        first = trainer.current_epoch + int(is_begun)
+        past = sorted(epoch for epoch in self.epochs if epoch < first)
+        if past:
             rank_zero_warn(
-                "`LRFinder` is skipped, since the fit resumes from a checkpoint and goes on with"
-                " its learning rates. Start without `ckpt_path` to look for others."
+                f"`LRFinder` is skipped for the epochs {past}, since the fit resumes after their"
+                " start and goes on with the learning rates of its checkpoint. Start without"
+                " `ckpt_path` to look for others."
             )
 
     def on_train_batch_start(
@@ -123,8 +135,7 @@ class LRFinder(pl.Callback):
         """Sweep before the first batch of a chosen epoch, once all other hooks have prepared it."""
         # Lightning's stub has no `fast_dev_run`.
         is_rehearsal = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
-        resumes = trainer.ckpt_path is not None
-        if batch_idx or trainer.current_epoch not in self.epochs or resumes or is_rehearsal:
+        if batch_idx or trainer.current_epoch not in self.epochs or is_rehearsal:
             return
         curve = self._find(trainer, pl_module)
         self.curves[trainer.current_epoch] = curve
@@ -147,14 +158,14 @@ class LRFinder(pl.Callback):
             num_batches = "an endless loader"
         else:
             num_batches = f"{trainer.num_training_batches} batches"
-        peaks = peak_lrs(trainer)
-        trained = [peak for peak in peaks if peak > 0]
+        rates = reference_lrs(trainer)
+        trained = [rate for rate in rates if rate > 0]
         if not trained:
             raise MisconfigurationException(
                 "`LRFinder` scales the configured rates, so that at least one trained group must"
-                f" have a rate above 0, but they are {peaks}. Configure any rate, such as 1e-3."
+                f" have a rate above 0, but they are {rates}. Configure any rate, such as 1e-3."
             )
-        losses = sweep(trainer, pl_module, self.lrs, self.on)
+        losses = sweep(trainer, pl_module, self.lrs, rates, self.on)
         if not losses or not math.isfinite(losses[0]):
             raise MisconfigurationException(
                 f"The loss must be finite at the smallest rate, {self.lrs[0]:.0e}, but is"
@@ -165,13 +176,12 @@ class LRFinder(pl.Callback):
             str(group.get("name", f"group {index}")).partition("/")[0]
             for index, group in enumerate(trainer.optimizers[0].param_groups)
         ]
-        ratios = {name: peak / trained[-1] for name, peak in zip(names, peaks, strict=True)}
+        ratios = {name: rate / trained[-1] for name, rate in zip(names, rates, strict=True)}
         reached = tuple(self.lrs[: len(losses)])
         return LRCurve(reached, tuple(losses), ratios, self.rule, self.on)
 
     def _apply(self, trainer: pl.Trainer, suggestion: float) -> None:
-        last = [peak for peak in peak_lrs(trainer) if peak > 0][-1]
-        scale = suggestion / last
+        scale = suggestion / [rate for rate in reference_lrs(trainer) if rate > 0][-1]
         for group in trainer.optimizers[0].param_groups:
             for key in ("lr", "initial_lr", "max_lr", "min_lr"):
                 if key in group:
@@ -274,10 +284,16 @@ def run_finder(
     data = {"datamodule": datamodule} if is_module else {"train_dataloaders": datamodule}
     if val_dataloaders is not None:
         data["val_dataloaders"] = val_dataloaders
-    try:
-        trainer.fit(model, **data)
-    except _FoundError:
-        return finder.curve
+    with ExitStack() as stack:
+        stack.enter_context(kept_generators(datamodule, val_dataloaders))
+        rng = isolate_rng()
+        rng.__enter__()
+        # Left as if all had gone well: Lightning does not put the numbers back after an error.
+        stack.callback(rng.__exit__, None, None, None)
+        try:
+            trainer.fit(model, **data)
+        except _FoundError:
+            return finder.curve
     raise MisconfigurationException(
         "The LR finder needs at least one training batch, but the loader gave none. Check the data"
         " set, `drop_last` and `limit_train_batches`."

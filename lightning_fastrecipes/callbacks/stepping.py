@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_fastrecipes.callbacks.preserving import Log
+from lightning_fastrecipes.callbacks.saving import Saved
 
 VALID_LOSS = "val_loss"
 
@@ -78,11 +79,13 @@ def loss_of(output: Any) -> Tensor | None:
 
 def call_step(trainer: pl.Trainer, name: str, batch: Any, batch_idx: int) -> Any:
     """Call ``training_step`` or ``validation_step`` through the strategy, as Lightning does."""
-    takes_index = is_param_in_hook_signature(
-        getattr(trainer.lightning_module, name), "batch_idx", min_args=2
-    )
-    arguments = (batch, batch_idx) if takes_index else (batch,)
-    return getattr(trainer.strategy, name)(*arguments)
+    step = getattr(trainer.lightning_module, name)
+    arguments: dict[str, int] = {}
+    if is_param_in_hook_signature(step, "batch_idx", min_args=2):
+        arguments["batch_idx"] = batch_idx
+    if is_param_in_hook_signature(step, "dataloader_idx", min_args=3):
+        arguments["dataloader_idx"] = 0
+    return getattr(trainer.strategy, name)(batch, *arguments.values())
 
 
 def on_device(trainer: pl.Trainer, batch: Any) -> Any:
@@ -135,6 +138,13 @@ def _map_loaders(loaders: Any, function: Callable[[Any], Any]) -> Any:
 
 
 def _copied(loader: Any) -> Any:
+    source = getattr(loader, "dataset", loader)
+    if isinstance(source, Iterator) or (hasattr(source, "__iter__") and iter(source) is source):
+        raise MisconfigurationException(
+            f"Steps that are to leave no trace need data that can be gone through again, but"
+            f" {type(source).__name__} gives its samples only once: `iter` gives back itself. Let"
+            " `__iter__` start anew each time."
+        )
     if not isinstance(loader, DataLoader):
         return loader
     loader = copy.copy(loader)
@@ -144,22 +154,15 @@ def _copied(loader: Any) -> Any:
 
 
 @contextmanager
-def kept_generators(trainer: pl.Trainer) -> Iterator[None]:
-    """Put back the generators that loaders and samplers were given."""
-    found: list[torch.Generator] = []
+def kept_generators(*loaders: Any) -> Iterator[None]:
+    """Put back the random generators that loaders, samplers, data sets and transforms hold.
 
-    def collect(loader: Any) -> None:
-        owners = (getattr(loader, name, None) for name in ("sampler", "batch_sampler"))
-        for owner in (loader, *owners):
-            generator = getattr(owner, "generator", None)
-            if isinstance(generator, torch.Generator):
-                found.append(generator)
-
-    for loaders in (trainer.train_dataloader, trainer.val_dataloaders):
-        _map_loaders(loaders, collect)
-    states = [generator.get_state() for generator in found]
+    Args:
+        *loaders: Loaders, or lists, tuples and mappings of them; anything else is left alone.
+    """
+    saved = Saved()
+    _map_loaders(loaders, saved.keep_generators)
     try:
         yield
     finally:
-        for generator, state in zip(found, states, strict=True):
-            generator.set_state(state)
+        saved.restore()

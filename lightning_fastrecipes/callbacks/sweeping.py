@@ -14,6 +14,7 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
 from torch import Tensor
 
 from lightning_fastrecipes.callbacks.preserving import untouched
+from lightning_fastrecipes.callbacks.schedule import Schedule
 from lightning_fastrecipes.callbacks.stepping import (
     call_step,
     cycled,
@@ -30,28 +31,36 @@ MAX_SKIPPED = 30
 """How often the scaler of mixed precision may halve its scale before a sweep gives up."""
 
 
-def peak_lrs(trainer: pl.Trainer) -> list[float]:
-    """Give the rate of each parameter group at the peak of its schedule, 0 where it is frozen.
+def reference_lrs(trainer: pl.Trainer) -> list[float]:
+    """Give the rate of each parameter group that a sweep scales, 0 where it is frozen.
+
+    That is the peak of its schedule: ``max_lr`` of a group or the ``max_lrs`` of a scheduler, where
+    a schedule such as one-cycle has them, else ``initial_lr``, else ``lr``. Later in a fit, when a
+    schedule may have left its peak for good, it is the present ``lr``, unless a schedule of this
+    package drives the fit or the schedule names its peak.
 
     Args:
         trainer: A trainer with one optimizer.
 
     Returns:
-        ``max_lr`` of a group or the ``max_lrs`` of a scheduler, where a schedule such as one-cycle
-        has them, else ``initial_lr``, else ``lr``.
+        One rate for each parameter group.
     """
     groups = trainer.optimizers[0].param_groups
-    peaks = [float(g.get("max_lr", g.get("initial_lr", g["lr"]))) for g in groups]
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    is_cyclic = any(isinstance(callback, Schedule) for callback in callbacks)
+    key = "initial_lr" if is_cyclic or trainer.global_step == 0 else "lr"
+    rates = [float(group.get("max_lr", group.get(key, group["lr"]))) for group in groups]
     for config in trainer.lr_scheduler_configs:
-        peaks = getattr(config.scheduler, "max_lrs", peaks)
+        rates = getattr(config.scheduler, "max_lrs", rates)
     trained = [any(p.requires_grad for p in group["params"]) for group in groups]
-    return [peak if is_trained else 0.0 for peak, is_trained in zip(peaks, trained, strict=True)]
+    return [rate if is_trained else 0.0 for rate, is_trained in zip(rates, trained, strict=True)]
 
 
 def sweep(
     trainer: pl.Trainer,
     pl_module: pl.LightningModule,
     lrs: Sequence[float],
+    references: Sequence[float],
     on: LossSource = "train",
 ) -> list[float]:
     """Take one optimizer step at each rate, note the losses, and put everything back.
@@ -65,23 +74,26 @@ def sweep(
         trainer: The trainer, within an epoch of ``fit``.
         pl_module: The module that it trains.
         lrs: Rates of the last trained group, rising, above 0.
+        references: Rate of each parameter group that is scaled, 0 where frozen.
         on: Loss of the training batches, or after each step that of the next validation batch.
 
     Returns:
         The loss at each rate that was reached, equal on all processes.
     """
     losses: list[float] = []
+    if on == "valid" and trainer.val_dataloaders is None:
+        _set_up_validation(trainer)
     # Loaders that keep random numbers of their own are drawn from as well.
-    with kept_generators(trainer), untouched(trainer, pl_module) as logged:
+    generators = kept_generators(trainer.train_dataloader, trainer.val_dataloaders)
+    with generators, untouched(trainer, pl_module) as logged:
         _seed(trainer.global_rank)
         train_batches = cycled(trainer.train_dataloader, trainer.num_training_batches)
         valid_batches = _valid_batches(trainer) if on == "valid" else iter(())
-        peaks = peak_lrs(trainer)
-        last = [peak for peak in peaks if peak > 0][-1]
+        last = [rate for rate in references if rate > 0][-1]
         num_batches = count(step=trainer.accumulate_grad_batches)
         for lr in lrs:
-            for group, peak in zip(trainer.optimizers[0].param_groups, peaks, strict=True):
-                group["lr"] = peak * (lr / last)
+            for group, rate in zip(trainer.optimizers[0].param_groups, references, strict=True):
+                group["lr"] = rate * (lr / last)
             steps = (
                 _train_step(trainer, train_batches, next(num_batches)) for _ in range(MAX_SKIPPED)
             )
@@ -115,7 +127,9 @@ def _train_step(trainer: pl.Trainer, batches: Iterator[Any], first_batch_idx: in
         for index in range(accumulated):
             batch = on_device(trainer, next(batches))
             batch_idx = int((first_batch_idx + index) % trainer.num_training_batches)
-            loss = loss_of(call_step(trainer, "training_step", batch, batch_idx))
+            trainer.lightning_module.on_train_batch_start(batch, batch_idx)
+            output = call_step(trainer, "training_step", batch, batch_idx)
+            loss = loss_of(output)
             if loss is None:
                 raise MisconfigurationException(
                     "`training_step` must give a loss for the LR finder, but gave none. Return a"
@@ -123,6 +137,7 @@ def _train_step(trainer: pl.Trainer, batches: Iterator[Any], first_batch_idx: in
                 )
             losses.append(loss.detach())
             trainer.strategy.backward(loss / accumulated, optimizer)
+            trainer.lightning_module.on_train_batch_end(output, batch, batch_idx)
         return losses[-1]
 
     scaler = getattr(trainer.precision_plugin, "scaler", None)
@@ -133,6 +148,15 @@ def _train_step(trainer: pl.Trainer, batches: Iterator[Any], first_batch_idx: in
     return torch.stack([loss.float() for loss in losses]).mean()
 
 
+def _set_up_validation(trainer: pl.Trainer) -> None:
+    """Let Lightning make its validation loaders, which it does no earlier than it needs them."""
+    trainer.validating = True
+    try:
+        trainer.fit_loop.epoch_loop.val_loop.setup_data()
+    finally:
+        trainer.training = True
+
+
 def _valid_batches(trainer: pl.Trainer) -> Iterator[Any]:
     loaders = trainer.val_dataloaders
     if not loaders or not sum(trainer.num_val_batches):
@@ -140,5 +164,7 @@ def _valid_batches(trainer: pl.Trainer) -> Iterator[Any]:
             "`on='valid'` needs a validation loader, but there is none. Give one, or take the loss"
             " of the training batches with `on='train'`."
         )
-    first = loaders[0] if isinstance(loaders, list) else loaders
+    is_mapping = isinstance(loaders, dict)
+    listed = list(loaders.values()) if is_mapping else loaders
+    first = listed[0] if isinstance(listed, (list, tuple)) else listed
     return cycled(first, trainer.num_val_batches[0])

@@ -53,9 +53,15 @@ def label_problem(targets: Tensor, num_classes: int, *, multi_label: bool = Fals
         >>> label_problem(torch.tensor([0, 3]), num_classes=3)
         'labels must lie in 0 to 2, but reach from 0 to 3. Check the class map and `num_classes`.'
     """
-    if not targets.numel():
+    # Maps of labels and such: their rules are not known here.
+    if not targets.numel() or targets.ndim > 2:
         return None
     low, high = float(targets.min()), float(targets.max())
+    if num_classes == 1:
+        multi_label, num_classes = True, 2 if targets.ndim == 1 else 1
+        if targets.ndim == 1 and targets.is_floating_point():
+            targets = targets[:, None]
+            num_classes = 1
     if not targets.is_floating_point() and targets.ndim == 1:
         if low >= 0 and high < num_classes:
             return None

@@ -63,7 +63,7 @@ _CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 
 
 @every_callback
-@pytest.mark.filterwarnings("ignore:`LRFinder` is skipped")
+@pytest.mark.filterwarnings("ignore:`LRFinder` is skipped", "ignore:`max_epochs` should end")
 @pytest.mark.parametrize(
     "num_steps",
     [

@@ -98,6 +98,42 @@ def test_faults_are_found(change, check, message, fit, decayed_task):
     assert check in failures(looked)
 
 
+def test_wrong_labels_are_told_before_the_loss_fails_on_them(fit, decayed_task):
+    class Strict(decayed_task):
+        num_classes = 2
+
+        def training_step(self, batch, batch_idx):
+            pytest.fail("ran the model on a label that it does not know")
+
+    with pytest.raises(MisconfigurationException, match=r"\[labels\] labels must lie in 0 to 1"):
+        fit([InitialLossCheck(on_failure="raise")], Strict(), max_epochs=1)
+
+
+def test_the_batch_at_hand_is_taken_and_none_is_drawn(fit, decayed_task):
+    class Stateful(TensorDataset):
+        drawn = 0
+
+        def __getitem__(self, index):
+            self.drawn += 1
+            return super().__getitem__(index)
+
+    data = Stateful(torch.randn(8, 4), torch.arange(8) % 3)
+    fit([InitialLossCheck()], decayed_task(), DataLoader(data, 4), max_epochs=1)
+    assert data.drawn == 8
+
+
+def test_a_warm_up_that_stands_at_zero_is_no_fault(fit, decayed_task):
+    class Warm(decayed_task):
+        def configure_optimizers(self):
+            optimizer = super().configure_optimizers()
+            rise = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: step / 10)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rise, "interval": "step"}}
+
+    check = InitialLossCheck(on_failure="raise")
+    fit([check], Warm(), max_epochs=1)
+    assert found(check)["regularisation"]
+
+
 def test_a_trained_head_may_have_a_low_loss(fit, decayed_task):
     task = decayed_task()
     task.num_classes = 30
@@ -172,8 +208,9 @@ BYTES = torch.randint(0, 256, (8, 3, 4, 4), generator=torch.Generator().manual_s
 
 
 def test_pictures_that_nobody_normalises_are_found(fit, picture_task):
-    with pytest.warns(UserWarning, match="the module does not normalise them. Normalise in"):
-        fit([InitialLossCheck()], picture_task(), picture_loader(BYTES), max_epochs=1)
+    check = InitialLossCheck(on_failure="raise")
+    fit([check], picture_task(), picture_loader(BYTES), max_epochs=1)
+    assert found(check)["pixels"] is None
     with pytest.warns(UserWarning, match=r"\[pixels\] pixels have mean 1"):
         fit([InitialLossCheck()], picture_task(), picture_loader(BYTES.float()), max_epochs=1)
 

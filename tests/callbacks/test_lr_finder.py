@@ -4,16 +4,18 @@ import json
 import math
 import random
 import warnings
+from collections import Counter
 
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 from matplotlib.figure import Figure
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from torchmetrics import MeanMetric
 
 from lightning_fastrecipes import SGDR, LRFinder, lr_find
@@ -389,12 +391,12 @@ def test_persistent_workers_and_generators_of_loaders_are_left_alone(fit, tiny_t
     def seen(*callbacks):
         batches = []
 
-        class Watched(tiny_task):
-            def on_train_batch_start(self, batch, batch_idx):
+        class Watch(pl.Callback):
+            def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
                 batches.append(batch[0].clone())
 
         torch.manual_seed(0)
-        fit([*callbacks], Watched(), loader(), max_epochs=2)
+        fit([*callbacks, Watch()], tiny_task(), loader(), max_epochs=2)
         return batches
 
     plain, swept = seen(), seen(LRFinder(**FINDER))
@@ -413,17 +415,147 @@ def test_several_loaders_at_once_give_the_batches_that_training_gets(tiny_task):
 
 
 def test_a_resumed_fit_is_not_swept(fit, tiny_task, tmp_path):
-    from pytorch_lightning.callbacks import ModelCheckpoint
-
     keeper = ModelCheckpoint(tmp_path)
     finder = LRFinder(**FINDER)
     first = fit([finder, keeper], loader=_loader(), max_epochs=1, enable_checkpointing=True)
     again = LRFinder(**FINDER)
-    with pytest.warns(UserWarning, match="`LRFinder` is skipped, since the fit resumes"):
+    with pytest.warns(UserWarning, match=r"skipped for the epochs \[0\], since the fit resumes"):
         second = fit([again], loader=_loader(), max_epochs=2, ckpt_path=keeper.best_model_path)
     assert again.curves == {}
     assert len(second.lrs) == 5
     assert second.lrs[0] == first.lrs[-1]
+
+
+def test_a_sweep_of_a_later_epoch_happens_in_a_resumed_fit_too(fit, tiny_task, tmp_path):
+    keeper = ModelCheckpoint(tmp_path)
+    fit([keeper], tiny_task(), _loader(shuffle=False), max_epochs=1, enable_checkpointing=True)
+    finder, whole = LRFinder(**FINDER, epochs=(2,)), LRFinder(**FINDER, epochs=(2,))
+    path = keeper.best_model_path
+    resumed = fit([finder], tiny_task(), _loader(shuffle=False), path, max_epochs=3)
+    uninterrupted = fit([whole], tiny_task(), _loader(shuffle=False), max_epochs=3)
+    assert finder.curve == whole.curve
+    assert resumed.lrs == uninterrupted.lrs[5:]
+
+
+def test_a_later_sweep_sets_the_rate_of_the_moment_under_a_falling_schedule(fit, tiny_task):
+    class Falling(tiny_task):
+        def configure_optimizers(self):
+            optimizer = super().configure_optimizers()
+            return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.1)]
+
+    finder = LRFinder(**FINDER, epochs=(2,))
+    done = fit([finder], Falling(), _loader(), max_epochs=3)
+    assert done.lrs[-1][1] == pytest.approx(finder.curve.suggestion)
+
+
+def test_a_later_sweep_sets_the_peak_of_our_own_cycles(fit, tiny_task):
+    finder = LRFinder(**FINDER, epochs=(1,))
+    done = fit([SGDR(cycle_len=2), finder], tiny_task(), _loader(), max_epochs=4)
+    assert max(head for _, head in done.lrs[10:]) == pytest.approx(finder.curve.suggestion)
+
+
+def test_lr_find_leaves_the_numbers_of_the_script_and_its_loaders_alone(tiny_task):
+    class Noisy(TensorDataset):
+        def __init__(self, *tensors):
+            super().__init__(*tensors)
+            self.numpy_draws = np.random.RandomState(0)
+            self.draws = np.random.default_rng(0)
+            self.python_draws = random.Random(0)
+            self.torch_draws = torch.Generator().manual_seed(0)
+
+        def __getitem__(self, index):
+            self.numpy_draws.rand()
+            self.draws.random()
+            self.python_draws.random()
+            torch.rand(1, generator=self.torch_draws)
+            return super().__getitem__(index)
+
+        def states(self):
+            held = self.numpy_draws.get_state()[1].tolist(), self.draws.bit_generator.state
+            return *held, self.python_draws.getstate(), self.torch_draws.get_state().tolist()
+
+    data = Noisy(*_loader().dataset.tensors)
+    generator = torch.Generator().manual_seed(3)
+    loader = DataLoader(data, 32, shuffle=True, generator=generator)
+    before = (torch.get_rng_state(), random.getstate(), generator.get_state())
+    held = data.states()
+    lr_find(tiny_task(), loader, accelerator="cpu", **FINDER)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    assert torch.equal(generator.get_state(), before[2])
+    assert data.states() == held
+
+
+def test_whatever_a_module_holds_is_put_back(tiny_task):
+    class Holding(tiny_task):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("steps", torch.zeros(()))
+            self.counter = Counter()
+            self.array = np.zeros(1)
+            self.draws = torch.Generator().manual_seed(0)
+            self.metrics = {"a": MeanMetric()}
+            self.pair = (torch.zeros(1), [0])
+            self.itself = [self.pair]
+            self.itself.append(self.itself)
+
+        def training_step(self, batch, batch_idx):
+            self.steps = self.steps + 1
+            self.counter["steps"] += 1
+            self.array += 1
+            torch.rand(1, generator=self.draws)
+            self.metrics["a"].update(1.0)
+            self.pair[0].add_(1)
+            self.pair[1].append(1)
+            return super().training_step(batch, batch_idx)
+
+    task = Holding()
+    state = task.draws.get_state()
+    lr_find(task, _loader(), accelerator="cpu", **FINDER)
+    assert (int(task.steps), task.counter, task.array.tolist()) == (0, {}, [0.0])
+    assert torch.equal(task.draws.get_state(), state)
+    assert float(task.metrics["a"].weight) == 0
+    assert (task.pair[0].tolist(), task.pair[1]) == ([0.0], [0])
+    assert task.itself[1] is task.itself
+
+
+def test_data_that_comes_only_once_is_refused(tiny_task):
+    class Once(IterableDataset):
+        def __init__(self) -> None:
+            self.rest = iter(range(99))
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            return torch.ones(4) * next(self.rest), torch.tensor(0)
+
+    with pytest.raises(MisconfigurationException, match="Once gives its samples only once"):
+        lr_find(tiny_task(), DataLoader(Once(), 4), accelerator="cpu", **FINDER)
+
+
+def test_ordinary_modules_and_loaders_are_swept(tiny_task):
+    class Ordinary(tiny_task):
+        def on_train_batch_start(self, batch, batch_idx):
+            self.current = batch
+
+        def on_train_batch_end(self, outputs, batch, batch_idx):
+            del self.current
+
+        def training_step(self, batch, batch_idx):
+            return super().training_step(self.current, batch_idx)
+
+        def validation_step(self, batch, batch_idx, dataloader_idx=0):
+            loss = nn.functional.cross_entropy(self.head(self.backbone(batch[0])), batch[1])
+            self.log_dict(dictionary={"val_loss": loss})
+
+    two = [_loader(64, shuffle=False), _loader(64, shuffle=False)]
+    options = {"accelerator": "cpu", "on": "valid", **FINDER}
+    curve = lr_find(Ordinary(), _loader(), val_dataloaders=two, **options)
+    assert len(curve.lrs) > 20
+    rare = {"check_val_every_n_epoch": 2, "max_epochs": 2}
+    again = lr_find(Ordinary(), _loader(), val_dataloaders=two[0], **options, **rare)
+    assert again.losses == curve.losses
 
 
 def test_no_file_is_written(tiny_task, tmp_path, monkeypatch):

@@ -54,6 +54,23 @@ def test_labels(targets, multi_label, problem):
             raise ValueError(found)
 
 
+@pytest.mark.parametrize(
+    ("targets", "is_fine"),
+    [
+        pytest.param(torch.tensor([0, 1]), True, id="whole"),
+        pytest.param(torch.tensor([0.0, 1.0]), True, id="numbers"),
+        pytest.param(torch.tensor([[0.0], [1.0]]), True, id="a-column"),
+        pytest.param(torch.tensor([0, 2]), False, id="neither-yes-nor-no"),
+    ],
+)
+def test_one_output_takes_yes_and_no_in_any_shape(targets, is_fine):
+    assert (label_problem(targets, 1) is None) is is_fine
+
+
+def test_maps_of_labels_are_left_alone():
+    assert label_problem(torch.full((2, 4, 4), 255), 3) is None
+
+
 PIXELS = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
