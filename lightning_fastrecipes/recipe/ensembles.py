@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
@@ -50,22 +49,24 @@ def find_snapshots(recipe: Recipe, folder: Path) -> list[Path]:
     return []
 
 
-def load_average(paths: Sequence[Path], model: ImageClassifier, images: ImageDataModule) -> None:
+def load_average(
+    paths: Sequence[Path], model: ImageClassifier, images: ImageDataModule, device: torch.device
+) -> None:
     """Give a model the mean weights of snapshots, and measure its batch norm anew.
 
     Args:
         paths: The snapshots.
         model: The model.
-        images: Its datamodule, as the last stage left it.
+        images: Its datamodule, at the size of the evaluation; its clean training pictures are
+            measured, all of them by every process, so that all processes have the same statistics.
+        device: Where to compute.
     """
     model.load_state_dict(average_state(_states(paths)))
-    reestimate_batch_norm(
-        model, images.train_dataloader(), lambda batch: model(batch[0].to(model.device))
-    )
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        # Each process has measured its own share of the pictures.
-        for buffer in model.buffers():
-            torch.distributed.broadcast(buffer, src=0)
+    home = model.device
+    model.to(device)
+    batches = images.eval_dataloader("train")
+    reestimate_batch_norm(model, batches, lambda batch: model(batch[0].to(device)))
+    model.to(home)
 
 
 def each_snapshot(paths: Sequence[Path], model: ImageClassifier) -> Iterator[str]:

@@ -43,7 +43,7 @@ from lightning_fastrecipes.recipe.evaluation import (
     evaluate,
     prediction_table,
 )
-from lightning_fastrecipes.recipe.export import export_model
+from lightning_fastrecipes.recipe.export import ENSEMBLE, export_model
 from lightning_fastrecipes.recipe.finding import finding_callbacks
 from lightning_fastrecipes.recipe.history import History, read_history
 from lightning_fastrecipes.recipe.loading import build
@@ -237,7 +237,7 @@ class Run:
         if evaluation.ensemble is not None and not self.fast_dev_run:
             snapshots = find_snapshots(self.recipe, self.folder.path)
         if snapshots and evaluation.ensemble == "average":
-            load_average(snapshots, self.model, self.images)
+            load_average(snapshots, self.model, self.images, self._root_device())
             snapshots = []
         results: dict[str, Any] = {
             "recipe": self.recipe.name,
@@ -258,6 +258,7 @@ class Run:
         if _is_first_process():
             export = self.folder.path / "export"
             export_model(export, self.model, self.images, self.images.batch_size)
+            (export / ENSEMBLE).unlink(missing_ok=True)
             if snapshots:
                 export_members(export, snapshots, self.model, self.images)
             history = read_history(self.folder.metrics)
@@ -321,6 +322,10 @@ class Run:
             default_root_dir=self.folder.path,
             fast_dev_run=self.fast_dev_run,
         )
+
+    def _root_device(self) -> torch.device:
+        device: torch.device = self._trainer([], enable_checkpointing=False).strategy.root_device
+        return device
 
     def _load_weights(self, checkpoint: Path) -> None:
         if not checkpoint.is_file():

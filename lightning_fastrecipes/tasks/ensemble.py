@@ -1,12 +1,13 @@
 """Several trained models that predict as one."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, RandomSampler
 
 from lightning_fastrecipes.errors import ConfigurationError, DataError, DataNotFoundError
 from lightning_fastrecipes.functional.merging import Merge, columns_by_name, merge_predictions
@@ -90,7 +91,7 @@ class Ensemble(pl.LightningModule):
         """Load the members before the strategy moves them to its device.
 
         Args:
-            stage: ``predict``, ``validate`` or ``test``; an ensemble is not fitted.
+            stage: ``predict``; an ensemble is not fitted.
 
         Raises:
             ConfigurationError: If it is to be fitted.
@@ -110,26 +111,32 @@ class Ensemble(pl.LightningModule):
         """Predict all batches with one member in memory at a time.
 
         Args:
-            loader: Batches of inputs, or of inputs and more; gone through once for each member.
+            loader: Batches of inputs, or of inputs and more, in the same order each time: it is
+                gone through once for each member.
             device: Where to compute; a CUDA card if there is one, else the processor, if ``None``.
 
         Returns:
             Probabilities in the order of the loader. Shape ``(rows, num_classes)``.
+
+        Raises:
+            DataError: If the loader shuffles, gives its batches only once, or gives none.
         """
+        _check_order(loader)
         default = "cuda" if torch.cuda.is_available() else "cpu"
         where = torch.device(device or default)
-        with torch.inference_mode():
-            # No name is bound to a member, so that each is gone before the next one is loaded.
-            return merge_predictions(
-                (
-                    self._predict_all(self._loaded(m).to(where), loader, where)
-                    for m in self._members
-                ),
-                self.merge,
-            )
+        # No name is bound to a member, so that each is gone before the next one is loaded.
+        return merge_predictions(
+            (self._predict_all(self._loaded(m), loader, where) for m in self._members),
+            self.merge,
+        )
 
     def _predict_all(self, model: nn.Module, loader: Iterable[Any], device: torch.device) -> Tensor:
-        chunks = [self._probabilities(model, _inputs(b).to(device)).cpu() for b in loader]
+        home = next((parameter.device for parameter in model.parameters()), device)
+        model.to(device)
+        with torch.inference_mode():
+            chunks = [self._probabilities(model, _inputs(b).to(device)).cpu() for b in loader]
+        # A model of the user's must not stay on the card beside the next one.
+        model.to(home)
         if not chunks:
             raise DataError("The loader must give at least one batch, but gave none.")
         return torch.cat(chunks)
@@ -154,6 +161,20 @@ class Ensemble(pl.LightningModule):
             return cast(Tensor, found)
         self.classes = self.classes or list(classes)
         return cast(Tensor, found[:, columns_by_name(self.classes, classes)])
+
+
+def _check_order(loader: Iterable[Any]) -> None:
+    if isinstance(loader, Iterator):
+        raise DataError(
+            "The batches are gone through once for each member, but an iterator gives them only"
+            " once. Give the loader itself, or a list of batches."
+        )
+    sampler = getattr(loader, "sampler", None)
+    if isinstance(loader, DataLoader) and isinstance(sampler, RandomSampler):
+        raise DataError(
+            "The rows of all members must be those of the same inputs, but the loader shuffles."
+            " Give one with `shuffle=False`."
+        )
 
 
 def _inputs(batch: Any) -> Tensor:

@@ -73,6 +73,16 @@ def test_exported_snapshots_predict_as_the_evaluation_did(recipe_file, tmp_path,
     assert all(torch.equal(last[name], value) for name, value in final.items())
 
 
+def test_a_run_evaluated_again_without_snapshots_predicts_with_its_last_weights(
+    recipe_file, tmp_path
+):
+    folder = tmp_path / "run"
+    run(with_snapshots(recipe_file, "snapshots"), folder)
+    assert (folder / "export" / "ensemble.json").is_file()
+    run(recipe_file, folder, "evaluation.ensemble=null", resume=True)
+    assert not (folder / "export" / "ensemble.json").exists()
+
+
 def test_mean_weights_are_evaluated_and_exported(recipe_file, tmp_path):
     folder = tmp_path / "run"
     results = run(with_snapshots(recipe_file, "average"), folder)

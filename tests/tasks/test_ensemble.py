@@ -144,6 +144,18 @@ def test_mean_of_logits_differs_from_that_of_probabilities():
             id="classes",
         ),
         pytest.param(
+            lambda: Ensemble([make(0)]).predict(DataLoader(IMAGES, 2, shuffle=True)),
+            DataError,
+            "but the loader shuffles",
+            id="shuffled",
+        ),
+        pytest.param(
+            lambda: Ensemble([make(0)]).predict(iter([IMAGES])),
+            DataError,
+            "an iterator gives them only once",
+            id="iterator",
+        ),
+        pytest.param(
             lambda: Ensemble([make(0)]).predict([]), DataError, "at least one batch", id="no-batch"
         ),
         pytest.param(
