@@ -38,23 +38,43 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path / "pictures"
 
 
+def as_it_is(document: dict) -> None:
+    """Change nothing."""
+
+
+def with_cycles(document: dict) -> None:
+    """Find the rate of the first stage; stop the last by its cycles, and merge its snapshots."""
+    head, *_, last = document["stages"]
+    finder = {"class_path": "lightning_fastrecipes.LRFinder"}
+    finder["init_args"] = {"num_steps": 60, "max_lr": 1e5, "on_refusal": "ignore"}
+    head |= {"lr": "find", "callbacks": [finder], "batch_size": 16}
+    last |= {"max_epochs": 2, "until_overfitting": 2}
+    last["callbacks"].append({"class_path": "lightning_fastrecipes.CycleSnapshots"})
+    document["model"]["init_args"] |= {"optimizer": "torch.optim.SGD", "head": "linear"}
+    document["evaluation"] = {"ensemble": "snapshots"}
+
+
 @pytest.mark.parametrize(
-    ("name", "data"),
+    ("name", "data", "change"),
     [
-        ("cats_dogs", ["--data.root={pictures}"]),
-        ("solar_cells", ["--data.csv={pictures}/labels.csv"]),
+        ("cats_dogs", ["--data.root={pictures}"], as_it_is),
+        ("solar_cells", ["--data.csv={pictures}/labels.csv"], as_it_is),
+        ("cats_dogs", ["--data.root={pictures}"], with_cycles),
     ],
-    ids=["cats_dogs", "solar_cells"],
+    ids=["cats_dogs", "solar_cells", "with-cycles"],
 )
-def test_every_stage_of_a_recipe_runs_on_two_processes(tmp_path, pictures, name, data) -> None:
+def test_every_stage_of_a_recipe_runs_on_two_processes(
+    tmp_path, pictures, name, data, change
+) -> None:
     document = yaml.safe_load((recipes_folder() / name / "recipe.yaml").read_text())
     document["model"]["init_args"] |= {"backbone": "test_resnet.r160_in1k", "weights": None}
     document["data"]["init_args"] |= {"image_size": 32, "batch_size": 4, "num_workers": 0}
     document["data"]["init_args"] |= {"valid_fraction": 0.11, "test_fraction": 0.25}
+    change(document)
     for stage in document["stages"]:
         stage["max_epochs"] = min(stage["max_epochs"], 2)
         stage.pop("image_size", None)
-        stage["batch_size"] = 4
+        stage.setdefault("batch_size", 4)
         stage["callbacks"].append(
             {"class_path": "witness.Witness", "init_args": {"stage": stage["name"]}}
         )
@@ -83,6 +103,11 @@ def test_every_stage_of_a_recipe_runs_on_two_processes(tmp_path, pictures, name,
     assert set(cached.values()) == {1}
 
     results = json.loads((tmp_path / "run" / "results.json").read_text())
+    if change is with_cycles:
+        assert set(results["members"]["test"]) == {"cycle-1", "cycle-2"}
+        found = json.loads((tmp_path / "run" / "lr_finder_head.json").read_text())
+        rows = pd.read_csv(tmp_path / "run" / "metrics.csv")
+        assert rows.loc[0, "lr"] == pytest.approx(found["suggestion"])
     sizes = []
     for split in ("valid", "test"):
         table = pd.read_csv(tmp_path / "run" / f"predictions_{split}.csv")
