@@ -173,12 +173,12 @@ class LRFinder(pl.Callback):
                 " precision: training would fail as well."
             )
         names = [
-            str(group.get("name", f"group {index}")).partition("/")[0]
+            str(group.get("name", f"group {index}"))
             for index, group in enumerate(trainer.optimizers[0].param_groups)
         ]
-        ratios = {name: rate / trained[-1] for name, rate in zip(names, rates, strict=True)}
+        ratios = [rate / trained[-1] for rate in rates]
         reached = tuple(self.lrs[: len(losses)])
-        return LRCurve(reached, tuple(losses), ratios, self.rule, self.on)
+        return LRCurve(reached, tuple(losses), _by_layer_group(names, ratios), self.rule, self.on)
 
     def _apply(self, trainer: pl.Trainer, suggestion: float) -> None:
         scale = suggestion / [rate for rate in reference_lrs(trainer) if rate > 0][-1]
@@ -188,6 +188,17 @@ class LRFinder(pl.Callback):
                     group[key] = group[key] * scale
         for config in trainer.lr_scheduler_configs:
             _scale_scheduler(config.scheduler, scale)
+
+
+def _by_layer_group(names: list[str], ratios: list[float]) -> dict[str, float]:
+    """Join the parameter groups of a layer group, such as ``head/decay``, if they share a rate."""
+    by_name = dict(zip(names, ratios, strict=True))
+    layers: dict[str, set[float]] = {}
+    for name, ratio in by_name.items():
+        layers.setdefault(name.partition("/")[0], set()).add(ratio)
+    if all(len(found) == 1 for found in layers.values()):
+        return {name: found.pop() for name, found in layers.items()}
+    return by_name
 
 
 def _scale_scheduler(scheduler: Any, scale: float) -> None:

@@ -237,6 +237,24 @@ def test_frozen_groups_stay_frozen_and_the_last_trained_one_counts(fit, tiny_tas
     assert done.lrs[0][0] == pytest.approx(finder.curve.suggestion)
 
 
+@pytest.mark.parametrize(
+    ("lrs", "expected"),
+    [
+        pytest.param((0.1, 0.1), {"net": 1.0}, id="one-layer-group"),
+        pytest.param((0.01, 0.1), {"net/a": 0.1, "net/b": 1.0}, id="names-of-the-users-own"),
+    ],
+)
+def test_groups_that_share_a_layer_and_a_rate_are_told_as_one(lrs, expected, tiny_task):
+    class Named(tiny_task):
+        def configure_optimizers(self):
+            parts = zip(("net/a", "net/b"), (self.backbone, self.head), lrs, strict=True)
+            groups = [{"name": n, "params": p.parameters(), "lr": lr} for n, p, lr in parts]
+            return torch.optim.SGD(groups)
+
+    curve = lr_find(Named(), _loader(), accelerator="cpu", **FINDER)
+    assert curve.group_ratios == pytest.approx(expected)
+
+
 def test_a_short_loader_is_cycled_whatever_the_number_of_epochs(fit, tiny_task):
     curve = lr_find(tiny_task(), _loader(64), accelerator="cpu", num_steps=50, max_lr=1.0)
     assert len(curve.lrs) == 50
