@@ -45,14 +45,3 @@ class FlatCosine(Schedule):
             Factor for the rate of every layer group, in [``end``, 1].
         """
         return flat_cosine_factor(min(1.0, float(epoch) / num_epochs), self.flat, self.end)
-
-    def cycle_ends(self, num_epochs: int) -> list[int]:
-        """Give the end of the training, where the only cycle ends.
-
-        Args:
-            num_epochs: ``max_epochs`` of the fit.
-
-        Returns:
-            ``num_epochs`` alone.
-        """
-        return [num_epochs]

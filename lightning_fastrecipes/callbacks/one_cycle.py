@@ -89,14 +89,3 @@ class OneCycle(Schedule):
         low, high = self.momentum_range
         progress = min(1.0, float(epoch) / num_epochs)
         return one_cycle_momentum(progress, self.rise, high, low, self.tail, self.shape)
-
-    def cycle_ends(self, num_epochs: int) -> list[int]:
-        """Give the end of the training, where the only cycle ends.
-
-        Args:
-            num_epochs: ``max_epochs`` of the fit.
-
-        Returns:
-            ``num_epochs`` alone.
-        """
-        return [num_epochs]

@@ -57,9 +57,8 @@ class Schedule(pl.Callback, ABC):
         """
         return None
 
-    @abstractmethod
     def cycle_ends(self, num_epochs: int) -> list[int]:
-        """List after how many epochs cycles end.
+        """List after how many epochs cycles end; unless overridden, one is as long as the training.
 
         Args:
             num_epochs: ``max_epochs`` of the fit.
@@ -67,6 +66,7 @@ class Schedule(pl.Callback, ABC):
         Returns:
             Ends of cycles, rising; the last is the only one at ``num_epochs`` or after it.
         """
+        return [num_epochs]
 
     def simulate(self, num_epochs: int, steps_per_epoch: int, lr: float = 1.0) -> Tensor:
         """Give the learning rate of every optimizer step without training.

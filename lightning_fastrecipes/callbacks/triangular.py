@@ -1,9 +1,10 @@
 """Triangular cyclical learning rates, one factor for every layer group."""
 
+import math
 from fractions import Fraction
 
 from lightning_fastrecipes.callbacks.schedule import Schedule
-from lightning_fastrecipes.functional.schedules import check_cycle, triangular_factor
+from lightning_fastrecipes.functional.schedules import check_cycle, cycle_ends, triangular_factor
 
 
 class Triangular(Schedule):
@@ -69,5 +70,5 @@ class Triangular(Schedule):
         Returns:
             Ends of cycles, rising; the last is the only one at ``num_epochs`` or after it.
         """
-        num_cycles = max(1, -(-num_epochs // self.cycle_len))
-        return [self.cycle_len * (index + 1) for index in range(num_cycles)]
+        num_cycles = max(1, math.ceil(num_epochs / self.cycle_len))
+        return cycle_ends(self.cycle_len, 1, num_cycles)
