@@ -1,8 +1,24 @@
 """What a user would set by hand, set from the machine."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+
+
+def trainer_arguments(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill up the arguments of a ``Trainer`` that a recipe leaves out.
+
+    Args:
+        chosen: What the recipe says of its trainer.
+
+    Returns:
+        The same with ``accelerator``, ``devices`` and ``precision``.
+    """
+    accelerator = str(chosen.get("accelerator", "auto"))
+    precision = default_precision(accelerator)
+    return {"accelerator": accelerator, "devices": 1, "precision": precision, **chosen}
 
 
 def default_precision(accelerator: str) -> str:

@@ -16,9 +16,14 @@ from lightning_fastrecipes.callbacks.lr_finder import LRFinder, run_finder
 from lightning_fastrecipes.data.features import FeatureDataModule
 from lightning_fastrecipes.data.files import write_atomically
 from lightning_fastrecipes.errors import RecipeError
-from lightning_fastrecipes.recipe.defaults import default_precision
-from lightning_fastrecipes.recipe.loading import build
-from lightning_fastrecipes.recipe.plan import apply_stage, build_parts, stage_seed
+from lightning_fastrecipes.recipe.defaults import trainer_arguments
+from lightning_fastrecipes.recipe.plan import (
+    apply_stage,
+    build_callbacks,
+    build_parts,
+    stage_seed,
+)
+from lightning_fastrecipes.recipe.run_folder import RunFolder
 from lightning_fastrecipes.recipe.schema import FIND, Recipe, Stage
 
 
@@ -77,7 +82,7 @@ def find_stage_lr(recipe: Recipe, stage_name: str, run_folder: Path | None = Non
     pl.seed_everything(recipe.seed, workers=True, verbose=False)
     images, model = build_parts(recipe)
     if run_folder is not None and index > 0:
-        checkpoint = run_folder / "checkpoints" / f"{names[index - 1]}.ckpt"
+        checkpoint = RunFolder(run_folder).checkpoint(names[index - 1])
         if not checkpoint.is_file():
             raise RecipeError(
                 f"{checkpoint} is missing, the weights after the stage {names[index - 1]!r}. Name"
@@ -89,22 +94,11 @@ def find_stage_lr(recipe: Recipe, stage_name: str, run_folder: Path | None = Non
     stage = recipe.stages[index]
     data: Any = FeatureDataModule(images, model) if stage.precompute else images
     pl.seed_everything(stage_seed(recipe.seed, index), workers=True, verbose=False)
-    accelerator = str(recipe.trainer.get("accelerator", "auto"))
-    options = {
-        "accelerator": accelerator,
-        "devices": 1,
-        "precision": default_precision(accelerator),
-        **recipe.trainer,
-    }
-    callbacks = [
-        build(spec, pl.Callback, recipe.path, f"stages[{index}].callbacks[{i}]")
-        for i, spec in enumerate(stage.callbacks)
-    ]
-    own = [callback for callback in callbacks if isinstance(callback, LRFinder)]
+    own = [found for found in build_callbacks(recipe, index) if isinstance(found, LRFinder)]
     finder = own[0] if own else LRFinder()
     finder.on_refusal = "ignore"
     try:
-        return run_finder(finder, model, data, **options)
+        return run_finder(finder, model, data, **trainer_arguments(recipe.trainer))
     except MisconfigurationException as error:
         raise RecipeError(f"{recipe.path}: stages[{index}] ({stage.name}): {error}") from error
 

@@ -140,6 +140,25 @@ def apply_stage(
         )
 
 
+def build_callbacks(recipe: Recipe, index: int) -> list[pl.Callback]:
+    """Build the callbacks that a stage lists.
+
+    Args:
+        recipe: The recipe.
+        index: Which stage, from 0.
+
+    Returns:
+        New callbacks, in the order of the recipe.
+
+    Raises:
+        RecipeError: If arguments do not fit, with file and key path.
+    """
+    return [
+        build(spec, pl.Callback, recipe.path, f"stages[{index}].callbacks[{position}]")
+        for position, spec in enumerate(recipe.stages[index].callbacks)
+    ]
+
+
 def plan_stages(recipe: Recipe, images: ImageDataModule, model: ImageClassifier) -> list[StagePlan]:
     """Work out every stage, so that a mistake in the last is found before the first.
 

@@ -5,7 +5,6 @@ import logging
 import resource
 import sys
 import time
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from lightning_fastrecipes.data.files import write_atomically
 from lightning_fastrecipes.data.image import ImageDataModule
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.functional.merging import merge_predictions
-from lightning_fastrecipes.recipe.defaults import default_precision
+from lightning_fastrecipes.recipe.defaults import trainer_arguments
 from lightning_fastrecipes.recipe.documents import dump_document
 from lightning_fastrecipes.recipe.ensembles import (
     each_snapshot,
@@ -46,56 +45,22 @@ from lightning_fastrecipes.recipe.evaluation import (
 from lightning_fastrecipes.recipe.export import ENSEMBLE, export_model
 from lightning_fastrecipes.recipe.finding import finding_callbacks
 from lightning_fastrecipes.recipe.history import History, read_history
-from lightning_fastrecipes.recipe.loading import build
 from lightning_fastrecipes.recipe.pictures import draw_confusion_matrix, draw_curves
 from lightning_fastrecipes.recipe.plan import (
     StagePlan,
     apply_stage,
+    build_callbacks,
     build_parts,
     plan_stages,
     stage_seed,
 )
+from lightning_fastrecipes.recipe.run_folder import RunFolder
 from lightning_fastrecipes.recipe.schema import Recipe
 from lightning_fastrecipes.tasks.image import ImageClassifier
 
 logger = logging.getLogger(__name__)
 
 PACKAGES = ("pytorch-lightning", "torch", "torchvision", "torchmetrics", "timm", "numpy", "pandas")
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """Where a run keeps what it writes.
-
-    Args:
-        path: The folder itself.
-    """
-
-    path: Path
-
-    @property
-    def recipe(self) -> Path:
-        """The resolved recipe."""
-        return self.path / "recipe.yaml"
-
-    @property
-    def metrics(self) -> Path:
-        """One row per epoch."""
-        return self.path / "metrics.csv"
-
-    @property
-    def results(self) -> Path:
-        """Final figures."""
-        return self.path / "results.json"
-
-    @property
-    def progress(self) -> Path:
-        """Figures of the finished stages, for ``--resume``."""
-        return self.path / "progress.json"
-
-    def checkpoint(self, stage: str) -> Path:
-        """Give the checkpoint of a stage: after its last finished epoch."""
-        return self.path / "checkpoints" / f"{stage}.ckpt"
 
 
 class Run:
@@ -166,10 +131,7 @@ class Run:
         pl.seed_everything(stage_seed(self.recipe.seed, index), workers=True, verbose=False)
         data: Any = FeatureDataModule(self.images, self.model) if stage.precompute else self.images
         history = History(self.folder.metrics, stage.name)
-        callbacks = [
-            build(spec, pl.Callback, self.recipe.path, f"stages[{index}].callbacks[{i}]")
-            for i, spec in enumerate(stage.callbacks)
-        ]
+        callbacks = build_callbacks(self.recipe, index)
         place_snapshots(callbacks, self.folder.path, stage.name)
         if stage.until_overfitting:
             callbacks.append(OverfittingStop(patience=stage.until_overfitting))
@@ -301,17 +263,13 @@ class Run:
         draw_confusion_matrix(counts, classes, self.folder.path / name)
 
     def _trainer(self, callbacks: list[Callback], **arguments: Any) -> pl.Trainer:
-        accelerator = str(self.recipe.trainer.get("accelerator", "auto"))
         chosen = {
-            "accelerator": accelerator,
-            "devices": 1,
-            "precision": default_precision(accelerator),
             "logger": False,
             "num_sanity_val_steps": 0,
             "log_every_n_steps": 1,
             "enable_model_summary": False,
             "enable_progress_bar": self.show_progress,
-            **self.recipe.trainer,
+            **trainer_arguments(self.recipe.trainer),
             **arguments,
         }
         if self.show_progress:
