@@ -8,13 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lightning_fastrecipes.functional.one_cycle import (
+    flat_cosine_factor,
+    one_cycle_factor,
+    one_cycle_momentum,
+)
 from lightning_fastrecipes.functional.schedules import (
     cycle_ends,
     cycle_lengths,
     epochs_for_cycles,
-    flat_cosine_factor,
-    one_cycle_factor,
-    one_cycle_momentum,
     simulate,
     triangular_factor,
     warm_restart_factor,
