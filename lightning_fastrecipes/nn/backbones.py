@@ -117,12 +117,15 @@ class Backbone(nn.Module):
             num_groups: How many, at least 1; ``early`` and ``late`` for 2.
 
         Returns:
-            Groups of parameter names relative to this module. Each parameter is in one group.
+            Groups of parameter names relative to this module. Each parameter is in one group; a
+            network without parameters has no groups.
 
         Raises:
             ValueError: If the network does not divide into so many.
         """
         parameters = dict(self.model.named_parameters())
+        if not parameters:
+            return []
         fine = _fine_groups(self.model, num_groups)
         covered = sorted(name for group in fine for name in group)
         if covered != sorted(parameters):

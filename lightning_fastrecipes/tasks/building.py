@@ -1,4 +1,4 @@
-"""Optimizers and metrics from class paths, objects or plain functions."""
+"""Networks, optimizers and metrics from class paths, objects or plain functions."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.utilities import dim_zero_cat
 
@@ -75,6 +75,34 @@ def build_metrics(
         TypeError: If a value is none of the above.
     """
     return {name: _build_metric(name, spec, defaults) for name, spec in specs.items()}
+
+
+def build_network(spec: Mapping[str, Any]) -> nn.Module:
+    """Build a network of the user's own.
+
+    Args:
+        spec: ``{"class_path": ..., "init_args": {...}}``.
+
+    Returns:
+        The network.
+
+    Raises:
+        ConfigurationError: If the class is no module, or does not take the arguments.
+    """
+    path, init_args = _path_and_args(spec, "backbone")
+    cls: Any = _load(path, "backbone")
+    if not (inspect.isclass(cls) and issubclass(cls, nn.Module)):
+        raise ConfigurationError(
+            f"`backbone` must name a subclass of `torch.nn.Module`, but got {path!r}. Use a class"
+            " path such as 'lightning_fastrecipes.nn.small.SmallCNN', or the name of a timm model."
+        )
+    try:
+        network: nn.Module = cls(**init_args)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"`backbone`: `{path}` does not take {init_args}: {error}. Mend `init_args`."
+        ) from error
+    return network
 
 
 def build_optimizer(

@@ -16,7 +16,7 @@ from lightning_fastrecipes.nn.backbones import Backbone, create_backbone
 from lightning_fastrecipes.nn.heads import create_head
 from lightning_fastrecipes.protocols import HasClasses, InputSpec, LabelKind, LayerGroup
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY, LayerGroupTask
-from lightning_fastrecipes.tasks.building import MetricSpec
+from lightning_fastrecipes.tasks.building import MetricSpec, build_network
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,9 @@ class ImageClassifier(LayerGroupTask):
     float pictures are taken as normalised already.
 
     Args:
-        backbone: Name of a timm model, or a module that maps ``(batch, 3, height, width)`` to a
-            feature map, tokens or vectors.
+        backbone: Name of a timm model; or a module that maps ``(batch, 3, height, width)`` to a
+            feature map, tokens or vectors; or ``{"class_path": ..., "init_args": {...}}`` of one,
+            which exports and recipes can build again.
         num_classes: Number of classes, at least 2.
         weights: Path of a ``.safetensors`` or ``.pth`` file, or ``package:efficientnet-lite0``.
         pretrained: Whether to load timm's weights from the model hub.
@@ -78,7 +79,7 @@ class ImageClassifier(LayerGroupTask):
 
     def __init__(
         self,
-        backbone: str | nn.Module,
+        backbone: str | Mapping[str, Any] | nn.Module,
         num_classes: int,
         *,
         weights: str | None = None,
@@ -100,7 +101,8 @@ class ImageClassifier(LayerGroupTask):
             raise ValueError(
                 f"`num_groups` must be at least 2 (a backbone and a head), got {num_groups}."
             )
-        built = create_backbone(backbone, pretrained=pretrained, weights=weights)
+        network = build_network(backbone) if isinstance(backbone, Mapping) else backbone
+        built = create_backbone(network, pretrained=pretrained, weights=weights)
         if norm_policy is None:
             norm_policy = "eval" if built.pretrained else "eval_if_frozen"
         head = _as_head(head)
@@ -128,7 +130,7 @@ class ImageClassifier(LayerGroupTask):
         # Plain values alone, so that a checkpoint loads with `weights_only`; weights come from the
         # checkpoint, not a second time from where they came first.
         self.architecture: dict[str, Any] = {
-            "backbone": built.name,
+            "backbone": _plain(backbone) if isinstance(backbone, Mapping) else built.name,
             "num_classes": num_classes,
             "head": asdict(head),
             "num_groups": num_groups,
@@ -136,7 +138,7 @@ class ImageClassifier(LayerGroupTask):
         }
         training = {"lr": lr, "lr_ratio": lr_ratio, "weight_decay": weight_decay}
         hparams = _plain(self.architecture | training | {"optimizer": optimizer})
-        if not isinstance(backbone, str):
+        if isinstance(backbone, nn.Module):
             del hparams["backbone"]
         self.save_hyperparameters(hparams)
 
@@ -145,7 +147,8 @@ class ImageClassifier(LayerGroupTask):
         """Build an untrained model of the same shape from its plain description.
 
         Args:
-            architecture: The attribute ``architecture`` of a model whose backbone has a name.
+            architecture: The attribute ``architecture`` of a model whose backbone was given by name
+                or class path.
 
         Returns:
             The model, with random weights.
