@@ -10,7 +10,9 @@ from torch.nn import functional
 
 from lightning_fastrecipes.functional.augment import (
     Augmentation,
+    AugmentationParameters,
     augment,
+    augment_batch,
     draw_parameters,
     seeded_generator,
 )
@@ -95,11 +97,21 @@ class EvalTransform:
         Returns:
             Shape ``(3, image_size, image_size)``, ``uint8``.
         """
-        whole = self.resize == "squish"
-        side = self.image_size if whole else math.floor(self.image_size / self.crop_fraction)
-        image = self._resize(image, side)
-        top, left = (round((edge - self.image_size) / 2) for edge in image.shape[-2:])
-        return self._crop(image, top, left)
+        return self._centre(image[None])[0]
+
+    def batch(self, images: Tensor, epoch: int, positions: Tensor, num_pictures: int) -> Tensor:
+        """Bring pictures of one shape to the image size.
+
+        Args:
+            images: Shape ``(batch, channels, height, width)``, ``uint8``.
+            epoch: Epoch from 0, for transforms that are random.
+            positions: Where the pictures are in their data set, for transforms that are random.
+            num_pictures: Length of that data set.
+
+        Returns:
+            Shape ``(batch, channels, image_size, image_size)``, ``uint8``.
+        """
+        return self._centre(images)
 
     def key(self) -> dict[str, str | int | float]:
         """Describe everything that the result depends on, for the key of a cache.
@@ -115,25 +127,32 @@ class EvalTransform:
             "background": self.background,
         }
 
-    def _resize(self, image: Tensor, side: int) -> Tensor:
-        """Bring the shorter side, or both sides of a squished picture, to a length."""
-        height, width = image.shape[-2:]
+    def _centre(self, images: Tensor) -> Tensor:
+        whole = self.resize == "squish"
+        side = self.image_size if whole else math.floor(self.image_size / self.crop_fraction)
+        images = self._resize(images, side)
+        top, left = (round((edge - self.image_size) / 2) for edge in images.shape[-2:])
+        return self._crop(images, top, left)
+
+    def _resize(self, images: Tensor, side: int) -> Tensor:
+        """Bring the shorter side, or both sides of squished pictures, to a length."""
+        height, width = images.shape[-2:]
         size = (side, side)
         if self.resize == "crop":
             shorter = min(height, width)
             size = (side * height // shorter, side * width // shorter)
         if size == (height, width):
-            return image
+            return images
         return functional.interpolate(
-            image[None],
+            images,
             size,
             mode=_MODES[self.interpolation],
             antialias=self.interpolation != "nearest",
-        )[0]
+        )
 
-    def _crop(self, image: Tensor, top: int, left: int) -> Tensor:
+    def _crop(self, images: Tensor, top: int, left: int) -> Tensor:
         size = self.image_size
-        return image[:, top : top + size, left : left + size].contiguous()
+        return images[..., top : top + size, left : left + size].contiguous()
 
 
 class TrainTransform(EvalTransform):
@@ -161,6 +180,7 @@ class TrainTransform(EvalTransform):
         self.max_zoom = geometry.max_zoom
         self.max_angle = geometry.max_angle
         self.seed = seed
+        self._drawn: tuple[tuple[int, int], AugmentationParameters] | None = None
 
     def __call__(self, image: Tensor, epoch: int, index: int) -> Tensor:
         """Make this epoch's version of a picture.
@@ -175,9 +195,38 @@ class TrainTransform(EvalTransform):
         """
         generator = seeded_generator(self.seed, epoch, index)
         drawn = draw_parameters(1, self.augmentation, self.max_zoom, generator, self.max_angle)
-        image = self._resize(image, round(self.image_size * drawn.zoom.item()))
+        images = self._resize(image[None], round(self.image_size * drawn.zoom.item()))
         top, left = (
             int(share.item() * (edge - self.image_size + 1))
-            for share, edge in zip((drawn.crop_top, drawn.crop_left), image.shape[-2:], strict=True)
+            for share, edge in zip(
+                (drawn.crop_top, drawn.crop_left), images.shape[-2:], strict=True
+            )
         )
-        return augment(self._crop(image, top, left)[None], drawn)[0]
+        return augment(self._crop(images, top, left), drawn)[0]
+
+    def batch(self, images: Tensor, epoch: int, positions: Tensor, num_pictures: int) -> Tensor:
+        """Make this epoch's version of pictures of one shape, in one resample.
+
+        What happens to a picture depends on seed, epoch and position alone, not on which others
+        share its batch: all pictures of an epoch are drawn for at once.
+
+        Args:
+            images: Shape ``(batch, channels, height, width)``, ``uint8``.
+            epoch: Epoch from 0.
+            positions: Where the pictures are in their data set. Shape ``(batch,)``.
+            num_pictures: Length of that data set.
+
+        Returns:
+            Shape ``(batch, channels, image_size, image_size)``, ``uint8``.
+        """
+        if self._drawn is None or self._drawn[0] != (epoch, num_pictures):
+            generator = seeded_generator(self.seed, epoch)
+            drawn = draw_parameters(
+                num_pictures, self.augmentation, self.max_zoom, generator, self.max_angle
+            )
+            self._drawn = (epoch, num_pictures), drawn
+        largest = math.ceil(self.image_size * self.max_zoom)
+        if min(images.shape[-2:]) > largest:
+            images = self._resize(images, largest)
+        parameters = self._drawn[1].rows(positions)
+        return augment_batch(images, parameters, self.image_size, squish=self.resize == "squish")

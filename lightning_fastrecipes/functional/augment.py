@@ -1,7 +1,7 @@
 """The course's augmentation presets: parameters drawn per picture, applied to a whole batch."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 import numpy as np
@@ -40,6 +40,18 @@ class AugmentationParameters:
     balance: Tensor
     contrast: Tensor
     pose: Tensor
+
+    def rows(self, positions: Tensor) -> "AugmentationParameters":
+        """Give the parameters of some of the pictures.
+
+        Args:
+            positions: Which ones. Shape ``(chosen,)``.
+
+        Returns:
+            Parameters with tensors of shape ``(chosen,)``.
+        """
+        chosen = {field.name: getattr(self, field.name)[positions] for field in fields(self)}
+        return AugmentationParameters(**chosen)
 
 
 def seeded_generator(*key: int) -> torch.Generator:
@@ -163,11 +175,7 @@ def augment(images: Tensor, parameters: AugmentationParameters) -> Tensor:
         >>> torch.equal(augment(images, unchanged), images)
         True
     """
-    if images.ndim != 4 or images.dtype != torch.uint8:
-        raise ValueError(
-            "`images` must be `uint8` of shape (batch, 3, height, width), got"
-            f" {images.dtype} of shape {tuple(images.shape)}. Augment before normalising."
-        )
+    _check_batch(images)
     pose = parameters.pose
     if bool((pose % 2 == 1).any()) and images.shape[-1] != images.shape[-2]:
         raise ValueError(
@@ -188,10 +196,60 @@ def augment(images: Tensor, parameters: AugmentationParameters) -> Tensor:
         pixels[turned] = _rotate(pixels[turned], angle[turned])
         pixels = _light(pixels, balance, contrast)
         images[changed] = (pixels * 255).round().to(torch.uint8)
-    for element in sorted(set(pose.tolist()) - {0}):
-        chosen = (pose == element).to(images.device)
-        images[chosen] = dihedral(images[chosen], element)
-    return images
+    return _posed(images, pose)
+
+
+def augment_batch(
+    images: Tensor, parameters: AugmentationParameters, image_size: int, *, squish: bool = False
+) -> Tensor:
+    """Zoom, crop and turn each picture of a batch in one bilinear resample, then light and mirror.
+
+    The same law as a resize, a crop and :func:`augment` one after the other, up to the rounding
+    of sizes to whole pixels, and but for the corners of turned pictures: here they show what lies
+    outside of the crop, there the crop reflected. Pictures much larger than the result should be
+    made smaller first: a resample does not average.
+
+    Args:
+        images: Pictures, on any device. Shape ``(batch, channels, height, width)``, ``uint8``.
+        parameters: As :func:`draw_parameters` gives them for as many pictures.
+        image_size: Side of the result in pixels, at least 1.
+        squish: Whether both sides are brought to the size, and not the shorter one alone.
+
+    Returns:
+        Shape ``(batch, channels, image_size, image_size)``, ``uint8``, on the same device.
+
+    Raises:
+        ValueError: If ``images`` is not a batch of ``uint8`` pictures, or ``image_size`` below 1.
+
+    Example:
+        >>> images = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)
+        >>> unchanged = draw_parameters(2, "none", 1.0, torch.Generator())
+        >>> torch.equal(augment_batch(images, unchanged, image_size=8), images)
+        True
+    """
+    _check_batch(images)
+    if image_size < 1:
+        raise ValueError(f"`image_size` must be at least 1, got {image_size}.")
+    if not len(images):
+        return images.new_empty(0, images.shape[1], image_size, image_size)
+    height, width = images.shape[-2:]
+    drawn = {
+        name: getattr(parameters, name).to(images.device)
+        for name in ("zoom", "crop_top", "crop_left", "angle", "balance", "contrast")
+    }
+    # Sides of the zoomed picture as multiples of the crop's.
+    shorter = min(height, width)
+    tall, wide = (drawn["zoom"] * (1.0 if squish else edge / shorter) for edge in (height, width))
+    radians = drawn["angle"] * (math.pi / 180)
+    cosine, sine = radians.cos(), radians.sin()
+    right = (2 * drawn["crop_left"] - 1) * (wide - 1)
+    down = (2 * drawn["crop_top"] - 1) * (tall - 1)
+    rows = [cosine / wide, -sine / wide, right / wide, sine / tall, cosine / tall, down / tall]
+    matrix = torch.stack(rows, dim=1).view(-1, 2, 3)
+    shape = [len(images), images.shape[1], image_size, image_size]
+    pixels = _resample(images.float() / 255, matrix, shape)
+    pixels = _light(pixels, drawn["balance"], drawn["contrast"])
+    return _posed((pixels * 255).round().to(torch.uint8), parameters.pose)
 
 
 def dihedral(images: Tensor, element: int) -> Tensor:
@@ -219,6 +277,22 @@ def dihedral(images: Tensor, element: int) -> Tensor:
     return images.flip(-1) if element >= 4 else images
 
 
+def _check_batch(images: Tensor) -> None:
+    if images.ndim != 4 or images.dtype != torch.uint8:
+        raise ValueError(
+            "`images` must be `uint8` of shape (batch, 3, height, width), got"
+            f" {images.dtype} of shape {tuple(images.shape)}. Augment before normalising."
+        )
+
+
+def _posed(images: Tensor, pose: Tensor) -> Tensor:
+    """Move the pixels of each picture in place."""
+    for element in sorted(set(pose.tolist()) - {0}):
+        chosen = (pose == element).to(images.device)
+        images[chosen] = dihedral(images[chosen], element)
+    return images
+
+
 def _rotate(pixels: Tensor, degrees: Tensor) -> Tensor:
     """Turn anticlockwise about the centre with reflected borders, by one bilinear resample."""
     if not len(pixels):
@@ -228,8 +302,11 @@ def _rotate(pixels: Tensor, degrees: Tensor) -> Tensor:
     cosine, sine, zero = radians.cos(), radians.sin(), torch.zeros_like(radians)
     # The grid is in [-1, 1] on both axes: an oblong picture needs its aspect ratio in the matrix.
     rows = [cosine, -sine * (height / width), zero, sine * (width / height), cosine, zero]
-    matrix = torch.stack(rows, dim=1).view(-1, 2, 3)
-    grid = functional.affine_grid(matrix, list(pixels.shape), align_corners=False)
+    return _resample(pixels, torch.stack(rows, dim=1).view(-1, 2, 3), list(pixels.shape))
+
+
+def _resample(pixels: Tensor, matrix: Tensor, shape: list[int]) -> Tensor:
+    grid = functional.affine_grid(matrix, shape, align_corners=False)
     return functional.grid_sample(
         pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False
     )

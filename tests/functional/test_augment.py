@@ -9,14 +9,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lightning_fastrecipes.data.geometry import Geometry, TrainTransform
 from lightning_fastrecipes.functional.augment import (
     Augmentation,
     AugmentationParameters,
     augment,
+    augment_batch,
     dihedral,
     draw_parameters,
     seeded_generator,
 )
+from lightning_fastrecipes.protocols import InputSpec
 
 DRAWS = 20_000
 
@@ -236,3 +239,95 @@ def test_what_cannot_be_augmented_is_refused():
         draw("sideways", 1)
     with pytest.raises(ValueError, match=r"`max_zoom` must be at least 1, got 0\.9"):
         draw("basic", 1, max_zoom=0.9)
+
+
+# A batch in one resample
+
+
+def smooth_pictures(count: int, size: int) -> torch.Tensor:
+    """Give pictures that a resample hardly blurs."""
+    coarse = torch.rand(count, 3, 4, 4, generator=seeded_generator(3))
+    fine = torch.nn.functional.interpolate(coarse, size, mode="bicubic", align_corners=True)
+    return (fine.clamp(0, 1) * 255).round().byte()
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (16, 20)], ids=["square", "oblong"])
+def test_in_one_resample_nothing_drawn_changes_nothing(shape: tuple[int, int]) -> None:
+    images = torch.randint(256, (3, 1, *shape), generator=seeded_generator(0)).byte()
+    found = augment_batch(images, draw("none", 3), image_size=16)
+    spare = (shape[1] - 16) // 2
+    assert torch.equal(found, images[..., spare : spare + 16])
+
+
+@pytest.mark.parametrize("corner", [(0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0)])
+def test_in_one_resample_a_crop_is_where_it_was_drawn(corner: tuple[float, float]) -> None:
+    images = pictures(1, size=20)
+    top, left = (torch.tensor([share]) for share in corner)
+    drawn = dataclasses.replace(draw("none", 1), zoom=torch.tensor([1.25]))
+    drawn = dataclasses.replace(drawn, crop_top=top, crop_left=left)
+    # 20 pixels zoomed to 1.25 times 16 stay 20: the crop is cut and not resampled.
+    y, x = (int(4 * share) for share in corner)
+    expected = images[..., y : y + 16, x : x + 16]
+    assert torch.equal(augment_batch(images, drawn, image_size=16), expected)
+
+
+@pytest.mark.parametrize("augmentation", ["basic", "side_on", "top_down"])
+@pytest.mark.parametrize("shape", [(40, 40), (40, 60)], ids=["square", "oblong"])
+def test_one_resample_agrees_with_resize_crop_and_turn(augmentation, shape) -> None:
+    """The same draws give the same pictures, but for the corners."""
+    count, size = 64, 40
+    images = smooth_pictures(count, 60)[..., : shape[0], : shape[1]]
+    drawn = draw(augmentation, count, max_zoom=1.2)
+    # Zooms and places that need no rounding to whole pixels.
+    zoom = (drawn.zoom * 20).round() / 20
+    spare = [(zoom * size * edge / 40 - size).round().clamp(min=1) for edge in shape]
+    top, left = (
+        (share * edge).floor() / edge
+        for share, edge in zip((drawn.crop_top, drawn.crop_left), spare, strict=True)
+    )
+    drawn = dataclasses.replace(drawn, zoom=zoom, crop_top=top, crop_left=left)
+    at_once = augment_batch(images, drawn, image_size=size)
+    transform = TrainTransform(
+        size, Geometry(max_zoom=1.2), InputSpec(), augmentation=augmentation, seed=0
+    )
+    differences = []
+    for row in range(count):
+        one = drawn.rows(torch.tensor([row]))
+        resized = transform._resize(images[row : row + 1], round(size * one.zoom.item()))
+        top, left = (
+            int(share.item() * (edge - size + 1))
+            for share, edge in zip((one.crop_top, one.crop_left), resized.shape[-2:], strict=True)
+        )
+        expected = augment(transform._crop(resized, top, left), one)[0]
+        middle = slice(8, -8)
+        difference = (expected.float() - at_once[row].float())[:, middle, middle]
+        differences.append(difference.abs().mean().item())
+    # To leave out what either does changes these pictures by more than five grey levels.
+    assert max(differences) < 1
+
+
+def test_squished_pictures_are_zoomed_alike_on_both_sides() -> None:
+    images = smooth_pictures(1, 40)[..., :20]
+    found = augment_batch(images, draw("none", 1), image_size=40, squish=True)
+    expected = torch.nn.functional.interpolate(images.float(), (40, 40), mode="bilinear")
+    assert (found.float() - expected).abs().max() <= 1
+
+
+def test_rows_of_parameters_go_together() -> None:
+    drawn = draw("top_down", 10)
+    chosen = drawn.rows(torch.tensor([7, 2]))
+    for field in dataclasses.fields(drawn):
+        values = getattr(drawn, field.name)
+        assert getattr(chosen, field.name).tolist() == [values[7], values[2]]
+
+
+def test_a_batch_of_no_pictures_stays_empty() -> None:
+    found = augment_batch(pictures(0), draw("basic", 0), image_size=5)
+    assert found.shape == (0, 3, 5, 5)
+
+
+def test_a_wrong_size_or_batch_is_refused() -> None:
+    with pytest.raises(ValueError, match="`image_size` must be at least 1, got 0"):
+        augment_batch(pictures(1), draw("none", 1), image_size=0)
+    with pytest.raises(ValueError, match="must be `uint8`"):
+        augment_batch(pictures(1).float(), draw("none", 1), image_size=4)
