@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lightning_fastrecipes.data.features import FeatureDataModule
     from lightning_fastrecipes.data.image import (
         Geometry,
+        ImageArrayDataModule,
         ImageCSVDataModule,
         ImageFolderDataModule,
         LabelTable,
@@ -32,6 +33,7 @@ __all__ = [
     "FlatCosine",
     "Geometry",
     "Head",
+    "ImageArrayDataModule",
     "ImageCSVDataModule",
     "ImageClassifier",
     "ImageFolderDataModule",
@@ -53,6 +55,7 @@ _HOMES = {
     "FlatCosine": "callbacks.flat_cosine",
     "Geometry": "data.geometry",
     "Head": "tasks.image",
+    "ImageArrayDataModule": "data.image",
     "ImageCSVDataModule": "data.image",
     "ImageClassifier": "tasks.image",
     "ImageFolderDataModule": "data.image",

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -77,7 +78,7 @@ def assemble(listing: Listing, plan: SplitPlan, on_bad_file: OnBadFile) -> Pictu
             training split, or a split comes out too small.
     """
     listing = replace(listing, rows=_draw_splits(listing.rows, plan))
-    scan = scan_pictures(listing.folder, listing.rows["file"].tolist())
+    scan = _scan(listing)
     bad = scan[scan["problem"] != ""]
     skipped = [(str(listing.folder / file), why) for file, why in bad[["file", "problem"]].values]
     if skipped and on_bad_file == "raise":
@@ -102,8 +103,18 @@ def assemble(listing: Listing, plan: SplitPlan, on_bad_file: OnBadFile) -> Pictu
     for split in get_args(Split):
         chosen = np.flatnonzero(rows["split"] == split)
         files = [listing.folder / file for file in rows["file"].iloc[chosen]]
-        samples[split] = Samples.from_files(files, targets[chosen])
+        pixels = None if listing.pixels is None else listing.pixels[chosen]
+        samples[split] = Samples.from_files(files, targets[chosen], pixels)
     return Pictures(samples, classes, skipped)
+
+
+def _scan(listing: Listing) -> pd.DataFrame:
+    """Find out which files are good, and which hold the same; arrays have nothing to go wrong."""
+    files = listing.rows["file"].tolist()
+    if listing.pixels is None:
+        return scan_pictures(listing.folder, files)
+    digests = [blake2b(picture.tobytes(), digest_size=16).hexdigest() for picture in listing.pixels]
+    return pd.DataFrame({"file": files, "digest": digests, "problem": ""})
 
 
 def _draw_splits(rows: pd.DataFrame, plan: SplitPlan) -> pd.DataFrame:

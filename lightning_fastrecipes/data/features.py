@@ -1,10 +1,7 @@
 """Precomputed features as a datamodule: the frozen backbone runs once per picture."""
 
-import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from lightning_fastrecipes.data.assembly import Split
 from lightning_fastrecipes.data.feature_cache import FeatureCache, FloatMatrix
 from lightning_fastrecipes.data.image import ImageDataModule
+from lightning_fastrecipes.data.image_dataset import same
 from lightning_fastrecipes.data.samplers import ShuffleSampler, drops_last_batch, upcoming_epoch
 from lightning_fastrecipes.data.sources import cache_folder
 from lightning_fastrecipes.errors import ConfigurationError
@@ -131,7 +129,7 @@ class FeatureDataModule(pl.LightningDataModule):
             dataset,
             batch_size=batch_size,
             sampler=sampler,
-            collate_fn=_same,
+            collate_fn=same,
             drop_last=drops_last_batch(len(sampler), batch_size),
         )
 
@@ -148,9 +146,7 @@ class FeatureDataModule(pl.LightningDataModule):
         Returns:
             A loader.
         """
-        return DataLoader(
-            self._datasets[split], batch_size=self.images.batch_size, collate_fn=_same
-        )
+        return DataLoader(self._datasets[split], batch_size=self.images.batch_size, collate_fn=same)
 
     def state_dict(self) -> dict[str, Any]:
         """Store what the pictures' datamodule stores."""
@@ -184,7 +180,7 @@ class FeatureDataModule(pl.LightningDataModule):
             "image_size": self.images.image_size,
             "transform": self.images.eval_transform_key(),
             "normalisation": [list(self.input_spec.mean), list(self.input_spec.std)],
-            "files": _files_digest(self.images.eval_dataset(split).files),
+            "files": self.images.eval_dataset(split).digest(),
             "dtype": "float32",
             "precision": precision,
             "versions": [version(name) for name in _PACKAGES],
@@ -216,16 +212,3 @@ def _forward_context(trainer: pl.Trainer | None) -> Any:
 
 def _device(module: nn.Module) -> torch.device:
     return next(module.parameters()).device
-
-
-def _files_digest(files: Sequence[str]) -> str:
-    """Hash the names, sizes and times of files."""
-    digest = hashlib.sha256()
-    for name in files:
-        status = os.stat(name)
-        digest.update(f"{Path(name)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
-
-
-def _same(batch: Any) -> Any:
-    return batch

@@ -1,9 +1,12 @@
-"""Datamodules of pictures: from folders of classes, or from a table of labels."""
+"""Datamodules of pictures: from folders of classes, from a table of labels, or from arrays."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from lightning_fastrecipes.data.arrays import list_arrays, list_into_memory, read_npz
 from lightning_fastrecipes.data.assembly import OnBadFile
 from lightning_fastrecipes.data.geometry import Geometry
 from lightning_fastrecipes.data.image_dataset import prediction_dataset
@@ -16,6 +19,7 @@ from lightning_fastrecipes.protocols import LabelKind
 
 __all__ = [
     "Geometry",
+    "ImageArrayDataModule",
     "ImageCSVDataModule",
     "ImageDataModule",
     "ImageFolderDataModule",
@@ -160,3 +164,74 @@ class ImageCSVDataModule(ImageDataModule):
 
     def _list(self) -> Listing:
         return list_table(self.csv, self.table)
+
+
+class ImageArrayDataModule(ImageDataModule):
+    """Serve small pictures from memory: batches are cut and augmented whole.
+
+    Args:
+        source: An ``.npz`` file, also ``package:NAME/inner/path``, or a mapping, with the arrays
+            ``x_train`` (``uint8``, shape ``(pictures, height, width)`` or ``(pictures, height,
+            width, 3)``) and ``y_train`` (integers or text), and if there are such splits
+            ``x_valid``, ``y_valid``, ``x_test``, ``y_test``; or a folder as
+            ``ImageFolderDataModule`` reads it, of pictures of one shape.
+        image_size: Side of the square pictures in pixels, at least 1.
+        batch_size: Pictures per step and process, at least 1.
+        augmentation: Preset for training pictures; ``none`` gives those of the evaluation.
+        valid_fraction: Share to validate on, in [0, 1), if there is no such split.
+        test_fraction: Share to test on, in [0, 1), if there is no such split.
+        split_seed: Another seed draws other splits.
+        seed: Of shuffling and augmentation, at least 0.
+        num_workers: Loader processes, at least 0; none if not given.
+        geometry: How pictures are resized and cropped; the defaults if not given.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> import numpy as np
+        >>> pixels, labels = np.zeros((8, 28, 28), np.uint8), np.arange(8) % 2
+        >>> digits = ImageArrayDataModule({"x_train": pixels, "y_train": labels}, image_size=28)
+        >>> digits.setup()
+        >>> digits.classes
+        ['0', '1']
+
+    References:
+        fast.ai course (2018): ``ImageClassifierData.from_arrays``.
+    """
+
+    def __init__(
+        self,
+        source: str | Path | Mapping[str, Any],
+        *,
+        image_size: int = 224,
+        batch_size: int = 32,
+        augmentation: Augmentation = "none",
+        valid_fraction: float = 0.2,
+        test_fraction: float = 0.0,
+        split_seed: int = 0,
+        seed: int = 0,
+        num_workers: int | None = None,
+        geometry: Geometry | None = None,
+    ) -> None:
+        super().__init__(
+            image_size=image_size,
+            batch_size=batch_size,
+            augmentation=augmentation,
+            valid_fraction=valid_fraction,
+            test_fraction=test_fraction,
+            split_seed=split_seed,
+            seed=seed,
+            num_workers=num_workers,
+            geometry=geometry,
+        )
+        self.source = source
+
+    def prepare_data(self) -> None:
+        """Do nothing: memory is filled in every process, by ``setup``."""
+
+    def _list(self) -> Listing:
+        if isinstance(self.source, Mapping):
+            return list_arrays(self.source)
+        path = resolve_source(self.source, "source")
+        return list_into_memory(path) if path.is_dir() else list_arrays(read_npz(path), str(path))

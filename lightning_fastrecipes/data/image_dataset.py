@@ -1,9 +1,11 @@
 """Pictures and targets by index, for loaders with any number of workers."""
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,17 +30,25 @@ class Samples:
         paths: Encoded absolute paths. Shape ``(pictures,)``.
         targets: Class indices, -1 without a label, of shape ``(pictures,)``, or float32
             probabilities of shape ``(pictures, classes)``.
+        pixels: The pictures, where they are in memory; paths are then only names. Shape
+            ``(pictures, height, width)`` or ``(pictures, height, width, 3)``.
     """
 
     paths: npt.NDArray[np.bytes_]
     targets: Targets
+    pixels: npt.NDArray[np.uint8] | None = None
 
     @classmethod
-    def from_files(cls, files: Sequence[str | Path], targets: Targets | None = None) -> "Samples":
+    def from_files(
+        cls,
+        files: Sequence[str | Path],
+        targets: Targets | None = None,
+        pixels: npt.NDArray[np.uint8] | None = None,
+    ) -> "Samples":
         """Encode paths; without targets every picture is unlabelled."""
         encoded = np.array([os.fsencode(os.path.abspath(file)) for file in files], dtype=np.bytes_)
         unlabelled = np.full(len(files), -1, dtype=np.int64)
-        return cls(encoded, unlabelled if targets is None else targets)
+        return cls(encoded, unlabelled if targets is None else targets, pixels)
 
 
 class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -71,6 +81,14 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self._samples.paths)
 
+    def digest(self) -> str:
+        """Hash what says that the pictures are the same: names, sizes and times of the files."""
+        digest = hashlib.sha256()
+        for name in self.files:
+            status = os.stat(name)
+            digest.update(f"{Path(name)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Make one sample.
 
@@ -90,6 +108,59 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         path = os.fsdecode(self._samples.paths[position])
         image = self.transform(load_image(path, self.transform.background), epoch, position)
         return image, self.targets[position]
+
+
+class PixelDataset(ImageDataset):
+    """Serve pictures that are in memory, a whole batch at a time.
+
+    Args:
+        samples: Pictures and targets.
+        transform: Makes a batch of pictures square.
+        has_epochs: As for ``ImageDataset``.
+    """
+
+    def __init__(
+        self, samples: Samples, transform: EvalTransform, *, has_epochs: bool = False
+    ) -> None:
+        super().__init__(samples, transform, has_epochs=has_epochs)
+        pixels = np.empty((0, 1, 1), np.uint8) if samples.pixels is None else samples.pixels
+        in_rows = torch.from_numpy(pixels)
+        self._pixels = in_rows[:, None] if in_rows.ndim == 3 else in_rows.permute(0, 3, 1, 2)
+
+    def digest(self) -> str:
+        """Hash what says that the pictures are the same: their pixels."""
+        return hashlib.sha256(self._pixels.contiguous().numpy().data).hexdigest()
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Make one sample, as :meth:`__getitems__` makes it in a batch."""
+        images, targets = self.__getitems__([index])
+        return images[0], targets[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Tensor]:
+        """Make a batch, which the loader passes on as it is.
+
+        Args:
+            indices: As for :meth:`__getitem__`, all of one epoch.
+
+        Returns:
+            Pictures of shape ``(batch, 3, image_size, image_size)``, ``uint8``, and targets.
+
+        Raises:
+            IndexError: If an index is out of range.
+        """
+        found = torch.as_tensor(indices)
+        if found.min() < 0 or (found.max() >= len(self) and not self.has_epochs):
+            raise IndexError(f"`indices` must lie in [0, {len(self)}), got {list(indices)}.")
+        positions = found % len(self)
+        epoch = int(found[0]) // len(self)
+        images = self.transform.batch(self._pixels[positions], epoch, positions, len(self))
+        # Grey pictures stay in one channel until here.
+        return [images.expand(-1, 3, -1, -1).contiguous(), self.targets[positions]]
+
+
+def same(batch: Any) -> Any:
+    """Pass on what is a batch already, for loaders of data sets with ``__getitems__``."""
+    return batch
 
 
 def prediction_dataset(

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from lightning_fastrecipes.data.assembly import OnBadFile, Pictures, Split, SplitPlan, assemble
 from lightning_fastrecipes.data.geometry import EvalTransform, Geometry, TrainTransform
-from lightning_fastrecipes.data.image_dataset import ImageDataset
+from lightning_fastrecipes.data.image_dataset import ImageDataset, PixelDataset, same
 from lightning_fastrecipes.data.listing import Listing
 from lightning_fastrecipes.data.manifest import name_some
 from lightning_fastrecipes.data.samplers import ShuffleSampler, drops_last_batch, upcoming_epoch
@@ -176,7 +176,7 @@ class ImageDataModule(pl.LightningDataModule):
         Returns:
             The data set, empty if there is no such split.
         """
-        return ImageDataset(self._assembled.splits[split], self._eval_transform())
+        return self._dataset(split, self._eval_transform())
 
     def eval_dataloader(self, split: Split) -> Loader:
         """Give the batches of :meth:`eval_dataset`, in order and to the last picture.
@@ -208,7 +208,7 @@ class ImageDataModule(pl.LightningDataModule):
                 augmentation=self.augmentation,
                 seed=self.seed,
             )
-        dataset = ImageDataset(self._assembled.splits["train"], transform, has_epochs=True)
+        dataset = self._dataset("train", transform, has_epochs=True)
         sampler = ShuffleSampler(dataset, self.seed)
         if self.trainer is not None:
             sampler.set_epoch(upcoming_epoch(self.trainer))
@@ -304,11 +304,23 @@ class ImageDataModule(pl.LightningDataModule):
     def _eval_transform(self) -> EvalTransform:
         return EvalTransform(self.image_size, self.geometry, self.input_spec or InputSpec())
 
+    def _dataset(
+        self, split: Split, transform: EvalTransform, *, has_epochs: bool = False
+    ) -> ImageDataset:
+        samples = self._assembled.splits[split]
+        in_memory = samples.pixels is not None
+        return (PixelDataset if in_memory else ImageDataset)(
+            samples, transform, has_epochs=has_epochs
+        )
+
     def _loader_or_nothing(self, split: Split) -> Loader | list[Loader]:
         return self.eval_dataloader(split) if len(self._assembled.splits[split].paths) else []
 
     def _loader(self, dataset: ImageDataset, sampler: ShuffleSampler | None = None) -> Loader:
+        in_memory = isinstance(dataset, PixelDataset)
         num_workers = self.num_workers
+        if num_workers is None and in_memory:
+            num_workers = 0  # a batch is cut faster than it is sent from one process to another
         if num_workers is None:
             num_local = 1 if self.trainer is None else self.trainer.num_devices
             num_workers = num_loader_workers(len(dataset), num_local)
@@ -316,6 +328,7 @@ class ImageDataModule(pl.LightningDataModule):
             dataset,
             batch_size=self.batch_size,
             sampler=sampler,
+            collate_fn=same if in_memory else None,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
             pin_memory=torch.cuda.is_available(),

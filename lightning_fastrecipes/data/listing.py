@@ -25,12 +25,15 @@ class Listing:
             without one) and ``stratum`` (what a drawn split keeps the mix of).
         classes: Class names of the columns of ``probabilities``, if there are any.
         probabilities: One row per picture, float32.
+        pixels: The pictures themselves where they are decoded already, in the order of ``rows``.
+            Shape ``(pictures, height, width)`` or ``(pictures, height, width, 3)``.
     """
 
     folder: Path
     rows: pd.DataFrame
     classes: list[str] | None = None
     probabilities: npt.NDArray[np.float32] | None = None
+    pixels: npt.NDArray[np.uint8] | None = None
 
 
 def list_folder(root: Path) -> Listing:
