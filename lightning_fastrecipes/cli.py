@@ -23,7 +23,7 @@ OK, FAILED, BAD_USAGE = 0, 1, 2
 RUN_FOLDER_VARIABLE = "FASTRECIPES_RUN_FOLDER"
 
 _OVERRIDE = re.compile(
-    r"--(?:(?:data|model|trainer|stages|evaluation)\.[\w.-]+|seed|initial_checks)(?==|$)"
+    r"--(?:(?:data|model|trainer|stages|evaluation|rungs)\.[\w.-]+|seed|initial_checks)(?==|$)"
 )
 _out = Console(highlight=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -97,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     find.add_argument("recipe", help=recipe_help)
     find.add_argument("--stage", required=True, help="name of the stage")
+    find.add_argument("--rung", help="name of the rung, in a recipe that has rungs")
     find.add_argument(
         "--run", type=Path, metavar="RUN_DIR", help="start from the stage before in this run"
     )
@@ -179,7 +180,8 @@ def _copy(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     recipe = _load(options)
-    _out.print(f"{recipe.path}: fine ({len(recipe.stages)} stages)")
+    rungs = f"{len(recipe.rungs)} rungs of " if recipe.rungs else ""
+    _out.print(f"{recipe.path}: fine ({rungs}{len(recipe.stages)} stages)")
     return OK
 
 
@@ -188,11 +190,15 @@ def _explain(options: argparse.Namespace) -> int:
     from lightning_fastrecipes.recipe.plan import build_parts, plan_stages
     from lightning_fastrecipes.recipe.terminal import print_data, print_plan
 
-    images, model = build_parts(recipe)
     _out.print(f"{recipe.name}: {recipe.description}", markup=False)
-    print_data(_out, images, model)
-    for plan in plan_stages(recipe, images, model):
-        print_plan(_out, plan)
+    for rung in recipe.rungs or [None]:
+        if rung is not None:
+            _out.print(f"Rung {rung.name}, models: {rung.num_models}", markup=False)
+        planned = recipe if rung is None else rung.recipe
+        images, model = build_parts(planned)
+        print_data(_out, images, model)
+        for plan in plan_stages(planned, images, model):
+            print_plan(_out, plan)
     return OK
 
 
@@ -201,6 +207,12 @@ def _lr_find(options: argparse.Namespace) -> int:
     from lightning_fastrecipes.recipe.finding import find_stage_lr, write_curve
     from lightning_fastrecipes.recipe.terminal import print_curve
 
+    names = [rung.name for rung in recipe.rungs]
+    if names or options.rung is not None:
+        if options.rung not in names:
+            known = f"Rungs: {', '.join(names)}." if names else "It has no rungs: leave it out."
+            raise RecipeError(f"{recipe.path}: `--rung` must name a rung of the recipe. {known}")
+        recipe = recipe.rungs[names.index(options.rung)].recipe
     curve = find_stage_lr(recipe, options.stage, options.run)
     folder = options.out or Path("runs") / f"{recipe.name}-lr-find"
     folder.mkdir(parents=True, exist_ok=True)
@@ -231,32 +243,45 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
     recipe = _load(options)
     from pytorch_lightning.utilities import rank_zero_only
 
+    from lightning_fastrecipes.recipe.ladder import Ladder
+    from lightning_fastrecipes.recipe.logs import log_to
     from lightning_fastrecipes.recipe.runner import Run
     from lightning_fastrecipes.recipe.terminal import (
         print_data,
         print_plan,
         print_results,
+        print_rungs,
         print_stage,
     )
 
     first = int(getattr(rank_zero_only, "rank", 0)) == 0
     folder.mkdir(parents=True, exist_ok=True)
     if first:
-        _log_to(folder / "log.txt")
+        log_to(folder / "log.txt", _err)
     console = _out if first else Console(quiet=True)
-    run = Run(recipe, folder, resume=resume, fast_dev_run=options.fast_dev_run, show_progress=first)
-    console.print(f"{recipe.name}: {recipe.description}", markup=False)
-    try:
+
+    def train(run: Run) -> dict[str, Any]:
         plans = run.prepare()
+        console.print(f"{run.recipe.name}: {run.recipe.description}", markup=False)
         print_data(console, run.images, run.model)
         for index, plan in enumerate(plans):
             print_plan(console, plan)
             print_stage(console, run.run_stage(index))
         results = run.finish()
+        print_results(console, results)
+        return results
+
+    how = {"resume": resume, "fast_dev_run": options.fast_dev_run, "show_progress": first}
+    try:
+        if recipe.rungs:
+            ladder = Ladder(recipe, folder, **how)
+            ladder.check()
+            print_rungs(console, ladder.climb(train))
+        else:
+            train(Run(recipe, folder, **how))
     except Exception:
         logging.getLogger(__name__).exception("The run failed")
         raise
-    print_results(console, results)
     console.print(f"Written to {folder}", markup=False)
     return OK
 
@@ -310,28 +335,3 @@ def _run_folder(options: argparse.Namespace) -> Path:
             f" `fastrecipes run --resume {folder}`."
         )
     return Path(folder)
-
-
-def _log_to(path: Path) -> None:
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    for name in ("lightning_fastrecipes", "pytorch_lightning", "py.warnings"):
-        logger = logging.getLogger(name)
-        logger.addHandler(handler)
-        logger.setLevel(min(logger.level or logging.INFO, logging.INFO))
-    logging.captureWarnings(True)
-    logging.getLogger("py.warnings").addHandler(_OwnWarnings())
-    # Lightning's remarks on devices and loops are in the log; the terminal shows the stages.
-    for shown in logging.getLogger("pytorch_lightning").handlers:
-        if not isinstance(shown, logging.FileHandler):
-            shown.setLevel(logging.WARNING)
-
-
-class _OwnWarnings(logging.Handler):
-    """Show this package's own warnings on the terminal; the others are in the log."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print the text of a captured warning, without its place in the code."""
-        place, *texts = re.split(r":\d+: (?:\w+: )?", record.getMessage(), maxsplit=1)
-        if texts and "lightning_fastrecipes" in place:
-            _err.print(f"fastrecipes: {texts[0].splitlines()[0]}", style="yellow", markup=False)

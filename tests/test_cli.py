@@ -1,4 +1,3 @@
-import logging
 import os
 import re
 import subprocess
@@ -8,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lightning_fastrecipes.cli import RUN_FOLDER_VARIABLE, _OwnWarnings, main
+from lightning_fastrecipes.cli import RUN_FOLDER_VARIABLE, main
 from lightning_fastrecipes.recipe.catalog import list_recipes, recipes_folder
 
 
@@ -141,20 +140,3 @@ def test_a_killed_run_resumes_from_the_command_line(recipe_file: Path, tmp_path:
     assert resumed.returncode == 0, resumed.stderr
     history = pd.read_csv(tmp_path / "cut" / "metrics.csv")
     assert history["epoch"].tolist() == [0, 1, 0, 0, 1, 2]
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("/site/lightning_fastrecipes/data/x.py:12: UserWarning: It is damaged\n  warn(", True),
-        ("/site/lightning_fastrecipes/data/x.py:12: It is damaged", True),
-        ("/site/torch/x.py:12: UserWarning: It is damaged", False),
-        ("no place at all", False),
-    ],
-    ids=["with-category", "without", "of-another-package", "of-nobody"],
-)
-def test_only_our_own_warnings_reach_the_terminal(text: str, shown: bool, capsys) -> None:
-    record = logging.LogRecord("py.warnings", logging.WARNING, "x.py", 1, "%s", (text,), None)
-    _OwnWarnings().emit(record)
-    printed = capsys.readouterr().err
-    assert (printed.strip() == "fastrecipes: It is damaged") is shown

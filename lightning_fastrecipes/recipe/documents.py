@@ -1,6 +1,8 @@
 """YAML documents of recipes, read strictly and written in a fixed order."""
 
+import difflib
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +81,34 @@ def read_document(path: Path) -> dict[str, Any]:
 def dump_document(document: dict[str, Any]) -> str:
     """Write a document so that ``read_document`` gives it back."""
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
+
+
+def check_keys(
+    value: Mapping[str, Any], known: Iterable[str], path: Path, key: str, owner: str = ""
+) -> None:
+    """Refuse keys that nobody reads, and name the one that was meant.
+
+    Args:
+        value: A mapping of the document.
+        known: Keys that are read.
+        path: The file, for messages.
+        key: Key path of the mapping, for messages.
+        owner: The class whose arguments the keys are, for messages.
+
+    Raises:
+        RecipeError: If a key is not known.
+    """
+    known = [name for name in known if name != "self"]
+    for name in value:
+        if name not in known:
+            what = f"`{owner}` has no argument `{name}`" if owner else f"there is no key `{name}`"
+            where = f"{path}: {key}: " if key else f"{path}: "
+            meant = suggestion(str(name), known)
+            options = "" if meant else f" Known: {', '.join(known)}."
+            raise RecipeError(f"{where}{what}.{meant}{options}")
+
+
+def suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """Ask whether a known name was meant, or say nothing if none is close."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f" Did you mean `{prefix}{close[0]}`?" if close else ""

@@ -1,7 +1,7 @@
-"""Evaluate, export and average the snapshots of a stage in place of its last weights."""
+"""Evaluate, export and average several checkpoints of a model in place of its last weights."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def place_snapshots(callbacks: Sequence[Callback], folder: Path, stage: str) -> 
             callback.dirpath = folder / "snapshots" / stage
 
 
-def find_snapshots(recipe: Recipe, folder: Path) -> list[Path]:
+def find_snapshots(recipe: Recipe, folder: Path) -> dict[str, Path]:
     """List the snapshots that are left of the last stage that keeps any.
 
     Args:
@@ -39,18 +39,18 @@ def find_snapshots(recipe: Recipe, folder: Path) -> list[Path]:
         folder: Run folder.
 
     Returns:
-        Checkpoints by the number of their cycle.
+        Name to checkpoint, by the number of the cycle.
     """
     for stage in reversed(recipe.stages):
         found = (folder / "snapshots" / stage.name).glob("cycle-*.ckpt")
         paths = sorted(found, key=lambda path: int(path.stem.partition("-")[2]))
         if paths:
-            return paths
-    return []
+            return {path.stem: path for path in paths}
+    return {}
 
 
 def load_average(
-    paths: Sequence[Path], model: ImageClassifier, images: ImageDataModule, device: torch.device
+    paths: Iterable[Path], model: ImageClassifier, images: ImageDataModule, device: torch.device
 ) -> None:
     """Give a model the mean weights of snapshots, and measure its batch norm anew.
 
@@ -61,7 +61,7 @@ def load_average(
             measured, all of them by every process, so that all processes have the same statistics.
         device: Where to compute.
     """
-    model.load_state_dict(average_state(_states(paths)))
+    model.load_state_dict(average_state(_state(path) for path in paths))
     home = model.device
     model.to(device)
     batches = images.eval_dataloader("train")
@@ -69,38 +69,38 @@ def load_average(
     model.to(home)
 
 
-def each_snapshot(paths: Sequence[Path], model: ImageClassifier) -> Iterator[str]:
-    """Load one snapshot after the other into a model, and leave it as it was at the end.
+def each_member(members: Mapping[str, Path], model: ImageClassifier) -> Iterator[str]:
+    """Load one checkpoint after the other into a model, and leave it as it was at the end.
 
     Args:
-        paths: The snapshots.
+        members: Name to checkpoint.
         model: The model that takes their weights.
 
     Yields:
-        Name of the snapshot that is loaded.
+        Name of the member that is loaded.
     """
     before = {name: value.clone() for name, value in model.state_dict().items()}
     try:
-        for path, state in zip(paths, _states(paths), strict=True):
-            model.load_state_dict(state)
-            yield path.stem
+        for name, path in members.items():
+            model.load_state_dict(_state(path))
+            yield name
     finally:
         model.load_state_dict(before)
 
 
 def export_members(
-    folder: Path, paths: Sequence[Path], model: ImageClassifier, images: ImageDataModule
+    folder: Path, members: Mapping[str, Path], model: ImageClassifier, images: ImageDataModule
 ) -> None:
-    """Export every snapshot beside the last weights, and note that they predict together.
+    """Export every member beside the last weights, and note that they predict together.
 
     Args:
         folder: The ``export`` folder.
-        paths: The snapshots.
+        members: Name to checkpoint.
         model: The model that takes their weights.
         images: Its datamodule, at the size of the evaluation.
     """
     names = []
-    for name in each_snapshot(paths, model):
+    for name in each_member(members, model):
         export_model(folder / "members" / name, model, images, images.batch_size)
         names.append(f"members/{name}")
     write_atomically(folder / ENSEMBLE, json.dumps({"members": names}, indent=2) + "\n")
@@ -130,6 +130,6 @@ def measure(model: ImageClassifier, probabilities: Tensor, targets: Tensor) -> d
     return {"loss": float(model.loss(logits, targets)), **found}
 
 
-def _states(paths: Sequence[Path]) -> Iterator[dict[str, Tensor]]:
-    for path in paths:
-        yield torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+def _state(path: Path) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    return state

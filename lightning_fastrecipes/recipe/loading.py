@@ -1,12 +1,12 @@
 """Recipe files read, overridden and checked: every mistake is named with file and key path."""
 
-import difflib
+import copy
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 from jsonargparse import ArgumentError, ArgumentParser
@@ -14,15 +14,17 @@ from jsonargparse import ArgumentError, ArgumentParser
 from lightning_fastrecipes.callbacks.schedule import Schedule
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 from lightning_fastrecipes.errors import RecipeError
-from lightning_fastrecipes.recipe.documents import parse_value, read_document
-from lightning_fastrecipes.recipe.schema import ClassSpec, Evaluation, Recipe, Stage
+from lightning_fastrecipes.recipe.documents import check_keys, read_document, suggestion
+from lightning_fastrecipes.recipe.overrides import (
+    SECTIONS,
+    Override,
+    apply_override,
+    read_override,
+)
+from lightning_fastrecipes.recipe.schema import ClassSpec, Evaluation, Recipe, Rung, Stage
 
 T = TypeVar("T")
 
-SECTIONS = (
-    "name", "description", "seed", "data", "model", "trainer", "stages", "evaluation",
-    "initial_checks",
-)  # fmt: skip
 REQUIRED = ("description", "data", "model", "stages")
 # Set for every stage by the runner; a recipe that sets them too would say one thing twice.
 RUNNER_KEYS = {
@@ -50,38 +52,18 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: If the file or an override cannot be understood.
     """
     document = read_document(path)
-    for override in overrides:
-        _apply_override(document, override, path)
-    _check_keys(document, SECTIONS, path, "")
-    missing = [key for key in REQUIRED if key not in document]
-    if missing:
-        raise RecipeError(f"{path}: the key `{missing[0]}` is missing. Add it at the top level.")
-    data = _class_spec(document["data"], pl.LightningDataModule, path, "data")
-    model = _class_spec(document["model"], pl.LightningModule, path, "model")
-    stages = _stages(document["stages"], path)
-    evaluation = _dataclass(Evaluation, document.get("evaluation") or {}, path, "evaluation")
-    keeps_any = any(_has_callback(stage, CycleSnapshots) for stage in stages)
-    if evaluation.ensemble is not None and not keeps_any:
-        raise RecipeError(
-            f"{path}: evaluation.ensemble: {evaluation.ensemble!r} needs snapshots, but no stage"
-            " keeps any. Add `lightning_fastrecipes.CycleSnapshots` to a stage's callbacks."
-        )
+    check_keys(document, SECTIONS, path, "")
+    read = [apply_override(document, read_override(text, path), path) for text in overrides]
+    rungs = document.get("rungs") or []
     # Written into a run folder, where the folder's own name says nothing of the recipe.
     folder_or_file = path.parent.resolve().name if path.name == "recipe.yaml" else path.stem
-    name = document.setdefault("name", folder_or_file)
-    return Recipe(
-        name=_typed(str, name, path, "name"),
-        path=path,
-        description=_typed(str, document["description"], path, "description"),
-        seed=_typed(int, document.get("seed", 0), path, "seed"),
-        data=data,
-        model=model,
-        trainer=_trainer(document.get("trainer") or {}, path),
-        stages=stages,
-        evaluation=evaluation,
-        initial_checks=_switch(document.get("initial_checks", True), path, "initial_checks"),
-        source={key: document[key] for key in SECTIONS if key in document},
-    )
+    document.setdefault("name", folder_or_file)
+    recipe = _recipe({key: document[key] for key in document if key != "rungs"}, path)
+    if not rungs:
+        return recipe
+    _append_to_rungs(document, [override for override in read if override.parts[0] != "rungs"])
+    source = {key: document[key] for key in SECTIONS if key in document}
+    return replace(recipe, rungs=_rungs(document, path), source=source)
 
 
 def build(spec: ClassSpec, base: type[T], path: Path, key: str, **extra: Any) -> T:
@@ -107,6 +89,92 @@ def build(spec: ClassSpec, base: type[T], path: Path, key: str, **extra: Any) ->
     return result
 
 
+def _recipe(document: dict[str, Any], path: Path) -> Recipe:
+    """Check a document without rungs, and read it."""
+    missing = [key for key in REQUIRED if key not in document]
+    if missing:
+        raise RecipeError(f"{path}: the key `{missing[0]}` is missing. Add it at the top level.")
+    data = _class_spec(document["data"], pl.LightningDataModule, path, "data")
+    model = _class_spec(document["model"], pl.LightningModule, path, "model")
+    stages = _stages(document["stages"], path)
+    evaluation = _dataclass(Evaluation, document.get("evaluation") or {}, path, "evaluation")
+    keeps_any = any(_has_callback(stage, CycleSnapshots) for stage in stages)
+    if evaluation.ensemble is not None and not keeps_any:
+        raise RecipeError(
+            f"{path}: evaluation.ensemble: {evaluation.ensemble!r} needs snapshots, but no stage"
+            " keeps any. Add `lightning_fastrecipes.CycleSnapshots` to a stage's callbacks."
+        )
+    return Recipe(
+        name=_typed(str, document["name"], path, "name"),
+        path=path,
+        description=_typed(str, document["description"], path, "description"),
+        seed=_typed(int, document.get("seed", 0), path, "seed"),
+        data=data,
+        model=model,
+        trainer=_trainer(document.get("trainer") or {}, path),
+        stages=stages,
+        evaluation=evaluation,
+        initial_checks=_switch(document.get("initial_checks", True), path, "initial_checks"),
+        source={key: document[key] for key in SECTIONS if key in document},
+    )
+
+
+def _append_to_rungs(document: dict[str, Any], overrides: Sequence[Override]) -> None:
+    """Let what was said on the command line hold on every rung, also when the run is resumed."""
+    for rung in document["rungs"]:
+        # What is of another kind is refused by name later.
+        if isinstance(rung, dict) and isinstance(rung.get("set") or {}, dict):
+            changes = rung["set"] = rung.get("set") or {}
+            for override in overrides:
+                changes.pop(override.key, None)
+                changes[override.key] = override.value
+
+
+def _rungs(document: dict[str, Any], path: Path) -> tuple[Rung, ...]:
+    """Read the rungs: each is the one before it, changed."""
+    if not isinstance(document["rungs"], list):
+        raise RecipeError(
+            f"{path}: rungs: must be a list, but is {document['rungs']!r}."
+            " Write `- {name: linear, set: {stages.all.max_epochs: 2}}`."
+        )
+    changed = {key: value for key, value in document.items() if key != "rungs"}
+    rungs: list[Rung] = []
+    for index, item in enumerate(document["rungs"]):
+        key = f"rungs[{index}]"
+        if not isinstance(item, Mapping):
+            raise RecipeError(f"{path}: {key}: must be a mapping, but is {item!r}.")
+        check_keys(item, ("name", "set", "seeds"), path, key)
+        name = _typed(str, item.get("name"), path, f"{key}.name")
+        _check_name(name, path, f"{key}.name")
+        if name in [rung.name for rung in rungs]:
+            raise RecipeError(f"{path}: rungs: two rungs are named {name!r}. Rename one.")
+        changes = item.get("set") or {}
+        if not isinstance(changes, Mapping):
+            raise RecipeError(f"{path}: {key}.set: must be a mapping, but is {changes!r}.")
+        num_models = _typed(int, item.get("seeds", 1), path, f"{key}.seeds")
+        if num_models < 1:
+            raise RecipeError(f"{path}: {key}.seeds: must be at least 1, but is {num_models}.")
+        changed = copy.deepcopy(changed)
+        for change, value in changes.items():
+            override = Override(str(change), value, f"{key}.set: {change}")
+            if override.parts[0] in {"rungs", "name"}:
+                raise RecipeError(f"{path}: {override.label}: a rung changes the recipe alone.")
+            apply_override(changed, override, path)
+        recipe = _recipe(changed | {"name": f"{document['name']}-{name}"}, path)
+        if num_models > 1 and recipe.evaluation.ensemble is not None:
+            raise RecipeError(
+                f"{path}: {key}.seeds: {num_models} models predict together, so"
+                " `evaluation.ensemble` must be left out."
+            )
+        rungs.append(Rung(name, recipe, num_models))
+    return tuple(rungs)
+
+
+def _check_name(name: str, path: Path, key: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise RecipeError(f"{path}: {key}: must be letters, digits, '-' and '_', but is {name!r}.")
+
+
 def _stages(value: Any, path: Path) -> tuple[Stage, ...]:
     if not isinstance(value, list) or not value:
         raise RecipeError(
@@ -127,10 +195,7 @@ def _stages(value: Any, path: Path) -> tuple[Stage, ...]:
             for i, spec in enumerate(callbacks)
         )
         stage = _dataclass(Stage, plain, path, key, callbacks=specs)
-        if not re.fullmatch(r"[A-Za-z0-9_-]+", stage.name):
-            raise RecipeError(
-                f"{path}: {key}.name: must be letters, digits, '-' and '_', but is {stage.name!r}."
-            )
+        _check_name(stage.name, path, f"{key}.name")
         if stage.max_epochs < 1:
             raise RecipeError(
                 f"{path}: {key}.max_epochs: must be at least 1, but is {stage.max_epochs}."
@@ -167,7 +232,7 @@ def _trainer(value: Any, path: Path) -> dict[str, Any]:
     for key, advice in RUNNER_KEYS.items():
         if key in value:
             raise RecipeError(f"{path}: trainer.{key}: is set by the runner: {advice}.")
-    _check_keys(
+    check_keys(
         value, set(inspect.signature(pl.Trainer).parameters) - set(RUNNER_KEYS), path, "trainer"
     )
     parser = _parser(
@@ -187,12 +252,12 @@ def _class_spec(value: Any, base: type, path: Path, key: str) -> ClassSpec:
         raise RecipeError(
             f"{path}: {key}: must be a mapping with `class_path` and `init_args`, but is {value!r}."
         )
-    _check_keys(value, ("class_path", "init_args"), path, key)
+    check_keys(value, ("class_path", "init_args"), path, key)
     spec = ClassSpec(str(value["class_path"]), dict(value.get("init_args") or {}))
     cls = _import(spec.class_path, base, path, key)
     parameters = inspect.signature(cls).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        _check_keys(spec.init_args, parameters, path, key, owner=spec.name)
+        check_keys(spec.init_args, parameters, path, key, owner=spec.name)
     # Filled in from the data when the model is built.
     extra = {"num_classes": 2} if "num_classes" in parameters else {}
     parser = _parser(lambda p: p.add_subclass_arguments(base, "object", required=True))
@@ -209,7 +274,7 @@ def _import(class_path: str, base: type, path: Path, key: str) -> type:
         known = __import__("lightning_fastrecipes").__all__
         raise RecipeError(
             f"{path}: {key}.class_path: {class_path!r} cannot be imported ({error})."
-            + _suggestion(name, known, prefix="lightning_fastrecipes.")
+            + suggestion(name, known, prefix="lightning_fastrecipes.")
         ) from error
     if not (inspect.isclass(cls) and issubclass(cls, base)):
         raise RecipeError(
@@ -224,7 +289,7 @@ def _dataclass(cls: type[T], value: Any, path: Path, key: str, **ready: Any) -> 
     if not isinstance(value, Mapping):
         raise RecipeError(f"{path}: {key}: must be a mapping, but is {value!r}.")
     names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
-    _check_keys(value, names, path, key)
+    check_keys(value, names, path, key)
     parser = _parser(lambda p: p.add_class_arguments(cls, "object", skip=set(ready)))
     parsed = _parsed(parser, {"object": dict(value)}, path, key).object
     return cls(**{name: parsed[name] for name in names if name not in ready}, **ready)
@@ -255,79 +320,3 @@ def _parsed(parser: ArgumentParser, value: dict[str, Any], path: Path, key: str)
         text = str(error).replace("object.init_args.", "").replace("object.", "")
         text = re.sub(r"\s+", " ", text.replace('"object"', f'"{key}"')).strip()
         raise RecipeError(f"{path}: {key}: {text}") from error
-
-
-def _check_keys(
-    value: Mapping[str, Any], known: Iterable[str], path: Path, key: str, owner: str = ""
-) -> None:
-    known = [name for name in known if name != "self"]
-    for name in value:
-        if name not in known:
-            what = f"`{owner}` has no argument `{name}`" if owner else f"there is no key `{name}`"
-            where = f"{path}: {key}: " if key else f"{path}: "
-            options = (
-                ""
-                if difflib.get_close_matches(str(name), known, 1)
-                else (f" Known: {', '.join(known)}.")
-            )
-            raise RecipeError(f"{where}{what}.{_suggestion(str(name), known)}{options}")
-
-
-def _suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
-    close = difflib.get_close_matches(name, list(known), 1)
-    return f" Did you mean `{prefix}{close[0]}`?" if close else ""
-
-
-def _apply_override(document: dict[str, Any], override: str, path: Path) -> None:
-    key, separator, text = override.partition("=")
-    parts = key.split(".")
-    if not separator or not all(parts):
-        raise RecipeError(
-            f"`{override}` is no override. Write `--key.path=value`, such as `--data.root=photos`."
-        )
-    _check_keys({parts[0]: None}, SECTIONS, path, f"override --{key}")
-    if parts[0] in {"data", "model"} and parts[1:2] not in (["class_path"], ["init_args"]):
-        parts.insert(1, "init_args")
-    target: Any = document
-    for position, part in enumerate(parts[:-1]):
-        where = ".".join(parts[: position + 1])
-        if isinstance(target, list):
-            target = _stage_named(target, part, path, key)
-        elif isinstance(target, dict):
-            if target.get(part) is None:
-                target[part] = {}
-            target = target[part]
-        else:
-            raise RecipeError(f"{path}: override --{key}: `{where}` holds no keys.")
-    if isinstance(target, list):
-        raise RecipeError(f"{path}: override --{key}: name one key of one stage.")
-    if not isinstance(target, dict):
-        raise RecipeError(f"{path}: override --{key}: `{'.'.join(parts[:-1])}` holds no keys.")
-    target[parts[-1]] = _override_value(document, parts, text)
-
-
-def _stage_named(stages: list[Any], name: str, path: Path, key: str) -> Any:
-    names = [str(stage.get("name")) for stage in stages if isinstance(stage, dict)]
-    if name in names:
-        return stages[names.index(name)]
-    if name.isdigit() and int(name) < len(stages):
-        return stages[int(name)]
-    raise RecipeError(
-        f"{path}: override --{key}: there is no stage {name!r}. Stages: {', '.join(names)}."
-    )
-
-
-def _override_value(document: dict[str, Any], parts: list[str], text: str) -> Any:
-    """Read a value as YAML, but leave text alone where the argument takes text, such as a path."""
-    value = parse_value(text) if text else ""
-    if parts[0] in {"data", "model"} and isinstance(value, (int, float, bool)):
-        try:
-            module, _, name = str(document[parts[0]]["class_path"]).rpartition(".")
-            cls = getattr(__import__(module, fromlist=[name]), name)
-            annotation = inspect.signature(cls).parameters[parts[-1]].annotation
-        except (ImportError, AttributeError, KeyError, TypeError, ValueError):
-            return value
-        options = {annotation, *get_args(annotation)}
-        if str in options and type(value) not in options:
-            return text
-    return value

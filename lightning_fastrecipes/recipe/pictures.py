@@ -1,8 +1,9 @@
-"""Pictures of a run: its confusion matrix and its curves."""
+"""Pictures of a run: its confusion matrix, its curves and its rungs."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FormatStrFormatter, MaxNLocator, NullFormatter
 from torch import Tensor
 
 MAX_CLASSES_WITH_NUMBERS = 30
@@ -119,6 +120,41 @@ def draw_curves(history: pd.DataFrame, path: str | Path) -> Figure:
     all_axes[-1].set_xlim(0.5, len(history) + 0.5)
     _mark_stages(all_axes, starts)
     figure.suptitle(_summary(history, num_stages=len(starts)))
+    return _write(figure, path)
+
+
+def draw_rungs(rungs: Sequence[Mapping[str, Any]], path: str | Path) -> Figure | None:
+    """Draw the share of mistakes that each rung makes, the first one on top.
+
+    Args:
+        rungs: For each rung ``name``, ``seconds``, and its metrics on ``test`` and ``valid``; the
+            test split is drawn if there is one.
+        path: Picture to write, such as ``rungs.png``.
+
+    Returns:
+        The figure as written, or ``None`` if a rung has no ``accuracy`` to draw.
+    """
+    split = "test" if all("accuracy" in rung["test"] for rung in rungs) else "valid"
+    if not all("accuracy" in rung[split] for rung in rungs):
+        return None
+    mistakes = np.array([100.0 * (1.0 - rung[split]["accuracy"]) for rung in rungs])
+    # A logarithmic axis has no 0: a rung without a mistake gets a bar of the shortest length.
+    shortest = 0.5 * mistakes[mistakes > 0].min(initial=100.0)
+    figure = _new_figure(width=8.0, height=1.2 + 0.45 * len(rungs))
+    axes = figure.add_subplot()
+    places = np.arange(len(rungs))
+    axes.barh(places, np.maximum(mistakes, shortest) - shortest / 2, left=shortest / 2)
+    axes.set_yticks(places, [_shorten(rung["name"]) for rung in rungs], parse_math=False)
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlim(shortest / 2, 4.0 * max(mistakes.max(), shortest))
+    for place, (rung, mistake) in enumerate(zip(rungs, mistakes, strict=True)):
+        minutes = rung["seconds"] / 60
+        text = f" {100 * rung[split]['accuracy']:.2f} % right, {minutes:.1f} min"
+        axes.text(max(mistake, shortest), place, text, verticalalignment="center")
+    axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(f"mistakes on the {split} split (%), logarithmic")
     return _write(figure, path)
 
 

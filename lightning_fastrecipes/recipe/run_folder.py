@@ -34,6 +34,10 @@ class RunFolder:
         """Figures of the finished stages, for ``--resume``."""
         return self.path / "progress.json"
 
+    def rung(self, name: str) -> Path:
+        """Give the run folder of a rung."""
+        return self.path / "rungs" / name
+
     def checkpoint(self, stage: str) -> Path:
         """Give the checkpoint of a stage: after its last finished epoch."""
         return self.path / "checkpoints" / f"{stage}.ckpt"

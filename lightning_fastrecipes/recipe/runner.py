@@ -5,6 +5,7 @@ import logging
 import resource
 import sys
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from lightning_fastrecipes.functional.merging import merge_predictions
 from lightning_fastrecipes.recipe.defaults import trainer_arguments
 from lightning_fastrecipes.recipe.documents import dump_document
 from lightning_fastrecipes.recipe.ensembles import (
-    each_snapshot,
+    each_member,
     export_members,
     find_snapshots,
     load_average,
@@ -102,7 +103,7 @@ class Run:
         pl.seed_everything(self.recipe.seed, workers=True, verbose=False)
         self.images, self.model = build_parts(self.recipe)
         self.plans = plan_stages(self.recipe, self.images, self.model)
-        if _is_first_process():
+        if is_first_process():
             write_atomically(self.folder.recipe, dump_document(self.recipe.source))
             if self.images.skipped_files:
                 lines = ["file,reason", *(f'"{f}","{r}"' for f, r in self.images.skipped_files)]
@@ -183,8 +184,12 @@ class Run:
         logger.info("Stage %s ends: %s", stage.name, figures)
         return figures
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self, members: Mapping[str, Path] | None = None) -> dict[str, Any]:
         """Evaluate, draw, export, and write ``results.json``.
+
+        Args:
+            members: Name to checkpoint of the models that predict together in place of the model
+                that was trained; the recipe's own snapshots, if it asks for them, if ``None``.
 
         Returns:
             What ``results.json`` holds.
@@ -195,53 +200,53 @@ class Run:
             self.images.image_size = evaluation.image_size
         if evaluation.batch_size is not None:
             self.images.batch_size = evaluation.batch_size
-        snapshots: list[Path] = []
+        members = dict(members or {})
         if evaluation.ensemble is not None and not self.fast_dev_run:
-            snapshots = find_snapshots(self.recipe, self.folder.path)
-        if snapshots and evaluation.ensemble == "average":
-            load_average(snapshots, self.model, self.images, self._root_device())
-            snapshots = []
+            members = find_snapshots(self.recipe, self.folder.path)
+        if members and evaluation.ensemble == "average":
+            load_average(members.values(), self.model, self.images, self._root_device())
+            members = {}
         results: dict[str, Any] = {
             "recipe": self.recipe.name,
             "seed": self.recipe.seed,
             "stages": self.stages,
             "valid": {},
             "test": {},
-            "versions": {name: version(name) for name in ("lightning-fastrecipes", *PACKAGES)},
+            "versions": package_versions(),
         }
         for split in evaluation.splits:
             num_samples = len(self.images.eval_dataset(split))
-            if num_samples and snapshots:
-                results[split], members = self._evaluate_snapshots(split, num_samples, snapshots)
-                results.setdefault("members", {})[split] = members
+            if num_samples and members:
+                results[split], alone = self._evaluate_members(split, num_samples, members)
+                results.setdefault("members", {})[split] = alone
             elif num_samples:
                 results[split], *rows = self._predict_split(split, num_samples)
                 self._write_predictions(split, *rows)
-        if _is_first_process():
+        if is_first_process():
             export = self.folder.path / "export"
             export_model(export, self.model, self.images, self.images.batch_size)
             (export / ENSEMBLE).unlink(missing_ok=True)
-            if snapshots:
-                export_members(export, snapshots, self.model, self.images)
+            if members:
+                export_members(export, members, self.model, self.images)
             history = read_history(self.folder.metrics)
             if len(history):
                 draw_curves(history, self.folder.path / "curves.png")
             write_atomically(self.folder.results, json.dumps(results, indent=2) + "\n")
         return results
 
-    def _evaluate_snapshots(
-        self, split: Split, num_samples: int, snapshots: list[Path]
+    def _evaluate_members(
+        self, split: Split, num_samples: int, members: Mapping[str, Path]
     ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-        """Evaluate what snapshots predict together, and each of them alone."""
-        members: dict[str, dict[str, float]] = {}
+        """Evaluate what members predict together, and each of them alone."""
+        alone: dict[str, dict[str, float]] = {}
         predictions = []
         targets = torch.empty(0)
-        for name in each_snapshot(snapshots, self.model):
-            members[name], probabilities, targets = self._predict_split(split, num_samples)
+        for name in each_member(members, self.model):
+            alone[name], probabilities, targets = self._predict_split(split, num_samples)
             predictions.append(probabilities)
         merged = merge_predictions(predictions)
         self._write_predictions(split, merged, targets)
-        return measure(self.model, merged, targets), members
+        return measure(self.model, merged, targets), alone
 
     def _predict_split(
         self, split: Split, num_samples: int
@@ -252,7 +257,7 @@ class Run:
         return metrics, collector.probabilities, collector.targets
 
     def _write_predictions(self, split: Split, probabilities: Tensor, targets: Tensor) -> None:
-        if not _is_first_process():
+        if not is_first_process():
             return
         files = [str(name) for name in self.images.eval_dataset(split).files[: len(probabilities)]]
         classes = self.images.classes
@@ -304,7 +309,13 @@ class Run:
             )
 
 
-def _is_first_process() -> bool:
+def package_versions() -> dict[str, str]:
+    """Give the versions of the packages that results may depend on."""
+    return {name: version(name) for name in ("lightning-fastrecipes", *PACKAGES)}
+
+
+def is_first_process() -> bool:
+    """Tell whether this is the process that writes files."""
     return int(getattr(pl.utilities.rank_zero_only, "rank", 0)) == 0
 
 

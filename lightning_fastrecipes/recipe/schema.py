@@ -93,6 +93,7 @@ class Recipe:
         evaluation: What is measured at the end.
         initial_checks: Whether ``InitialLossCheck`` looks at model and data before the first step.
         source: The merged YAML document, as it is written to the run folder.
+        rungs: Recipes that run in this one's place, each the one before it with some keys changed.
     """
 
     name: str
@@ -106,3 +107,20 @@ class Recipe:
     evaluation: Evaluation
     initial_checks: bool
     source: dict[str, Any]
+    rungs: tuple["Rung", ...] = ()
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One step of a recipe that changes one thing after the other.
+
+    Args:
+        name: Unique within the recipe; letters, digits, ``-`` and ``_``.
+        recipe: The recipe of this step.
+        num_models: How many models are trained, with seeds from the recipe's on; several predict
+            together.
+    """
+
+    name: str
+    recipe: Recipe
+    num_models: int = 1

@@ -1,5 +1,6 @@
 """What a run, a plan and an evaluation look like on the terminal."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -72,6 +73,18 @@ def print_curve(console: Console, curve: LRCurve, stage: str) -> None:
             f"{lr * ratio:.2e}" if ratio else "frozen" for ratio in curve.group_ratios.values()
         ]
         table.add_row(rule, *rates)
+    console.print(table)
+
+
+def print_rungs(console: Console, results: Mapping[str, Any]) -> None:
+    """Print what each rung of a recipe reached, and how long it took to train."""
+    metrics = list(results["rungs"][0]["test"] or results["rungs"][0]["valid"])
+    split = "test" if results["rungs"][0]["test"] else "valid"
+    table = Table("rung", "models", "minutes", *metrics, title=f"Rungs, {split} split")
+    for rung in results["rungs"]:
+        values = [f"{rung[split].get(name, math.nan):.4f}" for name in metrics]
+        minutes = f"{rung['seconds'] / 60:.1f}"
+        table.add_row(rung["name"], str(rung["num_models"]), minutes, *values)
     console.print(table)
 
 

@@ -1,0 +1,43 @@
+"""Where the messages of a run go: all into its log, our own warnings onto the terminal as well."""
+
+import logging
+import re
+from pathlib import Path
+
+from rich.console import Console
+
+
+def log_to(path: Path, console: Console) -> None:
+    """Send the messages of this package, of Lightning and of warnings to a file.
+
+    Args:
+        path: The file, made if missing, else added to.
+        console: Where this package's own warnings are shown as well.
+    """
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    for name in ("lightning_fastrecipes", "pytorch_lightning", "py.warnings"):
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        logger.setLevel(min(logger.level or logging.INFO, logging.INFO))
+    logging.captureWarnings(True)
+    logging.getLogger("py.warnings").addHandler(_OwnWarnings(console))
+    # Lightning's remarks on devices and loops are in the log; the terminal shows the stages.
+    for shown in logging.getLogger("pytorch_lightning").handlers:
+        if not isinstance(shown, logging.FileHandler):
+            shown.setLevel(logging.WARNING)
+
+
+class _OwnWarnings(logging.Handler):
+    """Show this package's own warnings on the terminal; the others are in the log."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the text of a captured warning, without its place in the code."""
+        place, *texts = re.split(r":\d+: (?:\w+: )?", record.getMessage(), maxsplit=1)
+        if texts and "lightning_fastrecipes" in place:
+            text = f"fastrecipes: {texts[0].splitlines()[0]}"
+            self.console.print(text, style="yellow", markup=False)
