@@ -8,6 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.loggers.logger import DummyLogger
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor, nn
@@ -26,8 +27,8 @@ def untouched(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterator[Lo
     Kept in memory, without any file: parameters, gradients, buffers, modes, states of metrics,
     counters, arrays, generators and containers of the module and its parts; state and rates of the
     optimizers; the scaler of mixed precision; the random numbers of torch, CUDA, numpy and Python.
-    What objects of other classes hold is out of reach. Meanwhile other
-    callbacks and loggers hear nothing, and ``self.log`` goes into the mapping that the block gets.
+    What objects of other classes hold is out of reach. Meanwhile loggers and other callbacks hear
+    nothing, and ``self.log`` goes into the mapping that the block gets.
     Loops and schedulers are not part of it: do not run them.
 
     Args:
@@ -51,7 +52,10 @@ def untouched(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterator[Lo
             stack.callback(_saved_optimizer(optimizer))
         scaler_state = copy.deepcopy(trainer.precision_plugin.state_dict())
         stack.callback(lambda: trainer.precision_plugin.load_state_dict(scaler_state))
-        stack.callback(_set_aside(trainer, "callbacks", []))
+        # A bar may be drawn at any time by a thread of its own, which asks the trainer for it.
+        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        bars = [callback for callback in callbacks if isinstance(callback, ProgressBar)]
+        stack.callback(_set_aside(trainer, "callbacks", bars))
         dummies = [DummyLogger() for _ in trainer.loggers]
         stack.callback(_set_aside(trainer, "loggers", dummies))
         logged: Log = {}

@@ -3,7 +3,9 @@
 import math
 
 import pytest
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -259,3 +261,21 @@ def test_a_failure_can_be_an_error(fit, decayed_task):
 def test_bad_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         InitialLossCheck(**arguments)
+
+
+def test_a_progress_bar_finds_itself_while_the_checks_run(tiny_task, tiny_loader):
+    """A bar is drawn by a thread of its own, which fails without it (Lightning's rich bar)."""
+    seen = []
+
+    class Watched(tiny_task):
+        def training_step(self, batch, batch_idx):
+            seen.append(type(self.trainer.progress_bar_callback).__name__)
+            return super().training_step(batch, batch_idx)
+
+    trainer = pl.Trainer(
+        max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False,
+        callbacks=[InitialLossCheck(num_classes=3), RichProgressBar()],
+    )  # fmt: skip
+    trainer.fit(Watched(), tiny_loader())
+    assert len(seen) > 2
+    assert set(seen) == {"RichProgressBar"}
