@@ -1,11 +1,13 @@
-"""What a sweep costs, and how far its suggestion is to be trusted beside Lightning's.
+"""What a sweep costs, and how far its suggestion is to be trusted beside those of the peers.
 
-``FASTRECIPES_PHOTOS`` names a folder of photos, one folder per class.
+``FASTRECIPES_PHOTOS`` names a folder of photos, one folder per class. fastai is asked where it is
+installed: in an environment of its own, since nothing here needs it.
 """
 
 import os
 import statistics
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -23,6 +25,11 @@ from lightning_fastrecipes import (
 from lightning_fastrecipes.callbacks.lr_finder import run_finder
 from lightning_fastrecipes.functional.lr_curves import smooth_losses, suggest_lr, sweep_lrs
 from lightning_fastrecipes.recipe.defaults import default_precision
+
+try:  # here, since it changes the environment
+    from fastai.callback import schedule as fastai_schedule
+except ImportError:
+    fastai_schedule = None
 
 pytestmark = pytest.mark.benchmark
 
@@ -115,14 +122,37 @@ def lightning_pick(lrs: list[float], losses: list[float]) -> float:
     return finder.suggestion(skip_begin=10, skip_end=1) or float("nan")
 
 
+def fastai_picks() -> dict[str, Callable[[list[float], list[float]], float]]:
+    """Ask fastai's rules, which see the smoothed losses from the tenth step to the fifth last."""
+    if fastai_schedule is None:
+        return {}
+
+    def ask(rule: str) -> Callable[[list[float], list[float]], float]:
+        def pick(lrs: list[float], losses: list[float]) -> float:
+            smooth = smooth_losses(losses)
+            seen = slice(len(lrs) // 10, -5)
+            picked = getattr(fastai_schedule, rule)(
+                torch.tensor(lrs[seen]), torch.tensor(smooth[seen]), len(lrs)
+            )[0]
+            return float(picked) if picked is not None else float("nan")
+
+        return pick
+
+    return {f"fastai's {rule}": ask(rule) for rule in ("valley", "slide", "steep", "minimum")}
+
+
 @pytest.mark.parametrize("share", [0.02, 0.05, 0.1])
-def test_suggestions_on_noisy_curves_beside_lightnings(share: float) -> None:
+def test_suggestions_on_noisy_curves_beside_those_of_the_peers(share: float) -> None:
     lrs = sweep_lrs(1e-7, 1.0, NUM_STEPS)
     decades = np.log10(lrs)
     clean = 2.3 - 1.6 / (1 + np.exp(-(decades + 2.5) / 0.35)) + np.exp(decades / 0.22)
     asks = {
         "ours": lambda losses: suggest_lr(lrs, losses).picks.get("course", float("nan")),
         "Lightning": lambda losses: lightning_pick(lrs, losses),
+        **{
+            name: lambda losses, pick=pick: pick(lrs, losses)
+            for name, pick in fastai_picks().items()
+        },
     }
     near = {}
     for name, ask in asks.items():
