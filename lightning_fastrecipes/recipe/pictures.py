@@ -147,7 +147,7 @@ def draw_rungs(rungs: Sequence[Mapping[str, Any]], path: str | Path) -> Figure |
     axes.set_yticks(places, [_shorten(rung["name"]) for rung in rungs], parse_math=False)
     axes.invert_yaxis()
     axes.set_xscale("log")
-    axes.set_xlim(shortest / 2, 4.0 * max(mistakes.max(), shortest))
+    axes.set_xlim(shortest / 2, 10.0 * max(mistakes.max(), shortest))
     for place, (rung, mistake) in enumerate(zip(rungs, mistakes, strict=True)):
         minutes = rung["seconds"] / 60
         text = f" {100 * rung[split]['accuracy']:.2f} % right, {minutes:.1f} min"

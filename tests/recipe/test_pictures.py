@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 
 from lightning_fastrecipes.recipe import pictures
-from lightning_fastrecipes.recipe.pictures import draw_confusion_matrix, draw_curves
+from lightning_fastrecipes.recipe.pictures import draw_confusion_matrix, draw_curves, draw_rungs
 
 COUNTS = torch.tensor([[41, 3, 0], [5, 90, 0], [0, 0, 0]])
 HISTORY = pd.DataFrame(
@@ -171,3 +171,34 @@ def test_a_single_epoch_without_validation_is_seen(path):
 def test_history_without_the_least_it_needs_is_refused(history, path):
     with pytest.raises(ValueError, match=r"`history` must have one row an epoch .* got \d rows"):
         draw_curves(history, path)
+
+
+# Rungs
+
+
+def rung(name: str, accuracy: float | None, split: str = "test") -> dict:
+    metrics = {"loss": 0.1} | ({} if accuracy is None else {"accuracy": accuracy})
+    return {"name": name, "seconds": 90.0, "valid": {}, "test": {}} | {split: metrics}
+
+
+@pytest.mark.parametrize("split", ["test", "valid"])
+def test_rungs_are_bars_of_mistakes_with_their_figures(tmp_path: Path, split: str) -> None:
+    rungs = [rung("linear", 0.9, split), rung("deep", 0.99, split), rung("perfect", 1.0, split)]
+    figure = draw_rungs(rungs, tmp_path / "rungs.png")
+    (axes,) = figure.axes
+    ends = [bar.get_x() + bar.get_width() for bar in axes.patches]
+    assert ends[:2] == pytest.approx([10.0, 1.0])
+    assert 0 < ends[2] < 1.0, "no mistake at all gets the shortest bar, which is still seen"
+    found = [text.strip() for text in texts(figure)]
+    assert found == [f"{value} % right, 1.5 min" for value in ("90.00", "99.00", "100.00")]
+    assert axes.get_xscale() == "log"
+    assert f"mistakes on the {split} split" in axes.get_xlabel()
+    figure.canvas.draw()
+    for text in axes.texts:
+        assert text.get_window_extent().x1 < figure.bbox.x1
+    assert (tmp_path / "rungs.png").is_file()
+
+
+def test_rungs_without_an_accuracy_are_not_drawn(tmp_path: Path) -> None:
+    assert draw_rungs([rung("a", 0.5), rung("b", None)], tmp_path / "rungs.png") is None
+    assert not (tmp_path / "rungs.png").exists()

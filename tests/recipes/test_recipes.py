@@ -2,6 +2,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 
@@ -12,8 +13,10 @@ from lightning_fastrecipes.recipe import plan
 from lightning_fastrecipes.recipe.catalog import recipes_folder
 from lightning_fastrecipes.recipe.loading import load_recipe
 from lightning_fastrecipes.tasks import image
+from lightning_fastrecipes.tasks.image import ImageClassifier
 
 RECIPES = sorted(recipes_folder().glob("*/recipe.yaml"))
+TRANSFERS = [path for path in RECIPES if not load_recipe(path).rungs]
 
 
 def by_name(path: Path) -> str:
@@ -28,7 +31,7 @@ def test_a_recipe_opens_with_data_and_launch_line(path: Path) -> None:
     assert load_recipe(path).name == path.parent.name
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=by_name)
+@pytest.mark.parametrize("path", TRANSFERS, ids=by_name)
 def test_a_recipe_follows_the_steps_of_the_course(path: Path) -> None:
     first, second, *_, last = load_recipe(path).stages
     assert first.precompute
@@ -44,7 +47,8 @@ def test_a_recipe_follows_the_steps_of_the_course(path: Path) -> None:
 @pytest.mark.parametrize("path", RECIPES, ids=by_name)
 def test_a_recipe_has_a_card_and_a_row_in_the_table(path: Path) -> None:
     card = path.with_name("README.md").read_text()
-    for title in ("## Run", "## Result", "## What each stage buys", "## From the course"):
+    part = "rung" if load_recipe(path).rungs else "stage"
+    for title in ("## Run", "## Result", f"## What each {part} buys", "## From the course"):
         assert title in card
     assert (
         f"[{path.parent.name}]({path.parent.name}/README.md)"
@@ -52,7 +56,7 @@ def test_a_recipe_has_a_card_and_a_row_in_the_table(path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=by_name)
+@pytest.mark.parametrize("path", TRANSFERS, ids=by_name)
 def test_the_script_is_short_and_trains_the_same_stages(
     path: Path, squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,3 +121,52 @@ def test_the_script_is_short_and_trains_the_same_stages(
             "image_size": images.image_size,
             "batch_size": images.batch_size,
         }
+
+
+def as_trained(model: ImageClassifier, images, max_epochs: int, schedule: str) -> dict:
+    """Say what matters of a model and how it is trained."""
+    return {
+        "network": repr(model.backbone.model),
+        "head": repr(model.head),
+        "lrs": model.group_lrs(),
+        "num_frozen": model.num_frozen,
+        "max_epochs": max_epochs,
+        "schedule": schedule,
+        "augmentation": images.augmentation,
+        "sizes": (images.image_size, images.batch_size),
+        "split": images.split_plan,
+    }
+
+
+def test_the_script_trains_the_models_of_every_rung(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    path = recipes_folder() / "mnist_ladder" / "recipe.yaml"
+    script = path.with_name("recipe.py")
+    assert len(script.read_text().splitlines()) <= 60
+    pixels = np.random.default_rng(0).integers(0, 256, (420, 28, 28), dtype=np.uint8)
+    labels = np.arange(420) % 10
+    arrays = {"x_train": pixels[:400], "y_train": labels[:400]}
+    np.savez(tmp_path / "digits.npz", **arrays, x_test=pixels[400:], y_test=labels[400:])
+    fitted = []
+
+    def record(trainer, model, datamodule):
+        datamodule.setup()
+        schedule = type(trainer.callbacks[0]).__name__
+        fitted.append(as_trained(model, datamodule, trainer.max_epochs, schedule))
+
+    monkeypatch.setattr(pl.Trainer, "fit", record)
+    monkeypatch.setattr(pl.Trainer, "test", lambda *_, **__: [{}])
+    monkeypatch.setattr(sys, "argv", [str(script), str(tmp_path / "digits.npz")])
+    runpy.run_path(str(script), run_name="__main__")
+    assert "Mean of six: " in capsys.readouterr().out
+
+    expected = []
+    for rung in load_recipe(path, [f"data.source={tmp_path / 'digits.npz'}"]).rungs:
+        images, model = plan.build_parts(rung.recipe)
+        plan.apply_stage(rung.recipe, 0, images, model)
+        stage = rung.recipe.stages[0]
+        trained = as_trained(model, images, stage.max_epochs, stage.callbacks[0].name)
+        # The first of six is the model of the rung before it.
+        expected += [trained] * (1 if rung.num_models == 1 else rung.num_models - 1)
+    assert fitted == expected
