@@ -105,6 +105,13 @@ def assemble(listing: Listing, plan: SplitPlan, on_bad_file: OnBadFile) -> Pictu
         files = [listing.folder / file for file in rows["file"].iloc[chosen]]
         pixels = None if listing.pixels is None else listing.pixels[chosen]
         samples[split] = Samples.from_files(files, targets[chosen], pixels)
+        if pixels is None:
+            scanned = scan[is_good].iloc[chosen]
+            samples[split] = replace(
+                samples[split],
+                digests=scanned["digest"].to_numpy(dtype=np.bytes_),
+                shapes=scanned[["height", "width"]].to_numpy(np.int64),
+            )
     return Pictures(samples, classes, skipped)
 
 

@@ -26,7 +26,9 @@ class PictureFacts(NamedTuple):
     problem: str = ""
 
 
-def load_image(path: str | Path, background: str = "white") -> Tensor:
+def load_image(
+    path: str | Path, background: str = "white", shorter_side: int | None = None
+) -> Tensor:
     """Decode a picture to RGB, upright, with nothing lost silently.
 
     16-bit grey is scaled by its bit depth, transparency is laid on a background, CMYK and palettes
@@ -35,6 +37,8 @@ def load_image(path: str | Path, background: str = "white") -> Tensor:
     Args:
         path: A file in any format that Pillow reads.
         background: Colour behind transparent pixels, as Pillow names or writes it.
+        shorter_side: Pixels that the shorter side is needed with, if less will do than the file
+            has: a JPEG is then decoded at a half, a quarter or an eighth, which is faster.
 
     Returns:
         The picture. Shape ``(3, height, width)``, ``uint8``.
@@ -44,6 +48,8 @@ def load_image(path: str | Path, background: str = "white") -> Tensor:
     """
     try:
         with Image.open(path) as image:
+            if shorter_side is not None:
+                image.draft(None, (shorter_side, shorter_side))
             pixels = np.array(_to_rgb(image, background))
     except Exception as error:  # a damaged file makes a decoder raise anything
         raise DataError(
@@ -69,7 +75,7 @@ def inspect_image(path: str | Path) -> PictureFacts:
         return PictureFacts(problem=f"cannot be opened ({error.strerror})")
     if not content:
         return PictureFacts(problem="is empty (0 bytes)")
-    digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+    digest = _digest(content)
     try:
         with Image.open(BytesIO(content)) as image:
             frames = getattr(image, "n_frames", 1)
@@ -78,6 +84,15 @@ def inspect_image(path: str | Path) -> PictureFacts:
             return PictureFacts(upright.width, upright.height, image.mode, digest, note)
     except Exception as error:  # a damaged file makes a decoder raise anything
         return PictureFacts(digest=digest, problem=_reason(error))
+
+
+def file_digest(path: str | Path) -> str:
+    """Hash the bytes of a file as ``inspect_image`` does."""
+    return _digest(Path(path).read_bytes())
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _to_rgb(image: Image.Image, background: str) -> Image.Image:

@@ -172,6 +172,7 @@ class FeatureDataModule(pl.LightningDataModule):
 
     def _cache_parts(self, split: Split) -> dict[str, Any]:
         """Name all that the features depend on."""
+        dataset = self.images.eval_dataset(split)
         precision = "32-true" if self.trainer is None else str(self.trainer.precision)
         return {
             "weights": weights_digest(self.backbone),
@@ -179,8 +180,9 @@ class FeatureDataModule(pl.LightningDataModule):
             "cut": "pooled output of the backbone",
             "image_size": self.images.image_size,
             "transform": self.images.eval_transform_key(),
+            "kept": None if dataset.store is None else dataset.store.form.key(),
             "normalisation": [list(self.input_spec.mean), list(self.input_spec.std)],
-            "files": self.images.eval_dataset(split).digest(),
+            "files": dataset.digest(),
             "dtype": "float32",
             "precision": precision,
             "versions": [version(name) for name in _PACKAGES],

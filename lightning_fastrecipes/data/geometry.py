@@ -1,7 +1,7 @@
 """How a picture of any size becomes a square one: for evaluation, and at random for training."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
 from PIL import ImageColor
@@ -21,6 +21,8 @@ from lightning_fastrecipes.protocols import InputSpec
 Resize = Literal["crop", "squish"]
 """``crop``: resize the shorter side and crop; ``squish``: resize both sides, keeping no ratio."""
 
+# A resample of four neighbours leaves out pixels beyond this, and their detail turns to noise.
+_MAX_SHRINK = 1.25
 _MODES = {"nearest": "nearest-exact", "bilinear": "bilinear", "bicubic": "bicubic"}
 
 
@@ -70,6 +72,49 @@ class Geometry:
             ) from error
 
 
+@dataclass(frozen=True)
+class StoredForm:
+    """The size at which decoded pictures are kept, in a cache.
+
+    Args:
+        side: Length in pixels of the shorter side, or with ``squish`` of both sides. Pictures that
+            are smaller stay as they are.
+        resize: ``crop`` or ``squish``.
+        interpolation: ``nearest``, ``bilinear`` or ``bicubic``.
+        background: Colour behind transparent pixels.
+    """
+
+    side: int
+    resize: Resize
+    interpolation: str
+    background: str
+
+    def bring(self, image: Tensor) -> Tensor:
+        """Make a large picture smaller.
+
+        Args:
+            image: Shape ``(3, height, width)``, ``uint8``.
+
+        Returns:
+            Shape ``(3, height, width)``, ``uint8``.
+        """
+        size = self.shape(*image.shape[-2:])
+        return _interpolate(image[None], size, self.interpolation)[0]
+
+    def shape(self, height: int, width: int) -> tuple[int, int]:
+        """Give height and width of what is kept of a picture of this height and width."""
+        is_small = (
+            height * width <= self.side**2
+            if self.resize == "squish"
+            else min(height, width) <= self.side
+        )
+        return (height, width) if is_small else _size(height, width, self.side, self.resize)
+
+    def key(self) -> dict[str, str | int]:
+        """Describe the form with plain names and values; equal keys mean equal pixels."""
+        return asdict(self)
+
+
 class EvalTransform:
     """Resize the shorter side and take the centre, the same in every epoch.
 
@@ -85,6 +130,20 @@ class EvalTransform:
         self.interpolation = geometry.interpolation or input_spec.interpolation
         self.crop_fraction = geometry.crop_fraction or input_spec.crop_fraction
         self.background = geometry.background
+
+    @property
+    def side(self) -> int:
+        """Pixels of the shorter side that a picture needs so that nothing is enlarged."""
+        return self._eval_side
+
+    @property
+    def _eval_side(self) -> int:
+        whole = self.resize == "squish"
+        return self.image_size if whole else math.floor(self.image_size / self.crop_fraction)
+
+    def stored_form(self) -> StoredForm:
+        """Give the smallest form from which the result is the same, to the last bit."""
+        return StoredForm(self.side, self.resize, self.interpolation, self.background)
 
     def __call__(self, image: Tensor, epoch: int, index: int) -> Tensor:
         """Bring a picture to the image size.
@@ -128,27 +187,14 @@ class EvalTransform:
         }
 
     def _centre(self, images: Tensor) -> Tensor:
-        whole = self.resize == "squish"
-        side = self.image_size if whole else math.floor(self.image_size / self.crop_fraction)
-        images = self._resize(images, side)
+        images = self._resize(images, self._eval_side)
         top, left = (round((edge - self.image_size) / 2) for edge in images.shape[-2:])
         return self._crop(images, top, left)
 
     def _resize(self, images: Tensor, side: int) -> Tensor:
         """Bring the shorter side, or both sides of squished pictures, to a length."""
         height, width = images.shape[-2:]
-        size = (side, side)
-        if self.resize == "crop":
-            shorter = min(height, width)
-            size = (side * height // shorter, side * width // shorter)
-        if size == (height, width):
-            return images
-        return functional.interpolate(
-            images,
-            size,
-            mode=_MODES[self.interpolation],
-            antialias=self.interpolation != "nearest",
-        )
+        return _interpolate(images, _size(height, width, side, self.resize), self.interpolation)
 
     def _crop(self, images: Tensor, top: int, left: int) -> Tensor:
         size = self.image_size
@@ -182,6 +228,11 @@ class TrainTransform(EvalTransform):
         self.seed = seed
         self._drawn: tuple[tuple[int, int], AugmentationParameters] | None = None
 
+    @property
+    def side(self) -> int:
+        """Pixels of the shorter side that a picture needs so that nothing is enlarged."""
+        return max(super().side, math.ceil(self.image_size * self.max_zoom))
+
     def __call__(self, image: Tensor, epoch: int, index: int) -> Tensor:
         """Make this epoch's version of a picture.
 
@@ -204,6 +255,31 @@ class TrainTransform(EvalTransform):
         )
         return augment(self._crop(images, top, left), drawn)[0]
 
+    def window(self, image: Tensor, epoch: int, position: int, num_pictures: int) -> Tensor:
+        """Cut the square out of a picture that :meth:`batch` makes this epoch's version from.
+
+        The square has the whole shorter side and is placed along the longer one as the crop is.
+
+        Args:
+            image: Shape ``(3, height, width)``, ``uint8``.
+            epoch: Epoch from 0.
+            position: Position of the picture in its data set.
+            num_pictures: Length of that data set.
+
+        Returns:
+            Shape ``(3, side, side)``, ``uint8``.
+        """
+        side = self.side
+        images = self._resize(image[None], side)
+        drawn = self._drawn_for(epoch, num_pictures)
+        top, left = (
+            int(share[position].item() * (edge - side + 1))
+            for share, edge in zip(
+                (drawn.crop_top, drawn.crop_left), images.shape[-2:], strict=True
+            )
+        )
+        return images[0, :, top : top + side, left : left + side].contiguous()
+
     def batch(self, images: Tensor, epoch: int, positions: Tensor, num_pictures: int) -> Tensor:
         """Make this epoch's version of pictures of one shape, in one resample.
 
@@ -219,14 +295,32 @@ class TrainTransform(EvalTransform):
         Returns:
             Shape ``(batch, channels, image_size, image_size)``, ``uint8``.
         """
+        largest = math.ceil(self.image_size * self.max_zoom)
+        if min(images.shape[-2:]) > _MAX_SHRINK * largest:
+            images = self._resize(images, largest)
+        parameters = self._drawn_for(epoch, num_pictures).rows(positions)
+        return augment_batch(images, parameters, self.image_size, squish=self.resize == "squish")
+
+    def _drawn_for(self, epoch: int, num_pictures: int) -> AugmentationParameters:
+        """Draw for all pictures of an epoch at once, so that a batch's make-up does not matter."""
         if self._drawn is None or self._drawn[0] != (epoch, num_pictures):
             generator = seeded_generator(self.seed, epoch)
             drawn = draw_parameters(
                 num_pictures, self.augmentation, self.max_zoom, generator, self.max_angle
             )
             self._drawn = (epoch, num_pictures), drawn
-        largest = math.ceil(self.image_size * self.max_zoom)
-        if min(images.shape[-2:]) > largest:
-            images = self._resize(images, largest)
-        parameters = self._drawn[1].rows(positions)
-        return augment_batch(images, parameters, self.image_size, squish=self.resize == "squish")
+        return self._drawn[1]
+
+
+def _size(height: int, width: int, side: int, resize: Resize) -> tuple[int, int]:
+    if resize == "squish":
+        return side, side
+    shorter = min(height, width)
+    return side * height // shorter, side * width // shorter
+
+
+def _interpolate(images: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
+    if size == tuple(images.shape[-2:]):
+        return images
+    mode = _MODES[interpolation]
+    return functional.interpolate(images, size, mode=mode, antialias=interpolation != "nearest")

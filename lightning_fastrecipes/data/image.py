@@ -10,7 +10,7 @@ from lightning_fastrecipes.data.arrays import list_arrays, list_into_memory, rea
 from lightning_fastrecipes.data.assembly import OnBadFile
 from lightning_fastrecipes.data.geometry import Geometry
 from lightning_fastrecipes.data.image_dataset import prediction_dataset
-from lightning_fastrecipes.data.image_module import ImageDataModule
+from lightning_fastrecipes.data.image_module import AugmentOn, ImageDataModule
 from lightning_fastrecipes.data.label_table import LabelTable, list_table
 from lightning_fastrecipes.data.listing import Listing, list_folder
 from lightning_fastrecipes.data.sources import resolve_source
@@ -47,6 +47,10 @@ class ImageFolderDataModule(ImageDataModule):
         on_bad_file: ``raise`` refuses to start with unreadable files; ``skip`` leaves them out.
         num_workers: Loader processes, at least 0; from the machine and the data if not given.
         geometry: How pictures are resized and cropped; the defaults if not given.
+        cache: Where decoded pictures are kept: ``auto`` in the cache folder if there is room,
+            ``off`` nowhere, or a folder.
+        augment_on: Whether each picture is augmented by the ``loader``, or a whole batch on the
+            ``device``, after the transfer by a trainer: quicker, and other draws of the same law.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -74,6 +78,8 @@ class ImageFolderDataModule(ImageDataModule):
         on_bad_file: OnBadFile = "raise",
         num_workers: int | None = None,
         geometry: Geometry | None = None,
+        cache: str | Path = "auto",
+        augment_on: AugmentOn = "loader",
     ) -> None:
         super().__init__(
             image_size=image_size,
@@ -86,6 +92,8 @@ class ImageFolderDataModule(ImageDataModule):
             on_bad_file=on_bad_file,
             num_workers=num_workers,
             geometry=geometry,
+            cache=cache,
+            augment_on=augment_on,
         )
         self.root = root
 
@@ -109,6 +117,10 @@ class ImageCSVDataModule(ImageDataModule):
         on_bad_file: ``raise`` refuses to start with unreadable files; ``skip`` leaves them out.
         num_workers: Loader processes, at least 0; from the machine and the data if not given.
         geometry: How pictures are resized and cropped; the defaults if not given.
+        cache: Where decoded pictures are kept: ``auto`` in the cache folder if there is room,
+            ``off`` nowhere, or a folder.
+        augment_on: Whether each picture is augmented by the ``loader``, or a whole batch on the
+            ``device``, after the transfer by a trainer: quicker, and other draws of the same law.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -141,6 +153,8 @@ class ImageCSVDataModule(ImageDataModule):
         on_bad_file: OnBadFile = "raise",
         num_workers: int | None = None,
         geometry: Geometry | None = None,
+        cache: str | Path = "auto",
+        augment_on: AugmentOn = "loader",
     ) -> None:
         super().__init__(
             image_size=image_size,
@@ -153,6 +167,8 @@ class ImageCSVDataModule(ImageDataModule):
             on_bad_file=on_bad_file,
             num_workers=num_workers,
             geometry=geometry,
+            cache=cache,
+            augment_on=augment_on,
         )
         self.csv = csv
         self.table = table or LabelTable()
@@ -190,8 +206,9 @@ class ImageArrayDataModule(ImageDataModule):
 
     Example:
         >>> import numpy as np
-        >>> pixels, labels = np.zeros((8, 28, 28), np.uint8), np.arange(8) % 2
-        >>> digits = ImageArrayDataModule({"x_train": pixels, "y_train": labels}, image_size=28)
+        >>> pixels = np.random.default_rng(0).integers(0, 256, (8, 28, 28), np.uint8)
+        >>> arrays = {"x_train": pixels, "y_train": np.arange(8) % 2}
+        >>> digits = ImageArrayDataModule(arrays, image_size=28)
         >>> digits.setup()
         >>> digits.classes
         ['0', '1']

@@ -14,7 +14,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lightning_fastrecipes.data.decoding import inspect_image, load_image
-from lightning_fastrecipes.data.geometry import EvalTransform, Geometry, Resize
+from lightning_fastrecipes.data.geometry import (
+    EvalTransform,
+    Geometry,
+    Resize,
+    TrainTransform,
+)
+from lightning_fastrecipes.data.pixel_cache import PixelStore
 from lightning_fastrecipes.data.sources import list_files, resolve_source
 from lightning_fastrecipes.data.workers import map_threads
 from lightning_fastrecipes.protocols import InputSpec
@@ -32,11 +38,15 @@ class Samples:
             probabilities of shape ``(pictures, classes)``.
         pixels: The pictures, where they are in memory; paths are then only names. Shape
             ``(pictures, height, width)`` or ``(pictures, height, width, 3)``.
+        digests: Hash of the content of each file, for caches. Shape ``(pictures,)``.
+        shapes: Height and width in each file, for caches. Shape ``(pictures, 2)``.
     """
 
     paths: npt.NDArray[np.bytes_]
     targets: Targets
     pixels: npt.NDArray[np.uint8] | None = None
+    digests: npt.NDArray[np.bytes_] | None = None
+    shapes: npt.NDArray[np.int64] | None = None
 
     @classmethod
     def from_files(
@@ -59,14 +69,21 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         transform: Makes a decoded picture square.
         has_epochs: Whether an index is ``epoch * len(dataset) + index``, as ``ShuffleSampler``
             makes it, so that a random transform depends on the epoch whichever worker runs it.
+        store: Where the pictures are kept decoded; files are decoded every time if ``None``.
     """
 
     def __init__(
-        self, samples: Samples, transform: EvalTransform, *, has_epochs: bool = False
+        self,
+        samples: Samples,
+        transform: EvalTransform,
+        *,
+        has_epochs: bool = False,
+        store: PixelStore | None = None,
     ) -> None:
         self._samples = samples
         self.transform = transform
         self.has_epochs = has_epochs
+        self.store = store
 
     @property
     def files(self) -> list[str]:
@@ -105,9 +122,57 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         if index < 0 or (index >= len(self) and not self.has_epochs):
             raise IndexError(f"`index` must lie in [0, {len(self)}), got {index}.")
         epoch, position = divmod(index, len(self))
+        return self.transform(self._picture(position), epoch, position), self.targets[position]
+
+    def _picture(self, position: int) -> Tensor:
+        if self.store is not None:
+            return self.store[position]
         path = os.fsdecode(self._samples.paths[position])
-        image = self.transform(load_image(path, self.transform.background), epoch, position)
-        return image, self.targets[position]
+        return load_image(path, self.transform.background, self.transform.side)
+
+
+class WindowDataset(ImageDataset):
+    """Cut out what the rest of a random transform is done to later, on the device.
+
+    Args:
+        samples: Files and targets.
+        transform: Cuts windows, and makes a batch of them square.
+        store: Where the pictures are kept decoded; files are decoded every time if ``None``.
+    """
+
+    transform: TrainTransform
+
+    def __init__(
+        self, samples: Samples, transform: TrainTransform, store: PixelStore | None = None
+    ) -> None:
+        super().__init__(samples, transform, has_epochs=True, store=store)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+        """Make one sample.
+
+        Args:
+            index: ``epoch * len(dataset) + position``.
+
+        Returns:
+            Window of shape ``(3, side, side)``, ``uint8``, its target, and the index.
+        """
+        epoch, position = divmod(index, len(self))
+        window = self.transform.window(self._picture(position), epoch, position, len(self))
+        return window, self.targets[position], torch.tensor(index)
+
+    def finish(self, windows: Tensor, indices: Tensor) -> Tensor:
+        """Make this epoch's version of a batch of windows, on their device.
+
+        Args:
+            windows: Shape ``(batch, 3, side, side)``, ``uint8``.
+            indices: As the samples gave them. Shape ``(batch,)``.
+
+        Returns:
+            Shape ``(batch, 3, image_size, image_size)``, ``uint8``.
+        """
+        places = indices.cpu()
+        epoch = int(places[0]) // len(self)
+        return self.transform.batch(windows, epoch, places % len(self), len(self))
 
 
 class PixelDataset(ImageDataset):

@@ -1,7 +1,8 @@
 """What every datamodule of pictures shares: checks, transforms, loaders and the class map."""
 
 from abc import abstractmethod
-from typing import Any, get_args
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
 import torch
@@ -10,16 +11,36 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_fastrecipes.data.assembly import OnBadFile, Pictures, Split, SplitPlan, assemble
-from lightning_fastrecipes.data.geometry import EvalTransform, Geometry, TrainTransform
-from lightning_fastrecipes.data.image_dataset import ImageDataset, PixelDataset, same
+from lightning_fastrecipes.data.class_map import refuse_other_classes
+from lightning_fastrecipes.data.geometry import (
+    EvalTransform,
+    Geometry,
+    StoredForm,
+    TrainTransform,
+)
+from lightning_fastrecipes.data.image_dataset import (
+    ImageDataset,
+    PixelDataset,
+    WindowDataset,
+    same,
+)
 from lightning_fastrecipes.data.listing import Listing
 from lightning_fastrecipes.data.manifest import name_some
+from lightning_fastrecipes.data.pixel_stores import PixelStores
 from lightning_fastrecipes.data.samplers import ShuffleSampler, drops_last_batch, upcoming_epoch
+from lightning_fastrecipes.data.settings import Choice, WholeNumber
 from lightning_fastrecipes.data.workers import num_loader_workers
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.augment import Augmentation
 from lightning_fastrecipes.protocols import HasInputSpec, InputSpec, LabelKind
 
+_SPLITS_READ: dict[str, tuple[Split, ...]] = {
+    "fit": ("train", "valid"),
+    "validate": ("valid",),
+    "test": ("test",),
+}
+
+AugmentOn = Literal["loader", "device"]
 Batch = list[Tensor]
 Loader = DataLoader[tuple[Tensor, Tensor]]
 
@@ -43,13 +64,26 @@ class ImageDataModule(pl.LightningDataModule):
         on_bad_file: ``raise`` refuses to start with unreadable files; ``skip`` leaves them out.
         num_workers: Loader processes, at least 0; from the machine and the data if not given.
         geometry: How pictures are resized and cropped; the defaults if not given.
+        cache: Where decoded pictures are kept: ``auto`` in the cache folder if there is room,
+            ``off`` nowhere, or a folder.
+        augment_on: Whether each picture is augmented by the ``loader``, or a whole batch on the
+            ``device``, after the transfer by a trainer: quicker, and other draws of the same law.
 
     Raises:
         ValueError: If an argument is out of its range.
 
     Attributes:
+        largest_image_size: The largest that ``image_size`` will be, so that training pictures are
+            decoded once for all sizes; ``image_size`` itself if it is larger.
         input_spec: What the model expects of a picture; adopted from the module in ``setup``.
     """
+
+    image_size = WholeNumber(at_least=1)
+    batch_size = WholeNumber(at_least=1)
+    seed = WholeNumber(at_least=0)
+    augmentation: Choice[Augmentation] = Choice(get_args(Augmentation))
+    augment_on: Choice[AugmentOn] = Choice(get_args(AugmentOn))
+    on_bad_file: Choice[OnBadFile] = Choice(get_args(OnBadFile))
 
     def __init__(
         self,
@@ -64,6 +98,8 @@ class ImageDataModule(pl.LightningDataModule):
         on_bad_file: OnBadFile = "raise",
         num_workers: int | None = None,
         geometry: Geometry | None = None,
+        cache: str | Path = "auto",
+        augment_on: AugmentOn = "loader",
     ) -> None:
         super().__init__()
         self.image_size = image_size
@@ -71,59 +107,22 @@ class ImageDataModule(pl.LightningDataModule):
         self.augmentation = augmentation
         self.seed = seed
         self.split_plan = SplitPlan(valid_fraction, test_fraction, split_seed)
-        if on_bad_file not in get_args(OnBadFile):
-            raise ValueError(f"`on_bad_file` must be 'raise' or 'skip', got {on_bad_file!r}.")
         self.on_bad_file = on_bad_file
-        self.num_workers = (
-            num_workers if num_workers is None else _integer("num_workers", num_workers, 0)
-        )
+        self.augment_on = augment_on
+        if num_workers is not None:
+            WholeNumber.named("num_workers", at_least=0).checked(num_workers)
+        self.num_workers = num_workers
         self.geometry = geometry or Geometry()
+        self.largest_image_size = 0
         self.input_spec: InputSpec | None = None
+        self._stores = PixelStores(cache)
+        self._windows: WindowDataset | None = None
         self._pictures: Pictures | None = None
         self._stored_classes: list[str] | None = None
 
     @abstractmethod
     def _list(self) -> Listing:
         """Name the pictures, their splits and their labels."""
-
-    @property
-    def image_size(self) -> int:
-        """Side of the square pictures in pixels."""
-        return self._image_size
-
-    @image_size.setter
-    def image_size(self, value: int) -> None:
-        self._image_size = _integer("image_size", value, 1)
-
-    @property
-    def batch_size(self) -> int:
-        """Pictures per step and process."""
-        return self._batch_size
-
-    @batch_size.setter
-    def batch_size(self, value: int) -> None:
-        self._batch_size = _integer("batch_size", value, 1)
-
-    @property
-    def augmentation(self) -> Augmentation:
-        """Preset for training pictures."""
-        return self._augmentation
-
-    @augmentation.setter
-    def augmentation(self, value: Augmentation) -> None:
-        if value not in get_args(Augmentation):
-            choices = ", ".join(get_args(Augmentation))
-            raise ValueError(f"`augmentation` must be one of {choices}, got {value!r}.")
-        self._augmentation = value
-
-    @property
-    def seed(self) -> int:
-        """Seed of shuffling and augmentation."""
-        return self._seed
-
-    @seed.setter
-    def seed(self, value: int) -> None:
-        self._seed = _integer("seed", value, 0)
 
     @property
     def classes(self) -> list[str]:
@@ -141,8 +140,10 @@ class ImageDataModule(pl.LightningDataModule):
         return list(self._assembled.skipped_files)
 
     def prepare_data(self) -> None:
-        """Check every picture, once per node; what was found is cached."""
-        self._assemble()
+        """Check and decode every picture, once per node; what was found is cached."""
+        pictures = self._assemble()
+        self._adopt_input_spec()
+        self._open_stores(pictures)
 
     def setup(self, stage: str | None = None) -> None:
         """Number the classes, make the splits, and adopt what the model expects.
@@ -154,11 +155,12 @@ class ImageDataModule(pl.LightningDataModule):
             DataError: If the data cannot be used as they are.
             ConfigurationError: If the classes differ from those of the checkpoint.
         """
-        if self.trainer is not None and isinstance(self.trainer.lightning_module, HasInputSpec):
-            self.input_spec = self.trainer.lightning_module.input_spec
+        self._adopt_input_spec()
         if self._pictures is not None:
+            self._open_stores(self._pictures)
             return
         self._pictures = self._assemble()
+        self._open_stores(self._pictures)
         self._compare_classes()
         if self.skipped_files:
             names = [f"{file}: {reason}" for file, reason in self.skipped_files]
@@ -199,16 +201,7 @@ class ImageDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> Loader:
         """Give shuffled, augmented batches; a last batch of one picture is dropped."""
-        transform = self._eval_transform()
-        if self.augmentation != "none":
-            transform = TrainTransform(
-                self.image_size,
-                self.geometry,
-                self.input_spec or InputSpec(),
-                augmentation=self.augmentation,
-                seed=self.seed,
-            )
-        dataset = self._dataset("train", transform, has_epochs=True)
+        dataset = self._train_dataset()
         sampler = ShuffleSampler(dataset, self.seed)
         if self.trainer is not None:
             sampler.set_epoch(upcoming_epoch(self.trainer))
@@ -232,18 +225,21 @@ class ImageDataModule(pl.LightningDataModule):
         return self.eval_dataloader("predict")
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Normalise on the device for a module that does not do so itself.
+        """Augment on the device if asked to, and normalise for a module that does not.
 
         Args:
-            batch: Pictures ``(batch, 3, height, width)``, ``uint8``, and targets.
+            batch: Pictures ``(batch, 3, height, width)``, ``uint8``, and targets; windows also
+                with their indices.
             dataloader_idx: Not used.
 
         Returns:
             The batch, with float pictures for a module without an ``input_spec``.
         """
+        images, targets, *indices = batch
+        if indices and self._windows is not None:
+            images = self._windows.finish(images, indices[0])
         if self.trainer is not None and isinstance(self.trainer.lightning_module, HasInputSpec):
-            return batch
-        images, targets = batch
+            return [images, targets]
         spec = self.input_spec or InputSpec()
         mean, std = (
             torch.tensor(values, device=images.device).view(-1, 1, 1)
@@ -286,31 +282,61 @@ class ImageDataModule(pl.LightningDataModule):
         return assemble(self._list(), self.split_plan, self.on_bad_file)
 
     def _compare_classes(self) -> None:
-        if self._stored_classes is None or self._pictures is None:
-            return
-        stored, found = self._stored_classes, self._pictures.classes
-        if stored == found:
-            return
-        lacking = [name for name in stored if name not in found]
-        new = [name for name in found if name not in stored]
-        parts = [f"missing {name_some(lacking)}"] if lacking else []
-        parts += [f"new {name_some(new)}"] if new else []
-        parts = parts or [f"another order: {name_some(stored)} became {name_some(found)}"]
-        raise ConfigurationError(
-            f"The classes of the data differ from those of the checkpoint: {'; '.join(parts)}."
-            " Use the data it was trained on, or start afresh from its weights."
-        )
+        if self._stored_classes is not None and self._pictures is not None:
+            refuse_other_classes(self._stored_classes, self._pictures.classes)
 
     def _eval_transform(self) -> EvalTransform:
         return EvalTransform(self.image_size, self.geometry, self.input_spec or InputSpec())
+
+    def _train_dataset(self) -> ImageDataset:
+        if self.augmentation == "none":
+            return self._dataset("train", self._eval_transform(), has_epochs=True)
+        transform = self._train_transform(self.image_size)
+        samples = self._assembled.splits["train"]
+        # Nobody finishes a batch without a trainer; arrays are made whole batches of at once.
+        on_device = self.augment_on == "device" and self.trainer is not None
+        if not on_device or samples.pixels is not None:
+            return self._dataset("train", transform, has_epochs=True)
+        store = self._stores.get("train", self._stored_form("train"))
+        self._windows = WindowDataset(samples, transform, store)
+        return self._windows
 
     def _dataset(
         self, split: Split, transform: EvalTransform, *, has_epochs: bool = False
     ) -> ImageDataset:
         samples = self._assembled.splits[split]
-        in_memory = samples.pixels is not None
-        return (PixelDataset if in_memory else ImageDataset)(
-            samples, transform, has_epochs=has_epochs
+        if samples.pixels is not None:
+            return PixelDataset(samples, transform, has_epochs=has_epochs)
+        store = self._stores.get(split, self._stored_form(split))
+        return ImageDataset(samples, transform, has_epochs=has_epochs, store=store)
+
+    def _adopt_input_spec(self) -> None:
+        if self.trainer is not None and isinstance(self.trainer.lightning_module, HasInputSpec):
+            self.input_spec = self.trainer.lightning_module.input_spec
+
+    def _open_stores(self, pictures: Pictures) -> None:
+        """Keep the splits that the trainer is about to read, but for a trial of a few batches."""
+        # Lightning's stub has no `fast_dev_run`.
+        if self.trainer is None or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        task = self.trainer.state.fn
+        for split in _SPLITS_READ.get("" if task is None else task.value, ()):
+            self._stores.open(split, pictures.splits[split], self._stored_form(split))
+
+    def _stored_form(self, split: Split) -> StoredForm:
+        """Give the smallest form that a split's pictures can be kept in."""
+        if split == "train":
+            largest = max(self.image_size, self.largest_image_size)
+            return self._train_transform(largest).stored_form()
+        return self._eval_transform().stored_form()
+
+    def _train_transform(self, image_size: int) -> TrainTransform:
+        return TrainTransform(
+            image_size,
+            self.geometry,
+            self.input_spec or InputSpec(),
+            augmentation=self.augmentation,
+            seed=self.seed,
         )
 
     def _loader_or_nothing(self, split: Split) -> Loader | list[Loader]:
@@ -334,11 +360,3 @@ class ImageDataModule(pl.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             drop_last=sampler is not None and drops_last_batch(len(sampler), self.batch_size),
         )
-
-
-def _integer(argument: str, value: int, at_least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"`{argument}` must be an integer, got {value!r}.")
-    if value < at_least:
-        raise ValueError(f"`{argument}` must be at least {at_least}, got {value}.")
-    return value

@@ -84,6 +84,8 @@ def build_parts(recipe: Recipe) -> tuple[ImageDataModule, ImageClassifier]:
             f"{recipe.path}: data.class_path: must name a subclass of `ImageDataModule`, but is"
             f" {recipe.data.class_path!r}."
         )
+    sizes = [stage.image_size for stage in recipe.stages] + [recipe.evaluation.image_size]
+    images.largest_image_size = max(images.image_size, *(size or 0 for size in sizes))
     images.prepare_data()
     images.setup("fit")
     extra: dict[str, Any] = {}

@@ -391,7 +391,7 @@ class TestClassMapInCheckpoints:
         ({"seed": -1}, ValueError, "`seed` must be at least 0, got -1"),
         ({"num_workers": -1}, ValueError, "`num_workers` must be at least 0, got -1"),
         ({"augmentation": "all"}, ValueError, "`augmentation` must be one of none, basic, side_on"),
-        ({"on_bad_file": "ignore"}, ValueError, "`on_bad_file` must be 'raise' or 'skip'"),
+        ({"on_bad_file": "ignore"}, ValueError, "`on_bad_file` must be one of raise, skip"),
         ({"valid_fraction": 1.0}, ValueError, "`valid_fraction` must lie in"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
