@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from lightning_fastrecipes.callbacks.lr_finder import LRFinder, lr_find
     from lightning_fastrecipes.callbacks.one_cycle import OneCycle
     from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
+    from lightning_fastrecipes.callbacks.picture_mixing import PictureMixing
     from lightning_fastrecipes.callbacks.sgdr import SGDR
     from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
     from lightning_fastrecipes.callbacks.triangular import Triangular
@@ -42,6 +43,7 @@ __all__ = [
     "LabelTable",
     "OneCycle",
     "OverfittingStop",
+    "PictureMixing",
     "Triangular",
     "lr_find",
 ]
@@ -64,6 +66,7 @@ _HOMES = {
     "LabelTable": "data.label_table",
     "OneCycle": "callbacks.one_cycle",
     "OverfittingStop": "callbacks.overfitting_stop",
+    "PictureMixing": "callbacks.picture_mixing",
     "Triangular": "callbacks.triangular",
     "lr_find": "callbacks.lr_finder",
 }

@@ -89,6 +89,16 @@ def _parser() -> argparse.ArgumentParser:
         takes_overrides=True,
     )
     explain.add_argument("recipe", help=recipe_help)
+    show_batch = add(
+        "show-batch",
+        _show_batch,
+        "Draw some training pictures as a stage augments them.",
+        takes_overrides=True,
+    )
+    show_batch.add_argument("recipe", help=recipe_help)
+    show_batch.add_argument("--stage", help="name of the stage (default: the first that augments)")
+    show_batch.add_argument("--rung", help="name of the rung, in a recipe that has rungs")
+    show_batch.add_argument("--out", type=Path, default=Path("batch.png"), help="PNG to write")
     find = add(
         "lr-find",
         _lr_find,
@@ -202,17 +212,20 @@ def _explain(options: argparse.Namespace) -> int:
     return OK
 
 
+def _show_batch(options: argparse.Namespace) -> int:
+    recipe = _load_rung(options)
+    from lightning_fastrecipes.recipe.showing import show_batch
+
+    stage = show_batch(recipe, options.stage, options.out)
+    _out.print(f"Pictures of the stage {stage} in {options.out}", markup=False)
+    return OK
+
+
 def _lr_find(options: argparse.Namespace) -> int:
-    recipe = _load(options)
+    recipe = _load_rung(options)
     from lightning_fastrecipes.recipe.finding import find_stage_lr, write_curve
     from lightning_fastrecipes.recipe.terminal import print_curve
 
-    names = [rung.name for rung in recipe.rungs]
-    if names or options.rung is not None:
-        if options.rung not in names:
-            known = f"Rungs: {', '.join(names)}." if names else "It has no rungs: leave it out."
-            raise RecipeError(f"{recipe.path}: `--rung` must name a rung of the recipe. {known}")
-        recipe = recipe.rungs[names.index(options.rung)].recipe
     curve = find_stage_lr(recipe, options.stage, options.run)
     folder = options.out or Path("runs") / f"{recipe.name}-lr-find"
     folder.mkdir(parents=True, exist_ok=True)
@@ -304,6 +317,18 @@ def _load(options: argparse.Namespace) -> Any:
     from lightning_fastrecipes.recipe.loading import load_recipe
 
     return load_recipe(find_recipe(options.recipe), options.overrides)
+
+
+def _load_rung(options: argparse.Namespace) -> Any:
+    """Load a recipe, or the one of its rungs that is named, if it has any."""
+    recipe = _load(options)
+    names = [rung.name for rung in recipe.rungs]
+    if not names and options.rung is None:
+        return recipe
+    if options.rung not in names:
+        known = f"Rungs: {', '.join(names)}." if names else "It has no rungs: leave it out."
+        raise RecipeError(f"{recipe.path}: `--rung` must name a rung of the recipe. {known}")
+    return recipe.rungs[names.index(options.rung)].recipe
 
 
 def _run_folder(options: argparse.Namespace) -> Path:

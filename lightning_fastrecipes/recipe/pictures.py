@@ -158,6 +158,34 @@ def draw_rungs(rungs: Sequence[Mapping[str, Any]], path: str | Path) -> Figure |
     return _write(figure, path)
 
 
+def draw_batch(
+    pictures: Sequence[Sequence[Tensor]], names: Sequence[str], path: str | Path
+) -> Figure:
+    """Draw pictures as training sees them: as evaluated on the left, then epoch by epoch.
+
+    Args:
+        pictures: For each row its pictures, each of shape ``(3, height, width)``, ``uint8``.
+        names: What each row shows, such as its class.
+        path: Picture to write, such as ``batch.png``.
+
+    Returns:
+        The figure as written.
+    """
+    num_columns = max(map(len, pictures))
+    figure = _new_figure(width=1.2 + 1.5 * num_columns, height=0.6 + 1.5 * len(pictures))
+    grid = figure.subplots(len(pictures), num_columns, squeeze=False)
+    for axes, name, row in zip(grid, names, pictures, strict=True):
+        for place, image in zip(axes, row, strict=False):
+            place.imshow(image.permute(1, 2, 0).numpy())
+        for place in axes:
+            place.set_xticks([])
+            place.set_yticks([])
+        axes[0].set_ylabel(_shorten(name), parse_math=False)
+    for column, place in enumerate(grid[0]):
+        place.set_title(f"epoch {column - 1}" if column else "as evaluated")
+    return _write(figure, path)
+
+
 def _new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), dpi=_DOTS_PER_INCH, layout="constrained")
     FigureCanvasAgg(figure)

@@ -1,0 +1,107 @@
+"""MixUp and CutMix: every picture of a batch mixed with another one, and so their targets."""
+
+from typing import Any, Literal, get_args
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
+    MisconfigurationException,
+)
+from torch import Tensor
+from torchvision.transforms import v2
+
+from lightning_fastrecipes.protocols import HasInputSpec
+
+Mixing = Literal["mixup", "cutmix"]
+
+
+class PictureMixing(pl.Callback):
+    """Mix the pictures of each training batch, by torchvision's ``MixUp`` or ``CutMix``.
+
+    Targets become probabilities, ``(batch, num_classes)``, in the same shares; the loss must take
+    them, as ``torch.nn.functional.cross_entropy`` does. ``uint8`` pictures are normalised first, by
+    the module's ``input_spec``, since bytes cannot be mixed.
+
+    Args:
+        kind: ``mixup`` lays one picture over the other; ``cutmix`` puts a part of one into it.
+        alpha: Of the Beta distribution that the share is drawn from, above 0: small values leave
+            most pictures nearly as they are, at 1 all shares are as frequent.
+        num_classes: Number of classes; ``num_classes`` of the module if ``None``.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> PictureMixing("cutmix", alpha=0.5).kind
+        'cutmix'
+
+    References:
+        Zhang et al., *mixup: Beyond Empirical Risk Minimization* (2018); Yun et al., *CutMix:
+        Regularization Strategy to Train Strong Classifiers* (2019).
+    """
+
+    def __init__(
+        self, kind: Mixing = "mixup", alpha: float = 1.0, num_classes: int | None = None
+    ) -> None:
+        if kind not in get_args(Mixing):
+            raise ValueError(f"`kind` must be 'mixup' or 'cutmix', got {kind!r}.")
+        if not alpha > 0:
+            raise ValueError(f"`alpha` must be above 0, got {alpha}.")
+        if num_classes is not None and num_classes < 2:
+            raise ValueError(f"`num_classes` must be at least 2, got {num_classes}.")
+        self.kind: Mixing = kind
+        self.alpha = alpha
+        self.num_classes = num_classes
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Mix the batch in place.
+
+        Raises:
+            MisconfigurationException: If the batch is no list of pictures and targets, or the
+                number of classes is not known.
+        """
+        images, targets = self._parts(batch)
+        if len(images) < 2:
+            return
+        if images.dtype == torch.uint8:
+            images = _normalised(images, pl_module)
+        mix = v2.MixUp if self.kind == "mixup" else v2.CutMix
+        if targets.is_floating_point():
+            mixed = mix(alpha=self.alpha)(images, targets)
+        else:
+            num_classes = self.num_classes or getattr(pl_module, "num_classes", None)
+            if num_classes is None:
+                raise MisconfigurationException(
+                    "`PictureMixing` needs the number of classes, which the module does not say."
+                    " Write `PictureMixing(num_classes=...)`."
+                )
+            mixed = mix(alpha=self.alpha, num_classes=num_classes)(images, targets)
+        batch[0], batch[1] = mixed
+
+    def _parts(self, batch: Any) -> tuple[Tensor, Tensor]:
+        is_pair = isinstance(batch, list) and len(batch) == 2
+        if is_pair and isinstance(batch[0], Tensor) and isinstance(batch[1], Tensor):
+            images, targets = batch
+            if images.ndim == 4:
+                return images, targets
+        raise MisconfigurationException(
+            "`PictureMixing` needs batches that are lists of pictures (batch, channels, height,"
+            f" width) and targets, but got {type(batch).__name__}. Precomputed features cannot be"
+            " mixed; other batches need a list in place of a tuple."
+        )
+
+
+def _normalised(images: Tensor, pl_module: pl.LightningModule) -> Tensor:
+    if not isinstance(pl_module, HasInputSpec):
+        raise MisconfigurationException(
+            "`PictureMixing` got `uint8` pictures, but the module does not say how it normalises"
+            " them. Give it an `input_spec`, or normalise in the loader."
+        )
+    spec = pl_module.input_spec
+    mean, std = (
+        torch.tensor(values, device=images.device).view(1, -1, 1, 1)
+        for values in (spec.mean, spec.std)
+    )
+    return (images.float() / 255 - mean) / std
