@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         ImageFolderDataModule,
         LabelTable,
     )
+    from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
     from lightning_fastrecipes.tasks.ensemble import Ensemble
     from lightning_fastrecipes.tasks.image import Head, ImageClassifier
 
@@ -44,6 +45,7 @@ __all__ = [
     "OneCycle",
     "OverfittingStop",
     "PictureMixing",
+    "SampleFBeta",
     "Triangular",
     "lr_find",
 ]
@@ -67,6 +69,7 @@ _HOMES = {
     "OneCycle": "callbacks.one_cycle",
     "OverfittingStop": "callbacks.overfitting_stop",
     "PictureMixing": "callbacks.picture_mixing",
+    "SampleFBeta": "nn.sample_fbeta",
     "Triangular": "callbacks.triangular",
     "lr_find": "callbacks.lr_finder",
 }

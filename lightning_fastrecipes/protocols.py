@@ -6,8 +6,9 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
-LabelKind = Literal["single", "soft"]
-"""``single``: an integer class index per picture; ``soft``: one probability per class."""
+LabelKind = Literal["single", "soft", "multi"]
+"""``single``: a class index per picture; ``soft``: one probability per class, summing to 1;
+``multi``: any number of labels per picture, 0 or 1 for each, as float."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,17 @@ class HasClasses(Protocol):
 
     @property
     def label_kind(self) -> LabelKind:
-        """What a target is: a class index, or one probability per class."""
+        """What a target is: a class index, a probability per class, or 0 or 1 per label."""
+        ...
+
+
+@runtime_checkable
+class HasTrainTargets(Protocol):
+    """A datamodule that knows the targets of its training split."""
+
+    @property
+    def train_targets(self) -> Tensor:
+        """One row per training sample."""
         ...
 
 
@@ -91,7 +102,8 @@ class FeatureBatch(NamedTuple):
 
     Args:
         features: Pooled outputs. Shape ``(batch, num_features)``.
-        targets: Class indices ``(batch,)`` or probabilities ``(batch, num_classes)``.
+        targets: Class indices ``(batch,)``, or probabilities, or 0 and 1, of shape
+            ``(batch, num_classes)``.
     """
 
     features: Tensor
@@ -109,3 +121,19 @@ class HasHead(Protocol):
     def forward_head(self, features: Tensor) -> Tensor:
         """Turn pooled features into logits. Shape ``(batch, num_classes)``."""
         ...
+
+
+@runtime_checkable
+class HasDecisionHead(Protocol):
+    """A module that gives logits, and lets it be said from outside what they mean.
+
+    Its steps use these attributes, which it has for one label per picture from the start, and which
+    ``MultiLabelSwitch`` sets anew where pictures have several: ``self.loss(logits, targets)``,
+    ``self.probabilities(logits)``, and in validation and test
+    ``self.metrics.update(probabilities, targets)``. They may be functions, methods or modules.
+    """
+
+    num_classes: int
+    loss: Any
+    probabilities: Any
+    metrics: Any

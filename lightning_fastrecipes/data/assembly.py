@@ -10,10 +10,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from lightning_fastrecipes.data.image_dataset import Samples, Targets
+from lightning_fastrecipes.data.label_sets import LABEL_JOINER
 from lightning_fastrecipes.data.listing import Listing
 from lightning_fastrecipes.data.manifest import name_some, scan_pictures
 from lightning_fastrecipes.errors import DataError
-from lightning_fastrecipes.functional.splits import stratified_split
+from lightning_fastrecipes.functional.splits import keep_labels, stratified_split
+from lightning_fastrecipes.protocols import LabelKind
 
 OnBadFile = Literal["raise", "skip"]
 Split = Literal["train", "valid", "test", "predict"]
@@ -55,11 +57,15 @@ class Pictures:
         splits: Samples by split; a split without pictures is empty.
         classes: Class names in the order of the target.
         skipped_files: Path and reason of each file that cannot be read.
+        label_kind: What a target is.
+        label_reason: Why it is so, for people; empty where there was nothing to decide.
     """
 
     splits: dict[Split, Samples]
     classes: list[str]
     skipped_files: list[tuple[str, str]]
+    label_kind: LabelKind = "single"
+    label_reason: str = ""
 
 
 def assemble(listing: Listing, plan: SplitPlan, on_bad_file: OnBadFile) -> Pictures:
@@ -77,7 +83,7 @@ def assemble(listing: Listing, plan: SplitPlan, on_bad_file: OnBadFile) -> Pictu
         DataError: If files are unreadable, a picture is in two classes, a class is not in the
             training split, or a split comes out too small.
     """
-    listing = replace(listing, rows=_draw_splits(listing.rows, plan))
+    listing = replace(listing, rows=_draw_splits(listing, plan))
     scan = _scan(listing)
     bad = scan[scan["problem"] != ""]
     skipped = [(str(listing.folder / file), why) for file, why in bad[["file", "problem"]].values]
@@ -90,15 +96,19 @@ def assemble(listing: Listing, plan: SplitPlan, on_bad_file: OnBadFile) -> Pictu
     is_good = (scan["problem"] == "").to_numpy()
     rows = listing.rows[is_good].reset_index(drop=True)
     _refuse_two_classes(rows, scan["digest"][is_good].to_numpy(), listing)
-    classes = listing.classes or sorted(set(rows.loc[rows["split"] == "train", "label"]))
+    classes = _classes(rows, listing)
     _refuse_unknown_classes(rows, classes)
     _check_training_split(listing.rows, rows)
-    if listing.probabilities is None:
-        codes = {name: code for code, name in enumerate(classes)}
-        labels = [codes.get(name, -1) for name in rows["label"]]
-        targets: Targets = np.array(labels, dtype=np.int64)
-    else:
+    codes = {name: code for code, name in enumerate(classes)}
+    targets: Targets
+    if listing.probabilities is not None:
         targets = listing.probabilities[is_good]
+    elif listing.label_kind == "multi":
+        targets = np.zeros((len(rows), len(classes)), dtype=np.float32)
+        for row, labels in enumerate(_label_lists(rows)):
+            targets[row, [codes[name] for name in labels]] = 1.0
+    else:
+        targets = np.array([codes.get(name, -1) for name in rows["label"]], dtype=np.int64)
     samples: dict[Split, Samples] = {}
     for split in get_args(Split):
         chosen = np.flatnonzero(rows["split"] == split)
@@ -112,7 +122,7 @@ def assemble(listing: Listing, plan: SplitPlan, on_bad_file: OnBadFile) -> Pictu
                 digests=scanned["digest"].to_numpy(dtype=np.bytes_),
                 shapes=scanned[["height", "width"]].to_numpy(np.int64),
             )
-    return Pictures(samples, classes, skipped)
+    return Pictures(samples, classes, skipped, listing.label_kind, listing.label_reason)
 
 
 def _scan(listing: Listing) -> pd.DataFrame:
@@ -124,8 +134,27 @@ def _scan(listing: Listing) -> pd.DataFrame:
     return pd.DataFrame({"file": files, "digest": digests, "problem": ""})
 
 
-def _draw_splits(rows: pd.DataFrame, plan: SplitPlan) -> pd.DataFrame:
+def _label_lists(rows: pd.DataFrame) -> list[list[str]]:
+    """Give the labels of each row: one, none, or several."""
+    return [label.split(LABEL_JOINER) if label else [] for label in rows["label"]]
+
+
+def _trained(rows: pd.DataFrame) -> set[str]:
+    is_trained = (rows["split"] == "train").to_numpy()
+    return {name for labels in _label_lists(rows[is_trained]) for name in labels}
+
+
+def _classes(rows: pd.DataFrame, listing: Listing) -> list[str]:
+    """Name the classes of the training split, in the order of the source."""
+    if listing.label_kind == "soft":
+        return list(listing.classes or [])
+    trained = _trained(rows)
+    return [name for name in listing.classes or sorted(trained) if name in trained]
+
+
+def _draw_splits(listing: Listing, plan: SplitPlan) -> pd.DataFrame:
     """Take the splits that the data lack out of the training split."""
+    rows = listing.rows
     fractions = {"valid": plan.valid_fraction, "test": plan.test_fraction}
     fractions = {
         split: fraction
@@ -141,6 +170,8 @@ def _draw_splits(rows: pd.DataFrame, plan: SplitPlan) -> pd.DataFrame:
         plan.seed,
         names=rows["file"].iloc[pool].tolist(),
     )
+    if listing.label_kind == "multi":
+        parts = keep_labels(parts, _label_lists(rows.iloc[pool]))
     splits = rows["split"].to_numpy(dtype=object, copy=True)
     for split, part in zip(fractions, parts[1:], strict=True):
         if not len(part):
@@ -155,7 +186,7 @@ def _draw_splits(rows: pd.DataFrame, plan: SplitPlan) -> pd.DataFrame:
 
 def _refuse_two_classes(rows: pd.DataFrame, digests: npt.NDArray[Any], listing: Listing) -> None:
     """Refuse the same bytes under two class names: one of the two must be wrong."""
-    if listing.probabilities is not None:
+    if listing.label_kind != "single":
         return
     labelled = rows.assign(digest=digests)[rows["split"] != "predict"]
     names = [
@@ -171,10 +202,16 @@ def _refuse_two_classes(rows: pd.DataFrame, digests: npt.NDArray[Any], listing: 
 
 
 def _refuse_unknown_classes(rows: pd.DataFrame, classes: list[str]) -> None:
-    unknown = rows[rows["split"].isin(["valid", "test"]) & ~rows["label"].isin(classes)]
-    if len(unknown):
-        counts = Counter(zip(unknown["label"], unknown["split"], strict=True))
-        names = [f"{label} ({count} in {split})" for (label, split), count in counts.items()]
+    counts: Counter[tuple[str, str]] = Counter()
+    for split in ("valid", "test"):
+        labelled = rows[rows["split"] == split]
+        counts.update((name, split) for labels in _label_lists(labelled) for name in labels)
+    names = [
+        f"{label} ({count} in {split})"
+        for (label, split), count in counts.items()
+        if label not in classes
+    ]
+    if names:
         raise DataError(
             f"The classes {name_some(names)} are not in the training split, which has"
             f" {name_some(classes)}. Rename or remove them, or add training pictures."
@@ -182,8 +219,7 @@ def _refuse_unknown_classes(rows: pd.DataFrame, classes: list[str]) -> None:
 
 
 def _check_training_split(before: pd.DataFrame, after: pd.DataFrame) -> None:
-    trained = [set(rows.loc[rows["split"] == "train", "label"]) for rows in (before, after)]
-    lost = sorted(trained[0] - trained[1])
+    lost = sorted(_trained(before) - _trained(after))
     if lost:
         raise DataError(
             f"No readable training picture is left of the classes {name_some(lost)}. Replace the"

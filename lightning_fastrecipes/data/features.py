@@ -14,7 +14,7 @@ from lightning_fastrecipes.data.assembly import Split
 from lightning_fastrecipes.data.feature_cache import FeatureCache, FloatMatrix
 from lightning_fastrecipes.data.image import ImageDataModule
 from lightning_fastrecipes.data.image_dataset import same
-from lightning_fastrecipes.data.samplers import ShuffleSampler, drops_last_batch, upcoming_epoch
+from lightning_fastrecipes.data.samplers import drops_last_batch, upcoming_epoch
 from lightning_fastrecipes.data.sources import cache_folder
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.nn.backbones import Backbone
@@ -99,6 +99,11 @@ class FeatureDataModule(pl.LightningDataModule):
         """What a target is."""
         return self.images.label_kind
 
+    @property
+    def train_targets(self) -> Tensor:
+        """Targets of the training split."""
+        return self.images.train_targets
+
     def prepare_data(self) -> None:
         """Run the backbone over every picture, once per node, unless the cache has them."""
         self.images.trainer = self.trainer
@@ -122,7 +127,7 @@ class FeatureDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[FeatureBatch]:
         """Give shuffled batches of training features."""
         dataset, batch_size = self._datasets["train"], self.images.batch_size
-        sampler = ShuffleSampler(dataset, seed=self.images.seed)
+        sampler = self.images.train_sampler(dataset)
         if self.trainer is not None:
             sampler.set_epoch(upcoming_epoch(self.trainer))
         return DataLoader(

@@ -51,6 +51,8 @@ class ImageFolderDataModule(ImageDataModule):
             ``off`` nowhere, or a folder.
         augment_on: Whether each picture is augmented by the ``loader``, or a whole batch on the
             ``device``, after the transfer by a trainer: quicker, and other draws of the same law.
+        balance: Whether rare labels are seen as often as common ones: a picture is drawn in
+            proportion to ``1 / count`` of its (rarest) label.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -80,6 +82,7 @@ class ImageFolderDataModule(ImageDataModule):
         geometry: Geometry | None = None,
         cache: str | Path = "auto",
         augment_on: AugmentOn = "loader",
+        balance: bool = False,
     ) -> None:
         super().__init__(
             image_size=image_size,
@@ -94,6 +97,7 @@ class ImageFolderDataModule(ImageDataModule):
             geometry=geometry,
             cache=cache,
             augment_on=augment_on,
+            balance=balance,
         )
         self.root = root
 
@@ -121,6 +125,8 @@ class ImageCSVDataModule(ImageDataModule):
             ``off`` nowhere, or a folder.
         augment_on: Whether each picture is augmented by the ``loader``, or a whole batch on the
             ``device``, after the transfer by a trainer: quicker, and other draws of the same law.
+        balance: Whether rare labels are seen as often as common ones: a picture is drawn in
+            proportion to ``1 / count`` of its (rarest) label.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -155,6 +161,7 @@ class ImageCSVDataModule(ImageDataModule):
         geometry: Geometry | None = None,
         cache: str | Path = "auto",
         augment_on: AugmentOn = "loader",
+        balance: bool = False,
     ) -> None:
         super().__init__(
             image_size=image_size,
@@ -169,14 +176,15 @@ class ImageCSVDataModule(ImageDataModule):
             geometry=geometry,
             cache=cache,
             augment_on=augment_on,
+            balance=balance,
         )
         self.csv = csv
         self.table = table or LabelTable()
 
     @property
     def label_kind(self) -> LabelKind:
-        """What a target is: a class index, or one probability per class."""
-        return "single" if self.table.classes is None else "soft"
+        """What a target is: a class index, a probability per class, or 0 or 1 per label."""
+        return self._list().label_kind if self._pictures is None else self._pictures.label_kind
 
     def _list(self) -> Listing:
         return list_table(self.csv, self.table)
@@ -200,6 +208,8 @@ class ImageArrayDataModule(ImageDataModule):
         seed: Of shuffling and augmentation, at least 0.
         num_workers: Loader processes, at least 0; none if not given.
         geometry: How pictures are resized and cropped; the defaults if not given.
+        balance: Whether rare labels are seen as often as common ones: a picture is drawn in
+            proportion to ``1 / count`` of its (rarest) label.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -230,6 +240,7 @@ class ImageArrayDataModule(ImageDataModule):
         seed: int = 0,
         num_workers: int | None = None,
         geometry: Geometry | None = None,
+        balance: bool = False,
     ) -> None:
         super().__init__(
             image_size=image_size,
@@ -241,6 +252,7 @@ class ImageArrayDataModule(ImageDataModule):
             seed=seed,
             num_workers=num_workers,
             geometry=geometry,
+            balance=balance,
         )
         self.source = source
 

@@ -1,12 +1,13 @@
 """What every datamodule of pictures shares: checks, transforms, loaders and the class map."""
 
 from abc import abstractmethod
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities import rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -27,11 +28,17 @@ from lightning_fastrecipes.data.image_dataset import (
 from lightning_fastrecipes.data.listing import Listing
 from lightning_fastrecipes.data.manifest import name_some
 from lightning_fastrecipes.data.pixel_stores import PixelStores
-from lightning_fastrecipes.data.samplers import ShuffleSampler, drops_last_batch, upcoming_epoch
+from lightning_fastrecipes.data.samplers import (
+    ShuffleSampler,
+    WeightedSampler,
+    drops_last_batch,
+    upcoming_epoch,
+)
 from lightning_fastrecipes.data.settings import Choice, WholeNumber
 from lightning_fastrecipes.data.workers import num_loader_workers
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.augment import Augmentation
+from lightning_fastrecipes.functional.balance import balancing_weights
 from lightning_fastrecipes.protocols import HasInputSpec, InputSpec, LabelKind
 
 _SPLITS_READ: dict[str, tuple[Split, ...]] = {
@@ -68,6 +75,8 @@ class ImageDataModule(pl.LightningDataModule):
             ``off`` nowhere, or a folder.
         augment_on: Whether each picture is augmented by the ``loader``, or a whole batch on the
             ``device``, after the transfer by a trainer: quicker, and other draws of the same law.
+        balance: Whether training pictures are drawn, with replacement, so that rare labels are
+            seen as often as common ones; see ``functional.balance.balancing_weights``.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -100,6 +109,7 @@ class ImageDataModule(pl.LightningDataModule):
         geometry: Geometry | None = None,
         cache: str | Path = "auto",
         augment_on: AugmentOn = "loader",
+        balance: bool = False,
     ) -> None:
         super().__init__()
         self.image_size = image_size
@@ -114,6 +124,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.num_workers = num_workers
         self.geometry = geometry or Geometry()
         self.largest_image_size = 0
+        self.balance = balance
         self.input_spec: InputSpec | None = None
         self._stores = PixelStores(cache)
         self._windows: WindowDataset | None = None
@@ -131,8 +142,18 @@ class ImageDataModule(pl.LightningDataModule):
 
     @property
     def label_kind(self) -> LabelKind:
-        """What a target is: a class index, or one probability per class."""
-        return "single"
+        """What a target is: a class index, a probability per class, or 0 or 1 per label."""
+        return "single" if self._pictures is None else self._pictures.label_kind
+
+    @property
+    def label_reason(self) -> str:
+        """Why labels are of this kind; empty where there was nothing to decide."""
+        return self._assembled.label_reason
+
+    @property
+    def train_targets(self) -> Tensor:
+        """Targets of the training split, in the order of its files."""
+        return torch.from_numpy(self._assembled.splits["train"].targets)
 
     @property
     def skipped_files(self) -> list[tuple[str, str]]:
@@ -162,6 +183,8 @@ class ImageDataModule(pl.LightningDataModule):
         self._pictures = self._assemble()
         self._open_stores(self._pictures)
         self._compare_classes()
+        if self.label_reason:
+            rank_zero_info(f"Labels: {self.label_reason}")
         if self.skipped_files:
             names = [f"{file}: {reason}" for file, reason in self.skipped_files]
             rank_zero_warn(
@@ -202,10 +225,25 @@ class ImageDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> Loader:
         """Give shuffled, augmented batches; a last batch of one picture is dropped."""
         dataset = self._train_dataset()
-        sampler = ShuffleSampler(dataset, self.seed)
+        sampler = self.train_sampler(dataset)
         if self.trainer is not None:
             sampler.set_epoch(upcoming_epoch(self.trainer))
         return self._loader(dataset, sampler)
+
+    def train_sampler(self, dataset: Sized) -> ShuffleSampler:
+        """Give the order of a training epoch: shuffled, or drawn so that labels are balanced.
+
+        Args:
+            dataset: The training pictures, or something else in their order.
+
+        Returns:
+            A sampler of this process's share.
+        """
+        if not self.balance:
+            return ShuffleSampler(dataset, self.seed)
+        targets = self.train_targets[: len(dataset)]
+        weights = balancing_weights(targets, multi_label=self.label_kind == "multi")
+        return WeightedSampler(dataset, self.seed, weights)
 
     def val_dataloader(self) -> Loader | list[Loader]:
         """Give the validation split in order; nothing without such a split."""

@@ -9,6 +9,7 @@ import pandas as pd
 
 from lightning_fastrecipes.data.sources import list_files
 from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.protocols import LabelKind
 
 _VALID_NAMES = ("valid", "val")
 _RESERVED = {"train", "test", *_VALID_NAMES}
@@ -22,11 +23,15 @@ class Listing:
         folder: Folder that the files are relative to.
         rows: One row per picture, sorted by file, with the text columns ``file`` (forward
             slashes), ``split`` (``train``, ``valid``, ``test`` or ``predict``), ``label`` (empty
-            without one) and ``stratum`` (what a drawn split keeps the mix of).
-        classes: Class names of the columns of ``probabilities``, if there are any.
+            without one, several joined by ``LABEL_JOINER``) and ``stratum`` (what a drawn split
+            keeps the mix of).
+        classes: Class names in order, if the source gives one; of the columns of
+            ``probabilities``, if there are any.
         probabilities: One row per picture, float32.
         pixels: The pictures themselves where they are decoded already, in the order of ``rows``.
             Shape ``(pictures, height, width)`` or ``(pictures, height, width, 3)``.
+        label_kind: What a label is.
+        label_reason: Why it is so, for people; empty where there was nothing to decide.
     """
 
     folder: Path
@@ -34,6 +39,8 @@ class Listing:
     classes: list[str] | None = None
     probabilities: npt.NDArray[np.float32] | None = None
     pixels: npt.NDArray[np.uint8] | None = None
+    label_kind: LabelKind = "single"
+    label_reason: str = ""
 
 
 def list_folder(root: Path) -> Listing:

@@ -1,4 +1,4 @@
-"""A shuffled order that tells the data set which epoch it is."""
+"""Shuffled and weighted orders that tell the data set which epoch it is."""
 
 from collections.abc import Iterator, Sized
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.distributed
+from torch import Tensor
 from torch.utils.data import DistributedSampler
 
 from lightning_fastrecipes.functional.augment import seeded_generator
@@ -44,11 +45,59 @@ class ShuffleSampler(DistributedSampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         """Give this process's share of the epoch's order, padded so that all shares are equal."""
-        generator = seeded_generator(self.seed, self.epoch)
-        order = torch.randperm(self._num_samples, generator=generator)
-        shares = order.repeat(-(-self.total_size // self._num_samples))[: self.total_size]
+        order = self._order(seeded_generator(self.seed, self.epoch))
+        shares = order.repeat(-(-self.total_size // len(order)))[: self.total_size]
         share = shares[self.rank :: self.num_replicas]
         return iter((self.epoch * self._num_samples + share).tolist())
+
+    def _order(self, generator: torch.Generator) -> Tensor:
+        """Give the whole epoch's order, the same in every process."""
+        return torch.randperm(self._num_samples, generator=generator)
+
+
+class WeightedSampler(ShuffleSampler):
+    """Draw samples with replacement in proportion to their weights, by seed and epoch alone.
+
+    Every process makes the draws of the whole epoch and takes its share of them, so that together
+    they see what one process would see.
+
+    Args:
+        dataset: Anything with a length of at least 1.
+        seed: At least 0; another seed draws others.
+        weights: One per sample, at least 0, not all of them 0. Shape ``(samples,)``.
+        num_replicas: How many processes share the data; from ``torch.distributed`` if not given.
+        rank: Which of them this is, from 0.
+
+    Raises:
+        ValueError: If there is not one weight per sample, or one is negative, or all are 0.
+
+    Example:
+        >>> list(WeightedSampler("abcd", seed=0, weights=torch.tensor([0.0, 1.0, 0.0, 0.0])))
+        [1, 1, 1, 1]
+    """
+
+    def __init__(
+        self,
+        dataset: Sized,
+        seed: int,
+        weights: Tensor,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+    ) -> None:
+        super().__init__(dataset, seed, num_replicas, rank)
+        if weights.shape != (len(dataset),) or not bool((weights >= 0).all()) or not weights.any():
+            raise ValueError(
+                f"`weights` must be a number of at least 0 for each of {len(dataset)} samples, not"
+                f" all of them 0, got shape {tuple(weights.shape)}."
+            )
+        self._ends = weights.double().cumsum(0)
+
+    def _order(self, generator: torch.Generator) -> Tensor:
+        places = torch.rand(self.total_size, generator=generator, dtype=torch.float64)
+        # A rounded product may reach the end of the last interval.
+        last = int(torch.searchsorted(self._ends, self._ends[-1]))
+        found = torch.searchsorted(self._ends, places * self._ends[-1], right=True)
+        return found.clamp_max(last)
 
 
 def upcoming_epoch(trainer: pl.Trainer) -> int:

@@ -10,13 +10,17 @@ Merge = Literal["probabilities", "logits"]
 """``probabilities``: their mean; ``logits``: the mean of the logits, a geometric mean."""
 
 
-def merge_predictions(probabilities: Iterable[Tensor], merge: Merge = "probabilities") -> Tensor:
+def merge_predictions(
+    probabilities: Iterable[Tensor], merge: Merge = "probabilities", *, multi_label: bool = False
+) -> Tensor:
     """Merge what several models say about the same rows into one distribution a row.
 
     Args:
         probabilities: One tensor a model, rows summing to 1. Shape ``(rows, num_classes)``; one
             is held at a time, so that a generator bounds the memory.
         merge: Mean of the probabilities, or of the logits: their logarithms up to a constant.
+        multi_label: Whether each probability is of a yes or no of its own, so that its logit is
+            ``log(p / (1 - p))`` and rows need not sum to 1.
 
     Returns:
         Probabilities. Shape ``(rows, num_classes)``.
@@ -35,10 +39,8 @@ def merge_predictions(probabilities: Iterable[Tensor], merge: Merge = "probabili
     total: Tensor | None = None
     count = 0
     for values in probabilities:
-        # A probability of 0 has no logarithm, and would forbid a class to all other models.
-        values = (
-            values.clamp_min(torch.finfo(values.dtype).tiny).log() if merge == "logits" else values
-        )
+        if merge == "logits":
+            values = logits_of(values, multi_label=multi_label)
         if total is not None and total.shape != values.shape:
             raise ValueError(
                 f"Every model must give one row of probabilities for each input and class, but the"
@@ -49,7 +51,32 @@ def merge_predictions(probabilities: Iterable[Tensor], merge: Merge = "probabili
     if total is None:
         raise ValueError("There must be at least one model to merge, got none.")
     mean = total / count
-    return mean.softmax(dim=-1) if merge == "logits" else mean
+    if merge == "probabilities":
+        return mean
+    return mean.sigmoid() if multi_label else mean.softmax(dim=-1)
+
+
+def logits_of(probabilities: Tensor, *, multi_label: bool = False) -> Tensor:
+    """Give logits whose softmax, or sigmoid, are these probabilities.
+
+    A probability of 0 has no logarithm, and would forbid a class to all other models: the nearest
+    that has one is taken.
+
+    Args:
+        probabilities: Any shape.
+        multi_label: Whether each is of a yes or no of its own.
+
+    Returns:
+        The same shape.
+
+    Example:
+        >>> logits_of(torch.tensor([0.5, 0.75]), multi_label=True)
+        tensor([0.0000, 1.0986])
+    """
+    limits = torch.finfo(probabilities.dtype)
+    if multi_label:
+        return probabilities.clamp(limits.tiny, 1 - limits.eps).logit()
+    return probabilities.clamp_min(limits.tiny).log()
 
 
 def columns_by_name(classes: Sequence[str], others: Sequence[str]) -> list[int]:

@@ -2,7 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Hashable, Sequence
+from collections import Counter
+from collections.abc import Collection, Hashable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -75,3 +76,52 @@ def _counts(total: int, fractions: Sequence[float]) -> list[int]:
     for part in by_remainder[: total - sum(counts)]:
         counts[part] += 1
     return counts
+
+
+def rarest_labels(labels: Sequence[Collection[str]]) -> list[str]:
+    """Name the rarest label of each item, as the stratum of items that hold several.
+
+    A rare label is shared out by the fractions of a split; a common one is nearly so, since it is
+    spread over the strata of many others.
+
+    Args:
+        labels: The labels of each item.
+
+    Returns:
+        One label per item, the first in alphabetical order of those that are equally rare; empty
+        for an item without labels.
+
+    Example:
+        >>> rarest_labels([["a", "b"], ["a"], []])
+        ['b', 'a', '']
+    """
+    counts = Counter(label for item in labels for label in item)
+    return [min(item, key=lambda label: (counts[label], label), default="") for item in labels]
+
+
+def keep_labels(
+    parts: Sequence[npt.NDArray[np.int64]], labels: Sequence[Collection[str]]
+) -> list[npt.NDArray[np.int64]]:
+    """Move items into the first part until it holds every label that any item has.
+
+    Args:
+        parts: Positions, as ``stratified_split`` gives them.
+        labels: The labels of each item.
+
+    Returns:
+        The parts, sorted, with as few items moved as the order of positions gives.
+
+    Example:
+        >>> train, valid = keep_labels([np.array([0]), np.array([1, 2])], ["a", "a", "b"])
+        >>> train.tolist(), valid.tolist()
+        ([0, 2], [1])
+    """
+    kept = {label for position in parts[0] for label in labels[position]}
+    moved: list[int] = []
+    for part in parts[1:]:
+        for position in part.tolist():
+            if not kept.issuperset(labels[position]):
+                kept.update(labels[position])
+                moved.append(position)
+    first = np.sort(np.concatenate([parts[0], np.array(moved, dtype=np.int64)]))
+    return [first, *(np.setdiff1d(part, moved) for part in parts[1:])]

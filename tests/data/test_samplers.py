@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.data import DistributedSampler
 
-from lightning_fastrecipes.data.samplers import ShuffleSampler, drops_last_batch
+from lightning_fastrecipes.data.samplers import ShuffleSampler, WeightedSampler, drops_last_batch
 
 
 def indices(length, epoch=0, **options):
@@ -60,3 +60,41 @@ def test_rank_and_world_come_from_the_process_group(monkeypatch):
 )
 def test_only_a_last_batch_of_one_is_dropped(samples, batch, expected):
     assert drops_last_batch(samples, batch) is expected
+
+
+def weighted(weights, epoch=0, **options):
+    sampler = WeightedSampler(range(len(weights)), 0, torch.tensor(weights), **options)
+    sampler.set_epoch(epoch)
+    assert len(sampler) == len(list(sampler))
+    return list(sampler)
+
+
+def test_weighted_draws_follow_the_weights_and_say_the_epoch():
+    weights = [1.0, 0.0, 3.0] * 1000
+
+    drawn = weighted(weights, epoch=2)
+
+    assert min(drawn) >= 6000
+    kinds = torch.bincount(torch.tensor(drawn) % 3, minlength=3)
+    assert kinds[1] == 0
+    assert kinds[2] / kinds[0] == pytest.approx(3.0, rel=0.15)
+    assert drawn == weighted(weights, epoch=2)
+    assert [i - 3000 for i in drawn] != weighted(weights, epoch=1)
+
+
+@pytest.mark.parametrize(("length", "replicas"), [(10, 2), (11, 2), (7, 3)], ids=str)
+def test_processes_share_the_draws_of_one(length, replicas):
+    weights = [1.0 + i for i in range(length)]
+    shares = [weighted(weights, 1, num_replicas=replicas, rank=rank) for rank in range(replicas)]
+    whole = weighted(weights, 1)
+
+    interleaved = [share[i] for i in range(len(shares[0])) for share in shares]
+
+    assert interleaved[:length] == whole
+    assert len({len(share) for share in shares}) == 1
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0], [0.0, 0.0]], ids=str)
+def test_weights_that_cannot_be_drawn_from_are_refused(weights):
+    with pytest.raises(ValueError, match="`weights` must be a number of at least 0 for each of 2"):
+        WeightedSampler("ab", 0, torch.tensor(weights))

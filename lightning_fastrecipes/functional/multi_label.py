@@ -1,0 +1,270 @@
+"""F-beta over the labels of each picture, for many thresholds at once, and what tunes them."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+ThresholdKind = Literal["one", "per_label"]
+"""``one``: the same threshold for every label; ``per_label``: one for each."""
+
+SCORE_UNITS = 1 << 24
+"""Scores are added up in whole numbers of this part of 1: sums that no order can change."""
+
+_MAX_SWEEPS = 10
+
+
+def threshold_grid(num_thresholds: int = 99) -> Tensor:
+    """Give evenly spaced thresholds strictly between 0 and 1.
+
+    Args:
+        num_thresholds: How many, at least 1.
+
+    Returns:
+        Shape ``(num_thresholds,)``, ascending.
+
+    Example:
+        >>> threshold_grid(3)
+        tensor([0.2500, 0.5000, 0.7500])
+    """
+    return torch.linspace(0, 1, num_thresholds + 2)[1:-1]
+
+
+def decide_labels(probabilities: Tensor, thresholds: Tensor | float) -> Tensor:
+    """Decide which labels hold: those whose probability reaches the threshold.
+
+    Args:
+        probabilities: Shape ``(rows, num_labels)``.
+        thresholds: One number, or one per label.
+
+    Returns:
+        Shape ``(rows, num_labels)``, dtype ``bool``.
+
+    Example:
+        >>> decide_labels(torch.tensor([[0.3, 0.2]]), torch.tensor([0.3, 0.5])).tolist()
+        [[True, False]]
+    """
+    return probabilities >= thresholds
+
+
+def fbeta_of_counts(
+    true_positives: Tensor, predicted: Tensor, actual: Tensor, beta: float
+) -> Tensor:
+    """Give F-beta from counts; where nothing is predicted and nothing holds it is 1.
+
+    That is scikit-learn's ``zero_division=1``: to say nothing about a picture without labels is
+    right. Labels without a prediction, or predictions without a label, give 0.
+
+    Args:
+        true_positives: How many of the predictions are right.
+        predicted: How many there are.
+        actual: How many labels hold.
+        beta: How many times recall counts as much as precision, above 0.
+
+    Returns:
+        F-beta, element by element, ``float32``.
+
+    Example:
+        >>> fbeta_of_counts(torch.tensor(1), torch.tensor(2), torch.tensor(1), beta=2.0).item()
+        0.8333333134651184
+    """
+    square = beta**2
+    weight = (square * actual + predicted).float()
+    scores = (1 + square) * true_positives.float() / weight.clamp_min(1e-12)
+    return torch.where(weight > 0, scores, 1.0)
+
+
+def sample_fbeta(
+    probabilities: Tensor, targets: Tensor, thresholds: Tensor | float, beta: float = 2.0
+) -> Tensor:
+    """Give the F-beta of each row over its labels.
+
+    Args:
+        probabilities: Shape ``(rows, num_labels)``.
+        targets: 0 or 1. Shape ``(rows, num_labels)``.
+        thresholds: One number, or one per label.
+        beta: How many times recall counts as much as precision, above 0.
+
+    Returns:
+        Shape ``(rows,)``; a row without labels is 1 where none is predicted, else 0.
+
+    Example:
+        >>> p, t = torch.tensor([[0.9, 0.4], [0.1, 0.2]]), torch.tensor([[1, 0], [0, 0]])
+        >>> sample_fbeta(p, t, 0.5).tolist(), sample_fbeta(p, t, 0.2).tolist()
+        ([1.0, 1.0], [0.8333333134651184, 0.0])
+    """
+    decided, truth = decide_labels(probabilities, thresholds), targets >= 0.5
+    counts = ((decided & truth).sum(1), decided.sum(1), truth.sum(1))
+    return fbeta_of_counts(*counts, beta)
+
+
+def bucket(probabilities: Tensor, grid: Tensor) -> Tensor:
+    """Count for each probability how many thresholds of the grid it reaches.
+
+    Args:
+        probabilities: Any shape.
+        grid: Ascending thresholds.
+
+    Returns:
+        The same shape, ``int64``: threshold ``i`` is reached where the bucket is above ``i``.
+
+    Example:
+        >>> bucket(torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0.5, 0.8])).tolist()
+        [0, 1, 2]
+    """
+    return torch.searchsorted(grid.to(probabilities), probabilities.contiguous(), right=True)
+
+
+def sums_at_thresholds(
+    probabilities: Tensor, targets: Tensor, grid: Tensor, beta: float = 2.0
+) -> Tensor:
+    """Sum the F-beta of each row at every threshold, in one pass over the batch.
+
+    Sums of batches and of processes add up, so that the mean over an epoch is exact.
+
+    Args:
+        probabilities: Shape ``(rows, num_labels)``.
+        targets: 0 or 1. Shape ``(rows, num_labels)``.
+        grid: Ascending thresholds.
+        beta: How many times recall counts as much as precision, above 0.
+
+    Returns:
+        In units of ``1 / SCORE_UNITS``. Shape ``(thresholds,)``, ``int64``.
+
+    Example:
+        >>> p, t = torch.tensor([[0.9, 0.4]]), torch.tensor([[1, 0]])
+        >>> sums = sums_at_thresholds(p, t, torch.tensor([0.2, 0.5]))
+        >>> (sums / SCORE_UNITS).tolist()
+        [0.8333333134651184, 1.0]
+    """
+    truth = (targets >= 0.5).long()
+    buckets = bucket(probabilities, grid)
+    counts = buckets.new_zeros(2, len(buckets), len(grid) + 1)
+    counts[0].scatter_add_(1, buckets, truth)
+    counts[1].scatter_add_(1, buckets, torch.ones_like(truth))
+    # Column i + 1 and all after it are what reaches threshold i.
+    reached = counts.flip(2).cumsum(2).flip(2)[:, :, 1:]
+    scores = fbeta_of_counts(reached[0], reached[1], truth.sum(1, keepdim=True), beta)
+    return score_units(scores).sum(0)
+
+
+def score_units(scores: Tensor) -> Tensor:
+    """Turn scores in [0, 1] into whole numbers, whose sum is the same in any order.
+
+    Args:
+        scores: Any shape.
+
+    Returns:
+        The same shape, ``int64``, in units of ``1 / SCORE_UNITS``.
+
+    Example:
+        >>> score_units(torch.tensor([0.5, 1.0])).tolist()
+        [8388608, 16777216]
+    """
+    return (scores * SCORE_UNITS).round().long()
+
+
+def best_index(scores: Tensor) -> int:
+    """Find the highest score; of several that are the same, the middle one.
+
+    The middle of a plateau is further from where the score falls than its edges are.
+
+    Args:
+        scores: In whole numbers. Shape ``(thresholds,)``.
+
+    Returns:
+        Its place.
+
+    Example:
+        >>> best_index(torch.tensor([1, 7, 7, 7, 2]))
+        2
+    """
+    tied = torch.nonzero(scores == scores.max()).flatten()
+    return int(tied[len(tied) // 2])
+
+
+def tune_per_label(
+    buckets: Tensor, truth: Tensor, start: int, num_thresholds: int, beta: float
+) -> Tensor:
+    """Find a threshold for each label that raises the mean F-beta of the rows.
+
+    One label after the other gets the threshold that is best beside those of all others, until no
+    threshold moves; starting from the best common threshold, the result is never below it on these
+    rows.
+
+    Args:
+        buckets: As ``bucket`` gives them. Shape ``(rows, num_labels)``.
+        truth: Which labels hold. Shape ``(rows, num_labels)``.
+        start: Place of the common threshold to start from.
+        num_thresholds: Length of the grid.
+        beta: How many times recall counts as much as precision, above 0.
+
+    Returns:
+        Places in the grid. Shape ``(num_labels,)``.
+
+    Example:
+        >>> buckets, truth = torch.tensor([[2, 1], [1, 0]]), torch.tensor([[1, 1], [0, 0]])
+        >>> tune_per_label(buckets, truth, start=0, num_thresholds=2, beta=2.0).tolist()
+        [1, 0]
+    """
+    chosen = torch.full((buckets.shape[1],), start, device=buckets.device)
+    truth = truth.long()
+    actual = truth.sum(1)
+    decided = (buckets > chosen).long()
+    right, predicted = (decided * truth).sum(1), decided.sum(1)
+    for _ in range(_MAX_SWEEPS):
+        before = chosen.clone()
+        for label in range(buckets.shape[1]):
+            mine, hit = buckets[:, label], truth[:, label]
+            was = (mine > chosen[label]).long()
+            right, predicted = right - was * hit, predicted - was
+            with_it = fbeta_of_counts(right + hit, predicted + 1, actual, beta)
+            without = fbeta_of_counts(right, predicted, actual, beta)
+            gain = score_units(with_it) - score_units(without)
+            per_bucket = gain.new_zeros(num_thresholds + 1).index_add_(0, mine, gain)
+            gains = per_bucket.flip(0).cumsum(0).flip(0)[1:]
+            best = best_index(gains)
+            # A threshold that is as good stays, so that labels never chase one another.
+            if gains[best] > gains[chosen[label]]:
+                chosen[label] = best
+            now = (mine > chosen[label]).long()
+            right, predicted = right + now * hit, predicted + now
+        if torch.equal(before, chosen):
+            break
+    return chosen
+
+
+def cooccurrence(labels: Tensor, others: Tensor | None = None) -> Tensor:
+    """Count the rows in which two labels hold together.
+
+    Args:
+        labels: Which labels hold. Shape ``(rows, num_labels)``.
+        others: What the columns of the result count, of the same shape; ``labels`` if ``None``.
+
+    Returns:
+        Shape ``(num_labels, num_labels)``, ``int64``; the diagonal counts each label by itself.
+
+    Example:
+        >>> cooccurrence(torch.tensor([[1, 1], [1, 0]])).tolist()
+        [[2, 1], [1, 1]]
+    """
+    others = labels if others is None else others
+    first, second = (values.double().ge(0.5).double() for values in (labels, others))
+    return (first.T @ second).round().long()
+
+
+def balanced_pos_weight(targets: Tensor) -> Tensor:
+    """Weigh the positives of each label as much as its negatives: ``negatives / positives``.
+
+    Args:
+        targets: 0 or 1. Shape ``(rows, num_labels)``.
+
+    Returns:
+        Shape ``(num_labels,)``, ``float32``; both counts are taken as at least 1.
+
+    Example:
+        >>> balanced_pos_weight(torch.tensor([[1, 0], [0, 0], [0, 1], [0, 1]])).tolist()
+        [3.0, 1.0]
+    """
+    positives = (targets >= 0.5).sum(0)
+    return ((len(targets) - positives).clamp_min(1) / positives.clamp_min(1)).float()

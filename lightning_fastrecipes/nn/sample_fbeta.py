@@ -1,0 +1,164 @@
+"""F-beta over the labels of each picture, with the threshold that makes it best."""
+
+from collections.abc import Sequence
+from typing import get_args
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from lightning_fastrecipes.functional.multi_label import (
+    SCORE_UNITS,
+    ThresholdKind,
+    best_index,
+    bucket,
+    sample_fbeta,
+    score_units,
+    sums_at_thresholds,
+    threshold_grid,
+    tune_per_label,
+)
+
+
+class SampleFBeta(Metric):
+    """Mean F-beta of the samples, at the best threshold or at given ones.
+
+    Every threshold of a grid is measured at once, in sums alone, so that the best of an epoch is
+    that of all its rows, whatever the batches and processes: no mean over batches is taken. With
+    ``per_label`` the metric also keeps the rows, as places in the grid, since what mixed thresholds
+    give is no sum over single ones.
+
+    A sample without labels counts 1 where none is predicted, and 0 otherwise. The value at the best
+    threshold flatters the model, if slightly: a test must be measured with ``fix``.
+
+    Args:
+        num_labels: Number of labels, at least 1.
+        beta: How many times recall counts as much as precision, above 0.
+        kind: ``one`` threshold for all labels, or ``per_label``.
+        thresholds: How many evenly spaced thresholds are tried, at least 1, or the thresholds
+            themselves, ascending, in [0, 1].
+
+    Attributes:
+        best_thresholds: What the last ``compute`` found best. Shape ``(num_labels,)``.
+        fixed_thresholds: What ``compute`` measures in place of the best, if given to ``fix``.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> metric = SampleFBeta(num_labels=2)
+        >>> metric.update(torch.tensor([[0.3, 0.1], [0.4, 0.2]]), torch.tensor([[1, 0], [1, 0]]))
+        >>> metric.compute().item(), metric.best_thresholds.tolist()
+        (1.0, [0.25999999046325684, 0.25999999046325684])
+
+    References:
+        Kaggle, *Planet: Understanding the Amazon from Space* (2017), whose measure is that of beta
+        2; fast.ai course (2018), lesson 3, where the threshold is sought batch by batch.
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+
+    grid: Tensor
+    scores: Tensor
+    fixed_score: Tensor
+    count: Tensor
+    buckets: list[Tensor]
+    truth: list[Tensor]
+
+    def __init__(
+        self,
+        num_labels: int,
+        beta: float = 2.0,
+        kind: ThresholdKind = "one",
+        thresholds: int | Sequence[float] = 99,
+    ) -> None:
+        super().__init__()
+        if num_labels < 1:
+            raise ValueError(f"`num_labels` must be at least 1, got {num_labels}.")
+        if not beta > 0:
+            raise ValueError(f"`beta` must be above 0, got {beta}.")
+        if kind not in get_args(ThresholdKind):
+            raise ValueError(f"`kind` must be 'one' or 'per_label', got {kind!r}.")
+        self.num_labels = num_labels
+        self.beta = beta
+        self.kind = kind
+        self.register_buffer("grid", _grid(thresholds), persistent=False)
+        self.best_thresholds = torch.full((num_labels,), 0.5)
+        self.fixed_thresholds: Tensor | None = None
+        zeros = torch.zeros(len(self.grid), dtype=torch.int64)
+        self.add_state("scores", default=zeros, dist_reduce_fx="sum")
+        self.add_state("fixed_score", default=torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("count", default=torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("buckets", default=[], dist_reduce_fx="cat")
+        self.add_state("truth", default=[], dist_reduce_fx="cat")
+
+    def fix(self, thresholds: Tensor | None) -> None:
+        """Measure with these thresholds from the next reset on, or with the best.
+
+        Args:
+            thresholds: One per label; ``None`` for the best ones. Shape ``(num_labels,)``.
+        """
+        self.fixed_thresholds = None if thresholds is None else thresholds.detach().clone()
+        self.reset()
+
+    def update(self, probabilities: Tensor, targets: Tensor) -> None:
+        """Add the rows of one batch.
+
+        Args:
+            probabilities: Shape ``(batch, num_labels)``.
+            targets: 0 or 1, integers or floats. Shape ``(batch, num_labels)``.
+
+        Raises:
+            ValueError: If a shape is another.
+        """
+        if probabilities.shape != targets.shape or probabilities.shape[1:] != (self.num_labels,):
+            raise ValueError(
+                f"`probabilities` and `targets` must have shape (batch, {self.num_labels}), got"
+                f" {tuple(probabilities.shape)} and {tuple(targets.shape)}. Give one column for"
+                " each label."
+            )
+        self.count += len(targets)
+        if self.fixed_thresholds is not None:
+            thresholds = self.fixed_thresholds.to(probabilities)
+            scores = sample_fbeta(probabilities, targets, thresholds, self.beta)
+            self.fixed_score += score_units(scores).sum()
+            return
+        self.scores += sums_at_thresholds(probabilities, targets, self.grid, self.beta)
+        if self.kind == "per_label":
+            # Types that every backend can gather.
+            small = torch.uint8 if len(self.grid) < 256 else torch.int32
+            self.buckets.append(bucket(probabilities, self.grid).to(small))
+            self.truth.append((targets >= 0.5).to(torch.uint8))
+
+    def compute(self) -> Tensor:
+        """Give the mean over all rows, and note the thresholds that make it best."""
+        count = self.count.clamp_min(1) * SCORE_UNITS
+        if self.fixed_thresholds is not None:
+            return self.fixed_score / count
+        place = best_index(self.scores)
+        best = self.grid[place]
+        if self.kind == "one" or not int(self.count):
+            self.best_thresholds = best.repeat(self.num_labels)
+            return self.scores[place] / count
+        buckets, truth = dim_zero_cat(self.buckets).long(), dim_zero_cat(self.truth)
+        places = tune_per_label(buckets, truth, place, len(self.grid), self.beta)
+        self.best_thresholds = self.grid[places]
+        # As decided in places of the grid, which rounding cannot tell apart from the numbers.
+        decided = (buckets > places).float()
+        return score_units(sample_fbeta(decided, truth, 0.5, self.beta)).sum() / count
+
+
+def _grid(thresholds: int | Sequence[float]) -> Tensor:
+    if isinstance(thresholds, int):
+        if thresholds < 1:
+            raise ValueError(f"`thresholds` must be at least 1, got {thresholds}.")
+        return threshold_grid(thresholds)
+    grid = torch.tensor(list(thresholds), dtype=torch.float32)
+    if not len(grid) or bool((grid.diff() <= 0).any()) or grid[0] < 0 or grid[-1] > 1:
+        raise ValueError(
+            f"`thresholds` must be ascending and lie in [0, 1], got {list(thresholds)}."
+        )
+    return grid
