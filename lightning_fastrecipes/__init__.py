@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         ImageFolderDataModule,
         LabelTable,
     )
+    from lightning_fastrecipes.nn.label_rules import Labels
     from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
     from lightning_fastrecipes.tasks.ensemble import Ensemble
     from lightning_fastrecipes.tasks.image import Head, ImageClassifier
@@ -42,6 +43,7 @@ __all__ = [
     "InitialLossCheck",
     "LRFinder",
     "LabelTable",
+    "Labels",
     "OneCycle",
     "OverfittingStop",
     "PictureMixing",
@@ -66,6 +68,7 @@ _HOMES = {
     "InitialLossCheck": "callbacks.initial_loss_check",
     "LRFinder": "callbacks.lr_finder",
     "LabelTable": "data.label_table",
+    "Labels": "nn.label_rules",
     "OneCycle": "callbacks.one_cycle",
     "OverfittingStop": "callbacks.overfitting_stop",
     "PictureMixing": "callbacks.picture_mixing",

@@ -65,7 +65,8 @@ class InitialLossCheck(pl.Callback):
     Args:
         num_classes: Number of classes; ``num_classes`` of the module if ``None``, and if it has
             none, ``labels`` and ``loss`` are left out.
-        multi_label: Whether several labels may hold at once.
+        multi_label: Whether several labels may hold at once; as ``label_kind`` of the module says
+            if ``None``.
         untrained_head: Whether the head is new, so that too low a loss is suspicious as well.
         tolerance: How far from the expected loss is far, as a share of it, above 0.
         on_failure: ``warn``, or ``raise``.
@@ -88,7 +89,7 @@ class InitialLossCheck(pl.Callback):
     def __init__(
         self,
         num_classes: int | None = None,
-        multi_label: bool = False,
+        multi_label: bool | None = None,
         untrained_head: bool = True,
         tolerance: float = 0.5,
         on_failure: Literal["warn", "raise"] = "warn",
@@ -135,22 +136,25 @@ class InitialLossCheck(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any
     ) -> list[Finding]:
         num_classes = self.num_classes or getattr(pl_module, "num_classes", None)
-        findings = [self._labels(batch, num_classes), self._pixels(batch, pl_module)]
+        is_multi = self.multi_label
+        if is_multi is None:
+            is_multi = getattr(pl_module, "label_kind", None) == "multi"
+        findings = [self._labels(batch, num_classes, is_multi), self._pixels(batch, pl_module)]
         # A wrong label ends the loss with an error of its own, on a card with one that stays.
         if trainer.strategy.reduce_boolean_decision(findings[0].passed is False, all=False):
             return findings
-        findings.append(self._loss(trainer, batch, num_classes))
+        findings.append(self._loss(trainer, batch, num_classes, is_multi))
         manual = not pl_module.automatic_optimization or len(trainer.optimizers) != 1
         if manual:
             why = "needs one optimizer that Lightning steps by itself"
             return [*findings, *(Finding(n, None, why) for n in ("gradients", "regularisation"))]
         return [*findings, self._gradients(trainer, batch), self._regularisation(trainer, batch)]
 
-    def _labels(self, batch: Any, num_classes: int | None) -> Finding:
+    def _labels(self, batch: Any, num_classes: int | None, is_multi: bool) -> Finding:
         targets = _second(batch)
         if targets is None or num_classes is None:
             return Finding("labels", None, "needs batches of inputs and targets, and num_classes")
-        problem = label_problem(targets, num_classes, multi_label=self.multi_label)
+        problem = label_problem(targets, num_classes, multi_label=is_multi)
         return Finding("labels", problem is None, problem or "all labels are known classes")
 
     def _pixels(self, batch: Any, pl_module: pl.LightningModule) -> Finding:
@@ -169,12 +173,20 @@ class InitialLossCheck(pl.Callback):
         problem = pixel_problem(inputs)
         return Finding("pixels", problem is None, problem or "the pictures are normalised")
 
-    def _loss(self, trainer: pl.Trainer, batch: Any, num_classes: int | None) -> Finding:
+    def _loss(
+        self, trainer: pl.Trainer, batch: Any, num_classes: int | None, is_multi: bool
+    ) -> Finding:
         if num_classes is None:
             return Finding("loss", None, "needs num_classes")
         with torch.no_grad():
             loss = mean_over_processes(trainer, _step_loss(trainer, batch))
-        expected = expected_initial_loss(num_classes, multi_label=self.multi_label)
+        rules = getattr(trainer.lightning_module, "rules", None)
+        expected = expected_initial_loss(
+            num_classes,
+            multi_label=is_multi,
+            targets=_second(batch),
+            pos_weight=getattr(rules, "pos_weight", None),
+        )
         found = f"the loss at the start is {loss:.3g}, of even probabilities {expected:.3g}"
         too_high = not loss <= expected * (1 + self.tolerance)
         too_low = self.untrained_head and loss < expected * (1 - self.tolerance)

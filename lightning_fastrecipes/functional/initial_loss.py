@@ -10,15 +10,23 @@ _SMALL_DEVIATION, _LARGE_DEVIATION = 0.1, 5.0
 _ROUNDING = 1e-3
 
 
-def expected_initial_loss(num_classes: int, *, multi_label: bool = False) -> float:
+def expected_initial_loss(
+    num_classes: int,
+    *,
+    multi_label: bool = False,
+    targets: Tensor | None = None,
+    pos_weight: Tensor | None = None,
+) -> float:
     """Give the cross entropy of even probabilities, which a new head starts from.
 
     Args:
         num_classes: Number of classes, at least 1.
         multi_label: Whether each class is a yes or no of its own.
+        targets: With ``pos_weight``, what it weighs. Shape ``(batch, num_classes)``.
+        pos_weight: How much each class's positives weigh, if not as much as its negatives.
 
     Returns:
-        ``log(num_classes)``, or ``log(2)`` for the mean over yes and no.
+        ``log(num_classes)``, or ``log(2)`` for the mean over yes and no, times their mean weight.
 
     Raises:
         ValueError: If there is no class.
@@ -34,7 +42,12 @@ def expected_initial_loss(num_classes: int, *, multi_label: bool = False) -> flo
     """
     if num_classes < 1:
         raise ValueError(f"`num_classes` must be at least 1, got {num_classes}.")
-    return math.log(2) if multi_label or num_classes == 1 else math.log(num_classes)
+    if not multi_label and num_classes > 1:
+        return math.log(num_classes)
+    if targets is None or pos_weight is None:
+        return math.log(2)
+    weights = 1 + (pos_weight.to(targets) - 1) * targets
+    return math.log(2) * float(weights.mean())
 
 
 def label_problem(targets: Tensor, num_classes: int, *, multi_label: bool = False) -> str | None:

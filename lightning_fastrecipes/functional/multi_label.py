@@ -27,7 +27,7 @@ def threshold_grid(num_thresholds: int = 99) -> Tensor:
         >>> threshold_grid(3)
         tensor([0.2500, 0.5000, 0.7500])
     """
-    return torch.linspace(0, 1, num_thresholds + 2)[1:-1]
+    return torch.linspace(0, 1, num_thresholds + 2, dtype=torch.float64)[1:-1].float()
 
 
 def decide_labels(probabilities: Tensor, thresholds: Tensor | float) -> Tensor:

@@ -13,7 +13,7 @@ from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 from lightning_fastrecipes.data.files import write_atomically
 from lightning_fastrecipes.data.image import ImageDataModule
 from lightning_fastrecipes.nn.averaging import average_state, reestimate_batch_norm
-from lightning_fastrecipes.recipe.export import ENSEMBLE, export_model
+from lightning_fastrecipes.recipe.export import ENSEMBLE, export_model, named_thresholds
 from lightning_fastrecipes.recipe.schema import Recipe
 from lightning_fastrecipes.tasks.image import ImageClassifier
 
@@ -93,17 +93,20 @@ def export_members(
 ) -> None:
     """Export every member beside the last weights, and note that they predict together.
 
+    With several labels the thresholds of the model, tuned on what they predict together, are noted.
+
     Args:
         folder: The ``export`` folder.
         members: Name to checkpoint.
         model: The model that takes their weights.
         images: Its datamodule, at the size of the evaluation.
     """
-    names = []
+    note: dict[str, Any] = {"members": [f"members/{name}" for name in members]}
+    if model.thresholds is not None:
+        note["thresholds"] = named_thresholds(model)
     for name in each_member(members, model):
         export_model(folder / "members" / name, model, images, images.batch_size)
-        names.append(f"members/{name}")
-    write_atomically(folder / ENSEMBLE, json.dumps({"members": names}, indent=2) + "\n")
+    write_atomically(folder / ENSEMBLE, json.dumps(note, indent=2) + "\n")
 
 
 def measure(model: ImageClassifier, probabilities: Tensor, targets: Tensor) -> dict[str, float]:
@@ -123,8 +126,9 @@ def measure(model: ImageClassifier, probabilities: Tensor, targets: Tensor) -> d
     for metric in metrics.values():
         # Every process holds all rows.
         metric.sync_on_compute = False
+    model.fix_thresholds(metrics)
     metrics.update(probabilities, model.metric_targets(targets))
-    logits = probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
+    logits = model.rules.logits(probabilities)
     values = metrics.compute().items()
     found = {name.removeprefix("test_"): float(value) for name, value in values}
     return {"loss": float(model.loss(logits, targets)), **found}

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from lightning_fastrecipes.functional.multi_label import decide_labels
 from lightning_fastrecipes.functional.targets import hard_labels
 
 Split = Literal["valid", "test"]
@@ -59,7 +60,11 @@ class PredictionCollector(pl.Callback):
 
 
 def prediction_table(
-    files: list[str], probabilities: Tensor, classes: list[str], targets: Tensor | None = None
+    files: list[str],
+    probabilities: Tensor,
+    classes: list[str],
+    targets: Tensor | None = None,
+    thresholds: Tensor | None = None,
 ) -> pd.DataFrame:
     """List predictions beside file names.
 
@@ -67,7 +72,9 @@ def prediction_table(
         files: One name per row.
         probabilities: Shape ``(rows, num_classes)``.
         classes: One name per column.
-        targets: Class indices or probabilities; adds the column ``target``.
+        targets: Class indices or probabilities, or 0 and 1; adds the column ``target``.
+        thresholds: One per class, for pictures with several labels, which are then joined by a
+            space, or by a sign that no label has.
 
     Returns:
         Columns ``file``, ``prediction``, ``target`` if given, then one per class, rounded to six
@@ -78,11 +85,23 @@ def prediction_table(
         array([['a.png', 'dog', 0.25, 0.75]], dtype=object)
     """
     table = pd.DataFrame({"file": files})
-    table["prediction"] = [classes[i] for i in hard_labels(probabilities).tolist()]
-    if targets is not None:
-        table["target"] = [classes[i] for i in hard_labels(targets).tolist()]
+    decided = {"prediction": probabilities} | ({} if targets is None else {"target": targets})
+    for name, values in decided.items():
+        if thresholds is None:
+            table[name] = [classes[i] for i in hard_labels(values).tolist()]
+        else:
+            holds = decide_labels(values, thresholds if name == "prediction" else 0.5)
+            table[name] = _joined_names(holds, classes)
     columns = pd.DataFrame(probabilities.double().numpy().round(DECIMALS), columns=classes)
     return pd.concat([table, columns], axis=1)
+
+
+def _joined_names(holds: Tensor, classes: list[str]) -> list[str]:
+    separator = next(sign for sign in (" ", ",", ";", "|", "\t") if sign not in "".join(classes))
+    return [
+        separator.join(name for name, is_held in zip(classes, row, strict=True) if is_held)
+        for row in holds.tolist()
+    ]
 
 
 def evaluate(

@@ -46,11 +46,28 @@ def export_model(
         "architecture": model.architecture,
         "classes": model.classes,
         "label_kind": model.label_kind,
+        "thresholds": named_thresholds(model),
         "input": asdict(model.input_spec),
         "geometry": images.eval_transform_key(),
         "batch_size": batch_size,
     }
     write_atomically(folder / DESCRIPTION, json.dumps(description, indent=2))
+
+
+def named_thresholds(model: ImageClassifier) -> dict[str, float] | None:
+    """Give each label's threshold by its name, for a model of several labels per picture.
+
+    Args:
+        model: A model that knows its classes.
+
+    Returns:
+        Name to threshold, or ``None`` for one label per picture.
+    """
+    if model.thresholds is None:
+        return None
+    # The shortest text that gives the same number again.
+    values = [float(str(value)) for value in model.thresholds.cpu().numpy()]
+    return dict(zip(model.classes or [], values, strict=True))
 
 
 def load_export(folder: Path) -> tuple[ImageClassifier, dict[str, Any]]:
@@ -81,13 +98,13 @@ def load_export(folder: Path) -> tuple[ImageClassifier, dict[str, Any]]:
                 f" {FORMAT_VERSION}. Update lightning_fastrecipes."
             )
         model = ImageClassifier.from_architecture(description["architecture"])
+        model.adopt_classes(description["classes"], description["label_kind"])
         model.load_state_dict(load_file(folder / WEIGHTS))
     except (KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
         raise DataError(f"The exported model in {folder} is damaged: {error}") from error
     spec = description["input"]
     spec |= {"mean": tuple(spec["mean"]), "std": tuple(spec["std"])}
     model.set_input_spec(InputSpec(**spec))
-    model.adopt_classes(description["classes"], description["label_kind"])
     return model.eval(), description
 
 
@@ -113,7 +130,9 @@ def predict_files(
     """Predict pictures with exported models, in 32-bit arithmetic as the evaluation does.
 
     Several models are merged: the mean of their probabilities, classes matched by name. Each sees
-    the pictures in its own size and geometry, and one is in memory at a time.
+    the pictures in its own size and geometry, and one is in memory at a time. Where pictures have
+    several labels, those are given whose probability reaches their threshold: the one that was
+    tuned with the export, or the mean of those of several exports.
 
     Args:
         folders: Run folders, or the ``export`` folders in them; one may hold an ensemble.
@@ -135,7 +154,25 @@ def predict_files(
         merged = merge_predictions(_predict_with(member, paths, where, found) for member in members)
     except ValueError as error:
         raise DataError(f"The models cannot predict together: {error}") from error
-    return prediction_table(found.files, merged, found.classes), found.bad
+    thresholds = _mean_thresholds(listed, found)
+    table = prediction_table(found.files, merged, found.classes, thresholds=thresholds)
+    return table, found.bad
+
+
+def _mean_thresholds(folders: Sequence[Path], found: "_Predicted") -> Tensor | None:
+    """Average the thresholds of exports; those of an ensemble were tuned for its members' mean."""
+    if not found.thresholds:
+        return None
+    rows = []
+    for folder in folders:
+        place = folder / "export" if (folder / "export").is_dir() else folder
+        noted: dict[str, Any] = {}
+        if (place / ENSEMBLE).is_file():
+            noted = json.loads((place / ENSEMBLE).read_text(encoding="utf-8"))
+        members = [found.thresholds[member] for member in member_folders(folder)]
+        named = [noted["thresholds"]] if noted.get("thresholds") else members
+        rows += [[sum(row[name] for row in named) / len(named) for name in found.classes]]
+    return torch.tensor(rows).mean(dim=0)
 
 
 @dataclass
@@ -145,6 +182,8 @@ class _Predicted:
     classes: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     bad: list[tuple[str, str]] = field(default_factory=list)
+    loaded: set[Path] = field(default_factory=set)
+    thresholds: dict[Path, dict[str, float]] = field(default_factory=dict)
 
 
 def _predict_with(
@@ -156,6 +195,12 @@ def _predict_with(
     classes = list(model.classes or [])
     found.classes = found.classes or classes
     columns = columns_by_name(found.classes, classes)
+    thresholds = named_thresholds(model)
+    found.loaded.add(folder)
+    if thresholds is not None:
+        found.thresholds[folder] = thresholds
+    if found.thresholds and set(found.thresholds) != found.loaded:
+        raise ValueError("some give one label per picture, and others several")
     loader = DataLoader(dataset, batch_size=description["batch_size"])
     model.to(device, memory_format=torch.channels_last)
     chunks = [torch.empty(0, model.num_classes)]

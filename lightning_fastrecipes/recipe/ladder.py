@@ -146,9 +146,13 @@ class Ladder:
     def _export_last(self) -> None:
         """Let the whole run predict with what its last rung exported."""
         export = self.folder.path / "export"
-        members = member_folders(self.folder.rung(self.recipe.rungs[-1].name))
+        last = self.folder.rung(self.recipe.rungs[-1].name)
+        members = member_folders(last)
         names = [Path(os.path.relpath(member, export)).as_posix() for member in members]
-        write_atomically(export / ENSEMBLE, json.dumps({"members": names}, indent=2) + "\n")
+        noted = last / "export" / ENSEMBLE
+        note = json.loads(noted.read_text(encoding="utf-8")) if noted.is_file() else {}
+        text = json.dumps(note | {"members": names}, indent=2) + "\n"
+        write_atomically(export / ENSEMBLE, text)
 
 
 def _with_seed(recipe: Recipe, seed: int) -> Recipe:

@@ -72,6 +72,38 @@ def draw_confusion_matrix(counts: Tensor, classes: Sequence[str], path: str | Pa
     return _write(figure, path)
 
 
+def draw_cooccurrence(
+    actual: Tensor, predicted: Tensor, classes: Sequence[str], path: str | Path
+) -> Figure:
+    """Draw which labels go together, in truth and as predicted.
+
+    The colour of a cell is the share of the row's label that has the column's label as well. What
+    differs between the two halves is company that the model overlooks or imagines.
+
+    Args:
+        actual: Number of samples with both labels. Shape ``(num_classes, num_classes)``.
+        predicted: The same of what was predicted.
+        classes: Label names in the order of the columns.
+        path: Picture to write, such as ``label_cooccurrence.png``.
+
+    Returns:
+        The figure as written, for a notebook or a logger.
+    """
+    side = min(24.0, max(4.0, len(classes) * 0.22))
+    figure = _new_figure(width=2 * side + 4.0, height=side + 2.0)
+    pair = list(figure.subplots(1, 2, squeeze=False)[0])
+    for axes, counts, title in zip(pair, (actual, predicted), ("true", "predicted"), strict=True):
+        cells = counts.detach().cpu().double().numpy()
+        totals = np.diag(cells)
+        shares = 100.0 * cells / np.maximum(totals, 1.0)[:, None]
+        picture = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0.0, vmax=100.0))
+        _name_classes(axes, classes, totals.tolist())
+        axes.set_title(f"labels that go together, {title}", size=10.0 + side / 4)
+    bar = figure.colorbar(picture, ax=pair, shrink=0.8, aspect=30, ticks=[0, 1, 5, 20, 50, 100])
+    bar.set_label("share of the row's label (%)")
+    return _write(figure, path)
+
+
 def draw_curves(history: pd.DataFrame, path: str | Path) -> Figure:
     """Draw losses, metrics and the learning rate over the epochs of all stages.
 

@@ -24,7 +24,7 @@ from lightning_fastrecipes.callbacks.seeded_steps import SeededSteps
 from lightning_fastrecipes.data.features import FeatureDataModule
 from lightning_fastrecipes.data.files import write_atomically
 from lightning_fastrecipes.data.image import ImageDataModule
-from lightning_fastrecipes.errors import RecipeError
+from lightning_fastrecipes.errors import ConfigurationError, RecipeError
 from lightning_fastrecipes.functional.merging import merge_predictions
 from lightning_fastrecipes.recipe.defaults import trainer_arguments
 from lightning_fastrecipes.recipe.documents import dump_document
@@ -46,6 +46,7 @@ from lightning_fastrecipes.recipe.evaluation import (
 from lightning_fastrecipes.recipe.export import ENSEMBLE, export_model
 from lightning_fastrecipes.recipe.finding import finding_callbacks
 from lightning_fastrecipes.recipe.history import History, read_history
+from lightning_fastrecipes.recipe.label_report import write_label_report
 from lightning_fastrecipes.recipe.pictures import draw_confusion_matrix, draw_curves
 from lightning_fastrecipes.recipe.plan import (
     StagePlan,
@@ -245,6 +246,8 @@ class Run:
             alone[name], probabilities, targets = self._predict_split(split, num_samples)
             predictions.append(probabilities)
         merged = merge_predictions(predictions)
+        if split == "valid":
+            self.model.tune_thresholds(merged, targets)
         self._write_predictions(split, merged, targets)
         return measure(self.model, merged, targets), alone
 
@@ -261,8 +264,14 @@ class Run:
             return
         files = [str(name) for name in self.images.eval_dataset(split).files[: len(probabilities)]]
         classes = self.images.classes
-        table = prediction_table(files, probabilities, classes, targets)
+        thresholds = self.model.thresholds
+        table = prediction_table(files, probabilities, classes, targets, thresholds)
         write_atomically(self.folder.path / f"predictions_{split}.csv", table.to_csv(index=False))
+        if thresholds is not None:
+            write_label_report(
+                self.folder.path, split, (probabilities, targets), classes, thresholds
+            )
+            return
         counts = confusion_counts(probabilities, targets, len(classes))
         name = "confusion_matrix.png" if split == "test" else "confusion_matrix_valid.png"
         draw_confusion_matrix(counts, classes, self.folder.path / name)
@@ -296,8 +305,12 @@ class Run:
                 f"{self.folder.progress} says that the stage {checkpoint.stem!r} is finished, but"
                 f" {checkpoint} is missing. Start anew in another folder."
             )
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-        self.model.load_state_dict(state)
+        loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        try:
+            self.model.on_load_checkpoint(loaded)
+        except ConfigurationError as error:
+            raise RecipeError(f"{checkpoint}: {error}") from error
+        self.model.load_state_dict(loaded["state_dict"])
 
     def _check_finished_stages(self) -> None:
         done = [stage["name"] for stage in self.stages]

@@ -23,6 +23,8 @@ def print_data(console: Console, images: ImageDataModule, model: ImageClassifier
         f" classes {', '.join(images.classes[:10])}{' ...' if len(images.classes) > 10 else ''}",
         markup=False,
     )
+    if images.label_reason:
+        console.print(f"Labels: {images.label_reason}", markup=False)
     console.print(
         f"Model: {model.backbone.name}; input mean {spec.mean}, std {spec.std},"
         f" {spec.interpolation}; batch norm `{model.norm_policy}`",

@@ -1,7 +1,7 @@
 """What every task shares: layer groups, one step for all phases, one optimizer."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NoReturn, TypedDict, cast, get_args
 
 import pytorch_lightning as pl
@@ -53,7 +53,6 @@ class LayerGroupTask(pl.LightningModule, ABC):
         optimizer: Class path of an optimizer, or ``{"class_path": ..., "init_args": {...}}``.
         metrics: Name to torchmetrics metric, its class path, or a plain function of
             ``(probabilities, targets)`` that is called once per epoch on all rows.
-        default_metrics: The metrics used when ``metrics`` is ``None``.
         metric_defaults: Arguments given to metric classes that take them, such as ``num_classes``.
 
     References:
@@ -71,8 +70,7 @@ class LayerGroupTask(pl.LightningModule, ABC):
         lr_ratio: float,
         weight_decay: float,
         optimizer: str | Mapping[str, Any],
-        metrics: Mapping[str, MetricSpec] | None,
-        default_metrics: Callable[[], Mapping[str, MetricSpec]],
+        metrics: Mapping[str, MetricSpec],
         metric_defaults: Mapping[str, Any],
     ) -> None:
         super().__init__()
@@ -89,11 +87,7 @@ class LayerGroupTask(pl.LightningModule, ABC):
         self.weight_decay = weight_decay
         self.optimizer = optimizer
         self.num_frozen = 0
-        chosen = default_metrics() if metrics is None else metrics
-        collection = MetricCollection(build_metrics(chosen, metric_defaults), compute_groups=False)
-        self.phase_metrics = nn.ModuleDict(
-            {f"{phase}_": collection.clone(prefix=f"{phase}_") for phase in ("val", "test")}
-        )
+        self.set_metrics(metrics, metric_defaults)
         self.phase_losses = nn.ModuleDict({"val_": MeanMetric(), "test_": MeanMetric()})
 
     @abstractmethod
@@ -127,6 +121,18 @@ class LayerGroupTask(pl.LightningModule, ABC):
     def forward(self, inputs: Tensor) -> Tensor:
         """Turn inputs into logits. Shape ``(batch, num_outputs)``."""
         return self.forward_head(self.forward_features(inputs))
+
+    def set_metrics(self, metrics: Mapping[str, MetricSpec], defaults: Mapping[str, Any]) -> None:
+        """Measure something else in validation and test, from the next fit on.
+
+        Args:
+            metrics: As for the constructor.
+            defaults: Arguments given to metric classes that take them, such as ``num_classes``.
+        """
+        collection = MetricCollection(build_metrics(metrics, defaults), compute_groups=False)
+        self.phase_metrics = nn.ModuleDict(
+            {f"{phase}_": collection.clone(prefix=f"{phase}_") for phase in ("val", "test")}
+        )
 
     # Freezing and rates, changed between fits.
 

@@ -1,6 +1,7 @@
 """Several trained models that predict as one."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +11,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler
 
 from lightning_fastrecipes.errors import ConfigurationError, DataError, DataNotFoundError
-from lightning_fastrecipes.functional.merging import Merge, columns_by_name, merge_predictions
+from lightning_fastrecipes.functional.merging import (
+    Merge,
+    columns_by_name,
+    logits_of,
+    merge_predictions,
+)
+from lightning_fastrecipes.protocols import LabelKind
 from lightning_fastrecipes.tasks.image import ImageClassifier
 
 Member = nn.Module | str | Path | Callable[[], nn.Module]
@@ -62,13 +69,14 @@ class Ensemble(pl.LightningModule):
         self._members = tuple(members)
         self.models: nn.ModuleList | None = None
         self.classes: list[str] | None = None
+        self.label_kind: LabelKind | None = None
 
     def __len__(self) -> int:
         """Count the members."""
         return len(self._members)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Give merged logits: their softmax is the merged distribution.
+        """Give merged logits: their softmax, or sigmoid with several labels, is what was merged.
 
         Args:
             inputs: What every member takes, ``(batch, ...)``.
@@ -78,14 +86,12 @@ class Ensemble(pl.LightningModule):
         """
         if self.models is None:
             self.models = self._loaded_all().to(self.device)
-        found = merge_predictions(
-            (self._probabilities(model, inputs) for model in self.models), self.merge
-        )
-        return found.clamp_min(torch.finfo(found.dtype).tiny).log()
+        found = self._merged(self._probabilities(model, inputs) for model in self.models)
+        return logits_of(found, multi_label=self.label_kind == "multi")
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Give the softmax. Shape ``(batch, num_classes)``."""
-        return logits.softmax(dim=1)
+        """Give the softmax, or with several labels the sigmoid. Shape ``(batch, num_classes)``."""
+        return logits.sigmoid() if self.label_kind == "multi" else logits.softmax(dim=1)
 
     def setup(self, stage: str) -> None:
         """Load the members before the strategy moves them to its device.
@@ -125,10 +131,15 @@ class Ensemble(pl.LightningModule):
         default = "cuda" if torch.cuda.is_available() else "cpu"
         where = torch.device(device or default)
         # No name is bound to a member, so that each is gone before the next one is loaded.
-        return merge_predictions(
-            (self._predict_all(self._loaded(m), loader, where) for m in self._members),
-            self.merge,
+        return self._merged(
+            self._predict_all(self._loaded(m), loader, where) for m in self._members
         )
+
+    def _merged(self, predictions: Iterator[Tensor]) -> Tensor:
+        # What the labels are is known from the first member on.
+        first = next(predictions)
+        is_multi = self.label_kind == "multi"
+        return merge_predictions(chain([first], predictions), self.merge, multi_label=is_multi)
 
     def _predict_all(self, model: nn.Module, loader: Iterable[Any], device: torch.device) -> Tensor:
         home = next((parameter.device for parameter in model.parameters()), device)
@@ -154,6 +165,13 @@ class Ensemble(pl.LightningModule):
 
     def _probabilities(self, model: nn.Module, inputs: Tensor) -> Tensor:
         logits = cast(Tensor, model(inputs)).float()
+        kind: LabelKind = getattr(model, "label_kind", "single")
+        self.label_kind = self.label_kind or kind
+        if (kind == "multi") != (self.label_kind == "multi"):
+            raise ConfigurationError(
+                f"All members must have labels of one kind, but there are '{self.label_kind}' and"
+                f" '{kind}'. Leave some out."
+            )
         decide = getattr(model, "probabilities", None)
         found = decide(logits) if callable(decide) else logits.softmax(dim=1)
         classes = getattr(model, "classes", None)

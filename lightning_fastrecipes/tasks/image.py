@@ -5,18 +5,16 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, cast
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from torchmetrics.classification import MulticlassAccuracy
 
-from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.layer_groups import NormPolicy
-from lightning_fastrecipes.functional.targets import hard_labels
 from lightning_fastrecipes.nn.backbones import Backbone, create_backbone
 from lightning_fastrecipes.nn.heads import create_head
-from lightning_fastrecipes.protocols import HasClasses, InputSpec, LabelKind, LayerGroup
-from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY, LayerGroupTask
+from lightning_fastrecipes.nn.label_rules import Labels
+from lightning_fastrecipes.protocols import InputSpec, LayerGroup
+from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY
 from lightning_fastrecipes.tasks.building import MetricSpec, build_network
+from lightning_fastrecipes.tasks.classification import ClassificationTask
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Head:
     dropout: float = 0.5
 
 
-class ImageClassifier(LayerGroupTask):
+class ImageClassifier(ClassificationTask):
     """Classify pictures with a pretrained backbone, trained layer group by layer group.
 
     Takes ``uint8`` pictures and normalises them on the device as the backbone's weights expect;
@@ -57,7 +55,10 @@ class ImageClassifier(LayerGroupTask):
         lr_ratio: How many times smaller each earlier group's rate is, at least 1.
         weight_decay: Weight decay of matrices and kernels, at least 0.
         optimizer: Class path, or ``{"class_path": ..., "init_args": {...}}``.
-        metrics: Name to metric, class path or plain function; accuracy if ``None``.
+        metrics: Name to metric, class path or plain function; accuracy if ``None``, and with
+            several labels per picture also ``f2``, a ``SampleFBeta`` at the best threshold.
+        labels: How several labels per picture are trained, and what targets are where no
+            datamodule says so: a ``Labels``.
 
     Raises:
         ValueError: If a number is out of range or a model is unknown.
@@ -68,6 +69,11 @@ class ImageClassifier(LayerGroupTask):
         >>> model.freeze_to(1)
         >>> [group.name for group in model.layer_groups()], model.num_frozen
         (['early', 'late', 'head'], 1)
+
+    Note:
+        Pictures with several labels switch loss (BCE with logits), probabilities (sigmoid), metrics
+        and decisions together. The thresholds are tuned after every validation, kept in the buffer
+        ``thresholds``, and so in every checkpoint, and used by test, prediction and export.
 
     References:
         fast.ai course (2018), lessons 1 and 2; Smith, *Cyclical Learning Rates* (2017).
@@ -92,6 +98,7 @@ class ImageClassifier(LayerGroupTask):
         weight_decay: float = 1e-2,
         optimizer: str | Mapping[str, Any] = "torch.optim.AdamW",
         metrics: Mapping[str, MetricSpec] | None = None,
+        labels: Labels | Mapping[str, Any] | None = None,
     ) -> None:
         if num_classes < 2:
             raise ValueError(
@@ -107,24 +114,21 @@ class ImageClassifier(LayerGroupTask):
             norm_policy = "eval" if built.pretrained else "eval_if_frozen"
         head = _as_head(head)
         super().__init__(
+            num_classes,
+            metrics=metrics,
+            labels=labels,
             norm_policy=norm_policy,
             lr=lr,
             lr_ratio=lr_ratio,
             weight_decay=weight_decay,
             optimizer=optimizer,
-            metrics=metrics,
-            default_metrics=lambda: {"accuracy": MulticlassAccuracy(num_classes, average="micro")},
-            metric_defaults={"task": "multiclass", "num_classes": num_classes},
         )
         self.backbone = built
         self.head = create_head(
             head.kind, built.num_features, num_classes, hidden=head.hidden, dropout=head.dropout
         )
         self.input_spec: InputSpec = built.input_spec
-        self.num_classes = num_classes
         self.num_groups = num_groups
-        self.classes: list[str] | None = None
-        self.label_kind: LabelKind = "single"
         self._groups = _joined_groups(built.layer_groups(num_groups - 1), self.head)
         self._register_normalisation()
         # Plain values alone, so that a checkpoint loads with `weights_only`; weights come from the
@@ -136,8 +140,9 @@ class ImageClassifier(LayerGroupTask):
             "num_groups": num_groups,
             "norm_policy": norm_policy,
         }
-        training = {"lr": lr, "lr_ratio": lr_ratio, "weight_decay": weight_decay}
-        hparams = _plain(self.architecture | training | {"optimizer": optimizer})
+        training: dict[str, Any] = {"lr": lr, "lr_ratio": lr_ratio, "weight_decay": weight_decay}
+        training |= {"optimizer": optimizer, "labels": asdict(self.labels)}
+        hparams = _plain(self.architecture | training)
         if isinstance(backbone, nn.Module):
             del hparams["backbone"]
         self.save_hyperparameters(hparams)
@@ -181,68 +186,18 @@ class ImageClassifier(LayerGroupTask):
         """Turn pooled features into float32 logits. Shape ``(batch, num_classes)``."""
         return cast(Tensor, self.head(features)).float()
 
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Give the mean cross entropy with class indices or with probabilities."""
-        return F.cross_entropy(logits, targets)
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Give the softmax. Shape ``(batch, num_classes)``."""
-        return logits.softmax(dim=1)
-
-    def metric_targets(self, targets: Tensor) -> Tensor:
-        """Decide one class per row where targets are probabilities."""
-        return hard_labels(targets)
-
-    def setup(self, stage: str) -> None:
-        """Take the class names of the datamodule, or compare them by name with our own."""
-        super().setup(stage)
-        datamodule = getattr(self.trainer, "datamodule", None)
-        if not isinstance(datamodule, HasClasses):
-            return
-        if self.classes is None:
-            self.adopt_classes(datamodule.classes, datamodule.label_kind)
-        elif list(datamodule.classes) != self.classes:
-            raise ConfigurationError(_class_difference(self.classes, list(datamodule.classes)))
-
-    def adopt_classes(self, classes: Sequence[str], label_kind: LabelKind = "single") -> None:
-        """Name the outputs; the names are saved in every checkpoint.
-
-        Args:
-            classes: One name per output, in order.
-            label_kind: What targets are.
-
-        Raises:
-            ConfigurationError: If there are not ``num_classes`` names.
-        """
-        if len(classes) != self.num_classes:
-            raise ConfigurationError(
-                f"The data has {len(classes)} classes {list(classes)[:10]}, but the model was built"
-                f" with `num_classes={self.num_classes}`. Build it with"
-                f" `num_classes={len(classes)}`."
-            )
-        self.classes = list(classes)
-        self.label_kind = label_kind
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store class names and the input the weights expect, as plain values."""
+        """Store the input that the weights expect, as plain values."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint[CHECKPOINT_KEY] |= {
-            "classes": self.classes,
-            "label_kind": self.label_kind,
-            "input_spec": {k: _plain(v) for k, v in asdict(self.input_spec).items()},
-        }
+        spec = {k: _plain(v) for k, v in asdict(self.input_spec).items()}
+        checkpoint[CHECKPOINT_KEY] |= {"input_spec": spec}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore class names and input, and refuse a checkpoint of other classes."""
+        """Restore the input that the weights expect."""
         super().on_load_checkpoint(checkpoint)
         saved = checkpoint.get(CHECKPOINT_KEY)
         if saved is None:
             return
-        classes = saved["classes"]
-        if self.classes is not None and classes is not None and classes != self.classes:
-            raise ConfigurationError(_class_difference(list(classes), self.classes))
-        self.classes = None if classes is None else list(classes)
-        self.label_kind = saved["label_kind"]
         spec = saved["input_spec"]
         self.set_input_spec(
             replace(InputSpec(**spec), mean=tuple(spec["mean"]), std=tuple(spec["std"]))
@@ -278,19 +233,6 @@ def _joined_groups(backbone_groups: Sequence[LayerGroup], head: nn.Module) -> li
     ]
     names = tuple(f"head.{name}" for name, _ in head.named_parameters())
     return [*groups, LayerGroup("head", names)]
-
-
-def _class_difference(model: list[str], data: list[str]) -> str:
-    only_model = [name for name in model if name not in data]
-    only_data = [name for name in data if name not in model]
-    if only_model or only_data:
-        detail = f"only in the model: {only_model[:20]}; only in the data: {only_data[:20]}"
-    else:
-        detail = f"same names in another order: {model[:20]} and {data[:20]}"
-    return (
-        f"The classes of the model and of the data must be the same, but differ ({detail})."
-        " Evaluate on data with the training classes, or train a new head."
-    )
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,223 @@
+"""What each kind of labels means: loss, probabilities, metrics and the inverse of each."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.classification import MulticlassAccuracy, MultilabelAccuracy
+
+from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.functional.merging import logits_of
+from lightning_fastrecipes.functional.multi_label import ThresholdKind
+from lightning_fastrecipes.functional.targets import hard_labels
+from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
+from lightning_fastrecipes.protocols import LabelKind
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What targets mean where the data do not say, and how several labels are trained.
+
+    Args:
+        kind: ``single``, ``soft`` or ``multi`` for loaders of your own; the datamodule says so if
+            ``None``.
+        pos_weight: With several labels, how much a positive weighs in the loss, for each label;
+            ``balanced`` for ``negatives / positives`` of the training split.
+        thresholds: With several labels, ``one`` threshold for all of them or ``per_label``, which
+            needs many validation pictures of each.
+        beta: With several labels, the F-beta that the thresholds are tuned for, above 0.
+
+    Raises:
+        ValueError: If an argument is none of these.
+    """
+
+    kind: LabelKind | None = None
+    pos_weight: Literal["balanced"] | list[float] | None = None
+    thresholds: ThresholdKind = "one"
+    beta: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.kind is not None and self.kind not in get_args(LabelKind):
+            raise ValueError(
+                f"`labels.kind` must be 'single', 'soft' or 'multi', got {self.kind!r}."
+            )
+        if isinstance(self.pos_weight, str) and self.pos_weight != "balanced":
+            raise ValueError(
+                "`labels.pos_weight` must be 'balanced' or one number per label, got"
+                f" {self.pos_weight!r}."
+            )
+        SampleFBeta(1, self.beta, self.thresholds)
+
+
+class LabelRules(ABC):
+    """All that depends on whether a picture has one label or several.
+
+    Args:
+        num_classes: Number of classes.
+    """
+
+    multi_label: bool
+    metric_defaults: dict[str, Any]
+
+    def __init__(self, num_classes: int) -> None:
+        self.num_classes = num_classes
+
+    @abstractmethod
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Give the mean loss of a batch. Shape ``()``."""
+
+    @abstractmethod
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Turn logits into probabilities. Shape ``(batch, num_classes)``."""
+
+    @abstractmethod
+    def metric_targets(self, targets: Tensor) -> Tensor:
+        """Turn targets into what metrics compare with."""
+
+    @abstractmethod
+    def metrics(self, chosen: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Give the metrics: what was chosen, and what there must be."""
+
+    def logits(self, probabilities: Tensor) -> Tensor:
+        """Give logits that have these probabilities, such as those of merged predictions."""
+        return logits_of(probabilities, multi_label=self.multi_label)
+
+
+class OneLabel(LabelRules):
+    """One class per picture, as an index or as probabilities: softmax and cross entropy.
+
+    Args:
+        num_classes: Number of classes.
+    """
+
+    multi_label = False
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes)
+        self.metric_defaults = _metric_defaults("multiclass", num_classes)
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Give the mean cross entropy with class indices or with probabilities."""
+        return F.cross_entropy(logits, targets)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Give the softmax. Shape ``(batch, num_classes)``."""
+        return logits.softmax(dim=1)
+
+    def metric_targets(self, targets: Tensor) -> Tensor:
+        """Decide one class per row where targets are probabilities."""
+        return hard_labels(targets)
+
+    def metrics(self, chosen: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Give what was chosen, or accuracy."""
+        if chosen is not None:
+            return dict(chosen)
+        return {"accuracy": MulticlassAccuracy(self.num_classes, average="micro")}
+
+
+class SeveralLabels(LabelRules):
+    """Any number of labels per picture, each a yes or no of its own: sigmoid and BCE with logits.
+
+    Args:
+        num_classes: Number of labels.
+        options: What is tuned and weighed.
+
+    Raises:
+        ConfigurationError: If there is not one weight above 0 for each label.
+
+    Attributes:
+        pos_weight: What positives weigh. Shape ``(num_classes,)``.
+    """
+
+    multi_label = True
+
+    def __init__(self, num_classes: int, options: Labels) -> None:
+        super().__init__(num_classes)
+        self.metric_defaults = _metric_defaults("multilabel", num_classes)
+        self.options = options
+        self.pos_weight: Tensor | None = None
+        if isinstance(options.pos_weight, Sequence) and not isinstance(options.pos_weight, str):
+            self.weigh(torch.tensor(list(options.pos_weight), dtype=torch.float32))
+
+    def weigh(self, pos_weight: Tensor) -> None:
+        """Take one weight above 0 for each label."""
+        if pos_weight.shape != (self.num_classes,) or not bool((pos_weight > 0).all()):
+            raise ConfigurationError(
+                f"`labels.pos_weight` must be one number above 0 for each of the {self.num_classes}"
+                f" labels, got {pos_weight.tolist()}."
+            )
+        self.pos_weight = pos_weight
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Give the mean binary cross entropy over rows and labels."""
+        if targets.shape != logits.shape:
+            raise ConfigurationError(
+                f"Several labels per picture need targets of 0 and 1 for each label, of shape"
+                f" {tuple(logits.shape)}, got {tuple(targets.shape)}. Encode them so, or give"
+                " `labels={'kind': 'single'}` for class indices."
+            )
+        weight = None if self.pos_weight is None else self.pos_weight.to(logits)
+        return F.binary_cross_entropy_with_logits(logits, targets.to(logits), pos_weight=weight)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Give the sigmoid. Shape ``(batch, num_classes)``."""
+        return logits.sigmoid()
+
+    def metric_targets(self, targets: Tensor) -> Tensor:
+        """Give integers, which torchmetrics compares with."""
+        return (targets >= 0.5).long()
+
+    def metrics(self, chosen: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Give what was chosen, or accuracy, and the F-beta that the thresholds are tuned with."""
+        if chosen is None:
+            accuracy: Metric = MultilabelAccuracy(self.num_classes, average="micro")
+            return {**self.fbeta(), "accuracy": accuracy}
+        if any(_is_fbeta(metric) for metric in chosen.values()):
+            return dict(chosen)
+        name, metric = next(iter(self.fbeta().items()))
+        return {f"sample_{name}" if name in chosen else name: metric, **chosen}
+
+    def fbeta(self) -> dict[str, SampleFBeta]:
+        """Give the metric that the thresholds are tuned with, by its name, such as ``f2``."""
+        beta = self.options.beta
+        metric = SampleFBeta(self.num_classes, beta, self.options.thresholds)
+        return {f"f{beta:g}".replace(".", "_"): metric}
+
+
+def label_rules(kind: LabelKind, num_classes: int, options: Labels) -> LabelRules:
+    """Give the rules of a kind of labels.
+
+    Args:
+        kind: What a target is.
+        num_classes: Number of classes.
+        options: What several labels are trained with.
+
+    Returns:
+        Rules of their own, which nothing else changes.
+
+    Raises:
+        ConfigurationError: If there are options for several labels, but only one per picture.
+    """
+    if kind == "multi":
+        return SeveralLabels(num_classes, options)
+    if options.pos_weight is not None:
+        raise ConfigurationError(
+            "`labels.pos_weight` weighs several labels per picture, but the pictures have one each."
+            " Leave it out; `balance=True` of the datamodule balances classes."
+        )
+    return OneLabel(num_classes)
+
+
+def _is_fbeta(metric: Any) -> bool:
+    path = metric.get("class_path") if isinstance(metric, Mapping) else metric
+    by_name = isinstance(path, str) and path.rpartition(".")[2] == SampleFBeta.__name__
+    return by_name or isinstance(metric, SampleFBeta)
+
+
+def _metric_defaults(task: str, num_classes: int) -> dict[str, Any]:
+    return {"task": task, "num_classes": num_classes, "num_labels": num_classes}

@@ -1,0 +1,233 @@
+"""What every classifier shares: class names, and what its logits mean for one label or several."""
+
+from abc import ABC
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.functional.multi_label import balanced_pos_weight
+from lightning_fastrecipes.nn.label_rules import (
+    LabelRules,
+    Labels,
+    OneLabel,
+    SeveralLabels,
+    label_rules,
+)
+from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
+from lightning_fastrecipes.protocols import HasClasses, HasTrainTargets, LabelKind
+from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY, LayerGroupTask
+from lightning_fastrecipes.tasks.building import MetricSpec
+
+
+class ClassificationTask(LayerGroupTask, ABC):
+    """Classify into named classes; the data say whether a sample has one label or several.
+
+    With several, the switch is of loss, probabilities, metrics and decisions together, and never
+    back: a checkpoint of the other kind is refused. The thresholds of the decisions are tuned on
+    every validation; they are a buffer, so that they go wherever the weights go.
+
+    Args:
+        num_classes: Number of classes, at least 2.
+        metrics: Name to metric, class path or plain function; the kind's own if ``None``.
+        labels: How several labels are trained, and what targets are where no datamodule says so.
+        **options: Arguments of ``LayerGroupTask``.
+    """
+
+    thresholds: Tensor | None
+    """Where a label's probability begins to count, with several labels. Shape ``(classes,)``."""
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        metrics: Mapping[str, MetricSpec] | None,
+        labels: Labels | Mapping[str, Any] | None,
+        **options: Any,
+    ) -> None:
+        rules: LabelRules = OneLabel(num_classes)
+        super().__init__(
+            metrics=rules.metrics(metrics), metric_defaults=rules.metric_defaults, **options
+        )
+        self.num_classes = num_classes
+        self.labels = Labels(**labels) if isinstance(labels, Mapping) else labels or Labels()
+        self.classes: list[str] | None = None
+        self.label_kind: LabelKind = "single"
+        self.rules = rules
+        self._chosen_metrics = metrics
+        self.register_buffer("thresholds", None)
+        if self.labels.kind is not None:
+            self._take_kind(self.labels.kind)
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Give the mean cross entropy; with several labels of each label by itself."""
+        return self.rules.loss(logits, targets)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Give the softmax, or with several labels the sigmoid. Shape ``(batch, num_classes)``."""
+        return self.rules.probabilities(logits)
+
+    def metric_targets(self, targets: Tensor) -> Tensor:
+        """Decide one class per row where targets are probabilities, or yes or no per label."""
+        return self.rules.metric_targets(targets)
+
+    def setup(self, stage: str) -> None:
+        """Take classes and kind of labels of the datamodule, or compare them with our own."""
+        super().setup(stage)
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if isinstance(datamodule, HasClasses):
+            if self.classes is None:
+                self.adopt_classes(datamodule.classes, datamodule.label_kind)
+            elif list(datamodule.classes) != self.classes:
+                raise ConfigurationError(_class_difference(self.classes, list(datamodule.classes)))
+            else:
+                self._refuse_other_kind(datamodule.label_kind, "the data")
+        if stage == "fit" and self.labels.pos_weight == "balanced":
+            self._balance(datamodule)
+
+    def adopt_classes(self, classes: Sequence[str], label_kind: LabelKind = "single") -> None:
+        """Name the outputs; names and kind are saved in every checkpoint.
+
+        Args:
+            classes: One name per output, in order.
+            label_kind: What targets are.
+
+        Raises:
+            ConfigurationError: If there are not ``num_classes`` names, or the kind is settled and
+                another.
+        """
+        if len(classes) != self.num_classes:
+            raise ConfigurationError(
+                f"The data has {len(classes)} classes {list(classes)[:10]}, but the model was built"
+                f" with `num_classes={self.num_classes}`. Build it with"
+                f" `num_classes={len(classes)}`."
+            )
+        self._refuse_other_kind(label_kind, "the data")
+        self.classes = list(classes)
+        self._take_kind(label_kind)
+
+    def tune_thresholds(self, probabilities: Tensor, targets: Tensor) -> None:
+        """Tune the thresholds on predictions made elsewhere, such as merged ones.
+
+        Args:
+            probabilities: Shape ``(rows, num_classes)``.
+            targets: As the data give them, one row each.
+        """
+        found = self._fbeta("val")
+        if found is None:
+            return
+        metric = cast(SampleFBeta, found.clone()).to(probabilities.device)
+        # Every process holds all rows.
+        metric.sync_on_compute = False
+        metric.reset()
+        metric.update(probabilities, self.metric_targets(targets))
+        metric.compute()
+        self._take_thresholds(metric)
+
+    def on_validation_epoch_end(self) -> None:
+        """Tune the thresholds on all rows of the validation."""
+        metric = self._fbeta("val")
+        if metric is not None and not self.trainer.sanity_checking:
+            metric.compute()
+            self._take_thresholds(metric)
+
+    def on_test_epoch_start(self) -> None:
+        """Measure the test with the thresholds of the validation."""
+        self.fix_thresholds(self.phase_metrics["test_"])
+
+    def fix_thresholds(self, metrics: Any) -> None:
+        """Let metrics measure with the thresholds as they are now, not with the best.
+
+        Args:
+            metrics: A collection of metrics.
+        """
+        for metric in metrics.values():
+            if isinstance(metric, SampleFBeta):
+                metric.fix(self.thresholds)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store class names and what labels are, as plain values."""
+        super().on_save_checkpoint(checkpoint)
+        rules = self.rules
+        weighed = isinstance(rules, SeveralLabels) and rules.pos_weight is not None
+        checkpoint[CHECKPOINT_KEY] |= {
+            "classes": self.classes,
+            "label_kind": self.label_kind,
+            "pos_weight": rules.pos_weight.tolist() if weighed else None,  # type: ignore[attr-defined]
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore class names and kind of labels, and refuse a checkpoint of others."""
+        super().on_load_checkpoint(checkpoint)
+        saved = checkpoint.get(CHECKPOINT_KEY)
+        if saved is None:
+            return
+        classes = saved["classes"]
+        if self.classes is not None and classes is not None and classes != self.classes:
+            raise ConfigurationError(_class_difference(list(classes), self.classes))
+        self._refuse_other_kind(saved["label_kind"], "the checkpoint")
+        self.classes = None if classes is None else list(classes)
+        self._take_kind(saved["label_kind"])
+        if saved.get("pos_weight") is not None and isinstance(self.rules, SeveralLabels):
+            self.rules.weigh(torch.tensor(saved["pos_weight"]))
+
+    # Private helpers.
+
+    def _take_kind(self, kind: LabelKind) -> None:
+        """Switch everything that depends on the kind, unless it is so already."""
+        self.label_kind = kind
+        is_multi = kind == "multi"
+        if is_multi == self.rules.multi_label:
+            if not is_multi:
+                label_rules(kind, self.num_classes, self.labels)
+            return
+        self.rules = label_rules(kind, self.num_classes, self.labels)
+        chosen = self.rules.metrics(self._chosen_metrics)
+        self.set_metrics(chosen, self.rules.metric_defaults)
+        if is_multi:
+            self.thresholds = torch.full((self.num_classes,), 0.5, device=self.device)
+
+    def _refuse_other_kind(self, kind: LabelKind, source: str) -> None:
+        is_settled = self.classes is not None or self.labels.kind is not None
+        if is_settled and (kind == "multi") != self.rules.multi_label:
+            raise ConfigurationError(
+                f"The model has labels of the kind '{self.label_kind}', but {source} has"
+                f" '{kind}', and a model never changes from one to the other. Say what is right"
+                " with `label_kind` of the `LabelTable`, or start a new model."
+            )
+
+    def _balance(self, datamodule: Any) -> None:
+        if not isinstance(self.rules, SeveralLabels):
+            return
+        if not isinstance(datamodule, HasTrainTargets):
+            raise ConfigurationError(
+                "`labels.pos_weight='balanced'` needs a datamodule with `train_targets`, but the"
+                f" trainer has {type(datamodule).__name__}. Give one number per label instead."
+            )
+        self.rules.weigh(balanced_pos_weight(datamodule.train_targets))
+
+    def _fbeta(self, phase: str) -> SampleFBeta | None:
+        """Give the metric that the thresholds are tuned with."""
+        metrics: Any = self.phase_metrics[f"{phase}_"]
+        if self.thresholds is None:
+            return None
+        return next(metric for metric in metrics.values() if isinstance(metric, SampleFBeta))
+
+    def _take_thresholds(self, metric: SampleFBeta) -> None:
+        if self.thresholds is not None:
+            self.thresholds.copy_(metric.best_thresholds)
+
+
+def _class_difference(model: list[str], data: list[str]) -> str:
+    only_model = [name for name in model if name not in data]
+    only_data = [name for name in data if name not in model]
+    if only_model or only_data:
+        detail = f"only in the model: {only_model[:20]}; only in the data: {only_data[:20]}"
+    else:
+        detail = f"same names in another order: {model[:20]} and {data[:20]}"
+    return (
+        f"The classes of the model and of the data must be the same, but differ ({detail})."
+        " Evaluate on data with the training classes, or train a new head."
+    )
