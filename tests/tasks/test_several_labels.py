@@ -271,10 +271,12 @@ def test_an_ensemble_merges_sigmoids(trained) -> None:
         ("logits", each.logit().mean(0).sigmoid()),
     ):
         ensemble = Ensemble([one, other], merge)
-        torch.testing.assert_close(ensemble.predict([images]), expected)
+        # A probability near 1 keeps few digits of its logit.
+        close = {"rtol": 0.0, "atol": 1e-3 if merge == "logits" else 1e-6}
+        torch.testing.assert_close(ensemble.predict([images]), expected, **close)
         merged = Ensemble([one, other], merge)
         logits = merged(images)
-        torch.testing.assert_close(merged.probabilities(logits), expected)
+        torch.testing.assert_close(merged.probabilities(logits), expected, **close)
 
 
 def test_an_ensemble_of_both_kinds_is_refused(trained) -> None:
