@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from lightning_fastrecipes.callbacks.flat_cosine import FlatCosine
     from lightning_fastrecipes.callbacks.initial_loss_check import InitialLossCheck
     from lightning_fastrecipes.callbacks.lr_finder import LRFinder, lr_find
+    from lightning_fastrecipes.callbacks.multi_label_switch import MultiLabelSwitch
     from lightning_fastrecipes.callbacks.one_cycle import OneCycle
     from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
     from lightning_fastrecipes.callbacks.picture_mixing import PictureMixing
@@ -44,6 +45,7 @@ __all__ = [
     "LRFinder",
     "LabelTable",
     "Labels",
+    "MultiLabelSwitch",
     "OneCycle",
     "OverfittingStop",
     "PictureMixing",
@@ -69,6 +71,7 @@ _HOMES = {
     "LRFinder": "callbacks.lr_finder",
     "LabelTable": "data.label_table",
     "Labels": "nn.label_rules",
+    "MultiLabelSwitch": "callbacks.multi_label_switch",
     "OneCycle": "callbacks.one_cycle",
     "OverfittingStop": "callbacks.overfitting_stop",
     "PictureMixing": "callbacks.picture_mixing",

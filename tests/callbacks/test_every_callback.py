@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from lightning_fastrecipes.callbacks.flat_cosine import FlatCosine
 from lightning_fastrecipes.callbacks.initial_loss_check import InitialLossCheck
 from lightning_fastrecipes.callbacks.lr_finder import LRFinder
+from lightning_fastrecipes.callbacks.multi_label_switch import MultiLabelSwitch
 from lightning_fastrecipes.callbacks.one_cycle import OneCycle
 from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
 from lightning_fastrecipes.callbacks.seeded_steps import SeededSteps
@@ -44,6 +45,7 @@ CALLBACKS: dict[str, Callable[[], pl.Callback]] = {
     "overfitting-stop": lambda: OverfittingStop(
         patience=9, cycle_len=1, gap_patience=9, train_loader=CLEAN
     ),
+    "multi-label-switch": lambda: MultiLabelSwitch(label_kind="single"),
     "seeded-steps": lambda: SeededSteps(seed=5),
     "lr-finder": lambda: LRFinder(min_lr=1e-5, max_lr=1000.0, num_steps=60),
 }
