@@ -1,6 +1,8 @@
 """What every test shares: one thread, no network, and nothing left behind."""
 
 import os
+import random
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -100,3 +102,71 @@ def shared_recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe and pictures that no test may change."""
     folder = tmp_path_factory.mktemp("shared")
     return write_recipe(folder, draw_squares(folder / "squares"))
+
+
+TAGS = ["blue", "green", "rare", "red"]
+
+
+def draw_tagged(folder: Path) -> Path:
+    """Draw 40 noisy squares whose colours are their tags, a few without any."""
+    folder.mkdir()
+    generator, draw = torch.Generator().manual_seed(0), random.Random(0)
+    rows = []
+    for number in range(40):
+        tags = [tag for tag in TAGS if draw.random() < (0.15 if tag == "rare" else 0.5)]
+        pixels = torch.randint(0, 90, (24, 24, 3), generator=generator, dtype=torch.uint8)
+        for channel, tag in enumerate(("red", "green", "blue")):
+            pixels[:, :, channel] += 150 * (tag in tags)
+        Image.fromarray(pixels.numpy()).save(folder / f"{number}.png")
+        rows.append(f"{number}.png,{' '.join(tags)}")
+    (folder / "tags.csv").write_text("\n".join(["image,tags", *rows]) + "\n")
+    return folder
+
+
+def several_labels_document(pictures: Path) -> dict:
+    """Give a recipe of tagged pictures that trains in a second or two."""
+    callbacks = [
+        {"class_path": "lightning_fastrecipes.SGDR", "init_args": {"cycle_len": 1}},
+        {"class_path": "lightning_fastrecipes.CycleSnapshots", "init_args": {"keep": 2}},
+    ]
+    return {
+        "description": "Tags.",
+        "data": {
+            "class_path": "lightning_fastrecipes.ImageCSVDataModule",
+            "init_args": {
+                "csv": str(pictures / "tags.csv"),
+                "table": {"file_column": "image", "label_column": "tags"},
+                "valid_fraction": 0.25,
+                "test_fraction": 0.25,
+                "image_size": 32,
+                "batch_size": 4,
+                "num_workers": 0,
+                "balance": True,
+            },
+        },
+        "model": {
+            "class_path": "lightning_fastrecipes.ImageClassifier",
+            "init_args": {
+                "backbone": "test_resnet.r160_in1k",
+                "head": {"kind": "linear", "dropout": 0.0},
+                "labels": {"pos_weight": "balanced", "thresholds": "per_label"},
+            },
+        },
+        "trainer": {"accelerator": "cpu", "precision": "32-true"},
+        "stages": [
+            {"name": "head", "max_epochs": 2, "freeze_to": -1, "lr": 0.05, "precompute": True},
+            {"name": "all", "max_epochs": 2, "lr": 0.003, "lr_ratio": 3, "callbacks": callbacks},
+        ],
+    }
+
+
+@pytest.fixture(scope="session")
+def tagged_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures with several tags each, and `tags.csv`, that no test may change."""
+    return draw_tagged(tmp_path_factory.mktemp("tagged") / "pictures")
+
+
+@pytest.fixture(scope="session")
+def tagged_document() -> Callable[[Path], dict]:
+    """Give a recipe of two stages for such pictures."""
+    return several_labels_document

@@ -109,7 +109,9 @@ class ImageCSVDataModule(ImageDataModule):
     """Serve the pictures that a table of labels names.
 
     Args:
-        csv: A CSV file in any dialect, also ``package:NAME/inner/path``, or a data frame.
+        csv: A CSV file in any dialect, also ``package:NAME/inner/path``; a folder with
+            ``train.csv`` and so on, or with folders ``train`` and so on that hold a CSV each; or a
+            data frame.
         table: What the columns mean; a ``file`` and a ``label`` column if not given.
         image_size: Side of the square pictures in pixels, at least 1.
         batch_size: Pictures per step and process, at least 1.

@@ -1,8 +1,7 @@
 """Read a table of labels: a CSV file in whatever dialect, or a data frame."""
 
-import csv as csv_dialects
 import posixpath
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
@@ -21,14 +20,17 @@ from lightning_fastrecipes.data.label_sets import (
 from lightning_fastrecipes.data.listing import Listing
 from lightning_fastrecipes.data.manifest import name_some
 from lightning_fastrecipes.data.sources import resolve_source
+from lightning_fastrecipes.data.table_files import (
+    SPLIT_COLUMN,
+    SPLIT_NAMES,
+    read_folder,
+    read_table,
+)
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.splits import rarest_labels
 from lightning_fastrecipes.functional.targets import hard_labels
 from lightning_fastrecipes.protocols import LabelKind
 
-_SPLITS = {"train": "train", "valid": "valid", "val": "valid", "test": "test"}
-_SEPARATORS = (",", "\t", ";", "|")
-_WHITESPACE = r"\s+"
 _SUM_TOLERANCE = 1e-3
 
 
@@ -111,7 +113,8 @@ def list_table(csv: str | Path | pd.DataFrame, table: LabelTable) -> Listing:
     """Read the pictures and labels that a table names.
 
     Args:
-        csv: A file, also ``package:NAME/inner/path``, or a data frame.
+        csv: A file, also ``package:NAME/inner/path``; a folder with one table per split, as
+            ``table_files.read_folder`` finds them; or a data frame.
         table: What the columns mean.
 
     Returns:
@@ -126,7 +129,12 @@ def list_table(csv: str | Path | pd.DataFrame, table: LabelTable) -> Listing:
         frame, home = csv.reset_index(drop=True), Path()
     else:
         path = resolve_source(csv, "csv")
-        frame, home = _read(path, table), path.parent
+        how = (table.separator, table.column_names)
+        if path.is_dir():
+            frame, home = read_folder(path, table.file_column, *how), path
+            table = _with_split_column(table, path)
+        else:
+            frame, home = read_table(path, *how), path.parent
     folder = home if table.folder is None else resolve_source(table.folder, "folder")
     found_columns = _flag_columns(frame, table)
     columns = _used_columns(table, found_columns)
@@ -166,38 +174,13 @@ def list_table(csv: str | Path | pd.DataFrame, table: LabelTable) -> Listing:
     return Listing(folder, rows, names, probabilities, label_kind=kind, label_reason=sets.reason)
 
 
-def _read(path: Path, table: LabelTable) -> pd.DataFrame:
-    separator = table.separator or _sniff_separator(path)
-    try:
-        return pd.read_csv(
-            path,
-            sep=separator,
-            header=0 if table.column_names is None else None,
-            names=table.column_names,
-            index_col=False,
-            # Labels such as '007', 'NA' or 'None' are names, not numbers or gaps.
-            dtype=str,
-            keep_default_na=False,
-            na_values=[""],
-            engine="c" if len(separator) == 1 or separator == _WHITESPACE else "python",
-            encoding="utf-8-sig",
-        )
-    except (ValueError, UnicodeError) as error:
+def _with_split_column(table: LabelTable, path: Path) -> LabelTable:
+    if table.split_column is not None:
         raise DataError(
-            f"The table of labels '{path}' cannot be read with the separator {separator!r}:"
-            f" {str(error).strip()}. Give `separator`."
-        ) from error
-
-
-def _sniff_separator(path: Path) -> str:
-    """Take the first separator that cuts every line into the same number of fields above one."""
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        lines = [line for _, line in zip(range(50), file, strict=False) if line.strip()]
-    for separator in _SEPARATORS:
-        widths = {len(fields) for fields in csv_dialects.reader(lines, delimiter=separator)}
-        if len(widths) == 1 and widths != {1}:
-            return separator
-    return _WHITESPACE
+            f"`split_column` is '{table.split_column}', but '{path}' has one table per split. Leave"
+            " it out, or name one table."
+        )
+    return replace(table, split_column=SPLIT_COLUMN)
 
 
 def _flag_columns(frame: pd.DataFrame, table: LabelTable) -> list[str]:
@@ -248,8 +231,10 @@ def _used_columns(table: LabelTable, found_columns: list[str]) -> list[str]:
 def _splits(text: pd.DataFrame, table: LabelTable) -> pd.Series:
     if table.split_column is None:
         return pd.Series("train", index=text.index)
-    splits = text[table.split_column].map(_SPLITS)
-    _refuse_rows(splits.isna(), text, table, "have an unknown split", f"Use {', '.join(_SPLITS)}")
+    splits = text[table.split_column].map(SPLIT_NAMES)
+    _refuse_rows(
+        splits.isna(), text, table, "have an unknown split", f"Use {', '.join(SPLIT_NAMES)}"
+    )
     return splits
 
 

@@ -1,7 +1,6 @@
 """A recipe of pictures with several labels, from its CSV to predictions in the shell."""
 
 import json
-import random
 import shutil
 from pathlib import Path
 
@@ -24,58 +23,6 @@ from lightning_fastrecipes.recipe.runner import Run
 CLASSES = ["blue", "green", "rare", "red"]
 
 
-def draw_tagged(folder: Path) -> Path:
-    """Draw 40 noisy squares whose colours are their tags, a few without any."""
-    folder.mkdir()
-    generator, draw = torch.Generator().manual_seed(0), random.Random(0)
-    rows = []
-    for number in range(40):
-        tags = [tag for tag in CLASSES if draw.random() < (0.15 if tag == "rare" else 0.5)]
-        pixels = torch.randint(0, 90, (24, 24, 3), generator=generator, dtype=torch.uint8)
-        for channel, tag in enumerate(("red", "green", "blue")):
-            pixels[:, :, channel] += 150 * (tag in tags)
-        Image.fromarray(pixels.numpy()).save(folder / f"{number}.png")
-        rows.append(f"{number}.png,{' '.join(tags)}")
-    (folder / "tags.csv").write_text("\n".join(["image,tags", *rows]) + "\n")
-    return folder
-
-
-def document(pictures: Path) -> dict:
-    callbacks = [
-        {"class_path": "lightning_fastrecipes.SGDR", "init_args": {"cycle_len": 1}},
-        {"class_path": "lightning_fastrecipes.CycleSnapshots", "init_args": {"keep": 2}},
-    ]
-    return {
-        "description": "Tags.",
-        "data": {
-            "class_path": "lightning_fastrecipes.ImageCSVDataModule",
-            "init_args": {
-                "csv": str(pictures / "tags.csv"),
-                "table": {"file_column": "image", "label_column": "tags"},
-                "valid_fraction": 0.25,
-                "test_fraction": 0.25,
-                "image_size": 32,
-                "batch_size": 4,
-                "num_workers": 0,
-                "balance": True,
-            },
-        },
-        "model": {
-            "class_path": "lightning_fastrecipes.ImageClassifier",
-            "init_args": {
-                "backbone": "test_resnet.r160_in1k",
-                "head": {"kind": "linear", "dropout": 0.0},
-                "labels": {"pos_weight": "balanced", "thresholds": "per_label"},
-            },
-        },
-        "trainer": {"accelerator": "cpu", "precision": "32-true"},
-        "stages": [
-            {"name": "head", "max_epochs": 2, "freeze_to": -1, "lr": 0.05, "precompute": True},
-            {"name": "all", "max_epochs": 2, "lr": 0.003, "lr_ratio": 3, "callbacks": callbacks},
-        ],
-    }
-
-
 def write(folder: Path, content: dict) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "recipe.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
@@ -83,17 +30,12 @@ def write(folder: Path, content: dict) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> Path:
-    return draw_tagged(tmp_path_factory.mktemp("tagged") / "pictures")
-
-
-@pytest.fixture(scope="module")
-def whole(pictures, tmp_path_factory) -> Path:
+def whole(tagged_pictures, tagged_document, tmp_path_factory) -> Path:
     """The folder of one run from the shell, which no test may change."""
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTRECIPES_CACHE", str(folder / "cache"))
-        recipe = write(folder / "tags", document(pictures))
+        recipe = write(folder / "tags", tagged_document(tagged_pictures))
         assert main(["run", str(recipe), "--out", str(folder / "run")]) == 0
     return folder / "run"
 
@@ -153,7 +95,7 @@ def test_which_labels_go_together_is_counted_and_drawn(whole) -> None:
     assert not (whole / "confusion_matrix.png").exists()
 
 
-def test_the_shell_predicts_tags_as_the_evaluation_did(whole, pictures, tmp_path) -> None:
+def test_the_shell_predicts_tags_as_the_evaluation_did(whole, tmp_path) -> None:
     expected = read_predictions(whole / "predictions_test.csv")
     out = tmp_path / "out.csv"
     assert main(["predict", str(whole), *expected["file"], "--out", str(out)]) == 0
@@ -162,8 +104,8 @@ def test_the_shell_predicts_tags_as_the_evaluation_did(whole, pictures, tmp_path
     np.testing.assert_allclose(found[CLASSES], expected[CLASSES], atol=2e-6)
 
 
-def test_the_reason_is_printed(pictures, tmp_path, capsys) -> None:
-    recipe = write(tmp_path / "tags", document(pictures))
+def test_the_reason_is_printed(tagged_pictures, tagged_document, tmp_path, capsys) -> None:
+    recipe = write(tmp_path / "tags", tagged_document(tagged_pictures))
     assert main(["explain", str(recipe)]) == 0
     assert "Labels: multi, since" in capsys.readouterr().out
 
@@ -186,8 +128,10 @@ class StopInSecondEpoch(pl.Callback):
 
 
 @pytest.mark.parametrize("stage", [0, 1])
-def test_a_resumed_run_ends_as_an_uninterrupted_one(whole, pictures, tmp_path, stage) -> None:
-    recipe = write(tmp_path / "tags", document(pictures))
+def test_a_resumed_run_ends_as_an_uninterrupted_one(
+    whole, tagged_pictures, tagged_document, tmp_path, stage
+) -> None:
+    recipe = write(tmp_path / "tags", tagged_document(tagged_pictures))
     folder = tmp_path / "run"
     job = Run(load_recipe(recipe), folder, show_progress=False)
     job.prepare()
@@ -227,8 +171,10 @@ def test_data_that_now_have_one_label_each_do_not_flip_a_finished_stage(whole, t
         job.run_stage(0)
 
 
-def test_snapshots_predict_together_with_thresholds_of_their_own(pictures, tmp_path) -> None:
-    content = document(pictures) | {"evaluation": {"ensemble": "snapshots"}}
+def test_snapshots_predict_together_with_thresholds_of_their_own(
+    tagged_pictures, tagged_document, tmp_path
+) -> None:
+    content = tagged_document(tagged_pictures) | {"evaluation": {"ensemble": "snapshots"}}
     folder = tmp_path / "run"
     assert main(["run", str(write(tmp_path / "tags", content)), "--out", str(folder)]) == 0
 
@@ -246,7 +192,7 @@ def test_snapshots_predict_together_with_thresholds_of_their_own(pictures, tmp_p
 
 
 def test_runs_of_one_and_of_several_labels_do_not_predict_together(
-    whole, recipe_file, tmp_path, pictures
+    whole, recipe_file, tmp_path, tagged_pictures
 ) -> None:
     content = yaml.safe_load(recipe_file.read_text())
     root = Path(content["data"]["init_args"]["root"])
@@ -258,7 +204,7 @@ def test_runs_of_one_and_of_several_labels_do_not_predict_together(
     assert main(["run", str(write(tmp_path / "one", content)), "--out", str(other)]) == 0
     for folders in ([whole, other], [other, whole]):
         with pytest.raises(DataError, match="some give one label per picture, and others several"):
-            predict_files(folders, [pictures / "1.png"])
+            predict_files(folders, [tagged_pictures / "1.png"])
 
 
 def test_names_with_spaces_are_joined_by_another_sign() -> None:
