@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lightning_fastrecipes.callbacks.one_cycle import OneCycle
     from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
     from lightning_fastrecipes.callbacks.picture_mixing import PictureMixing
+    from lightning_fastrecipes.callbacks.progressive_resizing import ProgressiveResizing
     from lightning_fastrecipes.callbacks.sgdr import SGDR
     from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
     from lightning_fastrecipes.callbacks.triangular import Triangular
@@ -49,6 +50,7 @@ __all__ = [
     "OneCycle",
     "OverfittingStop",
     "PictureMixing",
+    "ProgressiveResizing",
     "SampleFBeta",
     "Triangular",
     "lr_find",
@@ -75,6 +77,7 @@ _HOMES = {
     "OneCycle": "callbacks.one_cycle",
     "OverfittingStop": "callbacks.overfitting_stop",
     "PictureMixing": "callbacks.picture_mixing",
+    "ProgressiveResizing": "callbacks.progressive_resizing",
     "SampleFBeta": "nn.sample_fbeta",
     "Triangular": "callbacks.triangular",
     "lr_find": "callbacks.lr_finder",

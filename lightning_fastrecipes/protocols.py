@@ -97,6 +97,27 @@ class HasEvalDataLoader(Protocol):
         ...
 
 
+@runtime_checkable
+class HasImageSize(Protocol):
+    """A datamodule whose next loaders serve pictures, and batches, of the size it is told.
+
+    ``eval_image_size`` is for validation, test and prediction; ``None`` means ``image_size``.
+    """
+
+    image_size: int
+    eval_image_size: int | None
+    batch_size: int
+
+
+@runtime_checkable
+class TakesImageSizes(Protocol):
+    """A module that knows which image sizes it takes."""
+
+    def nearest_image_size(self, size: int) -> int:
+        """Round a size to one that it takes; a ValueError if it takes none but its own."""
+        ...
+
+
 class FeatureBatch(NamedTuple):
     """A batch of precomputed backbone outputs in place of pictures.
 

@@ -34,7 +34,7 @@ from lightning_fastrecipes.data.samplers import (
     drops_last_batch,
     upcoming_epoch,
 )
-from lightning_fastrecipes.data.settings import Choice, WholeNumber
+from lightning_fastrecipes.data.settings import Choice, MaybeWholeNumber, WholeNumber
 from lightning_fastrecipes.data.workers import num_loader_workers
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.augment import Augmentation
@@ -57,8 +57,8 @@ class ImageDataModule(pl.LightningDataModule):
 
     Batches are ``[uint8 pictures (batch, 3, image_size, image_size), targets]`` for a module with
     an ``input_spec``, which normalises them itself; for any other module they are normalised after
-    the transfer. ``image_size``, ``batch_size``, ``augmentation`` and ``seed`` may be assigned
-    between two fits: the next loaders use them.
+    the transfer. ``image_size``, ``eval_image_size``, ``batch_size``, ``augmentation`` and ``seed``
+    may be assigned between two fits: the next loaders use them.
 
     Args:
         image_size: Side of the square pictures in pixels, at least 1.
@@ -88,8 +88,10 @@ class ImageDataModule(pl.LightningDataModule):
     """
 
     image_size = WholeNumber(at_least=1)
+    eval_image_size = MaybeWholeNumber(at_least=1)
     batch_size = WholeNumber(at_least=1)
     seed = WholeNumber(at_least=0)
+    num_workers = MaybeWholeNumber(at_least=0)
     augmentation: Choice[Augmentation] = Choice(get_args(Augmentation))
     augment_on: Choice[AugmentOn] = Choice(get_args(AugmentOn))
     on_bad_file: Choice[OnBadFile] = Choice(get_args(OnBadFile))
@@ -113,14 +115,13 @@ class ImageDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.image_size = image_size
+        self.eval_image_size = None
         self.batch_size = batch_size
         self.augmentation = augmentation
         self.seed = seed
         self.split_plan = SplitPlan(valid_fraction, test_fraction, split_seed)
         self.on_bad_file = on_bad_file
         self.augment_on = augment_on
-        if num_workers is not None:
-            WholeNumber.named("num_workers", at_least=0).checked(num_workers)
         self.num_workers = num_workers
         self.geometry = geometry or Geometry()
         self.largest_image_size = 0
@@ -224,6 +225,7 @@ class ImageDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> Loader:
         """Give shuffled, augmented batches; a last batch of one picture is dropped."""
+        self._open_stores(self._assembled)
         dataset = self._train_dataset()
         sampler = self.train_sampler(dataset)
         if self.trainer is not None:
@@ -247,6 +249,7 @@ class ImageDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> Loader | list[Loader]:
         """Give the validation split in order; nothing without such a split."""
+        self._open_stores(self._assembled)
         return self._loader_or_nothing("valid")
 
     def test_dataloader(self) -> Loader | list[Loader]:
@@ -324,12 +327,14 @@ class ImageDataModule(pl.LightningDataModule):
             refuse_other_classes(self._stored_classes, self._pictures.classes)
 
     def _eval_transform(self) -> EvalTransform:
-        return EvalTransform(self.image_size, self.geometry, self.input_spec or InputSpec())
+        size = self.eval_image_size or self.image_size
+        return EvalTransform(size, self.geometry, self.input_spec or InputSpec())
 
     def _train_dataset(self) -> ImageDataset:
-        if self.augmentation == "none":
-            return self._dataset("train", self._eval_transform(), has_epochs=True)
         transform = self._train_transform(self.image_size)
+        if self.augmentation == "none":
+            plain = EvalTransform(self.image_size, self.geometry, self.input_spec or InputSpec())
+            return self._dataset("train", plain, has_epochs=True)
         samples = self._assembled.splits["train"]
         # Nobody finishes a batch without a trainer; arrays are made whole batches of at once.
         on_device = self.augment_on == "device" and self.trainer is not None

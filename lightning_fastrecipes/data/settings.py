@@ -53,20 +53,24 @@ class WholeNumber(Setting[int]):
     def __init__(self, at_least: int) -> None:
         self.at_least = at_least
 
-    @classmethod
-    def named(cls, name: str, at_least: int) -> "WholeNumber":
-        """Make the check of an argument that is no attribute."""
-        check = cls(at_least)
-        check.name = name
-        return check
-
     def checked(self, value: Any) -> int:
         """Refuse what is no integer, or too small."""
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"`{self.name}` must be an integer, got {value!r}.")
-        if value < self.at_least:
-            raise ValueError(f"`{self.name}` must be at least {self.at_least}, got {value}.")
-        return value
+        return _whole_number(self.name, value, self.at_least)
+
+
+class MaybeWholeNumber(Setting[int | None]):
+    """An integer, or ``None``.
+
+    Args:
+        at_least: The smallest integer that is allowed.
+    """
+
+    def __init__(self, at_least: int) -> None:
+        self.at_least = at_least
+
+    def checked(self, value: Any) -> int | None:
+        """Refuse what is neither ``None`` nor an integer, or too small."""
+        return None if value is None else _whole_number(self.name, value, self.at_least)
 
 
 class Choice(Setting[Value]):
@@ -86,3 +90,11 @@ class Choice(Setting[Value]):
             raise ValueError(f"`{self.name}` must be one of {options}, got {value!r}.")
         chosen: Value = value
         return chosen
+
+
+def _whole_number(name: str, value: Any, at_least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"`{name}` must be an integer, got {value!r}.")
+    if value < at_least:
+        raise ValueError(f"`{name}` must be at least {at_least}, got {value}.")
+    return value

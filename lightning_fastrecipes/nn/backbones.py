@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lightning_fastrecipes.errors import DataNotFoundError
 from lightning_fastrecipes.functional.group_merging import groups_by_prefix, merge_groups
+from lightning_fastrecipes.functional.resizing import nearest_multiple
 from lightning_fastrecipes.nn.pooling import Pooling, choose_pooling, pool
 from lightning_fastrecipes.nn.probing import Probe, reached_parameters, size_rule, small_size
 from lightning_fastrecipes.nn.weights import PACKAGED_MODEL, PACKAGED_WEIGHTS, load_weights
@@ -161,12 +162,29 @@ class Backbone(nn.Module):
                 f" got {size}. Use {spec.image_size}, or a backbone that takes any size."
             )
         if size < 1 or size % spec.size_multiple:
-            nearest = max(1, round(size / spec.size_multiple)) * spec.size_multiple
+            nearest = nearest_multiple(size, spec.size_multiple)
             raise ValueError(
                 f"`image_size` must be a multiple of {spec.size_multiple} pixels for {self.name!r},"
                 f" got {size}. Use {nearest}."
             )
         self._probe().run(size)
+
+    def nearest_image_size(self, size: int) -> int:
+        """Round an image size to one that the network takes, and try it out.
+
+        Args:
+            size: Side in pixels, at least 1.
+
+        Returns:
+            The nearest multiple of what the network divides pictures into.
+
+        Raises:
+            ValueError: If the network takes no such size, or only another one.
+        """
+        spec = self.input_spec
+        nearest = size if spec.fixed_size else nearest_multiple(size, spec.size_multiple)
+        self.check_image_size(nearest)
+        return nearest
 
     def _try_out(self) -> int:
         """Give the width, and refuse parameters that would stay without a gradient."""

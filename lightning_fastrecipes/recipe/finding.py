@@ -21,6 +21,7 @@ from lightning_fastrecipes.recipe.plan import (
     apply_stage,
     build_callbacks,
     build_parts,
+    resizing,
     stage_seed,
 )
 from lightning_fastrecipes.recipe.run_folder import RunFolder
@@ -91,6 +92,7 @@ def find_stage_lr(recipe: Recipe, stage_name: str, run_folder: Path | None = Non
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
         model.load_state_dict(state)
     apply_stage(recipe, index, images, model)
+    resizing(recipe, index, images, model)(0)
     stage = recipe.stages[index]
     data: Any = FeatureDataModule(images, model) if stage.precompute else images
     pl.seed_everything(stage_seed(recipe.seed, index), workers=True, verbose=False)

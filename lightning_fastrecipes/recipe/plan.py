@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
+from lightning_fastrecipes.callbacks.progressive_resizing import ProgressiveResizing
 from lightning_fastrecipes.data.features import FeatureDataModule
 from lightning_fastrecipes.data.image import ImageDataModule
 from lightning_fastrecipes.data.samplers import drops_last_batch
@@ -45,10 +47,11 @@ class StagePlan:
     Args:
         stage: The stage of the recipe.
         groups: Its layer groups from the input side.
-        image_size: Side in pixels.
-        batch_size: Pictures per process and step.
+        image_size: Side in pixels, in the first epoch.
+        batch_size: Pictures per process and step, in the first epoch.
         augmentation: Preset of the training pictures.
-        steps_per_epoch: Optimizer steps.
+        steps_per_epoch: Optimizer steps of the first epoch.
+        num_steps: Optimizer steps of the whole stage.
         num_images: Pictures of the training split.
     """
 
@@ -58,12 +61,8 @@ class StagePlan:
     batch_size: int
     augmentation: str
     steps_per_epoch: int
+    num_steps: int
     num_images: int
-
-    @property
-    def num_steps(self) -> int:
-        """Optimizer steps of the whole stage."""
-        return self.steps_per_epoch * self.stage.max_epochs
 
 
 def build_parts(recipe: Recipe) -> tuple[ImageDataModule, ImageClassifier]:
@@ -170,7 +169,8 @@ def plan_stages(recipe: Recipe, images: ImageDataModule, model: ImageClassifier)
         model: Its model.
 
     Returns:
-        One plan per stage. The model is left frozen as in the last stage.
+        One plan per stage. The model is left frozen as in the last stage, and the datamodule at the
+        size that it ends with.
     """
     plans = []
     devices = recipe.trainer.get("devices", 1)
@@ -178,18 +178,57 @@ def plan_stages(recipe: Recipe, images: ImageDataModule, model: ImageClassifier)
     accumulate = int(recipe.trainer.get("accumulate_grad_batches", 1))
     for index, stage in enumerate(recipe.stages):
         apply_stage(recipe, index, images, model)
+        resize = resizing(recipe, index, images, model)
+        resize(0)
+        image_size, batch_size = images.image_size, images.batch_size
+        steps = []
+        for epoch in range(stage.max_epochs):
+            resize(epoch)
+            steps.append(_steps_per_epoch(images, num_devices, accumulate))
         plans.append(
             StagePlan(
                 stage=stage,
                 groups=group_plans(model),
-                image_size=images.image_size,
-                batch_size=images.batch_size,
+                image_size=image_size,
+                batch_size=batch_size,
                 augmentation="none" if stage.precompute else images.augmentation,
-                steps_per_epoch=_steps_per_epoch(images, num_devices, accumulate),
+                steps_per_epoch=steps[0],
+                num_steps=sum(steps),
                 num_images=len(images.eval_dataset("train")),
             )
         )
     return plans
+
+
+def resizing(
+    recipe: Recipe, index: int, images: ImageDataModule, model: ImageClassifier
+) -> Callable[[int], None]:
+    """Give what sets the datamodule to the sizes of an epoch, as the stage's callbacks will.
+
+    Args:
+        recipe: The recipe.
+        index: Which stage, from 0.
+        images: Its datamodule.
+        model: Its model.
+
+    Returns:
+        A function of the epoch; it does nothing in a stage of one size.
+
+    Raises:
+        RecipeError: If the model does not take a size, or the stage cannot change it.
+    """
+    stage = recipe.stages[index]
+    where = f"{recipe.path}: stages[{index}] ({stage.name}): `ProgressiveResizing`"
+    found = [c for c in build_callbacks(recipe, index) if isinstance(c, ProgressiveResizing)]
+    if not found:
+        return lambda _epoch: None
+    if stage.precompute:
+        raise RecipeError(f"{where}: precomputed features have one size. Leave `precompute` out.")
+    try:
+        sizes = found[0].taken_sizes(model)
+    except ValueError as error:
+        raise RecipeError(f"{where}: {error}") from error
+    return lambda epoch: found[0].leave_at(images, sizes, epoch)
 
 
 def group_plans(model: ImageClassifier) -> tuple[GroupPlan, ...]:

@@ -63,6 +63,7 @@ from lightning_fastrecipes.tasks.image import ImageClassifier
 logger = logging.getLogger(__name__)
 
 PACKAGES = ("pytorch-lightning", "torch", "torchvision", "torchmetrics", "timm", "numpy", "pandas")
+_SIZES = ("image_size", "batch_size")
 
 
 class Run:
@@ -127,6 +128,9 @@ class Run:
         checkpoint = self.folder.checkpoint(stage.name)
         if index < len(self.stages):
             self._load_weights(checkpoint)
+            # Where a resizing was stopped early, the evaluation goes on at its last size.
+            for name in _SIZES:
+                setattr(self.images, name, self.stages[index].get(name, getattr(self.images, name)))
             logger.info("Stage %s is finished already", stage.name)
             return self.stages[index]
         apply_stage(self.recipe, index, self.images, self.model)
@@ -175,6 +179,7 @@ class Run:
             "seconds": round(seconds, 2),
             "images_per_second": round(history.num_images / max(history.train_seconds, 1e-9), 1),
             "peak_memory_mib": _peak_memory_mib(),
+            **{name: getattr(self.images, name) for name in _SIZES},
             "metrics": {
                 k: v for k, v in (last[0] if last else {}).items() if k not in {"stage", "seconds"}
             },

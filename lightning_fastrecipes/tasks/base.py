@@ -10,10 +10,10 @@ from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
 from pytorch_lightning.trainer.states import TrainerFn, TrainerStatus
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
-from torch.utils.data.distributed import DistributedSampler
 from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.functional.batches import num_repeated_rows
 from lightning_fastrecipes.functional.layer_groups import (
     NormPolicy,
     audit_param_groups,
@@ -23,7 +23,6 @@ from lightning_fastrecipes.functional.layer_groups import (
     set_frozen,
     set_frozen_modes,
 )
-from lightning_fastrecipes.functional.targets import padding_rows
 from lightning_fastrecipes.protocols import FeatureBatch, LayerGroup
 from lightning_fastrecipes.tasks.building import MetricSpec, build_metrics, build_optimizer
 
@@ -313,10 +312,7 @@ class LayerGroupTask(pl.LightningModule, ABC):
             return 0
         loaders = self.trainer.val_dataloaders if phase == "val" else self.trainer.test_dataloaders
         loader = loaders[dataloader_idx] if isinstance(loaders, Sequence) else loaders
-        sampler = getattr(loader, "sampler", None)
-        if not isinstance(sampler, DistributedSampler) or batch_idx != len(cast(Any, loader)) - 1:
-            return 0
-        return padding_rows(len(cast(Any, sampler.dataset)), sampler.num_replicas, sampler.rank)
+        return num_repeated_rows(loader, batch_idx)
 
     def _is_fitting(self) -> bool:
         """Tell whether a trainer is inside ``fit``, from its set-up to its last hook."""

@@ -186,6 +186,10 @@ class ImageClassifier(ClassificationTask):
         """Turn pooled features into float32 logits. Shape ``(batch, num_classes)``."""
         return cast(Tensor, self.head(features)).float()
 
+    def nearest_image_size(self, size: int) -> int:
+        """Round an image size to one that the backbone takes, or refuse it with a ValueError."""
+        return self.backbone.nearest_image_size(size)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the input that the weights expect, as plain values."""
         super().on_save_checkpoint(checkpoint)

@@ -1,0 +1,273 @@
+"""Progressive resizing: small pictures first, larger ones from given epochs on."""
+
+from collections.abc import Iterable
+from typing import Any, Literal, cast
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
+from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
+    MisconfigurationException,
+)
+
+from lightning_fastrecipes.functional.batches import pictures_of
+from lightning_fastrecipes.functional.resizing import check_steps, value_at
+from lightning_fastrecipes.protocols import HasImageSize, TakesImageSizes
+
+
+class ProgressiveResizing(pl.Callback):
+    """Train on small pictures first, and on larger ones from given epochs on.
+
+    Where the size changes, and nowhere else, the datamodule is asked for new loaders: the new size
+    arrives with the first batch of its epoch, whatever the workers, pictures are decoded and cut at
+    the small size, and every batch is looked at to prove it. Sizes are rounded
+    to what the module takes, and refused before training where it takes none but its own. Learning
+    rates stay as they are; the schedules of this package go by the share of the epoch that is done,
+    so they are exact also where another batch size changes the number of steps.
+
+    Works with any datamodule that has ``image_size``, ``eval_image_size`` and ``batch_size`` and
+    reads them whenever it makes a loader, such as ``ImageFolderDataModule``. After the fit, the
+    datamodule is left at the size that was trained last.
+
+    Args:
+        sizes: Epoch from 0 to the side in pixels from there on; 0 must be among the epochs.
+        batch_sizes: The same for the pictures per step and process; the datamodule's own
+            throughout if ``None``.
+        validate_at: ``train``: validate at the size that is trained, so that both losses are of the
+            same pictures; ``last``: at the last of the sizes throughout, so that epochs compare.
+
+    Raises:
+        ValueError: If there is nothing for epoch 0, or a number is out of its range.
+        TypeError: If an epoch or a size is no whole number.
+
+    Example:
+        >>> ProgressiveResizing({0: 128, 3: 160, 5: 224}).sizes
+        {0: 128, 3: 160, 5: 224}
+
+    Note:
+        fast.ai 0.7's ``learn.set_data`` also freezes the network and starts the optimizer anew;
+        here both go on. For other rates or another depth at each size, use stages of a recipe.
+
+    References:
+        fast.ai course (2018), lesson 3; Howard and Gugger, *Deep Learning for Coders* (2020),
+        chapter 7.
+    """
+
+    def __init__(
+        self,
+        sizes: dict[int, int],
+        batch_sizes: dict[int, int] | None = None,
+        validate_at: Literal["train", "last"] = "train",
+    ) -> None:
+        if validate_at not in ("train", "last"):
+            raise ValueError(f"`validate_at` must be 'train' or 'last', got {validate_at!r}.")
+        self.sizes = check_steps("sizes", sizes)
+        self.batch_sizes = None if batch_sizes is None else check_steps("batch_sizes", batch_sizes)
+        self.validate_at = validate_at
+        self._taken = self.sizes
+        self._reload_every = 0
+        self._eval_size_before: int | None = None
+        self._trained_epoch = 0
+        self._eval_loader_is_of: tuple[int, int] | None = None
+
+    def taken_sizes(self, module: Any) -> dict[int, int]:
+        """Round the sizes to what a module takes, trying each of them out.
+
+        Args:
+            module: The module, on any device; one that says nothing of sizes is run on empty
+                pictures, if its ``forward`` takes them.
+
+        Returns:
+            Epoch to size.
+
+        Raises:
+            ValueError: If the module does not take a size.
+        """
+        if isinstance(module, TakesImageSizes):
+            return {epoch: module.nearest_image_size(size) for epoch, size in self.sizes.items()}
+        if type(module).forward is not pl.LightningModule.forward:
+            _try_out(module, self.sizes.values())
+        return self.sizes
+
+    def leave_at(self, datamodule: HasImageSize, sizes: dict[int, int], epoch: int) -> None:
+        """Set a datamodule to what is trained in an epoch, for the loaders that it makes next.
+
+        Args:
+            datamodule: The datamodule.
+            sizes: As :meth:`taken_sizes` gives them.
+            epoch: Epoch from 0.
+        """
+        datamodule.image_size = value_at(sizes, epoch)
+        if self.batch_sizes is not None:
+            datamodule.batch_size = value_at(self.batch_sizes, epoch)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuse data and modules that cannot change their size, and set the first one."""
+        if stage != "fit":
+            return
+        datamodule = _datamodule(trainer)
+        try:
+            self._taken = self.taken_sizes(pl_module)
+        except ValueError as error:
+            raise MisconfigurationException(f"`ProgressiveResizing`: {error}") from error
+        for epoch, size in self.sizes.items():
+            if self._taken[epoch] != size:
+                rank_zero_info(
+                    f"ProgressiveResizing: {size} px become {self._taken[epoch]} px, which"
+                    f" {type(pl_module).__name__} takes."
+                )
+        self._reload_every = int(cast(Any, trainer).reload_dataloaders_every_n_epochs)
+        self._eval_size_before = datamodule.eval_image_size
+        self._begin_at(datamodule, 0)
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Go on at the size of the epoch that a resumed fit goes on with."""
+        if trainer.state.fn == TrainerFn.FITTING and "loops" in checkpoint:
+            progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+            self._begin_at(_datamodule(trainer), int(progress["processed"]))
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse schedulers that count steps, and warn of sizes that are never reached."""
+        changes_batches = len(set((self.batch_sizes or {}).values())) > 1
+        intervals = [config.interval for config in trainer.lr_scheduler_configs]
+        if changes_batches and "step" in intervals:
+            raise MisconfigurationException(
+                "`batch_sizes` change the number of steps of an epoch, but the module has a"
+                " scheduler with `interval='step'`, which was built for another number. Use a"
+                " schedule of this package, such as `SGDR`, or leave `batch_sizes` out."
+            )
+        max_epochs = trainer.max_epochs or -1
+        late = [epoch for epoch in [*self.sizes, *(self.batch_sizes or {})] if epoch >= max_epochs]
+        # Lightning's stub has no `fast_dev_run`.
+        is_rehearsal = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+        if late and max_epochs > 0 and not is_rehearsal:
+            rank_zero_warn(
+                f"`ProgressiveResizing` has an entry for epoch {late[0]}, but `max_epochs` is"
+                f" {max_epochs}: it is never reached. Raise `max_epochs`, or remove the entry."
+            )
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Set what this epoch is validated at, and let its validation ask for loaders."""
+        epoch = trainer.current_epoch
+        datamodule = _datamodule(trainer)
+        self._trained_epoch = epoch
+        self._set_eval_size(datamodule, epoch)
+        is_stale = self._eval_loader_is_of != _eval_sizes(datamodule)
+        _reload_every(trainer, 1 if is_stale else self._reload_every)
+        size = float(value_at(self._taken, epoch))
+        pl_module.log("image_size", size, on_step=False, on_epoch=True, sync_dist=True)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Prove by every batch that the size has arrived."""
+        _check_batch(batch, value_at(self._taken, trainer.current_epoch), trainer.current_epoch)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note what the loader at hand was made for."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._eval_loader_is_of = _eval_sizes(_datamodule(trainer))
+
+    def on_validation_batch_start(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Prove by every batch that the validation is at the size it is said to be."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            size, _ = _eval_sizes(_datamodule(trainer))
+            _check_batch(batch, size, trainer.current_epoch)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let the next epoch ask for loaders if it has another size: later would be too late."""
+        datamodule, epoch = _datamodule(trainer), trainer.current_epoch + 1
+        before = datamodule.image_size, datamodule.batch_size
+        self.leave_at(datamodule, self._taken, epoch)
+        changed = before != (datamodule.image_size, datamodule.batch_size)
+        _reload_every(trainer, 1 if changed else self._reload_every)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Give back what was borrowed; the size that was trained last stays."""
+        self._give_back(trainer)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Give back what was borrowed."""
+        if trainer.state.fn == TrainerFn.FITTING and self._eval_loader_is_of is not None:
+            self._give_back(trainer)
+
+    def _give_back(self, trainer: pl.Trainer) -> None:
+        datamodule = _datamodule(trainer)
+        _reload_every(trainer, self._reload_every)
+        self.leave_at(datamodule, self._taken, self._trained_epoch)
+        datamodule.eval_image_size = self._eval_size_before
+        self._eval_loader_is_of = None
+
+    def _begin_at(self, datamodule: HasImageSize, epoch: int) -> None:
+        self._trained_epoch = epoch
+        self.leave_at(datamodule, self._taken, epoch)
+        self._set_eval_size(datamodule, epoch)
+        self._eval_loader_is_of = _eval_sizes(datamodule)
+
+    def _set_eval_size(self, datamodule: HasImageSize, epoch: int) -> None:
+        at = epoch if self.validate_at == "train" else max(self._taken)
+        datamodule.eval_image_size = value_at(self._taken, at)
+
+
+def _reload_every(trainer: Any, num_epochs: int) -> None:
+    """Say after how many epochs Lightning asks for loaders; 0 for never."""
+    trainer.reload_dataloaders_every_n_epochs = num_epochs
+
+
+def _datamodule(trainer: pl.Trainer) -> HasImageSize:
+    datamodule = getattr(trainer, "datamodule", None)
+    if not isinstance(datamodule, HasImageSize):
+        found = "loaders" if datamodule is None else type(datamodule).__name__
+        raise MisconfigurationException(
+            "`ProgressiveResizing` needs a datamodule with `image_size`, `eval_image_size` and"
+            f" `batch_size`, which it can set, but the fit has {found}. Use an"
+            " `ImageFolderDataModule`, or give your datamodule the three and read them in its"
+            " `..._dataloader` methods."
+        )
+    return datamodule
+
+
+def _eval_sizes(datamodule: HasImageSize) -> tuple[int, int]:
+    return datamodule.eval_image_size or datamodule.image_size, datamodule.batch_size
+
+
+def _check_batch(batch: Any, size: int, epoch: int) -> None:
+    found = tuple(pictures_of(batch).shape[-2:])
+    if found != (size, size):
+        raise MisconfigurationException(
+            f"Epoch {epoch} must have pictures of {size} x {size} px, but a batch has"
+            f" {found[0]} x {found[1]} (height x width). The datamodule must read `image_size`, or"
+            " `eval_image_size`, whenever it makes a loader."
+        )
+
+
+def _try_out(module: pl.LightningModule, sizes: Iterable[int]) -> None:
+    """Run a module on empty pictures; what it is and holds stays as it was."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        for size in sizes:
+            images = torch.zeros(2, 3, size, size, device=module.device)
+            try:
+                with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                    module(images)
+            except Exception as error:  # whatever a network may raise
+                raise ValueError(
+                    f"`sizes` must be what {type(module).__name__} takes, but it fails on pictures"
+                    f" of {size} x {size} px: {error}. Give other sizes, or another network."
+                ) from error
+    finally:
+        for part, mode in modes:
+            part.training = mode

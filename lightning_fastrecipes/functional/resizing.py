@@ -1,0 +1,74 @@
+"""Image sizes and batch sizes that change from one epoch to another."""
+
+from collections.abc import Mapping
+
+
+def check_steps(name: str, steps: Mapping[int, int]) -> dict[int, int]:
+    """Refuse what is no step function of the epoch.
+
+    Args:
+        name: What to call it in messages.
+        steps: Epoch from 0 to the value that holds from there on; 0 must be among the epochs.
+
+    Returns:
+        The same, sorted by epoch.
+
+    Raises:
+        ValueError: If there is no value for epoch 0, an epoch is negative, or a value below 1.
+        TypeError: If an epoch or a value is no whole number.
+
+    Example:
+        >>> check_steps("sizes", {3: 160, 0: 128})
+        {0: 128, 3: 160}
+    """
+    for epoch, value in steps.items():
+        for number in (epoch, value):
+            if isinstance(number, bool) or not isinstance(number, int):
+                raise TypeError(
+                    f"`{name}` must map whole epochs to whole numbers, got {epoch!r}: {value!r}."
+                    " Write it as {0: 128, 3: 160}."
+                )
+        if epoch < 0 or value < 1:
+            raise ValueError(
+                f"`{name}` must map epochs from 0 to values of at least 1, got {epoch}: {value}."
+            )
+    if 0 not in steps:
+        raise ValueError(
+            f"`{name}` must say what holds from epoch 0 on, but its epochs are {sorted(steps)}."
+            " Add an entry for 0."
+        )
+    return dict(sorted(steps.items()))
+
+
+def value_at(steps: Mapping[int, int], epoch: int) -> int:
+    """Give the value that holds in an epoch.
+
+    Args:
+        steps: Epoch to the value that holds from there on; 0 is among the epochs.
+        epoch: Epoch from 0.
+
+    Returns:
+        The value of the last entry that is not after the epoch.
+
+    Example:
+        >>> [value_at({0: 128, 3: 160, 5: 224}, epoch) for epoch in range(7)]
+        [128, 128, 128, 160, 160, 224, 224]
+    """
+    return steps[max(start for start in steps if start <= epoch)]
+
+
+def nearest_multiple(size: int, multiple: int) -> int:
+    """Round a size to a multiple that is not 0; half-way sizes are rounded up.
+
+    Args:
+        size: At least 1.
+        multiple: At least 1.
+
+    Returns:
+        The nearest multiple, at least ``multiple``.
+
+    Example:
+        >>> nearest_multiple(128, 14), nearest_multiple(7, 14), nearest_multiple(3, 14)
+        (126, 14, 14)
+    """
+    return max(1, (2 * size + multiple) // (2 * multiple)) * multiple
