@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lightning_fastrecipes.callbacks.progressive_resizing import ProgressiveResizing
     from lightning_fastrecipes.callbacks.sgdr import SGDR
     from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
+    from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
     from lightning_fastrecipes.callbacks.triangular import Triangular
     from lightning_fastrecipes.data.features import FeatureDataModule
     from lightning_fastrecipes.data.image import (
@@ -52,6 +53,7 @@ __all__ = [
     "PictureMixing",
     "ProgressiveResizing",
     "SampleFBeta",
+    "TestTimeAugmentation",
     "Triangular",
     "lr_find",
 ]
@@ -79,6 +81,7 @@ _HOMES = {
     "PictureMixing": "callbacks.picture_mixing",
     "ProgressiveResizing": "callbacks.progressive_resizing",
     "SampleFBeta": "nn.sample_fbeta",
+    "TestTimeAugmentation": "callbacks.test_time_augmentation",
     "Triangular": "callbacks.triangular",
     "lr_find": "callbacks.lr_finder",
 }

@@ -118,6 +118,41 @@ class TakesImageSizes(Protocol):
         ...
 
 
+@runtime_checkable
+class HasAugmentation(Protocol):
+    """A datamodule that says how its training pictures are changed.
+
+    ``augmentation`` is the name of a preset; ``geometry`` has ``max_zoom`` and ``max_angle``.
+    """
+
+    @property
+    def augmentation(self) -> Any:
+        """Preset for training pictures."""
+        ...
+
+    geometry: Any
+
+
+@runtime_checkable
+class HasProbabilities(Protocol):
+    """A module that turns logits into probabilities, which its ``predict_step`` gives."""
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Turn logits into probabilities. Shape ``(batch, num_classes)``."""
+        ...
+
+
+@runtime_checkable
+class HasPhaseMetrics(Protocol):
+    """A module with a collection of metrics for ``val_`` and ``test_``, of the same names."""
+
+    phase_metrics: Any
+
+    def metric_targets(self, targets: Tensor) -> Tensor:
+        """Turn targets into what metrics compare with."""
+        ...
+
+
 class FeatureBatch(NamedTuple):
     """A batch of precomputed backbone outputs in place of pictures.
 

@@ -194,9 +194,9 @@ def augment(images: Tensor, parameters: AugmentationParameters) -> Tensor:
         )
         turned = turned[changed]
         pixels[turned] = _rotate(pixels[turned], angle[turned])
-        pixels = _light(pixels, balance, contrast)
+        pixels = light(pixels, balance, contrast)
         images[changed] = (pixels * 255).round().to(torch.uint8)
-    return _posed(images, pose)
+    return posed(images, pose)
 
 
 def augment_batch(
@@ -240,16 +240,11 @@ def augment_batch(
     # Sides of the zoomed picture as multiples of the crop's.
     shorter = min(height, width)
     tall, wide = (drawn["zoom"] * (1.0 if squish else edge / shorter) for edge in (height, width))
-    radians = drawn["angle"] * (math.pi / 180)
-    cosine, sine = radians.cos(), radians.sin()
-    right = (2 * drawn["crop_left"] - 1) * (wide - 1)
-    down = (2 * drawn["crop_top"] - 1) * (tall - 1)
-    rows = [cosine / wide, -sine / wide, right / wide, sine / tall, cosine / tall, down / tall]
-    matrix = torch.stack(rows, dim=1).view(-1, 2, 3)
+    matrix = crop_matrix(drawn["angle"], drawn["crop_top"], drawn["crop_left"], tall, wide)
     shape = [len(images), images.shape[1], image_size, image_size]
-    pixels = _resample(images.float() / 255, matrix, shape)
-    pixels = _light(pixels, drawn["balance"], drawn["contrast"])
-    return _posed((pixels * 255).round().to(torch.uint8), parameters.pose)
+    pixels = resample(images.float() / 255, matrix, shape)
+    pixels = light(pixels, drawn["balance"], drawn["contrast"])
+    return posed((pixels * 255).round().to(torch.uint8), parameters.pose)
 
 
 def dihedral(images: Tensor, element: int) -> Tensor:
@@ -277,6 +272,59 @@ def dihedral(images: Tensor, element: int) -> Tensor:
     return images.flip(-1) if element >= 4 else images
 
 
+def posed(images: Tensor, pose: Tensor) -> Tensor:
+    """Move the pixels of each picture in place, by its element as in :func:`dihedral`."""
+    for element in sorted(set(pose.tolist()) - {0}):
+        chosen = (pose == element).to(images.device)
+        images[chosen] = dihedral(images[chosen], element)
+    return images
+
+
+def crop_matrix(
+    degrees: Tensor,
+    crop_top: Tensor,
+    crop_left: Tensor,
+    tall: Tensor,
+    wide: Tensor,
+    aspect: float = 1.0,
+) -> Tensor:
+    """Say where the pixels of zoomed, cropped and turned pictures come from, for :func:`resample`.
+
+    Args:
+        degrees: Turns, anticlockwise. Shape ``(batch,)``, as all others.
+        crop_top: Where the crop starts, as a fraction of the rows to spare.
+        crop_left: The same for the columns to spare.
+        tall: Height of the zoomed picture as a multiple of the crop's.
+        wide: The same for its width.
+        aspect: Height over width of the crop: in the grid both are 2 long.
+
+    Returns:
+        Shape ``(batch, 2, 3)``.
+    """
+    radians = degrees * (math.pi / 180)
+    cosine, sine = radians.cos(), radians.sin()
+    right = (2 * crop_left - 1) * (wide - 1) / wide
+    down = (2 * crop_top - 1) * (tall - 1) / tall
+    across = [cosine / wide, -sine * aspect / wide, right]
+    along = [sine / aspect / tall, cosine / tall, down]
+    return torch.stack(across + along, dim=1).view(-1, 2, 3)
+
+
+def resample(pixels: Tensor, matrix: Tensor, shape: list[int]) -> Tensor:
+    """Take float pixels from where ``matrix`` says, bilinear and with reflected borders."""
+    grid = functional.affine_grid(matrix, shape, align_corners=False)
+    return functional.grid_sample(
+        pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False
+    )
+
+
+def light(pixels: Tensor, balance: Tensor, contrast: Tensor) -> Tensor:
+    """Change the contrast about each picture's mean, then its brightness, within [0, 1]."""
+    mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
+    balance, contrast = balance.view(-1, 1, 1, 1), contrast.view(-1, 1, 1, 1)
+    return ((pixels - mean) * contrast + mean + balance).clamp(0, 1)
+
+
 def _check_batch(images: Tensor) -> None:
     if images.ndim != 4 or images.dtype != torch.uint8:
         raise ValueError(
@@ -285,34 +333,11 @@ def _check_batch(images: Tensor) -> None:
         )
 
 
-def _posed(images: Tensor, pose: Tensor) -> Tensor:
-    """Move the pixels of each picture in place."""
-    for element in sorted(set(pose.tolist()) - {0}):
-        chosen = (pose == element).to(images.device)
-        images[chosen] = dihedral(images[chosen], element)
-    return images
-
-
 def _rotate(pixels: Tensor, degrees: Tensor) -> Tensor:
     """Turn anticlockwise about the centre with reflected borders, by one bilinear resample."""
     if not len(pixels):
         return pixels
-    height, width = pixels.shape[-2:]
-    radians = degrees * (math.pi / 180)
-    cosine, sine, zero = radians.cos(), radians.sin(), torch.zeros_like(radians)
-    # The grid is in [-1, 1] on both axes: an oblong picture needs its aspect ratio in the matrix.
-    rows = [cosine, -sine * (height / width), zero, sine * (width / height), cosine, zero]
-    return _resample(pixels, torch.stack(rows, dim=1).view(-1, 2, 3), list(pixels.shape))
-
-
-def _resample(pixels: Tensor, matrix: Tensor, shape: list[int]) -> Tensor:
-    grid = functional.affine_grid(matrix, shape, align_corners=False)
-    return functional.grid_sample(
-        pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False
-    )
-
-
-def _light(pixels: Tensor, balance: Tensor, contrast: Tensor) -> Tensor:
-    mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
-    balance, contrast = balance.view(-1, 1, 1, 1), contrast.view(-1, 1, 1, 1)
-    return ((pixels - mean) * contrast + mean + balance).clamp(0, 1)
+    ones = torch.ones_like(degrees)
+    aspect = pixels.shape[-2] / pixels.shape[-1]
+    matrix = crop_matrix(degrees, ones / 2, ones / 2, ones, ones, aspect)
+    return resample(pixels, matrix, list(pixels.shape))

@@ -1,13 +1,16 @@
-"""The mean of what several models say about the same rows."""
+"""The mean of what several models, or several views, say about the same rows."""
 
 from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 Merge = Literal["probabilities", "logits"]
 """``probabilities``: their mean; ``logits``: the mean of the logits, a geometric mean."""
+
+_NUM_WEIGHTS = 101
 
 
 def merge_predictions(
@@ -103,3 +106,113 @@ def columns_by_name(classes: Sequence[str], others: Sequence[str]) -> list[int]:
             f" {sorted(set(others) - set(classes))[:20]} in another alone."
         )
     return [list(others).index(name) for name in classes]
+
+
+def running_mean(predictions: Iterable[Tensor]) -> Tensor:
+    """Give the mean of tensors, holding one at a time; of equal ones, exactly what they are.
+
+    Args:
+        predictions: At least one tensor; all of one shape.
+
+    Returns:
+        Their mean.
+
+    Raises:
+        ValueError: If there is none.
+
+    Example:
+        >>> running_mean([torch.tensor(1.0), torch.tensor(2.0)])
+        tensor(1.5000)
+    """
+    mean: Tensor | None = None
+    for count, values in enumerate(predictions, start=1):
+        mean = values if mean is None else mean + (values - mean) / count
+    if mean is None:
+        raise ValueError("There must be at least one prediction to average, got none.")
+    return mean
+
+
+def weigh(plain: Tensor, views: Tensor, plain_weight: float) -> Tensor:
+    """Merge the plain probabilities with the mean of those of the views.
+
+    Args:
+        plain: Shape ``(batch, num_classes)``.
+        views: The same.
+        plain_weight: In [0, 1].
+
+    Returns:
+        The weighted mean; where both are equal, exactly what they are.
+
+    Example:
+        >>> weigh(torch.tensor([1.0, 0.0]), torch.tensor([0.5, 0.5]), plain_weight=0.2)
+        tensor([0.6000, 0.4000])
+    """
+    return torch.lerp(plain, views, 1 - plain_weight)
+
+
+def row_losses(probabilities: Tensor, targets: Tensor, *, multi_label: bool = False) -> Tensor:
+    """Give the log loss of each row.
+
+    Args:
+        probabilities: Shape ``(rows, num_classes)``.
+        targets: Class indices ``(rows,)`` or probabilities ``(rows, num_classes)``.
+        multi_label: Whether any number of classes may be right: then the mean over the classes.
+
+    Returns:
+        Shape ``(rows,)``.
+
+    Example:
+        >>> row_losses(torch.tensor([[0.5, 0.5]]), torch.tensor([1]))
+        tensor([0.6931])
+    """
+    if multi_label:
+        return functional.binary_cross_entropy(
+            probabilities, targets.to(probabilities.dtype), reduction="none"
+        ).mean(dim=1)
+    logs = probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
+    if targets.ndim == 1:
+        return -logs.gather(1, targets.long()[:, None])[:, 0]
+    return -(targets * logs).sum(dim=1)
+
+
+def weight_losses(
+    plain: Tensor, views: Tensor, targets: Tensor, *, multi_label: bool = False
+) -> Tensor:
+    """Give the summed loss of a batch for each weight of the plain prediction from 0 to 1.
+
+    Sums of batches, and of processes, add up; :func:`best_weight` reads the sum.
+
+    Args:
+        plain: Plain probabilities. Shape ``(rows, num_classes)``.
+        views: Mean probabilities of the views, of the same shape.
+        targets: As for :func:`row_losses`.
+        multi_label: As for :func:`row_losses`.
+
+    Returns:
+        Losses for weights in steps of a hundredth. Shape ``(101,)``, ``float64``.
+    """
+    weights = [index / (_NUM_WEIGHTS - 1) for index in range(_NUM_WEIGHTS)]
+    losses = [
+        row_losses(weigh(plain, views, weight), targets, multi_label=multi_label).double().sum()
+        for weight in weights
+    ]
+    return torch.stack(losses)
+
+
+def best_weight(losses: Tensor) -> float:
+    """Give the weight of the plain prediction with the smallest loss.
+
+    The log loss of a mixture is convex in its weight, so that the best step is next to the optimum.
+
+    Args:
+        losses: Sum of what :func:`weight_losses` gave.
+
+    Returns:
+        A weight in [0, 1].
+
+    Example:
+        >>> right, wrong = torch.tensor([[0.9, 0.1]]), torch.tensor([[0.2, 0.8]])
+        >>> best_weight(weight_losses(right, wrong, torch.tensor([0])))
+        1.0
+    """
+    return int(losses.argmin()) / (_NUM_WEIGHTS - 1)

@@ -1,0 +1,321 @@
+"""Test-time augmentation: the plain picture and several views of it predict together."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Literal, cast
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
+    MisconfigurationException,
+)
+from torch import Tensor
+from torchmetrics import MeanMetric, Metric, MetricCollection
+
+from lightning_fastrecipes.functional.augment import Augmentation
+from lightning_fastrecipes.functional.batches import num_repeated_rows, pictures_of
+from lightning_fastrecipes.functional.merging import best_weight, row_losses, weigh, weight_losses
+from lightning_fastrecipes.functional.views import Preset, Views, mean_of_views
+from lightning_fastrecipes.protocols import (
+    HasAugmentation,
+    HasInputSpec,
+    HasPhaseMetrics,
+    HasProbabilities,
+    InputSpec,
+)
+
+MERGED = "probabilities_tta"
+"""Where the merged probabilities are put in what ``validation_step`` and ``test_step`` return."""
+
+
+class TestTimeAugmentation(pl.Callback):
+    """Let the plain picture and ``n`` views of it predict together, by the mean of probabilities.
+
+    In ``Trainer.validate`` and ``Trainer.test``, metrics of the merged predictions are logged
+    beside the plain ones: ``val_accuracy_tta`` beside ``val_accuracy``. ``Trainer.predict`` returns
+    the merged probabilities. Views are made on the device from the batch that is there, one after
+    the other: each file is decoded once, and memory does not grow with ``n``. What is drawn depends
+    on the seed and the place of a picture in its data set alone, so that neither workers, nor
+    processes, nor the batch size change it. See ``functional.views.Views`` for the presets.
+
+    Works with any module whose ``forward`` takes pictures and gives logits; probabilities are their
+    softmax, or what the module's own method ``probabilities`` makes of them. An ``Ensemble``
+    predicts every view with every member. Batches are pictures, or pictures and targets. Put it
+    before callbacks that write predictions.
+
+    Args:
+        n: How many views, at least 1; what is usual for the preset if ``None``: 4 of
+            ``augmentation``.
+        preset: ``augmentation`` (as in training), ``flips``, ``five_crops`` or ``scales``.
+        augmentation: For the preset ``augmentation``, what is drawn; as the datamodule has it for
+            training if ``None``.
+        plain_weight: Weight of the plain prediction in [0, 1]; ``None``: the course's, as much as
+            one view up to 4 views; ``learn``: what is best on the validation split. ``validate``
+            learns it and measures with the course's, ``test`` and ``predict`` use it.
+        seed: Of what is drawn, at least 0.
+        during_fit: Whether the validations of a fit are augmented as well.
+        metrics: For modules without ``phase_metrics``: name to metric of ``(probabilities,
+            targets)``, logged as ``val_NAME_plain`` and ``val_NAME_tta``.
+
+    Attributes:
+        views: The views, once a trainer has set them up.
+        learned_weight: The weight that ``plain_weight="learn"`` has found, also in checkpoints.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> TestTimeAugmentation(n=4).weight
+        0.2
+
+    References:
+        fast.ai course (2018), lesson 1; Krizhevsky et al., *ImageNet Classification with Deep
+        Convolutional Neural Networks* (2012), for the five crops.
+    """
+
+    __test__: ClassVar[bool] = False  # no test, whatever pytest makes of its name
+
+    def __init__(
+        self,
+        n: int | None = None,
+        preset: Preset = "augmentation",
+        augmentation: Augmentation | None = None,
+        plain_weight: float | Literal["learn"] | None = None,
+        seed: int = 0,
+        during_fit: bool = False,
+        metrics: Mapping[str, Metric] | None = None,
+    ) -> None:
+        if isinstance(plain_weight, str) and plain_weight != "learn":
+            raise ValueError(f"`plain_weight` must be a number or 'learn', got {plain_weight!r}.")
+        self.is_learning = plain_weight == "learn"
+        weight = None if isinstance(plain_weight, str) else plain_weight
+        drawn: Augmentation = "none" if augmentation is None else augmentation
+        self.views = Views(preset, n, drawn, plain_weight=weight, seed=seed)
+        self.augmentation = augmentation
+        self.during_fit = during_fit
+        self.metrics = dict(metrics or {})
+        self.learned_weight: float | None = None
+        self._num_rows: Counter[int] = Counter()
+        self._meters: dict[int, dict[str, Metric]] = {}
+        self._losses: Tensor | None = None
+
+    @property
+    def weight(self) -> float:
+        """Weight of the plain prediction in ``test`` and ``predict``."""
+        return self.views.weight if self.learned_weight is None else self.learned_weight
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the learned weight."""
+        return {} if self.learned_weight is None else {"learned_weight": self.learned_weight}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the learned weight."""
+        self.learned_weight = state_dict["learned_weight"]
+
+    def resolve(self, datamodule: Any) -> Views:
+        """Take what is drawn for the preset ``augmentation`` from the datamodule.
+
+        Args:
+            datamodule: Where pictures come from; ``None`` for loaders.
+
+        Returns:
+            The views.
+
+        Raises:
+            MisconfigurationException: If it is not known how training pictures are augmented, or
+                they are not.
+        """
+        if self.views.preset != "augmentation":
+            return self.views
+        views, has_own = self.views, isinstance(datamodule, HasAugmentation)
+        if has_own:
+            geometry = datamodule.geometry
+            views = replace(views, max_zoom=geometry.max_zoom, max_angle=geometry.max_angle)
+        if self.augmentation is not None:
+            return views
+        # Loaders get the views that a datamodule has settled before.
+        found = datamodule.augmentation if has_own else views.augmentation
+        if found == "none":
+            raise MisconfigurationException(
+                "`TestTimeAugmentation` draws views as training pictures are augmented, but"
+                f" {'those are not' if has_own else 'the data do not say how they are'}. Set"
+                " `augmentation='side_on'` (photos) or 'top_down' (pictures from above), or take"
+                " the preset `flips`, `five_crops` or `scales`."
+            )
+        return replace(views, augmentation=found)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Settle the views, before anything runs."""
+        if stage != "fit" or self.during_fit:
+            self.views = self.resolve(getattr(trainer, "datamodule", None))
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse to predict with a weight that is not learned yet."""
+        if self.is_learning and self.learned_weight is None:
+            raise MisconfigurationException(
+                "`plain_weight='learn'` needs a validation to learn from. Call `trainer.validate`"
+                " with this callback first, or load a checkpoint that has learned it."
+            )
+
+    on_predict_start = on_test_start
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget an earlier run through the data."""
+        self._num_rows.clear()
+        self._meters.clear()
+        self._losses = None
+
+    on_test_epoch_start = on_validation_epoch_start
+    on_predict_epoch_start = on_validation_epoch_start
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Predict the views of one batch, and add them to the metrics."""
+        if trainer.state.fn == TrainerFn.FITTING and not self.during_fit:
+            return
+        loaders = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
+        loader = loaders[dataloader_idx] if isinstance(loaders, Sequence) else loaders
+        images, targets = _images_and_targets(batch)
+        repeated = num_repeated_rows(loader, batch_idx) if trainer.world_size > 1 else 0
+        images, targets = images[: len(images) - repeated], targets[: len(targets) - repeated]
+        given = outputs.get("probabilities") if isinstance(outputs, Mapping) else None
+        plain = given if isinstance(given, Tensor) else None
+        plain, views = self._predict(trainer, pl_module, images, plain, dataloader_idx)
+        multi_label = getattr(pl_module, "label_kind", None) == "multi"
+        if self.is_learning and not trainer.testing and len(images):
+            losses = weight_losses(plain, views, targets, multi_label=multi_label)
+            self._losses = losses if self._losses is None else self._losses + losses
+        merged = weigh(plain, views, self.weight if trainer.testing else self.views.weight)
+        if isinstance(outputs, dict):
+            outputs[MERGED] = merged
+        phase = "test" if trainer.testing else "val"
+        meters = self._meters.setdefault(dataloader_idx, self._new_meters(pl_module, phase))
+        if not len(images):
+            return
+        expected = targets
+        if isinstance(pl_module, HasPhaseMetrics):
+            expected = pl_module.metric_targets(targets)
+        for name, meter in meters.items():
+            if name == f"{phase}_loss_tta":
+                meter.update(row_losses(merged, targets, multi_label=multi_label))
+            else:
+                meter.update(merged if name.endswith("_tta") else plain, expected)
+
+    on_test_batch_end = on_validation_batch_end
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the metrics of the merged predictions, and learn the weight if that is wished."""
+        for index, meters in self._meters.items():
+            suffix = f"/dataloader_idx_{index}" if len(self._meters) > 1 else ""
+            for name, meter in meters.items():
+                value = meter.compute()
+                pl_module.log(f"{name}{suffix}", value, sync_dist=True, add_dataloader_idx=False)
+        if self._losses is not None and not trainer.sanity_checking:
+            total = trainer.strategy.reduce(self._losses, reduce_op="sum")
+            self.learned_weight = best_weight(cast(Tensor, total))
+            pl_module.log("tta_plain_weight", self.learned_weight, sync_dist=True)
+        self._meters.clear()
+        self._losses = None
+
+    on_test_epoch_end = on_validation_epoch_end
+
+    def on_predict_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Put the merged probabilities in the place of those that ``predict_step`` gave."""
+        images = _pictures(batch)
+        given = outputs if isinstance(pl_module, HasProbabilities) else None
+        plain, views = self._predict(trainer, pl_module, images, given, dataloader_idx)
+        merged = weigh(plain, views, self.weight)
+        if not isinstance(outputs, Tensor) or outputs.shape != merged.shape:
+            found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+            raise MisconfigurationException(
+                f"`predict_step` must return a tensor of shape {tuple(merged.shape)}, one row a"
+                f" picture, but returned {found}. Return logits or probabilities."
+            )
+        # In place: what Lightning collects is this very tensor.
+        outputs.copy_(merged)
+
+    def _predict(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        images: Tensor,
+        plain: Tensor | None,
+        dataloader_idx: int,
+    ) -> tuple[Tensor, Tensor]:
+        """Give the plain probabilities, and the mean of those of the views."""
+
+        def predict(pictures: Tensor) -> Tensor:
+            with trainer.precision_plugin.forward_context():
+                logits = cast(Tensor, pl_module(pictures)).float()
+            if isinstance(pl_module, HasProbabilities):
+                return pl_module.probabilities(logits)
+            return logits.softmax(dim=1)
+
+        start = self._num_rows[dataloader_idx]
+        self._num_rows[dataloader_idx] += len(images)
+        # Process r has the pictures r, r + world size and so on, as Lightning's samplers deal them.
+        places = trainer.global_rank + trainer.world_size * torch.arange(start, start + len(images))
+        plain = predict(images) if plain is None else plain[: len(images)].float()
+        if not len(images):
+            return plain, plain
+        spec = _input_spec(trainer, pl_module)
+        try:
+            return plain, mean_of_views(self.views, predict, images, places, spec)
+        except ValueError as error:
+            raise MisconfigurationException(f"`TestTimeAugmentation`: {error}") from error
+
+    def _new_meters(self, pl_module: pl.LightningModule, phase: str) -> dict[str, Metric]:
+        meters: dict[str, Metric] = {f"{phase}_loss_tta": MeanMetric()}
+        if isinstance(pl_module, HasPhaseMetrics):
+            collection = cast(MetricCollection, pl_module.phase_metrics[f"{phase}_"])
+            meters |= {f"{name}_tta": metric.clone() for name, metric in collection.items()}
+        else:
+            for name, metric in self.metrics.items():
+                meters |= {f"{phase}_{name}_{kind}": metric.clone() for kind in ("plain", "tta")}
+        for meter in meters.values():
+            meter.to(pl_module.device).reset()
+        return meters
+
+
+def _pictures(batch: Any) -> Tensor:
+    try:
+        return pictures_of(batch)
+    except ValueError as error:
+        raise MisconfigurationException(f"`TestTimeAugmentation`: {error}") from error
+
+
+def _images_and_targets(batch: Any) -> tuple[Tensor, Tensor]:
+    images = _pictures(batch)
+    if not isinstance(batch, (list, tuple)) or len(batch) < 2 or not isinstance(batch[1], Tensor):
+        raise MisconfigurationException(
+            "`TestTimeAugmentation` measures batches of pictures and targets, in this order, but"
+            f" got a {type(batch).__name__}. Serve `[pictures, targets]`."
+        )
+    return images, batch[1]
+
+
+def _input_spec(trainer: pl.Trainer, pl_module: pl.LightningModule) -> InputSpec | None:
+    """Say how float pictures were normalised, if anybody knows."""
+    if isinstance(pl_module, HasInputSpec):
+        return pl_module.input_spec
+    datamodule = getattr(trainer, "datamodule", None)
+    if isinstance(datamodule, HasInputSpec):
+        return datamodule.input_spec or InputSpec()
+    return None

@@ -1,0 +1,339 @@
+"""Test-time augmentation: exact, repeatable, side by side with the plain prediction."""
+
+import gc
+import pickle
+import weakref
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+from torchmetrics.classification import MulticlassAccuracy
+
+from lightning_fastrecipes import (
+    Ensemble,
+    FeatureDataModule,
+    ImageClassifier,
+    ImageFolderDataModule,
+    TestTimeAugmentation,
+)
+from lightning_fastrecipes.data import image_dataset
+from lightning_fastrecipes.functional.merging import weigh
+from lightning_fastrecipes.functional.views import make_view
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning"),
+]
+
+
+def classifier(seed: int = 0, **options) -> ImageClassifier:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        options = {"head": "linear", **options}
+        return ImageClassifier("test_resnet.r160_in1k", num_classes=2, **options)
+
+
+class Plain(pl.LightningModule):
+    """A module that knows nothing of our package."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.layers = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 2))
+
+    def forward(self, images):
+        return self.layers(images.float() / 64)
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", nn.functional.cross_entropy(self(batch[0]), batch[1]))
+
+    def predict_step(self, batch, batch_idx):
+        return self(batch[0])
+
+
+def data(squares: Path, **options) -> ImageFolderDataModule:
+    defaults = {"image_size": 24, "batch_size": 5, "num_workers": 0, "augmentation": "top_down"}
+    splits = {"valid_fraction": 0.4, "test_fraction": 0.2}
+    return ImageFolderDataModule(squares, **(defaults | splits | options))
+
+
+def trainer(*callbacks, **options) -> pl.Trainer:
+    return pl.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=list(callbacks),
+        **options,
+    )
+
+
+class Keeper(pl.Callback):
+    """Keep what the steps of the validation return."""
+
+    def on_validation_epoch_start(self, *_) -> None:
+        self.rows = []
+
+    def on_validation_batch_end(self, trainer, pl_module, outputs, *_) -> None:
+        self.rows.append(outputs)
+
+    def joined(self, key: str) -> torch.Tensor:
+        return torch.cat([row[key] for row in self.rows])
+
+
+def validate(callback, model, images):
+    keeper = Keeper()
+    metrics = trainer(callback, keeper).validate(model, datamodule=images, verbose=False)[0]
+    return metrics, keeper
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [
+        TestTimeAugmentation(4),
+        TestTimeAugmentation(3, "flips"),
+        TestTimeAugmentation(preset="five_crops", plain_weight=0.4),
+        TestTimeAugmentation(preset="scales"),
+    ],
+    ids=["augmentation", "flips", "five-crops", "scales"],
+)
+def test_the_merge_is_the_weighted_mean_of_probabilities(squares, callback):
+    model, images = classifier(), data(squares)
+    metrics, keeper = validate(callback, model, images)
+    split = images.eval_dataset("valid")
+    pixels = torch.stack([split[place][0] for place in range(len(split))])
+    where = torch.arange(len(split))
+    model.eval()
+    with torch.inference_mode():
+        each = [
+            model(make_view(pixels, callback.views.parameters(view, where))).softmax(1)
+            for view in range(callback.views.num_views)
+        ]
+        plain = model(pixels).softmax(1)
+        expected = callback.weight * plain + (1 - callback.weight) * torch.stack(each).mean(0)
+    found = keeper.joined("probabilities_tta")
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert (found - plain).abs().max() > 1e-4
+    torch.testing.assert_close(keeper.joined("probabilities"), plain, atol=1e-5, rtol=0)
+
+    right = (found.argmax(1) == split.targets).float().mean().item()
+    assert metrics["val_accuracy_tta"] == pytest.approx(right)
+    loss = nn.functional.nll_loss(found.log(), split.targets).item()
+    assert metrics["val_loss_tta"] == pytest.approx(loss, rel=1e-5)
+    alone = trainer().validate(model, datamodule=images, verbose=False)[0]
+    assert {name: metrics[name] for name in alone} == alone
+
+
+def test_identity_views_give_exactly_the_plain_prediction(squares):
+    callback = TestTimeAugmentation(3, augmentation="none")
+    _, keeper = validate(callback, classifier(), data(squares))
+    assert torch.equal(keeper.joined("probabilities_tta"), keeper.joined("probabilities"))
+
+
+@pytest.mark.parametrize("options", [{"num_workers": 2}, {"batch_size": 3}], ids=str)
+def test_workers_and_batches_change_nothing(squares, options):
+    callback, model = TestTimeAugmentation(3), classifier()
+    expected = validate(callback, model, data(squares))[1].joined("probabilities_tta")
+    found = validate(callback, model, data(squares, **options))[1].joined("probabilities_tta")
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    other = TestTimeAugmentation(3, seed=1)
+    again = validate(other, model, data(squares))[1].joined("probabilities_tta")
+    assert (again - expected).abs().max() > 1e-4
+
+
+def test_every_file_is_decoded_once(squares, monkeypatch):
+    images = data(squares)
+    images.prepare_data()
+    images.setup()
+    decoded = []
+    original = image_dataset.load_image
+    monkeypatch.setattr(
+        image_dataset, "load_image", lambda path, *a: decoded.append(path) or original(path, *a)
+    )
+    validate(TestTimeAugmentation(6), classifier(), images)
+    assert sorted(decoded) == sorted(images.eval_dataset("valid").files)
+
+
+def test_one_view_is_held_at_a_time(squares):
+    """What the network is given is gone once the next view is there."""
+    alive = []
+
+    class Watched(ImageClassifier):
+        def forward(self, inputs):
+            gc.collect()
+            alive.append(sum(view() is not None for view in seen))
+            seen.append(weakref.ref(inputs))
+            return super().forward(inputs)
+
+    seen: list[weakref.ref] = []
+    model = Watched("test_resnet.r160_in1k", num_classes=2, head="linear")
+    validate(TestTimeAugmentation(12), model, data(squares, batch_size=64))
+    assert len(alive) == 13
+    assert max(alive) <= 1  # the plain pictures, which are the batch
+
+
+def test_predict_returns_the_merged_probabilities(squares):
+    model, images, callback = classifier(), data(squares), TestTimeAugmentation(4)
+    expected = validate(callback, model, images)[1].joined("probabilities_tta")
+    loader = images.eval_dataloader("valid")
+    found = trainer(callback).predict(model, loader)
+    # Loaders say nothing of training; the views are still those of the datamodule.
+    torch.testing.assert_close(torch.cat(found), expected, atol=1e-6, rtol=0)
+
+
+def test_test_is_augmented_like_validation(squares):
+    model, images, callback = classifier(), data(squares), TestTimeAugmentation(2, "flips")
+    metrics = trainer(callback).test(model, datamodule=images, verbose=False)[0]
+    assert {"test_loss", "test_loss_tta", "test_accuracy", "test_accuracy_tta"} == set(metrics)
+
+
+def test_an_ensemble_predicts_every_view_with_every_member(squares):
+    callback, images = TestTimeAugmentation(2, "flips"), data(squares)
+    members = [classifier(seed).eval() for seed in (0, 1)]
+    each = [validate(callback, m, images)[1].joined("probabilities_tta") for m in members]
+    images.setup()
+    loader = images.eval_dataloader("valid")
+    found = torch.cat(trainer(callback).predict(Ensemble(members), loader))
+    torch.testing.assert_close(found, torch.stack(each).mean(0), atol=1e-5, rtol=0)
+
+
+def test_modules_of_ones_own_are_augmented(squares):
+    model = Plain().eval()
+    accuracy = MulticlassAccuracy(2, average="micro")
+    callback = TestTimeAugmentation(1, "flips", metrics={"accuracy": accuracy})
+    pixels = torch.randint(256, (6, 3, 16, 16), generator=torch.Generator().manual_seed(0)).byte()
+    targets = torch.tensor([0, 1, 0, 1, 0, 0])
+    loader = DataLoader(TensorDataset(pixels, targets), batch_size=4)
+    metrics = trainer(callback).validate(model, loader, verbose=False)[0]
+    with torch.inference_mode():
+        plain, mirrored = model(pixels).softmax(1), model(pixels.flip(-1)).softmax(1)
+    merged = (plain + mirrored) / 2
+    for kind, probabilities in (("plain", plain), ("tta", merged)):
+        right = (probabilities.argmax(1) == targets).float().mean().item()
+        assert metrics[f"val_accuracy_{kind}"] == pytest.approx(right)
+    expected = nn.functional.nll_loss(merged.log(), targets).item()
+    assert metrics["val_loss_tta"] == pytest.approx(expected, rel=1e-5)
+    found = torch.cat(trainer(callback).predict(model, loader))
+    torch.testing.assert_close(found, merged, atol=1e-6, rtol=0)
+
+
+def test_several_loaders_are_measured_apart(squares):
+    images = data(squares)
+    images.setup()
+    loaders = [images.eval_dataloader(split) for split in ("valid", "test")]
+    callback, model = TestTimeAugmentation(1, "flips"), classifier()
+    both = {}
+    for metrics in trainer(callback).validate(model, loaders, verbose=False):
+        both |= metrics
+    for index, loader in enumerate(loaders):
+        alone = trainer(callback).validate(model, loader, verbose=False)[0]
+        for name in ("val_loss_tta", "val_accuracy_tta"):
+            assert both[f"{name}/dataloader_idx_{index}"] == pytest.approx(alone[name])
+
+
+# The learned weight.
+
+
+def test_the_weight_is_learned_on_validation_and_used_in_the_test(squares):
+    model, images = classifier(3), data(squares)
+    callback = TestTimeAugmentation(4, plain_weight="learn")
+    metrics, keeper = validate(callback, model, images)
+    plain, merged = keeper.joined("probabilities"), keeper.joined("probabilities_tta")
+    views = (merged - 0.2 * plain) / 0.8
+    targets = images.eval_dataset("valid").targets
+
+    def loss(weight):
+        return nn.functional.nll_loss(weigh(plain, views, weight).log(), targets).item()
+
+    assert metrics["tta_plain_weight"] == pytest.approx(callback.weight)
+    best = min((index / 100 for index in range(101)), key=loss)
+    assert callback.weight == pytest.approx(best, abs=0.0101)
+    assert best != 0.2
+
+    fixed = TestTimeAugmentation(4, plain_weight=callback.weight)
+    expected = trainer(fixed).test(model, datamodule=images, verbose=False)[0]
+    found = trainer(callback).test(model, datamodule=images, verbose=False)[0]
+    assert found == pytest.approx(expected)
+    restored = TestTimeAugmentation(4, plain_weight="learn")
+    restored.load_state_dict(pickle.loads(pickle.dumps(callback.state_dict())))
+    assert restored.weight == callback.weight
+
+
+@pytest.mark.parametrize("run", ["test", "predict"])
+def test_a_weight_that_is_not_learned_yet_is_refused(squares, run):
+    images, callback = data(squares), TestTimeAugmentation(1, "flips", plain_weight="learn")
+    images.setup()
+    with pytest.raises(MisconfigurationException, match="needs a validation to learn from"):
+        getattr(trainer(callback), run)(classifier(), images.eval_dataloader("test"))
+
+
+# During a fit.
+
+
+@pytest.mark.parametrize("during_fit", [False, True])
+def test_validations_of_a_fit_are_augmented_if_wished(squares, during_fit):
+    callback = TestTimeAugmentation(1, "flips", during_fit=during_fit)
+    run = trainer(callback, max_epochs=1)
+    run.fit(classifier(), data(squares))
+    assert ("val_accuracy_tta" in run.callback_metrics) is during_fit
+    assert "val_accuracy" in run.callback_metrics
+
+
+# What is refused.
+
+
+def test_data_without_augmentation_are_refused_before_anything_runs(squares):
+    callback = TestTimeAugmentation()
+    with pytest.raises(MisconfigurationException, match=r"but those are not\. Set `augmentation="):
+        validate(callback, classifier(), data(squares, augmentation="none"))
+    images = data(squares)
+    images.setup()
+    with pytest.raises(MisconfigurationException, match="but the data do not say how they are"):
+        trainer(TestTimeAugmentation()).predict(classifier(), images.eval_dataloader("valid"))
+
+
+def test_precomputed_features_are_refused(squares):
+    model = classifier()
+    model.freeze()
+    features = FeatureDataModule(data(squares), model)
+    with pytest.raises(MisconfigurationException, match="has no tensor of four dimensions"):
+        validate(TestTimeAugmentation(1, "flips"), model, features)
+
+
+def test_batches_without_targets_are_predicted_but_not_measured(squares):
+    loader = DataLoader(torch.zeros(2, 3, 16, 16, dtype=torch.uint8), batch_size=2)
+
+    class Alone(Plain):
+        def validation_step(self, batch, batch_idx):
+            return None
+
+        def predict_step(self, batch, batch_idx):
+            return self(batch)
+
+    callback = TestTimeAugmentation(1, "flips")
+    assert trainer(callback).predict(Alone(), loader)[0].sum().item() == pytest.approx(2)
+    with pytest.raises(MisconfigurationException, match="measures batches of pictures and targets"):
+        trainer(callback).validate(Alone(), loader, verbose=False)
+
+
+def test_predictions_that_cannot_be_replaced_are_refused():
+    class Labels(Plain):
+        def predict_step(self, batch, batch_idx):
+            return self(batch).argmax(1)
+
+    loader = DataLoader(torch.zeros(2, 3, 16, 16, dtype=torch.uint8), batch_size=2)
+    with pytest.raises(MisconfigurationException, match=r"of shape \(2, 2\), one row a picture"):
+        trainer(TestTimeAugmentation(1, "flips")).predict(Labels(), loader)
+
+
+def test_wrong_arguments_are_refused():
+    with pytest.raises(ValueError, match="`plain_weight` must be a number or 'learn', got 'best'"):
+        TestTimeAugmentation(plain_weight="best")
+    with pytest.raises(ValueError, match="`n` must be in 1 to 7 for the preset 'flips', got 8"):
+        TestTimeAugmentation(8, "flips")
