@@ -117,6 +117,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--out", type=Path, help="run folder (default: runs/NAME)")
     run.add_argument("--resume", type=Path, metavar="DIR", help="go on with an interrupted run")
     run.add_argument("--fast-dev-run", action="store_true", help="one batch of everything")
+    run.add_argument(
+        "--tta",
+        action="store_true",
+        help="evaluate with test-time augmentation: what the recipe says of it, or 4 views of the"
+        " training augmentation; --evaluation.tta.preset=flips for others",
+    )
     predict = add("predict", _predict, "Predict files or folders with a finished run.")
     predict.add_argument(
         "run_folder", type=Path, metavar="RUN_DIR", help="folder of a finished run"
@@ -130,6 +136,11 @@ def _parser() -> argparse.ArgumentParser:
         help="another run whose predictions are averaged with the first's; may be given again",
     )
     predict.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="files or folders")
+    predict.add_argument(
+        "--tta",
+        action=argparse.BooleanOptionalAction,
+        help="predict with test-time augmentation, or without (default: as the run was evaluated)",
+    )
     predict.add_argument("--out", type=Path, required=True, help="CSV to write")
     return parser
 
@@ -304,7 +315,7 @@ def _predict(options: argparse.Namespace) -> int:
     from lightning_fastrecipes.recipe.export import predict_files
 
     folders = [options.run_folder, *(options.with_runs or [])]
-    table, bad = predict_files(folders, options.paths)
+    table, bad = predict_files(folders, options.paths, tta=options.tta)
     write_atomically(options.out, table.to_csv(index=False))
     _out.print(f"{len(table)} predictions written to {options.out}", markup=False)
     for name, reason in bad:
@@ -316,7 +327,11 @@ def _load(options: argparse.Namespace) -> Any:
     from lightning_fastrecipes.recipe.catalog import find_recipe
     from lightning_fastrecipes.recipe.loading import load_recipe
 
-    return load_recipe(find_recipe(options.recipe), options.overrides)
+    path = find_recipe(options.recipe)
+    recipe = load_recipe(path, options.overrides)
+    if getattr(options, "tta", False) and recipe.evaluation.tta is None:
+        return load_recipe(path, [*options.overrides, "evaluation.tta={}"])
+    return recipe
 
 
 def _load_rung(options: argparse.Namespace) -> Any:

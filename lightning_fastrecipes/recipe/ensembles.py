@@ -89,7 +89,11 @@ def each_member(members: Mapping[str, Path], model: ImageClassifier) -> Iterator
 
 
 def export_members(
-    folder: Path, members: Mapping[str, Path], model: ImageClassifier, images: ImageDataModule
+    folder: Path,
+    members: Mapping[str, Path],
+    model: ImageClassifier,
+    images: ImageDataModule,
+    views: Mapping[str, Any],
 ) -> None:
     """Export every member beside the last weights, and note that they predict together.
 
@@ -100,12 +104,13 @@ def export_members(
         members: Name to checkpoint.
         model: The model that takes their weights.
         images: Its datamodule, at the size of the evaluation.
+        views: As ``describe_views`` gives them.
     """
     note: dict[str, Any] = {"members": [f"members/{name}" for name in members]}
     if model.thresholds is not None:
         note["thresholds"] = named_thresholds(model)
     for name in each_member(members, model):
-        export_model(folder / "members" / name, model, images, images.batch_size)
+        export_model(folder / "members" / name, model, images, views)
     write_atomically(folder / ENSEMBLE, json.dumps(note, indent=2) + "\n")
 
 

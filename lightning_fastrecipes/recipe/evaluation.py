@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from lightning_fastrecipes.callbacks.test_time_augmentation import MERGED
 from lightning_fastrecipes.functional.multi_label import decide_labels
 from lightning_fastrecipes.functional.targets import hard_labels
 
@@ -21,13 +22,24 @@ class PredictionCollector(pl.Callback):
 
     Args:
         num_samples: Rows of the split.
+
+    Attributes:
+        probabilities: The plain ones. Shape ``(num_samples, num_classes)``.
+        targets: One row each.
+        merged: Those of ``TestTimeAugmentation``, if it stands before this callback.
     """
 
     def __init__(self, num_samples: int) -> None:
         self.num_samples = num_samples
         self.probabilities = torch.empty(0)
         self.targets = torch.empty(0)
+        self.merged: Tensor | None = None
         self._rows: list[Mapping[str, Tensor]] = []
+
+    @property
+    def predictions(self) -> Tensor:
+        """The merged probabilities, or the plain ones without test-time augmentation."""
+        return self.probabilities if self.merged is None else self.merged
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any, **__: Any
@@ -41,6 +53,8 @@ class PredictionCollector(pl.Callback):
         """Join the batches, and the shards of all processes."""
         self.probabilities = self._joined("probabilities", trainer, pl_module)
         self.targets = self._joined("targets", trainer, pl_module)
+        is_augmented = MERGED in self._rows[0]
+        self.merged = self._joined(MERGED, trainer, pl_module) if is_augmented else None
         self._rows.clear()
 
     on_test_epoch_end = on_validation_epoch_end

@@ -1,7 +1,7 @@
 """A trained model as two plain files: weights and one JSON. Nothing is pickled."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from torch.utils.data import DataLoader
 from lightning_fastrecipes.data.files import atomic_path, write_atomically
 from lightning_fastrecipes.data.image import ImageDataModule, prediction_dataset
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
-from lightning_fastrecipes.functional.merging import columns_by_name, merge_predictions
+from lightning_fastrecipes.functional.merging import columns_by_name, merge_predictions, weigh
+from lightning_fastrecipes.functional.views import mean_of_views
 from lightning_fastrecipes.protocols import InputSpec
+from lightning_fastrecipes.recipe.augmented import exported_views
 from lightning_fastrecipes.recipe.evaluation import prediction_table
 from lightning_fastrecipes.tasks.image import ImageClassifier
 
@@ -25,15 +27,15 @@ WEIGHTS, DESCRIPTION, ENSEMBLE = "model.safetensors", "model.json", "ensemble.js
 
 
 def export_model(
-    folder: Path, model: ImageClassifier, images: ImageDataModule, batch_size: int
+    folder: Path, model: ImageClassifier, images: ImageDataModule, views: Mapping[str, Any]
 ) -> None:
     """Write weights and description.
 
     Args:
         folder: Where the two files go.
         model: The trained model.
-        images: Its datamodule, at the size of the evaluation.
-        batch_size: Pictures per step of the evaluation.
+        images: Its datamodule, at the size and batch size of the evaluation.
+        views: As ``describe_views`` gives them.
     """
     tensors = {
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
@@ -49,7 +51,8 @@ def export_model(
         "thresholds": named_thresholds(model),
         "input": asdict(model.input_spec),
         "geometry": images.eval_transform_key(),
-        "batch_size": batch_size,
+        "batch_size": images.batch_size,
+        **views,
     }
     write_atomically(folder / DESCRIPTION, json.dumps(description, indent=2))
 
@@ -125,7 +128,11 @@ def member_folders(folder: Path) -> list[Path]:
 
 
 def predict_files(
-    folders: Path | Sequence[Path], paths: Sequence[Path], device: torch.device | None = None
+    folders: Path | Sequence[Path],
+    paths: Sequence[Path],
+    device: torch.device | None = None,
+    *,
+    tta: bool | None = None,
 ) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
     """Predict pictures with exported models, in 32-bit arithmetic as the evaluation does.
 
@@ -138,20 +145,25 @@ def predict_files(
         folders: Run folders, or the ``export`` folders in them; one may hold an ensemble.
         paths: Files, or folders that are searched with all below them.
         device: Where to compute; a CUDA card if there is one, else the processor, if ``None``.
+        tta: Whether views of each picture predict as well; as each run was evaluated if ``None``.
 
     Returns:
         The table of ``prediction_table``, and what could not be read: file name and reason.
 
     Raises:
         DataNotFoundError: If a path or an export is missing.
-        DataError: If the models do not know the same classes.
+        DataError: If the models do not know the same classes, or have no views to predict with.
     """
     where = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     listed = [folders] if isinstance(folders, Path) else folders
     found = _Predicted()
     members = [member for folder in listed for member in member_folders(folder)]
     try:
-        merged = merge_predictions(_predict_with(member, paths, where, found) for member in members)
+        merged = merge_predictions(
+            _predict_with(member, paths, where, found, tta) for member in members
+        )
+    except DataError:
+        raise
     except ValueError as error:
         raise DataError(f"The models cannot predict together: {error}") from error
     thresholds = _mean_thresholds(listed, found)
@@ -187,9 +199,14 @@ class _Predicted:
 
 
 def _predict_with(
-    folder: Path, paths: Sequence[Path], device: torch.device, found: _Predicted
+    folder: Path,
+    paths: Sequence[Path],
+    device: torch.device,
+    found: _Predicted,
+    tta: bool | None,
 ) -> Tensor:
     model, description = load_export(folder)
+    views = exported_views(description, tta)
     dataset, found.bad = prediction_dataset(paths, **description["geometry"])
     found.files = [str(name) for name in dataset.files]
     classes = list(model.classes or [])
@@ -204,7 +221,18 @@ def _predict_with(
     loader = DataLoader(dataset, batch_size=description["batch_size"])
     model.to(device, memory_format=torch.channels_last)
     chunks = [torch.empty(0, model.num_classes)]
+
+    def predict(images: Tensor) -> Tensor:
+        return model.probabilities(model(images))
+
     with torch.inference_mode():
         for images, _ in loader:
-            chunks.append(model.probabilities(model(images.to(device))).cpu())
+            images = images.to(device)
+            probabilities = predict(images)
+            if views is not None:
+                start = sum(map(len, chunks))
+                places = torch.arange(start, start + len(images))
+                mean = mean_of_views(views, predict, images, places, model.input_spec)
+                probabilities = weigh(probabilities, mean, views.weight)
+            chunks.append(probabilities.cpu())
     return torch.cat(chunks)[:, columns]

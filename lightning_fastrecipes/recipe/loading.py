@@ -21,7 +21,7 @@ from lightning_fastrecipes.recipe.overrides import (
     apply_override,
     read_override,
 )
-from lightning_fastrecipes.recipe.schema import ClassSpec, Evaluation, Recipe, Rung, Stage
+from lightning_fastrecipes.recipe.schema import TTA, ClassSpec, Evaluation, Recipe, Rung, Stage
 
 T = TypeVar("T")
 
@@ -97,7 +97,7 @@ def _recipe(document: dict[str, Any], path: Path) -> Recipe:
     data = _class_spec(document["data"], pl.LightningDataModule, path, "data")
     model = _class_spec(document["model"], pl.LightningModule, path, "model")
     stages = _stages(document["stages"], path)
-    evaluation = _dataclass(Evaluation, document.get("evaluation") or {}, path, "evaluation")
+    evaluation = _evaluation(document.get("evaluation") or {}, path)
     keeps_any = any(_has_callback(stage, CycleSnapshots) for stage in stages)
     if evaluation.ensemble is not None and not keeps_any:
         raise RecipeError(
@@ -166,6 +166,12 @@ def _rungs(document: dict[str, Any], path: Path) -> tuple[Rung, ...]:
                 f"{path}: {key}.seeds: {num_models} models predict together, so"
                 " `evaluation.ensemble` must be left out."
             )
+        tta = recipe.evaluation.tta
+        if num_models > 1 and isinstance(tta, TTA) and tta.plain_weight == "learn":
+            raise RecipeError(
+                f"{path}: {key}.seeds: {num_models} models predict together, and each would learn"
+                " its own `evaluation.tta.plain_weight`. Give a number."
+            )
         rungs.append(Rung(name, recipe, num_models))
     return tuple(rungs)
 
@@ -217,6 +223,14 @@ def _stages(value: Any, path: Path) -> tuple[Stage, ...]:
         if names.count(name) > 1:
             raise RecipeError(f"{path}: stages: two stages are named {name!r}. Rename one.")
     return tuple(stages)
+
+
+def _evaluation(value: Any, path: Path) -> Evaluation:
+    if not isinstance(value, Mapping) or not isinstance(value.get("tta"), Mapping):
+        return _dataclass(Evaluation, value, path, "evaluation")
+    plain = {name: content for name, content in value.items() if name != "tta"}
+    tta = _dataclass(TTA, value["tta"], path, "evaluation.tta")
+    return _dataclass(Evaluation, plain, path, "evaluation", tta=tta)
 
 
 def _has_callback(stage: Stage, base: type) -> bool:

@@ -15,6 +15,7 @@ from lightning_fastrecipes.data.features import FeatureDataModule
 from lightning_fastrecipes.data.image import ImageDataModule
 from lightning_fastrecipes.data.samplers import drops_last_batch
 from lightning_fastrecipes.errors import RecipeError
+from lightning_fastrecipes.recipe.augmented import build_tta
 from lightning_fastrecipes.recipe.loading import build
 from lightning_fastrecipes.recipe.schema import Recipe, Stage
 from lightning_fastrecipes.tasks.image import ImageClassifier
@@ -197,6 +198,7 @@ def plan_stages(recipe: Recipe, images: ImageDataModule, model: ImageClassifier)
                 num_images=len(images.eval_dataset("train")),
             )
         )
+    build_tta(recipe, images)
     return plans
 
 

@@ -21,11 +21,13 @@ from torch import Tensor
 from lightning_fastrecipes.callbacks.initial_loss_check import InitialLossCheck
 from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
 from lightning_fastrecipes.callbacks.seeded_steps import SeededSteps
+from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
 from lightning_fastrecipes.data.features import FeatureDataModule
 from lightning_fastrecipes.data.files import write_atomically
 from lightning_fastrecipes.data.image import ImageDataModule
 from lightning_fastrecipes.errors import ConfigurationError, RecipeError
 from lightning_fastrecipes.functional.merging import merge_predictions
+from lightning_fastrecipes.recipe.augmented import build_tta, describe_views
 from lightning_fastrecipes.recipe.defaults import trainer_arguments
 from lightning_fastrecipes.recipe.documents import dump_document
 from lightning_fastrecipes.recipe.ensembles import (
@@ -94,6 +96,7 @@ class Run:
         self.images: ImageDataModule
         self.model: ImageClassifier
         self.plans: list[StagePlan]
+        self.tta: TestTimeAugmentation | None = None
         self.stages: list[dict[str, Any]] = []
 
     def prepare(self) -> list[StagePlan]:
@@ -105,6 +108,7 @@ class Run:
         pl.seed_everything(self.recipe.seed, workers=True, verbose=False)
         self.images, self.model = build_parts(self.recipe)
         self.plans = plan_stages(self.recipe, self.images, self.model)
+        self.tta = build_tta(self.recipe, self.images)
         if is_first_process():
             write_atomically(self.folder.recipe, dump_document(self.recipe.source))
             if self.images.skipped_files:
@@ -226,14 +230,15 @@ class Run:
                 results[split], alone = self._evaluate_members(split, num_samples, members)
                 results.setdefault("members", {})[split] = alone
             elif num_samples:
-                results[split], *rows = self._predict_split(split, num_samples)
-                self._write_predictions(split, *rows)
+                results[split], found = self._predict_split(split, num_samples)
+                self._write_predictions(split, found.predictions, found.targets)
         if is_first_process():
             export = self.folder.path / "export"
-            export_model(export, self.model, self.images, self.images.batch_size)
+            views = describe_views(self.tta, self.images, self.recipe.seed)
+            export_model(export, self.model, self.images, views)
             (export / ENSEMBLE).unlink(missing_ok=True)
             if members:
-                export_members(export, members, self.model, self.images)
+                export_members(export, members, self.model, self.images, views)
             history = read_history(self.folder.metrics)
             if len(history):
                 draw_curves(history, self.folder.path / "curves.png")
@@ -245,24 +250,30 @@ class Run:
     ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
         """Evaluate what members predict together, and each of them alone."""
         alone: dict[str, dict[str, float]] = {}
-        predictions = []
+        plain, predictions = [], []
         targets = torch.empty(0)
         for name in each_member(members, self.model):
-            alone[name], probabilities, targets = self._predict_split(split, num_samples)
-            predictions.append(probabilities)
+            alone[name], found = self._predict_split(split, num_samples)
+            plain.append(found.probabilities)
+            predictions.append(found.predictions)
+            targets = found.targets
         merged = merge_predictions(predictions)
         if split == "valid":
             self.model.tune_thresholds(merged, targets)
+        metrics = measure(self.model, merge_predictions(plain), targets)
+        if self.tta is not None:
+            augmented = measure(self.model, merged, targets)
+            metrics |= {f"{name}_tta": value for name, value in augmented.items()}
         self._write_predictions(split, merged, targets)
-        return measure(self.model, merged, targets), alone
+        return metrics, alone
 
     def _predict_split(
         self, split: Split, num_samples: int
-    ) -> tuple[dict[str, float], Tensor, Tensor]:
+    ) -> tuple[dict[str, float], PredictionCollector]:
         collector = PredictionCollector(num_samples)
-        trainer = self._trainer([collector], precision="32-true", enable_checkpointing=False)
-        metrics = evaluate(trainer, self.model, self.images, split)
-        return metrics, collector.probabilities, collector.targets
+        callbacks: list[Callback] = [collector] if self.tta is None else [self.tta, collector]
+        trainer = self._trainer(callbacks, precision="32-true", enable_checkpointing=False)
+        return evaluate(trainer, self.model, self.images, split), collector
 
     def _write_predictions(self, split: Split, probabilities: Tensor, targets: Tensor) -> None:
         if not is_first_process():

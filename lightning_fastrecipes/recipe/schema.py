@@ -59,6 +59,25 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class TTA:
+    """Test-time augmentation of the evaluation: the arguments of ``TestTimeAugmentation``.
+
+    Args:
+        n: How many views; what is usual for the preset if ``None``.
+        preset: ``augmentation`` (as in the last stage's training), ``flips``, ``five_crops`` or
+            ``scales``.
+        augmentation: For the preset ``augmentation``, what is drawn; the last stage's if ``None``.
+        plain_weight: Weight of the plain prediction in [0, 1]; the course's if ``None``; ``learn``:
+            what is best on the validation split.
+    """
+
+    n: int | None = None
+    preset: Literal["augmentation", "flips", "five_crops", "scales"] = "augmentation"
+    augmentation: Literal["none", "basic", "side_on", "top_down"] | None = None
+    plain_weight: float | Literal["learn"] | None = None
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What is measured after the last stage, in 32-bit arithmetic.
 
@@ -69,12 +88,15 @@ class Evaluation:
         ensemble: What predicts: the last weights if ``None``; ``snapshots``: the mean of what the
             last snapshots of ``CycleSnapshots`` predict; ``average``: one model of their mean
             weights, its batch norm measured anew.
+        tta: Test-time augmentation: a number of views, or a mapping; none if ``None``. Each member
+            of an ensemble predicts all views.
     """
 
     splits: tuple[Literal["valid", "test"], ...] = ("valid", "test")
     image_size: int | None = None
     batch_size: int | None = None
     ensemble: Literal["snapshots", "average"] | None = None
+    tta: int | TTA | None = None
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,8 @@ def test_oblong_pictures_are_turned_without_shear():
     parameters = views.parameters(0, places(0, 1, 2, 3))
     assert parameters.angle.abs().max() > 20
     turned = make_view(spot.expand(4, -1, -1, -1), parameters)
-    assert (turned - spot)[..., 16:48].abs().max() < 0.02  # further out, borders are reflected
+    middle = (turned - spot)[..., 4:28, 20:44]  # further out, borders are reflected
+    assert middle.abs().max() < 0.02
 
 
 def test_oblong_pictures_are_not_turned_by_a_quarter():

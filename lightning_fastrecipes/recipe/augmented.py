@@ -1,0 +1,97 @@
+"""Test-time augmentation of a recipe's evaluation, and of predictions with what it exported."""
+
+from dataclasses import asdict, replace
+from typing import Any
+
+from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
+    MisconfigurationException,
+)
+
+from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
+from lightning_fastrecipes.data.image import ImageDataModule
+from lightning_fastrecipes.errors import DataError, RecipeError
+from lightning_fastrecipes.functional.views import Views
+from lightning_fastrecipes.recipe.schema import TTA, Recipe
+
+
+def build_tta(recipe: Recipe, images: ImageDataModule) -> TestTimeAugmentation | None:
+    """Build what a recipe's evaluation asks for, so that mistakes show before training.
+
+    Args:
+        recipe: The recipe.
+        images: Its datamodule, augmenting as in the last stage.
+
+    Returns:
+        The callback, or ``None`` without test-time augmentation.
+
+    Raises:
+        RecipeError: If the views cannot be made, or their weight cannot be learned.
+    """
+    asked = recipe.evaluation.tta
+    if asked is None:
+        return None
+    tta = TTA(n=asked) if isinstance(asked, int) else asked
+    where = f"{recipe.path}: evaluation.tta"
+    if tta.plain_weight == "learn":
+        if recipe.evaluation.ensemble == "snapshots":
+            raise RecipeError(
+                f"{where}.plain_weight: each snapshot would learn its own. Give a number."
+            )
+        if "valid" not in recipe.evaluation.splits or not len(images.eval_dataset("valid")):
+            raise RecipeError(
+                f"{where}.plain_weight: 'learn' needs the validation split, which is not evaluated."
+                " Add 'valid' to `evaluation.splits`, and see that there is one, or give a number."
+            )
+    try:
+        callback = TestTimeAugmentation(**asdict(tta), seed=recipe.seed)
+        callback.resolve(images)
+    except (ValueError, MisconfigurationException) as error:
+        raise RecipeError(f"{where}: {error}") from error
+    return callback
+
+
+def describe_views(
+    callback: TestTimeAugmentation | None, images: ImageDataModule, seed: int
+) -> dict[str, dict[str, Any] | None]:
+    """Describe for an export which views a model predicts with, and which it could.
+
+    Args:
+        callback: The callback of the finished evaluation; its learned weight goes along.
+        images: The datamodule, augmenting as in the last stage.
+        seed: Of what is drawn.
+
+    Returns:
+        The arguments of ``Views``: under ``tta`` those of the evaluation, and under
+        ``training_views`` those of the course; ``None`` for an evaluation without views, and for
+        training pictures that are not augmented.
+    """
+    evaluated = callback and asdict(replace(callback.views, plain_weight=callback.weight))
+    is_augmented = images.augmentation != "none"
+    usual = asdict(TestTimeAugmentation(seed=seed).resolve(images)) if is_augmented else None
+    return {"tta": evaluated or None, "training_views": usual}
+
+
+def exported_views(description: dict[str, Any], asked: bool | None) -> Views | None:
+    """Choose the views that an exported model predicts with.
+
+    Args:
+        description: What ``export_model`` wrote.
+        asked: Whether the user wants test-time augmentation; as the evaluation had it if ``None``.
+
+    Returns:
+        The views, or ``None`` for plain predictions.
+
+    Raises:
+        DataError: If views are asked for, but the export does not say which.
+    """
+    evaluated, usual = description.get("tta"), description.get("training_views")
+    if asked is False or (asked is None and evaluated is None):
+        return None
+    chosen = evaluated or usual
+    if chosen is None:
+        raise DataError(
+            "The exported model was trained without augmentation and evaluated without views, so"
+            " that there is nothing to augment predictions with. Predict without `--tta`, or give"
+            " the recipe `evaluation: {tta: {preset: flips}}` and run it again."
+        )
+    return Views(**chosen)

@@ -1,0 +1,155 @@
+"""Recipes evaluated with test-time augmentation, and what they export."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from lightning_fastrecipes.cli import main
+from lightning_fastrecipes.errors import DataError, RecipeError
+from lightning_fastrecipes.recipe.export import predict_files
+from lightning_fastrecipes.recipe.loading import load_recipe
+from lightning_fastrecipes.recipe.plan import build_parts, plan_stages
+from lightning_fastrecipes.recipe.runner import Run
+
+CLASSES = ["blue", "red"]
+METRICS = {"loss", "accuracy", "loss_tta", "accuracy_tta"}
+
+
+def run(recipe_file, folder, *overrides: str) -> dict:
+    job = Run(load_recipe(recipe_file, overrides), folder, show_progress=False)
+    job.prepare()
+    for index in range(len(job.plans)):
+        job.run_stage(index)
+    return job.finish()
+
+
+def short(recipe_file, **evaluation):
+    """Keep the last stage alone, for two epochs."""
+    document = yaml.safe_load(recipe_file.read_text())
+    document["stages"] = document["stages"][-1:]
+    document["stages"][0]["max_epochs"] = 2
+    document["evaluation"] = evaluation
+    recipe_file.write_text(yaml.safe_dump(document))
+    return recipe_file
+
+
+def predicted(folder, squares, **options):
+    table = pd.read_csv(folder / "predictions_test.csv")
+    found, _ = predict_files(folder, [squares / name for name in table["file"]], **options)
+    return table, found
+
+
+def test_plain_and_augmented_metrics_stand_side_by_side(recipe_file, tmp_path, squares):
+    folder = tmp_path / "run"
+    results = run(short(recipe_file, tta=3), folder)
+    assert set(results["test"]) == set(results["valid"]) == METRICS
+    table, found = predicted(folder, squares)
+    np.testing.assert_allclose(table[CLASSES], found[CLASSES], atol=2e-6)
+    right = (table["prediction"] == table["target"]).mean()
+    assert results["test"]["accuracy_tta"] == pytest.approx(right)
+    chosen = [row[row["target"]] for _, row in table.iterrows()]
+    assert results["test"]["loss_tta"] == pytest.approx(-np.log(chosen).mean(), rel=1e-4)
+
+    _, plain = predicted(folder, squares, tta=False)
+    chosen = [row[table.loc[place, "target"]] for place, row in plain.iterrows()]
+    assert results["test"]["loss"] == pytest.approx(-np.log(chosen).mean(), rel=1e-4)
+    assert not np.allclose(plain[CLASSES], found[CLASSES], atol=1e-4)
+    exported = json.loads((folder / "export" / "model.json").read_text())
+    assert exported["tta"]["augmentation"] == "top_down"
+    assert exported["tta"]["plain_weight"] == 0.25
+
+
+def test_the_switch_augments_evaluation_and_predictions(recipe_file, tmp_path, squares):
+    plain, augmented = tmp_path / "plain", tmp_path / "augmented"
+    assert main(["run", str(short(recipe_file)), "--out", str(plain)]) == 0
+    assert main(["run", str(recipe_file), "--out", str(augmented), "--tta"]) == 0
+    written = yaml.safe_load((augmented / "recipe.yaml").read_text())
+    assert written["evaluation"] == {"tta": {}}
+    results = json.loads((augmented / "results.json").read_text())
+    assert set(results["test"]) == METRICS
+    assert set(json.loads((plain / "results.json").read_text())["test"]) == {"loss", "accuracy"}
+
+    table = pd.read_csv(augmented / "predictions_test.csv")
+    files = [str(squares / name) for name in table["file"]]
+    out = tmp_path / "out.csv"
+    assert main(["predict", str(plain), *files, "--out", str(out), "--tta"]) == 0
+    np.testing.assert_allclose(pd.read_csv(out)[CLASSES], table[CLASSES], atol=2e-6)
+    assert main(["predict", str(augmented), *files, "--out", str(out), "--no-tta"]) == 0
+    expected = pd.read_csv(plain / "predictions_test.csv")
+    np.testing.assert_allclose(pd.read_csv(out)[CLASSES], expected[CLASSES], atol=2e-6)
+
+
+def test_the_switch_leaves_what_the_recipe_says(recipe_file, tmp_path):
+    folder = tmp_path / "run"
+    path = short(recipe_file, tta={"preset": "flips", "n": 3})
+    assert main(["run", str(path), "--out", str(folder), "--tta"]) == 0
+    exported = json.loads((folder / "export" / "model.json").read_text())
+    assert (exported["tta"]["preset"], exported["tta"]["n"]) == ("flips", 3)
+
+
+def test_snapshots_predict_all_views_together(recipe_file, tmp_path, squares):
+    path = short(recipe_file, tta={"preset": "flips"}, ensemble="snapshots")
+    document = yaml.safe_load(path.read_text())
+    keeper = {"class_path": "lightning_fastrecipes.CycleSnapshots"}
+    document["stages"][0]["callbacks"].append(keeper)
+    path.write_text(yaml.safe_dump(document))
+    folder = tmp_path / "run"
+    results = run(path, folder)
+    assert set(results["test"]) == METRICS
+    assert set(results["members"]["test"]["cycle-1"]) == METRICS
+
+    table, found = predicted(folder, squares)
+    np.testing.assert_allclose(table[CLASSES], found[CLASSES], atol=2e-6)
+    files = [squares / name for name in table["file"]]
+    each = [
+        predict_files(folder / "export" / "members" / f"cycle-{cycle}", files)[0][CLASSES]
+        for cycle in (1, 2)
+    ]
+    np.testing.assert_allclose(table[CLASSES], np.mean(each, axis=0), atol=2e-6)
+    right = (table["prediction"] == table["target"]).mean()
+    assert results["test"]["accuracy_tta"] == pytest.approx(right)
+
+
+def test_the_learned_weight_is_exported(recipe_file, tmp_path, squares):
+    folder = tmp_path / "run"
+    results = run(short(recipe_file, tta={"preset": "flips", "plain_weight": "learn"}), folder)
+    exported = json.loads((folder / "export" / "model.json").read_text())
+    assert exported["tta"]["plain_weight"] == pytest.approx(results["valid"]["plain_weight"])
+    table, found = predicted(folder, squares)
+    np.testing.assert_allclose(table[CLASSES], found[CLASSES], atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "message"),
+    [
+        ({"tta": 0}, "evaluation.tta: `n` must be at least 1 .* got 0"),
+        ({"tta": {"preset": "mirror"}}, "evaluation.tta: .*mirror"),
+        ({"tta": {"views": 3}}, "evaluation.tta: there is no key `views`"),
+        ({"tta": {"preset": "five_crops", "n": 9}}, "evaluation.tta: `n` must be in 1 to 4"),
+        (
+            {"tta": {"preset": "flips", "plain_weight": "learn"}, "splits": ["test"]},
+            "plain_weight: 'learn' needs the validation split",
+        ),
+        ({"tta": {"plain_weight": 2.0}}, "`plain_weight` must lie in"),
+    ],
+)
+def test_views_that_cannot_be_are_refused_before_training(recipe_file, evaluation, message):
+    with pytest.raises(RecipeError, match=message):
+        run(short(recipe_file, **evaluation), recipe_file.parent / "run")
+    assert not (recipe_file.parent / "run" / "checkpoints").exists()
+
+
+def test_a_last_stage_without_augmentation_is_refused_before_training(recipe_file):
+    recipe = load_recipe(short(recipe_file, tta=4), ["stages.all.augmentation=none"])
+    with pytest.raises(RecipeError, match=r"evaluation\.tta: .* but those are not\. Set"):
+        plan_stages(recipe, *build_parts(recipe))
+
+
+def test_an_export_without_views_says_so(recipe_file, tmp_path, squares):
+    folder = tmp_path / "run"
+    run(short(recipe_file), folder, "stages.all.augmentation=none")
+    with pytest.raises(DataError, match="trained without augmentation and evaluated without views"):
+        predict_files(folder, [squares], tta=True)
