@@ -214,6 +214,11 @@ class LayerGroupTask(pl.LightningModule, ABC):
                 f" {type(strategy).__name__}, which does not keep frozen and trained parameters"
                 " apart. Use `Trainer(strategy='ddp')`."
             )
+        # States that an earlier evaluation left behind were made in inference mode, outside of
+        # which they cannot be updated.
+        for part in (self.phase_metrics, self.phase_losses):
+            for metric in part.values():
+                cast(Metric, metric).reset()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Build every parameter group once, frozen or not, in fixed order and with names."""

@@ -303,6 +303,18 @@ def test_a_wrong_metric_is_refused(spec, error, message) -> None:
         tiny_model(metrics={"m": spec})
 
 
+def test_a_model_is_trained_after_it_was_validated(tmp_path: Path) -> None:
+    """Metrics hold tensors of inference mode by then, which a fit could not add to."""
+    model, batches = tiny_model(), loader()
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = pl.Trainer(accelerator="cpu", max_epochs=1, default_root_dir=tmp_path, **quiet)
+    expected = trainer.validate(model, batches, verbose=False)[0]
+    model.set_learning_rates(1e-12)
+    trainer.fit(model, batches, batches)
+    found = float(trainer.callback_metrics["val_accuracy"])
+    assert found == pytest.approx(expected["val_accuracy"])
+
+
 def test_soft_targets_train_and_count_one_half_as_positive() -> None:
     images = pictures().tensors[0]
     positive = torch.tensor([0.0, 0.5, 1.0, 0.25] * 3)

@@ -1,0 +1,78 @@
+"""Two processes see, measure and predict what one does."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+SCRIPT = Path(__file__).with_name("pictures_on_two_processes.py")
+
+pytestmark = [
+    pytest.mark.distributed,
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Give what one process found, and what each of two did; validation and test are odd."""
+    folder = tmp_path_factory.mktemp("pictures")
+    generator = torch.Generator().manual_seed(0)
+    for index, name in enumerate(["blue", "red"]):
+        (folder / "pictures" / name).mkdir(parents=True)
+        for number in range(16 + 3 * index):
+            pixels = torch.randint(0, 200, (24, 24, 3), generator=generator, dtype=torch.uint8)
+            pixels[:, :, 0 if index else 2] += 55
+            Image.fromarray(pixels.numpy()).save(folder / "pictures" / name / f"{number}.png")
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), str(folder / "pictures"), str(folder)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    spec = importlib.util.spec_from_file_location("pictures_on_two_processes", SCRIPT)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    one = script.work(folder / "pictures", num_processes=1)
+    return one, [torch.load(folder / f"process-{rank}.pt") for rank in (0, 1)]
+
+
+def test_augmented_metrics_count_every_row_once(results):
+    one, two = results
+    assert {"val_loss", "val_loss_tta", "val_accuracy_tta"} < set(one["valid"])
+    for process in two:
+        assert process["valid"] == pytest.approx(one["valid"], abs=1e-5)
+        assert process["test"] == pytest.approx(one["test"], abs=1e-5)
+    assert one["valid"]["val_loss_tta"] != pytest.approx(one["valid"]["val_loss"], abs=1e-4)
+
+
+def test_processes_learn_one_weight(results):
+    one, two = results
+    assert [process["weight"] for process in two] == [one["weight"], one["weight"]]
+
+
+def test_augmented_predictions_are_those_of_one_process(results):
+    one, two = results
+    assert len(one["predictions"]) % 2 == 1
+    for rank, process in enumerate(two):
+        expected = one["predictions"][rank::2]
+        torch.testing.assert_close(process["predictions"], expected, atol=1e-5, rtol=0)
+
+
+def test_sizes_and_rates_change_alike(results):
+    one, two = results
+    assert two[0]["seen"] == two[1]["seen"]
+    for process in two:
+        assert [step[:2] for step in process["seen"]] == [step[:2] for step in one["seen"]]
+        assert process["lrs"] == one["lrs"]
+    assert {step[:2] for step in one["seen"]} == {(0, 16), (1, 24)}
+    assert two[0]["seen"][0][2] == 2
+    assert two[0]["seen"][-2][2] == 3
