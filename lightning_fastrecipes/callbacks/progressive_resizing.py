@@ -126,8 +126,7 @@ class ProgressiveResizing(pl.Callback):
     ) -> None:
         """Go on at the size of the epoch that a resumed fit goes on with."""
         if trainer.state.fn == TrainerFn.FITTING and "loops" in checkpoint:
-            progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
-            self._begin_at(_datamodule(trainer), int(progress["processed"]))
+            self._begin_at(_datamodule(trainer), _next_epoch(checkpoint["loops"]["fit_loop"]))
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse schedulers that count steps, and warn of sizes that are never reached."""
@@ -237,6 +236,16 @@ def _datamodule(trainer: pl.Trainer) -> HasImageSize:
             " `..._dataloader` methods."
         )
     return datamodule
+
+
+def _next_epoch(progress: dict[str, Any]) -> int:
+    """Tell from a stored fit loop which epoch it has batches left of."""
+    epochs, batches = progress["epoch_progress"], progress["epoch_loop.batch_progress"]
+    # Written right after the last batch: Lightning then goes on with the epoch after it.
+    is_open = epochs["total"]["processed"] < epochs["total"]["started"]
+    is_after_batch = batches["total"]["completed"] < batches["total"]["processed"]
+    is_over = is_open and is_after_batch and batches["is_last_batch"]
+    return int(epochs["current"]["processed"]) + int(is_over)
 
 
 def _eval_sizes(datamodule: HasImageSize) -> tuple[int, int]:

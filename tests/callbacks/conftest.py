@@ -11,10 +11,11 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, interpolate
 from torch.utils.data import DataLoader, TensorDataset
 
 GROUP_LRS = (0.01, 0.1)
+NEEDS_PICTURES = {"progressive-resizing", "test-time-augmentation"}
 
 
 class TinyTask(pl.LightningModule):
@@ -27,13 +28,18 @@ class TinyTask(pl.LightningModule):
             self.backbone = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(dropout))
             self.head = nn.Linear(8, 3)
 
+    def forward(self, inputs: Tensor) -> Tensor:
+        if inputs.ndim == 4:
+            inputs = adaptive_avg_pool2d(inputs[:, 0], 2).flatten(1)
+        return self.head(self.backbone(inputs))
+
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         inputs, targets = batch
-        return cross_entropy(self.head(self.backbone(inputs)), targets)
+        return cross_entropy(self(inputs), targets)
 
     def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
         inputs, targets = batch
-        self.log("val_loss", cross_entropy(self.head(self.backbone(inputs)), targets))
+        self.log("val_loss", cross_entropy(self(inputs), targets))
 
     def val_dataloader(self) -> DataLoader:
         return make_loader(num_samples=12)
@@ -65,6 +71,32 @@ class ResumableLoader(DataLoader):
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self._first = state["next"]
+
+
+class TinyPictures(pl.LightningDataModule):
+    """The tiny samples as pictures of 2 x 2 patches, which look alike at every even size.
+
+    Two processes share them in the order of a single one.
+    """
+
+    def __init__(self, batch_size: int = 4, rank: int = 0, num_processes: int = 1) -> None:
+        super().__init__()
+        self.image_size = 2
+        self.eval_image_size: int | None = None
+        self.batch_size = batch_size
+        self.share = slice(rank, None, num_processes)
+
+    def train_dataloader(self) -> ResumableLoader:
+        return self._loader(20, self.image_size)
+
+    def val_dataloader(self) -> ResumableLoader:
+        return self._loader(12, self.eval_image_size or self.image_size)
+
+    def _loader(self, num_samples: int, size: int) -> ResumableLoader:
+        inputs, targets = make_loader(num_samples=num_samples).dataset.tensors
+        pixels = interpolate(inputs.expand(3, -1, -1).permute(1, 0, 2).unflatten(2, (2, 2)), size)
+        pictures = TensorDataset(pixels[self.share], targets[self.share])
+        return ResumableLoader(pictures, batch_size=self.batch_size)
 
 
 class StepTrace(pl.Callback):
@@ -100,6 +132,7 @@ def fit_tiny(
     task: pl.LightningModule | None = None,
     loader: DataLoader | None = None,
     ckpt_path: str | None = None,
+    datamodule: pl.LightningDataModule | None = None,
     **trainer_options: Any,
 ) -> FinishedFit:
     """Fit quietly on the CPU: five batches of four samples unless another loader is given."""
@@ -113,8 +146,9 @@ def fit_tiny(
         **(options | trainer_options),
     )
     task = TinyTask() if task is None else task
-    loader = make_loader() if loader is None else loader
-    trainer.fit(task, loader, ckpt_path=ckpt_path, weights_only=True)
+    if loader is None and datamodule is None:
+        loader = make_loader()
+    trainer.fit(task, loader, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
     return FinishedFit(trainer, task, trace.lrs)
 
 
@@ -126,6 +160,18 @@ def tiny_task() -> type[TinyTask]:
 @pytest.fixture
 def tiny_loader():
     return make_loader
+
+
+@pytest.fixture
+def tiny_data():
+    """Give the data that a callback needs, as an argument of ``fit``."""
+
+    def make(name: str, batch_size: int = 4) -> dict[str, Any]:
+        if name in NEEDS_PICTURES:
+            return {"datamodule": TinyPictures(batch_size)}
+        return {"loader": make_loader(batch_size)}
+
+    return make
 
 
 @pytest.fixture

@@ -22,9 +22,11 @@ from lightning_fastrecipes.callbacks.lr_finder import LRFinder
 from lightning_fastrecipes.callbacks.multi_label_switch import MultiLabelSwitch
 from lightning_fastrecipes.callbacks.one_cycle import OneCycle
 from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
+from lightning_fastrecipes.callbacks.progressive_resizing import ProgressiveResizing
 from lightning_fastrecipes.callbacks.seeded_steps import SeededSteps
 from lightning_fastrecipes.callbacks.sgdr import SGDR
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
+from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
 from lightning_fastrecipes.callbacks.triangular import Triangular
 
 CLEAN = DataLoader(TensorDataset(torch.ones(6, 4), torch.zeros(6, dtype=torch.int64)), 2)
@@ -46,6 +48,8 @@ CALLBACKS: dict[str, Callable[[], pl.Callback]] = {
         patience=9, cycle_len=1, gap_patience=9, train_loader=CLEAN
     ),
     "multi-label-switch": lambda: MultiLabelSwitch(label_kind="single"),
+    "progressive-resizing": lambda: ProgressiveResizing({0: 2, 1: 4, 2: 6}),
+    "test-time-augmentation": lambda: TestTimeAugmentation(2, "flips", during_fit=True),
     "seeded-steps": lambda: SeededSteps(seed=5),
     "lr-finder": lambda: LRFinder(min_lr=1e-5, max_lr=1000.0, num_steps=60),
 }
@@ -75,12 +79,12 @@ _CLOSE = {"rtol": 1e-5, "atol": 1e-6}
     ],
 )
 def test_a_stopped_and_resumed_fit_equals_an_uninterrupted_one(
-    name, num_steps, fit, tiny_task, tmp_path
+    name, num_steps, fit, tiny_task, tiny_data, tmp_path
 ):
     def start(*extra: pl.Callback, **options):
         dropout = 0.5 if name in DRAWS_RANDOM_NUMBERS else 0.0
         callbacks = [CALLBACKS[name](), *extra]
-        return fit(callbacks, tiny_task(dropout), max_epochs=3, **options)
+        return fit(callbacks, tiny_task(dropout), max_epochs=3, **tiny_data(name), **options)
 
     whole = start()
     checkpoint = ModelCheckpoint(tmp_path, every_n_train_steps=num_steps)
@@ -93,13 +97,13 @@ def test_a_stopped_and_resumed_fit_equals_an_uninterrupted_one(
 
 
 @every_callback
-def test_accumulating_two_half_batches_equals_whole_batches(name, fit, tiny_loader):
-    whole = fit([CALLBACKS[name]()], max_epochs=3)
+def test_accumulating_two_half_batches_equals_whole_batches(name, fit, tiny_data):
+    whole = fit([CALLBACKS[name]()], max_epochs=3, **tiny_data(name))
     halves = fit(
         [CALLBACKS[name]()],
-        loader=tiny_loader(batch_size=2),
         max_epochs=3,
         accumulate_grad_batches=2,
+        **tiny_data(name, batch_size=2),
     )
     assert len(halves.lrs) == 15
     assert_same(halves, whole, **_CLOSE)
@@ -130,8 +134,8 @@ def two_processes(tmp_path_factory):
 
 @pytest.mark.distributed
 @every_callback
-def test_two_processes_agree_with_one(name, fit, two_processes):
-    one = fit([CALLBACKS[name]()], max_epochs=3)
+def test_two_processes_agree_with_one(name, fit, tiny_data, two_processes):
+    one = fit([CALLBACKS[name]()], max_epochs=3, **tiny_data(name))
     for process in two_processes:
         assert process[name]["lrs"] == one.lrs
         torch.testing.assert_close(process[name]["weights"], one.weights, **_CLOSE)
@@ -140,20 +144,23 @@ def test_two_processes_agree_with_one(name, fit, two_processes):
 
 
 @every_callback
-def test_fast_dev_run_takes_one_step_and_nothing_else(name, fit, tiny_task, tmp_path, monkeypatch):
+def test_fast_dev_run_takes_one_step_and_nothing_else(
+    name, fit, tiny_task, tiny_data, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
-    done = fit([CALLBACKS[name]()], fast_dev_run=True)
+    done = fit([CALLBACKS[name]()], fast_dev_run=True, **tiny_data(name))
     assert done.trainer.global_step == 1
     assert not torch.equal(done.weights["head.weight"], tiny_task().head.weight)
     assert list(tmp_path.iterdir()) == []
 
 
 @every_callback
-def test_callback_is_pickled_and_used_again_in_another_trainer(name, fit):
+def test_callback_is_pickled_and_used_again_in_another_trainer(name, fit, tiny_data):
     callback = CALLBACKS[name]()
-    first = fit([callback], max_epochs=3)
-    assert_same(fit([callback], max_epochs=3), first)
-    assert_same(fit([pickle.loads(pickle.dumps(callback))], max_epochs=3), first)
+    first = fit([callback], max_epochs=3, **tiny_data(name))
+    assert_same(fit([callback], max_epochs=3, **tiny_data(name)), first)
+    copied = pickle.loads(pickle.dumps(callback))
+    assert_same(fit([copied], max_epochs=3, **tiny_data(name)), first)
 
 
 class Stream(IterableDataset):

@@ -39,9 +39,12 @@ def work(conftest, rank: int, folder: Path) -> None:
     mine = Subset(dataset, range(rank, len(dataset), 2))
     results = {}
     for name, callback in pickle.loads((folder / "callbacks.pickle").read_bytes()).items():
+        data = {"loader": conftest.ResumableLoader(mine, batch_size=2)}
+        if name in conftest.NEEDS_PICTURES:
+            data = {"datamodule": conftest.TinyPictures(2, rank, num_processes=2)}
         done = conftest.fit_tiny(
             [callback],
-            loader=conftest.ResumableLoader(mine, batch_size=2),
+            **data,
             max_epochs=3,
             strategy="ddp",
             devices=2,
