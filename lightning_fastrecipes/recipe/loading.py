@@ -84,7 +84,13 @@ def build(spec: ClassSpec, base: type[T], path: Path, key: str, **extra: Any) ->
     """
     parser = _parser(lambda p: p.add_subclass_arguments(base, "object", required=True))
     value = {"class_path": spec.class_path, "init_args": {**spec.init_args, **extra}}
-    built = parser.instantiate(_parsed(parser, {"object": value}, path, key))
+    parsed = _parsed(parser, {"object": value}, path, key)
+    try:
+        built = parser.instantiate(parsed)
+    except ValueError as error:
+        # jsonargparse lists what each type of a union said; the first is that of the class.
+        said = re.search(r"Errors:\s+- (.*)", str(error))
+        raise RecipeError(f"{path}: {key}: {said[1] if said else error}") from error
     result: T = built.object
     return result
 

@@ -148,7 +148,7 @@ def test_workers_and_batches_change_nothing(squares, options):
 
 
 def test_every_file_is_decoded_once(squares, monkeypatch):
-    images = data(squares)
+    images = data(squares, cache="off")
     images.prepare_data()
     images.setup()
     decoded = []

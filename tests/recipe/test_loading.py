@@ -1,4 +1,5 @@
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import yaml
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.recipe.documents import dump_document, read_document
 from lightning_fastrecipes.recipe.loading import load_recipe
+from lightning_fastrecipes.recipe.plan import build_parts
 from lightning_fastrecipes.recipe.schema import Evaluation
 
 
@@ -162,3 +164,10 @@ def test_the_resolved_document_reads_back_as_the_same_recipe(recipe_file, tmp_pa
     copy.write_text(dump_document(recipe.source))
     assert load_recipe(copy).stages == recipe.stages
     assert load_recipe(copy).source == recipe.source
+
+
+def test_what_a_constructor_refuses_is_said_with_file_and_key(recipe_file, squares) -> None:
+    shutil.rmtree(squares / "red")
+    recipe = load_recipe(recipe_file)
+    with pytest.raises(RecipeError, match=r"recipe\.yaml: model: `num_classes` must be at least 2"):
+        build_parts(recipe)
