@@ -186,6 +186,8 @@ class ImageCSVDataModule(ImageDataModule):
     @property
     def label_kind(self) -> LabelKind:
         """What a target is: a class index, a probability per class, or 0 or 1 per label."""
+        if self.table.classes is not None:
+            return "soft"
         return self._list().label_kind if self._pictures is None else self._pictures.label_kind
 
     def _list(self) -> Listing:

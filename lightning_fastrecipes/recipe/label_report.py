@@ -38,7 +38,7 @@ def label_table(
     Example:
         >>> p, t = torch.tensor([[0.9, 0.6], [0.2, 0.7]]), torch.tensor([[1, 0], [0, 1]])
         >>> label_table(p, t, ["sun", "sea"], torch.tensor([0.5, 0.5]))["f2"].round(3).tolist()
-        [1.0, 0.833]
+        [0.833, 1.0]
     """
     decided, truth = decide_labels(probabilities, thresholds), targets >= 0.5
     right, predicted, actual = (c.sum(0) for c in (decided & truth, decided, truth))

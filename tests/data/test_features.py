@@ -189,3 +189,19 @@ def test_a_module_without_the_protocol_is_refused(photos: Path) -> None:
     images, _ = parts(photos)
     with pytest.raises(ConfigurationError, match="but got LightningModule"):
         FeatureDataModule(images, pl.LightningModule())
+
+
+def test_precomputed_features_are_balanced_as_pictures_are(photos: Path) -> None:
+    for number in range(2, 8):
+        (photos / "dog" / f"{number}.png").unlink()
+    images, model = parts(photos, balance=True, seed=3)
+    data = FeatureDataModule(images, model)
+    data.prepare_data()
+    data.setup("fit")
+    images.batch_size = 64
+    counts = torch.zeros(2, dtype=torch.int64)
+    for epoch in range(40):
+        loader = data.train_dataloader()
+        loader.sampler.set_epoch(epoch)
+        counts += torch.bincount(torch.cat([batch.targets for batch in loader]), minlength=2)
+    assert 0.4 < counts[1] / counts.sum() < 0.6

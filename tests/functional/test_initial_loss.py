@@ -86,3 +86,13 @@ PIXELS = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 def test_pixels(images, problem):
     found = pixel_problem(images)
     assert (found is None) if problem is None else (problem in found)
+
+
+def test_weighed_positives_raise_the_loss_of_even_probabilities():
+    targets = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
+    weights = torch.tensor([3.0, 2.0])
+    found = expected_initial_loss(2, multi_label=True, targets=targets, pos_weight=weights)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(
+        torch.zeros(3, 2), targets, pos_weight=weights
+    )
+    assert found == pytest.approx(float(expected))

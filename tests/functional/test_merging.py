@@ -61,3 +61,12 @@ def test_classes_are_matched_by_name():
     assert columns_by_name(["a", "b", "c"], ["c", "a", "b"]) == [1, 2, 0]
     with pytest.raises(ValueError, match=r"\['c'\] are in the first alone and \['d'\] in another"):
         columns_by_name(["a", "b", "c"], ["a", "b", "d"])
+
+
+def test_logits_of_yes_and_no_are_averaged_each_by_itself():
+    models = [p[:, :2] for p in draw(3)]
+    found = merge_predictions(models, "logits", multi_label=True)
+    expected = torch.stack(models).double().logit().mean(0).sigmoid()
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    certain = merge_predictions([torch.tensor([[1.0, 0.0]])] * 2, "logits", multi_label=True)
+    np.testing.assert_allclose(certain, [[1.0, 0.0]], atol=1e-6)

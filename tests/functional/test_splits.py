@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedShuffleSplit
 
-from lightning_fastrecipes.functional.splits import stratified_split
+from lightning_fastrecipes.functional.splits import keep_labels, rarest_labels, stratified_split
 
 STRATA = st.lists(st.sampled_from("abcd"), min_size=1, max_size=60)
 FRACTIONS = st.sampled_from([[0.8, 0.2], [0.6, 0.25, 0.15], [1.0], [0.5, 0.5, 0.0]])
@@ -98,3 +98,28 @@ def test_wrong_fractions_and_names_are_refused():
         stratified_split(["a"], [1.2, -0.2], 0)
     with pytest.raises(ValueError, match="`names` must name each of the 2 items once"):
         stratified_split(["a", "a"], [1.0], 0, names=["same", "same"])
+
+
+LABELS = st.lists(st.frozensets(st.sampled_from("abcdefghij"), max_size=3), min_size=2, max_size=30)
+
+
+@settings(max_examples=60, deadline=None)
+@given(LABELS, FRACTIONS, st.integers(0, 5))
+def test_every_label_is_in_the_first_part_and_every_item_in_one(labels, fractions, seed):
+    parts = keep_labels(stratified_split(rarest_labels(labels), fractions, seed), labels)
+
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(labels)))
+    assert {name for place in parts[0] for name in labels[place]} == set().union(*labels)
+    assert all(part.tolist() == sorted(part) for part in parts)
+
+
+def test_only_items_that_must_move_do():
+    labels = [{"a"}, {"a"}, {"b"}, set(), {"a", "b"}]
+    first, second = keep_labels([np.array([0]), np.array([1, 2, 3, 4])], labels)
+    assert first.tolist() == [0, 2]
+    assert second.tolist() == [1, 3, 4]
+
+
+def test_the_rarest_label_is_the_stratum_and_ties_are_alphabetical():
+    assert rarest_labels([["a", "b"], ["a", "c"], ["a"], []]) == ["b", "c", "a", ""]
+    assert rarest_labels([["b", "a"], ["a", "b"]]) == ["a", "a"]

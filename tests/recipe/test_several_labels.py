@@ -191,6 +191,23 @@ def test_snapshots_predict_together_with_thresholds_of_their_own(
     assert found["prediction"].tolist() == table["prediction"].tolist()
 
 
+def test_models_of_several_seeds_predict_with_the_thresholds_of_their_mean(
+    tagged_pictures, tagged_document, tmp_path
+) -> None:
+    content = tagged_document(tagged_pictures)
+    content["stages"] = content["stages"][:1]
+    content["rungs"] = [{"name": "mean", "seeds": 2, "set": {"stages.head.max_epochs": 1}}]
+    folder = tmp_path / "run"
+    assert main(["run", str(write(tmp_path / "tags", content)), "--out", str(folder)]) == 0
+
+    rung = folder / "rungs" / "mean"
+    expected = read_predictions(rung / "predictions_test.csv")
+    notes = [json.loads((f / "export" / "ensemble.json").read_text()) for f in (folder, rung)]
+    assert notes[0]["thresholds"] == notes[1]["thresholds"]
+    found, _ = predict_files(folder, [Path(file) for file in expected["file"]])
+    assert found["prediction"].tolist() == expected["prediction"].tolist()
+
+
 def test_runs_of_one_and_of_several_labels_do_not_predict_together(
     whole, recipe_file, tmp_path, tagged_pictures
 ) -> None:

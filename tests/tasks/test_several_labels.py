@@ -16,6 +16,7 @@ QUIET = {
     "logger": False,
     "enable_progress_bar": False,
     "enable_model_summary": False,
+    "enable_checkpointing": False,
     "num_sanity_val_steps": 0,
 }
 
