@@ -256,10 +256,10 @@ def test_everything_is_put_back_and_the_last_size_stays(squares):
         run.fit(Recorder(), images)
         assert (images.image_size, images.batch_size, images.eval_image_size) == (32, 2, None)
         assert run.reload_dataloaders_every_n_epochs == 0
-    run = trainer(callback, KillAt(1, 0))
+    run = trainer(callback, KillAt(2, 0))
     with pytest.raises(Killed):
         run.fit(Recorder(), images)
-    assert (images.image_size, images.batch_size, images.eval_image_size) == (16, 4, None)
+    assert (images.image_size, images.batch_size, images.eval_image_size) == (24, 4, None)
     assert run.reload_dataloaders_every_n_epochs == 0
 
 
