@@ -28,7 +28,8 @@ class ProgressiveResizing(pl.Callback):
 
     Works with any datamodule that has ``image_size``, ``eval_image_size`` and ``batch_size`` and
     reads them whenever it makes a loader, such as ``ImageFolderDataModule``. After the fit, the
-    datamodule is left at the size that was trained last.
+    datamodule is left at the size that was trained last. A compiled network is compiled anew for
+    each size.
 
     Args:
         sizes: Epoch from 0 to the side in pixels from there on; 0 must be among the epochs.

@@ -10,6 +10,7 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
 from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
 from lightning_fastrecipes.data.image import ImageDataModule
 from lightning_fastrecipes.errors import DataError, RecipeError
+from lightning_fastrecipes.functional.augment import Augmentation
 from lightning_fastrecipes.functional.views import Views
 from lightning_fastrecipes.recipe.schema import TTA, Recipe
 
@@ -19,7 +20,7 @@ def build_tta(recipe: Recipe, images: ImageDataModule) -> TestTimeAugmentation |
 
     Args:
         recipe: The recipe.
-        images: Its datamodule, augmenting as in the last stage.
+        images: Its datamodule.
 
     Returns:
         The callback, or ``None`` without test-time augmentation.
@@ -42,8 +43,11 @@ def build_tta(recipe: Recipe, images: ImageDataModule) -> TestTimeAugmentation |
                 f"{where}.plain_weight: 'learn' needs the validation split, which is not evaluated."
                 " Add 'valid' to `evaluation.splits`, and see that there is one, or give a number."
             )
+    arguments = asdict(tta)
+    if tta.preset == "augmentation" and tta.augmentation is None:
+        arguments["augmentation"] = _training_augmentation(recipe)
     try:
-        callback = TestTimeAugmentation(**asdict(tta), seed=recipe.seed)
+        callback = TestTimeAugmentation(**arguments, seed=recipe.seed)
         callback.resolve(images)
     except (ValueError, MisconfigurationException) as error:
         raise RecipeError(f"{where}: {error}") from error
@@ -51,24 +55,28 @@ def build_tta(recipe: Recipe, images: ImageDataModule) -> TestTimeAugmentation |
 
 
 def describe_views(
-    callback: TestTimeAugmentation | None, images: ImageDataModule, seed: int
+    callback: TestTimeAugmentation | None, recipe: Recipe, images: ImageDataModule
 ) -> dict[str, dict[str, Any] | None]:
     """Describe for an export which views a model predicts with, and which it could.
 
     Args:
         callback: The callback of the finished evaluation; its learned weight goes along.
-        images: The datamodule, augmenting as in the last stage.
-        seed: Of what is drawn.
+        recipe: The recipe.
+        images: Its datamodule.
 
     Returns:
         The arguments of ``Views``: under ``tta`` those of the evaluation, and under
         ``training_views`` those of the course; ``None`` for an evaluation without views, and for
         training pictures that are not augmented.
     """
-    evaluated = callback and asdict(replace(callback.views, plain_weight=callback.weight))
-    is_augmented = images.augmentation != "none"
-    usual = asdict(TestTimeAugmentation(seed=seed).resolve(images)) if is_augmented else None
-    return {"tta": evaluated or None, "training_views": usual}
+    described: dict[str, dict[str, Any] | None] = {"tta": None, "training_views": None}
+    if callback is not None:
+        described["tta"] = asdict(replace(callback.views, plain_weight=callback.weight))
+    augmentation = _training_augmentation(recipe)
+    if augmentation is not None:
+        usual = TestTimeAugmentation(augmentation=augmentation, seed=recipe.seed)
+        described["training_views"] = asdict(usual.resolve(images))
+    return described
 
 
 def exported_views(description: dict[str, Any], asked: bool | None) -> Views | None:
@@ -95,3 +103,10 @@ def exported_views(description: dict[str, Any], asked: bool | None) -> Views | N
             " the recipe `evaluation: {tta: {preset: flips}}` and run it again."
         )
     return Views(**chosen)
+
+
+def _training_augmentation(recipe: Recipe) -> Augmentation | None:
+    """Give the augmentation of the last stage that has one; the very last may go without."""
+    default = recipe.data.init_args.get("augmentation", "none")
+    names = [stage.augmentation or default for stage in recipe.stages if not stage.precompute]
+    return next((name for name in reversed(names) if name != "none"), None)

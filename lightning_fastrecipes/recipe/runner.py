@@ -234,7 +234,7 @@ class Run:
                 self._write_predictions(split, found.predictions, found.targets)
         if is_first_process():
             export = self.folder.path / "export"
-            views = describe_views(self.tta, self.images, self.recipe.seed)
+            views = describe_views(self.tta, self.recipe, self.images)
             export_model(export, self.model, self.images, views)
             (export / ENSEMBLE).unlink(missing_ok=True)
             if members:

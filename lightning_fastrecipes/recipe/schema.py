@@ -64,9 +64,9 @@ class TTA:
 
     Args:
         n: How many views; what is usual for the preset if ``None``.
-        preset: ``augmentation`` (as in the last stage's training), ``flips``, ``five_crops`` or
-            ``scales``.
-        augmentation: For the preset ``augmentation``, what is drawn; the last stage's if ``None``.
+        preset: ``augmentation`` (as in training), ``flips``, ``five_crops`` or ``scales``.
+        augmentation: For the preset ``augmentation``, what is drawn; if ``None``, as in the last
+            stage that augments its pictures.
         plain_weight: Weight of the plain prediction in [0, 1]; the course's if ``None``; ``learn``:
             what is best on the validation split.
     """

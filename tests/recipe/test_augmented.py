@@ -9,6 +9,7 @@ import yaml
 
 from lightning_fastrecipes.cli import main
 from lightning_fastrecipes.errors import DataError, RecipeError
+from lightning_fastrecipes.recipe.augmented import build_tta
 from lightning_fastrecipes.recipe.export import predict_files
 from lightning_fastrecipes.recipe.loading import load_recipe
 from lightning_fastrecipes.recipe.plan import build_parts, plan_stages
@@ -142,7 +143,15 @@ def test_views_that_cannot_be_are_refused_before_training(recipe_file, evaluatio
     assert not (recipe_file.parent / "run" / "checkpoints").exists()
 
 
-def test_a_last_stage_without_augmentation_is_refused_before_training(recipe_file):
+def test_views_are_those_of_the_last_stage_that_augments(recipe_file):
+    recipe = load_recipe(recipe_file, ["stages.all.augmentation=none", "evaluation.tta=2"])
+    images, model = build_parts(recipe)
+    plan_stages(recipe, images, model)
+    assert images.augmentation == "none"
+    assert build_tta(recipe, images).resolve(images).augmentation == "side_on"
+
+
+def test_a_recipe_without_augmentation_is_refused_before_training(recipe_file):
     recipe = load_recipe(short(recipe_file, tta=4), ["stages.all.augmentation=none"])
     with pytest.raises(RecipeError, match=r"evaluation\.tta: .* but those are not\. Set"):
         plan_stages(recipe, *build_parts(recipe))
