@@ -56,12 +56,7 @@ class PictureMixing(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Mix the batch in place.
-
-        Raises:
-            MisconfigurationException: If the batch is no list of pictures and targets, or the
-                number of classes is not known.
-        """
+        """Mix the batch in place, or refuse one that is no list of pictures and targets."""
         images, targets = self._parts(batch)
         if len(images) < 2:
             return

@@ -185,6 +185,7 @@ def plan_stages(recipe: Recipe, images: ImageDataModule, model: ImageClassifier)
         steps = []
         for epoch in range(stage.max_epochs):
             resize(epoch)
+            images.largest_image_size = max(images.largest_image_size, images.image_size)
             steps.append(_steps_per_epoch(images, num_devices, accumulate))
         plans.append(
             StagePlan(

@@ -9,7 +9,12 @@ import pytorch_lightning as pl
 import torch
 from PIL import Image
 
-from lightning_fastrecipes import Geometry, ImageArrayDataModule, ImageFolderDataModule
+from lightning_fastrecipes import (
+    Geometry,
+    ImageArrayDataModule,
+    ImageFolderDataModule,
+    ProgressiveResizing,
+)
 from lightning_fastrecipes.data import pixel_cache
 from lightning_fastrecipes.data.geometry import TrainTransform
 from lightning_fastrecipes.data.sources import cache_folder
@@ -203,6 +208,21 @@ def test_both_forms_of_augmentation_follow_one_law(tmp_path: Path) -> None:
         error = 4 * std / count**0.5
         assert other_mean == pytest.approx(mean, abs=2 * error + 0.02 * abs(mean))
         assert other_std == pytest.approx(std, rel=0.08)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_pictures_that_grow_come_from_one_cache(photos: Path, num_workers: int) -> None:
+    data = module(
+        photos, image_size=8, augmentation="side_on", augment_on="device", num_workers=num_workers
+    )
+    data.largest_image_size = 16
+    resizing = ProgressiveResizing({0: 8, 1: 16})
+    seen = fit(data, callbacks=[resizing])
+    for epoch, side in enumerate((8, 16)):
+        assert len(seen.trained[epoch]) == 12
+        assert {image.shape for image in seen.trained[epoch].values()} == {(3, side, side)}
+    names = [name.split("-")[0] for name in kept_files()]
+    assert names == ["train", "valid", "valid"]
 
 
 def test_without_a_trainer_the_loader_does_it_all(photos: Path) -> None:
