@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 LabelKind = Literal["single", "soft", "multi"]
@@ -32,6 +33,21 @@ class InputSpec:
     image_size: int = 224
     size_multiple: int = 1
     fixed_size: bool = False
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """Bring pictures to what the weights expect, on their device.
+
+        Args:
+            images: In [0, 255]. Shape ``(..., channels, height, width)``, ``uint8``.
+
+        Returns:
+            Floats of the same shape.
+        """
+        mean, std = (
+            torch.tensor(values, device=images.device).view(-1, 1, 1)
+            for values in (self.mean, self.std)
+        )
+        return (images.float() / 255 - mean) / std
 
 
 @dataclass(frozen=True)

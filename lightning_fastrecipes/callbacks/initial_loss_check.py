@@ -164,12 +164,7 @@ class InitialLossCheck(pl.Callback):
         if inputs.dtype == torch.uint8:
             if not isinstance(pl_module, HasInputSpec):
                 return Finding("pixels", None, "the module does not say how it normalises bytes")
-            spec = pl_module.input_spec
-            mean, std = (
-                torch.tensor(values, device=inputs.device).view(1, -1, 1, 1)
-                for values in (spec.mean, spec.std)
-            )
-            inputs = (inputs.float() / 255 - mean) / std
+            inputs = pl_module.input_spec.normalised(inputs)
         problem = pixel_problem(inputs)
         return Finding("pixels", problem is None, problem or "the pictures are normalised")
 

@@ -94,9 +94,4 @@ def _normalised(images: Tensor, pl_module: pl.LightningModule) -> Tensor:
             "`PictureMixing` got `uint8` pictures, but the module does not say how it normalises"
             " them. Give it an `input_spec`, or normalise in the loader."
         )
-    spec = pl_module.input_spec
-    mean, std = (
-        torch.tensor(values, device=images.device).view(1, -1, 1, 1)
-        for values in (spec.mean, spec.std)
-    )
-    return (images.float() / 255 - mean) / std
+    return pl_module.input_spec.normalised(images)

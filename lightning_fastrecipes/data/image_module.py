@@ -9,7 +9,6 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from lightning_fastrecipes.data.assembly import OnBadFile, Pictures, Split, SplitPlan, assemble
 from lightning_fastrecipes.data.class_map import refuse_other_classes
@@ -23,19 +22,17 @@ from lightning_fastrecipes.data.image_dataset import (
     ImageDataset,
     PixelDataset,
     WindowDataset,
-    same,
 )
 from lightning_fastrecipes.data.listing import Listing
+from lightning_fastrecipes.data.loaders import Loader, make_loader
 from lightning_fastrecipes.data.manifest import name_some
 from lightning_fastrecipes.data.pixel_stores import PixelStores
 from lightning_fastrecipes.data.samplers import (
     ShuffleSampler,
     WeightedSampler,
-    drops_last_batch,
     upcoming_epoch,
 )
 from lightning_fastrecipes.data.settings import Choice, MaybeWholeNumber, WholeNumber
-from lightning_fastrecipes.data.workers import num_loader_workers
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.augment import Augmentation
 from lightning_fastrecipes.functional.balance import balancing_weights
@@ -49,7 +46,6 @@ _SPLITS_READ: dict[str, tuple[Split, ...]] = {
 
 AugmentOn = Literal["loader", "device"]
 Batch = list[Tensor]
-Loader = DataLoader[tuple[Tensor, Tensor]]
 
 
 class ImageDataModule(pl.LightningDataModule):
@@ -281,12 +277,7 @@ class ImageDataModule(pl.LightningDataModule):
             images = self._windows.finish(images, indices[0])
         if self.trainer is not None and isinstance(self.trainer.lightning_module, HasInputSpec):
             return [images, targets]
-        spec = self.input_spec or InputSpec()
-        mean, std = (
-            torch.tensor(values, device=images.device).view(-1, 1, 1)
-            for values in (spec.mean, spec.std)
-        )
-        return [(images.float() / 255 - mean) / std, targets]
+        return [(self.input_spec or InputSpec()).normalised(images), targets]
 
     def state_dict(self) -> dict[str, Any]:
         """Store the class names and the kind of labels."""
@@ -386,20 +377,5 @@ class ImageDataModule(pl.LightningDataModule):
         return self.eval_dataloader(split) if len(self._assembled.splits[split].paths) else []
 
     def _loader(self, dataset: ImageDataset, sampler: ShuffleSampler | None = None) -> Loader:
-        in_memory = isinstance(dataset, PixelDataset)
-        num_workers = self.num_workers
-        if num_workers is None and in_memory:
-            num_workers = 0  # a batch is cut faster than it is sent from one process to another
-        if num_workers is None:
-            num_local = 1 if self.trainer is None else self.trainer.num_devices
-            num_workers = num_loader_workers(len(dataset), num_local)
-        return DataLoader(
-            dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            collate_fn=same if in_memory else None,
-            num_workers=num_workers,
-            persistent_workers=num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            drop_last=sampler is not None and drops_last_batch(len(sampler), self.batch_size),
-        )
+        num_local = 1 if self.trainer is None else self.trainer.num_devices
+        return make_loader(dataset, self.batch_size, sampler, self.num_workers, num_local)
