@@ -18,6 +18,7 @@ from lightning_fastrecipes import (
     FeatureDataModule,
     ImageClassifier,
     ImageFolderDataModule,
+    SampleFBeta,
     TestTimeAugmentation,
 )
 from lightning_fastrecipes.data import image_dataset
@@ -337,3 +338,32 @@ def test_wrong_arguments_are_refused():
         TestTimeAugmentation(plain_weight="best")
     with pytest.raises(ValueError, match="`n` must be in 1 to 7 for the preset 'flips', got 8"):
         TestTimeAugmentation(8, "flips")
+
+
+def test_several_labels_are_merged_by_sigmoids_and_measured_with_the_tuned_thresholds() -> None:
+    torch.manual_seed(0)
+    images = torch.randint(256, (12, 3, 24, 24), dtype=torch.uint8)
+    targets = (torch.rand(12, 3) < 0.4).float()
+    loader = DataLoader(TensorDataset(images, targets), batch_size=5)
+    model = ImageClassifier(
+        "test_resnet.r160_in1k",
+        num_classes=3,
+        head={"kind": "linear", "dropout": 0.0},
+        labels={"kind": "multi"},
+    ).eval()
+    callback = TestTimeAugmentation(1, "flips")
+    runner = trainer(callback)
+    valid = runner.validate(model, loader, verbose=False)[0]
+    with torch.no_grad():
+        plain, mirrored = (model(pictures).sigmoid() for pictures in (images, images.flip(-1)))
+    merged = (plain + mirrored) / 2
+    expected = SampleFBeta(3)
+    expected.update(merged, targets.long())
+    assert valid["val_f2_tta"] == pytest.approx(expected.compute().item(), abs=1e-5)
+    loss = torch.nn.functional.binary_cross_entropy(merged, targets).item()
+    assert valid["val_loss_tta"] == pytest.approx(loss, rel=1e-4)
+    tested = runner.test(model, loader, verbose=False)[0]
+    fixed = SampleFBeta(3)
+    fixed.fix(model.thresholds)
+    fixed.update(merged, targets.long())
+    assert tested["test_f2_tta"] == pytest.approx(fixed.compute().item(), abs=1e-5)

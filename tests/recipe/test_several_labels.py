@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 from sklearn.metrics import average_precision_score, fbeta_score, precision_score, recall_score
 
+from lightning_fastrecipes import SampleFBeta
 from lightning_fastrecipes.cli import main
 from lightning_fastrecipes.errors import DataError, RecipeError
 from lightning_fastrecipes.recipe.evaluation import prediction_table
@@ -189,6 +190,13 @@ def test_snapshots_predict_together_with_thresholds_of_their_own(
     assert results["test"]["f2"] == pytest.approx(score, abs=1e-6)
     found, _ = predict_files(folder, [Path(file) for file in table["file"]])
     assert found["prediction"].tolist() == table["prediction"].tolist()
+    # Tuned on what the members predict together, not on what the last of them does.
+    merged = read_predictions(folder / "predictions_valid.csv")
+    metric = SampleFBeta(4, kind="per_label")
+    targets = torch.tensor([tags(cell) for cell in merged["target"]])
+    metric.update(torch.tensor(merged[CLASSES].to_numpy(), dtype=torch.float32), targets)
+    assert results["valid"]["f2"] == pytest.approx(float(metric.compute()), abs=1e-6)
+    assert list(noted.values()) == pytest.approx(metric.best_thresholds.tolist())
 
 
 def test_models_of_several_seeds_predict_with_the_thresholds_of_their_mean(
