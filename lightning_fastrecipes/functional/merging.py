@@ -169,7 +169,7 @@ def row_losses(probabilities: Tensor, targets: Tensor, *, multi_label: bool = Fa
         return functional.binary_cross_entropy(
             probabilities, targets.to(probabilities.dtype), reduction="none"
         ).mean(dim=1)
-    logs = probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
+    logs = logits_of(probabilities)
     if targets.ndim == 1:
         return -logs.gather(1, targets.long()[:, None])[:, 0]
     return -(targets * logs).sum(dim=1)
