@@ -322,7 +322,7 @@ def light(pixels: Tensor, balance: Tensor, contrast: Tensor) -> Tensor:
     """Change the contrast about each picture's mean, then its brightness, within [0, 1]."""
     mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
     balance, contrast = balance.view(-1, 1, 1, 1), contrast.view(-1, 1, 1, 1)
-    return ((pixels - mean) * contrast + mean + balance).clamp(0, 1)
+    return torch.addcmul(mean * (1 - contrast) + balance, pixels, contrast).clamp_(0, 1)
 
 
 def _check_batch(images: Tensor) -> None:

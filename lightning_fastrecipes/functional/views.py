@@ -1,6 +1,6 @@
 """Test-time views of pictures: which there are, how they are made, and what they weigh."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, get_args
@@ -32,6 +32,7 @@ _CORNERS = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))
 _CORNER_ZOOM = 8 / 7
 _MAX_SCALES = 8
 _BLOCK = 256
+_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -204,22 +205,18 @@ def make_view(
     lit = (parameters.balance != 0) | (parameters.contrast != 1)
     changed = (moved | lit if can_be_lit else moved).nonzero().flatten()
     images = images.clone()
-    if len(changed):
-        rows = changed.to(images.device)
-        chosen = parameters.rows(changed)
-        drawn = {name: value.to(images.device) for name, value in vars(chosen).items()}
+    # A few pictures at a time stay in a processor's cache; a card takes them all at once.
+    at_once = _AT_ONCE if images.device.type == "cpu" else max(len(changed), 1)
+    for chosen in changed.split(at_once) if len(changed) else ():
+        rows = chosen.to(images.device)
+        drawn = {k: v.to(images.device) for k, v in vars(parameters.rows(chosen)).items()}
         pixels = _to_unit(images[rows], input_spec)
-        matrix = crop_matrix(
-            drawn["angle"],
-            drawn["crop_top"],
-            drawn["crop_left"],
-            tall=drawn["zoom"],
-            wide=drawn["zoom"],
-            aspect=height / width,
-        )
-        resampled = resample(pixels, matrix, list(pixels.shape))
-        pixels = torch.where(moved[changed].to(rows.device).view(-1, 1, 1, 1), resampled, pixels)
-        if can_be_lit:
+        if bool(moved[chosen].all()):
+            pixels = _resampled(pixels, drawn)
+        elif bool(moved[chosen].any()):
+            is_moved = moved[chosen].to(rows.device).view(-1, 1, 1, 1)
+            pixels = torch.where(is_moved, _resampled(pixels, drawn), pixels)
+        if can_be_lit and bool(lit[chosen].any()):
             pixels = light(pixels, drawn["balance"], drawn["contrast"])
         images[rows] = _from_unit(pixels, images.dtype, input_spec)
     return posed(images, parameters.pose)
@@ -250,10 +247,23 @@ def mean_of_views(
     )
 
 
+def _resampled(pixels: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
+    """Zoom, crop and turn each picture."""
+    matrix = crop_matrix(
+        drawn["angle"],
+        drawn["crop_top"],
+        drawn["crop_left"],
+        tall=drawn["zoom"],
+        wide=drawn["zoom"],
+        aspect=pixels.shape[-2] / pixels.shape[-1],
+    )
+    return resample(pixels, matrix, list(pixels.shape))
+
+
 def _to_unit(images: Tensor, input_spec: InputSpec | None) -> Tensor:
     """Bring pixels to [0, 1], where it is known how; a resample does not mind."""
     if images.dtype == torch.uint8:
-        return images.float() / 255
+        return images.float().div_(255)
     images = images.float()
     if input_spec is None:
         return images
@@ -263,7 +273,7 @@ def _to_unit(images: Tensor, input_spec: InputSpec | None) -> Tensor:
 
 def _from_unit(pixels: Tensor, dtype: torch.dtype, input_spec: InputSpec | None) -> Tensor:
     if dtype == torch.uint8:
-        return (pixels * 255).round().to(torch.uint8)
+        return pixels.mul_(255).round_().to(torch.uint8)
     if input_spec is None:
         return pixels.to(dtype)
     mean, std = _as_tensors(input_spec, pixels)
