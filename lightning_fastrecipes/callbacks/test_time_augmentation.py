@@ -146,6 +146,22 @@ class TestTimeAugmentation(pl.Callback):
             )
         return replace(views, augmentation=found)
 
+    def learn(
+        self, plain: Tensor, merged: Tensor, targets: Tensor, *, multi_label: bool = False
+    ) -> None:
+        """Learn the weight from predictions collected in a validation, such as an ensemble's.
+
+        Args:
+            plain: The plain probabilities. Shape ``(rows, num_classes)``.
+            merged: Those merged with the views in validation, of the same shape.
+            targets: One row each.
+            multi_label: Whether each class is a label by itself.
+        """
+        fixed = self.views.weight
+        views = ((merged - fixed * plain) / (1 - fixed)).clamp(0, 1)
+        losses = weight_losses(plain, views, targets, multi_label=multi_label)
+        self.learned_weight = best_weight(losses)
+
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Settle the views, before anything runs."""
         if stage != "fit" or self.during_fit:

@@ -207,7 +207,7 @@ def make_view(
     images = images.clone()
     # A few pictures at a time stay in a processor's cache; a card takes them all at once.
     at_once = _AT_ONCE if images.device.type == "cpu" else max(len(changed), 1)
-    for chosen in changed.split(at_once) if len(changed) else ():
+    for chosen in torch.split(changed, at_once) if len(changed) else ():
         rows = chosen.to(images.device)
         drawn = {k: v.to(images.device) for k, v in vars(parameters.rows(chosen)).items()}
         pixels = _to_unit(images[rows], input_spec)

@@ -33,16 +33,12 @@ def build_tta(recipe: Recipe, images: ImageDataModule) -> TestTimeAugmentation |
         return None
     tta = TTA(n=asked) if isinstance(asked, int) else asked
     where = f"{recipe.path}: evaluation.tta"
-    if tta.plain_weight == "learn":
-        if recipe.evaluation.ensemble == "snapshots":
-            raise RecipeError(
-                f"{where}.plain_weight: each snapshot would learn its own. Give a number."
-            )
-        if "valid" not in recipe.evaluation.splits or not len(images.eval_dataset("valid")):
-            raise RecipeError(
-                f"{where}.plain_weight: 'learn' needs the validation split, which is not evaluated."
-                " Add 'valid' to `evaluation.splits`, and see that there is one, or give a number."
-            )
+    is_validated = "valid" in recipe.evaluation.splits and len(images.eval_dataset("valid"))
+    if tta.plain_weight == "learn" and not is_validated:
+        raise RecipeError(
+            f"{where}.plain_weight: 'learn' needs the validation split, which is not evaluated."
+            " Add 'valid' to `evaluation.splits`, and see that there is one, or give a number."
+        )
     arguments = asdict(tta)
     if tta.preset == "augmentation" and tta.augmentation is None:
         arguments["augmentation"] = _training_augmentation(recipe)

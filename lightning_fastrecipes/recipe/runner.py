@@ -2,13 +2,10 @@
 
 import json
 import logging
-import resource
-import sys
 import time
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytorch_lightning as pl
 import torch
@@ -38,6 +35,12 @@ from lightning_fastrecipes.recipe.ensembles import (
     measure,
     place_snapshots,
 )
+from lightning_fastrecipes.recipe.environment import (
+    is_first_process,
+    package_versions,
+    peak_memory_mib,
+    reset_peak_memory,
+)
 from lightning_fastrecipes.recipe.evaluation import (
     PredictionCollector,
     Split,
@@ -64,7 +67,6 @@ from lightning_fastrecipes.tasks.image import ImageClassifier
 
 logger = logging.getLogger(__name__)
 
-PACKAGES = ("pytorch-lightning", "torch", "torchvision", "torchmetrics", "timm", "numpy", "pandas")
 _SIZES = ("image_size", "batch_size")
 
 
@@ -163,7 +165,7 @@ class Run:
         trainer = self._trainer(callbacks, max_epochs=stage.max_epochs)
         resumes = self.resume and checkpoint.is_file()
         logger.info("Stage %s begins%s", stage.name, " where it stopped" if resumes else "")
-        _reset_peak_memory()
+        reset_peak_memory()
         started = time.perf_counter()
         try:
             trainer.fit(
@@ -182,7 +184,7 @@ class Run:
             "name": stage.name,
             "seconds": round(seconds, 2),
             "images_per_second": round(history.num_images / max(history.train_seconds, 1e-9), 1),
-            "peak_memory_mib": _peak_memory_mib(),
+            "peak_memory_mib": peak_memory_mib(),
             **{name: getattr(self.images, name) for name in _SIZES},
             "metrics": {
                 k: v for k, v in (last[0] if last else {}).items() if k not in {"stage", "seconds"}
@@ -224,13 +226,16 @@ class Run:
             "test": {},
             "versions": package_versions(),
         }
-        for split in evaluation.splits:
+        # What is tuned on the validation split is what the test is measured with.
+        for split in (split for split in get_args(Split) if split in evaluation.splits):
             num_samples = len(self.images.eval_dataset(split))
             if num_samples and members:
                 results[split], alone = self._evaluate_members(split, num_samples, members)
                 results.setdefault("members", {})[split] = alone
             elif num_samples:
                 results[split], found = self._predict_split(split, num_samples)
+                if split == "valid" and found.merged is not None:
+                    self.model.tune_thresholds(found.merged, found.targets)
                 self._write_predictions(split, found.predictions, found.targets)
         if is_first_process():
             export = self.folder.path / "export"
@@ -257,11 +262,16 @@ class Run:
             plain.append(found.probabilities)
             predictions.append(found.predictions)
             targets = found.targets
-        merged = merge_predictions(predictions)
+        merged, unaugmented = merge_predictions(predictions), merge_predictions(plain)
         if split == "valid":
             self.model.tune_thresholds(merged, targets)
-        metrics = measure(self.model, merge_predictions(plain), targets)
+            if self.tta is not None and self.tta.is_learning:
+                is_multi = self.model.label_kind == "multi"
+                self.tta.learn(unaugmented, merged, targets, multi_label=is_multi)
+        metrics = measure(self.model, unaugmented, targets)
         if self.tta is not None:
+            if self.tta.is_learning:
+                metrics["plain_weight"] = self.tta.weight
             augmented = measure(self.model, merged, targets)
             metrics |= {f"{name}_tta": value for name, value in augmented.items()}
         self._write_predictions(split, merged, targets)
@@ -336,26 +346,3 @@ class Run:
                 f"{self.folder.path} holds the finished stages {done}, but the recipe begins with"
                 f" {planned}. Resume with the recipe that was started, or run in another folder."
             )
-
-
-def package_versions() -> dict[str, str]:
-    """Give the versions of the packages that results may depend on."""
-    return {name: version(name) for name in ("lightning-fastrecipes", *PACKAGES)}
-
-
-def is_first_process() -> bool:
-    """Tell whether this is the process that writes files."""
-    return int(getattr(pl.utilities.rank_zero_only, "rank", 0)) == 0
-
-
-def _reset_peak_memory() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-
-
-def _peak_memory_mib() -> float:
-    """Peak of the card during the stage, or of this process since it began."""
-    if torch.cuda.is_available():
-        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20, 1)

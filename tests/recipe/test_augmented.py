@@ -114,6 +114,36 @@ def test_snapshots_predict_all_views_together(recipe_file, tmp_path, squares):
     assert results["test"]["accuracy_tta"] == pytest.approx(right)
 
 
+def test_snapshots_learn_one_weight_together(recipe_file, tmp_path, squares):
+    views = {"preset": "flips", "plain_weight": "learn"}
+    path = short(recipe_file, tta=views, ensemble="snapshots", splits=["test", "valid"])
+    document = yaml.safe_load(path.read_text())
+    keeper = {"class_path": "lightning_fastrecipes.CycleSnapshots"}
+    document["stages"][0]["callbacks"].append(keeper)
+    path.write_text(yaml.safe_dump(document))
+    folder = tmp_path / "run"
+    results = run(path, folder)
+    weight = results["test"]["plain_weight"]
+    assert weight == results["valid"]["plain_weight"]
+
+    members = [folder / "export" / "members" / f"cycle-{cycle}" for cycle in (1, 2)]
+    noted = [json.loads((place / "model.json").read_text())["tta"] for place in members]
+    assert [views["plain_weight"] for views in noted] == [weight, weight]
+    table, found = predicted(folder, squares)
+    np.testing.assert_allclose(table[CLASSES], found[CLASSES], atol=2e-6)
+
+    # In validation the views were merged with the usual weight of a half.
+    table = pd.read_csv(folder / "predictions_valid.csv")
+    files = [squares / name for name in table["file"]]
+    each = [predict_files(place, files, tta=False)[0][CLASSES] for place in members]
+    plain = np.mean(each, axis=0)
+    others = 2 * table[CLASSES].to_numpy() - plain
+    rows, places = np.arange(len(table)), [CLASSES.index(name) for name in table["target"]]
+    steps = np.arange(101) / 100
+    losses = [-np.log((w * plain + (1 - w) * others)[rows, places]).mean() for w in steps]
+    assert weight == pytest.approx(steps[np.argmin(losses)], abs=0.011)
+
+
 def test_the_learned_weight_is_exported(recipe_file, tmp_path, squares):
     folder = tmp_path / "run"
     results = run(short(recipe_file, tta={"preset": "flips", "plain_weight": "learn"}), folder)

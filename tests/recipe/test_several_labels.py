@@ -22,6 +22,7 @@ from lightning_fastrecipes.recipe.loading import load_recipe
 from lightning_fastrecipes.recipe.runner import Run
 
 CLASSES = ["blue", "green", "rare", "red"]
+SPLITS = ("valid", "test")
 
 
 def write(folder: Path, content: dict) -> Path:
@@ -47,6 +48,29 @@ def tags(cell: str) -> list[float]:
 
 def read_predictions(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, keep_default_na=False)
+
+
+def test_thresholds_are_tuned_on_what_predicts(
+    tagged_pictures, tagged_document, tmp_path, monkeypatch
+) -> None:
+    document = tagged_document(tagged_pictures)
+    document["evaluation"] = {"tta": {"preset": "scales", "n": 4, "plain_weight": 0.0}}
+    recipe = write(tmp_path / "tags", document)
+    assert main(["run", str(recipe), "--out", str(tmp_path / "run")]) == 0
+    exported = json.loads((tmp_path / "run" / "export" / "model.json").read_text())["thresholds"]
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    tables = {s: read_predictions(tmp_path / "run" / f"predictions_{s}.csv") for s in SPLITS}
+    merged = {s: torch.tensor(table[CLASSES].to_numpy()).float() for s, table in tables.items()}
+    targets = {s: torch.tensor([tags(c) for c in table["target"]]) for s, table in tables.items()}
+    metric = SampleFBeta(len(CLASSES), kind="per_label")
+    metric.update(merged["valid"], targets["valid"])
+    assert float(metric.compute()) == pytest.approx(results["valid"]["f2_tta"], abs=1e-4)
+    assert list(exported.values()) == pytest.approx(metric.best_thresholds.tolist())
+
+    fixed = SampleFBeta(len(CLASSES), kind="per_label")
+    fixed.fix(metric.best_thresholds)
+    fixed.update(merged["test"], targets["test"])
+    assert float(fixed.compute()) == pytest.approx(results["test"]["f2_tta"], abs=1e-4)
 
 
 def test_predictions_are_the_tags_that_reach_their_thresholds(whole) -> None:

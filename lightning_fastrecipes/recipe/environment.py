@@ -1,0 +1,34 @@
+"""What a run happens on: versions, processes and memory."""
+
+import resource
+import sys
+from importlib.metadata import version
+
+import pytorch_lightning as pl
+import torch
+
+PACKAGES = ("pytorch-lightning", "torch", "torchvision", "torchmetrics", "timm", "numpy", "pandas")
+
+
+def package_versions() -> dict[str, str]:
+    """Give the versions of the packages that results may depend on."""
+    return {name: version(name) for name in ("lightning-fastrecipes", *PACKAGES)}
+
+
+def is_first_process() -> bool:
+    """Tell whether this is the process that writes files."""
+    return int(getattr(pl.utilities.rank_zero_only, "rank", 0)) == 0
+
+
+def reset_peak_memory() -> None:
+    """Begin to watch the memory of the card, if there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_memory_mib() -> float:
+    """Peak of the card during the stage, or of this process since it began."""
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20, 1)
