@@ -209,3 +209,24 @@ class HasDecisionHead(Protocol):
     loss: Any
     probabilities: Any
     metrics: Any
+
+
+class TableInputs(NamedTuple):
+    """The inputs of a batch of table rows.
+
+    Args:
+        codes: Category indices, 0 for unknown and missing. Shape ``(batch, num_categorical)``, any
+            integer type.
+        continuous: Scaled continuous columns, the flags of missing values (0 or 1) last. Shape
+            ``(batch, num_continuous)``, ``float32``.
+    """
+
+    codes: Tensor
+    continuous: Tensor
+
+
+@runtime_checkable
+class HasTableSpec(Protocol):
+    """A datamodule that knows how its table becomes numbers: a ``TableSpec``, after ``setup``."""
+
+    spec: Any
