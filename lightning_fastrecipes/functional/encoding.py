@@ -1,0 +1,327 @@
+"""Categories of a table column as indices, and how wide their vectors are."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from lightning_fastrecipes.errors import DataError
+
+Kind = Literal["text", "integer", "number", "boolean", "empty"]
+"""What a column holds: ``number`` may have fractions, ``empty`` has no value at all."""
+
+EmbeddingRule = Literal["course", "fastai"]
+CategoryValue = str | int | float | bool
+Codes = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+UNKNOWN_LABEL = "(unknown)"
+RARE_LABEL = "(rare)"
+
+# Rows worked on at a time, so that the memory beside the result does not grow with the table.
+CHUNK_ROWS = 1 << 18
+
+_OBJECT_KINDS: Mapping[str, Kind] = {
+    "string": "text",
+    "integer": "integer",
+    "floating": "number",
+    "mixed-integer-float": "number",
+    "decimal": "number",
+    "boolean": "boolean",
+    "empty": "empty",
+}
+_DECODED = {"text": "string", "integer": "Int64", "number": "Float64", "boolean": "boolean"}
+
+
+def embedding_size(cardinality: int, rule: EmbeddingRule = "course") -> int:
+    """Give the width of the vectors of a categorical column.
+
+    Args:
+        cardinality: Number of indices, the one for unknown and missing included, at least 1.
+        rule: ``course``: half the cardinality, rounded up, at most 50; ``fastai``: 1.6 times its
+            power of 0.56, at most 600.
+
+    Returns:
+        A width, at least 1.
+
+    Raises:
+        ValueError: If the cardinality is below 1 or there is no such rule.
+
+    Example:
+        >>> embedding_size(1116), embedding_size(1116, rule="fastai")
+        (50, 81)
+
+    References:
+        fast.ai course (2018), lesson 3; fastai 2, ``emb_sz_rule``.
+    """
+    if cardinality < 1:
+        raise ValueError(f"`cardinality` must be at least 1, got {cardinality}.")
+    if rule == "course":
+        return min(50, (cardinality + 1) // 2)
+    if rule == "fastai":
+        return min(600, round(1.6 * cardinality**0.56))
+    raise ValueError(f"`rule` must be 'course' or 'fastai', got {rule!r}.")
+
+
+def value_kind(column: "pd.Series[Any]") -> Kind:
+    """Tell what a column holds, its gaps aside.
+
+    Args:
+        column: Of any type; only an object column is looked through.
+
+    Returns:
+        The kind, by the column's type: integers with gaps are a ``number``, if kept as floats.
+
+    Raises:
+        DataError: If the values are of several kinds, or dates, or nothing that can be encoded.
+
+    Example:
+        >>> value_kind(pd.Series([1, 2])), value_kind(pd.Series(["a", None]))
+        ('integer', 'text')
+    """
+    dtype = column.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        return value_kind(pd.Series(dtype.categories, name=column.name))
+    if pd.api.types.is_object_dtype(dtype):
+        inferred = pd.api.types.infer_dtype(column, skipna=True)
+        return _OBJECT_KINDS.get(inferred) or _refuse_values(column, inferred)
+    if pd.api.types.is_bool_dtype(dtype):
+        return "boolean"
+    if pd.api.types.is_integer_dtype(dtype):
+        return "integer"
+    if pd.api.types.is_float_dtype(dtype):
+        return "number"
+    return "text" if pd.api.types.is_string_dtype(dtype) else _refuse_values(column, str(dtype))
+
+
+def chunks(num_rows: int) -> Iterator[slice]:
+    """Cut rows into slices of a bounded number."""
+    return (slice(start, start + CHUNK_ROWS) for start in range(0, num_rows, CHUNK_ROWS))
+
+
+def few_rows(index: "pd.Index[Any]", mask: Mask) -> str:
+    """Name the first rows where a mask is true, by their labels, and how many there are.
+
+    Args:
+        index: Labels of all rows.
+        mask: True where a row is meant. Shape ``(rows,)``.
+
+    Returns:
+        Words for a message.
+
+    Example:
+        >>> few_rows(pd.RangeIndex(9), np.arange(9) > 3)
+        'rows 4, 5, 6 (5 in all)'
+    """
+    places = np.flatnonzero(mask)
+    named = ", ".join(str(label) for label in index[places[:3]])
+    if len(places) <= 3:
+        return f"row{'s' if len(places) > 1 else ''} {named}"
+    return f"rows {named} ({len(places):,} in all)"
+
+
+@dataclass(frozen=True)
+class CategoryColumn:
+    """The categories of one column; index 0 stands for everything unknown and missing.
+
+    Args:
+        name: Name of the column.
+        kind: What its values are; ``number`` is told apart to about seven digits, because narrow
+            tables keep no more.
+        values: The values of the indices from 1 on, sorted.
+        rare: Values that share the one index after those.
+    """
+
+    name: str
+    kind: Kind
+    values: tuple[CategoryValue, ...]
+    rare: tuple[CategoryValue, ...] = ()
+
+    @classmethod
+    def fit(cls, column: "pd.Series[Any]", name: str, min_count: int = 1) -> "CategoryColumn":
+        """Take the values of the training rows.
+
+        Args:
+            column: The training rows, gaps allowed.
+            name: Name of the column.
+            min_count: Values in fewer rows than this are rare, at least 1.
+
+        Returns:
+            The categories.
+
+        Raises:
+            DataError: If there is no value at all, or one that cannot be a category.
+
+        Example:
+            >>> CategoryColumn.fit(pd.Series(["b", "a", "b"]), "letter", min_count=2)
+            CategoryColumn(name='letter', kind='text', values=('b',), rare=('a',))
+        """
+        kind = value_kind(column)
+        counts = column.value_counts(sort=False)
+        counts = counts[counts > 0]  # a categorical column counts what it does not hold, too
+        if not len(counts):
+            raise DataError(
+                f"Column {name!r} must hold at least one value in the training rows, but all"
+                f" {len(column):,} are missing. Leave it out of `categorical`."
+            )
+        uniques = _plain_index(counts.index)
+        if kind == "number" and _whole_numbers(uniques)[1].all():
+            kind = "integer"  # floats because of gaps
+        plain, fits = _plain_values(uniques, kind)
+        if not fits.all():
+            raise DataError(
+                f"Column {name!r} must hold finite categories of at most 64 bits, but has"
+                f" {uniques[~fits].tolist()[0]!r}. Give such values as text."
+            )
+        total = pd.Series(counts.to_numpy(np.int64)).groupby(plain).sum()
+        cast_to = bool if kind == "boolean" else lambda value: value
+        common = [cast_to(value) for value in total.index[total >= min_count].tolist()]
+        rare = [cast_to(value) for value in total.index[total < min_count].tolist()]
+        return cls(name, kind, tuple(common), tuple(rare))
+
+    @property
+    def cardinality(self) -> int:
+        """Number of indices, 0 for unknown and missing included."""
+        return 1 + len(self.values) + bool(self.rare)
+
+    @property
+    def labels(self) -> list[str]:
+        """One text per index: ``(unknown)``, the values, and ``(rare)`` if there are such."""
+        return [UNKNOWN_LABEL, *map(str, self.values), *([RARE_LABEL] if self.rare else [])]
+
+    def encode(self, column: "pd.Series[Any]", out: npt.NDArray[Any]) -> tuple[int, int]:
+        """Write the index of each row.
+
+        Args:
+            column: Values of a kind that ``other_kind`` does not object to.
+            out: Where to write. Shape ``(rows,)``, any integer type that holds the cardinality.
+
+        Returns:
+            How many values were unknown, and how many missing.
+        """
+        table_of = self._indexer()
+        dtype = column.dtype
+        if isinstance(dtype, pd.CategoricalDtype):
+            # Its codes say which of its own categories a row holds; ours come from their values.
+            table = table_of(dtype.categories)
+        num_unknown = num_missing = 0
+        for rows in chunks(len(column)):
+            part = column.iloc[rows]
+            if isinstance(dtype, pd.CategoricalDtype):
+                places = part.cat.codes.to_numpy()
+            else:
+                places, uniques = pd.factorize(part)
+                table = table_of(pd.Index(uniques))
+            found = table[places]  # place -1, a gap, takes the last entry: 0
+            gaps = int((places < 0).sum())
+            num_missing += gaps
+            num_unknown += int((found == 0).sum()) - gaps
+            out[rows] = found
+        return num_unknown, num_missing
+
+    def decode(self, codes: npt.NDArray[Any]) -> "pd.Series[Any]":
+        """Give the value of each index; unknown, missing and rare ones are missing.
+
+        Args:
+            codes: In [0, cardinality). Shape ``(rows,)``.
+
+        Returns:
+            A column named as this one, of a type that can hold gaps.
+
+        Raises:
+            ValueError: If an index is out of range.
+        """
+        if len(codes) and not 0 <= codes.min() <= codes.max() < self.cardinality:
+            raise ValueError(
+                f"Indices of column {self.name!r} must lie in [0, {self.cardinality}), got"
+                f" {codes.min()} to {codes.max()}. Decode with the spec that encoded them."
+            )
+        entries = [None, *self.values, *([None] if self.rare else [])]
+        known = pd.array(entries, dtype=cast(Any, _DECODED[self.kind]))
+        return pd.Series(known.take(codes.astype(np.int64)), name=self.name)
+
+    def _indexer(self) -> Callable[["pd.Index[Any]"], Codes]:
+        """Give a function from different values to indices, with a 0 for gaps at its end."""
+        known = _lookup([*self.values, *self.rare], self.kind)
+        last = len(self.values) + 1
+
+        def indices(uniques: "pd.Index[Any]") -> Codes:
+            plain, fits = _plain_values(uniques, self.kind)
+            found = np.minimum(known.get_indexer(plain) + 1, last)
+            return np.append(np.where(fits, found, 0), 0)
+
+        return indices
+
+
+def other_kind(kind: Kind, column: "pd.Series[Any]") -> str | None:
+    """Say what a column holds that should hold another kind of value.
+
+    Args:
+        kind: What it should hold; the kinds of numbers, true and false among them, are as one.
+        column: The column; one without any value is of every kind.
+
+    Returns:
+        What it holds, with an example; ``None`` if it is as it should be.
+
+    Example:
+        >>> other_kind("integer", pd.Series(["x"])), other_kind("integer", pd.Series([0.5]))
+        ("text, such as 'x' in row 0", None)
+    """
+    now = value_kind(column)
+    if now == "empty" or (now == "text") == (kind == "text") or bool(column.isna().all()):
+        return None
+    first = column[column.notna()].iloc[:1]
+    words = "text" if now == "text" else "numbers"
+    return f"{words}, such as {first.tolist()[0]!r} in row {first.index[0]}"
+
+
+def _lookup(values: Sequence[CategoryValue], kind: Kind) -> "pd.Index[Any]":
+    dtypes: Mapping[Kind, Any] = {"text": object, "number": np.float32}
+    return pd.Index(np.array(values, dtype=dtypes.get(kind, np.int64)))
+
+
+def _plain_index(index: "pd.Index[Any]") -> "pd.Index[Any]":
+    if isinstance(index, pd.CategoricalIndex):
+        return index.categories.take(index.codes)
+    return index
+
+
+def _plain_values(uniques: "pd.Index[Any]", kind: Kind) -> tuple[npt.NDArray[Any], Mask]:
+    """Bring different values to the one type that a kind is looked up in, and tell which fit."""
+    if kind == "text":
+        return uniques.to_numpy(dtype=object), np.ones(len(uniques), dtype=np.bool_)
+    if kind == "number":
+        with np.errstate(over="ignore"):
+            numbers = uniques.to_numpy(dtype=np.float64).astype(np.float32)
+        return numbers, np.isfinite(numbers)
+    return _whole_numbers(uniques)
+
+
+def _whole_numbers(uniques: "pd.Index[Any]") -> tuple[Codes, Mask]:
+    """Give integers, exactly, and tell which values were such."""
+    if pd.api.types.infer_dtype(uniques) in ("integer", "boolean"):
+        integers = uniques.to_numpy(dtype=object)
+        fits = np.array((integers >= -(2**63)) & (integers < 2**63), dtype=np.bool_)
+        return np.where(fits, integers, 0).astype(np.int64), fits
+    numbers = uniques.to_numpy(dtype=np.float64)
+    fits = np.isfinite(numbers) & (np.abs(numbers) < 2.0**63) & (np.floor(numbers) == numbers)
+    return np.where(fits, numbers, 0).astype(np.int64), fits
+
+
+def _refuse_values(column: "pd.Series[Any]", found: str) -> NoReturn:
+    if "date" in found or "time" in found or found == "period":
+        cure = "Turn dates into parts first (`add_datepart`, or the step `date_parts`)."
+    else:
+        cure = "Make it all text, or all numbers, when the table is read."
+    present = column[column.notna()]
+    kinds = present.map(lambda value: type(value).__name__)
+    examples = [
+        f"row {label}: {value!r}" for label, value in present[~kinds.duplicated()][:3].items()
+    ]
+    raise DataError(
+        f"Column {column.name!r} must hold text, numbers or true and false, one kind alone, but has"
+        f" {found} values ({'; '.join(examples)}). {cure}"
+    )
