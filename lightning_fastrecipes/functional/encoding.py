@@ -1,5 +1,6 @@
 """Categories of a table column as indices, and how wide their vectors are."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, cast
@@ -62,7 +63,7 @@ def embedding_size(cardinality: int, rule: EmbeddingRule = "course") -> int:
     if rule == "course":
         return min(50, (cardinality + 1) // 2)
     if rule == "fastai":
-        return min(600, round(1.6 * cardinality**0.56))
+        return min(600, round(1.6 * math.pow(cardinality, 0.56)))
     raise ValueError(f"`rule` must be 'course' or 'fastai', got {rule!r}.")
 
 
@@ -250,7 +251,7 @@ class CategoryColumn:
 
         def indices(uniques: "pd.Index[Any]") -> Codes:
             plain, fits = _plain_values(uniques, self.kind)
-            found = np.minimum(known.get_indexer(plain) + 1, last)
+            found = np.minimum(known.get_indexer(pd.Index(plain, dtype=plain.dtype)) + 1, last)
             return np.append(np.where(fits, found, 0), 0)
 
         return indices
@@ -280,7 +281,9 @@ def other_kind(kind: Kind, column: "pd.Series[Any]") -> str | None:
 
 def _lookup(values: Sequence[CategoryValue], kind: Kind) -> "pd.Index[Any]":
     dtypes: Mapping[Kind, Any] = {"text": object, "number": np.float32}
-    return pd.Index(np.array(values, dtype=dtypes.get(kind, np.int64)))
+    dtype = dtypes.get(kind, np.int64)
+    index: pd.Index[Any] = pd.Index(np.array(values, dtype=dtype), dtype=dtype)
+    return index
 
 
 def _plain_index(index: "pd.Index[Any]") -> "pd.Index[Any]":

@@ -108,7 +108,8 @@ def as_numbers(column: "pd.Series[Any]") -> Doubles:
 
 def infinite_rows(column: "pd.Series[Any]") -> Mask:
     """Tell which rows hold a number that is infinite, or too large for single precision."""
-    return np.abs(as_numbers(column)) > LARGEST
+    too_large: Mask = np.abs(as_numbers(column)) > LARGEST
+    return too_large
 
 
 def _present(column: "pd.Series[Any]") -> npt.NDArray[Any]:
@@ -118,7 +119,8 @@ def _present(column: "pd.Series[Any]") -> npt.NDArray[Any]:
         values: npt.NDArray[Any] = column.to_numpy()
     else:
         values = as_numbers(column)
-    return values[~np.isnan(values)]
+    present: npt.NDArray[Any] = values[~np.isnan(values)]
+    return present
 
 
 def _filled_chunks(column: "pd.Series[Any]", median: float) -> Iterator[Doubles]:
