@@ -241,5 +241,7 @@ class OverfittingStop(pl.Callback):
 
 
 def _batch_size(batch: Any) -> int:
-    first = batch[0] if isinstance(batch, (tuple, list)) else batch
+    first = batch
+    while isinstance(first, (tuple, list)) and first:
+        first = first[0]  # the inputs of a table are a tuple within the batch
     return len(first) if isinstance(first, Tensor) else 1

@@ -25,6 +25,8 @@ class TargetColumn:
         log: Whether the logarithm is predicted.
         low: Least target of the training rows, transformed; 0 for classes.
         high: Greatest target of the training rows, transformed; 0 for classes.
+        mean: Mean target of the training rows, transformed; 0 for classes.
+        std: Deviation of the targets of the training rows, transformed; 0 for classes.
         categories: The classes, the first at index 1; ``None`` for regression.
     """
 
@@ -33,6 +35,8 @@ class TargetColumn:
     log: bool = False
     low: float = 0.0
     high: float = 0.0
+    mean: float = 0.0
+    std: float = 0.0
     categories: CategoryColumn | None = None
 
     @classmethod
@@ -73,7 +77,11 @@ class TargetColumn:
                 )
             return cls(name, task, categories=categories)
         values = cls(name, task, log).encode(column)
-        return cls(name, task, log, float(values.min()), float(values.max()))
+        low, high = float(values.min()), float(values.max())
+        # In double precision without a copy, and exact where all are the same.
+        mean = low if low == high else float(values.mean(dtype=np.float64))
+        std = 0.0 if low == high else float(values.std(dtype=np.float64))
+        return cls(name, task, log, low, high, mean, std)
 
     @property
     def classes(self) -> list[str] | None:

@@ -23,7 +23,7 @@ from lightning_fastrecipes.functional.layer_groups import (
     set_frozen,
     set_frozen_modes,
 )
-from lightning_fastrecipes.protocols import FeatureBatch, LayerGroup
+from lightning_fastrecipes.protocols import FeatureBatch, LayerGroup, TableInputs
 from lightning_fastrecipes.tasks.building import MetricSpec, build_metrics, build_optimizer
 
 Phase = Literal["val", "test"]
@@ -94,7 +94,7 @@ class LayerGroupTask(pl.LightningModule, ABC):
         """Give the layer groups from the input side to the head."""
 
     @abstractmethod
-    def forward_features(self, inputs: Tensor) -> Tensor:
+    def forward_features(self, inputs: Any) -> Tensor:
         """Turn inputs into the features that the head takes."""
 
     @abstractmethod
@@ -117,8 +117,8 @@ class LayerGroupTask(pl.LightningModule, ABC):
         """Name the parameters, besides norms and biases, that get no weight decay."""
         return set()
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Turn inputs into logits. Shape ``(batch, num_outputs)``."""
+    def forward(self, inputs: Any) -> Tensor:
+        """Turn inputs into logits. Shape ``(batch, num_outputs)``, or ``(batch,)``."""
         return self.forward_head(self.forward_features(inputs))
 
     def set_metrics(self, metrics: Mapping[str, MetricSpec], defaults: Mapping[str, Any]) -> None:
@@ -265,7 +265,9 @@ class LayerGroupTask(pl.LightningModule, ABC):
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Give the probabilities of one batch, with or without targets beside the inputs."""
-        inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
+        # The inputs of a table are a tuple themselves.
+        is_wrapped = isinstance(batch, (tuple, list)) and not isinstance(batch, TableInputs)
+        inputs = batch[0] if is_wrapped else batch
         return self.probabilities(self._logits(batch, inputs))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -290,7 +292,7 @@ class LayerGroupTask(pl.LightningModule, ABC):
 
     # Private helpers.
 
-    def _logits(self, batch: Any, inputs: Tensor) -> Tensor:
+    def _logits(self, batch: Any, inputs: Any) -> Tensor:
         """Run the whole model, or the head alone on precomputed features."""
         return self.forward_head(inputs) if isinstance(batch, FeatureBatch) else self(inputs)
 

@@ -152,6 +152,15 @@ def build_optimizer(
     return optimizer
 
 
+def plain_values(value: Any) -> Any:
+    """Turn sequences and mappings into lists and dicts, which any checkpoint reader takes."""
+    if isinstance(value, Mapping):
+        return {str(k): plain_values(v) for k, v in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [plain_values(v) for v in value]
+    return value
+
+
 def _build_metric(name: str, spec: MetricSpec, defaults: Mapping[str, Any]) -> Metric:
     if isinstance(spec, Metric):
         return spec

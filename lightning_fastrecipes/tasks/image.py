@@ -13,7 +13,7 @@ from lightning_fastrecipes.nn.heads import create_head
 from lightning_fastrecipes.nn.label_rules import Labels
 from lightning_fastrecipes.protocols import InputSpec, LayerGroup
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY
-from lightning_fastrecipes.tasks.building import MetricSpec, build_network
+from lightning_fastrecipes.tasks.building import MetricSpec, build_network, plain_values
 from lightning_fastrecipes.tasks.classification import ClassificationTask
 
 
@@ -134,7 +134,7 @@ class ImageClassifier(ClassificationTask):
         # Plain values alone, so that a checkpoint loads with `weights_only`; weights come from the
         # checkpoint, not a second time from where they came first.
         self.architecture: dict[str, Any] = {
-            "backbone": _plain(backbone) if isinstance(backbone, Mapping) else built.name,
+            "backbone": plain_values(backbone) if isinstance(backbone, Mapping) else built.name,
             "num_classes": num_classes,
             "head": asdict(head),
             "num_groups": num_groups,
@@ -142,7 +142,7 @@ class ImageClassifier(ClassificationTask):
         }
         training: dict[str, Any] = {"lr": lr, "lr_ratio": lr_ratio, "weight_decay": weight_decay}
         training |= {"optimizer": optimizer, "labels": asdict(self.labels)}
-        hparams = _plain(self.architecture | training)
+        hparams = plain_values(self.architecture | training)
         if isinstance(backbone, nn.Module):
             del hparams["backbone"]
         self.save_hyperparameters(hparams)
@@ -193,7 +193,7 @@ class ImageClassifier(ClassificationTask):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the input that the weights expect, as plain values."""
         super().on_save_checkpoint(checkpoint)
-        spec = {k: _plain(v) for k, v in asdict(self.input_spec).items()}
+        spec = {k: plain_values(v) for k, v in asdict(self.input_spec).items()}
         checkpoint[CHECKPOINT_KEY] |= {"input_spec": spec}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -237,12 +237,3 @@ def _joined_groups(backbone_groups: Sequence[LayerGroup], head: nn.Module) -> li
     ]
     names = tuple(f"head.{name}" for name, _ in head.named_parameters())
     return [*groups, LayerGroup("head", names)]
-
-
-def _plain(value: Any) -> Any:
-    """Turn sequences and mappings into lists and dicts, which any checkpoint reader takes."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(v) for v in value]
-    return value

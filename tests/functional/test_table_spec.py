@@ -557,6 +557,8 @@ def test_the_difference_of_two_specs_names_columns_and_values():
         "target 'y': log False and True",
         "target 'y': low 1.0 and 0.0",
         f"target 'y': high 4.0 and {float(np.float32(math.log(9)))!r}",
+        f"target 'y': mean 2.5 and {other.target_column.mean!r}",
+        f"target 'y': std {math.sqrt(1.25)!r} and {other.target_column.std!r}",
     ]
     swapped = replace(spec, category_columns=spec.category_columns[::-1])
     assert spec.difference(swapped) == "categorical columns: in another order"

@@ -1,0 +1,56 @@
+"""The error of a forecast as a share of what came, as the Rossmann competition counts it."""
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class RMSPE(Metric):
+    """Root of the mean squared error in shares of the target, over all rows of an epoch.
+
+    Rows whose target is 0 have no share, and are not counted.
+
+    Example:
+        >>> metric = RMSPE()
+        >>> metric.update(torch.tensor([110.0, 80.0, 3.0]), torch.tensor([100.0, 100.0, 0.0]))
+        >>> metric.compute()
+        tensor(0.1581)
+
+    References:
+        The evaluation of the Kaggle competition *Rossmann Store Sales* (2015).
+    """
+
+    is_differentiable = True
+    higher_is_better = False
+    full_state_update = False
+    squares: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("squares", default=torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("count", default=torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, predictions: Tensor, targets: Tensor) -> None:
+        """Add the rows of one batch.
+
+        Args:
+            predictions: In the user's units. Shape ``(batch,)``.
+            targets: In the user's units. Shape ``(batch,)``.
+
+        Raises:
+            ValueError: If the shapes differ.
+        """
+        if predictions.shape != targets.shape:
+            raise ValueError(
+                "`predictions` and `targets` must have one shape, got"
+                f" {tuple(predictions.shape)} and {tuple(targets.shape)}. Give one number a row."
+            )
+        counted = targets != 0
+        shares = (predictions[counted] - targets[counted]) / targets[counted]
+        self.squares += shares.square().sum()
+        self.count += counted.sum()
+
+    def compute(self) -> Tensor:
+        """Give the error of all rows; 0 if none was counted."""
+        return (self.squares / self.count.clamp_min(1)).sqrt()
