@@ -1,7 +1,7 @@
 """One continuous table column: gaps filled with the median, then scaled by mean and deviation."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from lightning_fastrecipes.errors import DataError
-from lightning_fastrecipes.functional.encoding import Mask, chunks, few_rows
+from lightning_fastrecipes.functional.encoding import chunks, few_rows
 
 Doubles = npt.NDArray[np.float64]
 
@@ -66,10 +66,8 @@ class ContinuousColumn:
         median = float(np.median(present, overwrite_input=True))  # the copy is ours to sort
         if low == high:
             return cls(name, low, low, 0.0, has_gaps)
-        num_rows = len(column)
-        mean = math.fsum(part.sum() for part in _filled_chunks(column, median)) / num_rows
-        squares = (((part - mean) ** 2).sum() for part in _filled_chunks(column, median))
-        return cls(name, median, mean, math.sqrt(math.fsum(squares) / num_rows), has_gaps)
+        mean, std = mean_and_std(lambda: _filled_chunks(column, median))
+        return cls(name, median, mean, std, has_gaps)
 
     def encode(
         self, column: "pd.Series[Any]", out: npt.NDArray[Any], flags: npt.NDArray[Any] | None
@@ -106,10 +104,19 @@ def as_numbers(column: "pd.Series[Any]") -> Doubles:
     return np.array(column.to_numpy(dtype=np.float64, na_value=np.nan))
 
 
-def infinite_rows(column: "pd.Series[Any]") -> Mask:
-    """Tell which rows hold a number that is infinite, or too large for single precision."""
-    too_large: Mask = np.abs(as_numbers(column)) > LARGEST
-    return too_large
+def mean_and_std(parts: Callable[[], Iterable[npt.NDArray[Any]]]) -> tuple[float, float]:
+    """Give mean and deviation of numbers that come in parts, in double precision.
+
+    Args:
+        parts: Gives the parts, not all empty; called twice.
+
+    Returns:
+        The mean, and the deviation from it over all rows.
+    """
+    counts, sums = zip(*((len(part), part.sum(dtype=np.float64)) for part in parts()), strict=True)
+    mean = math.fsum(sums) / sum(counts)
+    squares = (np.square(part - np.float64(mean)).sum() for part in parts())
+    return mean, math.sqrt(math.fsum(squares) / sum(counts))
 
 
 def _present(column: "pd.Series[Any]") -> npt.NDArray[Any]:
@@ -131,7 +138,7 @@ def _filled_chunks(column: "pd.Series[Any]", median: float) -> Iterator[Doubles]
 
 
 def _refuse_infinite(column: "pd.Series[Any]", name: str) -> None:
-    rows = few_rows(column.index, infinite_rows(column))
+    rows = few_rows(column.index, np.abs(as_numbers(column)) > LARGEST)
     raise DataError(
         f"Column {name!r} must hold finite numbers, but has infinite ones, or ones beyond 3e38, in"
         f" {rows}. Mend them, or make them missing."

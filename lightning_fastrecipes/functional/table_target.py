@@ -9,8 +9,14 @@ import pandas as pd
 from torch import Tensor
 
 from lightning_fastrecipes.errors import DataError
-from lightning_fastrecipes.functional.encoding import CategoryColumn, Mask, few_rows, other_kind
-from lightning_fastrecipes.functional.scaling import as_numbers, infinite_rows
+from lightning_fastrecipes.functional.encoding import (
+    CategoryColumn,
+    Mask,
+    chunks,
+    few_rows,
+    other_kind,
+)
+from lightning_fastrecipes.functional.scaling import LARGEST, as_numbers, mean_and_std
 
 TableTask = Literal["regression", "classes"]
 
@@ -78,9 +84,9 @@ class TargetColumn:
             return cls(name, task, categories=categories)
         values = cls(name, task, log).encode(column)
         low, high = float(values.min()), float(values.max())
-        # In double precision without a copy, and exact where all are the same.
-        mean = low if low == high else float(values.mean(dtype=np.float64))
-        std = 0.0 if low == high else float(values.std(dtype=np.float64))
+        if low == high:
+            return cls(name, task, log, low, high, mean=low)
+        mean, std = mean_and_std(lambda: (values[rows] for rows in chunks(len(values))))
         return cls(name, task, log, low, high, mean, std)
 
     @property
@@ -135,13 +141,19 @@ class TargetColumn:
                     f" {few_rows(column.index, unseen)}. Leave such rows out, or train with them."
                 )
             return codes - 1
-        _refuse(column, self.name, infinite_rows(column), "must be finite, but is infinite")
-        numbers = as_numbers(column)
-        if self.log:
-            cure = "must be above 0 for `log_target`, but is not"
-            _refuse(column, self.name, ~(numbers > 0), cure)
-            np.log(numbers, out=numbers)
-        return numbers.astype(np.float32)
+        values = np.empty(len(column), dtype=np.float32)
+        for rows in chunks(len(column)):
+            numbers = as_numbers(column.iloc[rows])
+            if not (np.abs(numbers) <= LARGEST).all():
+                bad = np.abs(as_numbers(column)) > LARGEST
+                _refuse(column, self.name, bad, "must be finite, but is infinite")
+            if self.log:
+                if not (numbers > 0).all():
+                    bad = ~(as_numbers(column) > 0)
+                    _refuse(column, self.name, bad, "must be above 0 for `log_target`, but is not")
+                np.log(numbers, out=numbers)
+            values[rows] = numbers
+        return values
 
     def invert(self, values: Tensor) -> Tensor:
         """Bring transformed targets back to the user's units; classes stay as they are."""

@@ -116,11 +116,15 @@ def _draw_column(axes: Axes, name: str, rows: pd.DataFrame) -> None:
     if len(values) > MAX_NAMED:
         far = np.argsort(-np.linalg.norm(points - points.mean(axis=0), axis=1), kind="stable")
         named = sorted(far[:_NUM_FAR_OUT].tolist())
+    middle = float(points[:, 0].min() + points[:, 0].max()) / 2
     for place in named:
+        x, y = float(points[place, 0]), float(points[place, 1])
+        # Names run towards the middle, so that they end within the panel.
         axes.annotate(
             _shortened(values[place]),
-            (float(points[place, 0]), float(points[place, 1])),
-            xytext=(3, 3),
+            (x, y),
+            xytext=(3 if x <= middle else -3, 3),
+            ha="left" if x <= middle else "right",
             textcoords="offset points",
             fontsize=8,
             parse_math=False,

@@ -2,6 +2,7 @@
 
 import json
 import math
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -572,6 +573,35 @@ def test_wrong_codes_and_other_versions_are_refused():
         spec.decode([[0, 0], [0, 3]])
     with pytest.raises(ValueError, match="must have version 1, got 2"):
         TableSpec.from_dict(spec.to_dict() | {"version": 2})
+
+
+def test_the_memory_beside_the_result_does_not_grow_with_the_rows():
+    num_rows = 6 * encoding.CHUNK_ROWS
+    random = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {
+            "c": random.integers(0, 1000, num_rows, dtype=np.int16),
+            "d": pd.Categorical.from_codes(
+                random.integers(0, 3, num_rows, dtype=np.int8), ["a", "b", "c"]
+            ),
+            "x": random.random(num_rows, dtype=np.float32),
+            "y": random.random(num_rows, dtype=np.float32),
+        }
+    )
+    narrow = table.memory_usage(index=False).sum()
+    tracemalloc.start()
+    try:
+        spec = TableSpec.fit(table, target="y", categorical=["c", "d"], continuous=["x"])
+        assert tracemalloc.get_traced_memory()[1] < 1.5 * narrow
+        tracemalloc.reset_peak()
+        encoded = spec.encode(table)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    result = encoded.codes.nbytes + encoded.continuous.nbytes + encoded.target.nbytes
+    assert peak - result < 0.6 * narrow
+    assert peak < 3 * narrow
 
 
 def test_the_table_is_left_as_it_was():
