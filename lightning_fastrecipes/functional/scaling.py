@@ -15,6 +15,8 @@ from lightning_fastrecipes.functional.encoding import chunks, few_rows
 Doubles = npt.NDArray[np.float64]
 
 LARGEST = float(np.finfo(np.float32).max)
+FARTHEST = 1e6
+"""Values farther than this many deviations from the mean are held there, so that all are finite."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +94,17 @@ class ContinuousColumn:
             numbers[gaps] = self.median
             if not (np.abs(numbers) <= LARGEST).all():
                 _refuse_infinite(column, self.name)
-            out[rows] = (numbers - self.mean) / self.std if self.std > 0 else 0.0
+            out[rows] = self._scaled(numbers)
             if flags is not None:
                 flags[rows] = gaps
             num_gaps += int(gaps.sum())
         return num_gaps
+
+    def _scaled(self, numbers: Doubles) -> Doubles | float:
+        if self.std == 0:
+            return 0.0
+        with np.errstate(over="ignore"):
+            return np.clip((numbers - self.mean) / self.std, -FARTHEST, FARTHEST)
 
 
 def as_numbers(column: "pd.Series[Any]") -> Doubles:

@@ -316,6 +316,24 @@ def test_a_column_of_one_value_is_encoded_as_0_and_named():
     assert spec.encode(new, has_target=False).continuous[:, 0].tolist() == [0.0, 0.0]
 
 
+def test_values_far_beyond_the_training_rows_stay_finite():
+    train = pd.DataFrame({"x": [0.0, 7e-38], "y": 0.0})
+    spec = TableSpec.fit(train, target="y", categorical=[], continuous=["x"])
+    new = pd.DataFrame({"x": [13.0, -3e38, 7e-38]})
+
+    found = spec.encode(new, has_target=False).continuous[:, 0]
+    assert found.tolist() == [1e6, -1e6, pytest.approx(1.0)]
+
+
+def test_fractions_and_huge_numbers_are_unknown_integers_and_not_0():
+    spec = TableSpec.fit(
+        pd.DataFrame({"id": [0, 1], "y": 0.0}), target="y", categorical=["id"], continuous=[]
+    )
+    new = pd.DataFrame({"id": [0.0, 0.5, 1e300, -math.inf, 1.0]})
+
+    assert spec.encode(new, has_target=False).codes[:, 0].tolist() == [1, 0, 0, 0, 2]
+
+
 def test_prediction_never_looks_at_the_target():
     table = pd.DataFrame({"x": [1.0, 2.0], "y": [1.0, 2.0]})
     spec = TableSpec.fit(table, target="y", categorical=[], continuous=["x"], log_target=True)
