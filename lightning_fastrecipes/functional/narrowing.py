@@ -1,0 +1,89 @@
+"""The narrowest type that holds what is in a column."""
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import infer_dtype
+
+from lightning_fastrecipes.errors import DataError
+
+Column: TypeAlias = "pd.Series[Any]"
+
+_INTEGERS = ("int8", "int16", "int32")
+
+
+def narrow_frame(frame: pd.DataFrame) -> pd.DataFrame:
+    """Give every column the narrowest type that holds what is in it.
+
+    Whole numbers become ``int8`` to ``int64``; others ``float32``, but stay ``float64`` if that
+    would change a whole number among them or make one infinite; text of few different values
+    becomes categories. True and false, dates and other objects stay as they are.
+
+    Args:
+        frame: A table, which is not changed.
+
+    Returns:
+        A table with the same rows, columns and index.
+
+    Raises:
+        DataError: If a column's name is there twice.
+
+    Example:
+        >>> table = pd.DataFrame({"store": [1, 2, 1115], "km": [0.5, 1, 2]})
+        >>> [str(kind) for kind in narrow_frame(table).dtypes]
+        ['int16', 'float32']
+    """
+    twice = frame.columns[frame.columns.duplicated()].unique().tolist()
+    if twice:
+        raise DataError(
+            f"The table must have each column once, but has {', '.join(map(repr, twice))} more than"
+            " once. Rename or drop one."
+        )
+    narrowed = {name: narrow_column(frame[name]) for name in frame}
+    return pd.DataFrame(narrowed, frame.index, copy=False)
+
+
+def narrow_column(values: Column) -> Column:
+    """Give one column the narrowest type that holds what is in it, as ``narrow_frame`` does.
+
+    Args:
+        values: A column, which is not changed.
+
+    Returns:
+        The column, itself if it is as narrow as can be.
+    """
+    is_nullable = isinstance(values.dtype, pd.api.extensions.ExtensionDtype)
+    kind = values.dtype.kind
+    if kind in "iu":
+        low, high = (values.min(), values.max()) if values.notna().any() else (0, 0)
+        for narrow in _INTEGERS:
+            if np.iinfo(narrow).min <= low and high <= np.iinfo(narrow).max:
+                return _cast(values, narrow.capitalize() if is_nullable else narrow)
+        return values
+    if kind == "f" and str(values.dtype).lower() == "float64":
+        return _narrow_floats(values, "Float32" if is_nullable else "float32")
+    if kind == "O" and not isinstance(values.dtype, pd.CategoricalDtype):
+        found = infer_dtype(values, skipna=True)
+        if found == "boolean":
+            return values.astype("boolean" if values.hasnans else "bool")
+        if found == "string":
+            num_different = values.nunique()
+            return values.astype("category") if 2 * num_different <= len(values) else values
+    return values
+
+
+def _narrow_floats(values: Column, narrow: str) -> Column:
+    with np.errstate(over="ignore"):
+        small = _cast(values, narrow)
+    has_changed = (_cast(small, str(values.dtype)) != values) & values.notna()
+    if has_changed.any():
+        changed = values[has_changed.astype(bool)].to_numpy(np.float64)
+        if (changed == np.floor(changed)).any():  # also what became infinite
+            return values
+    return small
+
+
+def _cast(values: Column, kind: str) -> Column:
+    cast: Column = values.astype(kind)  # type: ignore[call-overload]
+    return cast
