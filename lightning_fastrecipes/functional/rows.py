@@ -36,12 +36,13 @@ def name_rows(values: "pd.Series[Any]", is_meant: npt.NDArray[np.bool_]) -> str:
     return f"{len(positions):,} {rows} ({', '.join(named)})"
 
 
-def column_of(df: pd.DataFrame, column: str) -> "pd.Series[Any]":
+def column_of(df: pd.DataFrame, column: str, what: str = "The table") -> "pd.Series[Any]":
     """Give a column, or say which ones there are.
 
     Args:
         df: The table.
         column: Name of a column that the table should have once.
+        what: What to call the table.
 
     Returns:
         The column.
@@ -54,7 +55,7 @@ def column_of(df: pd.DataFrame, column: str) -> "pd.Series[Any]":
         found = ", ".join(map(repr, df.columns[:20]))
         times = "twice" if count else "no column"
         raise DataError(
-            f"The table must have one column '{column}', but has {times} of that name. Its columns"
+            f"{what} must have one column '{column}', but has {times} of that name. Its columns"
             f" are {found}{', ...' if len(df.columns) > 20 else ''}."
         )
     values: pd.Series[Any] = df[column]
