@@ -40,11 +40,7 @@ def stratified_split(
         >>> len(train), sum(valid < 8), sum(valid >= 8)
         (9, np.int64(2), np.int64(1))
     """
-    if min(fractions, default=-1.0) < 0 or not math.isclose(sum(fractions), 1.0, abs_tol=1e-9):
-        raise ValueError(
-            f"`fractions` must be at least 0 each and sum to 1, got {list(fractions)}."
-            " Give the share of every part, the training part included."
-        )
+    _check_fractions(fractions)
     names = [str(position) for position in range(len(strata))] if names is None else names
     if len(names) != len(strata) or len(set(names)) != len(names):
         raise ValueError(
@@ -62,6 +58,88 @@ def stratified_split(
             part += shuffled[start : start + count]
             start += count
     return [np.array(sorted(part), dtype=np.int64) for part in parts]
+
+
+def hashed_split(
+    num_rows: int, fractions: Sequence[float], seed: int
+) -> list[npt.NDArray[np.int64]]:
+    """Split the rows of a long table at random, by a hash of seed and row number.
+
+    The result is the same on every machine and with every version of numpy, and rows added at the
+    end move hardly any of the others.
+
+    Args:
+        num_rows: Length of the table, at least 0.
+        fractions: Share of each part, each at least 0, summing to 1.
+        seed: Another seed gives another split; any integer.
+
+    Returns:
+        One sorted array of row numbers per fraction, rounded by largest remainder.
+
+    Raises:
+        ValueError: If the fractions do not sum to 1.
+
+    Example:
+        >>> train, valid = hashed_split(10, [0.8, 0.2], seed=0)
+        >>> len(train), sorted([*train.tolist(), *valid.tolist()]) == list(range(10))
+        (8, True)
+    """
+    _check_fractions(fractions)
+    ends = np.cumsum(_counts(num_rows, fractions))
+    first = int.from_bytes(hashlib.blake2b(str(seed).encode(), digest_size=8).digest(), "little")
+    order = _mixed(_mixed(np.arange(num_rows, dtype=np.uint64)) ^ np.uint64(first)).argsort()
+    return [np.sort(part) for part in np.split(order.astype(np.int64), ends[:-1])]
+
+
+def time_split(
+    dates: npt.NDArray[np.datetime64], fractions: Sequence[float]
+) -> list[npt.NDArray[np.int64]]:
+    """Split rows by time: the first part is the earliest, and no date is cut in two.
+
+    A date on which a later part begins belongs to it as a whole, so that a later part holds its
+    fraction of the rows at least.
+
+    Args:
+        dates: One per row, none of them missing.
+        fractions: Share of each part, each at least 0, summing to 1.
+
+    Returns:
+        One sorted array of row numbers per fraction.
+
+    Raises:
+        ValueError: If the fractions do not sum to 1.
+
+    Example:
+        >>> days = np.array(["2014-01-02", "2014-01-01", "2014-01-02"], "datetime64[D]")
+        >>> [part.tolist() for part in time_split(days, [0.5, 0.5])]
+        [[1], [0, 2]]
+    """
+    _check_fractions(fractions)
+    ordered = np.sort(dates)
+    starts = np.cumsum(_counts(len(dates), fractions))[:-1]
+    parts, taken = [], np.zeros(len(dates), dtype=bool)
+    for start in starts[::-1]:
+        late = dates >= ordered[start] if start < len(dates) else np.zeros_like(taken)
+        parts.append(np.flatnonzero(late & ~taken))
+        taken |= late
+    return [np.flatnonzero(~taken), *parts[::-1]]
+
+
+def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Scramble 64-bit numbers one to one, as SplitMix64 does."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed: npt.NDArray[np.uint64] = values ^ (values >> np.uint64(31))
+    return mixed
+
+
+def _check_fractions(fractions: Sequence[float]) -> None:
+    if min(fractions, default=-1.0) < 0 or not math.isclose(sum(fractions), 1.0, abs_tol=1e-9):
+        raise ValueError(
+            f"`fractions` must be at least 0 each and sum to 1, got {list(fractions)}."
+            " Give the share of every part, the training part included."
+        )
 
 
 def _rank(seed: int, name: str) -> bytes:
