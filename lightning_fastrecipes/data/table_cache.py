@@ -117,6 +117,8 @@ def cached_table(
         return Content(int(table.nbytes), write, notes)
 
     notes = entry.get_or_make(content)
+    # What reading and writing took is kept by Arrow for next time, which may never come.
+    pa.default_memory_pool().release_unused()
     mapped = pa.memory_map(str(entry.path / _FILE))
     return HeldTable(pa.ipc.open_file(mapped).read_all(), notes)
 

@@ -39,7 +39,7 @@ class EncodedSplit:
 
 
 @dataclass
-class TableReport:
+class TableFindings:
     """What was found while a table was prepared, as plain values.
 
     Args:
@@ -67,6 +67,17 @@ class TableReport:
             split_counts = counts.setdefault(split, {})
             for name, count in found.items():
                 split_counts[name] = split_counts.get(name, 0) + count
+
+    def include(self, other: "TableFindings") -> None:
+        """Add what was found in other rows, in place of what was known of splits of their names.
+
+        Args:
+            other: Another report.
+        """
+        self.steps = [*self.steps, *(line for line in other.steps if line not in self.steps)]
+        self.num_rows |= other.num_rows
+        self.unknown |= other.unknown
+        self.filled |= other.filled
 
     def __str__(self) -> str:
         """Say all of it, one line for each thing."""
@@ -96,7 +107,7 @@ class EncodedSplits:
 
     spec: TableSpec
     splits: Mapping[TableSplitName, EncodedSplit]
-    report: TableReport
+    report: TableFindings
 
 
 def encode_splits(
@@ -125,7 +136,7 @@ def encode_splits(
     """
     rows = split.rows(table.frame(split.columns) if split.columns else table.frame([]))
     spec = fit(table.frame(columns, rows["train"]))
-    report = TableReport(
+    report = TableFindings(
         steps=list(table.notes.get("steps", [])),
         num_rows={name: len(found) for name, found in rows.items() if len(found)},
         constant=list(spec.constant_columns),
@@ -140,6 +151,31 @@ def encode_splits(
                 builder.append(encoded)
     splits = {name: builder.split() for name, builder in builders.items()}
     return EncodedSplits(spec, splits, report)
+
+
+def encode_rows(
+    frame: pd.DataFrame, spec: TableSpec, chunk_rows: int = CHUNK_ROWS
+) -> tuple[EncodedSplit, TableFindings]:
+    """Turn rows to predict into numbers, by a spec that was learned from others.
+
+    Args:
+        frame: The rows; the target is not looked at. At least one.
+        spec: How they become numbers.
+        chunk_rows: Rows of a chunk, at least 1.
+
+    Returns:
+        The rows, named ``predict`` in the report of what was unknown or missing.
+
+    Raises:
+        DataError: If the table is not like that of the training.
+    """
+    report = TableFindings(num_rows={"predict": len(frame)})
+    builder = _Builder(np.arange(len(frame)))
+    for start in range(0, len(frame), chunk_rows):
+        encoded = spec.encode(frame.iloc[start : start + chunk_rows], has_target=False)
+        report.add("predict", encoded)
+        builder.append(encoded)
+    return builder.split(), report
 
 
 def cached_encoding(
@@ -186,7 +222,7 @@ def cached_encoding(
     notes = entry.get_or_make(content)
     spec = TableSpec.from_dict(json.loads((entry.path / "spec.json").read_text(encoding="utf-8")))
     splits = {name: _mapped(entry.path, name) for name in notes["splits"]}
-    return EncodedSplits(spec, splits, TableReport(**notes["report"]))
+    return EncodedSplits(spec, splits, TableFindings(**notes["report"]))
 
 
 class _Builder:
@@ -208,13 +244,14 @@ class _Builder:
             self._parts = encoded._replace(
                 codes=np.empty((num_rows, encoded.codes.shape[1]), encoded.codes.dtype),
                 continuous=np.empty((num_rows, encoded.continuous.shape[1]), np.float32),
-                target=np.empty(num_rows, cast(Any, encoded.target).dtype),
+                target=None if encoded.target is None else np.empty(num_rows, encoded.target.dtype),
             )
         end = self._num_filled + len(encoded.codes)
         place = slice(self._num_filled, end)
         self._parts.codes[place] = encoded.codes
         self._parts.continuous[place] = encoded.continuous
-        cast(Any, self._parts.target)[place] = encoded.target
+        if self._parts.target is not None:
+            self._parts.target[place] = encoded.target
         self._num_filled = end
 
     def split(self) -> EncodedSplit:

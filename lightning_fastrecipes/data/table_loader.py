@@ -157,6 +157,7 @@ class TableLoader:
         self.drop_last = is_training and drops_last_batch(sampler.num_samples, batch_size)
         self.dataset = dataset
         self.sampler = SequentialSampler(range(len(dataset))) if is_fixed else sampler
+        self.batch_sampler = None  # Lightning asks for it where there is a sampler
         self._num_given = 0
         self._resumed: tuple[int, int] | None = None
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lightning_fastrecipes.data.table_cache import HeldTable
-from lightning_fastrecipes.data.table_encoding import TableReport, cached_encoding, encode_splits
+from lightning_fastrecipes.data.table_encoding import TableFindings, cached_encoding, encode_splits
 from lightning_fastrecipes.data.table_splits import TableSplit
 from lightning_fastrecipes.functional.table_spec import TableSpec
 
@@ -102,7 +102,7 @@ def test_a_column_that_is_constant_in_training_is_noted() -> None:
 
 
 def test_the_report_says_what_was_found() -> None:
-    report = TableReport(
+    report = TableFindings(
         steps=["join store.csv: 2 rows without a match"],
         num_rows={"train": 1000, "valid": 5},
         unknown={"train": {}, "valid": {"shop": 2}},

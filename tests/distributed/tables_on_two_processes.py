@@ -1,0 +1,89 @@
+"""Train and measure on a table with two gloo processes, or one, and write down what was seen.
+
+``test_tables.py`` calls ``work``, and starts this script, which forks.
+"""
+
+import multiprocessing
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from lightning_fastrecipes.data.table_columns import TableColumns
+from lightning_fastrecipes.data.table_splits import TableSplit
+from lightning_fastrecipes.data.tabular import TabularDataModule
+from lightning_fastrecipes.tasks.tabular import TabularRegressor
+
+
+def main(folder: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": "0"}
+    fork = multiprocessing.get_context("fork")
+    processes = [fork.Process(target=work_alone, args=(rank, folder)) for rank in (0, 1)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    sys.exit(max(abs(process.exitcode) for process in processes))
+
+
+def work_alone(rank: int, folder: Path) -> None:
+    os.environ["LOCAL_RANK"] = str(rank)
+    torch.save(work(folder, num_processes=2), folder / f"process-{rank}.pt")
+
+
+class Notes(pl.Callback):
+    """Note the target, which tells rows apart, of every row, and the masks of every batch."""
+
+    def __init__(self) -> None:
+        self.trained: dict[int, list[list[float]]] = {}
+        self.masks: list[list[list[bool]]] = []
+        self.measured: list[float] = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        self.trained.setdefault(trainer.current_epoch, []).append(batch[1].tolist())
+        self.masks.append((batch[0].codes == 0).tolist())
+
+    def on_validation_batch_end(self, trainer, pl_module, outputs, *args) -> None:
+        if not trainer.sanity_checking:
+            self.measured += outputs["targets"].tolist()
+
+
+def work(folder: Path, num_processes: int) -> dict[str, Any]:
+    data = TabularDataModule(
+        folder / "table.csv",
+        TableColumns("row", ["shop"], ["km"]),
+        split=TableSplit(column="part"),
+        batch_size=12 // num_processes,
+        eval_batch_size=4,
+        mask_fraction=0.3,
+        cache=folder / f"cache-{num_processes}",
+    )
+    torch.manual_seed(0)
+    model = TabularRegressor(
+        layers=(4,), dropout=(0.0,), metrics={"mse": "torchmetrics.MeanSquaredError"}
+    )
+    notes = Notes()
+    strategy = {"strategy": "ddp", "devices": 2} if num_processes == 2 else {"devices": 1}
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=[notes], max_epochs=2, **strategy,
+    )  # fmt: skip
+    found: dict[str, Any] = {"before": trainer.validate(model, data, verbose=False)[0]}
+    found["measured"] = list(notes.measured)
+    predictions = trainer.predict(model, data.predict_dataloader(folder / "table.csv"))
+    found["predictions"] = torch.cat(predictions)
+    trainer.fit(model, data)
+    found["weights"] = torch.cat([one.detach().flatten() for one in model.parameters()])
+    found["made"] = sorted(str(file.stat().st_mtime_ns) for file in folder.glob("cache-2/*/*"))
+    return found | {"trained": notes.trained, "masks": notes.masks}
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

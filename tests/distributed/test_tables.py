@@ -1,0 +1,93 @@
+"""Two processes train on every row of a table once, and measure what one does."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+SCRIPT = Path(__file__).with_name("tables_on_two_processes.py")
+NUM_TRAIN, NUM_VALID = 33, 11
+
+pytestmark = pytest.mark.distributed
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Give what one process found, and what each of two did; both splits are odd."""
+    folder = tmp_path_factory.mktemp("tables")
+    draw, num_rows = np.random.default_rng(0), NUM_TRAIN + NUM_VALID
+    parts = ["train"] * NUM_TRAIN + ["val"] * NUM_VALID
+    frame = pd.DataFrame(
+        {
+            "shop": draw.choice(list("abcd"), num_rows),
+            "km": draw.random(num_rows),
+            "row": np.arange(num_rows),
+            "part": draw.permutation(parts),
+        }
+    )
+    frame.to_csv(folder / "table.csv", index=False)
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), str(folder)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    spec = importlib.util.spec_from_file_location("tables_on_two_processes", SCRIPT)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    one = script.work(folder, num_processes=1)
+    return frame, one, [torch.load(folder / f"process-{rank}.pt") for rank in (0, 1)]
+
+
+def test_every_training_row_is_seen_once_an_epoch_but_for_evening_out(results) -> None:
+    frame, one, two = results
+    expected = sorted(frame.query("part == 'train'")["row"])
+    for epoch in (0, 1):
+        shares = [process["trained"][epoch] for process in two]
+        assert (
+            [len(batch) for batch in shares[0]] == [len(batch) for batch in shares[1]] == [6, 6, 5]
+        )
+        rows = [row for share in shares for batch in share for row in batch]
+        assert len(rows) == NUM_TRAIN + 1
+        assert sorted(set(rows)) == expected
+        # Step by step the two processes see together what one sees.
+        for step, batch in enumerate(one["trained"][epoch]):
+            assert set(batch) <= {row for share in shares for row in share[step]}
+    assert two[0]["trained"][0] != two[0]["trained"][1]
+
+
+def test_processes_mask_apart(results) -> None:
+    _, _, two = results
+    assert two[0]["masks"] != two[1]["masks"]
+
+
+def test_every_validation_row_is_measured_once(results) -> None:
+    frame, one, two = results
+    expected = sorted(frame.query("part == 'val'")["row"])
+
+    assert sorted(one["measured"]) == expected
+    assert sorted(two[0]["measured"] + two[1]["measured"]) == expected
+    for process in two:
+        assert process["before"] == pytest.approx(one["before"], rel=1e-6)
+
+
+def test_predictions_are_those_of_one_process(results) -> None:
+    frame, one, two = results
+    assert len(one["predictions"]) == len(frame)
+    for rank, process in enumerate(two):
+        torch.testing.assert_close(process["predictions"], one["predictions"][rank::2])
+
+
+def test_processes_end_with_the_same_weights_and_one_cache(results) -> None:
+    _, _, two = results
+    assert torch.equal(two[0]["weights"], two[1]["weights"])
+    assert two[0]["made"] == two[1]["made"] != []
