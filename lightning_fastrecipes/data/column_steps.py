@@ -33,6 +33,9 @@ class Step(Protocol):
             frame: The table, which is not changed.
             folder: What relative paths of side tables start from.
             report: Where to note what was found.
+
+        Returns:
+            The table with what the step adds.
         """
         ...
 
@@ -41,6 +44,9 @@ class Step(Protocol):
 
         Args:
             folder: What relative paths start from.
+
+        Returns:
+            Files that exist.
         """
         ...
 

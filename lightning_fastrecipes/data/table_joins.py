@@ -105,7 +105,6 @@ def find_rows(
         _add_key(theirs, _codes(side[right], values), len(values))
     known = np.flatnonzero(theirs >= 0)
     found = pd.Index(theirs[known]).get_indexer(pd.Index(mine))
-    found[mine < 0] = -1
     positions = np.where(found < 0, -1, known[found] if len(known) else -1)
     is_unmatched = positions < 0
     report = JoinReport(

@@ -91,6 +91,11 @@ def test_numbers_beside_text_are_text_everywhere(tmp_path, monkeypatch, chunk_ro
     assert both["Holiday"].astype(object).fillna("gap").tolist() == ["0", "0", "00", "gap", "a"]
 
 
+def test_text_after_many_numbers_makes_all_of_a_long_chunk_text(tmp_path) -> None:
+    (tmp_path / "t.csv").write_text("n,Holiday\n" + "123456,0\n" * 100_000 + "1,a\n")
+    assert set(read_frames(tmp_path / "t.csv")["Holiday"]) == {"0", "a"}
+
+
 def test_whole_numbers_in_one_chunk_and_fractions_in_the_next(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(frames, "_CHUNK_ROWS", 1)
     (tmp_path / "t.csv").write_text("n,m,gap\n16777217,1,\n0.5,300,\n,70000,\n")

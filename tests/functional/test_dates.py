@@ -283,6 +283,9 @@ def test_the_circle_closes_at_the_end_of_each_period() -> None:
         np.testing.assert_allclose(points[1], [0, 1], atol=1e-7)
         step = np.linalg.norm(points[0] - points[1])
         assert step == pytest.approx(2 * np.sin(np.pi / steps), rel=1e-4), name
+    leap = add_datepart(frame(["2016-12-31", "2017-01-01"]), "Date", cyclical=["Dayofyear"])
+    step = np.linalg.norm(np.diff(leap[["Dayofyear_sin", "Dayofyear_cos"]], axis=0))
+    assert step == pytest.approx(2 * np.sin(np.pi / 366), rel=1e-4)
     middle = parts.loc[2]
     assert middle["Dayofyear_cos"] == pytest.approx(-1, abs=1e-3)  # day 184 of 366
     assert middle["Hour_cos"] == pytest.approx(-1)

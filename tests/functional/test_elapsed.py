@@ -148,11 +148,19 @@ def test_several_columns_and_several_groups() -> None:
 
 
 def test_more_groups_than_fit_a_product_do_not_overflow() -> None:
-    num_rows = 3000
-    table = pd.DataFrame({f"g{i}": np.arange(num_rows) for i in range(8)})
-    table = table.assign(Promo=1, Date=START)
-    groups = [name for name in table if name.startswith("g")]
-    assert (add_elapsed(table, ["Promo"], "Date", groups)["Promo_bw"] == 1).all()
+    row = np.arange(2 * 4096)
+    table = pd.DataFrame({f"g{i}": row % 4096 for i in range(7)}).assign(first=row // 4096)
+    table = table.assign(Promo=row < 4096, Date=START)
+    groups = ["first", *(f"g{i}" for i in range(7))]
+    added = add_elapsed(table, ["Promo"], "Date", groups)
+    assert added["AfterPromo_never"].tolist() == (row >= 4096).tolist()
+
+
+@pytest.mark.parametrize("kind", ["float32", "boolean", "Int8"])
+def test_a_missing_value_is_no_event(kind: str) -> None:
+    table = sales([("a", 0, 1), ("a", 1, 0), ("a", 2, 0)])
+    table["Promo"] = pd.Series([1, 0, None], dtype="Float64").astype(kind)
+    assert add_elapsed(table, ["Promo"], "Date", "Store")["AfterPromo"].tolist() == [0, 1, 2]
 
 
 def test_time_of_day_and_zone_are_local_days() -> None:
