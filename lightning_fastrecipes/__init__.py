@@ -24,14 +24,23 @@ if TYPE_CHECKING:
         ImageFolderDataModule,
         LabelTable,
     )
+    from lightning_fastrecipes.data.table_columns import TableColumns
+    from lightning_fastrecipes.data.table_splits import TableSplit
+    from lightning_fastrecipes.data.tabular import TabularDataModule
+    from lightning_fastrecipes.functional.dates import add_datepart
+    from lightning_fastrecipes.functional.elapsed import add_elapsed
+    from lightning_fastrecipes.functional.table_spec import TableSpec
     from lightning_fastrecipes.nn.label_rules import Labels
+    from lightning_fastrecipes.nn.rmspe import RMSPE
     from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
     from lightning_fastrecipes.tasks.ensemble import Ensemble
     from lightning_fastrecipes.tasks.image import Head, ImageClassifier
+    from lightning_fastrecipes.tasks.tabular import TabularClassifier, TabularRegressor
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "RMSPE",
     "SGDR",
     "CycleSnapshots",
     "Ensemble",
@@ -53,13 +62,22 @@ __all__ = [
     "PictureMixing",
     "ProgressiveResizing",
     "SampleFBeta",
+    "TableColumns",
+    "TableSpec",
+    "TableSplit",
+    "TabularClassifier",
+    "TabularDataModule",
+    "TabularRegressor",
     "TestTimeAugmentation",
     "Triangular",
+    "add_datepart",
+    "add_elapsed",
     "lr_find",
 ]
 
 # Resolved on first use, so that importing the package stays light.
 _HOMES = {
+    "RMSPE": "nn.rmspe",
     "SGDR": "callbacks.sgdr",
     "CycleSnapshots": "callbacks.snapshots",
     "Ensemble": "tasks.ensemble",
@@ -81,8 +99,16 @@ _HOMES = {
     "PictureMixing": "callbacks.picture_mixing",
     "ProgressiveResizing": "callbacks.progressive_resizing",
     "SampleFBeta": "nn.sample_fbeta",
+    "TableColumns": "data.table_columns",
+    "TableSpec": "functional.table_spec",
+    "TableSplit": "data.table_splits",
+    "TabularClassifier": "tasks.tabular",
+    "TabularDataModule": "data.tabular",
+    "TabularRegressor": "tasks.tabular",
     "TestTimeAugmentation": "callbacks.test_time_augmentation",
     "Triangular": "callbacks.triangular",
+    "add_datepart": "functional.dates",
+    "add_elapsed": "functional.elapsed",
     "lr_find": "callbacks.lr_finder",
 }
 
