@@ -10,8 +10,10 @@ from lightning_fastrecipes import FeatureDataModule
 from lightning_fastrecipes.data import label_table
 from lightning_fastrecipes.nn.backbones import create_backbone
 from lightning_fastrecipes.recipe import plan
+from lightning_fastrecipes.recipe.augmented import build_tta
 from lightning_fastrecipes.recipe.catalog import recipes_folder
 from lightning_fastrecipes.recipe.loading import load_recipe
+from lightning_fastrecipes.recipe.schema import Recipe
 from lightning_fastrecipes.tasks import image
 from lightning_fastrecipes.tasks.image import ImageClassifier
 
@@ -37,11 +39,23 @@ def test_a_recipe_follows_the_steps_of_the_course(path: Path) -> None:
     assert first.precompute
     assert first.freeze_to == -1
     assert not second.precompute
-    assert second.freeze_to == -1
     assert second.augmentation != "none"
     assert last.freeze_to == 0
     assert last.lr_ratio in (3, 10)
-    assert [spec.name for spec in last.callbacks] == ["SGDR"]
+    assert last.callbacks[0].name == "SGDR"
+
+
+@pytest.mark.parametrize("path", TRANSFERS, ids=by_name)
+def test_a_recipe_grows_its_pictures_and_evaluates_several_views(path: Path) -> None:
+    recipe = load_recipe(path)
+    sizes = []
+    for stage in recipe.stages:
+        steps = [c.init_args["sizes"] for c in stage.callbacks if c.name == "ProgressiveResizing"]
+        fixed = {0: stage.image_size or recipe.data.init_args["image_size"]}
+        sizes += [] if stage.precompute else (steps or [fixed])[0].values()
+    assert sizes[-1] == max(sizes) > min(sizes)
+    assert recipe.evaluation.tta is not None
+    assert recipe.data.init_args["augment_on"] == "device"
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=by_name)
@@ -63,10 +77,14 @@ def test_the_script_is_short_and_trains_the_same_stages(
     script = path.with_name("recipe.py")
     assert len(script.read_text().splitlines()) <= 60
     table = tmp_path / "squares" / "labels.csv"
-    files = sorted(squares.rglob("*.png"))
-    rows = [f"{f.relative_to(squares)} {n % 2} mono" for n, f in enumerate(files)]
+    files = [f.relative_to(squares) for f in sorted(squares.rglob("*.png"))]
+    is_tagged = "label_kind" in load_recipe(path).data.init_args.get("table", {})
+    rows = [f"{f} {n % 2} mono" for n, f in enumerate(files)]
+    if is_tagged:
+        rows = ["file,label", *(f"{f},small {f.parent}" for f in files)]
     table.write_text("\n".join(rows))
-    monkeypatch.setattr(label_table, "resolve_source", lambda source, argument: table)
+    places = {"csv": table, "folder": squares}
+    monkeypatch.setattr(label_table, "resolve_source", lambda _, argument: places[argument])
     asked = {}
 
     def small_backbone(name, **options):
@@ -79,7 +97,8 @@ def test_the_script_is_short_and_trains_the_same_stages(
     def record(trainer, model, datamodule):
         is_cached = isinstance(datamodule, FeatureDataModule)
         pictures = datamodule.images if is_cached else datamodule
-        schedule = next(c for c in trainer.callbacks if type(c).__name__ == "SGDR")
+        callbacks = {type(c).__name__: c for c in trainer.callbacks}
+        schedule, growth = callbacks["SGDR"], callbacks.get("ProgressiveResizing")
         fitted.append(
             {
                 "max_epochs": trainer.max_epochs,
@@ -90,18 +109,31 @@ def test_the_script_is_short_and_trains_the_same_stages(
                 "cycle": (schedule.cycle_len, schedule.cycle_mult),
                 "split": pictures.split_plan,
                 "geometry": pictures.geometry,
-                "image_size": pictures.image_size,
+                "augment_on": pictures.augment_on,
+                "sizes": growth.sizes if growth else {0: pictures.image_size},
                 "batch_size": pictures.batch_size,
             }
         )
 
+    tested = []
+
+    def record_views(trainer, model, datamodule):
+        views = next(c for c in trainer.callbacks if type(c).__name__ == "TestTimeAugmentation")
+        tested.append((views.resolve(datamodule), datamodule.image_size))
+        return [{}]
+
     monkeypatch.setattr(pl.Trainer, "fit", record)
-    monkeypatch.setattr(pl.Trainer, "test", lambda *_, **__: [{}])
+    monkeypatch.setattr(pl.Trainer, "validate", lambda *_, **__: [{}])
+    monkeypatch.setattr(pl.Trainer, "test", record_views)
     needs_root = "root" in load_recipe(path).data.init_args
-    monkeypatch.setattr(sys, "argv", [str(script), *([str(squares)] if needs_root else [])])
+    words, overrides = ([str(squares)], [f"data.root={squares}"]) if needs_root else ([], [])
+    if is_tagged:
+        words = [str(table), str(squares)]
+        overrides = [f"data.csv={table}", f"data.table.folder={squares}"]
+    monkeypatch.setattr(sys, "argv", [str(script), *words])
     runpy.run_path(str(script), run_name="__main__")
 
-    recipe = load_recipe(path, [f"data.root={squares}"] if needs_root else [])
+    recipe = load_recipe(path, overrides)
     assert asked["name"] == recipe.model.init_args["backbone"]
     assert asked["weights"] == recipe.model.init_args["weights"]
     images, model = plan.build_parts(recipe)
@@ -109,6 +141,7 @@ def test_the_script_is_short_and_trains_the_same_stages(
     for index, (stage, script_stage) in enumerate(zip(recipe.stages, fitted, strict=True)):
         plan.apply_stage(recipe, index, images, model)
         spec = stage.callbacks[0].init_args
+        growth = [c.init_args["sizes"] for c in stage.callbacks if c.name == "ProgressiveResizing"]
         assert script_stage == {
             "max_epochs": stage.max_epochs,
             "num_frozen": model.num_frozen,
@@ -118,9 +151,20 @@ def test_the_script_is_short_and_trains_the_same_stages(
             "cycle": (spec.get("cycle_len", 1), spec.get("cycle_mult", 1)),
             "split": images.split_plan,
             "geometry": images.geometry,
-            "image_size": images.image_size,
+            "augment_on": images.augment_on,
+            "sizes": growth[0] if growth else {0: images.image_size},
             "batch_size": images.batch_size,
         }
+    views, size = build_tta(recipe, images), stages_last_size(recipe)
+    assert tested == [(views.resolve(images), size)]
+
+
+def stages_last_size(recipe: Recipe) -> int:
+    """Tell the image size that a recipe ends with."""
+    last = recipe.stages[-1]
+    growth = [c.init_args["sizes"] for c in last.callbacks if c.name == "ProgressiveResizing"]
+    sizes = growth[0] if growth else {0: last.image_size or recipe.data.init_args["image_size"]}
+    return list(sizes.values())[-1]
 
 
 def as_trained(model: ImageClassifier, images, max_epochs: int, schedule: str) -> dict:
