@@ -4,7 +4,7 @@ import argparse
 
 import pytorch_lightning as pl
 
-from lightning_fastrecipes import SGDR, FeatureDataModule, ImageClassifier, ImageFolderDataModule
+import lightning_fastrecipes as fr
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("root", help="folder of photos, one folder per class")
@@ -15,35 +15,41 @@ parser.add_argument("--fast-dev-run", action="store_true")
 def main() -> None:
     options = parser.parse_args()
     pl.seed_everything(options.seed, workers=True)
-    images = ImageFolderDataModule(options.root, valid_fraction=0.05, test_fraction=0.25)
+    images = fr.ImageFolderDataModule(
+        options.root,
+        valid_fraction=0.05,
+        test_fraction=0.25,
+        geometry=fr.Geometry(crop_fraction=1.0),
+        augment_on="device",
+    )
     images.prepare_data()
     images.setup("fit")
-    model = ImageClassifier(
+    model = fr.ImageClassifier(
         "tf_efficientnet_lite0",
         num_classes=len(images.classes),
         weights="package:efficientnet-lite0",
     )
 
-    def fit(data: pl.LightningDataModule, max_epochs: int, schedule: SGDR) -> pl.Trainer:
+    def trainer(max_epochs: int, *callbacks: pl.Callback) -> pl.Trainer:
         trial = options.fast_dev_run
-        trainer = pl.Trainer(max_epochs=max_epochs, callbacks=[schedule], fast_dev_run=trial)
-        trainer.fit(model, datamodule=data)
-        return trainer
+        return pl.Trainer(max_epochs=max_epochs, callbacks=list(callbacks), fast_dev_run=trial)
 
     # 1: the head alone, on features that the frozen backbone computes once.
     model.freeze()
     model.set_learning_rates(3e-4)
-    fit(FeatureDataModule(images, model), max_epochs=8, schedule=SGDR(cycle_len=8))
+    trainer(8, fr.SGDR(cycle_len=8)).fit(model, datamodule=fr.FeatureDataModule(images, model))
     # 2: the head on augmented pictures.
     images.augmentation = "side_on"
     model.set_learning_rates(5e-5)
-    fit(images, max_epochs=1, schedule=SGDR(cycle_len=1))
+    trainer(1, fr.SGDR(cycle_len=1)).fit(model, datamodule=images)
     # 3: everything, each earlier group ten times slower, on photos as they are evaluated.
     images.augmentation = "none"
     model.unfreeze()
     model.set_learning_rates(1e-5, lr_ratio=10)
-    trainer = fit(images, max_epochs=1, schedule=SGDR(cycle_len=1))
-    trainer.test(model, datamodule=images)
+    sizes = fr.ProgressiveResizing({0: 160, 1: 224})
+    trainer(2, fr.SGDR(cycle_len=2), sizes).fit(model, datamodule=images)
+    # The mean over the photo as it is and its enlarged middle.
+    trainer(0, fr.TestTimeAugmentation(preset="scales", n=1)).test(model, datamodule=images)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,54 @@
+"""Tags of photos in plain Lightning: what ``fastrecipes run fashion_tags`` does, to change."""
+
+import argparse
+
+import pytorch_lightning as pl
+
+import lightning_fastrecipes as fr
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("csv", help="table with the columns file and label, labels side by side")
+parser.add_argument("folder", help="folder that the files are in")
+parser.add_argument("--seed", type=int, default=0)
+parser.add_argument("--fast-dev-run", action="store_true")
+
+
+def main() -> None:
+    options = parser.parse_args()
+    pl.seed_everything(options.seed, workers=True)
+    table = fr.LabelTable(folder=options.folder, label_kind="multi", label_separator=" ")
+    images = fr.ImageCSVDataModule(
+        options.csv, table=table, valid_fraction=0.1, image_size=160, augment_on="device"
+    )
+    images.prepare_data()
+    images.setup("fit")
+    model = fr.ImageClassifier(
+        "tf_efficientnet_lite0",
+        num_classes=len(images.classes),
+        weights="package:efficientnet-lite0",
+        head=fr.Head(kind="linear", dropout=0.2),
+    )
+
+    def trainer(max_epochs: int, *callbacks: pl.Callback) -> pl.Trainer:
+        trial = options.fast_dev_run
+        return pl.Trainer(max_epochs=max_epochs, callbacks=list(callbacks), fast_dev_run=trial)
+
+    # The head alone, on features that the frozen backbone computes once.
+    model.freeze()
+    model.set_learning_rates(2e-3)
+    trainer(8, fr.SGDR(cycle_len=8)).fit(model, datamodule=fr.FeatureDataModule(images, model))
+    # Everything, on augmented pictures that grow, each earlier group three times slower.
+    images.augmentation = "side_on"
+    model.unfreeze()
+    for size, lr in ((96, 1e-3), (128, 7e-4), (160, 3e-4)):
+        images.image_size = size
+        model.set_learning_rates(lr, lr_ratio=3)
+        trainer(3, fr.SGDR(cycle_len=3)).fit(model, datamodule=images)
+    # Validation tunes the thresholds that the test then counts labels with.
+    views = fr.TestTimeAugmentation(n=4)
+    trainer(0, views).validate(model, datamodule=images)
+    trainer(0, views).test(model, datamodule=images)
+
+
+if __name__ == "__main__":
+    main()
