@@ -5,10 +5,13 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
+from lightning_fastrecipes import TestTimeAugmentation
 from lightning_fastrecipes.cli import main
 from lightning_fastrecipes.errors import DataError, RecipeError
+from lightning_fastrecipes.functional.merging import best_weight, weigh, weight_losses
 from lightning_fastrecipes.recipe.augmented import build_tta
 from lightning_fastrecipes.recipe.export import predict_files
 from lightning_fastrecipes.recipe.loading import load_recipe
@@ -142,6 +145,43 @@ def test_snapshots_learn_one_weight_together(recipe_file, tmp_path, squares):
     steps = np.arange(101) / 100
     losses = [-np.log((w * plain + (1 - w) * others)[rows, places]).mean() for w in steps]
     assert weight == pytest.approx(steps[np.argmin(losses)], abs=0.011)
+
+
+def test_the_weight_of_snapshots_is_learned_from_their_means(
+    recipe_file, tmp_path, squares, monkeypatch
+):
+    asked = []
+
+    def learn(self, plain, merged, targets, *, multi_label):
+        asked.append((plain, merged))
+        self.learned_weight = 0.37
+
+    monkeypatch.setattr(TestTimeAugmentation, "learn", learn)
+    views = {"preset": "flips", "plain_weight": "learn"}
+    path = short(recipe_file, tta=views, ensemble="snapshots")
+    document = yaml.safe_load(path.read_text())
+    keeper = {"class_path": "lightning_fastrecipes.CycleSnapshots"}
+    document["stages"][0]["callbacks"].append(keeper)
+    path.write_text(yaml.safe_dump(document))
+    folder = tmp_path / "run"
+    results = run(path, folder)
+    assert results["test"]["plain_weight"] == 0.37
+    [(_, merged)] = asked
+    table = pd.read_csv(folder / "predictions_valid.csv")
+    np.testing.assert_allclose(merged.numpy(), table[CLASSES], atol=2e-6)
+    exported = folder / "export" / "members" / "cycle-1" / "model.json"
+    assert json.loads(exported.read_text())["tta"]["plain_weight"] == 0.37
+
+
+def test_a_weight_is_learned_from_collected_predictions():
+    generator = torch.Generator().manual_seed(0)
+    plain, views = torch.rand(2, 40, 3, generator=generator).softmax(dim=-1)
+    targets = torch.randint(3, (40,), generator=generator)
+    callback = TestTimeAugmentation(4, "five_crops", plain_weight="learn")
+    callback.learn(plain, weigh(plain, views, callback.views.weight), targets)
+    assert callback.weight == best_weight(weight_losses(plain, views, targets))
+    callback.learn(views, weigh(views, plain, callback.views.weight), targets)
+    assert callback.weight == best_weight(weight_losses(views, plain, targets))
 
 
 def test_the_learned_weight_is_exported(recipe_file, tmp_path, squares):
