@@ -6,7 +6,6 @@ import logging
 import os
 import shutil
 import tempfile
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 from filelock import FileLock
 from pytorch_lightning.utilities import rank_zero_warn
 
-from lightning_fastrecipes.data.files import write_atomically
+from lightning_fastrecipes.data.files import checksum, umask, write_atomically
 from lightning_fastrecipes.data.pixel_cache import NoRoomError
 
 logger = logging.getLogger(__name__)
@@ -122,11 +121,11 @@ class CacheEntry:
         changed = _changes(manifest["origin"], self.origin)
         if changed:
             return f"stale: {changed}"
-        for name, (num_bytes, checksum) in manifest["files"].items():
+        for name, (num_bytes, expected) in manifest["files"].items():
             file = self.path / name
             if file.stat().st_size != num_bytes:
                 return f"damaged: the length of '{name}' is wrong"
-            if _checksum(file) != checksum:
+            if checksum(file) != expected:
                 return f"damaged: the checksum of '{name}' is wrong"
         return None
 
@@ -139,12 +138,12 @@ class CacheEntry:
                 "origin": self.origin,
                 "notes": content.notes,
                 "files": {
-                    file.name: [file.stat().st_size, _checksum(file)]
+                    file.name: [file.stat().st_size, checksum(file)]
                     for file in sorted(temporary.iterdir())
                 },
             }
             write_atomically(temporary / _MANIFEST, json.dumps(manifest, indent=1))
-            temporary.chmod(0o777 & ~_umask())
+            temporary.chmod(0o777 & ~umask())
             if self.path.exists():
                 shutil.rmtree(self.path)
             os.replace(temporary, self.path)
@@ -176,17 +175,3 @@ def _remove_leftovers(path: Path) -> None:
     """Remove what a process left that was killed while it wrote; the lock is held."""
     for leftover in path.parent.glob(f".{path.name}-*"):
         shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _checksum(path: Path) -> int:
-    checksum = 0
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 22):
-            checksum = zlib.crc32(chunk, checksum)
-    return checksum
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy.typing as npt
 from filelock import FileLock
 from pytorch_lightning.utilities import rank_zero_warn
 
-from lightning_fastrecipes.data.files import atomic_path, write_atomically
+from lightning_fastrecipes.data.files import atomic_path, checksum, write_atomically
 from lightning_fastrecipes.errors import DataError
 
 FloatMatrix = npt.NDArray[np.float32]
@@ -104,7 +103,7 @@ class FeatureCache:
             return "it was made from something else"
         if self.matrix_path.stat().st_size != manifest["bytes"]:
             return "its length is wrong"
-        if _checksum(self.matrix_path) != manifest["checksum"]:
+        if checksum(self.matrix_path) != manifest["checksum"]:
             return "its checksum is wrong"
         return None
 
@@ -115,7 +114,7 @@ class FeatureCache:
                 manifest = {
                     "parts": self.parts,
                     "bytes": temporary.stat().st_size,
-                    "checksum": _checksum(temporary),
+                    "checksum": checksum(temporary),
                 }
                 self.manifest_path.unlink(missing_ok=True)
             write_atomically(self.manifest_path, json.dumps(manifest, indent=1))
@@ -141,11 +140,3 @@ def _write_rows(path: Path, batches: Iterable[FloatMatrix], shape: tuple[int, in
             file.write(np.ascontiguousarray(batch, dtype="<f4").tobytes())
     if num_rows != shape[0]:
         raise DataError(f"The features must have {shape[0]} rows, but got {num_rows}.")
-
-
-def _checksum(path: Path) -> int:
-    checksum = 0
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            checksum = zlib.crc32(chunk, checksum)
-    return checksum

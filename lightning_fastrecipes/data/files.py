@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(0o666 & ~umask())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -40,7 +41,24 @@ def write_atomically(path: Path, content: str) -> None:
         temporary.write_text(content, encoding="utf-8")
 
 
-def _umask() -> int:
+def checksum(path: Path) -> int:
+    """Give the CRC-32 of a file, read piece by piece.
+
+    Args:
+        path: A file that exists.
+
+    Returns:
+        A number that another content has by chance once in four thousand million.
+    """
+    found = 0
+    with path.open("rb") as file:
+        while piece := file.read(1 << 22):
+            found = zlib.crc32(piece, found)
+    return found
+
+
+def umask() -> int:
+    """Give the permissions that new files and folders do not get."""
     current = os.umask(0)
     os.umask(current)
     return current
