@@ -449,7 +449,8 @@ def test_tables_need_neither_timm_nor_torchvision() -> None:
         "sys.modules |= {'timm': None, 'torchvision': None};"
         "import lightning_fastrecipes.data.tabular"
     )
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", script], timeout=300, check=False)
+    assert done.returncode == 0
 
 
 # With a trainer.

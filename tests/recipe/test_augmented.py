@@ -40,6 +40,16 @@ def short(recipe_file, **evaluation):
     return recipe_file
 
 
+def with_snapshots(recipe_file, **evaluation):
+    """Keep the last stage, whose snapshots predict together."""
+    path = short(recipe_file, ensemble="snapshots", **evaluation)
+    document = yaml.safe_load(path.read_text())
+    keeper = {"class_path": "lightning_fastrecipes.CycleSnapshots"}
+    document["stages"][0]["callbacks"].append(keeper)
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
 def predicted(folder, squares, **options):
     table = pd.read_csv(folder / "predictions_test.csv")
     found, _ = predict_files(folder, [squares / name for name in table["file"]], **options)
@@ -95,11 +105,7 @@ def test_the_switch_leaves_what_the_recipe_says(recipe_file, tmp_path):
 
 
 def test_snapshots_predict_all_views_together(recipe_file, tmp_path, squares):
-    path = short(recipe_file, tta={"preset": "flips"}, ensemble="snapshots")
-    document = yaml.safe_load(path.read_text())
-    keeper = {"class_path": "lightning_fastrecipes.CycleSnapshots"}
-    document["stages"][0]["callbacks"].append(keeper)
-    path.write_text(yaml.safe_dump(document))
+    path = with_snapshots(recipe_file, tta={"preset": "flips"})
     folder = tmp_path / "run"
     results = run(path, folder)
     assert set(results["test"]) == METRICS
@@ -119,11 +125,7 @@ def test_snapshots_predict_all_views_together(recipe_file, tmp_path, squares):
 
 def test_snapshots_learn_one_weight_together(recipe_file, tmp_path, squares):
     views = {"preset": "flips", "plain_weight": "learn"}
-    path = short(recipe_file, tta=views, ensemble="snapshots", splits=["test", "valid"])
-    document = yaml.safe_load(path.read_text())
-    keeper = {"class_path": "lightning_fastrecipes.CycleSnapshots"}
-    document["stages"][0]["callbacks"].append(keeper)
-    path.write_text(yaml.safe_dump(document))
+    path = with_snapshots(recipe_file, tta=views, splits=["test", "valid"])
     folder = tmp_path / "run"
     results = run(path, folder)
     weight = results["test"]["plain_weight"]
@@ -158,11 +160,7 @@ def test_the_weight_of_snapshots_is_learned_from_their_means(
 
     monkeypatch.setattr(TestTimeAugmentation, "learn", learn)
     views = {"preset": "flips", "plain_weight": "learn"}
-    path = short(recipe_file, tta=views, ensemble="snapshots")
-    document = yaml.safe_load(path.read_text())
-    keeper = {"class_path": "lightning_fastrecipes.CycleSnapshots"}
-    document["stages"][0]["callbacks"].append(keeper)
-    path.write_text(yaml.safe_dump(document))
+    path = with_snapshots(recipe_file, tta=views)
     folder = tmp_path / "run"
     results = run(path, folder)
     assert results["test"]["plain_weight"] == 0.37
