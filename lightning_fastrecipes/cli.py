@@ -123,7 +123,9 @@ def _parser() -> argparse.ArgumentParser:
         help="evaluate with test-time augmentation: what the recipe says of it, or 4 views of the"
         " training augmentation; --evaluation.tta.preset=flips for others",
     )
-    predict = add("predict", _predict, "Predict files or folders with a finished run.")
+    predict = add(
+        "predict", _predict, "Predict pictures, or the rows of tables, with a finished run."
+    )
     predict.add_argument(
         "run_folder", type=Path, metavar="RUN_DIR", help="folder of a finished run"
     )
@@ -135,7 +137,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="RUN_DIR",
         help="another run whose predictions are averaged with the first's; may be given again",
     )
-    predict.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="files or folders")
+    predict.add_argument(
+        "paths",
+        type=Path,
+        nargs="+",
+        metavar="PATH",
+        help="files or folders; tables, or a pattern such as 'months/*.csv'",
+    )
     predict.add_argument(
         "--tta",
         action=argparse.BooleanOptionalAction,
@@ -216,9 +224,9 @@ def _explain(options: argparse.Namespace) -> int:
         if rung is not None:
             _out.print(f"Rung {rung.name}, models: {rung.num_models}", markup=False)
         planned = recipe if rung is None else rung.recipe
-        images, model = build_parts(planned)
-        print_data(_out, images, model)
-        for plan in plan_stages(planned, images, model):
+        data, model = build_parts(planned)
+        print_data(_out, planned, data, model)
+        for plan in plan_stages(planned, data, model):
             print_plan(_out, plan)
     return OK
 
@@ -287,7 +295,7 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
     def train(run: Run) -> dict[str, Any]:
         plans = run.prepare()
         console.print(f"{run.recipe.name}: {run.recipe.description}", markup=False)
-        print_data(console, run.images, run.model)
+        print_data(console, run.recipe, run.data, run.model)
         for index, plan in enumerate(plans):
             print_plan(console, plan)
             print_stage(console, run.run_stage(index))
@@ -311,16 +319,17 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from lightning_fastrecipes.data.files import write_atomically
-    from lightning_fastrecipes.recipe.export import predict_files
+    from lightning_fastrecipes.recipe.predicting import predict_paths
 
     folders = [options.run_folder, *(options.with_runs or [])]
-    table, bad = predict_files(folders, options.paths, tta=options.tta)
-    write_atomically(options.out, table.to_csv(index=False))
-    _out.print(f"{len(table)} predictions written to {options.out}", markup=False)
-    for name, reason in bad:
+    found = predict_paths(folders, options.paths, options.tta)
+    found.write(options.out)
+    _out.print(f"{len(found.table)} predictions written to {options.out}", markup=False)
+    for line in found.notes:
+        _out.print(line, markup=False)
+    for name, reason in found.bad:
         _err.print(f"fastrecipes: {name}: {reason}; left out", style="red", markup=False)
-    return FAILED if bad else OK
+    return FAILED if found.bad else OK
 
 
 def _load(options: argparse.Namespace) -> Any:

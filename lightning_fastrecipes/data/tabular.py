@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
@@ -14,6 +15,7 @@ from lightning_fastrecipes.data.samplers import upcoming_epoch
 from lightning_fastrecipes.data.settings import WholeNumber
 from lightning_fastrecipes.data.table_columns import TableColumns
 from lightning_fastrecipes.data.table_encoding import (
+    EncodedSplit,
     EncodedSplits,
     TableFindings,
     encode_rows,
@@ -62,6 +64,7 @@ class TabularDataModule(pl.LightningDataModule):
     Attributes:
         spec: How the table becomes numbers; after ``setup``.
         report: Unmatched keys, unknown values and gaps that were found; after ``setup``.
+        folder: What paths in the steps are relative to.
     """
 
     batch_size = WholeNumber(at_least=1)
@@ -95,8 +98,9 @@ class TabularDataModule(pl.LightningDataModule):
         self.spec: TableSpec | None = None
         self.report: TableFindings | None = None
         self._table = PreparedTable(TableSource(source, steps, where), columns, self.split, cache)
-        self._steps = steps
-        self._folder = self._table.source.folder
+        self.steps = steps
+        self._source = source
+        self.folder = self._table.source.folder
         self._encoded: EncodedSplits | None = None
         self._to_predict: Source | None = None
         self._stored_spec: TableSpec | None = None
@@ -129,13 +133,45 @@ class TabularDataModule(pl.LightningDataModule):
         module = cls(source, columns, steps=steps, eval_batch_size=eval_batch_size, cache="off")
         module.spec = spec
         module._to_predict = source
-        module._folder = folder or module._folder
+        module.folder = folder or module.folder
         return module
 
     @property
     def train_targets(self) -> Tensor:
         """Targets of the training split, transformed, in the order of the table."""
         return torch.from_numpy(self._splits["train"].target)
+
+    @property
+    def source_names(self) -> list[str]:
+        """The files of the table as they were named; none for a frame."""
+        if isinstance(self._source, pd.DataFrame):
+            return []
+        if isinstance(self._source, (str, Path)):
+            return [str(self._source)]
+        return [str(name) for name in self._source]
+
+    def num_rows(self, split: TableSplitName) -> int:
+        """Count the rows of a split, 0 if there is no such split.
+
+        Args:
+            split: ``train``, ``valid`` or ``test``.
+
+        Returns:
+            The number.
+        """
+        return len(self._splits[split].rows) if split in self._splits else 0
+
+    def encoded(self, split: TableSplitName) -> EncodedSplit:
+        """Give the rows of a split as numbers, with their places in the prepared table.
+
+        Args:
+            split: One that has rows.
+
+        Returns:
+            The arrays, not to be changed.
+        """
+        found: EncodedSplit = self._splits[split]
+        return found
 
     def prepare_data(self) -> None:
         """Read, prepare and encode the table, once per node, unless the cache has it."""
@@ -242,7 +278,7 @@ class TabularDataModule(pl.LightningDataModule):
             raise ConfigurationError(
                 "The table has not been read yet. Call `setup('fit')`, or use `from_spec`."
             )
-        frame, said = TableSource(source, self._steps, folder=self._folder).frame()
+        frame, said = TableSource(source, self.steps, folder=self.folder).frame()
         if not len(frame):
             raise DataError("The table must have rows to predict, but has none.")
         encoded, report = encode_rows(frame, self.spec)

@@ -1,52 +1,19 @@
 """Evaluate, export and average several checkpoints of a model in place of its last weights."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 from lightning_fastrecipes.data.files import write_atomically
 from lightning_fastrecipes.data.image import ImageDataModule
 from lightning_fastrecipes.nn.averaging import average_state, reestimate_batch_norm
-from lightning_fastrecipes.recipe.export import ENSEMBLE, export_model, named_thresholds
-from lightning_fastrecipes.recipe.schema import Recipe
+from lightning_fastrecipes.recipe.export import export_model, named_thresholds
+from lightning_fastrecipes.recipe.export_files import ENSEMBLE
 from lightning_fastrecipes.tasks.image import ImageClassifier
-
-
-def place_snapshots(callbacks: Sequence[Callback], folder: Path, stage: str) -> None:
-    """Let the snapshots of each stage go into a folder of their own.
-
-    Args:
-        callbacks: Callbacks of the stage; only those without a folder are given one.
-        folder: Run folder.
-        stage: Name of the stage.
-    """
-    for callback in callbacks:
-        if isinstance(callback, CycleSnapshots) and callback.dirpath is None:
-            callback.dirpath = folder / "snapshots" / stage
-
-
-def find_snapshots(recipe: Recipe, folder: Path) -> dict[str, Path]:
-    """List the snapshots that are left of the last stage that keeps any.
-
-    Args:
-        recipe: The recipe.
-        folder: Run folder.
-
-    Returns:
-        Name to checkpoint, by the number of the cycle.
-    """
-    for stage in reversed(recipe.stages):
-        found = (folder / "snapshots" / stage.name).glob("cycle-*.ckpt")
-        paths = sorted(found, key=lambda path: int(path.stem.partition("-")[2]))
-        if paths:
-            return {path.stem: path for path in paths}
-    return {}
 
 
 def load_average(

@@ -1,4 +1,4 @@
-"""A trained model as two plain files: weights and one JSON. Nothing is pickled."""
+"""A trained classifier of pictures in files, and its predictions of other pictures."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,22 +8,26 @@ from typing import Any
 
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_fastrecipes.data.files import atomic_path, write_atomically
 from lightning_fastrecipes.data.image import ImageDataModule, prediction_dataset
-from lightning_fastrecipes.errors import DataError, DataNotFoundError
+from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.merging import columns_by_name, merge_predictions, weigh
 from lightning_fastrecipes.functional.views import mean_of_views
 from lightning_fastrecipes.protocols import InputSpec
 from lightning_fastrecipes.recipe.augmented import exported_views
 from lightning_fastrecipes.recipe.evaluation import prediction_table
+from lightning_fastrecipes.recipe.export_files import (
+    ENSEMBLE,
+    export_home,
+    member_folders,
+    read_export,
+    write_export,
+)
 from lightning_fastrecipes.tasks.image import ImageClassifier
 
-FORMAT_VERSION = 1
-WEIGHTS, DESCRIPTION, ENSEMBLE = "model.safetensors", "model.json", "ensemble.json"
+TASK = "image classification"
 
 
 def export_model(
@@ -37,14 +41,8 @@ def export_model(
         images: Its datamodule, at the size and batch size of the evaluation.
         views: As ``describe_views`` gives them.
     """
-    tensors = {
-        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
-    }
-    with atomic_path(folder / WEIGHTS) as temporary:
-        save_file(tensors, temporary)
     description = {
-        "format_version": FORMAT_VERSION,
-        "task": "image classification",
+        "task": TASK,
         "architecture": model.architecture,
         "classes": model.classes,
         "label_kind": model.label_kind,
@@ -54,7 +52,7 @@ def export_model(
         "batch_size": images.batch_size,
         **views,
     }
-    write_atomically(folder / DESCRIPTION, json.dumps(description, indent=2))
+    write_export(folder, model, description)
 
 
 def named_thresholds(model: ImageClassifier) -> dict[str, float] | None:
@@ -86,45 +84,22 @@ def load_export(folder: Path) -> tuple[ImageClassifier, dict[str, Any]]:
         DataNotFoundError: If there is no export.
         DataError: If it is damaged, or made by a newer version.
     """
-    folder = folder / "export" if (folder / "export").is_dir() else folder
-    if not (folder / DESCRIPTION).is_file() or not (folder / WEIGHTS).is_file():
-        raise DataNotFoundError(
-            f"There is no exported model in {folder} (`{WEIGHTS}` and `{DESCRIPTION}`). Name the"
-            " folder of a finished `fastrecipes run`."
+    description, weights = read_export(folder)
+    if description["task"] != TASK:
+        raise DataError(
+            f"The export in {folder} must be of a model of pictures, but is of a"
+            f" {description['task']}. Give it a table to predict."
         )
     try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        version = description["format_version"]
-        if version > FORMAT_VERSION:
-            raise DataError(
-                f"{folder / DESCRIPTION} has format {version}, but this version reads up to"
-                f" {FORMAT_VERSION}. Update lightning_fastrecipes."
-            )
         model = ImageClassifier.from_architecture(description["architecture"])
         model.adopt_classes(description["classes"], description["label_kind"])
-        model.load_state_dict(load_file(folder / WEIGHTS))
-    except (KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
+        model.load_state_dict(weights)
+    except (KeyError, TypeError, RuntimeError) as error:
         raise DataError(f"The exported model in {folder} is damaged: {error}") from error
     spec = description["input"]
     spec |= {"mean": tuple(spec["mean"]), "std": tuple(spec["std"])}
     model.set_input_spec(InputSpec(**spec))
     return model.eval(), description
-
-
-def member_folders(folder: Path) -> list[Path]:
-    """List the exported models that predict together.
-
-    Args:
-        folder: A run folder, or the ``export`` folder in it.
-
-    Returns:
-        The members of an exported ensemble, or the one exported model.
-    """
-    folder = folder / "export" if (folder / "export").is_dir() else folder
-    if not (folder / ENSEMBLE).is_file():
-        return [folder]
-    members = json.loads((folder / ENSEMBLE).read_text(encoding="utf-8"))["members"]
-    return [folder / name for name in members]
 
 
 def predict_files(
@@ -177,7 +152,7 @@ def _mean_thresholds(folders: Sequence[Path], found: "_Predicted") -> Tensor | N
         return None
     rows = []
     for folder in folders:
-        place = folder / "export" if (folder / "export").is_dir() else folder
+        place = export_home(folder)
         noted: dict[str, Any] = {}
         if (place / ENSEMBLE).is_file():
             noted = json.loads((place / ENSEMBLE).read_text(encoding="utf-8"))

@@ -13,10 +13,10 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
 
 from lightning_fastrecipes.callbacks.lr_curve import LRCurve
 from lightning_fastrecipes.callbacks.lr_finder import LRFinder, run_finder
-from lightning_fastrecipes.data.features import FeatureDataModule
 from lightning_fastrecipes.data.files import write_atomically
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.recipe.defaults import trainer_arguments
+from lightning_fastrecipes.recipe.kinds import kind_of
 from lightning_fastrecipes.recipe.plan import (
     apply_stage,
     build_callbacks,
@@ -81,7 +81,7 @@ def find_stage_lr(recipe: Recipe, stage_name: str, run_folder: Path | None = Non
         )
     index = names.index(stage_name)
     pl.seed_everything(recipe.seed, workers=True, verbose=False)
-    images, model = build_parts(recipe)
+    data, model = build_parts(recipe)
     if run_folder is not None and index > 0:
         checkpoint = RunFolder(run_folder).checkpoint(names[index - 1])
         if not checkpoint.is_file():
@@ -91,16 +91,16 @@ def find_stage_lr(recipe: Recipe, stage_name: str, run_folder: Path | None = Non
             )
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
         model.load_state_dict(state)
-    apply_stage(recipe, index, images, model)
-    resizing(recipe, index, images, model)(0)
+    apply_stage(recipe, index, data, model)
+    resizing(recipe, index, data, model)(0)
     stage = recipe.stages[index]
-    data: Any = FeatureDataModule(images, model) if stage.precompute else images
+    training_data = kind_of(recipe).training_data(stage, data, model)
     pl.seed_everything(stage_seed(recipe.seed, index), workers=True, verbose=False)
     own = [found for found in build_callbacks(recipe, index) if isinstance(found, LRFinder)]
     finder = own[0] if own else LRFinder()
     finder.on_refusal = "ignore"
     try:
-        return run_finder(finder, model, data, **trainer_arguments(recipe.trainer))
+        return run_finder(finder, model, training_data, **trainer_arguments(recipe.trainer))
     except MisconfigurationException as error:
         raise RecipeError(f"{recipe.path}: stages[{index}] ({stage.name}): {error}") from error
 

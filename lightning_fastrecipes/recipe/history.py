@@ -22,7 +22,7 @@ class History(pl.Callback):
     def __init__(self, path: Path, stage: str) -> None:
         self.path = path
         self.stage = stage
-        self.num_images = 0
+        self.num_samples = 0
         self.train_seconds = 0.0
         self._epoch_started = 0.0
         self._highest_lr = 0.0
@@ -40,9 +40,9 @@ class History(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Count pictures, and note the highest rate of the epoch: a cycle ends near 0."""
+        """Count samples, and note the highest rate of the epoch: a cycle ends near 0."""
         self._highest_lr = max(self._highest_lr, trainer.optimizers[0].param_groups[-1]["lr"])
-        self.num_images += len(batch[1]) * trainer.world_size
+        self.num_samples += len(batch[1]) * trainer.world_size
         if batch_idx + 1 == trainer.num_training_batches:
             self.train_seconds += time.perf_counter() - self._epoch_started
 

@@ -11,7 +11,7 @@ from typing import Any
 from lightning_fastrecipes.data.files import write_atomically
 from lightning_fastrecipes.recipe.documents import dump_document
 from lightning_fastrecipes.recipe.environment import is_first_process, package_versions
-from lightning_fastrecipes.recipe.export import ENSEMBLE, member_folders
+from lightning_fastrecipes.recipe.export_files import ENSEMBLE, member_folders
 from lightning_fastrecipes.recipe.pictures import draw_rungs
 from lightning_fastrecipes.recipe.plan import build_parts, plan_stages
 from lightning_fastrecipes.recipe.run_folder import RunFolder

@@ -15,6 +15,7 @@ from lightning_fastrecipes.callbacks.schedule import Schedule
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.recipe.documents import check_keys, read_document, suggestion
+from lightning_fastrecipes.recipe.kinds import kind_of
 from lightning_fastrecipes.recipe.overrides import (
     SECTIONS,
     Override,
@@ -110,7 +111,7 @@ def _recipe(document: dict[str, Any], path: Path) -> Recipe:
             f"{path}: evaluation.ensemble: {evaluation.ensemble!r} needs snapshots, but no stage"
             " keeps any. Add `lightning_fastrecipes.CycleSnapshots` to a stage's callbacks."
         )
-    return Recipe(
+    recipe = Recipe(
         name=_typed(str, document["name"], path, "name"),
         path=path,
         description=_typed(str, document["description"], path, "description"),
@@ -123,6 +124,8 @@ def _recipe(document: dict[str, Any], path: Path) -> Recipe:
         initial_checks=_switch(document.get("initial_checks", True), path, "initial_checks"),
         source={key: document[key] for key in SECTIONS if key in document},
     )
+    kind_of(recipe).check(recipe)
+    return recipe
 
 
 def _append_to_rungs(document: dict[str, Any], overrides: Sequence[Override]) -> None:

@@ -7,18 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
-from torch import nn
 
-from lightning_fastrecipes.callbacks.progressive_resizing import ProgressiveResizing
-from lightning_fastrecipes.data.features import FeatureDataModule
-from lightning_fastrecipes.data.image import ImageDataModule
 from lightning_fastrecipes.data.samplers import drops_last_batch
 from lightning_fastrecipes.errors import RecipeError
-from lightning_fastrecipes.recipe.augmented import build_tta
+from lightning_fastrecipes.recipe.kinds import kind_of
 from lightning_fastrecipes.recipe.loading import build
 from lightning_fastrecipes.recipe.schema import Recipe, Stage
-from lightning_fastrecipes.tasks.image import ImageClassifier
 
 LR_BEFORE_FINDING = 1e-3
 """What ``lr: find`` starts from, and what a rehearsal without a sweep trains with."""
@@ -48,26 +42,26 @@ class StagePlan:
     Args:
         stage: The stage of the recipe.
         groups: Its layer groups from the input side.
-        image_size: Side in pixels, in the first epoch.
-        batch_size: Pictures per process and step, in the first epoch.
-        augmentation: Preset of the training pictures.
+        image_size: Side in pixels, in the first epoch; ``None`` without pictures.
+        batch_size: Samples per process and step, in the first epoch.
+        augmentation: Preset of the training pictures; ``None`` without pictures.
         steps_per_epoch: Optimizer steps of the first epoch.
         num_steps: Optimizer steps of the whole stage.
-        num_images: Pictures of the training split.
+        num_samples: Samples of the training split.
     """
 
     stage: Stage
     groups: tuple[GroupPlan, ...]
-    image_size: int
+    image_size: int | None
     batch_size: int
-    augmentation: str
+    augmentation: str | None
     steps_per_epoch: int
     num_steps: int
-    num_images: int
+    num_samples: int
 
 
-def build_parts(recipe: Recipe) -> tuple[ImageDataModule, ImageClassifier]:
-    """Build datamodule and model; the data says how many classes there are.
+def build_parts(recipe: Recipe) -> tuple[Any, Any]:
+    """Build datamodule and model; the data says what the model must know of it.
 
     Args:
         recipe: A loaded recipe.
@@ -78,64 +72,37 @@ def build_parts(recipe: Recipe) -> tuple[ImageDataModule, ImageClassifier]:
     Raises:
         RecipeError: If arguments do not fit, or a class is none that the runner can drive.
     """
-    images = build(recipe.data, pl.LightningDataModule, recipe.path, "data")
-    if not isinstance(images, ImageDataModule):
-        raise RecipeError(
-            f"{recipe.path}: data.class_path: must name a subclass of `ImageDataModule`, but is"
-            f" {recipe.data.class_path!r}."
-        )
-    sizes = [stage.image_size for stage in recipe.stages] + [recipe.evaluation.image_size]
-    images.largest_image_size = max(images.image_size, *(size or 0 for size in sizes))
-    images.prepare_data()
-    images.setup("fit")
-    extra: dict[str, Any] = {}
-    if "num_classes" not in recipe.model.init_args:
-        extra["num_classes"] = len(images.classes)
-    model = build(recipe.model, pl.LightningModule, recipe.path, "model", **extra)
-    if not isinstance(model, ImageClassifier):
-        raise RecipeError(
-            f"{recipe.path}: model.class_path: must name a subclass of `ImageClassifier`, but is"
-            f" {recipe.model.class_path!r}."
-        )
-    model.adopt_classes(images.classes, images.label_kind)
-    images.input_spec = model.input_spec
-    if any(isinstance(module, nn.Conv2d) for module in model.backbone.modules()):
-        model.to(memory_format=torch.channels_last)
-    return images, model
+    return kind_of(recipe).build_parts(recipe)
 
 
-def apply_stage(
-    recipe: Recipe, index: int, images: ImageDataModule, model: ImageClassifier
-) -> None:
+def apply_stage(recipe: Recipe, index: int, data: Any, model: Any) -> None:
     """Set data and model as one stage wants them; everything is set, nothing left from before.
 
     Args:
         recipe: The recipe.
         index: Which stage, from 0.
-        images: Its datamodule.
+        data: Its datamodule.
         model: Its model.
 
     Raises:
         RecipeError: If the stage does not fit the model, with file and key path.
     """
-    stage = recipe.stages[index]
+    stage, kind = recipe.stages[index], kind_of(recipe)
     # A stage that says nothing gets what the recipe says, not what the stage before it left.
-    defaults = _signature_defaults(type(images)) | recipe.data.init_args
+    defaults = _signature_defaults(type(data)) | recipe.data.init_args
     try:
-        for name in ("image_size", "batch_size", "augmentation"):
+        for name in kind.stage_names:
             value = getattr(stage, name)
-            setattr(images, name, defaults[name] if value is None else value)
-        images.seed = stage_seed(recipe.seed, index)
-        model.backbone.check_image_size(images.image_size)
+            setattr(data, name, defaults[name] if value is None else value)
+        data.seed = stage_seed(recipe.seed, index)
         lr = LR_BEFORE_FINDING if isinstance(stage.lr, str) else stage.lr
         model.set_learning_rates(lr, stage.lr_ratio)
         model.freeze_to(stage.freeze_to)
         model.group_lrs()
-        if stage.precompute:
-            FeatureDataModule(images, model)
+        kind.check_stage(stage, data, model)
     except ValueError as error:
         raise RecipeError(f"{recipe.path}: stages[{index}] ({stage.name}): {error}") from error
-    if stage.until_overfitting and not len(images.eval_dataset("valid")):
+    if stage.until_overfitting and not kind.num_samples(data, "valid"):
         raise RecipeError(
             f"{recipe.path}: stages[{index}] ({stage.name}): `until_overfitting` needs a validation"
             " split, but the data has none. Set `valid_fraction`."
@@ -161,57 +128,56 @@ def build_callbacks(recipe: Recipe, index: int) -> list[pl.Callback]:
     ]
 
 
-def plan_stages(recipe: Recipe, images: ImageDataModule, model: ImageClassifier) -> list[StagePlan]:
+def plan_stages(recipe: Recipe, data: Any, model: Any) -> list[StagePlan]:
     """Work out every stage, so that a mistake in the last is found before the first.
 
     Args:
         recipe: The recipe.
-        images: Its datamodule, set up.
+        data: Its datamodule, set up.
         model: Its model.
 
     Returns:
         One plan per stage. The model is left frozen as in the last stage, and the datamodule at the
         size that it ends with.
     """
-    plans = []
+    plans, kind = [], kind_of(recipe)
     devices = recipe.trainer.get("devices", 1)
     num_devices = devices if isinstance(devices, int) and devices > 0 else 1
     accumulate = int(recipe.trainer.get("accumulate_grad_batches", 1))
+    num_samples = kind.num_samples(data, "train")
     for index, stage in enumerate(recipe.stages):
-        apply_stage(recipe, index, images, model)
-        resize = resizing(recipe, index, images, model)
+        apply_stage(recipe, index, data, model)
+        resize = resizing(recipe, index, data, model)
         resize(0)
-        image_size, batch_size = images.image_size, images.batch_size
+        image_size, batch_size = getattr(data, "image_size", None), data.batch_size
+        augmentation = getattr(data, "augmentation", None)
         steps = []
         for epoch in range(stage.max_epochs):
             resize(epoch)
-            images.largest_image_size = max(images.largest_image_size, images.image_size)
-            steps.append(_steps_per_epoch(images, num_devices, accumulate))
+            steps.append(_steps_per_epoch(num_samples, data.batch_size, num_devices, accumulate))
         plans.append(
             StagePlan(
                 stage=stage,
                 groups=group_plans(model),
                 image_size=image_size,
                 batch_size=batch_size,
-                augmentation="none" if stage.precompute else images.augmentation,
+                augmentation="none" if stage.precompute else augmentation,
                 steps_per_epoch=steps[0],
                 num_steps=sum(steps),
-                num_images=len(images.eval_dataset("train")),
+                num_samples=num_samples,
             )
         )
-    build_tta(recipe, images)
+    kind.check_evaluation(recipe, data)
     return plans
 
 
-def resizing(
-    recipe: Recipe, index: int, images: ImageDataModule, model: ImageClassifier
-) -> Callable[[int], None]:
+def resizing(recipe: Recipe, index: int, data: Any, model: Any) -> Callable[[int], None]:
     """Give what sets the datamodule to the sizes of an epoch, as the stage's callbacks will.
 
     Args:
         recipe: The recipe.
         index: Which stage, from 0.
-        images: Its datamodule.
+        data: Its datamodule.
         model: Its model.
 
     Returns:
@@ -222,19 +188,13 @@ def resizing(
     """
     stage = recipe.stages[index]
     where = f"{recipe.path}: stages[{index}] ({stage.name}): `ProgressiveResizing`"
-    found = [c for c in build_callbacks(recipe, index) if isinstance(c, ProgressiveResizing)]
-    if not found:
-        return lambda _epoch: None
-    if stage.precompute:
-        raise RecipeError(f"{where}: precomputed features have one size. Leave `precompute` out.")
     try:
-        sizes = found[0].taken_sizes(model)
+        return kind_of(recipe).resizing(stage, build_callbacks(recipe, index), data, model)
     except ValueError as error:
         raise RecipeError(f"{where}: {error}") from error
-    return lambda epoch: found[0].leave_at(images, sizes, epoch)
 
 
-def group_plans(model: ImageClassifier) -> tuple[GroupPlan, ...]:
+def group_plans(model: Any) -> tuple[GroupPlan, ...]:
     """List the layer groups as the model is frozen now."""
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     return tuple(
@@ -271,8 +231,8 @@ def _signature_defaults(cls: type) -> dict[str, Any]:
     return {name: item.default for name, item in inspect.signature(cls).parameters.items()}
 
 
-def _steps_per_epoch(images: ImageDataModule, num_devices: int, accumulate: int) -> int:
-    shard = math.ceil(len(images.eval_dataset("train")) / num_devices)
-    if drops_last_batch(shard, images.batch_size):
+def _steps_per_epoch(num_samples: int, batch_size: int, num_devices: int, accumulate: int) -> int:
+    shard = math.ceil(num_samples / num_devices)
+    if drops_last_batch(shard, batch_size):
         shard -= 1
-    return math.ceil(math.ceil(shard / images.batch_size) / accumulate)
+    return math.ceil(math.ceil(shard / batch_size) / accumulate)

@@ -13,46 +13,25 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressB
 from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
     MisconfigurationException,
 )
-from torch import Tensor
 
 from lightning_fastrecipes.callbacks.initial_loss_check import InitialLossCheck
 from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
 from lightning_fastrecipes.callbacks.seeded_steps import SeededSteps
-from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
-from lightning_fastrecipes.data.features import FeatureDataModule
 from lightning_fastrecipes.data.files import write_atomically
-from lightning_fastrecipes.data.image import ImageDataModule
 from lightning_fastrecipes.errors import ConfigurationError, RecipeError
-from lightning_fastrecipes.functional.merging import merge_predictions
-from lightning_fastrecipes.recipe.augmented import build_tta, describe_views
 from lightning_fastrecipes.recipe.defaults import trainer_arguments
 from lightning_fastrecipes.recipe.documents import dump_document
-from lightning_fastrecipes.recipe.ensembles import (
-    each_member,
-    export_members,
-    find_snapshots,
-    load_average,
-    measure,
-    place_snapshots,
-)
 from lightning_fastrecipes.recipe.environment import (
     is_first_process,
     package_versions,
     peak_memory_mib,
     reset_peak_memory,
 )
-from lightning_fastrecipes.recipe.evaluation import (
-    PredictionCollector,
-    Split,
-    confusion_counts,
-    evaluate,
-    prediction_table,
-)
-from lightning_fastrecipes.recipe.export import ENSEMBLE, export_model
+from lightning_fastrecipes.recipe.evaluation import Split
 from lightning_fastrecipes.recipe.finding import finding_callbacks
 from lightning_fastrecipes.recipe.history import History, read_history
-from lightning_fastrecipes.recipe.label_report import write_label_report
-from lightning_fastrecipes.recipe.pictures import draw_confusion_matrix, draw_curves
+from lightning_fastrecipes.recipe.kinds import Evaluator, kind_of
+from lightning_fastrecipes.recipe.pictures import draw_curves
 from lightning_fastrecipes.recipe.plan import (
     StagePlan,
     apply_stage,
@@ -63,11 +42,9 @@ from lightning_fastrecipes.recipe.plan import (
 )
 from lightning_fastrecipes.recipe.run_folder import RunFolder
 from lightning_fastrecipes.recipe.schema import Recipe
-from lightning_fastrecipes.tasks.image import ImageClassifier
+from lightning_fastrecipes.recipe.snapshots import place_snapshots
 
 logger = logging.getLogger(__name__)
-
-_SIZES = ("image_size", "batch_size")
 
 
 class Run:
@@ -95,10 +72,11 @@ class Run:
         self.resume = resume
         self.fast_dev_run = fast_dev_run
         self.show_progress = show_progress
-        self.images: ImageDataModule
-        self.model: ImageClassifier
+        self.kind = kind_of(recipe)
+        self.data: Any
+        self.model: Any
+        self.evaluator: Evaluator
         self.plans: list[StagePlan]
-        self.tta: TestTimeAugmentation | None = None
         self.stages: list[dict[str, Any]] = []
 
     def prepare(self) -> list[StagePlan]:
@@ -108,14 +86,19 @@ class Run:
             One plan per stage.
         """
         pl.seed_everything(self.recipe.seed, workers=True, verbose=False)
-        self.images, self.model = build_parts(self.recipe)
-        self.plans = plan_stages(self.recipe, self.images, self.model)
-        self.tta = build_tta(self.recipe, self.images)
+        self.data, self.model = build_parts(self.recipe)
+        self.plans = plan_stages(self.recipe, self.data, self.model)
+        # By the attribute, so that it is the trainer of this run whoever makes it.
+        self.evaluator = self.kind.evaluator(
+            self.recipe,
+            self.folder.path,
+            self.data,
+            self.model,
+            lambda callbacks, **arguments: self._trainer(callbacks, **arguments),
+        )
         if is_first_process():
             write_atomically(self.folder.recipe, dump_document(self.recipe.source))
-            if self.images.skipped_files:
-                lines = ["file,reason", *(f'"{f}","{r}"' for f, r in self.images.skipped_files)]
-                write_atomically(self.folder.path / "skipped_files.csv", "\n".join(lines) + "\n")
+            self.kind.write_findings(self.data, self.folder.path)
         if self.resume and self.folder.progress.is_file():
             self.stages = json.loads(self.folder.progress.read_text(encoding="utf-8"))["stages"]
             self._check_finished_stages()
@@ -128,20 +111,20 @@ class Run:
             index: Which stage, from 0.
 
         Returns:
-            Name, seconds, images per second, peak memory in MiB, and last metrics.
+            Name, seconds, samples per second, peak memory in MiB, and last metrics.
         """
         stage = self.recipe.stages[index]
         checkpoint = self.folder.checkpoint(stage.name)
         if index < len(self.stages):
             self._load_weights(checkpoint)
             # Where a resizing was stopped early, the evaluation goes on at its last size.
-            for name in _SIZES:
-                setattr(self.images, name, self.stages[index].get(name, getattr(self.images, name)))
+            for name in self.kind.size_names:
+                setattr(self.data, name, self.stages[index].get(name, getattr(self.data, name)))
             logger.info("Stage %s is finished already", stage.name)
             return self.stages[index]
-        apply_stage(self.recipe, index, self.images, self.model)
+        apply_stage(self.recipe, index, self.data, self.model)
         pl.seed_everything(stage_seed(self.recipe.seed, index), workers=True, verbose=False)
-        data: Any = FeatureDataModule(self.images, self.model) if stage.precompute else self.images
+        data = self.kind.training_data(stage, self.data, self.model)
         history = History(self.folder.metrics, stage.name)
         callbacks = build_callbacks(self.recipe, index)
         place_snapshots(callbacks, self.folder.path, stage.name)
@@ -183,9 +166,11 @@ class Run:
         figures = {
             "name": stage.name,
             "seconds": round(seconds, 2),
-            "images_per_second": round(history.num_images / max(history.train_seconds, 1e-9), 1),
+            f"{self.kind.unit}_per_second": round(
+                history.num_samples / max(history.train_seconds, 1e-9), 1
+            ),
             "peak_memory_mib": peak_memory_mib(),
-            **{name: getattr(self.images, name) for name in _SIZES},
+            **{name: getattr(self.data, name) for name in self.kind.size_names},
             "metrics": {
                 k: v for k, v in (last[0] if last else {}).items() if k not in {"stage", "seconds"}
             },
@@ -206,18 +191,7 @@ class Run:
         Returns:
             What ``results.json`` holds.
         """
-        evaluation = self.recipe.evaluation
-        if evaluation.image_size is not None:
-            self.model.backbone.check_image_size(evaluation.image_size)
-            self.images.image_size = evaluation.image_size
-        if evaluation.batch_size is not None:
-            self.images.batch_size = evaluation.batch_size
-        members = dict(members or {})
-        if evaluation.ensemble is not None and not self.fast_dev_run:
-            members = find_snapshots(self.recipe, self.folder.path)
-        if members and evaluation.ensemble == "average":
-            load_average(members.values(), self.model, self.images, self._root_device())
-            members = {}
+        self.evaluator.begin(members or {}, self.fast_dev_run)
         results: dict[str, Any] = {
             "recipe": self.recipe.name,
             "seed": self.recipe.seed,
@@ -226,81 +200,17 @@ class Run:
             "test": {},
             "versions": package_versions(),
         }
-        # What is tuned on the validation split is what the test is measured with.
-        for split in (split for split in get_args(Split) if split in evaluation.splits):
-            num_samples = len(self.images.eval_dataset(split))
-            if num_samples and members:
-                results[split], alone = self._evaluate_members(split, num_samples, members)
-                results.setdefault("members", {})[split] = alone
-            elif num_samples:
-                results[split], found = self._predict_split(split, num_samples)
-                if split == "valid" and found.merged is not None:
-                    self.model.tune_thresholds(found.merged, found.targets)
-                self._write_predictions(split, found.predictions, found.targets)
+        # The validation split first: what is tuned on it, the test is measured with.
+        for split in (split for split in get_args(Split) if split in self.recipe.evaluation.splits):
+            if self.kind.num_samples(self.data, split):
+                self.evaluator.measure(split, results)
         if is_first_process():
-            export = self.folder.path / "export"
-            views = describe_views(self.tta, self.recipe, self.images)
-            export_model(export, self.model, self.images, views)
-            (export / ENSEMBLE).unlink(missing_ok=True)
-            if members:
-                export_members(export, members, self.model, self.images, views)
+            self.evaluator.export(self.folder.path / "export")
             history = read_history(self.folder.metrics)
             if len(history):
                 draw_curves(history, self.folder.path / "curves.png")
             write_atomically(self.folder.results, json.dumps(results, indent=2) + "\n")
         return results
-
-    def _evaluate_members(
-        self, split: Split, num_samples: int, members: Mapping[str, Path]
-    ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-        """Evaluate what members predict together, and each of them alone."""
-        alone: dict[str, dict[str, float]] = {}
-        plain, predictions = [], []
-        targets = torch.empty(0)
-        for name in each_member(members, self.model):
-            alone[name], found = self._predict_split(split, num_samples)
-            plain.append(found.probabilities)
-            predictions.append(found.predictions)
-            targets = found.targets
-        merged, unaugmented = merge_predictions(predictions), merge_predictions(plain)
-        if split == "valid":
-            self.model.tune_thresholds(merged, targets)
-            if self.tta is not None and self.tta.is_learning:
-                is_multi = self.model.label_kind == "multi"
-                self.tta.learn(unaugmented, merged, targets, multi_label=is_multi)
-        metrics = measure(self.model, unaugmented, targets)
-        if self.tta is not None:
-            if self.tta.is_learning:
-                metrics["plain_weight"] = self.tta.weight
-            augmented = measure(self.model, merged, targets)
-            metrics |= {f"{name}_tta": value for name, value in augmented.items()}
-        self._write_predictions(split, merged, targets)
-        return metrics, alone
-
-    def _predict_split(
-        self, split: Split, num_samples: int
-    ) -> tuple[dict[str, float], PredictionCollector]:
-        collector = PredictionCollector(num_samples)
-        callbacks: list[Callback] = [collector] if self.tta is None else [self.tta, collector]
-        trainer = self._trainer(callbacks, precision="32-true", enable_checkpointing=False)
-        return evaluate(trainer, self.model, self.images, split), collector
-
-    def _write_predictions(self, split: Split, probabilities: Tensor, targets: Tensor) -> None:
-        if not is_first_process():
-            return
-        files = [str(name) for name in self.images.eval_dataset(split).files[: len(probabilities)]]
-        classes = self.images.classes
-        thresholds = self.model.thresholds
-        table = prediction_table(files, probabilities, classes, targets, thresholds)
-        write_atomically(self.folder.path / f"predictions_{split}.csv", table.to_csv(index=False))
-        if thresholds is not None:
-            write_label_report(
-                self.folder.path, split, (probabilities, targets), classes, thresholds
-            )
-            return
-        counts = confusion_counts(probabilities, targets, len(classes))
-        name = "confusion_matrix.png" if split == "test" else "confusion_matrix_valid.png"
-        draw_confusion_matrix(counts, classes, self.folder.path / name)
 
     def _trainer(self, callbacks: list[Callback], **arguments: Any) -> pl.Trainer:
         chosen = {
@@ -320,10 +230,6 @@ class Run:
             default_root_dir=self.folder.path,
             fast_dev_run=self.fast_dev_run,
         )
-
-    def _root_device(self) -> torch.device:
-        device: torch.device = self._trainer([], enable_checkpointing=False).strategy.root_device
-        return device
 
     def _load_weights(self, checkpoint: Path) -> None:
         if not checkpoint.is_file():

@@ -7,6 +7,7 @@ import torch
 
 from lightning_fastrecipes.data.image import ImageDataModule
 from lightning_fastrecipes.errors import RecipeError
+from lightning_fastrecipes.recipe.kinds import kind_of
 from lightning_fastrecipes.recipe.pictures import draw_batch
 from lightning_fastrecipes.recipe.plan import apply_stage, build_parts
 from lightning_fastrecipes.recipe.schema import Recipe
@@ -27,8 +28,10 @@ def show_batch(recipe: Recipe, stage_name: str | None, path: Path) -> str:
         Name of the stage.
 
     Raises:
-        RecipeError: If there is no such stage.
+        RecipeError: If there is no such stage, or there are no pictures.
     """
+    if kind_of(recipe).unit != "images":
+        raise RecipeError(f"{recipe.path}: a table has no pictures to show. Use `explain`.")
     names = [stage.name for stage in recipe.stages]
     if stage_name is not None and stage_name not in names:
         raise RecipeError(

@@ -8,36 +8,23 @@ from rich.console import Console
 from rich.table import Table
 
 from lightning_fastrecipes.callbacks.lr_curve import LRCurve
-from lightning_fastrecipes.data.image import ImageDataModule
+from lightning_fastrecipes.recipe.kinds import kind_of
 from lightning_fastrecipes.recipe.plan import StagePlan
-from lightning_fastrecipes.recipe.schema import FIND
-from lightning_fastrecipes.tasks.image import ImageClassifier
+from lightning_fastrecipes.recipe.schema import FIND, Recipe
 
 
-def print_data(console: Console, images: ImageDataModule, model: ImageClassifier) -> None:
-    """Print how many pictures there are, of which classes, and how the model wants them."""
-    counts = {split: len(images.eval_dataset(split)) for split in ("train", "valid", "test")}
-    spec = model.input_spec
-    console.print(
-        f"Data: {', '.join(f'{count} {split}' for split, count in counts.items())} pictures;"
-        f" classes {', '.join(images.classes[:10])}{' ...' if len(images.classes) > 10 else ''}",
-        markup=False,
-    )
-    if images.label_reason:
-        console.print(f"Labels: {images.label_reason}", markup=False)
-    console.print(
-        f"Model: {model.backbone.name}; input mean {spec.mean}, std {spec.std},"
-        f" {spec.interpolation}; batch norm `{model.norm_policy}`",
-        markup=False,
-    )
-    if images.skipped_files:
-        console.print(f"Skipped {len(images.skipped_files)} unreadable files", style="yellow")
+def print_data(console: Console, recipe: Recipe, data: Any, model: Any) -> None:
+    """Print what data and model are."""
+    for line in kind_of(recipe).describe(data, model):
+        console.print(line, markup=False, style="yellow" if line.startswith("Skipped") else None)
 
 
 def print_plan(console: Console, plan: StagePlan) -> None:
     """Print what a stage trains, how fast, and on what."""
     stage = plan.stage
     precomputed = ", on precomputed features" if stage.precompute else ""
+    size = "" if plan.image_size is None else f" {plan.image_size} px,"
+    augmentation = "" if plan.augmentation is None else f", augmentation {plan.augmentation}"
     stop = ", until over-fitting" if stage.until_overfitting else ""
     callbacks = stop + "".join(
         f", {spec.name}({_arguments(spec.init_args)})" for spec in stage.callbacks
@@ -45,8 +32,8 @@ def print_plan(console: Console, plan: StagePlan) -> None:
     table = Table(
         "layer group", "parameters", "trained", "learning rate",
         title=f"Stage {stage.name}: {stage.max_epochs} epochs of {plan.steps_per_epoch} steps"
-        f" ({plan.num_steps}), {plan.image_size} px, batches of {plan.batch_size},"
-        f" augmentation {plan.augmentation}{precomputed}{callbacks}",
+        f" ({plan.num_steps}),{size} batches of {plan.batch_size}"
+        f"{augmentation}{precomputed}{callbacks}",
         title_justify="left",
     )  # fmt: skip
     for group in plan.groups:
@@ -60,9 +47,10 @@ def print_plan(console: Console, plan: StagePlan) -> None:
 def print_stage(console: Console, figures: Mapping[str, Any]) -> None:
     """Print how long a stage took and where it ended."""
     metrics = ", ".join(f"{name} {value:.4g}" for name, value in figures["metrics"].items())
+    rate = next(name for name in figures if name.endswith("_per_second"))
     console.print(
         f"Stage {figures['name']} took {figures['seconds']:.1f} s"
-        f" ({figures['images_per_second']:.0f} pictures/s): {metrics}",
+        f" ({figures[rate]:,.0f} {rate.removesuffix('_per_second')}/s): {metrics}",
         markup=False,
     )
 

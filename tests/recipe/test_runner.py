@@ -232,7 +232,7 @@ def test_the_plan_says_what_each_stage_trains(recipe_file: Path, tmp_path: Path)
     assert [group.trained for group in everything.groups] == [True, True, True]
     lrs = [group.lr for group in everything.groups]
     assert lrs == pytest.approx([0.003 / 9, 0.003 / 3, 0.003])
-    assert everything.num_images == 14
+    assert everything.num_samples == 14
     assert everything.steps_per_epoch == 4
     assert everything.num_steps == 12
     sizes = sum(group.num_parameters for group in everything.groups)

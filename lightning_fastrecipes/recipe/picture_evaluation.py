@@ -1,0 +1,156 @@
+"""Evaluate pictures: test-time augmentation, members that predict together, tuned thresholds."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor
+
+from lightning_fastrecipes.data.files import write_atomically
+from lightning_fastrecipes.data.image import ImageDataModule
+from lightning_fastrecipes.functional.merging import merge_predictions
+from lightning_fastrecipes.recipe.augmented import build_tta, describe_views
+from lightning_fastrecipes.recipe.ensembles import (
+    each_member,
+    export_members,
+    load_average,
+    measure,
+)
+from lightning_fastrecipes.recipe.environment import is_first_process
+from lightning_fastrecipes.recipe.evaluation import (
+    PredictionCollector,
+    Split,
+    confusion_counts,
+    evaluate,
+    prediction_table,
+)
+from lightning_fastrecipes.recipe.export import export_model
+from lightning_fastrecipes.recipe.export_files import ENSEMBLE
+from lightning_fastrecipes.recipe.kinds import Evaluator, MakeTrainer
+from lightning_fastrecipes.recipe.label_report import write_label_report
+from lightning_fastrecipes.recipe.pictures import draw_confusion_matrix
+from lightning_fastrecipes.recipe.schema import Recipe
+from lightning_fastrecipes.recipe.snapshots import find_snapshots
+from lightning_fastrecipes.tasks.image import ImageClassifier
+
+
+class PictureEvaluator(Evaluator):
+    """Measure a classifier of pictures.
+
+    Args:
+        recipe: The recipe.
+        folder: The run folder.
+        images: The datamodule.
+        model: The model.
+        make_trainer: Takes callbacks and arguments of ``Trainer``.
+
+    Raises:
+        RecipeError: If the views of test-time augmentation cannot be made.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        images: ImageDataModule,
+        model: ImageClassifier,
+        make_trainer: MakeTrainer,
+    ) -> None:
+        self.recipe = recipe
+        self.folder = folder
+        self.images = images
+        self.model = model
+        self.tta = build_tta(recipe, images)
+        self._trainer = make_trainer
+        self._members: dict[str, Path] = {}
+
+    def begin(self, members: Mapping[str, Path], is_rehearsal: bool) -> None:
+        """Set the sizes, and find snapshots that the recipe wants to predict together."""
+        evaluation = self.recipe.evaluation
+        if evaluation.image_size is not None:
+            self.model.backbone.check_image_size(evaluation.image_size)
+            self.images.image_size = evaluation.image_size
+        if evaluation.batch_size is not None:
+            self.images.batch_size = evaluation.batch_size
+        self._members = dict(members)
+        if evaluation.ensemble is not None and not is_rehearsal:
+            self._members = find_snapshots(self.recipe, self.folder)
+        if self._members and evaluation.ensemble == "average":
+            load_average(self._members.values(), self.model, self.images, self._root_device())
+            self._members = {}
+
+    def measure(self, split: Split, results: dict[str, Any]) -> None:
+        """Measure one split; what is tuned on the validation split, the test is measured with."""
+        num_samples = len(self.images.eval_dataset(split))
+        if self._members:
+            results[split], alone = self._evaluate_members(split, num_samples, self._members)
+            results.setdefault("members", {})[split] = alone
+            return
+        results[split], found = self._predict_split(split, num_samples)
+        if split == "valid" and found.merged is not None:
+            self.model.tune_thresholds(found.merged, found.targets)
+        self._write_predictions(split, found.predictions, found.targets)
+
+    def export(self, folder: Path) -> None:
+        """Write the model, and those that predict with it."""
+        views = describe_views(self.tta, self.recipe, self.images)
+        export_model(folder, self.model, self.images, views)
+        (folder / ENSEMBLE).unlink(missing_ok=True)
+        if self._members:
+            export_members(folder, self._members, self.model, self.images, views)
+
+    def _evaluate_members(
+        self, split: Split, num_samples: int, members: Mapping[str, Path]
+    ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+        """Evaluate what members predict together, and each of them alone."""
+        alone: dict[str, dict[str, float]] = {}
+        plain, predictions = [], []
+        targets = torch.empty(0)
+        for name in each_member(members, self.model):
+            alone[name], found = self._predict_split(split, num_samples)
+            plain.append(found.probabilities)
+            predictions.append(found.predictions)
+            targets = found.targets
+        merged, unaugmented = merge_predictions(predictions), merge_predictions(plain)
+        if split == "valid":
+            self.model.tune_thresholds(merged, targets)
+            if self.tta is not None and self.tta.is_learning:
+                is_multi = self.model.label_kind == "multi"
+                self.tta.learn(unaugmented, merged, targets, multi_label=is_multi)
+        metrics = measure(self.model, unaugmented, targets)
+        if self.tta is not None:
+            if self.tta.is_learning:
+                metrics["plain_weight"] = self.tta.weight
+            augmented = measure(self.model, merged, targets)
+            metrics |= {f"{name}_tta": value for name, value in augmented.items()}
+        self._write_predictions(split, merged, targets)
+        return metrics, alone
+
+    def _predict_split(
+        self, split: Split, num_samples: int
+    ) -> tuple[dict[str, float], PredictionCollector]:
+        collector = PredictionCollector(num_samples)
+        callbacks: list[Callback] = [collector] if self.tta is None else [self.tta, collector]
+        trainer = self._trainer(callbacks, precision="32-true", enable_checkpointing=False)
+        return evaluate(trainer, self.model, self.images, split), collector
+
+    def _write_predictions(self, split: Split, probabilities: Tensor, targets: Tensor) -> None:
+        if not is_first_process():
+            return
+        files = [str(name) for name in self.images.eval_dataset(split).files[: len(probabilities)]]
+        classes = self.images.classes
+        thresholds = self.model.thresholds
+        table = prediction_table(files, probabilities, classes, targets, thresholds)
+        write_atomically(self.folder / f"predictions_{split}.csv", table.to_csv(index=False))
+        if thresholds is not None:
+            write_label_report(self.folder, split, (probabilities, targets), classes, thresholds)
+            return
+        counts = confusion_counts(probabilities, targets, len(classes))
+        name = "confusion_matrix.png" if split == "test" else "confusion_matrix_valid.png"
+        draw_confusion_matrix(counts, classes, self.folder / name)
+
+    def _root_device(self) -> torch.device:
+        device: torch.device = self._trainer([], enable_checkpointing=False).strategy.root_device
+        return device

@@ -1,0 +1,183 @@
+"""Evaluate a model of a table: predictions row by row, vectors of categories, importance."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from lightning_fastrecipes.data.files import write_atomically
+from lightning_fastrecipes.data.table_encoding import EncodedSplit
+from lightning_fastrecipes.data.table_splits import TableSplitName
+from lightning_fastrecipes.data.tabular import TabularDataModule
+from lightning_fastrecipes.errors import RecipeError
+from lightning_fastrecipes.functional.embedding_table import embedding_table
+from lightning_fastrecipes.functional.importance import permutation_importance
+from lightning_fastrecipes.functional.table_spec import FLAG_SUFFIX, TableSpec
+from lightning_fastrecipes.protocols import TableInputs
+from lightning_fastrecipes.recipe.environment import is_first_process
+from lightning_fastrecipes.recipe.evaluation import (
+    PredictionCollector,
+    Split,
+    confusion_counts,
+    evaluate,
+)
+from lightning_fastrecipes.recipe.kinds import Evaluator, MakeTrainer
+from lightning_fastrecipes.recipe.pictures import draw_confusion_matrix
+from lightning_fastrecipes.recipe.schema import Recipe
+from lightning_fastrecipes.recipe.table_export import export_table_model, predicted_columns, to_csv
+from lightning_fastrecipes.recipe.table_pictures import draw_embeddings, draw_importance
+from lightning_fastrecipes.tasks.table_task import TabularTask
+
+NUM_SAMPLED_ROWS = 2000
+"""Rows that the importance of columns is measured on, so that it takes seconds."""
+
+NUM_REPEATS = 3
+
+
+class TableEvaluator(Evaluator):
+    """Measure a model of a table.
+
+    Args:
+        recipe: The recipe.
+        folder: The run folder.
+        data: The datamodule.
+        model: The model.
+        make_trainer: Takes callbacks and arguments of ``Trainer``.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        data: TabularDataModule,
+        model: TabularTask,
+        make_trainer: MakeTrainer,
+    ) -> None:
+        self.recipe = recipe
+        self.folder = folder
+        self.data = data
+        self.model = model
+        self._trainer = make_trainer
+
+    def begin(self, members: Mapping[str, Path], is_rehearsal: bool) -> None:
+        """Set the batch size; models that predict together are refused."""
+        if members:
+            raise RecipeError(
+                f"{self.recipe.path}: rungs: `seeds` is for pictures: models of tables do not"
+                " predict together in a run. Leave it out. To average finished runs: `fastrecipes"
+                " predict RUN_DIR --with RUN_DIR`."
+            )
+        if self.recipe.evaluation.batch_size is not None:
+            self.data.eval_batch_size = self.recipe.evaluation.batch_size
+
+    def measure(self, split: Split, results: dict[str, Any]) -> None:
+        """Measure one split, and write each row's number, target and prediction."""
+        collector = PredictionCollector(self.data.num_rows(split))
+        trainer = self._trainer([collector], precision="32-true", enable_checkpointing=False)
+        results[split] = evaluate(trainer, self.model, self.data, split)
+        if not is_first_process():
+            return
+        predictions = collector.predictions
+        targets = self.model.metric_targets(collector.targets)
+        spec, _ = self.model.built()
+        # A rehearsal predicts the first batch alone.
+        table = pd.DataFrame({"row": self.data.encoded(split).rows[: len(predictions)]})
+        table["target"] = (
+            targets.double().numpy()
+            if spec.classes is None
+            else [spec.classes[index] for index in targets.tolist()]
+        )
+        table = pd.concat([table, predicted_columns(spec, predictions)], axis=1)
+        write_atomically(self.folder / f"predictions_{split}.csv", to_csv(table))
+        if spec.classes is not None:
+            counts = confusion_counts(predictions, targets, len(spec.classes))
+            name = "confusion_matrix.png" if split == "test" else "confusion_matrix_valid.png"
+            draw_confusion_matrix(counts, spec.classes, self.folder / name)
+
+    def export(self, folder: Path) -> None:
+        """Write the model, the vectors of its categories, and how much each column matters."""
+        export_table_model(folder, self.model, self.data)
+        spec, _ = self.model.built()
+        if spec.categorical:
+            self._write_embeddings(spec)
+        splits: tuple[TableSplitName, ...] = ("valid", "test", "train")
+        split = next(name for name in splits if self.data.num_rows(name))
+        importance = column_importance(self.model, self.data.encoded(split), self.recipe.seed)
+        importance.insert(1, "split", split)
+        write_atomically(self.folder / "importance.csv", to_csv(importance))
+        draw_importance(importance, self.folder / "importance.png")
+
+    def _write_embeddings(self, spec: TableSpec) -> None:
+        table = embedding_table(spec, self.model.embedding_weights())
+        for place, name in enumerate(spec.categorical):
+            rows = table[table["column"] == name].dropna(axis="columns", how="all")
+            # Two names may differ in signs that a file cannot bear.
+            plain = re.sub(r"[^\w-]", "_", name)
+            content = to_csv(rows.drop(columns="column"))
+            write_atomically(self.folder / "embeddings" / f"{place:02d}_{plain}.csv", content)
+        draw_embeddings(table, self.folder / "embeddings.png")
+
+
+def column_importance(model: TabularTask, split: EncodedSplit, seed: int) -> pd.DataFrame:
+    """Measure how much the error of a model grows when a column is shuffled.
+
+    The error is the root of the mean squared error in transformed units, or for classes the cross
+    entropy. A column's flag of missing values is shuffled with it.
+
+    Args:
+        model: The model.
+        split: Rows with targets; ``NUM_SAMPLED_ROWS`` of them are drawn.
+        seed: Of the draws.
+
+    Returns:
+        As ``permutation_importance`` gives it.
+    """
+    spec, _ = model.built()
+    generator = np.random.default_rng(seed)
+    num_rows = min(NUM_SAMPLED_ROWS, len(split.rows))
+    drawn = np.sort(generator.choice(len(split.rows), num_rows, replace=False))
+    codes = pd.DataFrame(split.codes[drawn], columns=pd.Index(spec.categorical, dtype=object))
+    names = pd.Index(spec.continuous_columns, dtype=object)
+    frame = pd.concat([codes, pd.DataFrame(split.continuous[drawn], columns=names)], axis=1)
+    groups = {name: [name] for name in spec.categorical}
+    for name in spec.continuous:
+        flag = f"{name}{FLAG_SUFFIX}"
+        groups[name] = [name, flag] if flag in spec.continuous_columns else [name]
+    was_training = model.training
+    model.eval()
+
+    def predict(rows: pd.DataFrame) -> npt.NDArray[Any]:
+        inputs = TableInputs(
+            torch.tensor(rows[spec.categorical].to_numpy(np.int64)),
+            torch.tensor(rows[spec.continuous_columns].to_numpy(np.float32)),
+        )
+        inputs = TableInputs(*(part.to(model.device) for part in inputs))
+        with torch.inference_mode():
+            found = cast(Tensor, model(inputs)).float().cpu()
+        return found.numpy()
+
+    def error(predictions: npt.NDArray[Any], targets: npt.NDArray[Any]) -> float:
+        ours, theirs = torch.from_numpy(predictions), torch.from_numpy(targets)
+        if spec.classes is not None:
+            return float(F.cross_entropy(ours, theirs))
+        return float(F.mse_loss(ours, theirs).sqrt())
+
+    try:
+        return permutation_importance(
+            predict,
+            frame,
+            np.asarray(split.target)[drawn],
+            groups,
+            error,
+            num_repeats=NUM_REPEATS,
+            seed=seed,
+        )
+    finally:
+        model.train(was_training)
