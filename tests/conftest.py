@@ -23,9 +23,10 @@ def _calm(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFact
     yield
     allowed = {"FASTRECIPES_CACHE", "PYTEST_CURRENT_TEST", "PL_GLOBAL_SEED", "PL_SEED_WORKERS"}
     changed = {name for name in os.environ if os.environ[name] != before.get(name)}
-    # torch names its own cache folder when the first optimizer is built, and Lightning asks for
-    # CUDA without starting it.
-    leaked = {n for n in changed - allowed if not n.startswith(("TORCHINDUCTOR_", "PYTORCH_NVML"))}
+    # torch names its own cache folder when the first optimizer is built, Lightning asks for CUDA
+    # without starting it, and scikit-learn tells OpenMP of itself when it is first imported.
+    own = ("TORCHINDUCTOR_", "PYTORCH_NVML", "KMP_")
+    leaked = {n for n in changed - allowed if not n.startswith(own)}
     assert not leaked, f"a test left environment variables behind: {sorted(leaked)}"
     os.environ.pop("PL_GLOBAL_SEED", None)
     os.environ.pop("PL_SEED_WORKERS", None)
