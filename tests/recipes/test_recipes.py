@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 
-from lightning_fastrecipes import FeatureDataModule
+import lightning_fastrecipes
+from lightning_fastrecipes import FeatureDataModule, TableColumns, TableSplit
 from lightning_fastrecipes.data import label_table
 from lightning_fastrecipes.nn.backbones import create_backbone
 from lightning_fastrecipes.recipe import plan
@@ -18,7 +19,10 @@ from lightning_fastrecipes.tasks import image
 from lightning_fastrecipes.tasks.image import ImageClassifier
 
 RECIPES = sorted(recipes_folder().glob("*/recipe.yaml"))
-TRANSFERS = [path for path in RECIPES if not load_recipe(path).rungs]
+TABLES = [
+    path for path in RECIPES if load_recipe(path).data.class_path.endswith(".TabularDataModule")
+]
+TRANSFERS = [path for path in RECIPES if path not in TABLES and not load_recipe(path).rungs]
 
 
 def by_name(path: Path) -> str:
@@ -214,3 +218,47 @@ def test_the_script_trains_the_models_of_every_rung(
         # The first of six is the model of the rung before it.
         expected += [trained] * (1 if rung.num_models == 1 else rung.num_models - 1)
     assert fitted == expected
+
+
+@pytest.mark.parametrize("path", TABLES, ids=by_name)
+def test_the_script_for_a_table_trains_what_the_recipe_says(
+    path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script = path.with_name("recipe.py")
+    assert len(script.read_text().splitlines()) <= 60
+    recipe = load_recipe(path)
+    said = recipe.data.init_args
+    asked, fitted = {}, []
+
+    def remember(source, columns, **named):
+        asked.update(named, source=source, columns=columns)
+        return type("Table", (), {"seed": 0})()
+
+    class DoneError(Exception):
+        pass
+
+    def record(trainer, model, datamodule):
+        fitted.append((trainer, model))
+        raise DoneError
+
+    monkeypatch.setattr(lightning_fastrecipes, "TabularDataModule", remember, raising=False)
+    monkeypatch.setattr(pl.Trainer, "fit", record)
+    is_given = not said["source"].startswith("package:")
+    monkeypatch.setattr(sys, "argv", [str(script), *([said["source"]] if is_given else [])])
+    with pytest.raises(DoneError):
+        runpy.run_path(str(script), run_name="__main__")
+
+    assert asked["source"] == said["source"]
+    assert asked["columns"] == TableColumns(**said["columns"])
+    assert asked["split"] == TableSplit(**said["split"])
+    for name in ("steps", "where", "batch_size"):
+        assert asked[name] == said[name]
+    [(trainer, model)], [stage] = fitted, recipe.stages
+    assert trainer.max_epochs == stage.max_epochs
+    assert model.lr == stage.lr
+    for name, value in recipe.model.init_args.items():
+        assert getattr(model, name) == value
+    [schedule] = [c for c in trainer.callbacks if type(c).__name__ == "SGDR"]
+    assert {n: getattr(schedule, n) for n in stage.callbacks[0].init_args} == (
+        stage.callbacks[0].init_args
+    )
