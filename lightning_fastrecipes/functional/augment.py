@@ -1,13 +1,19 @@
 """The course's augmentation presets: parameters drawn per picture, applied to a whole batch."""
 
-import math
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
+
+from lightning_fastrecipes.functional.pixels import (
+    crop_matrix,
+    light,
+    num_at_once,
+    posed,
+    resample,
+)
 
 Augmentation = Literal["none", "basic", "side_on", "top_down"]
 """``basic``: small turns and lighting; ``side_on``: and mirrored; ``top_down``: and all 8 poses."""
@@ -183,19 +189,18 @@ def augment(images: Tensor, parameters: AugmentationParameters) -> Tensor:
             f" {tuple(images.shape[-2:])}. Crop them, or use the preset `side_on`."
         )
     images = images.clone()
-    turned = (parameters.angle != 0).to(images.device)
-    lit = ((parameters.balance != 0) | (parameters.contrast != 1)).to(images.device)
-    changed = turned | lit
-    if bool(changed.any()):
-        pixels = images[changed].float() / 255
+    turned = parameters.angle != 0
+    lit = (parameters.balance != 0) | (parameters.contrast != 1)
+    changed = (turned | lit).nonzero().flatten()
+    for chosen in torch.split(changed, num_at_once(images)) if len(changed) else ():
+        rows, is_turned = chosen.to(images.device), turned[chosen].to(images.device)
         angle, balance, contrast = (
-            value.to(images.device)[changed]
+            value[chosen].to(images.device)
             for value in (parameters.angle, parameters.balance, parameters.contrast)
         )
-        turned = turned[changed]
-        pixels[turned] = _rotate(pixels[turned], angle[turned])
-        pixels = light(pixels, balance, contrast)
-        images[changed] = (pixels * 255).round().to(torch.uint8)
+        pixels = images[rows].float()
+        pixels[is_turned] = _rotate(pixels[is_turned], angle[is_turned])
+        images[rows] = light(pixels, balance, contrast, white=255).round_().byte()
     return posed(images, pose)
 
 
@@ -232,97 +237,27 @@ def augment_batch(
         raise ValueError(f"`image_size` must be at least 1, got {image_size}.")
     if not len(images):
         return images.new_empty(0, images.shape[1], image_size, image_size)
-    height, width = images.shape[-2:]
-    drawn = {
-        name: getattr(parameters, name).to(images.device)
-        for name in ("zoom", "crop_top", "crop_left", "angle", "balance", "contrast")
-    }
     # Sides of the zoomed picture as multiples of the crop's.
-    shorter = min(height, width)
-    tall, wide = (drawn["zoom"] * (1.0 if squish else edge / shorter) for edge in (height, width))
-    matrix = crop_matrix(drawn["angle"], drawn["crop_top"], drawn["crop_left"], tall, wide)
-    shape = [len(images), images.shape[1], image_size, image_size]
-    pixels = resample(images.float() / 255, matrix, shape)
-    pixels = light(pixels, drawn["balance"], drawn["contrast"])
-    return posed((pixels * 255).round().to(torch.uint8), parameters.pose)
-
-
-def dihedral(images: Tensor, element: int) -> Tensor:
-    """Move pixels by one of the 8 symmetries of the square, exactly.
-
-    Args:
-        images: Pictures in any layout whose last two axes are height and width.
-        element: 0 to 3 turn anticlockwise by that many quarters; 4 to 7 turn by ``element - 4``
-            quarters and then mirror left and right. 0 changes nothing, 4 is a plain mirror.
-
-    Returns:
-        The moved pictures; height and width are swapped where ``element`` is odd.
-
-    Raises:
-        ValueError: If ``element`` is not in 0 to 7.
-
-    Example:
-        >>> dihedral(torch.tensor([[1, 2], [3, 4]]), 4)
-        tensor([[2, 1],
-                [4, 3]])
-    """
-    if not 0 <= element <= 7:
-        raise ValueError(f"`element` must be in 0 to 7, got {element}.")
-    images = images.rot90(element % 4, dims=(-2, -1))
-    return images.flip(-1) if element >= 4 else images
-
-
-def posed(images: Tensor, pose: Tensor) -> Tensor:
-    """Move the pixels of each picture in place, by its element as in :func:`dihedral`."""
-    for element in sorted(set(pose.tolist()) - {0}):
-        chosen = (pose == element).to(images.device)
-        images[chosen] = dihedral(images[chosen], element)
-    return images
-
-
-def crop_matrix(
-    degrees: Tensor,
-    crop_top: Tensor,
-    crop_left: Tensor,
-    tall: Tensor,
-    wide: Tensor,
-    aspect: float = 1.0,
-) -> Tensor:
-    """Say where the pixels of zoomed, cropped and turned pictures come from, for :func:`resample`.
-
-    Args:
-        degrees: Turns, anticlockwise. Shape ``(batch,)``, as all others.
-        crop_top: Where the crop starts, as a fraction of the rows to spare.
-        crop_left: The same for the columns to spare.
-        tall: Height of the zoomed picture as a multiple of the crop's.
-        wide: The same for its width.
-        aspect: Height over width of the crop: in the grid both are 2 long.
-
-    Returns:
-        Shape ``(batch, 2, 3)``.
-    """
-    radians = degrees * (math.pi / 180)
-    cosine, sine = radians.cos(), radians.sin()
-    right = (2 * crop_left - 1) * (wide - 1) / wide
-    down = (2 * crop_top - 1) * (tall - 1) / tall
-    across = [cosine / wide, -sine * aspect / wide, right]
-    along = [sine / aspect / tall, cosine / tall, down]
-    return torch.stack(across + along, dim=1).view(-1, 2, 3)
-
-
-def resample(pixels: Tensor, matrix: Tensor, shape: list[int]) -> Tensor:
-    """Take float pixels from where ``matrix`` says, bilinear and with reflected borders."""
-    grid = functional.affine_grid(matrix, shape, align_corners=False)
-    return functional.grid_sample(
-        pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False
+    shorter = min(images.shape[-2:])
+    tall, wide = (
+        parameters.zoom * (1.0 if squish else edge / shorter) for edge in images.shape[-2:]
     )
-
-
-def light(pixels: Tensor, balance: Tensor, contrast: Tensor) -> Tensor:
-    """Change the contrast about each picture's mean, then its brightness, within [0, 1]."""
-    mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
-    balance, contrast = balance.view(-1, 1, 1, 1), contrast.view(-1, 1, 1, 1)
-    return torch.addcmul(mean * (1 - contrast) + balance, pixels, contrast).clamp_(0, 1)
+    matrix = crop_matrix(
+        parameters.angle,
+        parameters.crop_top,
+        parameters.crop_left,
+        tall,
+        wide,
+        pose=parameters.pose,
+    )
+    result = images.new_empty(len(images), images.shape[1], image_size, image_size)
+    drawn = (value.to(images.device) for value in (matrix, parameters.balance, parameters.contrast))
+    at_once = num_at_once(images, result)
+    parts = (torch.split(tensor, at_once) for tensor in (images, result, *drawn))
+    for some, made, where, balance, contrast in zip(*parts, strict=True):
+        pixels = resample(some.float(), where, image_size, image_size)
+        made.copy_(light(pixels, balance, contrast, white=255).round_())
+    return result
 
 
 def _check_batch(images: Tensor) -> None:
@@ -340,4 +275,4 @@ def _rotate(pixels: Tensor, degrees: Tensor) -> Tensor:
     ones = torch.ones_like(degrees)
     aspect = pixels.shape[-2] / pixels.shape[-1]
     matrix = crop_matrix(degrees, ones / 2, ones / 2, ones, ones, aspect)
-    return resample(pixels, matrix, list(pixels.shape))
+    return resample(pixels, matrix, *pixels.shape[-2:])

@@ -11,14 +11,17 @@ from torch import Tensor
 from lightning_fastrecipes.functional.augment import (
     Augmentation,
     AugmentationParameters,
-    crop_matrix,
     draw_parameters,
-    light,
-    posed,
-    resample,
     seeded_generator,
 )
 from lightning_fastrecipes.functional.merging import running_mean
+from lightning_fastrecipes.functional.pixels import (
+    crop_matrix,
+    light,
+    num_at_once,
+    posed,
+    resample,
+)
 from lightning_fastrecipes.protocols import InputSpec
 
 Preset = Literal["augmentation", "flips", "five_crops", "scales"]
@@ -32,7 +35,6 @@ _CORNERS = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))
 _CORNER_ZOOM = 8 / 7
 _MAX_SCALES = 8
 _BLOCK = 256
-_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -205,9 +207,7 @@ def make_view(
     lit = (parameters.balance != 0) | (parameters.contrast != 1)
     changed = (moved | lit if can_be_lit else moved).nonzero().flatten()
     images = images.clone()
-    # A few pictures at a time stay in a processor's cache; a card takes them all at once.
-    at_once = _AT_ONCE if images.device.type == "cpu" else max(len(changed), 1)
-    for chosen in torch.split(changed, at_once) if len(changed) else ():
+    for chosen in torch.split(changed, num_at_once(images)) if len(changed) else ():
         rows = chosen.to(images.device)
         drawn = {k: v.to(images.device) for k, v in vars(parameters.rows(chosen)).items()}
         pixels = _to_unit(images[rows], input_spec)
@@ -257,7 +257,7 @@ def _resampled(pixels: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
         wide=drawn["zoom"],
         aspect=pixels.shape[-2] / pixels.shape[-1],
     )
-    return resample(pixels, matrix, list(pixels.shape))
+    return resample(pixels, matrix, *pixels.shape[-2:])
 
 
 def _to_unit(images: Tensor, input_spec: InputSpec | None) -> Tensor:
