@@ -47,7 +47,7 @@ class InputSpec:
             torch.tensor(values, device=images.device).view(-1, 1, 1)
             for values in (self.mean, self.std)
         )
-        return (images.float() / 255 - mean) / std
+        return images.to(torch.float32, copy=True).div_(255).sub_(mean).div_(std)
 
 
 @dataclass(frozen=True)

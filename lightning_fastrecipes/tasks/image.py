@@ -179,7 +179,7 @@ class ImageClassifier(ClassificationTask):
             Shape ``(batch, num_features)``.
         """
         if images.dtype == torch.uint8:
-            images = (images.float() - self.pixel_mean) / self.pixel_std
+            images = (images.float() - self.pixel_mean).div_(self.pixel_std)
         return cast(Tensor, self.backbone(images))
 
     def forward_head(self, features: Tensor) -> Tensor:
