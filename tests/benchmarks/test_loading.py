@@ -16,6 +16,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from lightning_fastrecipes import ImageClassifier, ImageFolderDataModule
+from lightning_fastrecipes.functional.augment import (
+    augment_batch,
+    draw_parameters,
+    seeded_generator,
+)
 from lightning_fastrecipes.recipe.defaults import default_precision
 
 pytestmark = pytest.mark.benchmark
@@ -77,6 +82,19 @@ def test_kept_pictures_are_read_three_times_faster_than_decoded(
     print(f"{options}: {min(ratios):.1f} to {max(ratios):.1f} times")
     if options.get("augment_on") != "loader":  # there the transforms take most of the time
         assert statistics.median(ratios) >= 3
+
+
+def test_a_batch_is_augmented_in_little_processor_time() -> None:
+    torch.set_num_threads(1)
+    images = torch.randint(256, (32, 3, 256, 256), dtype=torch.uint8)
+    drawn = draw_parameters(32, "side_on", 1.1, seeded_generator(0))
+    milliseconds = []
+    for _ in range(11):
+        started = time.process_time()
+        augment_batch(images, drawn, image_size=224)
+        milliseconds.append((time.process_time() - started) * 1000 / len(images))
+    print(f"{min(milliseconds):.2f} to {max(milliseconds):.2f} ms a picture of 224 px")
+    assert statistics.median(milliseconds) <= 1.5
 
 
 class Seconds(pl.Callback):
