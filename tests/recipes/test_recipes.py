@@ -1,3 +1,4 @@
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytorch_lightning as pl
 
 import lightning_fastrecipes
 from lightning_fastrecipes import FeatureDataModule, TableColumns, TableSplit
+from lightning_fastrecipes.cli import main
 from lightning_fastrecipes.data import label_table
 from lightning_fastrecipes.nn.backbones import create_backbone
 from lightning_fastrecipes.recipe import plan
@@ -262,3 +264,26 @@ def test_the_script_for_a_table_trains_what_the_recipe_says(
     assert {n: getattr(schedule, n) for n in stage.callbacks[0].init_args} == (
         stage.callbacks[0].init_args
     )
+
+
+def test_rossmann_and_its_script_run_on_tables_like_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = runpy.run_path(str(Path(__file__).with_name("rossmann_tables.py")))
+    source = str(tables["write_rossmann"](tmp_path / "rossmann"))
+    monkeypatch.chdir(tmp_path)
+    words = ["run", "rossmann", "--data.source", source, "--fast-dev-run", "--out", "run"]
+    assert main(words) == 0
+    report = (tmp_path / "run" / "table_report.txt").read_text()
+    assert len(re.findall(r"276 of 276 rows found their row", report)) == 5
+    # Rows before and after the range of the validation train; Sundays without sales are left out.
+    assert "train: 114 rows" in report
+    assert "valid: 123 rows" in report
+    assert (tmp_path / "run" / "export" / "model.json").is_file()
+
+    script = recipes_folder() / "rossmann" / "recipe.py"
+    monkeypatch.setattr(sys, "argv", [str(script), source, "--fast-dev-run"])
+    measured = []
+    monkeypatch.setattr(pl.Trainer, "validate", lambda *_, **__: measured.append(True))
+    runpy.run_path(str(script), run_name="__main__")
+    assert measured == [True]
