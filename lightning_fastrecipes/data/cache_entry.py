@@ -14,14 +14,12 @@ from typing import Any
 from filelock import FileLock
 from pytorch_lightning.utilities import rank_zero_warn
 
+from lightning_fastrecipes.data.disk_room import room_for
 from lightning_fastrecipes.data.files import checksum, umask, write_atomically
-from lightning_fastrecipes.data.pixel_cache import NoRoomError
 
 logger = logging.getLogger(__name__)
 
 _MANIFEST = "manifest.json"
-_SPARE = 1 << 28
-"""Bytes that a cache leaves free on its disk."""
 
 
 @dataclass(frozen=True)
@@ -106,13 +104,8 @@ class CacheEntry:
                 return notes
             content = make()
             _remove_leftovers(self.path)
-            free = shutil.disk_usage(self.path.parent).free
-            if content.num_bytes + _SPARE > free:
-                raise NoRoomError(self._no_room(content, f"{free / 2**20:,.0f} MiB are free"))
-            try:
+            with room_for(self.kind, self.path.parent, content.num_bytes):
                 self._write(content)
-            except OSError as error:
-                raise NoRoomError(self._no_room(content, str(error))) from error
         return dict(json.loads(json.dumps(content.notes)))
 
     def _problem(self, manifest: Mapping[str, Any]) -> str | None:
@@ -150,13 +143,6 @@ class CacheEntry:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         logger.info("Wrote the %s cache '%s'", self.kind, self.path)
-
-    def _no_room(self, content: Content, reason: str) -> str:
-        return (
-            f"The {self.kind} cache needs {content.num_bytes / 2**20:,.1f} MiB in"
-            f" '{self.path.parent}', and {_SPARE / 2**20:.0f} MiB beside it, but {reason}. Free"
-            " some space, give `cache` a folder on another disk, or set `cache` to 'off'."
-        )
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

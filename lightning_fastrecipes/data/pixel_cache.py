@@ -1,6 +1,5 @@
 """Decoded pictures on disk: one memory-mapped file per split, mended picture by picture."""
 
-import shutil
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from lightning_fastrecipes.data.decoding import file_digest, load_image
+from lightning_fastrecipes.data.disk_room import room_for
 from lightning_fastrecipes.data.files import atomic_path
 from lightning_fastrecipes.data.geometry import StoredForm
 from lightning_fastrecipes.data.workers import map_threads
@@ -28,8 +28,6 @@ _MAGIC = b"FRPIXEL1"
 _LENGTH = 8
 _CHANNELS = 3
 _CHUNK = 64
-_SPARE = 1 << 28
-"""Bytes that a cache leaves free on its disk."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +43,6 @@ class Listed:
     files: Sequence[str]
     digests: Sequence[str]
     shapes: npt.NDArray[np.int64]
-
-
-class NoRoomError(DataError):
-    """A cache does not fit on its disk."""
 
 
 class PixelStore:
@@ -113,13 +107,9 @@ def get_or_write_pixels(path: Path, listed: Listed, form: StoredForm) -> PixelSt
         if old is not None and old.digests == list(listed.digests) and not old.damaged:
             return old.store
         num_bytes = _num_bytes(listed.shapes, form)
-        _check_room(path, num_bytes)
         _remove_leftovers(path)
-        try:
-            with atomic_path(path) as temporary:
-                shapes = _write(temporary, listed, form, old)
-        except OSError as error:
-            raise NoRoomError(_no_room(path, num_bytes, str(error))) from error
+        with room_for("pixel", path.parent, num_bytes), atomic_path(path) as temporary:
+            shapes = _write(temporary, listed, form, old)
     return PixelStore(path, shapes, form)
 
 
@@ -215,20 +205,6 @@ def _num_bytes(shapes: npt.NDArray[np.int64], form: StoredForm) -> int:
     """Give the size of a cache beforehand, up to a row of pixels per picture."""
     stored = (form.shape(*shape) for shape in shapes.tolist())
     return _CHANNELS * sum(height * width for height, width in stored)
-
-
-def _check_room(path: Path, num_bytes: int) -> None:
-    free = shutil.disk_usage(path.parent).free
-    if num_bytes + _SPARE > free:
-        raise NoRoomError(_no_room(path, num_bytes, f"{free / 2**20:,.0f} MiB are free"))
-
-
-def _no_room(path: Path, num_bytes: int, reason: str) -> str:
-    return (
-        f"The pixel cache needs {num_bytes / 2**20:,.0f} MiB in '{path.parent}', and"
-        f" {_SPARE / 2**20:.0f} MiB beside it, but {reason}. Free some space, give `cache` a folder"
-        " on another disk, or set `cache` to 'off'."
-    )
 
 
 def _remove_leftovers(path: Path) -> None:

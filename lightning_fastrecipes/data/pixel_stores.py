@@ -8,11 +8,11 @@ from pathlib import Path
 import PIL
 from pytorch_lightning.utilities import rank_zero_warn
 
+from lightning_fastrecipes.data.disk_room import NoRoomError
 from lightning_fastrecipes.data.geometry import StoredForm
 from lightning_fastrecipes.data.image_dataset import Samples
 from lightning_fastrecipes.data.pixel_cache import (
     Listed,
-    NoRoomError,
     PixelStore,
     get_or_write_pixels,
 )

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from pytorch_lightning.utilities import rank_zero_warn
 
-from lightning_fastrecipes.data.pixel_cache import NoRoomError
+from lightning_fastrecipes.data.disk_room import NoRoomError
 from lightning_fastrecipes.data.sources import cache_folder
 from lightning_fastrecipes.data.table_cache import HeldTable, cached_table
 from lightning_fastrecipes.data.table_columns import TableColumns

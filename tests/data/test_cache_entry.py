@@ -11,7 +11,7 @@ from threading import Barrier
 import pytest
 
 from lightning_fastrecipes.data.cache_entry import CacheEntry, Content
-from lightning_fastrecipes.data.pixel_cache import NoRoomError
+from lightning_fastrecipes.data.disk_room import NoRoomError
 
 PURPOSE, ORIGIN = {"columns": ["a"]}, {"files": {"x.csv": [1, 2], "y.csv": [3, 4]}, "pandas": "3"}
 

@@ -15,7 +15,7 @@ from lightning_fastrecipes import (
     ImageFolderDataModule,
     ProgressiveResizing,
 )
-from lightning_fastrecipes.data import pixel_cache
+from lightning_fastrecipes.data import disk_room, pixel_cache
 from lightning_fastrecipes.data.geometry import TrainTransform
 from lightning_fastrecipes.data.sources import cache_folder
 from lightning_fastrecipes.errors import DataError
@@ -129,7 +129,7 @@ def test_a_folder_of_ones_own_is_used(photos: Path, tmp_path: Path) -> None:
 def test_without_room_auto_decodes_every_time_and_a_folder_is_an_error(
     photos: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr(pixel_cache, "_SPARE", 1 << 60)
+    monkeypatch.setattr(disk_room, "SPARE", 1 << 60)
     with pytest.warns(UserWarning, match="needs .* MiB in .* Until then pictures are decoded"):
         module_seen = fit(module(photos))
     assert len(module_seen.trained[1]) == 12

@@ -13,8 +13,9 @@ from PIL import Image
 
 from lightning_fastrecipes.data import pixel_cache
 from lightning_fastrecipes.data.decoding import file_digest, load_image
+from lightning_fastrecipes.data.disk_room import SPARE, NoRoomError
 from lightning_fastrecipes.data.geometry import StoredForm
-from lightning_fastrecipes.data.pixel_cache import Listed, NoRoomError, get_or_write_pixels
+from lightning_fastrecipes.data.pixel_cache import Listed, get_or_write_pixels
 from lightning_fastrecipes.errors import DataError
 
 FORM = StoredForm(side=16, resize="crop", interpolation="bilinear", background="white")
@@ -150,10 +151,10 @@ def test_an_interrupted_write_leaves_the_old_cache_and_no_rest(
 
 
 def test_the_need_is_checked_and_named_before_writing(files, path, monkeypatch) -> None:
-    usage = SimpleNamespace(free=pixel_cache._SPARE + 100)
+    usage = SimpleNamespace(free=SPARE + 100)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     many = listed(files * 1000)
-    with pytest.raises(NoRoomError, match=r"needs \d+ MiB in .* 256 MiB are free.* `cache`"):
+    with pytest.raises(NoRoomError, match=r"needs [\d.]+ MiB in .* 256 MiB are free.* `cache`"):
         get_or_write_pixels(path, many, FORM)
     assert not path.exists()
 

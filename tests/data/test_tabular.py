@@ -16,7 +16,7 @@ from jsonargparse import ArgumentParser
 from torch import nn
 
 from lightning_fastrecipes.data import table_source
-from lightning_fastrecipes.data.pixel_cache import NoRoomError
+from lightning_fastrecipes.data.disk_room import NoRoomError
 from lightning_fastrecipes.data.table_columns import TableColumns
 from lightning_fastrecipes.data.table_loader import TableRows
 from lightning_fastrecipes.data.table_splits import TableSplit
@@ -297,7 +297,7 @@ def test_without_a_cache_nothing_is_written_and_batches_are_the_same(csv, tmp_pa
 def test_without_room_a_table_is_prepared_at_every_start_unless_a_folder_was_asked_for(
     csv, tmp_path, monkeypatch
 ) -> None:
-    monkeypatch.setattr("lightning_fastrecipes.data.cache_entry._SPARE", 1 << 60)
+    monkeypatch.setattr("lightning_fastrecipes.data.disk_room.SPARE", 1 << 60)
     with pytest.warns(UserWarning, match=r"cache needs .* prepared at every start"):
         data = module(csv)
     assert len(data.train_dataloader()) == 4
