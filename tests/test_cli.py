@@ -83,6 +83,15 @@ def test_missing_data_ends_with_1(recipe_file: Path, capsys) -> None:
     assert "'nowhere'" in capsys.readouterr().err
 
 
+def test_a_folder_may_be_named_again_if_the_run_had_no_data(recipe_file, tmp_path, capsys) -> None:
+    words = ["run", str(recipe_file), "--fast-dev-run", "--out", "again"]
+    assert main([*words, "--data.root=nowhere"]) == 1
+    assert [path.name for path in (tmp_path / "again").iterdir()] == ["log.txt"]
+    assert main(words) == 0
+    assert main(words) == 2
+    assert "again is not empty" in capsys.readouterr().err
+
+
 def test_a_run_and_its_predictions(recipe_file: Path, squares: Path, tmp_path, capsys) -> None:
     words = ["run", str(recipe_file), "--stages.all.max_epochs", "1", "--out", "run"]
     assert main(words) == 0

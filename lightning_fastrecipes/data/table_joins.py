@@ -44,10 +44,10 @@ class JoinReport:
         )
         if not self.num_unmatched:
             return f"{text}."
-        more = ", ..." if len(self.examples) == _MAX_EXAMPLES else ""
+        more = ", ..." if len(self.examples) == _MAX_EXAMPLES else "."
         return (
             f"{text}; the columns are missing in {self.num_unmatched:,}, such as those of"
-            f" {', '.join(self.examples)}{more}."
+            f" {', '.join(self.examples)}{more}"
         )
 
 

@@ -79,7 +79,7 @@ class TableSource:
         """Read the table and prepare it.
 
         Returns:
-            The table, its rows numbered from 0, and what the steps say.
+            The table, its rows numbered from 0, and what the steps and ``where`` say.
 
         Raises:
             DataError: If a step cannot be taken, or no row is left.
@@ -90,7 +90,12 @@ class TableSource:
             frame = narrow_frame(plain_index(self._frame))
         report = TableReport()
         frame = apply_steps(self._steps, frame, self.folder, report)
-        return self._filtered(frame), [str(join) for join in report.joins]
+        kept = self._filtered(frame)
+        said = [str(join) for join in report.joins]
+        if len(kept) < len(frame):
+            num_left_out = len(frame) - len(kept)
+            said.append(f"where '{self.where}': {num_left_out:,} of {len(frame):,} rows left out.")
+        return kept, said
 
     def _filtered(self, frame: pd.DataFrame) -> pd.DataFrame:
         if self.where is None:

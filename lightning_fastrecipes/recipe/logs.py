@@ -23,6 +23,11 @@ def log_to(path: Path, console: Console) -> None:
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").addHandler(_OwnWarnings(console))
     # Lightning's remarks on devices and loops are in the log; the terminal shows the stages.
+    keep_quiet()
+
+
+def keep_quiet() -> None:
+    """Keep what goes through Lightning's logger, but for warnings, off the terminal."""
     for shown in logging.getLogger("pytorch_lightning").handlers:
         if not isinstance(shown, logging.FileHandler):
             shown.setLevel(logging.WARNING)

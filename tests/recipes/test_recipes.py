@@ -276,7 +276,8 @@ def test_rossmann_and_its_script_run_on_tables_like_its_own(
     assert main(words) == 0
     report = (tmp_path / "run" / "table_report.txt").read_text()
     assert len(re.findall(r"276 of 276 rows found their row", report)) == 5
-    # Rows before and after the range of the validation train; Sundays without sales are left out.
+    assert "where 'Sales > 0': 39 of 276 rows left out." in report  # Sundays
+    # Rows before and after the range of the validation train.
     assert "train: 114 rows" in report
     assert "valid: 123 rows" in report
     assert (tmp_path / "run" / "export" / "model.json").is_file()

@@ -3,7 +3,6 @@
 import argparse
 import logging
 import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from lightning_fastrecipes import __version__
+from lightning_fastrecipes.cli.words import Command, build_parser, check_overrides, split_overrides
 from lightning_fastrecipes.errors import (
     ConfigurationError,
     DataError,
@@ -22,9 +21,6 @@ from lightning_fastrecipes.errors import (
 OK, FAILED, BAD_USAGE = 0, 1, 2
 RUN_FOLDER_VARIABLE = "FASTRECIPES_RUN_FOLDER"
 
-_OVERRIDE = re.compile(
-    r"--(?:(?:data|model|trainer|stages|evaluation|rungs)\.[\w.-]+|seed|initial_checks)(?==|$)"
-)
 _out = Console(highlight=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -40,10 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        words, overrides = _split_overrides(words)
-        options = _parser().parse_args(words)
+        words, overrides = split_overrides(words)
+        options = build_parser(_commands()).parse_args(words)
         options.overrides = overrides
-        _check_overrides(options)
+        check_overrides(options)
         return int(options.function(options))
     except SystemExit as error:  # argparse, and Lightning when interrupted
         return error.code if isinstance(error.code, int) else FAILED
@@ -58,124 +54,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fastrecipes",
-        description="Train as the fast.ai course does, with PyTorch Lightning.",
-        epilog="Any key of a recipe can be overridden: --data.root=photos --trainer.devices=2"
-        " --stages.head.max_epochs=3 --seed=1",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def add(name: str, function: Any, text: str, takes_overrides: bool = False) -> Any:
-        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        command.set_defaults(function=function, takes_overrides=takes_overrides)
-        return command
-
-    recipe_help = "name of a recipe (see `fastrecipes ls`) or path of a recipe.yaml"
-    add("ls", _ls, "List the recipes.")
-    add("show", _show, "Print a recipe's card and file.").add_argument("recipe", help=recipe_help)
-    copy = add("copy", _copy, "Copy a recipe's folder, to be edited.")
-    copy.add_argument("recipe", help=recipe_help)
-    copy.add_argument("folder", type=Path, help="where the copy goes")
-    check = add("check", _check, "Check every key and type of a recipe.", takes_overrides=True)
-    check.add_argument("recipe", help=recipe_help)
-    explain = add(
-        "explain",
-        _explain,
-        "Show, before any training, what each stage trains, how fast and on what.",
-        takes_overrides=True,
-    )
-    explain.add_argument("recipe", help=recipe_help)
-    show_batch = add(
-        "show-batch",
-        _show_batch,
-        "Draw some training pictures as a stage augments them.",
-        takes_overrides=True,
-    )
-    show_batch.add_argument("recipe", help=recipe_help)
-    show_batch.add_argument("--stage", help="name of the stage (default: the first that augments)")
-    show_batch.add_argument("--rung", help="name of the rung, in a recipe that has rungs")
-    show_batch.add_argument("--out", type=Path, default=Path("batch.png"), help="PNG to write")
-    find = add(
-        "lr-find",
-        _lr_find,
-        "Sweep the learning rate of one stage, and train nothing.",
-        takes_overrides=True,
-    )
-    find.add_argument("recipe", help=recipe_help)
-    find.add_argument("--stage", required=True, help="name of the stage")
-    find.add_argument("--rung", help="name of the rung, in a recipe that has rungs")
-    find.add_argument(
-        "--run", type=Path, metavar="RUN_DIR", help="start from the stage before in this run"
-    )
-    find.add_argument("--out", type=Path, help="folder (default: runs/NAME-lr-find)")
-    run = add("run", _run, "Run a recipe into a run folder.", takes_overrides=True)
-    run.add_argument("recipe", nargs="?", help=recipe_help)
-    run.add_argument("--out", type=Path, help="run folder (default: runs/NAME)")
-    run.add_argument("--resume", type=Path, metavar="DIR", help="go on with an interrupted run")
-    run.add_argument("--fast-dev-run", action="store_true", help="one batch of everything")
-    run.add_argument(
-        "--tta",
-        action="store_true",
-        help="evaluate with test-time augmentation: what the recipe says of it, or 4 views of the"
-        " training augmentation; --evaluation.tta.preset=flips for others",
-    )
-    predict = add(
-        "predict", _predict, "Predict pictures, or the rows of tables, with a finished run."
-    )
-    predict.add_argument(
-        "run_folder", type=Path, metavar="RUN_DIR", help="folder of a finished run"
-    )
-    predict.add_argument(
-        "--with",
-        dest="with_runs",
-        type=Path,
-        action="append",
-        metavar="RUN_DIR",
-        help="another run whose predictions are averaged with the first's; may be given again",
-    )
-    predict.add_argument(
-        "paths",
-        type=Path,
-        nargs="+",
-        metavar="PATH",
-        help="files or folders; tables, or a pattern such as 'months/*.csv'",
-    )
-    predict.add_argument(
-        "--tta",
-        action=argparse.BooleanOptionalAction,
-        help="predict with test-time augmentation, or without (default: as the run was evaluated)",
-    )
-    predict.add_argument("--out", type=Path, required=True, help="CSV to write")
-    return parser
-
-
-def _split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Take ``--key.path=value`` and ``--key.path value`` out of the words."""
-    rest: list[str] = []
-    overrides: list[str] = []
-    remaining = iter(words)
-    for word in remaining:
-        if not _OVERRIDE.match(word):
-            rest.append(word)
-            continue
-        if "=" not in word:
-            value = next(remaining, None)
-            if value is None:
-                raise RecipeError(f"`{word}` needs a value: `{word}=...`.")
-            word = f"{word}={value}"
-        overrides.append(word.removeprefix("--"))
-    return rest, overrides
-
-
-def _check_overrides(options: argparse.Namespace) -> None:
-    if options.overrides and not options.takes_overrides:
-        raise RecipeError(
-            f"`{options.command}` takes no overrides, but got `--{options.overrides[0]}`."
-        )
+def _commands() -> dict[str, Command]:
+    return {
+        "ls": _ls,
+        "show": _show,
+        "copy": _copy,
+        "check": _check,
+        "explain": _explain,
+        "show-batch": _show_batch,
+        "lr-find": _lr_find,
+        "run": _run,
+        "predict": _predict,
+    }
 
 
 def _ls(options: argparse.Namespace) -> int:
@@ -216,9 +106,11 @@ def _check(options: argparse.Namespace) -> int:
 
 def _explain(options: argparse.Namespace) -> int:
     recipe = _load(options)
+    from lightning_fastrecipes.recipe.logs import keep_quiet
     from lightning_fastrecipes.recipe.plan import build_parts, plan_stages
     from lightning_fastrecipes.recipe.terminal import print_data, print_plan
 
+    keep_quiet()
     _out.print(f"{recipe.name}: {recipe.description}", markup=False)
     for rung in recipe.rungs or [None]:
         if rung is not None:
@@ -319,8 +211,10 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
+    from lightning_fastrecipes.recipe.logs import keep_quiet
     from lightning_fastrecipes.recipe.predicting import predict_paths
 
+    keep_quiet()
     folders = [options.run_folder, *(options.with_runs or [])]
     found = predict_paths(folders, options.paths, options.tta)
     found.write(options.out)
@@ -378,7 +272,8 @@ def _run_folder(options: argparse.Namespace) -> Path:
         base = Path("runs") / name
         taken = (Path(f"{base}-{number}") for number in range(2, 100_000))
         folder = base if not base.exists() else next(path for path in taken if not path.exists())
-    elif folder.exists() and any(folder.iterdir()):
+    # What stopped before training, for want of its data, has left its log alone.
+    elif folder.exists() and any(path.name != "log.txt" for path in folder.iterdir()):
         raise RecipeError(
             f"{folder} is not empty. Name another folder with `--out`, or go on with"
             f" `fastrecipes run --resume {folder}`."
