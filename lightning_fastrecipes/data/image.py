@@ -10,7 +10,8 @@ from lightning_fastrecipes.data.arrays import list_arrays, list_into_memory, rea
 from lightning_fastrecipes.data.assembly import OnBadFile
 from lightning_fastrecipes.data.geometry import Geometry
 from lightning_fastrecipes.data.image_dataset import prediction_dataset
-from lightning_fastrecipes.data.image_module import AugmentOn, ImageDataModule
+from lightning_fastrecipes.data.image_module import ImageDataModule
+from lightning_fastrecipes.data.image_settings import AugmentOn
 from lightning_fastrecipes.data.label_table import LabelTable, list_table
 from lightning_fastrecipes.data.listing import Listing, list_folder
 from lightning_fastrecipes.data.sources import resolve_source

@@ -1,40 +1,31 @@
-"""What every datamodule of pictures shares: checks, transforms, loaders and the class map."""
+"""What every datamodule of pictures shares: checks, data sets, loaders and the class map."""
 
 from abc import abstractmethod
 from collections.abc import Sized
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
-from lightning_fastrecipes.data.assembly import OnBadFile, Pictures, Split, SplitPlan, assemble
+from lightning_fastrecipes.data.assembly import Pictures, Split, assemble
 from lightning_fastrecipes.data.class_map import refuse_other_classes
-from lightning_fastrecipes.data.geometry import (
-    EvalTransform,
-    Geometry,
-    StoredForm,
-    TrainTransform,
-)
+from lightning_fastrecipes.data.geometry import EvalTransform
 from lightning_fastrecipes.data.image_dataset import (
     ImageDataset,
     PixelDataset,
     WindowDataset,
 )
+from lightning_fastrecipes.data.image_settings import ImageSettings
 from lightning_fastrecipes.data.listing import Listing
 from lightning_fastrecipes.data.loaders import Loader, make_loader
 from lightning_fastrecipes.data.manifest import name_some
-from lightning_fastrecipes.data.pixel_stores import PixelStores
 from lightning_fastrecipes.data.samplers import (
     ShuffleSampler,
     WeightedSampler,
     upcoming_epoch,
 )
-from lightning_fastrecipes.data.settings import Choice, MaybeWholeNumber, WholeNumber
 from lightning_fastrecipes.errors import ConfigurationError, DataError
-from lightning_fastrecipes.functional.augment import Augmentation
 from lightning_fastrecipes.functional.balance import balancing_weights
 from lightning_fastrecipes.protocols import HasInputSpec, InputSpec, LabelKind
 
@@ -44,89 +35,20 @@ _SPLITS_READ: dict[str, tuple[Split, ...]] = {
     "test": ("test",),
 }
 
-AugmentOn = Literal["loader", "device"]
 Batch = list[Tensor]
 
 
-class ImageDataModule(pl.LightningDataModule):
+class ImageDataModule(ImageSettings):
     """Serve pictures; subclasses say which pictures there are.
 
     Batches are ``[uint8 pictures (batch, 3, image_size, image_size), targets]`` for a module with
     an ``input_spec``, which normalises them itself; for any other module they are normalised after
-    the transfer. ``image_size``, ``eval_image_size``, ``batch_size``, ``augmentation`` and ``seed``
-    may be assigned between two fits: the next loaders use them.
-
-    Args:
-        image_size: Side of the square pictures in pixels, at least 1.
-        batch_size: Pictures per step and process, at least 1.
-        augmentation: Preset for training pictures; ``none`` gives those of the evaluation.
-        valid_fraction: Share to validate on, in [0, 1), if the data bring no such split.
-        test_fraction: Share to test on, in [0, 1), if the data bring no such split.
-        split_seed: Another seed draws other splits.
-        seed: Of shuffling and augmentation, at least 0.
-        on_bad_file: ``raise`` refuses to start with unreadable files; ``skip`` leaves them out.
-        num_workers: Loader processes, at least 0; from the machine and the data if not given.
-        geometry: How pictures are resized and cropped; the defaults if not given.
-        cache: Where decoded pictures are kept: ``auto`` in the cache folder if there is room,
-            ``off`` nowhere, or a folder.
-        augment_on: Whether each picture is augmented by the ``loader``, or a whole batch on the
-            ``device``, after the transfer by a trainer: quicker, and other draws of the same law.
-        balance: Whether training pictures are drawn, with replacement, so that rare labels are
-            seen as often as common ones; see ``functional.balance.balancing_weights``.
-
-    Raises:
-        ValueError: If an argument is out of its range.
-
-    Attributes:
-        largest_image_size: The largest that ``image_size`` will be, so that training pictures are
-            decoded once for all sizes; ``image_size`` itself if it is larger.
-        input_spec: What the model expects of a picture; adopted from the module in ``setup``.
+    the transfer. The arguments are those of ``ImageSettings``.
     """
 
-    image_size = WholeNumber(at_least=1)
-    eval_image_size = MaybeWholeNumber(at_least=1)
-    batch_size = WholeNumber(at_least=1)
-    seed = WholeNumber(at_least=0)
-    num_workers = MaybeWholeNumber(at_least=0)
-    augmentation: Choice[Augmentation] = Choice(get_args(Augmentation))
-    augment_on: Choice[AugmentOn] = Choice(get_args(AugmentOn))
-    on_bad_file: Choice[OnBadFile] = Choice(get_args(OnBadFile))
-
-    def __init__(
-        self,
-        *,
-        image_size: int = 224,
-        batch_size: int = 32,
-        augmentation: Augmentation = "none",
-        valid_fraction: float = 0.2,
-        test_fraction: float = 0.0,
-        split_seed: int = 0,
-        seed: int = 0,
-        on_bad_file: OnBadFile = "raise",
-        num_workers: int | None = None,
-        geometry: Geometry | None = None,
-        cache: str | Path = "auto",
-        augment_on: AugmentOn = "loader",
-        balance: bool = False,
-    ) -> None:
-        super().__init__()
-        self.image_size = image_size
-        self.eval_image_size = None
-        self.batch_size = batch_size
-        self.augmentation = augmentation
-        self.seed = seed
-        self.split_plan = SplitPlan(valid_fraction, test_fraction, split_seed)
-        self.on_bad_file = on_bad_file
-        self.augment_on = augment_on
-        self.num_workers = num_workers
-        self.geometry = geometry or Geometry()
-        self.largest_image_size = 0
-        self.balance = balance
-        self.input_spec: InputSpec | None = None
-        self._stores = PixelStores(cache)
-        self._windows: WindowDataset | None = None
-        self._pictures: Pictures | None = None
-        self._stored_classes: list[str] | None = None
+    _windows: WindowDataset | None = None
+    _pictures: Pictures | None = None
+    _stored_classes: list[str] | None = None
 
     @abstractmethod
     def _list(self) -> Listing:
@@ -210,14 +132,6 @@ class ImageDataModule(pl.LightningDataModule):
             A loader.
         """
         return self._loader(self.eval_dataset(split))
-
-    def eval_transform_key(self) -> dict[str, str | int | float]:
-        """Describe the geometry of the evaluation, for the key of a cache or for an export.
-
-        Returns:
-            Plain values by the names of ``prediction_dataset``'s arguments.
-        """
-        return self._eval_transform().key()
 
     def train_dataloader(self) -> Loader:
         """Give shuffled, augmented batches; a last batch of one picture is dropped."""
@@ -317,10 +231,6 @@ class ImageDataModule(pl.LightningDataModule):
         if self._stored_classes is not None and self._pictures is not None:
             refuse_other_classes(self._stored_classes, self._pictures.classes)
 
-    def _eval_transform(self) -> EvalTransform:
-        size = self.eval_image_size or self.image_size
-        return EvalTransform(size, self.geometry, self.input_spec or InputSpec())
-
     def _train_dataset(self) -> ImageDataset:
         transform = self._train_transform(self.image_size)
         if self.augmentation == "none":
@@ -344,10 +254,6 @@ class ImageDataModule(pl.LightningDataModule):
         store = self._stores.get(split, self._stored_form(split))
         return ImageDataset(samples, transform, has_epochs=has_epochs, store=store)
 
-    def _adopt_input_spec(self) -> None:
-        if self.trainer is not None and isinstance(self.trainer.lightning_module, HasInputSpec):
-            self.input_spec = self.trainer.lightning_module.input_spec
-
     def _open_stores(self, pictures: Pictures) -> None:
         """Keep the splits that the trainer is about to read, but for a trial of a few batches."""
         # Lightning's stub has no `fast_dev_run`.
@@ -356,22 +262,6 @@ class ImageDataModule(pl.LightningDataModule):
         task = self.trainer.state.fn
         for split in _SPLITS_READ.get("" if task is None else task.value, ()):
             self._stores.open(split, pictures.splits[split], self._stored_form(split))
-
-    def _stored_form(self, split: Split) -> StoredForm:
-        """Give the smallest form that a split's pictures can be kept in."""
-        if split == "train":
-            largest = max(self.image_size, self.largest_image_size)
-            return self._train_transform(largest).stored_form()
-        return self._eval_transform().stored_form()
-
-    def _train_transform(self, image_size: int) -> TrainTransform:
-        return TrainTransform(
-            image_size,
-            self.geometry,
-            self.input_spec or InputSpec(),
-            augmentation=self.augmentation,
-            seed=self.seed,
-        )
 
     def _loader_or_nothing(self, split: Split) -> Loader | list[Loader]:
         return self.eval_dataloader(split) if len(self._assembled.splits[split].paths) else []
