@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -18,6 +19,7 @@ MAX_CLASSES_WITH_NUMBERS = 30
 """Above this many classes the cells of a confusion matrix are coloured, but bear no numbers."""
 
 _MAX_CLASS_LABELS = 150
+_ERRORS = ("rmspe", "rmse", "mae")
 _MAX_LABEL_LENGTH = 28
 _DOTS_PER_INCH = 100
 
@@ -107,6 +109,8 @@ def draw_cooccurrence(
 def draw_curves(history: pd.DataFrame, path: str | Path) -> Figure:
     """Draw losses, metrics and the learning rate over the epochs of all stages.
 
+    Metrics of very different size, such as errors in units and in shares, get panels of their own.
+
     Args:
         history: One row for each epoch, in order, with the columns ``stage`` (its name),
             ``train_loss`` and ``val_loss``; if known also ``lr`` (of the head) and ``seconds``
@@ -127,25 +131,26 @@ def draw_curves(history: pd.DataFrame, path: str | Path) -> Figure:
             f" {len(history)} rows with the columns {list(history.columns)}."
             " Draw the curves once the first epoch is through."
         )
-    metrics = [name for name in history if str(name).startswith("val_") and name != "val_loss"]
+    names = [str(name) for name in history]
+    metrics = [name for name in names if name.startswith("val_") and name != "val_loss"]
     metrics = [name for name in metrics if history[name].notna().any()]
-    panels = {"loss": ["train_loss", "val_loss"]}
-    if metrics:
-        panels["metric (validation)"] = [str(name) for name in metrics]
-    if "lr" in history and history["lr"].notna().any():
-        panels["highest rate (head)"] = ["lr"]
+    panels = [("loss", ["train_loss", "val_loss"])]
+    panels += [("metric (validation)", group) for group in _of_one_size(history, metrics)]
+    has_rates = "lr" in history and bool(history["lr"].notna().any())
+    if has_rates:
+        panels.append(("highest rate (head)", ["lr"]))
 
     figure = _new_figure(width=9.0, height=1.2 + 2.4 * len(panels))
     all_axes = list(figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0])
     stages = history["stage"].astype(str).tolist()
     starts = {i + 0.5: name for i, name in enumerate(stages) if i == 0 or name != stages[i - 1]}
-    for axes, (label, columns) in zip(all_axes, panels.items(), strict=True):
+    for axes, (label, columns) in zip(all_axes, panels, strict=True):
         for column in columns:
             _draw_line(axes, history, column, starts)
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    if ["lr"] in panels.values() and (history["lr"].dropna() > 0).all():
+    if has_rates and (history["lr"].dropna() > 0).all():
         all_axes[-1].set_yscale("log")
     all_axes[-1].set_xlabel("epoch, counted over all stages")
     all_axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -156,7 +161,7 @@ def draw_curves(history: pd.DataFrame, path: str | Path) -> Figure:
 
 
 def draw_rungs(rungs: Sequence[Mapping[str, Any]], path: str | Path) -> Figure | None:
-    """Draw the share of mistakes that each rung makes, the first one on top.
+    """Draw the share of mistakes, or the error, that each rung makes, the first one on top.
 
     Args:
         rungs: For each rung ``name``, ``seconds``, and its metrics on ``test`` and ``valid``; the
@@ -164,29 +169,32 @@ def draw_rungs(rungs: Sequence[Mapping[str, Any]], path: str | Path) -> Figure |
         path: Picture to write, such as ``rungs.png``.
 
     Returns:
-        The figure as written, or ``None`` if a rung has no ``accuracy`` to draw.
+        The figure as written, or ``None`` if the rungs share neither ``accuracy`` nor one of
+        ``rmspe``, ``rmse`` and ``mae``.
     """
-    split = "test" if all("accuracy" in rung["test"] for rung in rungs) else "valid"
-    if not all("accuracy" in rung[split] for rung in rungs):
+    choices = [(split, name) for split in ("test", "valid") for name in ("accuracy", *_ERRORS)]
+    shared = [c for c in choices if all(c[1] in rung[c[0]] for rung in rungs)]
+    if not shared:
         return None
-    mistakes = np.array([100.0 * (1.0 - rung[split]["accuracy"]) for rung in rungs])
-    # A logarithmic axis has no 0: a rung without a mistake gets a bar of the shortest length.
-    shortest = 0.5 * mistakes[mistakes > 0].min(initial=100.0)
+    split, metric = shared[0]
+    values = np.array([rung[split][metric] for rung in rungs])
     figure = _new_figure(width=8.0, height=1.2 + 0.45 * len(rungs))
     axes = figure.add_subplot()
     places = np.arange(len(rungs))
-    axes.barh(places, np.maximum(mistakes, shortest) - shortest / 2, left=shortest / 2)
+    if metric == "accuracy":
+        ends = _draw_mistakes(axes, 100.0 * (1.0 - values))
+        texts = [f"{100 * value:.2f} % right" for value in values]
+        axes.set_xlabel(f"mistakes on the {split} split (%), logarithmic")
+    else:
+        ends, texts = values, [f"{value:.4g}" for value in values]
+        axes.barh(places, values)
+        axes.set_xlim(0.0, 1.3 * values.max())
+        axes.set_xlabel(f"{metric} on the {split} split")
     axes.set_yticks(places, [_shorten(rung["name"]) for rung in rungs], parse_math=False)
     axes.invert_yaxis()
-    axes.set_xscale("log")
-    axes.set_xlim(shortest / 2, 10.0 * max(mistakes.max(), shortest))
-    for place, (rung, mistake) in enumerate(zip(rungs, mistakes, strict=True)):
+    for place, end, text, rung in zip(places.tolist(), ends, texts, rungs, strict=True):
         minutes = rung["seconds"] / 60
-        text = f" {100 * rung[split]['accuracy']:.2f} % right, {minutes:.1f} min"
-        axes.text(max(mistake, shortest), place, text, verticalalignment="center")
-    axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel(f"mistakes on the {split} split (%), logarithmic")
+        axes.text(end, place, f" {text}, {minutes:.1f} min", verticalalignment="center")
     return _write(figure, path)
 
 
@@ -216,6 +224,35 @@ def draw_batch(
     for column, place in enumerate(grid[0]):
         place.set_title(f"epoch {column - 1}" if column else "as evaluated")
     return _write(figure, path)
+
+
+def _draw_mistakes(axes: Axes, mistakes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Draw bars on a logarithmic axis, and give where they end."""
+    # A logarithmic axis has no 0: a rung without a mistake gets a bar of the shortest length.
+    shortest = 0.5 * mistakes[mistakes > 0].min(initial=100.0)
+    ends: npt.NDArray[np.float64] = np.maximum(mistakes, shortest)
+    axes.barh(np.arange(len(mistakes)), ends - shortest / 2, left=shortest / 2)
+    axes.set_xscale("log")
+    axes.set_xlim(shortest / 2, 10.0 * ends.max())
+    axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    return ends
+
+
+def _of_one_size(history: pd.DataFrame, metrics: Sequence[str]) -> list[list[str]]:
+    """Put shares together, and other metrics of about one size, so that no line lies flat."""
+    panels: list[tuple[float, list[str]]] = []
+    for name in metrics:
+        values = history[name].dropna()
+        is_share = bool(values.between(0.0, 1.0).all())
+        size = 0.0 if is_share else float(values.abs().max())
+        for other, names in panels:
+            if size == other or (size and other and 0.1 < size / other < 10.0):
+                names.append(name)
+                break
+        else:
+            panels.append((size, [name]))
+    return [names for _, names in panels]
 
 
 def _new_figure(width: float, height: float) -> Figure:

@@ -1,14 +1,16 @@
-"""Pictures of a model of a table: its categories as points, its columns as bars."""
+"""Pictures of a model of a table: categories as points, columns as bars, predictions as cells."""
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 
@@ -18,6 +20,8 @@ MAX_NAMED = 40
 """Of a column with more values than this, only those farthest out are named."""
 
 _NUM_FAR_OUT = 12
+_PANEL_PIXELS = 380.0
+_LETTER_PIXELS = (6.4, 13.0)
 _MAX_LABEL_LENGTH = 20
 _DOTS_PER_INCH = 100
 _PANELS_PER_ROW = 3
@@ -30,6 +34,7 @@ def draw_embeddings(
 
     The dimensions are the first two principal components. The colour goes with the order of the
     values, so that the course of a week or a year is seen; grey squares are unknown and rare ones.
+    A name that would cover another one is left out, that of the value nearer to the middle first.
 
     Args:
         table: As ``embedding_table`` gives it.
@@ -58,16 +63,24 @@ def draw_embeddings(
         _draw_column(axes, name, table[table["column"] == name])
     for axes in panels[len(chosen) :]:
         axes.set_axis_off()
+    figure.suptitle(
+        "Learned vectors of categories: their first two principal components.\n"
+        "Colour: order of the values; grey squares: unknown and rare ones.",
+        size=10,
+    )
     return _write(figure, path)
 
 
-def draw_importance(importance: pd.DataFrame, path: str | Path, max_columns: int = 30) -> Figure:
+def draw_importance(
+    importance: pd.DataFrame, path: str | Path, max_columns: int = 30, error: str = "error"
+) -> Figure:
     """Draw how much each column matters, the most important at the top, with the spread.
 
     Args:
         importance: As ``permutation_importance`` gives it.
         path: Picture to write, such as ``importance.png``.
         max_columns: How many columns to draw at most, at least 1.
+        error: What was measured, and on what rows, for the axis.
 
     Returns:
         The figure as written, for a notebook or a logger.
@@ -96,10 +109,58 @@ def draw_importance(importance: pd.DataFrame, path: str | Path, max_columns: int
     axes.axvline(0.0, color="0.3", linewidth=0.8)
     axes.margins(y=0.01)
     plain = float(shown["plain_error"].iloc[0])
-    axes.set_xlabel(f"growth of the error when shuffled; plain error {plain:.4g}")
+    axes.set_xlabel(
+        f"{error}: growth where the column is shuffled, {plain:.4g} as it is", parse_math=False
+    )
     left_out = len(importance) - len(shown)
     rest = f", {left_out} less important ones left out" if left_out else ""
     axes.set_title(f"What the model takes from each column{rest}")
+    return _write(figure, path)
+
+
+def draw_predictions(
+    targets: npt.ArrayLike,
+    predictions: npt.ArrayLike,
+    name: str,
+    path: str | Path,
+    *,
+    split: str,
+    log: bool = False,
+) -> Figure:
+    """Draw how many rows of which target were predicted as what, with a line where both are equal.
+
+    Args:
+        targets: In the user's units, one for each row.
+        predictions: The same.
+        name: What is predicted.
+        path: Picture to write, such as ``predictions_test.png``.
+        split: What the rows are.
+        log: Whether the axes are logarithmic; targets and predictions must then be above 0.
+
+    Returns:
+        The figure as written, for a notebook or a logger.
+    """
+    pairs = np.stack([np.asarray(targets), np.asarray(predictions)], axis=1).astype(np.float64)
+    is_shown = np.isfinite(pairs).all(axis=1)
+    shown = pairs[is_shown]
+    figure = _new_figure(7.0, 6.0)
+    axes = figure.add_subplot()
+    if len(shown):
+        scale: Literal["log", "linear"] = "log" if log else "linear"
+        low, high = float(shown.min()), float(shown.max())
+        cells = axes.hexbin(
+            shown[:, 0], shown[:, 1], gridsize=60, mincnt=1, xscale=scale, yscale=scale,
+            linewidths=0,
+        )  # fmt: skip
+        counts = np.asarray(cells.get_array())
+        cells.set_norm(LogNorm(1, max(10, float(counts.max()))))
+        figure.colorbar(cells, ax=axes, label="rows")
+        axes.plot([low, high], [low, high], color="tab:red", linewidth=1)
+    left_out = len(pairs) - len(shown)
+    rest = f"; {left_out:,} infinite ones left out" if left_out else ""
+    axes.set_title(f"{len(shown):,} rows of the {split} split; red line: prediction = truth{rest}")
+    axes.set_xlabel(f"true {_shortened(name)}", parse_math=False)
+    axes.set_ylabel(f"predicted {_shortened(name)}", parse_math=False)
     return _write(figure, path)
 
 
@@ -112,12 +173,8 @@ def _draw_column(axes: Axes, name: str, rows: pd.DataFrame) -> None:
     size = 26.0 if len(values) <= MAX_NAMED else 9.0
     axes.scatter(points[usual, 0], points[usual, 1], c=usual, cmap="viridis", s=size, linewidths=0)
     axes.scatter(points[is_special, 0], points[is_special, 1], color="0.6", marker="s", s=size)
-    named: Sequence[int] = range(len(values))
-    if len(values) > MAX_NAMED:
-        far = np.argsort(-np.linalg.norm(points - points.mean(axis=0), axis=1), kind="stable")
-        named = sorted(far[:_NUM_FAR_OUT].tolist())
     middle = float(points[:, 0].min() + points[:, 0].max()) / 2
-    for place in named:
+    for place in _named(points, values, middle):
         x, y = float(points[place, 0]), float(points[place, 1])
         # Names run towards the middle, so that they end within the panel.
         axes.annotate(
@@ -131,12 +188,34 @@ def _draw_column(axes: Axes, name: str, rows: pd.DataFrame) -> None:
         )
     axes.margins(0.12)
     axes.set_title(
-        f"{_shortened(name)}: {len(values):,} x {vectors.shape[1]}, {100 * share:.0f} % of the"
-        " spread shown",
+        f"{_shortened(name)}:\n{len(values):,} values as {vectors.shape[1]} numbers each,"
+        f" {100 * share:.0f} % of their spread",
         size=10,
         parse_math=False,
     )
     axes.tick_params(labelsize=8)
+
+
+def _named(points: npt.NDArray[np.float64], values: Sequence[object], middle: float) -> list[int]:
+    """Choose values whose names do not cover one another, those farthest out first."""
+    spans = np.maximum(np.ptp(points, axis=0), 1e-12)
+    pixels = points / spans * _PANEL_PIXELS / 1.24
+    far_out = np.argsort(-np.linalg.norm(points - points.mean(axis=0), axis=1), kind="stable")
+    most = len(values) if len(values) <= MAX_NAMED else _NUM_FAR_OUT
+    boxes: list[tuple[float, float, float]] = []
+    chosen: list[int] = []
+    for place in far_out.tolist():
+        width = _LETTER_PIXELS[0] * len(_shortened(values[place]))
+        x, y = pixels[place]
+        left = x if points[place, 0] <= middle else x - width
+        if len(chosen) < most and not any(
+            left < other + other_width and other < left + width
+            and abs(y - other_y) < _LETTER_PIXELS[1]
+            for other, other_width, other_y in boxes
+        ):  # fmt: skip
+            boxes.append((left, width, y))
+            chosen.append(place)
+    return sorted(chosen)
 
 
 def _projected(vectors: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], float]:

@@ -150,6 +150,15 @@ def test_rates_of_two_stages_are_not_joined(path):
     assert np.isnan(rates.get_ydata()[list(rates.get_xdata()).index(1.5)])
 
 
+def test_metrics_of_different_size_get_panels_of_their_own(path):
+    history = HISTORY.assign(val_mae=700.0, val_rmse=1000.0, val_rmspe=0.12)
+    figure = draw_curves(history, path)
+    panels = [[line.get_label() for line in axes.lines if line.get_marker() == "o"]
+              for axes in figure.axes]  # fmt: skip
+    assert ["val_mae", "val_rmse"] in panels
+    assert panels[1][-1] == "val_rmspe"
+
+
 def test_a_single_epoch_without_validation_is_seen(path):
     first = HISTORY.iloc[:1][["stage", "epoch", "train_loss"]]
     figure = draw_curves(first, path)
@@ -202,3 +211,12 @@ def test_rungs_are_bars_of_mistakes_with_their_figures(tmp_path: Path, split: st
 def test_rungs_without_an_accuracy_are_not_drawn(tmp_path: Path) -> None:
     assert draw_rungs([rung("a", 0.5), rung("b", None)], tmp_path / "rungs.png") is None
     assert not (tmp_path / "rungs.png").exists()
+
+
+def test_rungs_without_an_accuracy_are_bars_of_their_error(tmp_path: Path) -> None:
+    errors = [{"loss": 0.1, "mae": 90.0, "rmspe": share} for share in (0.2, 0.1)]
+    rungs = [{"name": "ab"[n], "seconds": 90.0, "valid": errors[n], "test": {}} for n in (0, 1)]
+    figure = draw_rungs(rungs, tmp_path / "rungs.png")
+    assert [bar.get_width() for bar in figure.axes[0].patches] == [0.2, 0.1]
+    assert figure.axes[0].get_xlabel() == "rmspe on the valid split"
+    assert [text.strip() for text in texts(figure)] == ["0.2, 1.5 min", "0.1, 1.5 min"]

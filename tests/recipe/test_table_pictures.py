@@ -9,6 +9,7 @@ from lightning_fastrecipes.recipe.table_pictures import (
     MAX_NAMED,
     draw_embeddings,
     draw_importance,
+    draw_predictions,
 )
 
 
@@ -41,7 +42,7 @@ def test_each_column_has_a_panel_that_names_its_values(path):
     assert path.exists()
     assert list(panels) == ["day", "shop", "open"]
     assert texts == ["(unknown)", "$1", "2$", "3", "(rare)"]
-    assert "5 x 3" in panels["day"].get_title()
+    assert "5 values as 3 numbers" in panels["day"].get_title()
     assert len(panels["shop"].texts) == 12
     usual, special = panels["day"].collections
     assert len(usual.get_offsets()) == 3
@@ -58,14 +59,14 @@ def test_points_are_the_principal_components(path):
 
     np.testing.assert_allclose((points**2).sum(axis=0), sizes[:2] ** 2)
     share = 100 * (sizes[:2] ** 2).sum() / (sizes**2).sum()
-    assert f"{share:.0f} % of the spread" in figure.axes[0].get_title()
+    assert f"{share:.0f} % of their spread" in figure.axes[0].get_title()
 
 
 def test_vectors_of_one_number_are_drawn_on_a_line(path):
     figure = draw_embeddings(table(), path, columns=["open"])
     (axes,) = figure.axes
 
-    assert "2 x 1, 100 %" in axes.get_title()
+    assert "2 values as 1 numbers each, 100 %" in axes.get_title()
     offsets = np.concatenate([part.get_offsets() for part in axes.collections])
     assert (offsets[:, 1] == 0).all()
 
@@ -85,13 +86,14 @@ def test_the_most_important_column_is_at_the_top(path):
             "plain_error": 0.125,
         }
     )
-    figure = draw_importance(importance, path, max_columns=3)
+    figure = draw_importance(importance, path, max_columns=3, error="rmse of sales")
     (axes,) = figure.axes
 
     assert [text.get_text() for text in axes.get_yticklabels()][:2] == ["store", "promo"]
     assert axes.yaxis_inverted()
     assert [bar.get_width() for bar in axes.patches] == [0.3, 0.1, 0.01]
-    assert "plain error 0.125" in axes.get_xlabel()
+    assert axes.get_xlabel().startswith("rmse of sales: growth")
+    assert "0.125 as it is" in axes.get_xlabel()
     assert "1 less important" in axes.get_title()
 
 
@@ -102,3 +104,29 @@ def test_what_cannot_be_drawn_is_refused(path):
         draw_embeddings(table(), path, columns=["days"])
     with pytest.raises(ValueError, match="got 0 rows and 30"):
         draw_importance(pd.DataFrame({"column": []}), path)
+
+
+def test_names_do_not_cover_one_another(path):
+    rows = vectors_of("maker", [f"a rather long name {n}" for n in range(30)], 5)
+    figure = draw_embeddings(rows, path)
+    (axes,) = figure.axes
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) >= 8
+    covering = [(a, b) for a in range(len(boxes)) for b in range(a) if boxes[a].overlaps(boxes[b])]
+    assert len(covering) <= 1  # the size of letters is estimated
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_predictions_are_counted_in_cells_with_a_line_where_they_are_right(path, log):
+    targets = [1.0, 10.0, 100.0, 100.0]
+    predictions = [2.0, 10.0, 90.0, np.inf]
+    figure = draw_predictions(targets, predictions, "sales", path, split="test", log=log)
+    axes, bar = figure.axes
+    assert axes.get_xscale() == ("log" if log else "linear")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("true sales", "predicted sales")
+    assert axes.collections[0].get_array().sum() == 3
+    assert axes.lines[0].get_xdata().tolist() == axes.lines[0].get_ydata().tolist() == [1.0, 100.0]
+    assert "3 rows of the test split" in axes.get_title()
+    assert "1 infinite" in axes.get_title()
+    assert bar.get_ylabel() == "rows"
