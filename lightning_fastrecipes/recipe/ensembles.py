@@ -1,7 +1,7 @@
 """Evaluate, export and average several checkpoints of a model in place of its last weights."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,34 +9,63 @@ import torch
 from torch import Tensor
 
 from lightning_fastrecipes.data.files import write_atomically
-from lightning_fastrecipes.data.image import ImageDataModule
 from lightning_fastrecipes.nn.averaging import average_state, reestimate_batch_norm
-from lightning_fastrecipes.recipe.export import export_model, named_thresholds
 from lightning_fastrecipes.recipe.export_files import ENSEMBLE
-from lightning_fastrecipes.tasks.image import ImageClassifier
+from lightning_fastrecipes.recipe.kinds import MakeTrainer
+from lightning_fastrecipes.recipe.schema import Recipe
+from lightning_fastrecipes.recipe.snapshots import find_snapshots
+from lightning_fastrecipes.tasks.base import LayerGroupTask
+
+
+def choose_members(
+    recipe: Recipe, folder: Path, members: Mapping[str, Path], is_rehearsal: bool
+) -> dict[str, Path]:
+    """Say which checkpoints an evaluation is of.
+
+    Args:
+        recipe: The recipe, which may want its snapshots.
+        folder: Run folder.
+        members: Name to checkpoint of models that were trained for this.
+        is_rehearsal: Whether the run is one batch of everything, which leaves no snapshots.
+
+    Returns:
+        Name to checkpoint; none where the last weights are evaluated.
+    """
+    if recipe.evaluation.ensemble is not None and not is_rehearsal:
+        return find_snapshots(recipe, folder)
+    return dict(members)
 
 
 def load_average(
-    paths: Iterable[Path], model: ImageClassifier, images: ImageDataModule, device: torch.device
+    paths: Iterable[Path], model: LayerGroupTask, data: Any, make_trainer: MakeTrainer
 ) -> None:
     """Give a model the mean weights of snapshots, and measure its batch norm anew.
 
     Args:
         paths: The snapshots.
         model: The model.
-        images: Its datamodule, at the size of the evaluation; its clean training pictures are
-            measured, all of them by every process, so that all processes have the same statistics.
-        device: Where to compute.
+        data: Its datamodule, as the evaluation wants it; its clean training samples are measured,
+            all of them by every process, so that all processes have the same statistics.
+        make_trainer: Its trainer says where to compute.
     """
+    device = make_trainer([], enable_checkpointing=False).strategy.root_device
     model.load_state_dict(average_state(_state(path) for path in paths))
     home = model.device
     model.to(device)
-    batches = images.eval_dataloader("train")
-    reestimate_batch_norm(model, batches, lambda batch: model(batch[0].to(device)))
+
+    def forward(batch: Any) -> None:
+        model(model.transfer_batch_to_device(batch[0], device, 0))
+
+    reestimate_batch_norm(model, data.eval_dataloader("train"), forward)
     model.to(home)
 
 
-def each_member(members: Mapping[str, Path], model: ImageClassifier) -> Iterator[str]:
+def load_member(path: Path, model: LayerGroupTask) -> None:
+    """Give a model the weights of a checkpoint."""
+    model.load_state_dict(_state(path))
+
+
+def each_member(members: Mapping[str, Path], model: LayerGroupTask) -> Iterator[str]:
     """Load one checkpoint after the other into a model, and leave it as it was at the end.
 
     Args:
@@ -49,7 +78,7 @@ def each_member(members: Mapping[str, Path], model: ImageClassifier) -> Iterator
     before = {name: value.clone() for name, value in model.state_dict().items()}
     try:
         for name, path in members.items():
-            model.load_state_dict(_state(path))
+            load_member(path, model)
             yield name
     finally:
         model.load_state_dict(before)
@@ -58,36 +87,43 @@ def each_member(members: Mapping[str, Path], model: ImageClassifier) -> Iterator
 def export_members(
     folder: Path,
     members: Mapping[str, Path],
-    model: ImageClassifier,
-    images: ImageDataModule,
-    views: Mapping[str, Any],
+    model: LayerGroupTask,
+    export: Callable[[Path], None],
+    note: Mapping[str, Any] | None = None,
 ) -> None:
-    """Export every member beside the last weights, and note that they predict together.
-
-    With several labels the thresholds of the model, tuned on what they predict together, are noted.
+    """Export every member beside the one model, and note that they predict together.
 
     Args:
-        folder: The ``export`` folder.
-        members: Name to checkpoint.
+        folder: The ``export`` folder; what it says of members of an earlier run is removed.
+        members: Name to checkpoint; none where one model predicts.
         model: The model that takes their weights.
-        images: Its datamodule, at the size of the evaluation.
-        views: As ``describe_views`` gives them.
+        export: Writes the model as it is into a folder.
+        note: What else to note, as plain values.
     """
-    note: dict[str, Any] = {"members": [f"members/{name}" for name in members]}
-    if model.thresholds is not None:
-        note["thresholds"] = named_thresholds(model)
+    (folder / ENSEMBLE).unlink(missing_ok=True)
+    if not members:
+        return
     for name in each_member(members, model):
-        export_model(folder / "members" / name, model, images, views)
-    write_atomically(folder / ENSEMBLE, json.dumps(note, indent=2) + "\n")
+        export(folder / "members" / name)
+    named = {"members": [f"members/{name}" for name in members], **(note or {})}
+    write_atomically(folder / ENSEMBLE, json.dumps(named, indent=2) + "\n")
 
 
-def measure(model: ImageClassifier, probabilities: Tensor, targets: Tensor) -> dict[str, float]:
+def measure(
+    model: LayerGroupTask,
+    predictions: Tensor,
+    targets: Tensor,
+    logits: Tensor,
+    prepare: Callable[[Any], None] = lambda _metrics: None,
+) -> dict[str, float]:
     """Measure merged predictions with the metrics of the task.
 
     Args:
         model: The model whose metrics and loss are taken.
-        probabilities: Merged predictions. Shape ``(rows, num_classes)``.
-        targets: Class indices or probabilities, one row each.
+        predictions: What metrics see. Shape ``(rows, ...)``.
+        targets: As the datamodule gives them, one row each.
+        logits: Those that have these predictions, for the loss.
+        prepare: Called with the metrics before they see anything.
 
     Returns:
         Metric name, such as ``accuracy``, to value; ``loss`` is that of the merged predictions.
@@ -98,9 +134,8 @@ def measure(model: ImageClassifier, probabilities: Tensor, targets: Tensor) -> d
     for metric in metrics.values():
         # Every process holds all rows.
         metric.sync_on_compute = False
-    model.fix_thresholds(metrics)
-    metrics.update(probabilities, model.metric_targets(targets))
-    logits = model.rules.logits(probabilities)
+    prepare(metrics)
+    metrics.update(predictions, model.metric_targets(targets))
     values = metrics.compute().items()
     found = {name.removeprefix("test_"): float(value) for name, value in values}
     return {"loss": float(model.loss(logits, targets)), **found}

@@ -13,6 +13,7 @@ from lightning_fastrecipes.data.image import ImageDataModule
 from lightning_fastrecipes.functional.merging import merge_predictions
 from lightning_fastrecipes.recipe.augmented import build_tta, describe_views
 from lightning_fastrecipes.recipe.ensembles import (
+    choose_members,
     each_member,
     export_members,
     load_average,
@@ -26,13 +27,11 @@ from lightning_fastrecipes.recipe.evaluation import (
     evaluate,
     prediction_table,
 )
-from lightning_fastrecipes.recipe.export import export_model
-from lightning_fastrecipes.recipe.export_files import ENSEMBLE
+from lightning_fastrecipes.recipe.export import export_model, named_thresholds
 from lightning_fastrecipes.recipe.kinds import Evaluator, MakeTrainer
 from lightning_fastrecipes.recipe.label_report import write_label_report
 from lightning_fastrecipes.recipe.pictures import draw_confusion_matrix
 from lightning_fastrecipes.recipe.schema import Recipe
-from lightning_fastrecipes.recipe.snapshots import find_snapshots
 from lightning_fastrecipes.tasks.image import ImageClassifier
 
 
@@ -74,11 +73,9 @@ class PictureEvaluator(Evaluator):
             self.images.image_size = evaluation.image_size
         if evaluation.batch_size is not None:
             self.images.batch_size = evaluation.batch_size
-        self._members = dict(members)
-        if evaluation.ensemble is not None and not is_rehearsal:
-            self._members = find_snapshots(self.recipe, self.folder)
+        self._members = choose_members(self.recipe, self.folder, members, is_rehearsal)
         if self._members and evaluation.ensemble == "average":
-            load_average(self._members.values(), self.model, self.images, self._root_device())
+            load_average(self._members.values(), self.model, self.images, self._trainer)
             self._members = {}
 
     def measure(self, split: Split, results: dict[str, Any]) -> None:
@@ -96,10 +93,15 @@ class PictureEvaluator(Evaluator):
     def export(self, folder: Path) -> None:
         """Write the model, and those that predict with it."""
         views = describe_views(self.tta, self.recipe, self.images)
-        export_model(folder, self.model, self.images, views)
-        (folder / ENSEMBLE).unlink(missing_ok=True)
-        if self._members:
-            export_members(folder, self._members, self.model, self.images, views)
+        # With several labels, the thresholds that were tuned on what members predict together.
+        thresholds = named_thresholds(self.model)
+        note = {} if thresholds is None else {"thresholds": thresholds}
+
+        def export(place: Path) -> None:
+            export_model(place, self.model, self.images, views)
+
+        export(folder)
+        export_members(folder, self._members, self.model, export, note)
 
     def _evaluate_members(
         self, split: Split, num_samples: int, members: Mapping[str, Path]
@@ -119,11 +121,11 @@ class PictureEvaluator(Evaluator):
             if self.tta is not None and self.tta.is_learning:
                 is_multi = self.model.label_kind == "multi"
                 self.tta.learn(unaugmented, merged, targets, multi_label=is_multi)
-        metrics = measure(self.model, unaugmented, targets)
+        metrics = self._measure(unaugmented, targets)
         if self.tta is not None:
             if self.tta.is_learning:
                 metrics["plain_weight"] = self.tta.weight
-            augmented = measure(self.model, merged, targets)
+            augmented = self._measure(merged, targets)
             metrics |= {f"{name}_tta": value for name, value in augmented.items()}
         self._write_predictions(split, merged, targets)
         return metrics, alone
@@ -151,6 +153,6 @@ class PictureEvaluator(Evaluator):
         name = "confusion_matrix.png" if split == "test" else "confusion_matrix_valid.png"
         draw_confusion_matrix(counts, classes, self.folder / name)
 
-    def _root_device(self) -> torch.device:
-        device: torch.device = self._trainer([], enable_checkpointing=False).strategy.root_device
-        return device
+    def _measure(self, probabilities: Tensor, targets: Tensor) -> dict[str, float]:
+        logits = self.model.rules.logits(probabilities)
+        return measure(self.model, probabilities, targets, logits, self.model.fix_thresholds)

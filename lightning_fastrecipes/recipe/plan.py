@@ -105,7 +105,7 @@ def apply_stage(recipe: Recipe, index: int, data: Any, model: Any) -> None:
     if stage.until_overfitting and not kind.num_samples(data, "valid"):
         raise RecipeError(
             f"{recipe.path}: stages[{index}] ({stage.name}): `until_overfitting` needs a validation"
-            " split, but the data has none. Set `valid_fraction`."
+            " split, but the data has none. Set `valid_fraction`, of a table within `split`."
         )
 
 

@@ -37,7 +37,7 @@ class Stage:
         lr: Learning rate of the head, or one per trained group from the input side, or ``find``.
         lr_ratio: How many times smaller each earlier group's rate is, at least 1.
         image_size: Side in pixels; the datamodule's own if ``None``.
-        batch_size: Pictures per process and step; the datamodule's own if ``None``.
+        batch_size: Pictures or rows per process and step; the datamodule's own if ``None``.
         augmentation: Preset for training pictures; the datamodule's own if ``None``.
         precompute: Whether the frozen backbone runs once per picture, without augmentation.
         until_overfitting: Stop after this many cycles in a row that are worse than the best, and
@@ -82,9 +82,9 @@ class Evaluation:
     """What is measured after the last stage, in 32-bit arithmetic.
 
     Args:
-        splits: Which splits, of ``valid`` and ``test``; those without pictures are left out.
+        splits: Which splits, of ``valid`` and ``test``; those without samples are left out.
         image_size: Side in pixels; the last stage's if ``None``.
-        batch_size: Pictures per step; the last stage's if ``None``.
+        batch_size: Pictures or rows per step; if ``None``, of pictures the last stage's.
         ensemble: What predicts: the last weights if ``None``; ``snapshots``: the mean of what the
             last snapshots of ``CycleSnapshots`` predict; ``average``: one model of their mean
             weights, its batch norm measured anew.

@@ -16,11 +16,19 @@ from lightning_fastrecipes.data.files import write_atomically
 from lightning_fastrecipes.data.table_encoding import EncodedSplit
 from lightning_fastrecipes.data.table_splits import TableSplitName
 from lightning_fastrecipes.data.tabular import TabularDataModule
-from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.functional.embedding_table import embedding_table
 from lightning_fastrecipes.functional.importance import permutation_importance
+from lightning_fastrecipes.functional.merging import running_mean
 from lightning_fastrecipes.functional.table_spec import FLAG_SUFFIX, TableSpec
 from lightning_fastrecipes.protocols import TableInputs
+from lightning_fastrecipes.recipe.ensembles import (
+    choose_members,
+    each_member,
+    export_members,
+    load_average,
+    load_member,
+    measure,
+)
 from lightning_fastrecipes.recipe.environment import is_first_process
 from lightning_fastrecipes.recipe.evaluation import (
     PredictionCollector,
@@ -32,7 +40,11 @@ from lightning_fastrecipes.recipe.kinds import Evaluator, MakeTrainer
 from lightning_fastrecipes.recipe.pictures import draw_confusion_matrix
 from lightning_fastrecipes.recipe.schema import Recipe
 from lightning_fastrecipes.recipe.table_export import export_table_model, predicted_columns, to_csv
-from lightning_fastrecipes.recipe.table_pictures import draw_embeddings, draw_importance
+from lightning_fastrecipes.recipe.table_pictures import (
+    draw_embeddings,
+    draw_importance,
+    draw_predictions,
+)
 from lightning_fastrecipes.tasks.table_task import TabularTask
 
 NUM_SAMPLED_ROWS = 2000
@@ -65,45 +77,52 @@ class TableEvaluator(Evaluator):
         self.data = data
         self.model = model
         self._trainer = make_trainer
+        self._members: dict[str, Path] = {}
 
     def begin(self, members: Mapping[str, Path], is_rehearsal: bool) -> None:
-        """Set the batch size; models that predict together are refused."""
-        if members:
-            raise RecipeError(
-                f"{self.recipe.path}: rungs: `seeds` is for pictures: models of tables do not"
-                " predict together in a run. Leave it out. To average finished runs: `fastrecipes"
-                " predict RUN_DIR --with RUN_DIR`."
-            )
+        """Set the batch size, and find the models that predict together."""
         if self.recipe.evaluation.batch_size is not None:
             self.data.eval_batch_size = self.recipe.evaluation.batch_size
+        self._members = choose_members(self.recipe, self.folder, members, is_rehearsal)
+        if self._members and self.recipe.evaluation.ensemble == "average":
+            load_average(self._members.values(), self.model, self.data, self._trainer)
+            self._members = {}
 
     def measure(self, split: Split, results: dict[str, Any]) -> None:
-        """Measure one split, and write each row's number, target and prediction."""
-        collector = PredictionCollector(self.data.num_rows(split))
-        trainer = self._trainer([collector], precision="32-true", enable_checkpointing=False)
-        results[split] = evaluate(trainer, self.model, self.data, split)
-        if not is_first_process():
+        """Measure one split, and write each row's number, target and prediction.
+
+        Rows are numbered from 0 in the table as it is after the steps and ``where``.
+
+        Models that predict together predict the mean in the user's units, as ``fastrecipes predict
+        --with`` does: its absolute, squared and percentage error is never above their mean error.
+        """
+        if not self._members:
+            results[split], found = self._predict_split(split)
+            self._write_predictions(split, found.predictions, found.targets)
             return
-        predictions = collector.predictions
-        targets = self.model.metric_targets(collector.targets)
-        spec, _ = self.model.built()
-        # A rehearsal predicts the first batch alone.
-        table = pd.DataFrame({"row": self.data.encoded(split).rows[: len(predictions)]})
-        table["target"] = (
-            targets.double().numpy()
-            if spec.classes is None
-            else [spec.classes[index] for index in targets.tolist()]
-        )
-        table = pd.concat([table, predicted_columns(spec, predictions)], axis=1)
-        write_atomically(self.folder / f"predictions_{split}.csv", to_csv(table))
-        if spec.classes is not None:
-            counts = confusion_counts(predictions, targets, len(spec.classes))
-            name = "confusion_matrix.png" if split == "test" else "confusion_matrix_valid.png"
-            draw_confusion_matrix(counts, spec.classes, self.folder / name)
+        alone: dict[str, dict[str, float]] = {}
+        each = []
+        for name in each_member(self._members, self.model):
+            alone[name], found = self._predict_split(split)
+            each.append(found.predictions)
+        merged = running_mean(each)
+        self._write_predictions(split, merged, found.targets)
+        results[split] = measure(self.model, merged, found.targets, self.model.logits(merged))
+        results.setdefault("members", {})[split] = alone
 
     def export(self, folder: Path) -> None:
-        """Write the model, the vectors of its categories, and how much each column matters."""
-        export_table_model(folder, self.model, self.data)
+        """Write the model, the vectors of its categories, and how much each column matters.
+
+        Of models that predict together vectors and importance are those of the last one.
+        """
+        if self._members:
+            load_member(list(self._members.values())[-1], self.model)
+
+        def export(place: Path) -> None:
+            export_table_model(place, self.model, self.data)
+
+        export(folder)
+        export_members(folder, self._members, self.model, export)
         spec, _ = self.model.built()
         if spec.categorical:
             self._write_embeddings(spec)
@@ -112,7 +131,36 @@ class TableEvaluator(Evaluator):
         importance = column_importance(self.model, self.data.encoded(split), self.recipe.seed)
         importance.insert(1, "split", split)
         write_atomically(self.folder / "importance.csv", to_csv(importance))
-        draw_importance(importance, self.folder / "importance.png")
+        error = error_name(spec)
+        draw_importance(importance, self.folder / "importance.png", error=f"{error}, {split} split")
+
+    def _predict_split(self, split: Split) -> tuple[dict[str, float], PredictionCollector]:
+        collector = PredictionCollector(self.data.num_rows(split))
+        trainer = self._trainer([collector], precision="32-true", enable_checkpointing=False)
+        return evaluate(trainer, self.model, self.data, split), collector
+
+    def _write_predictions(self, split: Split, predictions: Tensor, encoded: Tensor) -> None:
+        if not is_first_process():
+            return
+        targets = self.model.metric_targets(encoded)
+        spec, _ = self.model.built()
+        # A rehearsal predicts the first batch alone.
+        table = pd.DataFrame({"row": self.data.encoded(split).rows[: len(predictions)]})
+        if spec.classes is None:
+            table["target"] = shown_targets(spec, targets)
+        else:
+            table["target"] = [spec.classes[index] for index in targets.tolist()]
+        table = pd.concat([table, predicted_columns(spec, predictions)], axis=1)
+        write_atomically(self.folder / f"predictions_{split}.csv", to_csv(table))
+        if spec.classes is None:
+            draw_predictions(
+                table["target"], table["prediction"], spec.target,
+                self.folder / f"predictions_{split}.png", split=split, log=spec.log_target,
+            )  # fmt: skip
+            return
+        counts = confusion_counts(predictions, targets, len(spec.classes))
+        name = "confusion_matrix.png" if split == "test" else "confusion_matrix_valid.png"
+        draw_confusion_matrix(counts, spec.classes, self.folder / name)
 
     def _write_embeddings(self, spec: TableSpec) -> None:
         table = embedding_table(spec, self.model.embedding_weights())
@@ -123,6 +171,37 @@ class TableEvaluator(Evaluator):
             content = to_csv(rows.drop(columns="column"))
             write_atomically(self.folder / "embeddings" / f"{place:02d}_{plain}.csv", content)
         draw_embeddings(table, self.folder / "embeddings.png")
+
+
+def error_name(spec: TableSpec) -> str:
+    """Name the error that ``column_importance`` measures.
+
+    Args:
+        spec: How the table becomes numbers.
+
+    Returns:
+        Words for an axis.
+    """
+    if spec.classes is not None:
+        return f"cross entropy of {spec.target}"
+    return f"rmse of {'log ' if spec.log_target else ''}{spec.target}"
+
+
+def shown_targets(spec: TableSpec, targets: Tensor) -> npt.NDArray[np.float64]:
+    """Give targets in the user's units without the digits that a logarithm in 32 bits has lost.
+
+    Args:
+        spec: How the table becomes numbers.
+        targets: In the user's units. Shape ``(rows,)``.
+
+    Returns:
+        Shape ``(rows,)``; of six digits if the logarithm was kept.
+    """
+    values = targets.double().numpy()
+    if not spec.log_target:
+        return values
+    scale = 10.0 ** (5 - np.floor(np.log10(values)))
+    return cast(npt.NDArray[np.float64], np.round(values * scale) / scale)
 
 
 def column_importance(model: TabularTask, split: EncodedSplit, seed: int) -> pd.DataFrame:

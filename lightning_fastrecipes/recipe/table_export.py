@@ -1,6 +1,6 @@
 """A trained model of a table in files, and its predictions for other tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from lightning_fastrecipes.data.sources import resolve_source
+from lightning_fastrecipes.data.table_loader import TableLoader
 from lightning_fastrecipes.data.table_steps import parse_steps, step_files, steps_to_list
 from lightning_fastrecipes.data.tabular import TabularDataModule
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
+from lightning_fastrecipes.functional.merging import running_mean
 from lightning_fastrecipes.functional.table_spec import TableSpec
 from lightning_fastrecipes.protocols import TableInputs
 from lightning_fastrecipes.recipe.export_files import member_folders, read_export, write_export
@@ -79,7 +81,7 @@ def predict_tables(
     """Predict the rows of tables with exported models, in 32-bit arithmetic as the evaluation does.
 
     Several files are prepared as one table, one below the other. The target is not looked at. With
-    several models the mean of what they predict is given.
+    several models the mean of what they predict is given, in the user's units.
 
     Args:
         folders: Run folders, or the ``export`` folders in them.
@@ -96,27 +98,15 @@ def predict_tables(
             same.
     """
     where = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    total: Tensor | None = None
-    notes: dict[str, None] = {}
+    tables = _Tables([str(path) for path in paths])
     members = [member for folder in folders for member in member_folders(folder)]
-    first: TableSpec | None = None
-    for member in members:
-        model, description = load_table_export(member)
-        spec, _ = model.built()
-        first = first or spec
-        if (spec.target, spec.task, spec.classes) != (first.target, first.task, first.classes):
-            raise DataError(
-                f"The models must predict the same to be averaged, but one predicts"
-                f" '{first.target}' and that of {member} '{spec.target}', or other classes of it."
-            )
-        predictions, found = _predict_with(model, description, [str(path) for path in paths], where)
-        notes |= dict.fromkeys(found)
-        total = predictions if total is None else total + predictions
-    if first is None or total is None:
+    if not members:
         raise DataError("`folders` must name at least one run, got none.")
-    table = predicted_columns(first, total / len(members))
-    table.insert(0, "row", np.arange(len(table)))
-    return table, list(notes)
+    first, _ = load_table_export(members[0])[0].built()
+    mean = running_mean(_predict_with(member, first, tables, where) for member in members)
+    found = predicted_columns(first, mean)
+    rows = pd.DataFrame({"row": np.arange(len(found))})
+    return pd.concat([rows, found], axis=1), list(tables.notes)
 
 
 def predicted_columns(spec: TableSpec, predictions: Tensor) -> pd.DataFrame:
@@ -142,28 +132,57 @@ def to_csv(table: pd.DataFrame) -> str:
     return table.to_csv(index=False, float_format="%.7g")
 
 
-def _predict_with(
-    model: TabularTask, description: dict[str, Any], paths: list[str], device: torch.device
-) -> tuple[Tensor, list[str]]:
+class _Tables:
+    """The tables to predict, prepared once for all models that want them prepared alike.
+
+    Args:
+        paths: Tables or patterns.
+
+    Attributes:
+        notes: What was unknown or missing in the rows, a line each, in order.
+    """
+
+    def __init__(self, paths: list[str]) -> None:
+        self.notes: dict[str, None] = {}
+        self._paths = paths
+        self._wanted: tuple[Any, ...] = ()
+        self._loader: TableLoader
+
+    def loader(self, spec: TableSpec, description: Mapping[str, Any]) -> TableLoader:
+        """Give the batches as a model wants them."""
+        wanted = (spec, *(description[key] for key in ("steps", "batch_size", "folder", "package")))
+        if wanted != self._wanted:
+            data = TabularDataModule.from_spec(
+                spec,
+                self._paths,
+                steps=description["steps"],
+                eval_batch_size=description["batch_size"],
+            )
+            # Where the rows are, unless the steps need tables that are elsewhere.
+            data.folder = _side_folder(description, data.folder)
+            self._loader, self._wanted = data.predict_dataloader(), wanted
+            self.notes |= dict.fromkeys(str(data.report).splitlines())
+        return self._loader
+
+
+def _predict_with(folder: Path, first: TableSpec, tables: _Tables, device: torch.device) -> Tensor:
+    model, description = load_table_export(folder)
     spec, _ = model.built()
-    data = TabularDataModule.from_spec(
-        spec,
-        paths,
-        steps=description["steps"],
-        eval_batch_size=description["batch_size"],
-    )
-    # Where the rows are, unless the steps need tables that are elsewhere.
-    data.folder = _side_folder(description, data.folder)
+    if (spec.target, spec.task, spec.classes) != (first.target, first.task, first.classes):
+        raise DataError(
+            f"The models must predict the same to be averaged, but one predicts"
+            f" '{first.target}' and that of {folder} '{spec.target}', or other classes of it."
+        )
     model.to(device)
     chunks = []
     with torch.inference_mode():
-        for batch in data.predict_dataloader():
+        for batch in tables.loader(spec, description):
             inputs = TableInputs(*(part.to(device) for part in batch[0]))
             chunks.append(model.probabilities(model(inputs)).cpu())
-    return torch.cat(chunks), str(data.report).splitlines()
+    return torch.cat(chunks)
 
 
-def _side_folder(description: dict[str, Any], beside: Path) -> Path:
+def _side_folder(description: Mapping[str, Any], beside: Path) -> Path:
     """Find the folder of the side tables: that of the training, or that of the rows."""
     steps = parse_steps(description["steps"])
     places = [Path(description["folder"])]

@@ -53,12 +53,6 @@ class TableKind(Kind):
                 raise RecipeError(
                     f"{recipe.path}: evaluation.{key}: is for pictures, not for tables. {_OUT}"
                 )
-        if evaluation.ensemble is not None:
-            raise RecipeError(
-                f"{recipe.path}: evaluation.ensemble: models of tables do not predict together in a"
-                f" run. {_OUT} To average finished runs: `fastrecipes predict RUN_DIR --with"
-                " RUN_DIR`."
-            )
         module, _, name = recipe.model.class_path.rpartition(".")
         if not issubclass(
             getattr(import_module(module), name), (TabularRegressor, TabularClassifier)

@@ -85,6 +85,10 @@ class TabularTask(LayerGroupTask, ABC):
         """Build the output layer."""
 
     @abstractmethod
+    def logits(self, probabilities: Tensor) -> Tensor:
+        """Give what the model says where ``probabilities`` makes this of it."""
+
+    @abstractmethod
     def default_metrics(self, spec: TableSpec) -> dict[str, MetricSpec]:
         """Give the metrics of those who choose none."""
 

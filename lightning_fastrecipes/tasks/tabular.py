@@ -141,6 +141,11 @@ class TabularRegressor(TabularTask):
         spec, _ = self.built()
         return spec.invert_target(logits)
 
+    def logits(self, probabilities: Tensor) -> Tensor:
+        """Give predictions in transformed units. Shape ``(batch,)``."""
+        spec, _ = self.built()
+        return spec.target_column.transform(probabilities)
+
     def metric_targets(self, targets: Tensor) -> Tensor:
         """Give targets in the user's units. Shape ``(batch,)``."""
         spec, _ = self.built()
@@ -248,6 +253,10 @@ class TabularClassifier(TabularTask):
     def probabilities(self, logits: Tensor) -> Tensor:
         """Give the softmax. Shape ``(batch, num_classes)``."""
         return logits.softmax(dim=1)
+
+    def logits(self, probabilities: Tensor) -> Tensor:
+        """Give logits that have these probabilities. Shape ``(batch, num_classes)``."""
+        return self.rules.logits(probabilities)
 
     def metric_targets(self, targets: Tensor) -> Tensor:
         """Give class indices. Shape ``(batch,)``."""

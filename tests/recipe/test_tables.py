@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import pytorch_lightning as pl
 import torch
 import yaml
 
+from lightning_fastrecipes import TabularDataModule, TabularRegressor
 from lightning_fastrecipes.cli import main
 from lightning_fastrecipes.errors import DataNotFoundError, RecipeError
+from lightning_fastrecipes.recipe.ladder import Ladder
 from lightning_fastrecipes.recipe.loading import load_recipe
 from lightning_fastrecipes.recipe.plan import build_parts
 from lightning_fastrecipes.recipe.predicting import predict_paths
@@ -133,6 +136,7 @@ def test_a_run_fills_its_folder(whole: Run) -> None:
         "checkpoints/top.ckpt", "checkpoints/all.ckpt", "export/model.safetensors",
         "export/model.json", "predictions_valid.csv", "predictions_test.csv", "importance.csv",
         "importance.png", "embeddings.png", "embeddings/00_Shop.csv", "embeddings/01_State.csv",
+        "predictions_valid.png", "predictions_test.png",
     ]:  # fmt: skip
         assert (folder / name).is_file(), name
     results = json.loads(whole.folder.results.read_text())
@@ -149,7 +153,8 @@ def test_predictions_are_those_that_were_measured_and_name_their_rows(whole: Run
         table = pd.read_csv(folder / f"predictions_{split}.csv")
         assert table.columns.tolist() == ["row", "target", "prediction"]
         assert table["row"].tolist() == list(rows)
-        assert table["target"].tolist() == pytest.approx(sales["Sales"][rows].tolist(), rel=1e-5)
+        # As in the user's table, whatever the logarithm has lost.
+        assert table["target"].tolist() == sales["Sales"][rows].tolist()
         shares = table["prediction"] / table["target"] - 1
         measured = json.loads(whole.folder.results.read_text())[split]["rmspe"]
         assert measured == pytest.approx((shares**2).mean() ** 0.5, rel=1e-4)
@@ -189,7 +194,7 @@ def test_unknown_values_and_gaps_are_counted_on_the_command_line(
     assert "9 predictions written to preds.csv" in printed
     assert "values unknown to training: 'Shop' 3" in printed
     assert "'Noise' 2" in printed
-    assert "missing in 3, such as those of" in printed
+    assert printed.count("missing in 3, such as those of (Shop=99).") == 1
     assert pd.read_csv("preds.csv")["prediction"].notna().all()
     assert main([*words, "--tta"]) == 2
     assert "is for pictures" in capsys.readouterr().err
@@ -219,6 +224,112 @@ def test_two_runs_predict_their_mean(whole: Run, recipe_file: Path, tmp_path: Pa
     )
     assert not np.allclose(one, two)
     np.testing.assert_allclose(both, (one + two) / 2, rtol=1e-5)
+
+
+def climb(path: Path, folder: Path) -> dict:
+    def train(job: Run) -> dict:
+        for index in range(len(job.prepare())):
+            job.run_stage(index)
+        return job.finish()
+
+    ladder = Ladder(load_recipe(path), folder, show_progress=False)
+    ladder.check()
+    return ladder.climb(train)
+
+
+@pytest.mark.parametrize("described_by", [document, classes_document])
+def test_models_of_several_seeds_predict_their_mean(tables, tmp_path, described_by) -> None:
+    described = described_by(tables) | {"rungs": [{"name": "one"}, {"name": "two", "seeds": 2}]}
+    results = climb(write(described, tmp_path), tmp_path / "run")
+    one, two = (tmp_path / "run" / "rungs" / name for name in ("one", "two"))
+    members = [one, two / "seed-1"]  # the first was trained by the rung before
+    merged = pd.read_csv(two / "predictions_test.csv")
+    shown = merged.columns[3 if described_by is classes_document else 2 :]
+    each = [pd.read_csv(home / "predictions_test.csv")[shown] for home in members]
+    assert not np.allclose(each[0], each[1], rtol=1e-3)
+    np.testing.assert_allclose(merged[shown], (each[0] + each[1]) / 2, rtol=1e-5)
+
+    measured = json.loads((two / "results.json").read_text())
+    assert results["rungs"][1]["test"] == measured["test"]
+    alone = measured["members"]["test"]
+    assert set(alone) == {"seed-0", "seed-1"}
+    if described_by is document:
+        shares = merged["prediction"] / merged["target"] - 1
+        assert measured["test"]["rmspe"] == pytest.approx((shares**2).mean() ** 0.5, rel=1e-4)
+        logs = np.log(merged["prediction"]) - np.log(merged["target"])
+        assert measured["test"]["loss"] == pytest.approx((logs**2).mean(), rel=1e-4)
+        for name in ("mae", "rmse", "rmspe"):
+            mean = np.mean([metrics[name] for metrics in alone.values()])
+            assert measured["test"][name] <= mean * (1 + 1e-6)
+    else:
+        right = (merged["prediction"] == merged["target"]).mean()
+        assert measured["test"]["accuracy"] == pytest.approx(right)
+
+    rows = pd.read_csv(tables / "sales.csv").iloc[108:]
+    rows.drop(columns=["Sales", "Kind"]).to_csv(tables / "new.csv", index=False)
+    found = predict_paths([tmp_path / "run"], [tables / "new.csv"])
+    np.testing.assert_allclose(found.table[shown], merged[shown], rtol=1e-5)
+    assert len([note for note in found.notes if note.startswith("predict:")]) == 1
+    assert (tmp_path / "run" / "rungs.png").is_file()
+    # Vectors and importance are of a trained model, the last one.
+    vectors = [(home / "embeddings" / "00_Shop.csv").read_text() for home in (two, members[1])]
+    assert vectors[0] == vectors[1]
+    errors = [pd.read_csv(home / "importance.csv")["plain_error"] for home in (two, members[1])]
+    assert errors[0][0] == errors[1][0]
+
+
+@pytest.mark.parametrize("ensemble", ["snapshots", "average"])
+def test_snapshots_predict_together_or_as_one(recipe_file, tmp_path, tables, ensemble) -> None:
+    described = yaml.safe_load(recipe_file.read_text())
+    described["stages"][1]["callbacks"].append("lightning_fastrecipes.CycleSnapshots")
+    described["evaluation"] = {"ensemble": ensemble}
+    recipe_file.write_text(yaml.safe_dump(described))
+    folder = run(recipe_file, tmp_path / "run").folder.path
+    results = json.loads((folder / "results.json").read_text())
+    assert len(results.get("members", {}).get("test", ())) == (3 if ensemble == "snapshots" else 0)
+    expected = pd.read_csv(folder / "predictions_test.csv")["prediction"]
+    rows = pd.read_csv(tables / "sales.csv").iloc[108:].drop(columns="Sales")
+    rows.to_csv(tables / "new.csv", index=False)
+    found = predict_paths([folder], [tables / "new.csv"]).table["prediction"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    last = torch.load(folder / "checkpoints" / "all.ckpt", weights_only=True)["state_dict"]
+    ours = load_table_export(folder)[0].state_dict()
+    is_last = all(torch.equal(value, last[name]) for name, value in ours.items())
+    assert is_last == (ensemble == "snapshots")
+
+
+def test_a_checkpoint_predicts_what_the_export_does(whole: Run) -> None:
+    table = whole.folder.path.parent / "tables" / "sales.csv"
+    path = whole.folder.checkpoint("all")
+    model = TabularRegressor.load_from_checkpoint(path, weights_only=True).eval()
+    steps = load_recipe(whole.folder.recipe).data.init_args["steps"]
+    rows = TabularDataModule.from_spec(model.spec, table, steps=steps)
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+    found = torch.cat(trainer.predict(model, rows))
+    expected = predict_paths([whole.folder.path], [table]).table["prediction"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [("Km", "must have the columns 'Km'"), ("Shop", "'Shop'"), ("Date", "'Date'")],
+)
+def test_a_table_to_predict_that_lacks_a_column_is_refused_by_name(
+    whole: Run, tmp_path: Path, capsys, missing: str, message: str
+) -> None:
+    rows = pd.read_csv(whole.folder.path.parent / "tables" / "sales.csv")
+    rows.drop(columns=missing).to_csv(tmp_path / "new.csv", index=False)
+    words = ["predict", str(whole.folder.path), str(tmp_path / "new.csv"), "--out", "preds.csv"]
+    assert main(words) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_training_until_overfitting_keeps_the_best_weights(recipe_file, tmp_path) -> None:
+    folder = run(recipe_file, tmp_path / "run", "stages.all.until_overfitting=1").folder.path
+    rows = pd.read_csv(folder / "metrics.csv")
+    best = rows[rows["stage"] == "all"]["val_rmse"].min()
+    found = json.loads((folder / "results.json").read_text())["valid"]["rmse"]
+    assert found == pytest.approx(best, rel=1e-4)
 
 
 def test_the_importance_tells_what_the_target_depends_on(recipe_file: Path, tmp_path) -> None:
