@@ -4,6 +4,7 @@ import logging
 import re
 from pathlib import Path
 
+import pytorch_lightning  # its handlers are there once it is imported
 from rich.console import Console
 
 
@@ -27,8 +28,10 @@ def log_to(path: Path, console: Console) -> None:
 
 
 def keep_quiet() -> None:
-    """Keep what goes through Lightning's logger, but for warnings, off the terminal."""
-    for shown in logging.getLogger("pytorch_lightning").handlers:
+    """Keep messages off the terminal, but for Lightning's warnings: what matters is printed."""
+    # Without any handler Python would write our warnings to the terminal by itself.
+    logging.getLogger("lightning_fastrecipes").addHandler(logging.NullHandler())
+    for shown in logging.getLogger(pytorch_lightning.__name__).handlers:
         if not isinstance(shown, logging.FileHandler):
             shown.setLevel(logging.WARNING)
 

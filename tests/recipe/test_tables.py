@@ -476,6 +476,7 @@ def watched(name, globals=None, *rest, **named):
     return load(name, globals, *rest, **named)
 builtins.__import__ = watched
 from lightning_fastrecipes.cli import main
+assert main(["explain", {str(recipe_file)!r}]) == 0
 assert main(["run", {str(recipe_file)!r}, "--fast-dev-run", "--out", "trial"]) == 0
 table = {str(recipe_file.parent.parent / "tables" / "sales.csv")!r}
 assert main(["predict", "trial", table, "--out", "preds.csv"]) == 0
@@ -486,3 +487,6 @@ print("asked:", sorted(asked & {{"timm", "torchvision"}}), "timm" in sys.modules
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
     )
     assert done.stdout.strip().endswith("asked: [] False"), done.stdout + done.stderr
+    # Each remark is printed once, by the commands alone.
+    assert done.stdout.count("120 of 120 rows found their row") == 3
+    assert "found their row" not in done.stderr
