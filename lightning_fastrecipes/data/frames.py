@@ -17,6 +17,7 @@ from pandas.api.types import infer_dtype, union_categoricals
 
 from lightning_fastrecipes.data.manifest import name_some
 from lightning_fastrecipes.data.sources import resolve_source
+from lightning_fastrecipes.data.typed_files import FEATHER_FILES, PARQUET_FILES, TypedFile
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
 from lightning_fastrecipes.functional.narrowing import narrow_column
 
@@ -26,7 +27,7 @@ Source = str | Path | Sequence[str | Path]
 _CHUNK_ROWS = 1 << 17
 _SEPARATORS = (",", "\t", ";", "|")
 _TEXT_FILES = (".csv", ".tsv", ".txt")
-_TYPED_FILES = (".parquet", ".pq", ".feather", ".arrow")
+_TYPED_FILES = (*PARQUET_FILES, *FEATHER_FILES)
 _COMPRESSIONS = (".gz", ".bz2", ".xz", ".zip", ".zst")
 _DAMAGE = (ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile, lzma.LZMAError)
 """What readers raise where a file is not whole, or not of the kind that its ending says."""
@@ -77,10 +78,10 @@ def read_frames(
     """
     files = frame_files(source, folder)
     how = _How(columns, text, separator)
-    pieces = _read_pieces(files, how, file_column)
+    pieces, _ = _read_pieces(files, how, file_column)
     mixed = [name for name, parts in pieces.items() if len({_kind(p) for p in parts} - {""}) > 1]
     if mixed:
-        pieces |= _read_pieces(files, replace(how, columns=mixed, as_text=mixed))
+        pieces |= _read_pieces(files, replace(how, columns=mixed, as_text=mixed))[0]
     # One column after the other, each freed of its pieces, so that there are never two tables.
     whole = {name: _join_pieces(pieces.pop(name)) for name in list(pieces)}
     return pd.DataFrame(whole, copy=False)
@@ -130,25 +131,31 @@ def frame_files(source: Source, folder: Path | None = None, argument: str = "sou
 
 def _read_pieces(
     files: Sequence[Path], how: "_How", file_column: str | None = None
-) -> dict[str, list[Column]]:
+) -> tuple[dict[str, list[Column]], list[int]]:
     pieces: dict[str, list[Column]] = {}
+    num_rows = []
     for path in files:
-        for chunk in _chunks(path, how):
-            if file_column is not None:
-                chunk[file_column] = path.name.split(".")[0]
-            names = [str(name) for name in chunk]
-            if pieces and set(names) != set(pieces):
-                raise DataError(
-                    f"Files that are read as one table must have the same columns, but '{path}' and"
-                    f" '{files[0]}' differ in {name_some(sorted(set(names) ^ set(pieces)))}. Read"
-                    " them apart, or name the `columns` to take."
-                )
-            for name in names:
-                pieces.setdefault(name, []).append(_narrow_piece(chunk.pop(name)))
-    return pieces
+        found: dict[str, list[Column]] = {}
+        for column in _columns(path, how):
+            found.setdefault(str(column.name), []).append(_narrow_piece(column))
+            del column  # else it is there, wide, while the next one is read
+        num_rows.append(sum(map(len, next(iter(found.values()), []))))
+        if file_column is not None:
+            stem = pd.Categorical([path.name.split(".")[0]]).repeat(num_rows[-1])
+            found[file_column] = [pd.Series(stem)]
+        if pieces and set(found) != set(pieces):
+            raise DataError(
+                f"Files that are read as one table must have the same columns, but '{path}' and"
+                f" '{files[0]}' differ in {name_some(sorted(set(found) ^ set(pieces)))}. Read"
+                " them apart, or name the `columns` to take."
+            )
+        for name, parts in found.items():
+            pieces.setdefault(name, []).extend(parts)
+    return pieces, num_rows
 
 
-def _chunks(path: Path, how: "_How") -> Iterator[pd.DataFrame]:
+def _columns(path: Path, how: "_How") -> Iterator[Column]:
+    """Give the columns of a file in parts, wide as they are read."""
     endings = [ending.lower() for ending in path.suffixes]
     kind = endings[-2] if len(endings) > 1 and endings[-1] in _COMPRESSIONS else path.suffix.lower()
     if kind not in _TEXT_FILES and kind not in _TYPED_FILES:
@@ -159,11 +166,11 @@ def _chunks(path: Path, how: "_How") -> Iterator[pd.DataFrame]:
         )
     try:
         if kind in _TYPED_FILES:
-            is_parquet = kind in (".parquet", ".pq")
-            frame = pd.read_parquet(path) if is_parquet else pd.read_feather(path)
-            yield _typed_chunk(frame, path, how)
+            yield from _typed_columns(path, how)
         else:
-            yield from _text_chunks(path, how)
+            for chunk in _text_chunks(path, how):
+                for name in chunk.columns.tolist():
+                    yield chunk.pop(name)
     except DataError:
         raise
     except _DAMAGE as error:
@@ -197,16 +204,12 @@ def _text_chunks(path: Path, how: "_How") -> Iterator[pd.DataFrame]:
         yield from reader
 
 
-def _typed_chunk(frame: pd.DataFrame, path: Path, how: "_How") -> pd.DataFrame:
-    has_names = any(name is not None for name in frame.index.names)
-    frame = frame.reset_index(drop=not has_names)
-    _refuse_twice([str(name) for name in frame], f"The table '{path}'")
-    _refuse_missing([str(name) for name in frame], how.columns, path)
-    frame = frame if how.columns is None else frame[list(how.columns)]
-    text = [name for name in dict.fromkeys([*how.text, *how.as_text]) if name in frame]
-    return frame.assign(
-        **{name: frame[name].astype(str).where(frame[name].notna()) for name in text}
-    )
+def _typed_columns(path: Path, how: "_How") -> Iterator[Column]:
+    with TypedFile(path) as file:
+        _refuse_twice(file.names, f"The table '{path}'")
+        _refuse_missing(file.names, how.columns, path)
+        names = file.names if how.columns is None else how.columns
+        yield from file.columns(names, {*how.text, *how.as_text})
 
 
 def _find_separator(path: Path) -> str:

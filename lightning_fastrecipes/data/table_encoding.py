@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
 from lightning_fastrecipes.data.cache_entry import CacheEntry, Content
 from lightning_fastrecipes.data.table_cache import HeldTable
@@ -136,6 +137,8 @@ def encode_splits(
     """
     rows = split.rows(table.frame(split.columns) if split.columns else table.frame([]))
     spec = fit(table.frame(columns, rows["train"]))
+    # Arrow keeps the room of the training rows, which may lie scattered and be copied.
+    pa.default_memory_pool().release_unused()
     report = TableFindings(
         steps=list(table.notes.get("steps", [])),
         num_rows={name: len(found) for name, found in rows.items() if len(found)},

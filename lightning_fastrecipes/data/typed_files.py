@@ -1,0 +1,114 @@
+"""Read files that say what their columns hold, one column after the other."""
+
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+from pyarrow import parquet
+
+PARQUET_FILES = (".parquet", ".pq")
+FEATHER_FILES = (".feather", ".arrow")
+
+_CHUNK_ROWS = 1 << 17
+
+
+class TypedFile:
+    """A Parquet or feather file whose columns are read one by one, so that few are wide at once.
+
+    Levels of a stored index that have names are columns, before the others; an index without a name
+    is not read.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: If it is not of the kind that its ending says.
+
+    Attributes:
+        names: Names of the columns.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._parquet = parquet.ParquetFile(path) if path.suffix.lower() in PARQUET_FILES else None
+        self._source = pa.OSFile(str(path)) if self._parquet is None else None
+        self._schema = (
+            self._parquet.schema_arrow if self._parquet else pa.ipc.open_file(self._source).schema
+        )
+        described = (self._schema.pandas_metadata or {}).get("index_columns", [])
+        stored = [level for level in described if isinstance(level, str)]
+        self._columns = [name for name in self._schema.names if name not in stored]
+        self._index = pd.DataFrame()
+        if stored or any(level["name"] is not None for level in described):
+            # A range is not stored: it comes with any column of its length.
+            table = self._read([*stored, *self._columns[:1]])
+            index = table.to_pandas().index
+            if any(name is not None for name in index.names):
+                self._index = pd.DataFrame(index=index).reset_index()
+        self._index.columns = self._index.columns.map(str)
+        self.names = [*self._index, *self._columns]
+
+    def __enter__(self) -> "TypedFile":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for opened in (self._parquet, self._source):
+            if opened is not None:
+                opened.close()
+
+    def columns(
+        self, names: Sequence[str], text: Collection[str] = ()
+    ) -> Iterator["pd.Series[Any]"]:
+        """Give columns one after the other, those of text in parts of many rows.
+
+        Args:
+            names: Which columns, each once.
+            text: Those of them to be text, whatever is stored.
+
+        Yields:
+            Columns named as in the file, their rows numbered from 0. The parts of one follow one
+            another.
+        """
+        for name in names:
+            if name in self._index:
+                column = self._index[name]
+                yield column.astype(str).where(column.notna()) if name in text else column
+                continue
+            table = self._read([name])
+            kind = table.schema.types[0]
+            if name in text and pa.types.is_integer(kind):
+                # Pandas would make 7 to '7.0' where there are gaps.
+                table = pa.table([table[0].cast(pa.string())], [name])
+            is_text = _is_text(table.schema.types[0])
+            # The whole of a column of numbers decides on its type; text is wide, and may be cut.
+            size = _CHUNK_ROWS if is_text else max(len(table), 1)
+            for start in range(0, max(len(table), 1), size):
+                column = table.slice(start, size).to_pandas().iloc[:, 0]
+                column = column.reset_index(drop=True).rename(name)
+                if name in text and not is_text:
+                    column = column.astype(str).where(column.notna())
+                yield column
+            del table, column
+            # What reading took is kept by Arrow for next time, which would add up.
+            pa.default_memory_pool().release_unused()
+
+    def _read(self, names: Sequence[str]) -> pa.Table:
+        if self._parquet is not None:
+            # By its name `a`, Parquet means `a.b`, too.
+            return self._parquet.read(columns=list(names)).select(list(names))
+        fields = [self._schema.get_field_index(name) for name in names]
+        options = pa.ipc.IpcReadOptions(included_fields=fields)
+        return pa.ipc.open_file(self._source, options=options).read_all().select(list(names))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
