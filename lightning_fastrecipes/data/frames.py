@@ -76,15 +76,32 @@ def read_frames(
     Raises:
         DataError: If a file cannot be read, or lacks a column, or has one twice.
     """
-    files = frame_files(source, folder)
     how = _How(columns, text, separator)
-    pieces, _ = _read_pieces(files, how, file_column)
+    return _read_table(frame_files(source, folder), how, file_column)[0]
+
+
+def read_files(files: Sequence[Path]) -> tuple[pd.DataFrame, list[int]]:
+    """Read all columns of files as one table, as ``read_frames`` does.
+
+    Args:
+        files: Files that exist.
+
+    Returns:
+        The table, and how many of its rows each file has.
+    """
+    return _read_table(files, _How(None, (), None), None)
+
+
+def _read_table(
+    files: Sequence[Path], how: "_How", file_column: str | None
+) -> tuple[pd.DataFrame, list[int]]:
+    pieces, num_rows = _read_pieces(files, how, file_column)
     mixed = [name for name, parts in pieces.items() if len({_kind(p) for p in parts} - {""}) > 1]
     if mixed:
         pieces |= _read_pieces(files, replace(how, columns=mixed, as_text=mixed))[0]
     # One column after the other, each freed of its pieces, so that there are never two tables.
     whole = {name: _join_pieces(pieces.pop(name)) for name in list(pieces)}
-    return pd.DataFrame(whole, copy=False)
+    return pd.DataFrame(whole, copy=False), num_rows
 
 
 def frame_files(source: Source, folder: Path | None = None, argument: str = "source") -> list[Path]:

@@ -16,7 +16,10 @@ from lightning_fastrecipes.data.cache_entry import CacheEntry, Content
 from lightning_fastrecipes.data.table_splits import Rows, name_rows
 from lightning_fastrecipes.errors import DataError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+SOURCE_ROW = "row (of the source)"
+"""Column of the rows' numbers in the source, in tables that have not all of its rows."""
+
 _FILE = "table.feather"
 _PACKAGES = ("lightning-fastrecipes", "pandas", "pyarrow")
 _MAX_EXAMPLES = 3
@@ -50,7 +53,21 @@ class HeldTable:
     @property
     def columns(self) -> list[str]:
         """Names of the columns."""
-        return list(self.table.column_names)
+        return [name for name in self.table.column_names if name != SOURCE_ROW]
+
+    def source_rows(self, rows: Rows) -> Rows:
+        """Give the numbers in the source of rows of this table.
+
+        Args:
+            rows: Which rows, by number.
+
+        Returns:
+            Numbers from 0, the same ones if this table has all rows of the source.
+        """
+        if SOURCE_ROW not in self.table.column_names:
+            return rows
+        numbers: Rows = self.table[SOURCE_ROW].to_numpy()[rows]
+        return numbers
 
     def frame(self, columns: Sequence[str], rows: Rows | None = None) -> pd.DataFrame:
         """Give a part of the table.
@@ -60,9 +77,12 @@ class HeldTable:
             rows: Which rows, by number; all if not given.
 
         Returns:
-            A frame whose index are the row numbers.
+            A frame whose index are the numbers of the rows in the source.
         """
-        return _frame(self.table.select(list(columns)), rows)
+        frame = _frame(self.table.select(list(columns)), rows)
+        if rows is not None or SOURCE_ROW in self.table.column_names:
+            frame.index = pd.Index(self.source_rows(np.arange(len(self)) if rows is None else rows))
+        return frame
 
     def chunks(self, columns: Sequence[str], size: int) -> Iterator[pd.DataFrame]:
         """Give the rows in order, some at a time.
@@ -72,12 +92,12 @@ class HeldTable:
             size: Rows of a chunk, at least 1.
 
         Yields:
-            Frames whose index are the row numbers.
+            Frames whose index are the numbers of the rows in the source.
         """
         table = self.table.select(list(columns))
         for start in range(0, len(self), size):
             chunk = _to_pandas(table.slice(start, size))
-            chunk.index = pd.RangeIndex(start, start + len(chunk))
+            chunk.index = pd.Index(self.source_rows(np.arange(start, start + len(chunk))))
             yield chunk
 
 
@@ -232,11 +252,8 @@ def _frame(table: pa.Table, rows: Rows | None) -> pd.DataFrame:
     if rows is None:
         return _to_pandas(table)
     if len(rows) and len(rows) == rows[-1] - rows[0] + 1 and bool((np.diff(rows) == 1).all()):
-        frame = _to_pandas(table.slice(int(rows[0]), len(rows)))  # a run of rows is not copied
-    else:
-        frame = _to_pandas(table.take(pa.array(rows)))
-    frame.index = pd.Index(rows)
-    return frame
+        return _to_pandas(table.slice(int(rows[0]), len(rows)))  # a run of rows is not copied
+    return _to_pandas(table.take(pa.array(rows)))
 
 
 def _to_pandas(table: pa.Table) -> pd.DataFrame:
@@ -249,7 +266,8 @@ def _refuse_mixed(column: "pd.Series[Any]", reason: object) -> NoReturn:
     present = column.notna().to_numpy()
     first = kinds[present][0]
     others = np.flatnonzero(present & (kinds != first))
-    came = f"{first}, and {kinds[others[0]]} in {name_rows(others)}" if len(others) else first
+    rows = name_rows(column.index[others])
+    came = f"{first}, and {kinds[others[0]]} in {rows}" if len(others) else first
     raise DataError(
         f"The column {column.name!r} must hold values of one type to be kept, but holds {came}"
         f" ({reason}). Turn it into one type, such as text, or drop it."

@@ -1,7 +1,7 @@
 """A table's splits as numbers, in memory or mapped from a cache, with the spec that made them."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -15,9 +15,10 @@ import pyarrow as pa
 from lightning_fastrecipes.data.cache_entry import CacheEntry, Content
 from lightning_fastrecipes.data.table_cache import HeldTable
 from lightning_fastrecipes.data.table_splits import TABLE_SPLITS, Rows, TableSplit, TableSplitName
+from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.table_spec import EncodedTable, TableSpec
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CHUNK_ROWS = 1 << 18
 _PACKAGES = ("lightning-fastrecipes", "numpy", "pandas")
 
@@ -30,7 +31,7 @@ class EncodedSplit:
         codes: Category indices. Shape ``(rows, num_categorical)``.
         continuous: Scaled numbers and flags, float32. Shape ``(rows, num_continuous)``.
         target: Shape ``(rows,)``; ``None`` for rows to predict.
-        rows: Their numbers in the table, from 0. Shape ``(rows,)``.
+        rows: Their numbers in the source, from 0, on from file to file. Shape ``(rows,)``.
     """
 
     codes: npt.NDArray[Any]
@@ -104,11 +105,13 @@ class EncodedSplits:
         spec: How the table became numbers, learned from the training rows alone.
         splits: Those that have rows.
         report: What was found on the way.
+        file_rows: How many rows each file of the source has.
     """
 
     spec: TableSpec
     splits: Mapping[TableSplitName, EncodedSplit]
     report: TableFindings
+    file_rows: Sequence[int] = ()
 
 
 def encode_splits(
@@ -145,15 +148,17 @@ def encode_splits(
         constant=list(spec.constant_columns),
     )
     builders = {name: _Builder(rows[name]) for name in TABLE_SPLITS if len(rows[name])}
-    for chunk in table.chunks(columns, chunk_rows):
+    for place, chunk in enumerate(table.chunks(columns, chunk_rows)):
         for name, builder in builders.items():
-            part = builder.rows_within(chunk)
+            part = builder.rows_within(chunk, place * chunk_rows)
             if len(part):
                 encoded = spec.encode(part)
                 report.add(name, encoded)
                 builder.append(encoded)
-    splits = {name: builder.split() for name, builder in builders.items()}
-    return EncodedSplits(spec, splits, report)
+    splits = {
+        name: builder.split(table.source_rows(rows[name])) for name, builder in builders.items()
+    }
+    return EncodedSplits(spec, splits, report, table.notes.get("file_rows", []))
 
 
 def encode_rows(
@@ -162,7 +167,7 @@ def encode_rows(
     """Turn rows to predict into numbers, by a spec that was learned from others.
 
     Args:
-        frame: The rows; the target is not looked at. At least one.
+        frame: The rows; the target is not looked at.
         spec: How they become numbers.
         chunk_rows: Rows of a chunk, at least 1.
 
@@ -170,15 +175,18 @@ def encode_rows(
         The rows, named ``predict`` in the report of what was unknown or missing.
 
     Raises:
-        DataError: If the table is not like that of the training.
+        DataError: If the table is not like that of the training, or has no rows.
     """
+    if not len(frame):
+        raise DataError("The table must have rows to predict, but has none. Check its file.")
     report = TableFindings(num_rows={"predict": len(frame)})
-    builder = _Builder(np.arange(len(frame)))
+    rows = np.arange(len(frame))
+    builder = _Builder(rows)
     for start in range(0, len(frame), chunk_rows):
         encoded = spec.encode(frame.iloc[start : start + chunk_rows], has_target=False)
         report.add("predict", encoded)
         builder.append(encoded)
-    return builder.split(), report
+    return builder.split(rows), report
 
 
 def cached_encoding(
@@ -219,13 +227,17 @@ def cached_encoding(
                 np.save(place / name, array, allow_pickle=False)
             (place / "spec.json").write_text(json.dumps(made.spec.to_dict()), encoding="utf-8")
 
-        notes = {"splits": list(made.splits), "report": asdict(made.report)}
+        notes = {
+            "splits": list(made.splits),
+            "report": asdict(made.report),
+            "file_rows": list(made.file_rows),
+        }
         return Content(sum(array.nbytes for array in arrays.values()), write, notes)
 
     notes = entry.get_or_make(content)
     spec = TableSpec.from_dict(json.loads((entry.path / "spec.json").read_text(encoding="utf-8")))
     splits = {name: _mapped(entry.path, name) for name in notes["splits"]}
-    return EncodedSplits(spec, splits, TableFindings(**notes["report"]))
+    return EncodedSplits(spec, splits, TableFindings(**notes["report"]), notes["file_rows"])
 
 
 class _Builder:
@@ -236,9 +248,9 @@ class _Builder:
         self._parts: EncodedTable | None = None
         self._num_filled = 0
 
-    def rows_within(self, chunk: pd.DataFrame) -> pd.DataFrame:
-        first, last = np.searchsorted(self._rows, [chunk.index[0], chunk.index[-1] + 1])
-        places = self._rows[first:last] - chunk.index[0]
+    def rows_within(self, chunk: pd.DataFrame, start: int) -> pd.DataFrame:
+        first, last = np.searchsorted(self._rows, [start, start + len(chunk)])
+        places = self._rows[first:last] - start
         return chunk if len(places) == len(chunk) else chunk.iloc[places]
 
     def append(self, encoded: EncodedTable) -> None:
@@ -257,9 +269,9 @@ class _Builder:
             self._parts.target[place] = encoded.target
         self._num_filled = end
 
-    def split(self) -> EncodedSplit:
+    def split(self, source_rows: Rows) -> EncodedSplit:
         parts = cast(EncodedTable, self._parts)
-        return EncodedSplit(parts.codes, parts.continuous, parts.target, self._rows)
+        return EncodedSplit(parts.codes, parts.continuous, parts.target, source_rows)
 
 
 def _mapped(folder: Path, name: TableSplitName) -> EncodedSplit:

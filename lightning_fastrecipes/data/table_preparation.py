@@ -9,7 +9,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from lightning_fastrecipes.data.disk_room import NoRoomError
 from lightning_fastrecipes.data.sources import cache_folder
-from lightning_fastrecipes.data.table_cache import HeldTable, cached_table
+from lightning_fastrecipes.data.table_cache import SOURCE_ROW, HeldTable, cached_table
 from lightning_fastrecipes.data.table_columns import TableColumns
 from lightning_fastrecipes.data.table_encoding import (
     EncodedSplits,
@@ -77,11 +77,14 @@ class PreparedTable:
             return HeldTable.of_frame(*self._prepared())
 
     def _prepared(self) -> tuple[pd.DataFrame, dict[str, Any]]:
-        frame, said = self.source.frame()
+        table = self.source.table()
         kept = self._kept_columns()
-        check_columns(frame, kept)
+        check_columns(table.frame, kept)
         # Not by choosing columns, which would copy them.
-        return frame.drop(columns=[name for name in frame if name not in kept]), {"steps": said}
+        frame = table.frame.drop(columns=[name for name in table.frame if name not in kept])
+        if self.source.where is not None:
+            frame[SOURCE_ROW] = frame.index.to_numpy()
+        return frame, {"steps": table.said, "file_rows": table.file_rows}
 
     def _kept_columns(self) -> list[str]:
         return list(dict.fromkeys([*self.columns.names, *self.split.columns]))

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from lightning_fastrecipes.data.frames import frame_files, read_frames
+from lightning_fastrecipes.data.frames import frame_files, read_files
 from lightning_fastrecipes.data.table_cache import file_facts, frame_digest, plain_index
 from lightning_fastrecipes.data.table_joins import TableReport
+from lightning_fastrecipes.data.table_splits import Rows
 from lightning_fastrecipes.data.table_steps import (
     Step,
     apply_steps,
@@ -20,6 +22,20 @@ from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.narrowing import narrow_frame
 
 Source = str | Path | Sequence[str | Path] | pd.DataFrame
+
+
+class SourceTable(NamedTuple):
+    """A table as it was read and prepared.
+
+    Args:
+        frame: Its index are the numbers of the rows in the source, from 0, on from file to file.
+        said: What the steps say.
+        file_rows: How many rows each file of the source has.
+    """
+
+    frame: pd.DataFrame
+    said: list[str]
+    file_rows: list[int]
 
 
 class TableSource:
@@ -35,6 +51,9 @@ class TableSource:
     Raises:
         DataNotFoundError: If a file does not exist.
         DataError: If the source is a folder or names nothing.
+
+    Attributes:
+        names: The files as they were named; none for a frame.
     """
 
     def __init__(
@@ -45,6 +64,10 @@ class TableSource:
         folder: Path | None = None,
     ) -> None:
         self.where = where
+        self.names: list[str] = []
+        if not isinstance(source, pd.DataFrame):
+            named = [source] if isinstance(source, (str, Path)) else source
+            self.names = [str(name) for name in named]
         self._steps = parse_steps(steps)
         self._frame = source if isinstance(source, pd.DataFrame) else None
         self._files = [] if isinstance(source, pd.DataFrame) else frame_files(source)
@@ -75,17 +98,40 @@ class TableSource:
         """Describe the files that the prepared table is made from, those of side tables too."""
         return {"files": file_facts([*self._files, *step_files(self._steps, self.folder)])}
 
-    def frame(self) -> tuple[pd.DataFrame, list[str]]:
+    def row_names(self, rows: Rows, file_rows: Sequence[int]) -> pd.DataFrame:
+        """Tell where rows are in the source.
+
+        Args:
+            rows: Their numbers, on from file to file.
+            file_rows: How many rows each file has.
+
+        Returns:
+            Column ``row``, from 0; where there are several files, in each of them, and before it
+            ``file``: its name, or its path where two files have the same name.
+        """
+        if len(self._files) < 2:
+            return pd.DataFrame({"row": rows})
+        names = [path.name for path in self._files]
+        if len({*names}) < len({*self._files}):
+            names = [path.as_posix() for path in self._files]
+        ends = np.cumsum(file_rows)
+        places = np.searchsorted(ends, rows, side="right")
+        starts = ends - file_rows
+        files = np.array(names, dtype=object)[places]
+        return pd.DataFrame({"file": files, "row": rows - starts[places]})
+
+    def table(self) -> SourceTable:
         """Read the table and prepare it.
 
         Returns:
-            The table, its rows numbered from 0, and what the steps and ``where`` say.
+            The table, its rows numbered as in the source, and what the steps and ``where`` say.
 
         Raises:
             DataError: If a step cannot be taken, or no row is left.
         """
+        file_rows: list[int] = []
         if self._frame is None:
-            frame = read_frames(self._files)
+            frame, file_rows = read_files(self._files)
         else:
             frame = narrow_frame(plain_index(self._frame))
         report = TableReport()
@@ -95,7 +141,7 @@ class TableSource:
         if len(kept) < len(frame):
             num_left_out = len(frame) - len(kept)
             said.append(f"where '{self.where}': {num_left_out:,} of {len(frame):,} rows left out.")
-        return kept, said
+        return SourceTable(kept, said, file_rows)
 
     def _filtered(self, frame: pd.DataFrame) -> pd.DataFrame:
         if self.where is None:
@@ -112,4 +158,4 @@ class TableSource:
             raise DataError(
                 f"`where` must leave rows, but of {len(frame):,} none is {self.where!r}. Change it."
             )
-        return found.reset_index(drop=True)
+        return found

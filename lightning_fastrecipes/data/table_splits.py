@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date as calendar_date
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -94,7 +94,7 @@ class TableSplit:
         """Tell which rows are of which split.
 
         Args:
-            frame: A table with at least :attr:`columns`.
+            frame: A table with at least :attr:`columns`; its index names rows in messages.
 
         Returns:
             Sorted row numbers, from 0, of ``train``, ``valid`` and ``test``. Validation and test
@@ -118,7 +118,9 @@ class TableSplit:
         else:
             dates = _dates(frame[self.date])
             parts = (
-                self._by_ranges(dates) if self._bounds() else time_split(dates, self._fractions())
+                self._by_ranges(dates, frame.index)
+                if self._bounds()
+                else time_split(dates, self._fractions())
             )
         found = dict(zip(TABLE_SPLITS, parts, strict=True))
         self._refuse_empty(found, len(frame))
@@ -154,7 +156,7 @@ class TableSplit:
             if ruling is not None and is_given:
                 raise ValueError(f"`{name}` and `{ruling}` contradict one another. Give one.")
 
-    def _by_ranges(self, dates: Dates) -> list[Rows]:
+    def _by_ranges(self, dates: Dates, index: "pd.Index[Any]") -> list[Rows]:
         bounds = {name: _bound(name, value) for name, value in self._bounds().items()}
         test = _within(dates, bounds, "test")
         if "valid_until" not in bounds and "valid_from" in bounds and "test_from" in bounds:
@@ -164,7 +166,7 @@ class TableSplit:
         if len(both):
             raise DataError(
                 "The ranges to validate and to test on must not overlap, but both hold"
-                f" {name_rows(both)}. Move `valid_until` or `test_from`."
+                f" {name_rows(index[both])}. Move `valid_until` or `test_from`."
             )
         train = ~(valid | test)
         if self.only_past:
@@ -215,7 +217,8 @@ def _by_names(column: pd.Series) -> list[Rows]:
         rows = np.flatnonzero(wrong)
         raise DataError(
             f"The column '{column.name}' must say 'train', 'valid', 'val' or 'test', but says"
-            f" {column.iloc[rows[0]]!r} in {name_rows(rows)}. Correct it, or drop those rows."
+            f" {column.iloc[rows[0]]!r} in {name_rows(column.index[rows])}. Correct it, or drop"
+            " those rows."
         )
     return [
         np.flatnonzero(np.isin(codes, [i for i, found in enumerate(splits) if found == split]))
@@ -239,7 +242,8 @@ def _dates(column: pd.Series) -> Dates:
     if len(missing):
         raise DataError(
             f"The column '{column.name}' must hold a date such as '2014-08-01' in every row, but"
-            f" holds {column.iloc[missing[0]]!r} in {name_rows(missing)}. Correct or drop them."
+            f" holds {column.iloc[missing[0]]!r} in {name_rows(column.index[missing])}. Correct or"
+            " drop them."
         )
     return cast(Dates, parsed.to_numpy().astype("datetime64[us]"))
 

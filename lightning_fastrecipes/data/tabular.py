@@ -39,7 +39,8 @@ class TabularDataModule(pl.LightningDataModule):
     cache, so that the next start only maps a file. Batches are slices of one tensor, which lives on
     an accelerator if it takes no more than half of the memory that is free there.
 
-    Rows in messages are numbered from 0, after the steps and ``where``.
+    Rows in messages are numbered from 0 as in the source, whatever ``where`` leaves out, and on
+    from file to file.
 
     Args:
         source: A CSV, TSV, Parquet or feather file, or a pattern; several files that are put one
@@ -65,6 +66,8 @@ class TabularDataModule(pl.LightningDataModule):
         spec: How the table becomes numbers; after ``setup``.
         report: Unmatched keys, unknown values and gaps that were found; after ``setup``.
         folder: What paths in the steps are relative to.
+        source_names: The files of the table as they were named; none for a frame.
+        predict_rows: Where the rows to predict are in their source; after ``predict_dataloader``.
     """
 
     batch_size = WholeNumber(at_least=1)
@@ -99,8 +102,9 @@ class TabularDataModule(pl.LightningDataModule):
         self.report: TableFindings | None = None
         self._table = PreparedTable(TableSource(source, steps, where), columns, self.split, cache)
         self.steps = steps
-        self._source = source
         self.folder = self._table.source.folder
+        self.source_names = self._table.source.names
+        self.predict_rows: pd.DataFrame | None = None
         self._encoded: EncodedSplits | None = None
         self._to_predict: Source | None = None
         self._stored_spec: TableSpec | None = None
@@ -141,15 +145,6 @@ class TabularDataModule(pl.LightningDataModule):
         """Targets of the training split, transformed, in the order of the table."""
         return torch.from_numpy(self._splits["train"].target)
 
-    @property
-    def source_names(self) -> list[str]:
-        """The files of the table as they were named; none for a frame."""
-        if isinstance(self._source, pd.DataFrame):
-            return []
-        if isinstance(self._source, (str, Path)):
-            return [str(self._source)]
-        return [str(name) for name in self._source]
-
     def num_rows(self, split: TableSplitName) -> int:
         """Count the rows of a split, 0 if there is no such split.
 
@@ -162,7 +157,7 @@ class TabularDataModule(pl.LightningDataModule):
         return len(self._splits[split].rows) if split in self._splits else 0
 
     def encoded(self, split: TableSplitName) -> EncodedSplit:
-        """Give the rows of a split as numbers, with their places in the prepared table.
+        """Give the rows of a split as numbers.
 
         Args:
             split: One that has rows.
@@ -172,6 +167,18 @@ class TabularDataModule(pl.LightningDataModule):
         """
         found: EncodedSplit = self._splits[split]
         return found
+
+    def row_names(self, split: TableSplitName) -> pd.DataFrame:
+        """Tell where the rows of a split are in the source, to put predictions beside them.
+
+        Args:
+            split: One that has rows.
+
+        Returns:
+            As ``TableSource.row_names`` gives it.
+        """
+        rows = self.encoded(split).rows
+        return self._table.source.row_names(rows, self._encoded.file_rows if self._encoded else ())
 
     def prepare_data(self) -> None:
         """Read, prepare and encode the table, once per node, unless the cache has it."""
@@ -278,11 +285,11 @@ class TabularDataModule(pl.LightningDataModule):
             raise ConfigurationError(
                 "The table has not been read yet. Call `setup('fit')`, or use `from_spec`."
             )
-        frame, said = TableSource(source, self.steps, folder=self.folder).frame()
-        if not len(frame):
-            raise DataError("The table must have rows to predict, but has none.")
-        encoded, report = encode_rows(frame, self.spec)
-        report.steps = said
+        origin = TableSource(source, self.steps, folder=self.folder)
+        table = origin.table()
+        encoded, report = encode_rows(table.frame, self.spec)
+        self.predict_rows = origin.row_names(encoded.rows, table.file_rows)
+        report.steps = table.said
         rank_zero_info(f"Table to predict.\n{report}")
         self.report = self.report or TableFindings()
         self.report.include(report)

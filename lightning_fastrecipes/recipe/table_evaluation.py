@@ -89,9 +89,7 @@ class TableEvaluator(Evaluator):
             self._members = {}
 
     def measure(self, split: Split, results: dict[str, Any]) -> None:
-        """Measure one split, and write each row's number, target and prediction.
-
-        Rows are numbered from 0 in the table as it is after the steps and ``where``.
+        """Measure one split, and write each row's place in the source, target and prediction.
 
         Models that predict together predict the mean in the user's units, as ``fastrecipes predict
         --with`` does: its absolute, squared and percentage error is never above their mean error.
@@ -145,7 +143,7 @@ class TableEvaluator(Evaluator):
         targets = self.model.metric_targets(encoded)
         spec, _ = self.model.built()
         # A rehearsal predicts the first batch alone.
-        table = pd.DataFrame({"row": self.data.encoded(split).rows[: len(predictions)]})
+        table = self.data.row_names(split).head(len(predictions))
         if spec.classes is None:
             table["target"] = shown_targets(spec, targets)
         else:

@@ -5,7 +5,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -89,8 +88,9 @@ def predict_tables(
         device: Where to compute; a CUDA card if there is one, else the processor, if ``None``.
 
     Returns:
-        Columns ``row``, from 0 in the order of the files, ``prediction``, and for classes one of
-        probabilities each; and what was unknown or missing in the rows, a line each.
+        Column ``row``, from 0 in each file; before it ``file`` where there are several; then
+        ``prediction``, and for classes one of probabilities each. And what was unknown or missing
+        in the rows, a line each.
 
     Raises:
         DataNotFoundError: If a table, a side table or an export is missing.
@@ -105,8 +105,7 @@ def predict_tables(
     first, _ = load_table_export(members[0])[0].built()
     mean = running_mean(_predict_with(member, first, tables, where) for member in members)
     found = predicted_columns(first, mean)
-    rows = pd.DataFrame({"row": np.arange(len(found))})
-    return pd.concat([rows, found], axis=1), list(tables.notes)
+    return pd.concat([tables.rows, found], axis=1), list(tables.notes)
 
 
 def predicted_columns(spec: TableSpec, predictions: Tensor) -> pd.DataFrame:
@@ -140,6 +139,7 @@ class _Tables:
 
     Attributes:
         notes: What was unknown or missing in the rows, a line each, in order.
+        rows: Where each row is in the tables.
     """
 
     def __init__(self, paths: list[str]) -> None:
@@ -147,6 +147,7 @@ class _Tables:
         self._paths = paths
         self._wanted: tuple[Any, ...] = ()
         self._loader: TableLoader
+        self.rows: pd.DataFrame | None = None
 
     def loader(self, spec: TableSpec, description: Mapping[str, Any]) -> TableLoader:
         """Give the batches as a model wants them."""
@@ -161,6 +162,7 @@ class _Tables:
             # Where the rows are, unless the steps need tables that are elsewhere.
             data.folder = _side_folder(description, data.folder)
             self._loader, self._wanted = data.predict_dataloader(), wanted
+            self.rows = data.predict_rows
             self.notes |= dict.fromkeys(str(data.report).splitlines())
         return self._loader
 

@@ -179,6 +179,62 @@ def test_columns_that_are_derived_and_rows_that_are_filtered(csv) -> None:
     assert sum(data.report.num_rows.values()) == len(expected)
 
 
+def two_files(folder: Path, second: str = "b/train.csv") -> list[Path]:
+    """Write the table as one file of 25 rows, and one of 15."""
+    paths = [folder / "a" / "train.csv", folder / second]
+    for path, part in zip(paths, (table()[:25], table()[25:]), strict=True):
+        path.parent.mkdir(exist_ok=True)
+        part.to_csv(path, index=False)
+    return paths
+
+
+@pytest.mark.parametrize("cache", ["auto", "off"])
+@pytest.mark.parametrize("where", [None, "sales > 50 and km > 2"])
+def test_rows_are_numbered_as_in_their_files_whatever_is_left_out(tmp_path, where, cache) -> None:
+    paths = two_files(tmp_path, "b/new.csv")
+    files = {path.name: pd.read_csv(path) for path in paths}
+    for _ in range(2):  # the second comes from the cache
+        data = module(paths, where=where, cache=cache)
+        for split in ("train", "valid"):
+            named = data.row_names(split)
+            pairs = zip(named["file"], named["row"], strict=True)
+            held = [r for inputs, _ in data.eval_dataloader(split) for r in rows_of(data, inputs)]
+            assert [files[file]["row"][row] for file, row in pairs] == held
+        assert named.columns.tolist() == ["file", "row"]
+        assert set(named["file"]) == {"new.csv"}
+    alone = module(table(), where=where, cache=cache).row_names("valid")
+    assert alone.to_dict("list") == {"row": held}
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path, monkeypatch) -> None:
+    two_files(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    named = module(["a/train.csv", "b/train.csv"]).row_names("train")
+    assert named["file"].tolist() == ["a/train.csv"] * 25 + ["b/train.csv"] * 5
+    assert named["row"].tolist() == [*range(25), *range(5)]
+
+
+@pytest.mark.parametrize(
+    ("column", "bad", "split", "message"),
+    [
+        pytest.param("km", np.inf, {"date": "day"}, "infinite .* in row 20", id="training"),
+        pytest.param("km", np.inf, {"column": "other"}, "infinite .* in row 20", id="validation"),
+        pytest.param("part", "no", {"column": "part"}, "'no' in row 20", id="names-of-splits"),
+        pytest.param("day", "no", {"date": "day"}, "'no' in row 20", id="dates"),
+        pytest.param(
+            "km", 1.0, {"date": "day", "valid_from": "2014-01-21", "test_until": "2014-01-21"},
+            "both hold row 20", id="ranges",
+        ),
+    ],
+)  # fmt: skip
+def test_messages_number_rows_as_in_the_source(column, bad, split, message) -> None:
+    frame = table().assign(part=["train"] * 30 + ["valid"] * 10)
+    frame["other"] = np.where(frame["row"] == 20, "valid", "train")
+    frame.loc[20, column] = bad
+    with pytest.raises(DataError, match=message):
+        module(frame, where="row >= 15", split=TableSplit(**split))
+
+
 def test_a_column_of_one_value_is_warned_of() -> None:
     frame = table().assign(flat=1.0, flatter=2)
 
@@ -235,7 +291,7 @@ def _never(*args, **kwargs):
 
 def test_the_second_start_reads_nothing_and_gives_the_same(csv, monkeypatch) -> None:
     first = module(csv)
-    monkeypatch.setattr(table_source, "read_frames", _never)
+    monkeypatch.setattr(table_source, "read_files", _never)
     second = module(csv)
 
     assert second.spec == first.spec
@@ -247,7 +303,7 @@ def test_the_second_start_reads_nothing_and_gives_the_same(csv, monkeypatch) -> 
 def test_another_split_or_other_columns_use_the_kept_table(csv, monkeypatch) -> None:
     split = TableSplit(date="day", valid_fraction=0.5)
     module(csv)
-    monkeypatch.setattr(table_source, "read_frames", _never)
+    monkeypatch.setattr(table_source, "read_files", _never)
 
     assert module(csv, split=split).report.num_rows == {"train": 20, "valid": 20}
     swapped = TableColumns("sales", ["shop", "open"], ["km", "row"], log_target=True, min_count=2)

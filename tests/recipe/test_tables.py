@@ -172,6 +172,25 @@ def test_the_export_predicts_what_was_measured_without_the_target(whole: Run, tm
         assert found["prediction"].tolist() == pytest.approx(expected.tolist(), rel=1e-5)
 
 
+def test_predictions_name_file_and_row_where_some_rows_are_left_out(tables: Path, tmp_path) -> None:
+    sales = pd.read_csv(tables / "sales.csv")
+    for name, part in (("old", sales[:100]), ("new", sales[100:])):
+        part.to_csv(tables / f"{name}.csv", index=False)
+    described = document(tables)
+    files = [str(tables / "old.csv"), str(tables / "new.csv")]
+    described["data"]["init_args"] |= {"source": files, "where": "Noise < 1"}
+    described["stages"] = described["stages"][:1]
+    run(write(described, tmp_path), tmp_path / "run")
+    for split, expected in (("valid", {"old.csv", "new.csv"}), ("test", {"new.csv"})):
+        table = pd.read_csv(tmp_path / "run" / f"predictions_{split}.csv")
+        assert table.columns.tolist() == ["file", "row", "target", "prediction"]
+        assert set(table["file"]) == expected
+        for file, rows in table.groupby("file"):
+            found = pd.read_csv(tables / file).loc[rows["row"]]
+            assert found["Sales"].tolist() == pytest.approx(rows["target"].tolist(), rel=1e-5)
+            assert (found["Noise"] < 1).all()
+
+
 def test_several_tables_are_predicted_one_below_the_other(whole: Run, tmp_path: Path) -> None:
     rows = pd.read_csv(whole.folder.path.parent / "tables" / "sales.csv").iloc[108:]
     for name, part in (("a", rows[:5]), ("b", rows[5:])):
@@ -179,6 +198,9 @@ def test_several_tables_are_predicted_one_below_the_other(whole: Run, tmp_path: 
     expected = pd.read_csv(whole.folder.path / "predictions_test.csv")["prediction"].tolist()
     both = [tmp_path / "a.csv", tmp_path / "b.csv"]
     found = predict_paths([whole.folder.path], both).table
+    assert found.columns.tolist() == ["file", "row", "prediction"]
+    assert found["file"].tolist() == ["a.csv"] * 5 + ["b.csv"] * 7
+    assert found["row"].tolist() == [*range(5), *range(7)]
     assert found["prediction"].tolist() == pytest.approx(expected, rel=1e-5)
 
 
