@@ -27,7 +27,7 @@ def table() -> pd.DataFrame:
             "float": numbers / 8,
             "yes": numbers % 3 == 0,
             "kind": pd.Categorical.from_codes(numbers % 3, ["a", "b", "c"]),
-            "few": pd.Series([None, "x", "y", "z", "x"] * 10, dtype="str"),
+            "few": [None, "x", "y", "z", "x"] * 10,
             "different": [f"text {number}" for number in numbers],
             "day": pd.Timestamp("2024-01-01") + pd.to_timedelta(numbers, "D"),
             "zone": pd.date_range("2024-01-01", periods=NUM_ROWS, freq="D", tz="Europe/Berlin"),
