@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import move_data_to_device
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler
 
@@ -17,24 +18,26 @@ from lightning_fastrecipes.functional.merging import (
     logits_of,
     merge_predictions,
 )
-from lightning_fastrecipes.protocols import LabelKind
+from lightning_fastrecipes.protocols import LabelKind, TableInputs
 from lightning_fastrecipes.tasks.image import ImageClassifier
+from lightning_fastrecipes.tasks.tabular import TabularRegressor
 
 Member = nn.Module | str | Path | Callable[[], nn.Module]
 """A model, a Lightning checkpoint of one, or a function that loads one."""
 
 
 class Ensemble(pl.LightningModule):
-    """Predict with many models of the same classes: snapshots, seeds, different backbones.
+    """Predict with many models of the same classes or number: snapshots, seeds, other backbones.
 
     Called on a batch, or by ``Trainer.predict``, it holds all members at once; ``predict`` takes
     one member after the other over all batches and holds one at a time. Members are not trained
     any more: put the ensemble where a model predicts. Classes are matched by name, so that members
-    may have them in different orders; each member normalises ``uint8`` pictures by itself.
+    may have them in different orders; each member normalises ``uint8`` pictures by itself. Members
+    that are ``TabularRegressor``s predict the mean in the units of the user.
 
     Args:
         members: At least one model, checkpoint path, or function that loads a model.
-        merge: Mean of the members' probabilities, or of their logits.
+        merge: Mean of the members' probabilities, or of their logits; of numbers the mean.
         task: What checkpoints are loaded as.
 
     Raises:
@@ -70,27 +73,32 @@ class Ensemble(pl.LightningModule):
         self.models: nn.ModuleList | None = None
         self.classes: list[str] | None = None
         self.label_kind: LabelKind | None = None
+        self._regressor: TabularRegressor | None = None
 
     def __len__(self) -> int:
         """Count the members."""
         return len(self._members)
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Any) -> Tensor:
         """Give merged logits: their softmax, or sigmoid with several labels, is what was merged.
 
         Args:
             inputs: What every member takes, ``(batch, ...)``.
 
         Returns:
-            Shape ``(batch, num_classes)``.
+            Shape ``(batch, num_classes)``; of numbers ``(batch,)``, in transformed units.
         """
         if self.models is None:
             self.models = self._loaded_all().to(self.device)
         found = self._merged(self._probabilities(model, inputs) for model in self.models)
+        if self._regressor is not None:
+            return self._regressor.logits(found)
         return logits_of(found, multi_label=self.label_kind == "multi")
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Give the softmax, or with several labels the sigmoid. Shape ``(batch, num_classes)``."""
+        """Give the softmax, with several labels the sigmoid, and numbers in the user's units."""
+        if self._regressor is not None:
+            return self._regressor.probabilities(logits)
         return logits.sigmoid() if self.label_kind == "multi" else logits.softmax(dim=1)
 
     def setup(self, stage: str) -> None:
@@ -122,7 +130,8 @@ class Ensemble(pl.LightningModule):
             device: Where to compute; a CUDA card if there is one, else the processor, if ``None``.
 
         Returns:
-            Probabilities in the order of the loader. Shape ``(rows, num_classes)``.
+            Probabilities in the order of the loader, ``(rows, num_classes)``; of numbers
+            ``(rows,)``, in the user's units.
 
         Raises:
             DataError: If the loader shuffles, gives its batches only once, or gives none.
@@ -145,7 +154,10 @@ class Ensemble(pl.LightningModule):
         home = next((parameter.device for parameter in model.parameters()), device)
         model.to(device)
         with torch.inference_mode():
-            chunks = [self._probabilities(model, _inputs(b).to(device)).cpu() for b in loader]
+            chunks = [
+                self._probabilities(model, move_data_to_device(_inputs(b), device)).cpu()
+                for b in loader
+            ]
         # A model of the user's must not stay on the card beside the next one.
         model.to(home)
         if not chunks:
@@ -163,8 +175,16 @@ class Ensemble(pl.LightningModule):
     def _loaded_all(self) -> nn.ModuleList:
         return nn.ModuleList(self._loaded(member) for member in self._members)
 
-    def _probabilities(self, model: nn.Module, inputs: Tensor) -> Tensor:
+    def _probabilities(self, model: nn.Module, inputs: Any) -> Tensor:
         logits = cast(Tensor, model(inputs)).float()
+        if isinstance(model, TabularRegressor):
+            if self.merge != "probabilities":
+                raise ConfigurationError(
+                    f"`merge` must be 'probabilities' for numbers, which are averaged as they are,"
+                    f" got '{self.merge}'. Leave it out."
+                )
+            self._regressor = self._regressor or model
+            return model.probabilities(logits)
         kind: LabelKind = getattr(model, "label_kind", "single")
         self.label_kind = self.label_kind or kind
         if (kind == "multi") != (self.label_kind == "multi"):
@@ -195,5 +215,6 @@ def _check_order(loader: Iterable[Any]) -> None:
         )
 
 
-def _inputs(batch: Any) -> Tensor:
-    return cast(Tensor, batch[0] if isinstance(batch, (tuple, list)) else batch)
+def _inputs(batch: Any) -> Any:
+    is_alone = isinstance(batch, TableInputs) or not isinstance(batch, (tuple, list))
+    return batch if is_alone else batch[0]

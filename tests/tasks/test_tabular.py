@@ -24,6 +24,7 @@ from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.table_spec import TableSpec
 from lightning_fastrecipes.protocols import TableInputs
+from lightning_fastrecipes.tasks.ensemble import Ensemble
 from lightning_fastrecipes.tasks.tabular import TabularClassifier, TabularRegressor
 
 QUIET = {
@@ -286,6 +287,39 @@ def test_a_checkpoint_alone_predicts(kind, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:`max_epochs` should end")
+def test_snapshots_predict_together_in_the_units_of_the_user(tmp_path):
+    data = Tables(table())
+    callbacks = [SGDR(cycle_len=1), CycleSnapshots(tmp_path)]
+    fitted(regressor(), data, epochs=2, callbacks=callbacks)
+    paths = sorted(tmp_path.glob("cycle-*.ckpt"))
+    assert len(paths) == 2
+    ensemble = Ensemble(paths, task=TabularRegressor)
+    found = ensemble.predict(data.loader)
+    members = [TabularRegressor.load_from_checkpoint(path).eval() for path in paths]
+    with torch.inference_mode():
+        inputs = next(iter(data.loader))[0]
+        each = [member(inputs).exp() for member in members]
+        assert not torch.allclose(*each)
+        torch.testing.assert_close(found[:16], torch.stack(each).mean(dim=0))
+        torch.testing.assert_close(ensemble(inputs).exp(), found[:16])
+        torch.testing.assert_close(ensemble.predict([inputs]), found[:16])
+    trainer = pl.Trainer(**QUIET)
+    rows = trainer.predict(Ensemble(paths, task=TabularRegressor), data.loader)
+    torch.testing.assert_close(torch.cat(rows), found)
+    with pytest.raises(ConfigurationError, match="`merge` must be 'probabilities' for numbers"):
+        Ensemble(paths, "logits", task=TabularRegressor).predict(data.loader)
+
+
+def test_classifiers_of_tables_predict_together():
+    data = Tables(table(), **CLASSES)
+    torch.manual_seed(0)
+    members = [TabularClassifier(data.spec, **SMALL).eval() for _ in range(2)]
+    with torch.inference_mode():
+        inputs = next(iter(data.loader))[0]
+        mean = (members[0](inputs).softmax(1) + members[1](inputs).softmax(1)) / 2
+    torch.testing.assert_close(Ensemble(members).predict(data.loader)[:16], mean)
+
+
 def test_a_stopped_and_resumed_fit_equals_an_uninterrupted_one(tmp_path):
     whole = regressor()
     fitted(whole, Tables(table()), epochs=3, callbacks=[SGDR(cycle_len=3)])
