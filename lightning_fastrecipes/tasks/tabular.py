@@ -4,19 +4,23 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torchmetrics import MeanAbsoluteError, MeanSquaredError
 
+from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.encoding import EmbeddingRule
 from lightning_fastrecipes.functional.layer_groups import NormPolicy
 from lightning_fastrecipes.functional.table_spec import TableSpec
+from lightning_fastrecipes.functional.table_target import Point, log_shift
 from lightning_fastrecipes.nn.label_rules import OneLabel
 from lightning_fastrecipes.nn.rmspe import RMSPE
 from lightning_fastrecipes.protocols import LabelKind
 from lightning_fastrecipes.tasks.building import MetricSpec
 from lightning_fastrecipes.tasks.table_task import TabularTask
 
+_SHARE_OF_A_STEP = 0.01
 OutputRange = Literal["auto", "span"] | tuple[float, float] | None
 
 
@@ -38,6 +42,9 @@ class TabularRegressor(TabularTask):
         y_range: Least and greatest prediction, in transformed units, by a scaled sigmoid;
             ``span``: the spec's ``target_range``; ``auto``: that, if the logarithm is predicted,
             else no range; ``None``: no range.
+        point: What a predicted logarithm becomes: the ``median`` of what it says, the ``mean``, or
+            what is best in shares of the target, ``percentage``; see ``table_target.log_shift``.
+            The last two need ``log_target``.
         lr: Learning rate of the output layer, or one per trained group from the input side, above
             0; the groups are ``embeddings``, ``trunk`` and ``output``.
         lr_ratio: How many times smaller each earlier group's rate is, at least 1.
@@ -49,7 +56,11 @@ class TabularRegressor(TabularTask):
 
     Raises:
         ValueError: If a number is out of range.
-        ConfigurationError: If the spec is of classes.
+        ConfigurationError: If the spec is of classes, or ``point`` needs logarithms.
+
+    Attributes:
+        squared_error: Running mean of the loss of the last hundred training steps or so, kept in
+            checkpoints, for ``point``.
 
     Example:
         >>> model = TabularRegressor(layers=[8], dropout=0.1, lr=1e-3, lr_ratio=3)
@@ -72,6 +83,7 @@ class TabularRegressor(TabularTask):
         embedding_dropout: float = 0.04,
         embedding_rule: EmbeddingRule = "course",
         y_range: OutputRange = "auto",
+        point: Point = "median",
         lr: float | Sequence[float] = 1e-3,
         lr_ratio: float = 1.0,
         weight_decay: float = 1e-2,
@@ -92,8 +104,12 @@ class TabularRegressor(TabularTask):
             optimizer=optimizer,
         )
         _check_range(y_range)
+        log_shift(point, torch.zeros(()))
         self.y_range = y_range
-        self.begin(spec, {"y_range": y_range})
+        self.point: Point = point
+        self.squared_error: Tensor
+        self.register_buffer("squared_error", torch.zeros(()))
+        self.begin(spec, {"y_range": y_range, "point": point})
 
     @property
     def output_range(self) -> tuple[float, float] | None:
@@ -106,6 +122,11 @@ class TabularRegressor(TabularTask):
 
     def build_head(self, spec: TableSpec, num_features: int) -> nn.Linear:
         """Build an output of one number, about the mean of the training targets at first."""
+        if self.point != "median" and not spec.log_target:
+            raise ConfigurationError(
+                f"`point='{self.point}'` needs a table whose columns have `log_target: true`, but"
+                f" '{spec.target}' is predicted as it is. Set `log_target`, or leave `point` out."
+            )
         head = _timid(nn.Linear(num_features, 1))
         share = 0.5
         if self.output_range is not None:
@@ -132,6 +153,12 @@ class TabularRegressor(TabularTask):
         low, high = self.output_range
         return low + (high - low) * raw.sigmoid()
 
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Give the loss of one batch, and note how large the errors are."""
+        loss = super().training_step(batch, batch_idx)
+        self.squared_error.lerp_(loss.detach().float(), _SHARE_OF_A_STEP)
+        return loss
+
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Give the mean squared error in transformed units."""
         return F.mse_loss(logits, targets.to(logits.dtype))
@@ -139,12 +166,13 @@ class TabularRegressor(TabularTask):
     def probabilities(self, logits: Tensor) -> Tensor:
         """Give predictions in the user's units. Shape ``(batch,)``."""
         spec, _ = self.built()
-        return spec.invert_target(logits)
+        return spec.invert_target(logits + log_shift(self.point, self.squared_error))
 
     def logits(self, probabilities: Tensor) -> Tensor:
         """Give predictions in transformed units. Shape ``(batch,)``."""
         spec, _ = self.built()
-        return spec.target_column.transform(probabilities)
+        shift = log_shift(self.point, self.squared_error).to(probabilities.device)
+        return spec.target_column.transform(probabilities) - shift
 
     def metric_targets(self, targets: Tensor) -> Tensor:
         """Give targets in the user's units. Shape ``(batch,)``."""

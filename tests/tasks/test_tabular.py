@@ -23,6 +23,7 @@ from lightning_fastrecipes.callbacks.sgdr import SGDR
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.table_spec import TableSpec
+from lightning_fastrecipes.functional.table_target import log_shift
 from lightning_fastrecipes.protocols import TableInputs
 from lightning_fastrecipes.tasks.ensemble import Ensemble
 from lightning_fastrecipes.tasks.tabular import TabularClassifier, TabularRegressor
@@ -125,6 +126,43 @@ def test_a_regression_learns_and_predicts_in_the_units_of_the_user():
     assert trainer.test(model, datamodule=data, verbose=False)[0]["test_rmspe"] == pytest.approx(
         float(found["val_rmspe"])
     )
+
+
+@pytest.mark.parametrize("point", ["median", "mean", "percentage"])
+def test_a_point_of_a_distribution_is_best_at_what_it_is_for(point):
+    draw = np.random.default_rng(0)
+    sales = np.exp(6 + 0.3 * draw.normal(size=200_000))
+    best = {
+        "median": np.median(sales),
+        "mean": sales.mean(),
+        "percentage": (1 / sales).mean() / (1 / sales**2).mean(),
+    }
+    shift = log_shift(point, torch.tensor(0.3**2))
+    assert math.exp(6 + shift) == pytest.approx(best[point], rel=0.005)
+
+
+def test_the_point_for_shares_has_the_least_percentage_error(tmp_path):
+    frame = table(num_rows=512)
+    noise = np.random.default_rng(1).normal(0, 0.4, len(frame))
+    frame["sales"] = frame["sales"] * np.exp(noise)
+    data = Tables(frame, batch_size=64)
+    model = regressor(point="percentage")
+    trainer = fitted(model, data, epochs=30)
+    # 240 steps: all but 0.99 ** 240 of the mean.
+    assert model.squared_error.item() == pytest.approx(0.4**2, rel=0.25)
+    found = {}
+    for point in ("median", "mean", "percentage"):
+        model.point = point
+        found[point] = trainer.validate(model, data, verbose=False)[0]
+        logs = torch.tensor([5.0, 8.0])
+        torch.testing.assert_close(model.logits(model.probabilities(logs)), logs)
+    assert found["percentage"]["val_rmspe"] < 0.95 * found["median"]["val_rmspe"]
+    assert found["mean"]["val_rmse"] < found["median"]["val_rmse"]
+    assert found["mean"]["val_loss"] == found["percentage"]["val_loss"]  # of the logarithms
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    loaded = TabularRegressor.load_from_checkpoint(tmp_path / "model.ckpt")
+    assert loaded.point == "percentage"
+    assert torch.equal(loaded.squared_error, model.squared_error)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -324,7 +362,8 @@ def test_a_stopped_and_resumed_fit_equals_an_uninterrupted_one(tmp_path):
     whole = regressor()
     fitted(whole, Tables(table()), epochs=3, callbacks=[SGDR(cycle_len=3)])
     first = regressor()
-    stop = fitted(first, Tables(table()), epochs=3, callbacks=[SGDR(cycle_len=3)], max_steps=6)
+    with pytest.warns(UserWarning, match="should end a cycle"):
+        stop = fitted(first, Tables(table()), epochs=3, callbacks=[SGDR(cycle_len=3)], max_steps=6)
     stop.save_checkpoint(tmp_path / "stopped.ckpt")
     resumed = regressor()
     trainer = pl.Trainer(max_epochs=3, callbacks=[SGDR(cycle_len=3)], **QUIET)
@@ -360,6 +399,8 @@ def test_what_does_not_fit_is_refused_before_training():
         TabularClassifier(data.spec)
     with pytest.raises(ConfigurationError, match=r"`task` is 'regression', .* `TabularClassifier`"):
         regressor(spec_of(table(), **CLASSES))
+    with pytest.raises(ConfigurationError, match=r"`point='mean'` needs .* `log_target: true`"):
+        regressor(spec_of(table(), log_target=False), point="mean")
     one = DataLoader(Rows(data.spec, table().iloc[:1]), 1)
     with pytest.raises(ConfigurationError, match="at least 2 samples"):
         pl.Trainer(max_epochs=1, **QUIET).fit(regressor(data.spec), one)
@@ -375,6 +416,7 @@ def test_what_does_not_fit_is_refused_before_training():
         ({"embedding_rule": "own"}, "`rule` must be 'course' or 'fastai', got 'own'"),
         ({"y_range": (3, 1)}, r"`y_range` must be .* got \(3, 1\)"),
         ({"y_range": "all"}, "`y_range` must be .* got 'all'"),
+        ({"point": "mode"}, "`point` must be one of 'median', 'mean', 'percentage', got 'mode'"),
         ({"norm_policy": "never"}, "`norm_policy` must be one of"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
