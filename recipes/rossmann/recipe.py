@@ -28,6 +28,7 @@ def main() -> None:
         dropout=[0.05, 0.1],
         embedding_dropout=0.1,
         y_range="auto",
+        point="percentage",
         lr=4e-3,
         weight_decay=0.1,
     )
