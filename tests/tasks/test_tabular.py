@@ -290,7 +290,8 @@ def test_frozen_groups_stay_bit_for_bit_and_others_learn(given):
     model.set_learning_rates(0.01)
     fitted(model, data)
     same = {name for name, value in model.state_dict().items() if torch.equal(value, before[name])}
-    assert set(before) - same == {"head.weight", "head.bias"}
+    # The error of the whole model is no weight of a group.
+    assert set(before) - same == {"head.weight", "head.bias", "squared_error"}
 
 
 def test_the_norm_of_continuous_columns_trains():
