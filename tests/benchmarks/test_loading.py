@@ -3,6 +3,7 @@
 ``FASTRECIPES_PHOTOS`` names a folder of photos, one folder per class.
 """
 
+import itertools
 import os
 import statistics
 import time
@@ -13,7 +14,6 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader
 
 from lightning_fastrecipes import ImageClassifier, ImageFolderDataModule
 from lightning_fastrecipes.functional.augment import (
@@ -24,8 +24,6 @@ from lightning_fastrecipes.functional.augment import (
 from lightning_fastrecipes.recipe.defaults import default_precision
 
 pytestmark = pytest.mark.benchmark
-
-NUM_BATCHES = 25
 
 
 @pytest.fixture
@@ -97,32 +95,54 @@ def test_a_batch_is_augmented_in_little_processor_time() -> None:
     assert statistics.median(milliseconds) <= 1.5
 
 
-class Seconds(pl.Callback):
-    """Time all steps but the first ten."""
+class Turns(pl.LightningDataModule):
+    """Batches already in memory and those of a datamodule, some steps of each in turn.
+
+    The machine's pace changes from minute to minute by more than what is measured, so that whole
+    runs one after the other say nothing.
+    """
+
+    STEPS, UNTIMED = (
+        10,
+        3,
+    )  # in the first of a turn, workers still fill their queue or have filled it
+
+    def __init__(self, data: ImageFolderDataModule, in_memory: Any) -> None:
+        super().__init__()
+        self.data, self.in_memory = data, in_memory
+
+    def of_loader(self, step: int) -> bool:
+        return step // self.STEPS % 2 == 1
+
+    def prepare_data(self) -> None:
+        self.data.trainer = self.trainer
+        self.data.prepare_data()
+
+    def setup(self, stage: str) -> None:
+        self.data.setup(stage)
+
+    def train_dataloader(self) -> Any:
+        return self
+
+    def __iter__(self) -> Any:
+        loader = itertools.chain.from_iterable(itertools.repeat(self.data.train_dataloader()))
+        for step in itertools.count():
+            yield next(loader) if self.of_loader(step) else self.in_memory
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        if self.of_loader(self.trainer.global_step):
+            return self.data.on_after_batch_transfer(batch, dataloader_idx)
+        return batch
+
+
+class Clock(pl.Callback):
+    """Keep when each step ended."""
+
+    def on_train_start(self, trainer, pl_module) -> None:
+        self.ended = [time.perf_counter()]
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        if batch_idx == 9:
-            self.started = time.perf_counter()
-
-    def on_train_end(self, trainer, pl_module) -> None:
-        self.seconds = time.perf_counter() - self.started
-
-
-def seconds_of_steps(data: Any) -> float:
-    torch.manual_seed(0)
-    model = ImageClassifier("tf_efficientnet_lite0", num_classes=2)
-    model.to(memory_format=torch.channels_last)
-    clock = Seconds()
-    trainer = pl.Trainer(
-        max_epochs=1, limit_train_batches=NUM_BATCHES, limit_val_batches=0, callbacks=[clock],
-        precision=default_precision("auto"), logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False,
-    )  # fmt: skip
-    if isinstance(data, pl.LightningDataModule):
-        trainer.fit(model, datamodule=data)
-    else:
-        trainer.fit(model, data)
-    return clock.seconds
+        self.ended.append(time.perf_counter())
 
 
 @pytest.mark.parametrize("augmentation", ["none", "side_on"])
@@ -130,20 +150,27 @@ def test_the_loader_adds_a_tenth_to_the_time_of_the_steps(
     photos: str, tmp_path: Path, augmentation: str
 ) -> None:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    data = ImageFolderDataModule(
-        photos, cache=str(tmp_path), augmentation=augmentation, augment_on="device",
-        image_size=160, batch_size=32, valid_fraction=0.25,
-    )  # fmt: skip
-    seconds_of_steps(data)  # writes the cache
-    data.augmentation = "none"
-    in_memory = DataLoader(list(zip(*next(iter(data.train_dataloader())), strict=True)), 32)
-    batch = next(iter(in_memory))
-    fixed = DataLoader([batch] * NUM_BATCHES, batch_size=None)
-    data.augmentation = augmentation
-    ratios = []
-    for _ in range(4):  # in turn, so that a noisy neighbour hits both
-        memory, loader = seconds_of_steps(fixed), seconds_of_steps(data)
-        print(f"{augmentation}: in memory {memory:.1f} s, loader {loader:.1f} s")
-        ratios.append(loader / memory)
-    print(f"{augmentation}: {min(ratios):.2f} to {max(ratios):.2f}")
+    options = {"image_size": 160, "batch_size": 32, "augment_on": "device"}
+    plain = module(photos, str(tmp_path), augmentation="none", **options)
+    in_memory = next(iter(plain.train_dataloader()))
+    turns = Turns(module(photos, str(tmp_path), augmentation=augmentation, **options), in_memory)
+    model = ImageClassifier("tf_efficientnet_lite0", num_classes=2)
+    model.to(memory_format=torch.channels_last)
+    clock, num_turns = Clock(), 9
+    pl.Trainer(
+        max_steps=turns.STEPS * (2 * num_turns + 1), callbacks=[clock], logger=False,
+        precision=default_precision("auto"), enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    ).fit(model, datamodule=turns)  # fmt: skip
+    steps = [after - before for before, after in itertools.pairwise(clock.ended)]
+    pace = [
+        statistics.mean(steps[start + turns.UNTIMED : start + turns.STEPS])
+        for start in range(0, len(steps), turns.STEPS)
+    ]
+    # Each turn of the loader beside the turns before and after it.
+    ratios = [
+        2 * pace[turn] / (pace[turn - 1] + pace[turn + 1]) for turn in range(1, len(pace) - 1, 2)
+    ]
+    print(f"{augmentation}: {statistics.median(pace[::2]):.2f} s a step in memory,", end=" ")
+    print("ratios", *(f"{ratio:.3f}" for ratio in sorted(ratios)))
     assert statistics.median(ratios) <= 1.1
