@@ -134,9 +134,11 @@ def _show_batch(options: argparse.Namespace) -> int:
 
 def _lr_find(options: argparse.Namespace) -> int:
     recipe = _load_rung(options)
+    from lightning_fastrecipes.recipe.environment import keep_freed_memory
     from lightning_fastrecipes.recipe.finding import find_stage_lr, write_curve
     from lightning_fastrecipes.recipe.terminal import print_curve
 
+    keep_freed_memory()
     curve = find_stage_lr(recipe, options.stage, options.run)
     folder = options.out or Path("runs") / f"{recipe.name}-lr-find"
     folder.mkdir(parents=True, exist_ok=True)
@@ -167,6 +169,7 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
     recipe = _load(options)
     from pytorch_lightning.utilities import rank_zero_only
 
+    from lightning_fastrecipes.recipe.environment import keep_freed_memory
     from lightning_fastrecipes.recipe.ladder import Ladder
     from lightning_fastrecipes.recipe.logs import log_to
     from lightning_fastrecipes.recipe.runner import Run
@@ -178,6 +181,7 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
         print_stage,
     )
 
+    keep_freed_memory()
     first = int(getattr(rank_zero_only, "rank", 0)) == 0
     folder.mkdir(parents=True, exist_ok=True)
     if first:
@@ -211,9 +215,11 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
+    from lightning_fastrecipes.recipe.environment import keep_freed_memory
     from lightning_fastrecipes.recipe.logs import keep_quiet
     from lightning_fastrecipes.recipe.predicting import predict_paths
 
+    keep_freed_memory()
     keep_quiet()
     folders = [options.run_folder, *(options.with_runs or [])]
     found = predict_paths(folders, options.paths, options.tta)

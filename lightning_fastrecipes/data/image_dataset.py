@@ -86,6 +86,11 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         self.store = store
 
     @property
+    def is_quick(self) -> bool:
+        """Whether a sample is cut from pixels that are there, with nothing drawn at random."""
+        return self.store is not None and not isinstance(self.transform, TrainTransform)
+
+    @property
     def files(self) -> list[str]:
         """Absolute paths in the order of the index."""
         return [os.fsdecode(path) for path in self._samples.paths]
@@ -147,6 +152,11 @@ class WindowDataset(ImageDataset):
     ) -> None:
         super().__init__(samples, transform, has_epochs=True, store=store)
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether a window is cut from pixels that are there; the rest is for the device."""
+        return self.store is not None
+
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
         """Make one sample.
 
@@ -191,6 +201,11 @@ class PixelDataset(ImageDataset):
         pixels = np.empty((0, 1, 1), np.uint8) if samples.pixels is None else samples.pixels
         in_rows = torch.from_numpy(pixels)
         self._pixels = in_rows[:, None] if in_rows.ndim == 3 else in_rows.permute(0, 3, 1, 2)
+
+    @property
+    def is_quick(self) -> bool:
+        """Always: a batch is cut faster than it is sent from one process to another."""
+        return True
 
     def digest(self) -> str:
         """Hash what says that the pictures are the same: their pixels."""

@@ -267,5 +267,9 @@ class ImageDataModule(ImageSettings):
         return self.eval_dataloader(split) if len(self._assembled.splits[split].paths) else []
 
     def _loader(self, dataset: ImageDataset, sampler: ShuffleSampler | None = None) -> Loader:
-        num_local = 1 if self.trainer is None else self.trainer.num_devices
-        return make_loader(dataset, self.batch_size, sampler, self.num_workers, num_local)
+        size, given = self.batch_size, self.num_workers
+        if self.trainer is None:
+            return make_loader(dataset, size, sampler, given)
+        on_processor = self.trainer.strategy.root_device.type == "cpu"
+        num_local = self.trainer.num_devices
+        return make_loader(dataset, size, sampler, given, num_local, on_processor)

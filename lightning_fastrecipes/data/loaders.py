@@ -17,6 +17,7 @@ def make_loader(
     sampler: ShuffleSampler | None = None,
     num_workers: int | None = None,
     num_local_processes: int = 1,
+    on_processor: bool = False,
 ) -> Loader:
     """Make a loader, in order and to the last picture unless it has a sampler.
 
@@ -26,16 +27,20 @@ def make_loader(
         sampler: The order of training; a last batch of one picture is then dropped.
         num_workers: Loader processes; from the machine and the data if ``None``.
         num_local_processes: Training processes that share this machine, at least 1.
+        on_processor: Whether the model computes on the processor, with all of its cores: a worker
+            then takes from it what it gives, and its start makes a copy of all that the model
+            writes to next.
 
     Returns:
         A loader of pictures and targets.
     """
     in_memory = isinstance(dataset, PixelDataset)
-    if num_workers is None:
-        # From memory a batch is cut faster than it is sent from one process to another.
-        found = 0 if in_memory else num_loader_workers(len(dataset), num_local_processes)
-    else:
+    if num_workers is not None:
         found = num_workers
+    elif in_memory or (on_processor and dataset.is_quick):
+        found = 0
+    else:
+        found = num_loader_workers(len(dataset), num_local_processes)
     return DataLoader(
         dataset,
         batch_size=batch_size,

@@ -1,5 +1,6 @@
 """What a run happens on: versions, processes and memory."""
 
+import ctypes
 import resource
 import sys
 from importlib.metadata import version
@@ -18,6 +19,24 @@ def package_versions() -> dict[str, str]:
 def is_first_process() -> bool:
     """Tell whether this is the process that writes files."""
     return int(getattr(pl.utilities.rank_zero_only, "rank", 0)) == 0
+
+
+def keep_freed_memory() -> None:
+    """Let this process reuse the memory that it frees, in place of returning it to the system.
+
+    With glibc's own settings every large tensor is memory anew, which the system has to clear: on
+    a processor that can take longer than the arithmetic (a step of an EfficientNet-Lite0 on 32
+    pictures of 224 px: 1.0 for 3.7 s, two cores). The process stays as large as it ever was.
+    Elsewhere than with glibc nothing changes.
+    """
+    try:
+        set_option = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # Windows has no library without a name
+        return
+    # Numbers of malloc.h: no block in a mapping of its own, nothing returned from the heap's end.
+    m_trim_threshold, m_mmap_max, never = -1, -4, -1
+    set_option(m_mmap_max, 0)
+    set_option(m_trim_threshold, never)
 
 
 def reset_peak_memory() -> None:

@@ -100,7 +100,8 @@ def find_stage_lr(recipe: Recipe, stage_name: str, run_folder: Path | None = Non
     finder = own[0] if own else LRFinder()
     finder.on_refusal = "ignore"
     try:
-        return run_finder(finder, model, training_data, **trainer_arguments(recipe.trainer))
+        arguments = trainer_arguments(recipe.trainer, model)
+        return run_finder(finder, model, training_data, **arguments)
     except MisconfigurationException as error:
         raise RecipeError(f"{recipe.path}: stages[{index}] ({stage.name}): {error}") from error
 

@@ -219,7 +219,7 @@ class Run:
             "log_every_n_steps": 1,
             "enable_model_summary": False,
             "enable_progress_bar": self.show_progress,
-            **trainer_arguments(self.recipe.trainer),
+            **trainer_arguments(self.recipe.trainer, self.model),
             **arguments,
         }
         if self.show_progress:

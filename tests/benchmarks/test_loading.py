@@ -43,6 +43,7 @@ def module(photos: str, cache: str, **options: Any) -> ImageFolderDataModule:
         lightning_module=None, fast_dev_run=False, num_devices=1,
         state=SimpleNamespace(fn=SimpleNamespace(value="fit")),
         fit_loop=SimpleNamespace(epoch_progress=progress),
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
     )  # fmt: skip
     data.prepare_data()
     data.setup("fit")
@@ -159,7 +160,7 @@ def test_the_loader_adds_a_tenth_to_the_time_of_the_steps(
     clock, num_turns = Clock(), 9
     pl.Trainer(
         max_steps=turns.STEPS * (2 * num_turns + 1), callbacks=[clock], logger=False,
-        precision=default_precision("auto"), enable_checkpointing=False,
+        precision=default_precision("auto", model), enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
     ).fit(model, datamodule=turns)  # fmt: skip
     steps = [after - before for before, after in itertools.pairwise(clock.ended)]

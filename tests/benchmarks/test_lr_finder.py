@@ -35,13 +35,16 @@ pytestmark = pytest.mark.benchmark
 
 NUM_STEPS = 100
 QUIET = {
-    "precision": default_precision("auto"),
     "logger": False,
     "enable_checkpointing": False,
     "enable_progress_bar": False,
     "enable_model_summary": False,
     "limit_val_batches": 0,
 }
+
+
+def quiet(model: pl.LightningModule) -> dict:
+    return QUIET | {"precision": default_precision("auto", model)}
 
 
 class StepSeconds(pl.Callback):
@@ -71,9 +74,9 @@ def build_model() -> ImageClassifier:
 
 
 def seconds_of_training(images: pl.LightningDataModule) -> float:
-    clock = StepSeconds()
-    trainer = pl.Trainer(max_steps=NUM_STEPS, max_epochs=99, callbacks=[clock], **QUIET)
-    trainer.fit(build_model(), datamodule=images)
+    clock, model = StepSeconds(), build_model()
+    trainer = pl.Trainer(max_steps=NUM_STEPS, max_epochs=99, callbacks=[clock], **quiet(model))
+    trainer.fit(model, datamodule=images)
     return clock.seconds
 
 
@@ -89,7 +92,7 @@ class TimedFinder(LRFinder):
 def seconds_of_sweep(model: ImageClassifier, data: pl.LightningDataModule) -> float:
     # A small range, so that the sweep does not end early.
     finder = TimedFinder(1e-8, 1e-5, NUM_STEPS, on_refusal="ignore")
-    assert len(run_finder(finder, model, data, **QUIET).lrs) == NUM_STEPS
+    assert len(run_finder(finder, model, data, **quiet(model)).lrs) == NUM_STEPS
     return finder.seconds
 
 
@@ -109,7 +112,7 @@ def test_a_sweep_on_features_takes_no_three_seconds(photos) -> None:
     model.freeze()
     features = FeatureDataModule(photos, model)
     photos.batch_size = 64
-    lr_find(model, features, num_steps=30, **QUIET)  # computes the features
+    lr_find(model, features, num_steps=30, **quiet(model))  # computes the features
     seconds = [seconds_of_sweep(model, features) for _ in range(3)]
     print(f"100 steps on the features of {len(photos.eval_dataset('train'))} photos: {seconds}")
     assert statistics.median(seconds) < 3

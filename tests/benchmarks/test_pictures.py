@@ -60,7 +60,8 @@ def train_head(photos: str) -> tuple[float, float]:
     model.freeze()
     model.set_learning_rates(3e-4)
     schedule = SGDR(cycle_len=8)
-    trainer = quiet_trainer(max_epochs=8, callbacks=[schedule], precision=default_precision("auto"))
+    precision = default_precision("auto", model)
+    trainer = quiet_trainer(max_epochs=8, callbacks=[schedule], precision=precision)
     trainer.fit(model, datamodule=FeatureDataModule(images, model))
     seconds = time.perf_counter() - started
     metrics = quiet_trainer().test(model, datamodule=images, verbose=False)[0]

@@ -35,7 +35,7 @@ class EpochSeconds(pl.Callback):
 def seconds_per_epoch(model, data, max_epochs: int) -> list[float]:
     clock = EpochSeconds()
     trainer = pl.Trainer(
-        max_epochs=max_epochs, callbacks=[clock], precision=default_precision("auto"),
+        max_epochs=max_epochs, callbacks=[clock], precision=default_precision("auto", model),
         limit_val_batches=0, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip

@@ -95,6 +95,31 @@ def test_evaluation_is_the_same_to_the_last_bit(photos: Path) -> None:
     assert [name.split("-")[0] for name in kept_files()] == ["train", "valid"]
 
 
+@pytest.mark.parametrize(
+    ("options", "num_workers"),
+    [
+        ({"augmentation": "none"}, {"train": 0, "valid": 0}),
+        ({"augment_on": "device"}, {"train": 0, "valid": 0}),
+        ({"augment_on": "loader"}, {"train": 1, "valid": 0}),
+        ({"cache": "off"}, {"train": 1, "valid": 1}),
+        ({"augment_on": "device", "num_workers": 1}, {"train": 1, "valid": 1}),
+    ],
+    ids=str,
+)
+def test_what_is_only_cut_needs_no_worker_beside_a_model_on_the_processor(
+    photos: Path, monkeypatch, options: dict, num_workers: dict
+) -> None:
+    monkeypatch.setattr("lightning_fastrecipes.data.workers.num_cores", lambda: 2)
+    monkeypatch.setattr("lightning_fastrecipes.data.workers._TINY", 2)
+    data = module(photos, **{"num_workers": None, "augmentation": "side_on"} | options)
+    fit(data)
+    assert data.train_dataloader().num_workers == num_workers["train"]
+    assert data.val_dataloader().num_workers == num_workers["valid"]
+    card = property(lambda _strategy: torch.device("cuda"))
+    monkeypatch.setattr(type(data.trainer.strategy), "root_device", card)
+    assert data.train_dataloader().num_workers == 1
+
+
 def test_nothing_is_decoded_from_the_second_epoch_on(photos: Path, monkeypatch) -> None:
     fit(module(photos))
 
