@@ -76,11 +76,15 @@ def first_batch(folder: Path, ending: str) -> dict:
     return {"seconds": time.perf_counter() - started}
 
 
-def epoch(folder: Path, ending: str, batch_size: int, num_threads: int) -> dict:
-    """Time an epoch of ours, its first ten steps left out."""
+def epoch(folder: Path, ending: str, batch_size: int, num_threads: int, precision: str) -> dict:
+    """Time an epoch of ours, its first ten steps left out.
+
+    ``auto`` is the precision that the command chooses.
+    """
     import pytorch_lightning as pl
     import torch
 
+    from lightning_fastrecipes.recipe.defaults import default_precision
     from lightning_fastrecipes.tasks.tabular import TabularRegressor
 
     torch.set_num_threads(num_threads)
@@ -99,9 +103,12 @@ def epoch(folder: Path, ending: str, batch_size: int, num_threads: int) -> dict:
             self.seconds = time.perf_counter() - self.started
 
     clock = Clock()
+    if precision == "auto":
+        precision = default_precision("cpu", model)
     trainer = pl.Trainer(
-        max_epochs=1, limit_val_batches=0, callbacks=[clock], logger=False, accelerator="cpu",
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        max_epochs=1, precision=precision, limit_val_batches=0, callbacks=[clock],
+        accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(model, data)
     return {"seconds": clock.seconds, "steps": trainer.global_step - 10}
