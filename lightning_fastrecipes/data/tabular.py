@@ -342,8 +342,7 @@ class TabularDataModule(pl.LightningDataModule):
     def _rows(self, split: TableSplitName) -> TableRows:
         """Give a split, on the accelerator if it fits, where it is copied once per fit."""
         rows = TableRows.of(self._splits[split])
-        device = None if self.trainer is None else self.trainer.strategy.root_device
-        if device is None or device.type != "cuda":
+        if self.trainer is None or (device := self.trainer.strategy.root_device).type != "cuda":
             return rows
         if split not in self._placed:
             free, _ = torch.cuda.mem_get_info(device)

@@ -29,9 +29,10 @@ def print_plan(console: Console, plan: StagePlan) -> None:
     callbacks = stop + "".join(
         f", {spec.name}({_arguments(spec.init_args)})" for spec in stage.callbacks
     )
+    epochs = f"{stage.max_epochs} {'epoch' if stage.max_epochs == 1 else 'epochs'}"
     table = Table(
         "layer group", "parameters", "trained", "learning rate",
-        title=f"Stage {stage.name}: {stage.max_epochs} epochs of {plan.steps_per_epoch} steps"
+        title=f"Stage {stage.name}: {epochs} of {plan.steps_per_epoch} steps"
         f" ({plan.num_steps}),{size} batches of {plan.batch_size}"
         f"{augmentation}{precomputed}{callbacks}",
         title_justify="left",

@@ -416,7 +416,7 @@ def test_check_and_explain_say_what_is_trained_on(recipe_file: Path, capsys) -> 
     assert "84 train, 24 valid, 12 test rows; target log(Sales)" in printed
     assert "Shop 6x3, State 3x2, DayOfWeek 8x4" in printed
     assert "Continuous columns: Km, Noise, Km_na" in printed
-    assert "Stage top: 1 epochs of 11 steps (11), batches of 8" in printed
+    assert "Stage top: 1 epoch of 11 steps (11), batches of 8" in printed
     assert "frozen" in printed
     assert "px" not in printed
 
