@@ -105,6 +105,12 @@ def test_whole_numbers_taken_for_text_keep_their_digits_beside_gaps(
     assert read["k"].tolist() == ["0.5"] * 5
 
 
+def test_so_they_do_in_a_file_that_says_nothing_of_pandas(tmp_path) -> None:
+    parquet.write_table(pa.table({"code": [7, None, 2**60 + 1]}), tmp_path / "t.parquet")
+    read = read_frames(tmp_path / "t.parquet", text=["code"])
+    assert read["code"].astype(object).fillna("gap").tolist() == ["7", "gap", str(2**60 + 1)]
+
+
 def test_numbers_in_one_file_and_text_in_another_are_text(tmp_path) -> None:
     pd.DataFrame({"code": [1, 2]}).to_parquet(tmp_path / "a.parquet")
     pd.DataFrame({"code": ["1", "x"]}).to_feather(tmp_path / "b.feather")
