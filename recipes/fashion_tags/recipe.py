@@ -40,10 +40,10 @@ def main() -> None:
     # Everything, on augmented pictures that grow, each earlier group three times slower.
     images.augmentation = "side_on"
     model.unfreeze()
-    for size, lr in ((96, 1e-3), (128, 7e-4), (160, 3e-4)):
+    for size, lr, epochs in ((96, 1e-3, 5), (128, 7e-4, 4), (160, 3e-4, 3)):
         images.image_size = size
         model.set_learning_rates(lr, lr_ratio=3)
-        trainer(3, fr.SGDR(cycle_len=3)).fit(model, datamodule=images)
+        trainer(epochs, fr.SGDR(cycle_len=epochs)).fit(model, datamodule=images)
     # Validation tunes the thresholds that the test then counts labels with.
     views = fr.TestTimeAugmentation(n=4)
     trainer(0, views).validate(model, datamodule=images)
