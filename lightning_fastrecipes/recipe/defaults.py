@@ -58,7 +58,9 @@ def cpu_has_bfloat16() -> bool:
 
 def _trains_depthwise(model: nn.Module) -> bool:
     return any(
-        isinstance(layer, nn.Conv2d) and layer.groups > 1 and layer.weight.requires_grad
+        isinstance(layer, nn.Conv2d)
+        and layer.groups == layer.in_channels > 1
+        and layer.weight.requires_grad
         for layer in model.modules()
     )
 

@@ -103,10 +103,9 @@ class Turns(pl.LightningDataModule):
     runs one after the other say nothing.
     """
 
-    STEPS, UNTIMED = (
-        10,
-        3,
-    )  # in the first of a turn, workers still fill their queue or have filled it
+    STEPS = 10
+    UNTIMED = 3
+    """Of each turn: at first, workers still fill their queue, or have it full."""
 
     def __init__(self, data: ImageFolderDataModule, in_memory: Any) -> None:
         super().__init__()

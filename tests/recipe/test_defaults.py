@@ -29,6 +29,7 @@ def test_a_processor_trains_depthwise_convolutions_in_32_bits(has_bfloat16: bool
     depthwise = body(groups=4)
     assert default_precision("cpu", depthwise) == "32-true"
     assert default_precision("cpu", body(groups=1)) == faster
+    assert default_precision("cpu", body(groups=2)) == faster
     depthwise[0].requires_grad_(False)
     assert default_precision("cpu", depthwise) == faster
     assert default_precision("tpu", body(groups=1)) == "32-true"
