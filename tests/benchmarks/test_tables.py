@@ -33,13 +33,15 @@ def measure(*words: object, python: str = sys.executable) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "precision"), [(128, "32-true"), (128, "auto"), (512, "32-true"), (512, "auto")]
+    ("batch_size", "precision"),
+    [(128, "32-true"), (128, "auto"), (256, "auto"), (512, "32-true"), (512, "auto")],
 )
 def test_an_epoch_is_half_as_long_again_with_fastai(tmp_path, batch_size, precision) -> None:
     """Time both with 32 bits, and ours as the command trains, with bfloat16 where there is.
 
-    With 512 rows a step is nearly all products of matrices, which are the same in both libraries:
-    in 32 bits ours is merely not slower there.
+    The course's batches are of 128 rows, the recipe's of 256 in bfloat16. With 512 rows a step is
+    nearly all products of matrices, which are the same in both libraries: in 32 bits ours misses
+    the bound there (1.08 to 1.54 times), and the test says so by failing.
     """
     fastai = os.environ.get("FASTAI_PYTHON")
     if not fastai:
@@ -58,8 +60,7 @@ def test_an_epoch_is_half_as_long_again_with_fastai(tmp_path, batch_size, precis
         )
         ratios.append(theirs["seconds"] / ours["seconds"])
     print(f"{min(ratios):.2f} to {max(ratios):.2f} times")
-    only_products = (batch_size, precision) == (512, "32-true")
-    assert statistics.median(ratios) >= (0.95 if only_products else 1.5)
+    assert statistics.median(ratios) >= 1.5
 
 
 def test_the_first_batch_comes_five_times_sooner_from_a_warm_cache(tmp_path) -> None:
