@@ -110,8 +110,8 @@ class Kind(ABC):
         """
 
     @abstractmethod
-    def check_evaluation(self, recipe: Recipe, data: Any) -> None:
-        """Refuse an evaluation that cannot be made with the data, by a ``RecipeError``."""
+    def check_evaluation(self, recipe: Recipe, data: Any, model: Any) -> None:
+        """Refuse an evaluation that data and model cannot be put to, by a ``RecipeError``."""
 
     @abstractmethod
     def training_data(self, stage: Stage, data: Any, model: Any) -> pl.LightningDataModule:

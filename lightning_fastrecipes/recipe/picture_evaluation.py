@@ -1,6 +1,7 @@
 """Evaluate pictures: test-time augmentation, members that predict together, tuned thresholds."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from lightning_fastrecipes.data.files import write_atomically
+from lightning_fastrecipes.data.geometry import Geometry
 from lightning_fastrecipes.data.image import ImageDataModule
 from lightning_fastrecipes.functional.merging import merge_predictions
 from lightning_fastrecipes.recipe.augmented import build_tta, describe_views
@@ -31,7 +33,7 @@ from lightning_fastrecipes.recipe.export import export_model, named_thresholds
 from lightning_fastrecipes.recipe.kinds import Evaluator, MakeTrainer
 from lightning_fastrecipes.recipe.label_report import write_label_report
 from lightning_fastrecipes.recipe.pictures import draw_confusion_matrix
-from lightning_fastrecipes.recipe.schema import Recipe
+from lightning_fastrecipes.recipe.schema import Evaluation, Recipe
 from lightning_fastrecipes.tasks.image import ImageClassifier
 
 
@@ -66,10 +68,10 @@ class PictureEvaluator(Evaluator):
         self._members: dict[str, Path] = {}
 
     def begin(self, members: Mapping[str, Path], is_rehearsal: bool) -> None:
-        """Set the sizes, and find snapshots that the recipe wants to predict together."""
+        """Set size and crop, and find snapshots that the recipe wants to predict together."""
         evaluation = self.recipe.evaluation
+        self.images.geometry = evaluation_geometry(evaluation, self.images.geometry)
         if evaluation.image_size is not None:
-            self.model.backbone.check_image_size(evaluation.image_size)
             self.images.image_size = evaluation.image_size
         if evaluation.batch_size is not None:
             self.images.batch_size = evaluation.batch_size
@@ -156,3 +158,28 @@ class PictureEvaluator(Evaluator):
     def _measure(self, probabilities: Tensor, targets: Tensor) -> dict[str, float]:
         logits = self.model.rules.logits(probabilities)
         return measure(self.model, probabilities, targets, logits, self.model.fix_thresholds)
+
+
+def evaluation_geometry(evaluation: Evaluation, trained: Geometry) -> Geometry:
+    """Give how pictures are resized and cropped for the evaluation.
+
+    Args:
+        evaluation: What the recipe asks for.
+        trained: The geometry of the stages.
+
+    Returns:
+        The same geometry, with the evaluation's own crop if it has one.
+
+    Raises:
+        ValueError: If the crop is out of its range, or pictures are squished, which are not
+            cropped.
+    """
+    fraction = evaluation.crop_fraction
+    if fraction is None:
+        return trained
+    if trained.resize == "squish":
+        raise ValueError(
+            f"`crop_fraction` must be left out where pictures are squished, got {fraction}: they"
+            " are not cropped. Leave it out, or set `data.geometry.resize` to 'crop'."
+        )
+    return replace(trained, crop_fraction=fraction)

@@ -16,7 +16,7 @@ from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.recipe.augmented import build_tta
 from lightning_fastrecipes.recipe.kinds import Kind, MakeTrainer
 from lightning_fastrecipes.recipe.loading import build
-from lightning_fastrecipes.recipe.picture_evaluation import PictureEvaluator
+from lightning_fastrecipes.recipe.picture_evaluation import PictureEvaluator, evaluation_geometry
 from lightning_fastrecipes.recipe.schema import Recipe, Stage
 from lightning_fastrecipes.tasks.image import ImageClassifier
 
@@ -85,8 +85,15 @@ class PictureKind(Kind):
 
         return resize
 
-    def check_evaluation(self, recipe: Recipe, data: Any) -> None:
-        """Refuse views of test-time augmentation that cannot be made."""
+    def check_evaluation(self, recipe: Recipe, data: Any, model: Any) -> None:
+        """Refuse sizes and views that the model does not take, or that cannot be made."""
+        asked = recipe.evaluation
+        try:
+            evaluation_geometry(asked, data.geometry)
+            if asked.image_size is not None:
+                model.backbone.check_image_size(asked.image_size)
+        except ValueError as error:
+            raise RecipeError(f"{recipe.path}: evaluation: {error}") from error
         build_tta(recipe, data)
 
     def training_data(self, stage: Stage, data: Any, model: Any) -> pl.LightningDataModule:

@@ -167,7 +167,7 @@ def plan_stages(recipe: Recipe, data: Any, model: Any) -> list[StagePlan]:
                 num_samples=num_samples,
             )
         )
-    kind.check_evaluation(recipe, data)
+    kind.check_evaluation(recipe, data, model)
     return plans
 
 

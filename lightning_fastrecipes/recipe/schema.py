@@ -84,6 +84,9 @@ class Evaluation:
     Args:
         splits: Which splits, of ``valid`` and ``test``; those without samples are left out.
         image_size: Side in pixels; the last stage's if ``None``.
+        crop_fraction: Side of the centre crop over the resized shorter side, in (0, 1]; as in
+            training if ``None``. A larger picture with a larger crop shows more around things that
+            are as large as in training: 256 pixels of 1.0 after training on 224 of 0.875.
         batch_size: Pictures or rows per step; if ``None``, of pictures the last stage's.
         ensemble: What predicts: the last weights if ``None``; ``snapshots``: the mean of what the
             last snapshots of ``CycleSnapshots`` predict; ``average``: one model of their mean
@@ -94,6 +97,7 @@ class Evaluation:
 
     splits: tuple[Literal["valid", "test"], ...] = ("valid", "test")
     image_size: int | None = None
+    crop_fraction: float | None = None
     batch_size: int | None = None
     ensemble: Literal["snapshots", "average"] | None = None
     tta: int | TTA | None = None

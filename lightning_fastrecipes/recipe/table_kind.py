@@ -48,7 +48,7 @@ class TableKind(Kind):
                         f"{where}: `{spec.name}` is for pictures, not for tables. {_OUT}"
                     )
         evaluation = recipe.evaluation
-        for key in ("image_size", "tta"):
+        for key in ("image_size", "crop_fraction", "tta"):
             if getattr(evaluation, key) is not None:
                 raise RecipeError(
                     f"{recipe.path}: evaluation.{key}: is for pictures, not for tables. {_OUT}"
@@ -87,7 +87,7 @@ class TableKind(Kind):
         """Give a function that does nothing: rows have no size."""
         return lambda _epoch: None
 
-    def check_evaluation(self, recipe: Recipe, data: Any) -> None:
+    def check_evaluation(self, recipe: Recipe, data: Any, model: Any) -> None:
         """Accept every evaluation: what is not for tables was refused before."""
 
     def training_data(self, stage: Stage, data: Any, model: Any) -> pl.LightningDataModule:

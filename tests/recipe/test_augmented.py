@@ -211,6 +211,53 @@ def test_views_that_cannot_be_are_refused_before_training(recipe_file, evaluatio
     assert not (recipe_file.parent / "run" / "checkpoints").exists()
 
 
+def test_an_evaluation_sees_more_of_larger_pictures_and_training_does_not(
+    recipe_file, tmp_path, squares
+):
+    results = {}
+    for name, words in {
+        "as_trained": [],
+        "whole": ["evaluation.image_size=40", "evaluation.crop_fraction=1.0"],
+        "enlarged": ["evaluation.image_size=40"],
+    }.items():
+        results[name] = run(recipe_file, tmp_path / name, "stages.all.max_epochs=1", *words)
+    stages = [
+        torch.load(tmp_path / name / "checkpoints" / "all.ckpt", weights_only=True)["state_dict"]
+        for name in results
+    ]
+    for other in stages[1:]:
+        assert all(torch.equal(value, other[key]) for key, value in stages[0].items())
+    losses = {found["test"]["loss"] for found in results.values()}
+    assert len(losses) == 3
+    described = json.loads((tmp_path / "whole" / "export" / "model.json").read_text())
+    assert described["geometry"]["image_size"] == 40
+    assert described["geometry"]["crop_fraction"] == 1.0
+    table, found = predicted(tmp_path / "whole", squares)
+    np.testing.assert_allclose(table[CLASSES], found[CLASSES], atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["evaluation.crop_fraction=1.5"], r"evaluation: `crop_fraction` must lie in \(0, 1\]"),
+        (
+            ["evaluation.crop_fraction=1.0", "data.geometry={resize: squish}"],
+            "evaluation: `crop_fraction` must be left out where pictures are squished, got 1.0",
+        ),
+        (
+            ["evaluation.image_size=40", "model.backbone=test_vit.r160_in1k"],
+            "evaluation: `image_size` must be a multiple of 16 pixels for 'test_vit.r160_in1k'",
+        ),
+    ],
+    ids=["out-of-range", "squished", "size-of-no-use"],
+)
+def test_an_evaluation_that_cannot_be_is_refused_before_training(recipe_file, words, message):
+    path = short(recipe_file)
+    with pytest.raises(RecipeError, match=message):
+        run(path, path.parent / "run", *words)
+    assert not (path.parent / "run" / "checkpoints").exists()
+
+
 def test_views_are_those_of_the_last_stage_that_augments(recipe_file):
     recipe = load_recipe(recipe_file, ["stages.all.augmentation=none", "evaluation.tta=2"])
     images, model = build_parts(recipe)

@@ -451,6 +451,7 @@ def test_a_stage_finds_its_rate(recipe_file: Path, tmp_path: Path) -> None:
         ("stages.top.precompute=true", "`precompute` is for pictures"),
         ("evaluation.tta=4", r"evaluation\.tta: is for pictures"),
         ("evaluation.image_size=64", r"evaluation\.image_size: is for pictures"),
+        ("evaluation.crop_fraction=1.0", r"evaluation\.crop_fraction: is for pictures"),
         ("data.image_size=64", "has no argument `image_size`"),
         ("model.class_path=lightning_fastrecipes.ImageClassifier", "model"),
     ],

@@ -16,6 +16,7 @@ from lightning_fastrecipes.recipe import plan
 from lightning_fastrecipes.recipe.augmented import build_tta
 from lightning_fastrecipes.recipe.catalog import recipes_folder
 from lightning_fastrecipes.recipe.loading import load_recipe
+from lightning_fastrecipes.recipe.picture_evaluation import evaluation_geometry
 from lightning_fastrecipes.recipe.schema import Recipe
 from lightning_fastrecipes.tasks import image
 from lightning_fastrecipes.tasks.image import ImageClassifier
@@ -125,7 +126,8 @@ def test_the_script_is_short_and_trains_the_same_stages(
 
     def record_views(trainer, model, datamodule):
         views = next(c for c in trainer.callbacks if type(c).__name__ == "TestTimeAugmentation")
-        tested.append((views.resolve(datamodule), datamodule.image_size))
+        size, geometry = datamodule.image_size, datamodule.geometry
+        tested.append((views.resolve(datamodule), size, geometry))
         return [{}]
 
     monkeypatch.setattr(pl.Trainer, "fit", record)
@@ -161,12 +163,15 @@ def test_the_script_is_short_and_trains_the_same_stages(
             "sizes": growth[0] if growth else {0: images.image_size},
             "batch_size": images.batch_size,
         }
-    views, size = build_tta(recipe, images), stages_last_size(recipe)
-    assert tested == [(views.resolve(images), size)]
+    views, size = build_tta(recipe, images), evaluated_size(recipe)
+    geometry = evaluation_geometry(recipe.evaluation, images.geometry)
+    assert tested == [(views.resolve(images), size, geometry)]
 
 
-def stages_last_size(recipe: Recipe) -> int:
-    """Tell the image size that a recipe ends with."""
+def evaluated_size(recipe: Recipe) -> int:
+    """Tell the image size that a recipe is evaluated with, as a rule that it ends with."""
+    if recipe.evaluation.image_size is not None:
+        return recipe.evaluation.image_size
     last = recipe.stages[-1]
     growth = [c.init_args["sizes"] for c in last.callbacks if c.name == "ProgressiveResizing"]
     sizes = growth[0] if growth else {0: last.image_size or recipe.data.init_args["image_size"]}
