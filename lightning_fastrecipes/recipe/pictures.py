@@ -201,7 +201,7 @@ def draw_rungs(rungs: Sequence[Mapping[str, Any]], path: str | Path) -> Figure |
 def draw_batch(
     pictures: Sequence[Sequence[Tensor]], names: Sequence[str], path: str | Path
 ) -> Figure:
-    """Draw pictures as training sees them: as evaluated on the left, then epoch by epoch.
+    """Draw pictures as training sees them: not augmented on the left, then epoch by epoch.
 
     Args:
         pictures: For each row its pictures, each of shape ``(3, height, width)``, ``uint8``.
@@ -222,7 +222,7 @@ def draw_batch(
             place.set_yticks([])
         axes[0].set_ylabel(_shorten(name), parse_math=False)
     for column, place in enumerate(grid[0]):
-        place.set_title(f"epoch {column - 1}" if column else "as evaluated")
+        place.set_title(f"epoch {column - 1}" if column else "not augmented")
     return _write(figure, path)
 
 

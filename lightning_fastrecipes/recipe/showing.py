@@ -17,7 +17,7 @@ NUM_EPOCHS = 5
 
 
 def show_batch(recipe: Recipe, stage_name: str | None, path: Path) -> str:
-    """Draw some training pictures: as evaluated, and as each of the first epochs shows them.
+    """Draw some training pictures: not augmented, and as each of the first epochs shows them.
 
     Args:
         recipe: The recipe.

@@ -55,5 +55,5 @@ def test_titles_and_names_stand_beside_the_pictures(tmp_path: Path) -> None:
     pictures = [[torch.zeros(3, 4, 4, dtype=torch.uint8)] * 3] * 2
     figure = draw_batch(pictures, ["a", "b"], tmp_path / "a.png")
     titles = [axes.get_title() for axes in figure.axes]
-    assert titles == ["as evaluated", "epoch 0", "epoch 1", "", "", ""]
+    assert titles == ["not augmented", "epoch 0", "epoch 1", "", "", ""]
     assert [figure.axes[place].get_ylabel() for place in (0, 3)] == ["a", "b"]
