@@ -28,8 +28,12 @@ class ProgressiveResizing(pl.Callback):
 
     Works with any datamodule that has ``image_size``, ``eval_image_size`` and ``batch_size`` and
     reads them whenever it makes a loader, such as ``ImageFolderDataModule``. After the fit, the
-    datamodule is left at the size that was trained last. A compiled network is compiled anew for
-    each size.
+    datamodule is left at the size that was trained last.
+
+    With ``torch.compile``, the second size compiles the network once more, for any size, and later
+    ones use what is there. With ``dynamic=False`` each size compiles anew, for training and for
+    validation, up to torch's ``recompile_limit`` of 8: later sizes then run uncompiled, with
+    torch's warning, or fail with ``fullgraph=True``.
 
     Args:
         sizes: Epoch from 0 to the side in pixels from there on; 0 must be among the epochs.

@@ -21,6 +21,9 @@ weights included (fastai 2's ``train_bn``).
 """
 
 
+_WRAPPED = "_orig_mod."  # what `torch.compile(module)` puts into the names of its parameters
+
+
 def frozen_count(freeze_to: int, num_groups: int) -> int:
     """Count the leading groups that are frozen.
 
@@ -231,7 +234,8 @@ def set_frozen(
         norm_policy: With ``train``, batch norm weights train in frozen groups too.
 
     Raises:
-        ValueError: If a group names a parameter that the model has not, or there is no such policy.
+        ValueError: If a group names a parameter that the model has not, as where a part is wrapped
+            by ``torch.compile``, or there is no such policy.
     """
     _check_policy(norm_policy)
     parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -279,6 +283,14 @@ def set_frozen_modes(model: nn.Module, backbone: nn.Module, norm_policy: NormPol
 
 def _named(parameters: Mapping[str, nn.Parameter], name: str, group: str) -> nn.Parameter:
     if name not in parameters:
+        wrapped = next((other for other in parameters if _WRAPPED in other), None)
+        if wrapped is not None:
+            part = f"model.{wrapped.partition(_WRAPPED)[0].rstrip('.')}".rstrip(".")
+            raise ValueError(
+                f"Parameters must keep their names when a part is compiled, but {name!r} became"
+                f" {wrapped!r} or the like, as `torch.compile({part})` wraps the part. Compile it"
+                f" in place: `{part}.compile()`."
+            )
         raise ValueError(
             f"Layer group {group!r} must name parameters of the model, but has {name!r}. Give names"
             " as `named_parameters` does."
