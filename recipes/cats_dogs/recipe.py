@@ -19,7 +19,7 @@ def main() -> None:
         options.root,
         valid_fraction=0.05,
         test_fraction=0.25,
-        geometry=fr.Geometry(crop_fraction=1.0),
+        geometry=fr.Geometry(max_zoom=1.25),
         augment_on="device",
     )
     images.prepare_data()
@@ -36,20 +36,21 @@ def main() -> None:
 
     # 1: the head alone, on features that the frozen backbone computes once.
     model.freeze()
-    model.set_learning_rates(3e-4)
+    model.set_learning_rates(1e-4)
     trainer(8, fr.SGDR(cycle_len=8)).fit(model, datamodule=fr.FeatureDataModule(images, model))
     # 2: the head on augmented pictures.
     images.augmentation = "side_on"
     model.set_learning_rates(5e-5)
     trainer(1, fr.SGDR(cycle_len=1)).fit(model, datamodule=images)
-    # 3: everything, each earlier group ten times slower, on photos as they are evaluated.
+    # 3: everything, each earlier group ten times slower, on the middle of photos as they are.
     images.augmentation = "none"
     model.unfreeze()
     model.set_learning_rates(1e-5, lr_ratio=10)
     sizes = fr.ProgressiveResizing({0: 160, 1: 224})
     trainer(2, fr.SGDR(cycle_len=2), sizes).fit(model, datamodule=images)
-    # The mean over the photo as it is and its enlarged middle.
-    trainer(0, fr.TestTimeAugmentation(preset="scales", n=1)).test(model, datamodule=images)
+    # The whole photo, animals as large as in training, and its mirror image.
+    images.image_size, images.geometry = 256, fr.Geometry(max_zoom=1.25, crop_fraction=1.0)
+    trainer(0, fr.TestTimeAugmentation(preset="flips")).test(model, datamodule=images)
 
 
 if __name__ == "__main__":
