@@ -36,7 +36,7 @@ def main() -> None:
 
     # 1: the head alone, on features that the frozen backbone computes once.
     model.freeze()
-    model.set_learning_rates(1e-4)
+    model.set_learning_rates(3e-4)
     trainer(8, fr.SGDR(cycle_len=8)).fit(model, datamodule=fr.FeatureDataModule(images, model))
     # 2: the head on augmented pictures.
     images.augmentation = "side_on"
