@@ -48,7 +48,9 @@ class Listed:
 class PixelStore:
     """Pictures of a cache by their place in the split, read straight from the disk.
 
-    It is sent to loader processes as a path: each maps the file into memory for itself.
+    The file is mapped at once: another run with other pictures may put its own in the place of it,
+    and this one keeps reading what it opened. It is sent to loader processes as a path; each maps
+    the file for itself, if it is still the same.
 
     Args:
         path: The file.
@@ -62,7 +64,8 @@ class PixelStore:
         self._shapes = shapes
         lengths = _CHANNELS * shapes.prod(axis=1)
         self._starts = lengths.cumsum() - lengths
-        self._bytes: Pixels | None = None
+        self._bytes: Pixels | None = np.memmap(path, dtype=np.uint8, mode="r")
+        self._identity = _identity(path)
 
     def __len__(self) -> int:
         return len(self._shapes)
@@ -71,9 +74,27 @@ class PixelStore:
         return vars(self) | {"_bytes": None}
 
     def __getitem__(self, position: int) -> Tensor:
-        """Give a picture. Shape ``(3, height, width)``, ``uint8``, in memory of its own."""
+        """Give a picture. Shape ``(3, height, width)``, ``uint8``, in memory of its own.
+
+        Args:
+            position: Its place in the split.
+
+        Returns:
+            The picture.
+
+        Raises:
+            DataError: If this is another process than the one that opened the cache, and another
+                run has replaced the file meanwhile.
+        """
         if self._bytes is None:
-            self._bytes = np.memmap(self.path, dtype=np.uint8, mode="r")
+            content = np.memmap(self.path, dtype=np.uint8, mode="r")
+            if _identity(self.path) != self._identity:
+                raise DataError(
+                    f"The pixel cache '{self.path}' must stay as it was opened, but another run has"
+                    " put other pictures in its place. Give runs that train side by side a `cache`"
+                    " folder each, or set `num_workers` to 0."
+                )
+            self._bytes = content
         return torch.from_numpy(np.array(self._view(self._bytes, position)))
 
     def _view(self, content: Pixels, position: int) -> Pixels:
@@ -81,6 +102,12 @@ class PixelStore:
         start = self._starts[position]
         end = start + _CHANNELS * height * width
         return content[start:end].reshape(_CHANNELS, height, width)
+
+
+def _identity(path: Path) -> tuple[int, int, int]:
+    """Tell a file from one that takes its name later."""
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def get_or_write_pixels(path: Path, listed: Listed, form: StoredForm) -> PixelStore:
@@ -110,7 +137,7 @@ def get_or_write_pixels(path: Path, listed: Listed, form: StoredForm) -> PixelSt
         _remove_leftovers(path)
         with room_for("pixel", path.parent, num_bytes), atomic_path(path) as temporary:
             shapes = _write(temporary, listed, form, old)
-    return PixelStore(path, shapes, form)
+        return PixelStore(path, shapes, form)
 
 
 @dataclass(frozen=True)

@@ -183,6 +183,16 @@ def test_workers_get_the_path_and_not_the_pixels(files, path) -> None:
     assert torch.equal(pickle.loads(sent)[2], expected)
 
 
+def test_another_run_with_other_pictures_changes_nothing_for_this_one(files, path) -> None:
+    store = get_or_write_pixels(path, listed(files), FORM)
+    sent = pickle.loads(pickle.dumps(store))
+    get_or_write_pixels(path, listed(files[2:]), FORM)
+    for position, file in enumerate(files):
+        assert torch.equal(store[position], FORM.bring(load_image(file)))
+    with pytest.raises(DataError, match=r"another run has put other pictures in its place\. Give"):
+        sent[0]
+
+
 def test_what_is_read_may_be_written_to(files, path) -> None:
     store = get_or_write_pixels(path, listed(files), FORM)
     store[0].zero_()
