@@ -281,6 +281,22 @@ def set_frozen_modes(model: nn.Module, backbone: nn.Module, norm_policy: NormPol
         _set_norm_mode(model.modules(), mode=True)
 
 
+def check_parameter_names(model: nn.Module, groups: Sequence[LayerGroup]) -> None:
+    """Refuse a model that has not the parameters which its layer groups name.
+
+    Args:
+        model: The module whose parameters the groups name.
+        groups: The layer groups, input side first.
+
+    Raises:
+        ValueError: If one is missing, as where a part is wrapped by ``torch.compile``.
+    """
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for group in groups:
+        for name in group.parameters:
+            _named(parameters, name, group.name)
+
+
 def _named(parameters: Mapping[str, nn.Parameter], name: str, group: str) -> nn.Parameter:
     if name not in parameters:
         wrapped = next((other for other in parameters if _WRAPPED in other), None)

@@ -17,6 +17,7 @@ from lightning_fastrecipes.functional.batches import num_repeated_rows
 from lightning_fastrecipes.functional.layer_groups import (
     NormPolicy,
     audit_param_groups,
+    check_parameter_names,
     frozen_count,
     optimizer_groups,
     resolve_group_lrs,
@@ -271,7 +272,8 @@ class LayerGroupTask(pl.LightningModule, ABC):
         return self.probabilities(self._logits(batch, inputs))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store how much is frozen, as plain numbers."""
+        """Store how much is frozen; refuse names that no uncompiled model could load."""
+        check_parameter_names(self, self.layer_groups())
         checkpoint[CHECKPOINT_KEY] = {"version": 1, "num_frozen": self.num_frozen}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -214,3 +214,13 @@ def test_a_wrapped_part_is_refused_with_the_cure(squares, part):
         model.freeze_to(-1)
     with pytest.raises(ValueError, match=message):
         fit(model, squares)
+
+
+def test_a_wrapped_part_is_not_saved_under_names_that_do_not_load(squares, tmp_path):
+    model = tiny_model()
+    model.backbone = torch.compile(model.backbone, backend="eager")
+    run = trainer()
+    run.validate(model, data(squares), verbose=False)
+    with pytest.raises(ValueError, match="must keep their names"):
+        run.save_checkpoint(tmp_path / "wrapped.ckpt", weights_only=False)
+    assert not (tmp_path / "wrapped.ckpt").exists()
