@@ -37,11 +37,11 @@ def main() -> None:
     model.freeze()
     model.set_learning_rates(2e-3)
     trainer(8, fr.SGDR(cycle_len=8)).fit(model, datamodule=fr.FeatureDataModule(images, model))
-    # Everything, on augmented pictures that grow, each earlier group three times slower.
+    # Augmented pictures that grow: everything while they are small, then all but the early layers.
     images.augmentation = "side_on"
-    model.unfreeze()
-    for size, lr, epochs in ((96, 1e-3, 5), (128, 7e-4, 4), (160, 3e-4, 3)):
+    for size, freeze_to, lr, epochs in ((96, 0, 1e-3, 5), (128, 1, 7e-4, 4), (160, 1, 3e-4, 3)):
         images.image_size = size
+        model.freeze_to(freeze_to)
         model.set_learning_rates(lr, lr_ratio=3)
         trainer(epochs, fr.SGDR(cycle_len=epochs)).fit(model, datamodule=images)
     # Validation tunes the thresholds that the test then counts labels with.
