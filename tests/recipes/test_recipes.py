@@ -42,12 +42,13 @@ def test_a_recipe_opens_with_data_and_launch_line(path: Path) -> None:
 
 @pytest.mark.parametrize("path", TRANSFERS, ids=by_name)
 def test_a_recipe_follows_the_steps_of_the_course(path: Path) -> None:
-    first, second, *_, last = load_recipe(path).stages
+    first, second, *_, last = stages = load_recipe(path).stages
     assert first.precompute
     assert first.freeze_to == -1
     assert not second.precompute
     assert second.augmentation != "none"
-    assert last.freeze_to == 0
+    assert 0 in [stage.freeze_to for stage in stages[1:]]  # everything trains once the head does
+    assert last.freeze_to != -1
     assert last.lr_ratio in (3, 10)
     assert last.callbacks[0].name == "SGDR"
 
