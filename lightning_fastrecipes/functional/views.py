@@ -1,6 +1,6 @@
 """Test-time views of pictures: which there are, how they are made, and what they weigh."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, get_args
@@ -205,21 +205,29 @@ def make_view(
     can_be_lit = images.dtype == torch.uint8 or input_spec is not None
     moved = (parameters.zoom != 1) | (parameters.angle != 0)
     lit = (parameters.balance != 0) | (parameters.contrast != 1)
-    changed = (moved | lit if can_be_lit else moved).nonzero().flatten()
-    images = images.clone()
-    for chosen in torch.split(changed, num_at_once(images)) if len(changed) else ():
-        rows = chosen.to(images.device)
-        drawn = {k: v.to(images.device) for k, v in vars(parameters.rows(chosen)).items()}
-        pixels = _to_unit(images[rows], input_spec)
-        if bool(moved[chosen].all()):
-            pixels = _resampled(pixels, drawn)
-        elif bool(moved[chosen].any()):
-            is_moved = moved[chosen].to(rows.device).view(-1, 1, 1, 1)
-            pixels = torch.where(is_moved, _resampled(pixels, drawn), pixels)
-        if can_be_lit and bool(lit[chosen].any()):
-            pixels = light(pixels, drawn["balance"], drawn["contrast"])
-        images[rows] = _from_unit(pixels, images.dtype, input_spec)
-    return posed(images, parameters.pose)
+    # The resample brings its pictures into their pose as well.
+    images = posed(images.clone(), parameters.pose.masked_fill(moved, 0))
+    matrix = crop_matrix(
+        parameters.angle,
+        parameters.crop_top,
+        parameters.crop_left,
+        tall=parameters.zoom,
+        wide=parameters.zoom,
+        aspect=height / width,
+        pose=parameters.pose,
+    )
+    drawn = [v.to(images.device) for v in (matrix, parameters.balance, parameters.contrast)]
+    for is_moved, changed in ((True, moved), (False, lit & ~moved & can_be_lit)):
+        chosen = changed.nonzero().flatten().to(images.device)
+        for rows in torch.split(chosen, num_at_once(images)) if len(chosen) else ():
+            where, balance, contrast = (values[rows] for values in drawn)
+            pixels, white = _as_floats(images[rows], input_spec)
+            if is_moved:
+                pixels = resample(pixels, where, height, width)
+            if can_be_lit:
+                pixels = light(pixels, balance, contrast, white)
+            images[rows] = _from_floats(pixels, images.dtype, input_spec)
+    return images
 
 
 def mean_of_views(
@@ -247,33 +255,20 @@ def mean_of_views(
     )
 
 
-def _resampled(pixels: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
-    """Zoom, crop and turn each picture."""
-    matrix = crop_matrix(
-        drawn["angle"],
-        drawn["crop_top"],
-        drawn["crop_left"],
-        tall=drawn["zoom"],
-        wide=drawn["zoom"],
-        aspect=pixels.shape[-2] / pixels.shape[-1],
-    )
-    return resample(pixels, matrix, *pixels.shape[-2:])
-
-
-def _to_unit(images: Tensor, input_spec: InputSpec | None) -> Tensor:
-    """Bring pixels to [0, 1], where it is known how; a resample does not mind."""
+def _as_floats(images: Tensor, input_spec: InputSpec | None) -> tuple[Tensor, float]:
+    """Undo the normalisation, where it is known; give the largest value of a pixel as well."""
+    pixels = images.float()
     if images.dtype == torch.uint8:
-        return images.float().div_(255)
-    images = images.float()
+        return pixels, 255.0
     if input_spec is None:
-        return images
-    mean, std = _as_tensors(input_spec, images)
-    return images * std + mean
+        return pixels, 1.0
+    mean, std = _as_tensors(input_spec, pixels)
+    return pixels * std + mean, 1.0
 
 
-def _from_unit(pixels: Tensor, dtype: torch.dtype, input_spec: InputSpec | None) -> Tensor:
+def _from_floats(pixels: Tensor, dtype: torch.dtype, input_spec: InputSpec | None) -> Tensor:
     if dtype == torch.uint8:
-        return pixels.mul_(255).round_().to(torch.uint8)
+        return pixels.round_().to(torch.uint8)
     if input_spec is None:
         return pixels.to(dtype)
     mean, std = _as_tensors(input_spec, pixels)

@@ -1,6 +1,7 @@
 """Views depend on seed, view and place alone, and equal views give the plain prediction."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from lightning_fastrecipes.functional.merging import (
     weigh,
     weight_losses,
 )
+from lightning_fastrecipes.functional.pixels import posed
 from lightning_fastrecipes.functional.views import Views, make_view, mean_of_views
 from lightning_fastrecipes.protocols import InputSpec
 
@@ -129,6 +131,16 @@ def test_oblong_pictures_are_turned_without_shear():
     turned = make_view(spot.expand(4, -1, -1, -1), parameters)
     middle = (turned - spot)[..., 4:28, 20:44]  # further out, borders are reflected
     assert middle.abs().max() < 0.02
+
+
+def test_oblong_pictures_are_mirrored_as_the_last_of_all():
+    images, drawn = torch.rand(32, 3, 6, 12), Views("augmentation", 1, "side_on")
+    parameters = drawn.parameters(0, torch.arange(32))
+    assert set(parameters.pose[parameters.zoom != 1].tolist()) == {0, 4}
+    upright = make_view(images, replace(parameters, pose=torch.zeros(32, dtype=torch.long)))
+    torch.testing.assert_close(
+        make_view(images, parameters), posed(upright, parameters.pose), atol=1e-5, rtol=0
+    )
 
 
 def test_oblong_pictures_are_not_turned_by_a_quarter():
