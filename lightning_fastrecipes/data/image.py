@@ -14,6 +14,7 @@ from lightning_fastrecipes.data.image_module import ImageDataModule
 from lightning_fastrecipes.data.image_settings import AugmentOn
 from lightning_fastrecipes.data.label_table import LabelTable, list_table
 from lightning_fastrecipes.data.listing import Listing, list_folder
+from lightning_fastrecipes.data.settings import Instance
 from lightning_fastrecipes.data.sources import resolve_source
 from lightning_fastrecipes.functional.augment import Augmentation
 from lightning_fastrecipes.protocols import LabelKind
@@ -57,6 +58,7 @@ class ImageFolderDataModule(ImageDataModule):
 
     Raises:
         ValueError: If an argument is out of its range.
+        TypeError: If one is of the wrong type.
 
     Example:
         >>> pets = ImageFolderDataModule("pets", image_size=64, augmentation="side_on")
@@ -133,6 +135,7 @@ class ImageCSVDataModule(ImageDataModule):
 
     Raises:
         ValueError: If an argument is out of its range.
+        TypeError: If one is of the wrong type.
 
     Example:
         >>> columns = LabelTable(
@@ -146,6 +149,8 @@ class ImageCSVDataModule(ImageDataModule):
     References:
         fast.ai course (2018), lesson 2: ``ImageClassifierData.from_csv``.
     """
+
+    table = Instance(LabelTable)
 
     def __init__(
         self,
@@ -182,7 +187,7 @@ class ImageCSVDataModule(ImageDataModule):
             balance=balance,
         )
         self.csv = csv
-        self.table = table or LabelTable()
+        self.table = LabelTable() if table is None else table
 
     @property
     def label_kind(self) -> LabelKind:
@@ -218,6 +223,7 @@ class ImageArrayDataModule(ImageDataModule):
 
     Raises:
         ValueError: If an argument is out of its range.
+        TypeError: If one is of the wrong type.
 
     Example:
         >>> import numpy as np

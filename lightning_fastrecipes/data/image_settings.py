@@ -13,7 +13,7 @@ from lightning_fastrecipes.data.geometry import (
     TrainTransform,
 )
 from lightning_fastrecipes.data.pixel_stores import PixelStores
-from lightning_fastrecipes.data.settings import Choice, MaybeWholeNumber, WholeNumber
+from lightning_fastrecipes.data.settings import Choice, Instance, MaybeWholeNumber, WholeNumber
 from lightning_fastrecipes.functional.augment import Augmentation
 from lightning_fastrecipes.protocols import HasInputSpec, InputSpec
 
@@ -46,6 +46,7 @@ class ImageSettings(pl.LightningDataModule):
 
     Raises:
         ValueError: If an argument is out of its range.
+        TypeError: If one is of the wrong type.
 
     Attributes:
         largest_image_size: The largest that ``image_size`` will be, so that training pictures are
@@ -61,6 +62,7 @@ class ImageSettings(pl.LightningDataModule):
     augmentation: Choice[Augmentation] = Choice(get_args(Augmentation))
     augment_on: Choice[AugmentOn] = Choice(get_args(AugmentOn))
     on_bad_file: Choice[OnBadFile] = Choice(get_args(OnBadFile))
+    geometry = Instance(Geometry)
 
     def __init__(
         self,
@@ -89,7 +91,7 @@ class ImageSettings(pl.LightningDataModule):
         self.on_bad_file = on_bad_file
         self.augment_on = augment_on
         self.num_workers = num_workers
-        self.geometry = geometry or Geometry()
+        self.geometry = Geometry() if geometry is None else geometry
         self.largest_image_size = 0
         self.balance = balance
         self.input_spec: InputSpec | None = None

@@ -1,6 +1,6 @@
 """Attributes of a datamodule that are checked whenever they are assigned."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar, overload
 
 Value = TypeVar("Value")
@@ -90,6 +90,27 @@ class Choice(Setting[Value]):
             raise ValueError(f"`{self.name}` must be one of {options}, got {value!r}.")
         chosen: Value = value
         return chosen
+
+
+class Instance(Setting[Value]):
+    """An object that holds settings of its own.
+
+    Args:
+        kind: Its class.
+    """
+
+    def __init__(self, kind: type[Value]) -> None:
+        self.kind = kind
+
+    def checked(self, value: Any) -> Value:
+        """Refuse what is of another class, such as a mapping with the right names."""
+        if isinstance(value, self.kind):
+            return value
+        given = f"**{value!r}" if isinstance(value, Mapping) else "..."
+        raise TypeError(
+            f"`{self.name}` must be a {self.kind.__name__}, got a {type(value).__name__}."
+            f" Set `{self.name}={self.kind.__name__}({given})`."
+        )
 
 
 def _whole_number(name: str, value: Any, at_least: int) -> int:

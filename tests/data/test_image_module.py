@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, SequentialSampler
 
 from lightning_fastrecipes.data.geometry import Geometry
-from lightning_fastrecipes.data.image import ImageFolderDataModule
+from lightning_fastrecipes.data.image import ImageCSVDataModule, ImageFolderDataModule
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.protocols import HasClasses, InputSpec
 
@@ -393,9 +393,19 @@ class TestClassMapInCheckpoints:
         ({"augmentation": "all"}, ValueError, "`augmentation` must be one of none, basic, side_on"),
         ({"on_bad_file": "ignore"}, ValueError, "`on_bad_file` must be one of raise, skip"),
         ({"valid_fraction": 1.0}, ValueError, "`valid_fraction` must lie in"),
+        (
+            {"geometry": {"resize": "squish"}},
+            TypeError,
+            r"`geometry` must be a Geometry, got a dict. Set `geometry=Geometry\(\*\*\{'resize':",
+        ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_wrong_arguments_are_refused_at_once(options, error, message):
     with pytest.raises(error, match=message):
         module(Path("not/read"), **options)
+
+
+def test_a_mapping_is_no_label_table():
+    with pytest.raises(TypeError, match="`table` must be a LabelTable, got a dict"):
+        ImageCSVDataModule("not/read.csv", table={"label_kind": "multi"})
