@@ -133,10 +133,14 @@ def test_four_views_cost_five_plain_passes(photos: str) -> None:
         return time.perf_counter() - started
 
     seconds()  # writes the cache
+    views = TestTimeAugmentation(n=4)
     ratios = []
-    for _ in range(4):  # in turn, so that a noisy neighbour hits both
-        plain, views = seconds(), seconds(TestTimeAugmentation(n=4))
-        print(f"plain {plain:.1f} s, with 4 views {views:.1f} s")
-        ratios.append(views / plain)
+    for _ in range(4):
+        # Plain passes on both sides, together about as long, so that a noisy neighbour hits both.
+        before = [seconds(), seconds()]
+        merged = seconds(views)
+        plain = statistics.mean([*before, seconds(), seconds()])
+        print(f"plain {plain:.1f} s, with 4 views {merged:.1f} s: {merged / plain:.2f}")
+        ratios.append(merged / plain)
     print(f"with 4 views / plain: {min(ratios):.2f} to {max(ratios):.2f}")
     assert statistics.median(ratios) <= 5.1
