@@ -123,8 +123,7 @@ def test_a_head_on_features_is_ten_times_faster_than_fastai_and_more_accurate(
 
 
 def test_four_views_cost_five_plain_passes(photos: str) -> None:
-    # As the command does. Without it a third of all time goes to the system, which clears pages:
-    # of both passes alike, but with more noise than the views have room.
+    # As the command does; without it a third of the processor's time goes to clearing pages.
     keep_freed_memory()
     images = ImageFolderDataModule(photos, **SPLITS | {"augmentation": "side_on"})
     model = ImageClassifier(ARCHITECTURE, num_classes=2, weights=WEIGHTS)
