@@ -25,11 +25,14 @@ def main() -> None:
         table=table,
         test_fraction=0.25,
         valid_fraction=0.05,
+        image_size=192,
         geometry=fr.Geometry(resize="squish", max_zoom=1.0, max_angle=0.0),
         augment_on="device",
     )
-    weights, head = "package:efficientnet-lite0", fr.Head(kind="linear", dropout=0.0)
-    model = fr.ImageClassifier("tf_efficientnet_lite0", num_classes=2, weights=weights, head=head)
+    weights, head = "package:efficientnet-lite0", fr.Head(kind="course", dropout=0.5)
+    model = fr.ImageClassifier(
+        "tf_efficientnet_lite0", 2, weights=weights, head=head, norm_policy="stats_if_frozen"
+    )
 
     def trainer(max_epochs: int, *callbacks: pl.Callback) -> pl.Trainer:
         trial = options.fast_dev_run
@@ -39,21 +42,18 @@ def main() -> None:
     model.freeze()
     model.set_learning_rates(2e-3)
     trainer(6, fr.SGDR(cycle_len=6)).fit(model, datamodule=fr.FeatureDataModule(images, model))
-    # 2: the head on augmented pictures.
-    images.augmentation = "top_down"
-    model.set_learning_rates(2e-4)
+    # 2: the head on small, augmented pictures, where it meets the statistics of each batch.
+    images.augmentation, images.image_size = "top_down", 128
     trainer(1, fr.SGDR(cycle_len=1)).fit(model, datamodule=images)
-    # 3: the late layers too, three times slower than the head, on pictures that grow.
-    model.freeze_to(1)
-    model.set_learning_rates(5e-4, lr_ratio=3)
-    sizes = fr.ProgressiveResizing({0: 160, 3: 224, 6: 288})
-    trainer(8, fr.SGDR(cycle_len=8), sizes).fit(model, datamodule=images)
-    # 4: everything, gently.
+    # 3: everything, on mixed pictures that grow; the second cycle is twice as long.
     model.unfreeze()
-    model.set_learning_rates(5e-5, lr_ratio=3)
-    images.image_size = 288
-    trainer(1, fr.SGDR(cycle_len=1)).fit(model, datamodule=images)
-    trainer(0, fr.TestTimeAugmentation(n=4)).test(model, datamodule=images)
+    model.set_learning_rates(2e-3, lr_ratio=3)
+    cycles = fr.SGDR(cycle_len=8, cycle_mult=2, warm_in=1)
+    sizes = fr.ProgressiveResizing({0: 128, 3: 160, 8: 192})
+    trainer(24, cycles, sizes, fr.PictureMixing("mixup", alpha=0.2)).fit(model, datamodule=images)
+    images.image_size = 192
+    poses = fr.TestTimeAugmentation(7, "flips", plain_weight=0.125)
+    trainer(0, poses).test(model, datamodule=images)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,11 @@ RECIPES = sorted(recipes_folder().glob("*/recipe.yaml"))
 TABLES = [
     path for path in RECIPES if load_recipe(path).data.class_path.endswith(".TabularDataModule")
 ]
+CYCLES = {
+    "cycle_len": 1,
+    "cycle_mult": 1,
+    "warm_in": 0,
+}  # and what `SGDR` takes where none is named
 TRANSFERS = [path for path in RECIPES if path not in TABLES and not load_recipe(path).rungs]
 
 
@@ -107,6 +112,7 @@ def test_the_script_is_short_and_trains_the_same_stages(
         pictures = datamodule.images if is_cached else datamodule
         callbacks = {type(c).__name__: c for c in trainer.callbacks}
         schedule, growth = callbacks["SGDR"], callbacks.get("ProgressiveResizing")
+        mixing = callbacks.get("PictureMixing")
         fitted.append(
             {
                 "max_epochs": trainer.max_epochs,
@@ -114,7 +120,9 @@ def test_the_script_is_short_and_trains_the_same_stages(
                 "lrs": model.group_lrs(),
                 "precompute": is_cached,
                 "augmentation": "none" if is_cached else pictures.augmentation,
-                "cycle": (schedule.cycle_len, schedule.cycle_mult),
+                "network": (repr(model.head), model.norm_policy),
+                "cycle": (schedule.cycle_len, schedule.cycle_mult, schedule.warm_in),
+                "mixing": mixing and (mixing.kind, mixing.alpha),
                 "split": pictures.split_plan,
                 "geometry": pictures.geometry,
                 "augment_on": pictures.augment_on,
@@ -151,13 +159,17 @@ def test_the_script_is_short_and_trains_the_same_stages(
         plan.apply_stage(recipe, index, images, model)
         spec = stage.callbacks[0].init_args
         growth = [c.init_args["sizes"] for c in stage.callbacks if c.name == "ProgressiveResizing"]
+        mixings = [c.init_args for c in stage.callbacks if c.name == "PictureMixing"]
+        mixed = [(settings["kind"], settings["alpha"]) for settings in mixings]
         assert script_stage == {
             "max_epochs": stage.max_epochs,
             "num_frozen": model.num_frozen,
             "lrs": pytest.approx(model.group_lrs()),
             "precompute": stage.precompute,
             "augmentation": "none" if stage.precompute else images.augmentation,
-            "cycle": (spec.get("cycle_len", 1), spec.get("cycle_mult", 1)),
+            "network": (repr(model.head), model.norm_policy),
+            "cycle": tuple(spec.get(key, default) for key, default in CYCLES.items()),
+            "mixing": mixed[0] if mixed else None,
             "split": images.split_plan,
             "geometry": images.geometry,
             "augment_on": images.augment_on,
