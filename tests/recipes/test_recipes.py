@@ -25,11 +25,7 @@ RECIPES = sorted(recipes_folder().glob("*/recipe.yaml"))
 TABLES = [
     path for path in RECIPES if load_recipe(path).data.class_path.endswith(".TabularDataModule")
 ]
-CYCLES = {
-    "cycle_len": 1,
-    "cycle_mult": 1,
-    "warm_in": 0,
-}  # and what `SGDR` takes where none is named
+CYCLES = {"cycle_len": 1, "cycle_mult": 1, "warm_in": 0}  # as `SGDR` has them where none is named
 TRANSFERS = [path for path in RECIPES if path not in TABLES and not load_recipe(path).rungs]
 
 
