@@ -169,7 +169,7 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
     recipe = _load(options)
     from pytorch_lightning.utilities import rank_zero_only
 
-    from lightning_fastrecipes.recipe.environment import keep_freed_memory
+    from lightning_fastrecipes.recipe.environment import keep_freed_memory, leave_process_group
     from lightning_fastrecipes.recipe.ladder import Ladder
     from lightning_fastrecipes.recipe.logs import log_to
     from lightning_fastrecipes.recipe.runner import Run
@@ -210,6 +210,8 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
     except Exception:
         logging.getLogger(__name__).exception("The run failed")
         raise
+    # Not after an error: leaving waits for exchanges that the others may never take part in.
+    leave_process_group()
     console.print(f"Written to {folder}", markup=False)
     return OK
 

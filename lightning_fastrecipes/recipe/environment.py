@@ -21,6 +21,17 @@ def is_first_process() -> bool:
     return int(getattr(pl.utilities.rank_zero_only, "rank", 0)) == 0
 
 
+def leave_process_group() -> None:
+    """Leave the processes that this one trained with, where it is one of several.
+
+    A process that ends without leaving can abort: a thread of gloo may still hold a tensor of the
+    last exchange, and wants the interpreter to let go of it (PyTorch, pull request 179291).
+    Lightning leaves only groups of NCCL.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def keep_freed_memory() -> None:
     """Let this process reuse the memory that it frees, in place of returning it to the system.
 

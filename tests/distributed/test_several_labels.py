@@ -36,6 +36,8 @@ def test_a_run_measures_and_decides_as_its_predictions_say(
         cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    for rank in (0, 1):
+        assert (tmp_path / "notes" / f"in-group-{rank}").read_text().split() == ["False"]
 
     # Weights and the buffer of thresholds are the same in both processes.
     first, second = ((tmp_path / "notes" / f"weights-{rank}").read_text() for rank in (0, 1))

@@ -3,12 +3,14 @@
 ``WITNESS`` names the folder for its notes.
 """
 
+import atexit
 import json
 import os
 import sys
 from pathlib import Path
 
 import pytorch_lightning as pl
+import torch
 
 from lightning_fastrecipes.nn.weights import weights_digest
 
@@ -34,6 +36,8 @@ def _audit(event: str, arguments: tuple) -> None:
 
 
 sys.addaudithook(_audit)
+# A process that ends inside its group aborts now and then.
+atexit.register(lambda: _note("in-group", str(torch.distributed.is_initialized())))
 
 
 class Witness(pl.Callback):
