@@ -126,6 +126,22 @@ class HasImageSize(Protocol):
 
 
 @runtime_checkable
+class ServesWhole(HasImageSize, Protocol):
+    """A datamodule that can serve whole pictures, of which the evaluation sees the middle.
+
+    While ``serves_whole`` is set, what its loaders of validation, test and prediction give becomes
+    a ``functional.batches.WholeBatch`` after the transfer.
+    """
+
+    serves_whole: bool
+
+    @property
+    def whole_image_size(self) -> int:
+        """Side of the whole pictures in pixels."""
+        ...
+
+
+@runtime_checkable
 class TakesImageSizes(Protocol):
     """A module that knows which image sizes it takes."""
 

@@ -1,10 +1,8 @@
 """Progressive resizing: small pictures first, larger ones from given epochs on."""
 
-from collections.abc import Iterable
 from typing import Any, Literal, cast
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
@@ -13,6 +11,7 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
 
 from lightning_fastrecipes.functional.batches import pictures_of
 from lightning_fastrecipes.functional.resizing import check_steps, value_at
+from lightning_fastrecipes.nn.probing import taken_sizes
 from lightning_fastrecipes.protocols import HasImageSize, TakesImageSizes
 
 
@@ -89,11 +88,10 @@ class ProgressiveResizing(pl.Callback):
         Raises:
             ValueError: If the module does not take a size.
         """
-        if isinstance(module, TakesImageSizes):
-            return {epoch: module.nearest_image_size(size) for epoch, size in self.sizes.items()}
-        if type(module).forward is not pl.LightningModule.forward:
-            _try_out(module, self.sizes.values())
-        return self.sizes
+        has_forward = type(module).forward is not pl.LightningModule.forward
+        if not has_forward and not isinstance(module, TakesImageSizes):
+            return self.sizes
+        return dict(zip(self.sizes, taken_sizes(module, self.sizes.values()), strict=True))
 
     def leave_at(self, datamodule: HasImageSize, sizes: dict[int, int], epoch: int) -> None:
         """Set a datamodule to what is trained in an epoch, for the loaders that it makes next.
@@ -265,23 +263,3 @@ def _check_batch(batch: Any, size: int, epoch: int) -> None:
             f" {found[0]} x {found[1]} (height x width). The datamodule must read `image_size`, or"
             " `eval_image_size`, whenever it makes a loader."
         )
-
-
-def _try_out(module: pl.LightningModule, sizes: Iterable[int]) -> None:
-    """Run a module on empty pictures; what it is and holds stays as it was."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        for size in sizes:
-            images = torch.zeros(2, 3, size, size, device=module.device)
-            try:
-                with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                    module(images)
-            except Exception as error:  # whatever a network may raise
-                raise ValueError(
-                    f"`sizes` must be what {type(module).__name__} takes, but it fails on pictures"
-                    f" of {size} x {size} px: {error}. Give other sizes, or another network."
-                ) from error
-    finally:
-        for part, mode in modes:
-            part.training = mode

@@ -14,6 +14,7 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
 from torch import Tensor
 from torchmetrics import MeanMetric, Metric, MetricCollection
 
+from lightning_fastrecipes.callbacks.whole_pictures import WholePictures, wholes_of
 from lightning_fastrecipes.functional.augment import Augmentation
 from lightning_fastrecipes.functional.batches import num_repeated_rows, pictures_of
 from lightning_fastrecipes.functional.merging import best_weight, row_losses, weigh, weight_losses
@@ -40,6 +41,11 @@ class TestTimeAugmentation(pl.Callback):
     on the seed and the place of a picture in its data set alone, so that neither workers, nor
     processes, nor the batch size change it. See ``functional.views.Views`` for the presets.
 
+    The preset ``whole`` asks the datamodule for whole pictures, of which the plain one is the
+    middle: for an ``ImageDataModule``, or one of your own that is a ``ServesWhole``. Its views are
+    larger: sizes are rounded to what the module takes, and refused before anything runs where it
+    takes none but its own.
+
     Works with any module whose ``forward`` takes pictures and gives logits; probabilities are their
     softmax, or what the module's own method ``probabilities`` makes of them. An ``Ensemble``
     predicts every view with every member. Batches are pictures, or pictures and targets. Put it
@@ -48,7 +54,8 @@ class TestTimeAugmentation(pl.Callback):
     Args:
         n: How many views, at least 1; what is usual for the preset if ``None``: 4 of
             ``augmentation``.
-        preset: ``augmentation`` (as in training), ``flips``, ``five_crops`` or ``scales``.
+        preset: ``augmentation`` (as in training), ``flips``, ``five_crops``, ``scales`` or
+            ``whole``.
         augmentation: For the preset ``augmentation``, what is drawn; as the datamodule has it for
             training if ``None``.
         plain_weight: Weight of the plain prediction in [0, 1]; ``None``: the course's, as much as
@@ -100,6 +107,7 @@ class TestTimeAugmentation(pl.Callback):
         self._num_rows: Counter[int] = Counter()
         self._meters: dict[int, dict[str, Metric]] = {}
         self._losses: Tensor | None = None
+        self._wholes = WholePictures(self.views) if self.views.sees_whole else None
 
     @property
     def weight(self) -> float:
@@ -142,7 +150,7 @@ class TestTimeAugmentation(pl.Callback):
                 "`TestTimeAugmentation` draws views as training pictures are augmented, but"
                 f" {'those are not' if has_own else 'the data do not say how they are'}. Set"
                 " `augmentation='side_on'` (photos) or 'top_down' (pictures from above), or take"
-                " the preset `flips`, `five_crops` or `scales`."
+                " the preset `flips`, `five_crops`, `scales` or `whole`."
             )
         return replace(views, augmentation=found)
 
@@ -164,8 +172,22 @@ class TestTimeAugmentation(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Settle the views, before anything runs."""
-        if stage != "fit" or self.during_fit:
-            self.views = self.resolve(getattr(trainer, "datamodule", None))
+        if stage == "fit" and not self.during_fit:
+            return
+        self.views = self.resolve(getattr(trainer, "datamodule", None))
+        if self._wholes is not None:
+            self._wholes.begin(trainer, pl_module)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Let the datamodule serve what is evaluated alone, as before."""
+        if self._wholes is not None:
+            self._wholes.end(trainer)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Let the datamodule serve what is evaluated alone, as before."""
+        self.teardown(trainer, pl_module, "")
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse to predict with a weight that is not learned yet."""
@@ -205,7 +227,7 @@ class TestTimeAugmentation(pl.Callback):
         images, targets = images[: len(images) - repeated], targets[: len(targets) - repeated]
         given = outputs.get("probabilities") if isinstance(outputs, Mapping) else None
         plain = given if isinstance(given, Tensor) else None
-        plain, views = self._predict(trainer, pl_module, images, plain, dataloader_idx)
+        plain, views = self._predict(trainer, pl_module, batch, images, plain, dataloader_idx)
         multi_label = getattr(pl_module, "label_kind", None) == "multi"
         if self.is_learning and not trainer.testing and len(images):
             losses = weight_losses(plain, views, targets, multi_label=multi_label)
@@ -256,7 +278,7 @@ class TestTimeAugmentation(pl.Callback):
         """Put the merged probabilities in the place of those that ``predict_step`` gave."""
         images = _pictures(batch)
         given = outputs if isinstance(pl_module, HasProbabilities) else None
-        plain, views = self._predict(trainer, pl_module, images, given, dataloader_idx)
+        plain, views = self._predict(trainer, pl_module, batch, images, given, dataloader_idx)
         merged = weigh(plain, views, self.weight)
         if not isinstance(outputs, Tensor) or outputs.shape != merged.shape:
             found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
@@ -271,6 +293,7 @@ class TestTimeAugmentation(pl.Callback):
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
+        batch: Any,
         images: Tensor,
         plain: Tensor | None,
         dataloader_idx: int,
@@ -292,8 +315,12 @@ class TestTimeAugmentation(pl.Callback):
         if not len(images):
             return plain, plain
         spec = _input_spec(trainer, pl_module)
+        seen, sizes = images, None
+        if self._wholes is not None:
+            seen = wholes_of(batch)[: len(images)]
+            sizes = self._wholes.sizes(pl_module, images.shape[-1], seen.shape[-1])
         try:
-            return plain, mean_of_views(self.views, predict, images, places, spec)
+            return plain, mean_of_views(self.views, predict, seen, places, spec, sizes)
         except ValueError as error:
             raise MisconfigurationException(f"`TestTimeAugmentation`: {error}") from error
 

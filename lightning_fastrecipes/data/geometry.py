@@ -188,7 +188,7 @@ class EvalTransform:
 
     def _centre(self, images: Tensor) -> Tensor:
         images = self._resize(images, self._eval_side)
-        top, left = (round((edge - self.image_size) / 2) for edge in images.shape[-2:])
+        top, left = (_centred(self.image_size, edge) for edge in images.shape[-2:])
         return self._crop(images, top, left)
 
     def _resize(self, images: Tensor, side: int) -> Tensor:
@@ -199,6 +199,43 @@ class EvalTransform:
     def _crop(self, images: Tensor, top: int, left: int) -> Tensor:
         size = self.image_size
         return images[..., top : top + size, left : left + size].contiguous()
+
+
+class WholeTransform(EvalTransform):
+    """Keep the square of the whole shorter side around the centre that is evaluated.
+
+    The arguments are those of ``EvalTransform``, and say of what size the middle is.
+    """
+
+    @property
+    def whole_size(self) -> int:
+        """Side of the result in pixels: the shorter side, as the evaluation resizes it."""
+        return self._eval_side
+
+    def middle(self, wholes: Tensor) -> Tensor:
+        """Take out what the evaluation sees, the very pixels of ``EvalTransform``.
+
+        Args:
+            wholes: Shape ``(..., whole_size, whole_size)``, of any type.
+
+        Returns:
+            Shape ``(..., image_size, image_size)``.
+        """
+        return self._crop(wholes, self._margin, self._margin)
+
+    def key(self) -> dict[str, str | int | float]:
+        """Describe everything that the result depends on, for the key of a cache."""
+        return super().key() | {"whole": True}
+
+    @property
+    def _margin(self) -> int:
+        return _centred(self.image_size, self._eval_side)
+
+    def _centre(self, images: Tensor) -> Tensor:
+        images, side = self._resize(images, self._eval_side), self._eval_side
+        # From the middle outwards, so that rounding leaves it in the same place in every picture.
+        top, left = (_centred(self.image_size, edge) - self._margin for edge in images.shape[-2:])
+        return images[..., top : top + side, left : left + side].contiguous()
 
 
 class TrainTransform(EvalTransform):
@@ -310,6 +347,11 @@ class TrainTransform(EvalTransform):
             )
             self._drawn = (epoch, num_pictures), drawn
         return self._drawn[1]
+
+
+def _centred(length: int, edge: int) -> int:
+    """Say where something in the middle of an edge starts."""
+    return round((edge - length) / 2)
 
 
 def _size(height: int, width: int, side: int, resize: Resize) -> tuple[int, int]:

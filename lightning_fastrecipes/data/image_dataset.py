@@ -19,6 +19,7 @@ from lightning_fastrecipes.data.geometry import (
     Geometry,
     Resize,
     TrainTransform,
+    WholeTransform,
 )
 from lightning_fastrecipes.data.pixel_cache import PixelStore
 from lightning_fastrecipes.data.sources import list_files, resolve_source
@@ -251,6 +252,7 @@ def prediction_dataset(
     interpolation: str = "bilinear",
     crop_fraction: float = 0.875,
     background: str = "white",
+    whole: bool = False,
 ) -> tuple[ImageDataset, list[tuple[str, str]]]:
     """Make a data set of files without labels, with the loader and geometry of the evaluation.
 
@@ -263,6 +265,7 @@ def prediction_dataset(
         interpolation: ``nearest``, ``bilinear`` or ``bicubic``.
         crop_fraction: Side of the centre crop over the resized shorter side, in (0, 1].
         background: Colour behind transparent pixels.
+        whole: Whether to give whole pictures, whose middle its ``transform`` takes out.
 
     Returns:
         The data set, with target -1 for every picture, and the path and reason of each file that
@@ -280,5 +283,6 @@ def prediction_dataset(
     good = [file for file, problem in zip(files, problems, strict=True) if not problem]
     bad = [(str(file), problem) for file, problem in zip(files, problems, strict=True) if problem]
     geometry = Geometry(resize, interpolation, crop_fraction, background=background)
-    transform = EvalTransform(image_size, geometry, InputSpec())
+    kind = WholeTransform if whole else EvalTransform
+    transform = kind(image_size, geometry, InputSpec())
     return ImageDataset(Samples.from_files(good), transform), bad

@@ -27,6 +27,7 @@ from lightning_fastrecipes.data.samplers import (
 )
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.balance import balancing_weights
+from lightning_fastrecipes.functional.batches import WholeBatch
 from lightning_fastrecipes.protocols import HasInputSpec, InputSpec, LabelKind
 
 _SPLITS_READ: dict[str, tuple[Split, ...]] = {
@@ -173,7 +174,7 @@ class ImageDataModule(ImageSettings):
                 "There are no unlabelled pictures to predict. Put them into a folder 'test' beside"
                 " the training pictures, or use `prediction_dataset`."
             )
-        return self.eval_dataloader("predict")
+        return self._served("predict")
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment on the device if asked to, and normalise for a module that does not.
@@ -184,14 +185,18 @@ class ImageDataModule(ImageSettings):
             dataloader_idx: Not used.
 
         Returns:
-            The batch, with float pictures for a module without an ``input_spec``.
+            The batch, with float pictures for a module without an ``input_spec``; where whole
+            pictures are served, a ``WholeBatch``.
         """
         images, targets, *indices = batch
         if indices and self._windows is not None:
             images = self._windows.finish(images, indices[0])
-        if self.trainer is not None and isinstance(self.trainer.lightning_module, HasInputSpec):
-            return [images, targets]
-        return [(self.input_spec or InputSpec()).normalised(images), targets]
+        trainer = self.trainer
+        if trainer is None or not isinstance(trainer.lightning_module, HasInputSpec):
+            images = (self.input_spec or InputSpec()).normalised(images)
+        if self.serves_whole and trainer is not None and not trainer.training:
+            return WholeBatch(self._whole_transform().middle(images), targets, images)
+        return [images, targets]
 
     def state_dict(self) -> dict[str, Any]:
         """Store the class names and the kind of labels."""
@@ -264,7 +269,13 @@ class ImageDataModule(ImageSettings):
             self._stores.open(split, pictures.splits[split], self._stored_form(split))
 
     def _loader_or_nothing(self, split: Split) -> Loader | list[Loader]:
-        return self.eval_dataloader(split) if len(self._assembled.splits[split].paths) else []
+        return self._served(split) if len(self._assembled.splits[split].paths) else []
+
+    def _served(self, split: Split) -> Loader:
+        """Give a split as a trainer evaluates it, whole pictures for some of its callbacks."""
+        if not self.serves_whole:
+            return self.eval_dataloader(split)
+        return self._loader(self._dataset(split, self._whole_transform()))
 
     def _loader(self, dataset: ImageDataset, sampler: ShuffleSampler | None = None) -> Loader:
         size, given = self.batch_size, self.num_workers

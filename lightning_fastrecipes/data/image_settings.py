@@ -11,6 +11,7 @@ from lightning_fastrecipes.data.geometry import (
     Geometry,
     StoredForm,
     TrainTransform,
+    WholeTransform,
 )
 from lightning_fastrecipes.data.pixel_stores import PixelStores
 from lightning_fastrecipes.data.settings import Choice, Instance, MaybeWholeNumber, WholeNumber
@@ -52,6 +53,8 @@ class ImageSettings(pl.LightningDataModule):
         largest_image_size: The largest that ``image_size`` will be, so that training pictures are
             decoded once for all sizes; ``image_size`` itself if it is larger.
         input_spec: What the model expects of a picture; adopted from the module in ``setup``.
+        serves_whole: Whether a trainer's batches of validation, test and prediction are
+            ``WholeBatch``, with what the evaluation crops; ``TestTimeAugmentation`` sets it.
     """
 
     image_size = WholeNumber(at_least=1)
@@ -94,8 +97,14 @@ class ImageSettings(pl.LightningDataModule):
         self.geometry = Geometry() if geometry is None else geometry
         self.largest_image_size = 0
         self.balance = balance
+        self.serves_whole = False
         self.input_spec: InputSpec | None = None
         self._stores = PixelStores(cache)
+
+    @property
+    def whole_image_size(self) -> int:
+        """Side in pixels of whole pictures, of which the evaluation sees the middle."""
+        return self._whole_transform().whole_size
 
     def eval_transform_key(self) -> dict[str, str | int | float]:
         """Describe the geometry of the evaluation, for the key of a cache or for an export.
@@ -112,6 +121,10 @@ class ImageSettings(pl.LightningDataModule):
     def _eval_transform(self) -> EvalTransform:
         size = self.eval_image_size or self.image_size
         return EvalTransform(size, self.geometry, self.input_spec or InputSpec())
+
+    def _whole_transform(self) -> WholeTransform:
+        size = self.eval_image_size or self.image_size
+        return WholeTransform(size, self.geometry, self.input_spec or InputSpec())
 
     def _stored_form(self, split: Split) -> StoredForm:
         """Give the smallest form that a split's pictures can be kept in."""

@@ -9,6 +9,20 @@ from torch.utils.data.distributed import DistributedSampler
 from lightning_fastrecipes.functional.targets import padding_rows
 
 
+class WholeBatch(list[Tensor]):
+    """Pictures and targets, as usual, with the whole pictures that they are the middle of.
+
+    Args:
+        images: What is predicted. Shape ``(batch, channels, height, width)``.
+        targets: One row each.
+        wholes: The same pictures with what is around them. Shape ``(batch, channels, side, side)``.
+    """
+
+    def __init__(self, images: Tensor, targets: Tensor, wholes: Tensor) -> None:
+        super().__init__([images, targets])
+        self.wholes = wholes
+
+
 def pictures_of(batch: Any) -> Tensor:
     """Find the pictures in a batch: the first tensor of four dimensions.
 

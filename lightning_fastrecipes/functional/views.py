@@ -1,6 +1,6 @@
 """Test-time views of pictures: which there are, how they are made, and what they weigh."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, get_args
@@ -24,10 +24,10 @@ from lightning_fastrecipes.functional.pixels import (
 )
 from lightning_fastrecipes.protocols import InputSpec
 
-Preset = Literal["augmentation", "flips", "five_crops", "scales"]
+Preset = Literal["augmentation", "flips", "five_crops", "scales", "whole"]
 """Kinds of views, see :class:`Views`."""
 
-_USUAL = {"augmentation": 4, "flips": 1, "five_crops": 4, "scales": 2}
+_USUAL = {"augmentation": 4, "flips": 1, "five_crops": 4, "scales": 2, "whole": 2}
 # Elements of the dihedral group: mirrored, upside down, both, and these after a quarter turn.
 _POSES = (4, 6, 2, 1, 3, 5, 7)
 # Top and left of the crop; as large a part of the picture as 224 pixels are of 256.
@@ -41,8 +41,8 @@ _BLOCK = 256
 class Views:
     """Which views of a picture are predicted beside the plain one, and how much they weigh.
 
-    All views are made from the very pixels that the plain prediction sees, at the same size, so
-    that a file is decoded once and any network takes them:
+    All views but those of ``whole`` are made from the very pixels that the plain prediction sees,
+    at the same size, so that any network takes them; a file is decoded once for all:
 
     - ``augmentation``: the training augmentation, drawn anew for each picture and view; zoom and
       crop stay within the picture;
@@ -50,12 +50,14 @@ class Views:
       and these turned by a quarter: 7 views, all poses of the square with the plain one;
     - ``five_crops``: the four corners, 7/8 of each side, enlarged; the plain picture is the fifth;
     - ``scales``: the middle of the picture enlarged by 9/8, 10/8, and so on; the plain picture is
-      the smallest scale.
+      the smallest scale;
+    - ``whole``: the whole picture, of which the plain prediction sees the middle, with things as
+      large as there, then enlarged by 9/8, 10/8, and so on: for networks that take any size.
 
     Args:
         preset: Which kind of views.
         n: How many, at least 1; if ``None``, 4 of ``augmentation``, 1 of ``flips``, 4 of
-            ``five_crops``, 2 of ``scales``.
+            ``five_crops``, 2 of ``scales``, 2 of ``whole``.
         augmentation: For the preset ``augmentation``, what is drawn.
         max_zoom: For the preset ``augmentation``, the largest zoom, at least 1.
         max_angle: For the preset ``augmentation``, the largest turn in degrees, at least 0.
@@ -77,7 +79,8 @@ class Views:
         whole picture; here from what the plain prediction sees of it.
 
     References:
-        fast.ai course (2018), lesson 1: ``learn.TTA``; fastai 2, ``Learner.tta``.
+        fast.ai course (2018), lesson 1: ``learn.TTA``; fastai 2, ``Learner.tta``; Touvron et al.,
+        *Fixing the train-test resolution discrepancy* (2019), for ``whole``.
     """
 
     preset: Preset = "augmentation"
@@ -92,7 +95,8 @@ class Views:
         if self.preset not in get_args(Preset):
             choices = ", ".join(get_args(Preset))
             raise ValueError(f"`preset` must be one of {choices}, got {self.preset!r}.")
-        most = {"flips": len(_POSES), "five_crops": len(_CORNERS), "scales": _MAX_SCALES}
+        most = {"flips": len(_POSES), "five_crops": len(_CORNERS)}
+        most |= dict.fromkeys(("scales", "whole"), _MAX_SCALES)
         limit = most.get(self.preset)
         if self.n is not None and (self.n < 1 or (limit is not None and self.n > limit)):
             allowed = "at least 1" if limit is None else f"in 1 to {limit}"
@@ -116,6 +120,26 @@ class Views:
         count = -(-self.num_views // 4)
         return count / (self.num_views + count)
 
+    @property
+    def sees_whole(self) -> bool:
+        """Whether views are made from whole pictures, and not from what the plain one sees."""
+        return self.preset == "whole"
+
+    def sizes(self, side: int) -> list[int]:
+        """Say how large the views of whole pictures are, for networks that take any size.
+
+        Args:
+            side: Side of a whole picture in pixels.
+
+        Returns:
+            Side of each view in pixels.
+
+        Example:
+            >>> Views("whole").sizes(256)
+            [256, 288]
+        """
+        return [round(side * (1 + view / 8)) for view in range(self.num_views)]
+
     def parameters(self, view: int, places: Tensor) -> AugmentationParameters:
         """Say what one view does to each picture.
 
@@ -137,7 +161,7 @@ class Views:
             pose = _POSES[view]
         elif self.preset == "five_crops":
             zoom, (top, left) = _CORNER_ZOOM, _CORNERS[view]
-        else:
+        elif self.preset == "scales":
             zoom = 1 + (view + 1) / 8
         everywhere = torch.zeros(len(places), dtype=torch.long)
         return AugmentationParameters(
@@ -172,9 +196,12 @@ def _draw_block(
 
 
 def make_view(
-    images: Tensor, parameters: AugmentationParameters, input_spec: InputSpec | None = None
+    images: Tensor,
+    parameters: AugmentationParameters,
+    input_spec: InputSpec | None = None,
+    size: int | None = None,
 ) -> Tensor:
-    """Zoom, crop, turn, light and mirror each picture of a batch, at the size it has.
+    """Zoom, crop, turn, light and mirror each picture of a batch, at the size it has or another.
 
     Pixels are resampled once, and not at all where a picture is only mirrored or left as it is.
 
@@ -183,9 +210,11 @@ def make_view(
             height, width)``.
         parameters: As :meth:`Views.parameters` gives them for as many pictures.
         input_spec: How floats were normalised; without it, floats are not lit.
+        size: Side of the result in pixels, for square pictures; as they are if ``None``.
 
     Returns:
-        New pictures of the same shape, dtype and device.
+        New pictures of the same dtype and device, of the same shape or ``(batch, channels, size,
+        size)``.
 
     Raises:
         ValueError: If pictures that are not square are to be turned by a quarter.
@@ -202,11 +231,14 @@ def make_view(
             f"Pictures must be square to be turned by a quarter, but are {height} x {width}. Crop"
             " them, or take up to 3 views of `flips`."
         )
+    shape = (height, width) if size is None else (size, size)
+    is_resized = shape != (height, width)
     can_be_lit = images.dtype == torch.uint8 or input_spec is not None
-    moved = (parameters.zoom != 1) | (parameters.angle != 0)
+    moved = (parameters.zoom != 1) | (parameters.angle != 0) | is_resized
     lit = (parameters.balance != 0) | (parameters.contrast != 1)
+    made = images.new_empty(*images.shape[:2], *shape) if is_resized else images.clone()
     # The resample brings its pictures into their pose as well.
-    images = posed(images.clone(), parameters.pose.masked_fill(moved, 0))
+    made = posed(made, parameters.pose.masked_fill(moved, 0))
     matrix = crop_matrix(
         parameters.angle,
         parameters.crop_top,
@@ -219,15 +251,16 @@ def make_view(
     drawn = [v.to(images.device) for v in (matrix, parameters.balance, parameters.contrast)]
     for is_moved, changed in ((True, moved), (False, lit & ~moved & can_be_lit)):
         chosen = changed.nonzero().flatten().to(images.device)
-        for rows in torch.split(chosen, num_at_once(images)) if len(chosen) else ():
+        source = images if is_moved else made
+        for rows in torch.split(chosen, num_at_once(images, made)) if len(chosen) else ():
             where, balance, contrast = (values[rows] for values in drawn)
-            pixels, white = _as_floats(images[rows], input_spec)
+            pixels, white = _as_floats(source[rows], input_spec)
             if is_moved:
-                pixels = resample(pixels, where, height, width)
+                pixels = resample(pixels, where, *shape)
             if can_be_lit:
                 pixels = light(pixels, balance, contrast, white)
-            images[rows] = _from_floats(pixels, images.dtype, input_spec)
-    return images
+            made[rows] = _from_floats(pixels, images.dtype, input_spec)
+    return made
 
 
 def mean_of_views(
@@ -236,22 +269,28 @@ def mean_of_views(
     images: Tensor,
     places: Tensor,
     input_spec: InputSpec | None = None,
+    sizes: Sequence[int] | None = None,
 ) -> Tensor:
     """Predict every view of a batch, one after the other, and give the mean.
 
     Args:
         views: Which views.
         predict: From pictures to probabilities ``(batch, num_classes)``.
-        images: As for :func:`make_view`.
+        images: As for :func:`make_view`; whole pictures for views that see those.
         places: Where the pictures are in their data set. Shape ``(batch,)``.
         input_spec: As for :func:`make_view`.
+        sizes: Side of each view of whole pictures, where the network does not take those of
+            :meth:`Views.sizes`.
 
     Returns:
         Probabilities. Shape ``(batch, num_classes)``. One view is held at a time.
     """
+    sides: Sequence[int | None] = [None] * views.num_views
+    if views.sees_whole:
+        sides = sizes or views.sizes(images.shape[-1])
     return running_mean(
-        predict(make_view(images, views.parameters(view, places), input_spec))
-        for view in range(views.num_views)
+        predict(make_view(images, views.parameters(view, places), input_spec, side))
+        for view, side in enumerate(sides)
     )
 
 

@@ -2,11 +2,13 @@
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from lightning_fastrecipes.protocols import TakesImageSizes
 
 Forward = Callable[[nn.Module, Tensor], Any]
 
@@ -104,6 +106,43 @@ def reached_parameters(output: Any, module: nn.Module) -> set[str]:
                 seen.add(parent)
                 waiting.append(parent)
     return {name for name, item in module.named_parameters() if id(item) in leaves}
+
+
+def taken_sizes(module: nn.Module, sizes: Iterable[int]) -> list[int]:
+    """Round image sizes to what a module takes, trying each of them out.
+
+    Args:
+        module: The module, on any device. One that is no ``TakesImageSizes`` is run on empty
+            pictures; what it is and holds stays as it was.
+        sizes: Sides in pixels, at least 1.
+
+    Returns:
+        One side per size.
+
+    Raises:
+        ValueError: If the module does not take a size.
+    """
+    wanted = list(sizes)
+    if isinstance(module, TakesImageSizes):
+        return [module.nearest_image_size(size) for size in wanted]
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    device = next((item.device for item in module.parameters()), torch.device("cpu"))
+    try:
+        for size in wanted:
+            images = torch.zeros(2, 3, size, size, device=device)
+            try:
+                with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                    module(images)
+            except Exception as error:  # whatever a network may raise
+                raise ValueError(
+                    f"{type(module).__name__} must take pictures of {size} x {size} px, but it"
+                    f" fails on them: {error}. Give other sizes, or another network."
+                ) from error
+    finally:
+        for part, mode in modes:
+            part.training = mode
+    return wanted
 
 
 def small_size(stride: int) -> int:

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lightning_fastrecipes.data.geometry import WholeTransform
 from lightning_fastrecipes.data.image import ImageDataModule, prediction_dataset
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.merging import columns_by_name, merge_predictions, weigh
 from lightning_fastrecipes.functional.views import mean_of_views
+from lightning_fastrecipes.nn.probing import taken_sizes
 from lightning_fastrecipes.protocols import InputSpec
 from lightning_fastrecipes.recipe.augmented import exported_views
 from lightning_fastrecipes.recipe.evaluation import prediction_table
@@ -182,7 +184,12 @@ def _predict_with(
 ) -> Tensor:
     model, description = load_export(folder)
     views = exported_views(description, tta)
-    dataset, found.bad = prediction_dataset(paths, **description["geometry"])
+    sees_whole = views is not None and views.sees_whole
+    dataset, found.bad = prediction_dataset(paths, **description["geometry"], whole=sees_whole)
+    whole = dataset.transform if isinstance(dataset.transform, WholeTransform) else None
+    sizes = None
+    if views is not None and whole is not None:
+        sizes = taken_sizes(model, views.sizes(whole.whole_size))
     found.files = [str(name) for name in dataset.files]
     classes = list(model.classes or [])
     found.classes = found.classes or classes
@@ -201,13 +208,13 @@ def _predict_with(
         return model.probabilities(model(images))
 
     with torch.inference_mode():
-        for images, _ in loader:
-            images = images.to(device)
-            probabilities = predict(images)
+        for served, _ in loader:
+            seen = served.to(device)
+            probabilities = predict(seen if whole is None else whole.middle(seen))
             if views is not None:
                 start = sum(map(len, chunks))
-                places = torch.arange(start, start + len(images))
-                mean = mean_of_views(views, predict, images, places, model.input_spec)
+                places = torch.arange(start, start + len(seen))
+                mean = mean_of_views(views, predict, seen, places, model.input_spec, sizes)
                 probabilities = weigh(probabilities, mean, views.weight)
             chunks.append(probabilities.cpu())
     return torch.cat(chunks)[:, columns]

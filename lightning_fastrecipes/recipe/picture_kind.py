@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from lightning_fastrecipes.callbacks.progressive_resizing import ProgressiveResizing
+from lightning_fastrecipes.callbacks.whole_pictures import view_sizes
 from lightning_fastrecipes.data.features import FeatureDataModule
 from lightning_fastrecipes.data.files import write_atomically
+from lightning_fastrecipes.data.geometry import WholeTransform
 from lightning_fastrecipes.data.image import ImageDataModule
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.recipe.augmented import build_tta
@@ -89,12 +91,20 @@ class PictureKind(Kind):
         """Refuse sizes and views that the model does not take, or that cannot be made."""
         asked = recipe.evaluation
         try:
-            evaluation_geometry(asked, data.geometry)
+            geometry = evaluation_geometry(asked, data.geometry)
             if asked.image_size is not None:
                 model.backbone.check_image_size(asked.image_size)
         except ValueError as error:
             raise RecipeError(f"{recipe.path}: evaluation: {error}") from error
-        build_tta(recipe, data)
+        callback = build_tta(recipe, data)
+        if callback is None or not callback.views.sees_whole:
+            return
+        size = asked.image_size or data.image_size
+        whole_size = WholeTransform(size, geometry, model.input_spec).whole_size
+        try:
+            view_sizes(callback.views, model, size, whole_size)
+        except ValueError as error:
+            raise RecipeError(f"{recipe.path}: evaluation.tta: {error}") from error
 
     def training_data(self, stage: Stage, data: Any, model: Any) -> pl.LightningDataModule:
         """Give the pictures, or their features."""

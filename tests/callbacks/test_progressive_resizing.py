@@ -313,7 +313,7 @@ def test_a_module_of_ones_own_is_tried_out_before_training(squares):
             pytest.fail("trained before the refusal")
 
     model = Fixed()
-    with pytest.raises(MisconfigurationException, match="but it fails on pictures of 24 x 24 px"):
+    with pytest.raises(MisconfigurationException, match="must take pictures of 24 x 24 px, but"):
         trainer(ProgressiveResizing(SIZES)).fit(model, data(squares))
     assert model.training
 

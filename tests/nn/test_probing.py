@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_fastrecipes.nn.probing import Probe, reached_parameters, size_rule
+from lightning_fastrecipes.nn.probing import Probe, reached_parameters, size_rule, taken_sizes
 
 
 class _Noisy(nn.Module):
@@ -58,6 +58,19 @@ def test_a_size_that_fails_is_refused_with_the_cause() -> None:
     assert not probe.takes(1)
     assert not probe.takes(0)
     assert probe.takes(3)
+
+
+def test_sizes_are_tried_out_on_the_network_itself_which_stays_as_it_was() -> None:
+    net = _Noisy().train()
+    net.conv.eval()
+    before, state = copy.deepcopy(net.state_dict()), torch.get_rng_state()
+    assert taken_sizes(net, iter([8, 3])) == [8, 3]
+    with pytest.raises(ValueError, match="_Noisy must take pictures of 2 x 2 px, but it fails on"):
+        taken_sizes(net, [8, 2])
+    assert net.calls == 4
+    assert (net.training, net.conv.training, net.norm.training) == (True, False, True)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
 
 
 def test_parameters_beside_the_output_are_not_reached() -> None:
