@@ -1,4 +1,4 @@
-"""How a picture of any size becomes a square one: for evaluation, and at random for training."""
+"""How a picture of any size becomes a square one for the evaluation, and is kept for it."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -8,21 +8,11 @@ from PIL import ImageColor
 from torch import Tensor
 from torch.nn import functional
 
-from lightning_fastrecipes.functional.augment import (
-    Augmentation,
-    AugmentationParameters,
-    augment,
-    augment_batch,
-    draw_parameters,
-    seeded_generator,
-)
 from lightning_fastrecipes.protocols import InputSpec
 
 Resize = Literal["crop", "squish"]
 """``crop``: resize the shorter side and crop; ``squish``: resize both sides, keeping no ratio."""
 
-# A resample of four neighbours leaves out pixels beyond this, and their detail turns to noise.
-_MAX_SHRINK = 1.25
 _MODES = {"nearest": "nearest-exact", "bilinear": "bilinear", "bicubic": "bicubic"}
 
 
@@ -220,7 +210,17 @@ class WholeTransform(EvalTransform):
 
         Returns:
             Shape ``(..., image_size, image_size)``.
+
+        Raises:
+            ValueError: If they are of another size.
         """
+        side = self._eval_side
+        if wholes.shape[-2:] != (side, side):
+            found = " x ".join(map(str, wholes.shape[-2:]))
+            raise ValueError(
+                f"Whole pictures must be {side} x {side} px, but are {found}: the size was changed"
+                " after the loader was made. Make another loader."
+            )
         return self._crop(wholes, self._margin, self._margin)
 
     def key(self) -> dict[str, str | int | float]:
@@ -236,117 +236,6 @@ class WholeTransform(EvalTransform):
         # From the middle outwards, so that rounding leaves it in the same place in every picture.
         top, left = (_centred(self.image_size, edge) - self._margin for edge in images.shape[-2:])
         return images[..., top : top + side, left : left + side].contiguous()
-
-
-class TrainTransform(EvalTransform):
-    """Zoom, crop at random, turn, light and mirror, by draws of seed, epoch and index alone.
-
-    Args:
-        image_size: Side of the result in pixels, at least 1.
-        geometry: What is asked for.
-        input_spec: What the model's weights expect, for all that ``geometry`` leaves open.
-        augmentation: Name of the preset, not ``none``.
-        seed: At least 0; another seed gives other draws.
-    """
-
-    def __init__(
-        self,
-        image_size: int,
-        geometry: Geometry,
-        input_spec: InputSpec,
-        *,
-        augmentation: Augmentation,
-        seed: int,
-    ) -> None:
-        super().__init__(image_size, geometry, input_spec)
-        self.augmentation = augmentation
-        self.max_zoom = geometry.max_zoom
-        self.max_angle = geometry.max_angle
-        self.seed = seed
-        self._drawn: tuple[tuple[int, int], AugmentationParameters] | None = None
-
-    @property
-    def side(self) -> int:
-        """Pixels of the shorter side that a picture needs so that nothing is enlarged."""
-        return max(super().side, math.ceil(self.image_size * self.max_zoom))
-
-    def __call__(self, image: Tensor, epoch: int, index: int) -> Tensor:
-        """Make this epoch's version of a picture.
-
-        Args:
-            image: Shape ``(3, height, width)``, ``uint8``.
-            epoch: Epoch from 0.
-            index: Position of the picture in its data set.
-
-        Returns:
-            Shape ``(3, image_size, image_size)``, ``uint8``.
-        """
-        generator = seeded_generator(self.seed, epoch, index)
-        drawn = draw_parameters(1, self.augmentation, self.max_zoom, generator, self.max_angle)
-        images = self._resize(image[None], round(self.image_size * drawn.zoom.item()))
-        top, left = (
-            int(share.item() * (edge - self.image_size + 1))
-            for share, edge in zip(
-                (drawn.crop_top, drawn.crop_left), images.shape[-2:], strict=True
-            )
-        )
-        return augment(self._crop(images, top, left), drawn)[0]
-
-    def window(self, image: Tensor, epoch: int, position: int, num_pictures: int) -> Tensor:
-        """Cut the square out of a picture that :meth:`batch` makes this epoch's version from.
-
-        The square has the whole shorter side and is placed along the longer one as the crop is.
-
-        Args:
-            image: Shape ``(3, height, width)``, ``uint8``.
-            epoch: Epoch from 0.
-            position: Position of the picture in its data set.
-            num_pictures: Length of that data set.
-
-        Returns:
-            Shape ``(3, side, side)``, ``uint8``.
-        """
-        side = self.side
-        images = self._resize(image[None], side)
-        drawn = self._drawn_for(epoch, num_pictures)
-        top, left = (
-            int(share[position].item() * (edge - side + 1))
-            for share, edge in zip(
-                (drawn.crop_top, drawn.crop_left), images.shape[-2:], strict=True
-            )
-        )
-        return images[0, :, top : top + side, left : left + side].contiguous()
-
-    def batch(self, images: Tensor, epoch: int, positions: Tensor, num_pictures: int) -> Tensor:
-        """Make this epoch's version of pictures of one shape, in one resample.
-
-        What happens to a picture depends on seed, epoch and position alone, not on which others
-        share its batch: all pictures of an epoch are drawn for at once.
-
-        Args:
-            images: Shape ``(batch, channels, height, width)``, ``uint8``.
-            epoch: Epoch from 0.
-            positions: Where the pictures are in their data set. Shape ``(batch,)``.
-            num_pictures: Length of that data set.
-
-        Returns:
-            Shape ``(batch, channels, image_size, image_size)``, ``uint8``.
-        """
-        largest = math.ceil(self.image_size * self.max_zoom)
-        if min(images.shape[-2:]) > _MAX_SHRINK * largest:
-            images = self._resize(images, largest)
-        parameters = self._drawn_for(epoch, num_pictures).rows(positions)
-        return augment_batch(images, parameters, self.image_size, squish=self.resize == "squish")
-
-    def _drawn_for(self, epoch: int, num_pictures: int) -> AugmentationParameters:
-        """Draw for all pictures of an epoch at once, so that a batch's make-up does not matter."""
-        if self._drawn is None or self._drawn[0] != (epoch, num_pictures):
-            generator = seeded_generator(self.seed, epoch)
-            drawn = draw_parameters(
-                num_pictures, self.augmentation, self.max_zoom, generator, self.max_angle
-            )
-            self._drawn = (epoch, num_pictures), drawn
-        return self._drawn[1]
 
 
 def _centred(length: int, edge: int) -> int:

@@ -14,16 +14,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lightning_fastrecipes.data.decoding import inspect_image, load_image
-from lightning_fastrecipes.data.geometry import (
-    EvalTransform,
-    Geometry,
-    Resize,
-    TrainTransform,
-    WholeTransform,
-)
+from lightning_fastrecipes.data.geometry import EvalTransform, Geometry, Resize, WholeTransform
 from lightning_fastrecipes.data.pixel_cache import PixelStore
 from lightning_fastrecipes.data.sources import list_files, resolve_source
+from lightning_fastrecipes.data.train_transform import TrainTransform
 from lightning_fastrecipes.data.workers import map_threads
+from lightning_fastrecipes.functional.batches import Wholes
 from lightning_fastrecipes.protocols import InputSpec
 
 Targets = npt.NDArray[np.int64] | npt.NDArray[np.float32]
@@ -119,7 +115,8 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
             index: From 0; with epochs also above the length.
 
         Returns:
-            Picture of shape ``(3, image_size, image_size)``, ``uint8``, and its target.
+            Picture of shape ``(3, image_size, image_size)``, ``uint8``, and its target; ``Wholes``
+            of whole pictures.
 
         Raises:
             IndexError: If ``index`` is out of range.
@@ -128,7 +125,10 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         if index < 0 or (index >= len(self) and not self.has_epochs):
             raise IndexError(f"`index` must lie in [0, {len(self)}), got {index}.")
         epoch, position = divmod(index, len(self))
-        return self.transform(self._picture(position), epoch, position), self.targets[position]
+        image = self.transform(self._picture(position), epoch, position)
+        if isinstance(self.transform, WholeTransform):
+            return Wholes(image, self.targets[position])
+        return image, self.targets[position]
 
     def _picture(self, position: int) -> Tensor:
         if self.store is not None:
@@ -217,14 +217,15 @@ class PixelDataset(ImageDataset):
         images, targets = self.__getitems__([index])
         return images[0], targets[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[Tensor]:
+    def __getitems__(self, indices: Sequence[int]) -> list[Tensor] | Wholes:
         """Make a batch, which the loader passes on as it is.
 
         Args:
             indices: As for :meth:`__getitem__`, all of one epoch.
 
         Returns:
-            Pictures of shape ``(batch, 3, image_size, image_size)``, ``uint8``, and targets.
+            Pictures of shape ``(batch, 3, image_size, image_size)``, ``uint8``, and targets;
+            ``Wholes`` of whole pictures.
 
         Raises:
             IndexError: If an index is out of range.
@@ -236,7 +237,10 @@ class PixelDataset(ImageDataset):
         epoch = int(found[0]) // len(self)
         images = self.transform.batch(self._pixels[positions], epoch, positions, len(self))
         # Grey pictures stay in one channel until here.
-        return [images.expand(-1, 3, -1, -1).contiguous(), self.targets[positions]]
+        coloured = images.expand(-1, 3, -1, -1).contiguous()
+        if isinstance(self.transform, WholeTransform):
+            return Wholes(coloured, self.targets[positions])
+        return [coloured, self.targets[positions]]
 
 
 def same(batch: Any) -> Any:

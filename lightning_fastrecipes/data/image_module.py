@@ -27,7 +27,7 @@ from lightning_fastrecipes.data.samplers import (
 )
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.balance import balancing_weights
-from lightning_fastrecipes.functional.batches import WholeBatch
+from lightning_fastrecipes.functional.batches import WholeBatch, Wholes
 from lightning_fastrecipes.protocols import HasInputSpec, InputSpec, LabelKind
 
 _SPLITS_READ: dict[str, tuple[Split, ...]] = {
@@ -112,27 +112,29 @@ class ImageDataModule(ImageSettings):
                 " Replace or remove them, or see `skipped_files`."
             )
 
-    def eval_dataset(self, split: Split) -> ImageDataset:
+    def eval_dataset(self, split: Split, *, whole: bool = False) -> ImageDataset:
         """Give a split in order, with the transforms of the evaluation.
 
         Args:
             split: ``train``, ``valid``, ``test``, or ``predict`` for unlabelled pictures.
+            whole: Whether samples are ``Wholes``: pictures with what the evaluation crops.
 
         Returns:
             The data set, empty if there is no such split.
         """
-        return self._dataset(split, self._eval_transform())
+        return self._dataset(split, self._whole_transform() if whole else self._eval_transform())
 
-    def eval_dataloader(self, split: Split) -> Loader:
+    def eval_dataloader(self, split: Split, *, whole: bool = False) -> Loader:
         """Give the batches of :meth:`eval_dataset`, in order and to the last picture.
 
         Args:
             split: As for :meth:`eval_dataset`.
+            whole: As for :meth:`eval_dataset`.
 
         Returns:
             A loader.
         """
-        return self._loader(self.eval_dataset(split))
+        return self._loader(self.eval_dataset(split, whole=whole))
 
     def train_dataloader(self) -> Loader:
         """Give shuffled, augmented batches; a last batch of one picture is dropped."""
@@ -169,24 +171,25 @@ class ImageDataModule(ImageSettings):
 
     def predict_dataloader(self) -> Loader:
         """Give the unlabelled pictures in order."""
+        self._adopt_input_spec()  # again: an ensemble has loaded its members by now
         if not len(self._assembled.splits["predict"].paths):
             raise DataError(
                 "There are no unlabelled pictures to predict. Put them into a folder 'test' beside"
                 " the training pictures, or use `prediction_dataset`."
             )
-        return self._served("predict")
+        return self.eval_dataloader("predict", whole=self.serves_whole)
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+    def on_after_batch_transfer(self, batch: Batch | Wholes, dataloader_idx: int) -> Batch:
         """Augment on the device if asked to, and normalise for a module that does not.
 
         Args:
-            batch: Pictures ``(batch, 3, height, width)``, ``uint8``, and targets; windows also
-                with their indices.
+            batch: Pictures ``(batch, 3, height, width)``, ``uint8``, and targets, in ``Wholes``
+                where they are whole; windows also with their indices.
             dataloader_idx: Not used.
 
         Returns:
-            The batch, with float pictures for a module without an ``input_spec``; where whole
-            pictures are served, a ``WholeBatch``.
+            The batch, with float pictures for a module without an ``input_spec``; of whole
+            pictures, a ``WholeBatch``.
         """
         images, targets, *indices = batch
         if indices and self._windows is not None:
@@ -194,7 +197,7 @@ class ImageDataModule(ImageSettings):
         trainer = self.trainer
         if trainer is None or not isinstance(trainer.lightning_module, HasInputSpec):
             images = (self.input_spec or InputSpec()).normalised(images)
-        if self.serves_whole and trainer is not None and not trainer.training:
+        if isinstance(batch, Wholes):
             return WholeBatch(self._whole_transform().middle(images), targets, images)
         return [images, targets]
 
@@ -269,13 +272,9 @@ class ImageDataModule(ImageSettings):
             self._stores.open(split, pictures.splits[split], self._stored_form(split))
 
     def _loader_or_nothing(self, split: Split) -> Loader | list[Loader]:
-        return self._served(split) if len(self._assembled.splits[split].paths) else []
-
-    def _served(self, split: Split) -> Loader:
-        """Give a split as a trainer evaluates it, whole pictures for some of its callbacks."""
-        if not self.serves_whole:
-            return self.eval_dataloader(split)
-        return self._loader(self._dataset(split, self._whole_transform()))
+        if not len(self._assembled.splits[split].paths):
+            return []
+        return self.eval_dataloader(split, whole=self.serves_whole)
 
     def _loader(self, dataset: ImageDataset, sampler: ShuffleSampler | None = None) -> Loader:
         size, given = self.batch_size, self.num_workers

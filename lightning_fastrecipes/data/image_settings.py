@@ -6,15 +6,10 @@ from typing import Literal, get_args
 import pytorch_lightning as pl
 
 from lightning_fastrecipes.data.assembly import OnBadFile, Split, SplitPlan
-from lightning_fastrecipes.data.geometry import (
-    EvalTransform,
-    Geometry,
-    StoredForm,
-    TrainTransform,
-    WholeTransform,
-)
+from lightning_fastrecipes.data.geometry import EvalTransform, Geometry, StoredForm, WholeTransform
 from lightning_fastrecipes.data.pixel_stores import PixelStores
 from lightning_fastrecipes.data.settings import Choice, Instance, MaybeWholeNumber, WholeNumber
+from lightning_fastrecipes.data.train_transform import TrainTransform
 from lightning_fastrecipes.functional.augment import Augmentation
 from lightning_fastrecipes.protocols import HasInputSpec, InputSpec
 

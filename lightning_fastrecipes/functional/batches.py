@@ -1,12 +1,24 @@
 """What a batch of pictures holds, whoever made it."""
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor
 from torch.utils.data.distributed import DistributedSampler
 
 from lightning_fastrecipes.functional.targets import padding_rows
+
+
+class Wholes(NamedTuple):
+    """Whole pictures and targets, as loaders serve them, before their middle is taken out.
+
+    Args:
+        images: Shape ``(channels, side, side)``, with the batch before it where there is one.
+        targets: One, or one row each.
+    """
+
+    images: Tensor
+    targets: Tensor
 
 
 class WholeBatch(list[Tensor]):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_fastrecipes.protocols import TakesImageSizes
+from lightning_fastrecipes.protocols import HasInputSpec, TakesImageSizes
 
 Forward = Callable[[nn.Module, Tensor], Any]
 
@@ -128,16 +128,17 @@ def taken_sizes(module: nn.Module, sizes: Iterable[int]) -> list[int]:
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     device = next((item.device for item in module.parameters()), torch.device("cpu"))
+    dtype = torch.uint8 if isinstance(module, HasInputSpec) else torch.float32
     try:
         for size in wanted:
-            images = torch.zeros(2, 3, size, size, device=device)
+            images = torch.zeros(2, 3, size, size, device=device, dtype=dtype)
             try:
                 with torch.no_grad(), torch.random.fork_rng(devices=[]):
                     module(images)
             except Exception as error:  # whatever a network may raise
                 raise ValueError(
                     f"{type(module).__name__} must take pictures of {size} x {size} px, but it"
-                    f" fails on them: {error}. Give other sizes, or another network."
+                    f" fails on them: {error}. Give another size, or another network."
                 ) from error
     finally:
         for part, mode in modes:

@@ -1,5 +1,6 @@
 """Several trained models that predict as one."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -18,7 +19,9 @@ from lightning_fastrecipes.functional.merging import (
     logits_of,
     merge_predictions,
 )
-from lightning_fastrecipes.protocols import LabelKind, TableInputs
+from lightning_fastrecipes.functional.resizing import nearest_multiple
+from lightning_fastrecipes.nn.probing import taken_sizes
+from lightning_fastrecipes.protocols import HasInputSpec, LabelKind, TableInputs
 from lightning_fastrecipes.tasks.image import ImageClassifier
 from lightning_fastrecipes.tasks.tabular import TabularRegressor
 
@@ -32,7 +35,8 @@ class Ensemble(pl.LightningModule):
     Called on a batch, or by ``Trainer.predict``, it holds all members at once; ``predict`` takes
     one member after the other over all batches and holds one at a time. Members are not trained
     any more: put the ensemble where a model predicts. Classes are matched by name, so that members
-    may have them in different orders; each member normalises ``uint8`` pictures by itself. Members
+    may have them in different orders. Each member normalises ``uint8`` pictures by itself; all see
+    them resized and cropped as the datamodule says, or else as the first member expects. Members
     that are ``TabularRegressor``s predict the mean in the units of the user.
 
     Args:
@@ -88,9 +92,7 @@ class Ensemble(pl.LightningModule):
         Returns:
             Shape ``(batch, num_classes)``; of numbers ``(batch,)``, in transformed units.
         """
-        if self.models is None:
-            self.models = self._loaded_all().to(self.device)
-        found = self._merged(self._probabilities(model, inputs) for model in self.models)
+        found = self._merged(self._probabilities(model, inputs) for model in self._all_members())
         if self._regressor is not None:
             return self._regressor.logits(found)
         return logits_of(found, multi_label=self.label_kind == "multi")
@@ -100,6 +102,29 @@ class Ensemble(pl.LightningModule):
         if self._regressor is not None:
             return self._regressor.probabilities(logits)
         return logits.sigmoid() if self.label_kind == "multi" else logits.softmax(dim=1)
+
+    def nearest_image_size(self, size: int) -> int:
+        """Round an image size to one that every member takes.
+
+        Args:
+            size: Side in pixels, at least 1.
+
+        Returns:
+            The nearest common multiple of what the members divide pictures into.
+
+        Raises:
+            ValueError: If a member does not take it.
+        """
+        models = self._all_members()
+        specs = [model.input_spec for model in models if isinstance(model, HasInputSpec)]
+        nearest = nearest_multiple(size, math.lcm(*(spec.size_multiple for spec in specs)))
+        for model in models:
+            if taken_sizes(model, [nearest]) != [nearest]:
+                raise ValueError(
+                    f"Every member must take pictures of {nearest} x {nearest} px, but"
+                    f" {type(model).__name__} does not. Give another size."
+                )
+        return nearest
 
     def setup(self, stage: str) -> None:
         """Load the members before the strategy moves them to its device.
@@ -114,8 +139,7 @@ class Ensemble(pl.LightningModule):
             raise ConfigurationError(
                 "An ensemble is not trained. Fit its members, and predict with it."
             )
-        if self.models is None:
-            self.models = self._loaded_all()
+        self._all_members()
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Give the merged probabilities of one batch, with or without targets beside the inputs."""
@@ -172,8 +196,15 @@ class Ensemble(pl.LightningModule):
             return loaded.eval()
         return (member if isinstance(member, nn.Module) else member()).eval()
 
-    def _loaded_all(self) -> nn.ModuleList:
-        return nn.ModuleList(self._loaded(member) for member in self._members)
+    def _all_members(self) -> nn.ModuleList:
+        """Load all members, once."""
+        if self.models is None:
+            self.models = nn.ModuleList(map(self._loaded, self._members)).to(self.device)
+            specs = [model.input_spec for model in self.models if isinstance(model, HasInputSpec)]
+            # Pictures stay as they are for members that all normalise them, each in its own way.
+            if len(specs) == len(self.models):
+                self.input_spec = specs[0]
+        return self.models
 
     def _probabilities(self, model: nn.Module, inputs: Any) -> Tensor:
         logits = cast(Tensor, model(inputs)).float()

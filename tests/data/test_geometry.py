@@ -8,12 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms import v2
 
-from lightning_fastrecipes.data.geometry import (
-    EvalTransform,
-    Geometry,
-    TrainTransform,
-    WholeTransform,
-)
+from lightning_fastrecipes.data.geometry import EvalTransform, Geometry, WholeTransform
+from lightning_fastrecipes.data.train_transform import TrainTransform
 from lightning_fastrecipes.functional.augment import seeded_generator
 from lightning_fastrecipes.protocols import InputSpec
 
@@ -84,6 +80,12 @@ def test_the_middle_of_whole_pictures_is_what_the_evaluation_sees(
     assert torch.equal(transform.batch(image[None], 0, torch.zeros(1), 1)[0], whole)
     assert transform.side == evaluation.side
     assert transform.key() != evaluation.key()
+
+
+def test_the_middle_of_pictures_of_another_size_is_refused():
+    transform = WholeTransform(16, Geometry(), SPEC)
+    with pytest.raises(ValueError, match="Whole pictures must be 20 x 20 px, but are 20 x 24"):
+        transform.middle(picture(20, 24))
 
 
 def test_whole_pictures_are_all_of_the_shorter_side():

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from lightning_fastrecipes.data.decoding import load_image
-from lightning_fastrecipes.data.geometry import EvalTransform, Geometry, TrainTransform
+from lightning_fastrecipes.data.geometry import EvalTransform, Geometry
 from lightning_fastrecipes.data.image_dataset import ImageDataset, Samples, prediction_dataset
+from lightning_fastrecipes.data.train_transform import TrainTransform
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
 from lightning_fastrecipes.protocols import InputSpec
 

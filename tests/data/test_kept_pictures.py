@@ -16,8 +16,8 @@ from lightning_fastrecipes import (
     ProgressiveResizing,
 )
 from lightning_fastrecipes.data import disk_room, pixel_cache
-from lightning_fastrecipes.data.geometry import TrainTransform
 from lightning_fastrecipes.data.sources import cache_folder
+from lightning_fastrecipes.data.train_transform import TrainTransform
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.protocols import InputSpec
 

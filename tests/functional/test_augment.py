@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_fastrecipes.data.geometry import Geometry, TrainTransform
+from lightning_fastrecipes.data.geometry import Geometry
+from lightning_fastrecipes.data.train_transform import TrainTransform
 from lightning_fastrecipes.functional import augment as augment_module
 from lightning_fastrecipes.functional.augment import (
     Augmentation,

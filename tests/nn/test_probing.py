@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from lightning_fastrecipes.nn.probing import Probe, reached_parameters, size_rule, taken_sizes
+from lightning_fastrecipes.protocols import InputSpec
 
 
 class _Noisy(nn.Module):
@@ -71,6 +72,18 @@ def test_sizes_are_tried_out_on_the_network_itself_which_stays_as_it_was() -> No
     assert (net.training, net.conv.training, net.norm.training) == (True, False, True)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+
+
+def test_a_network_that_normalises_pictures_is_tried_out_on_bytes() -> None:
+    class Strict(nn.Flatten):
+        def forward(self, images):
+            assert images.dtype == (torch.uint8 if hasattr(self, "input_spec") else torch.float32)
+            return super().forward(images)
+
+    net = Strict()
+    assert taken_sizes(net, [8]) == [8]
+    net.input_spec = InputSpec()
+    assert taken_sizes(net, [8]) == [8]
 
 
 def test_parameters_beside_the_output_are_not_reached() -> None:

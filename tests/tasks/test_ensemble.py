@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_fastrecipes import Ensemble, ImageClassifier
+from lightning_fastrecipes import Ensemble, ImageClassifier, ImageFolderDataModule
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
+from lightning_fastrecipes.protocols import InputSpec
 
 IMAGES = torch.randint(0, 256, (6, 3, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
 
@@ -53,6 +55,35 @@ def test_members_of_different_backbones_are_averaged():
         expected = torch.stack([m(images).softmax(dim=1) for m in members]).mean(dim=0)
         torch.testing.assert_close(ensemble(images).softmax(dim=1), expected)
     torch.testing.assert_close(ensemble.predict([images]), expected)
+
+
+def test_pictures_of_a_datamodule_are_normalised_by_each_member(squares):
+    (squares / "test").mkdir()
+    for file in squares.glob("red/*.png"):
+        (squares / "test" / file.name).write_bytes(file.read_bytes())
+    members = [make(0), make(1)]
+    half = InputSpec(mean=(0.5,) * 3, std=(0.25,) * 3, interpolation="bicubic", crop_fraction=0.75)
+    members[1].set_input_spec(replace(half, mean=(0.1,) * 3))
+    members[0].set_input_spec(half)
+    images = ImageFolderDataModule(squares, image_size=24, num_workers=0)
+    options = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False}
+    found = pl.Trainer(**options).predict(Ensemble(members), datamodule=images)
+    assert images.eval_transform_key()["crop_fraction"] == 0.75
+    pixels = torch.stack([image for image, _ in images.eval_dataset("predict")])
+    with torch.inference_mode():
+        expected = torch.stack([m(pixels).softmax(dim=1) for m in members]).mean(dim=0)
+    torch.testing.assert_close(torch.cat(found), expected)
+
+
+def test_sizes_are_rounded_to_what_every_member_takes():
+    members = [make(0), make(1), nn.Sequential(nn.Flatten(), nn.LazyLinear(3))]
+    for member, multiple in zip(members[:2], (4, 6), strict=True):
+        member.backbone.input_spec = InputSpec(size_multiple=multiple)
+        member.set_input_spec(member.backbone.input_spec)
+    assert Ensemble(members[:2]).nearest_image_size(32) == 36
+    assert Ensemble([members[2]]).nearest_image_size(32) == 32
+    with pytest.raises(ValueError, match="Sequential must take pictures of 36 x 36 px, but"):
+        Ensemble(members).nearest_image_size(32)
 
 
 def test_classes_in_another_order_are_matched_by_name():
