@@ -110,10 +110,10 @@ class ProgressiveResizing(pl.Callback):
         if stage != "fit":
             return
         datamodule = _datamodule(trainer)
-        try:
-            self._taken = self.taken_sizes(pl_module)
-        except ValueError as error:
-            raise MisconfigurationException(f"`ProgressiveResizing`: {error}") from error
+        # Others are tried out once they are ready to predict; their sizes stay as they are.
+        self._taken = self.sizes
+        if isinstance(pl_module, TakesImageSizes):
+            self._taken = self._taken_or_refused(pl_module)
         for epoch, size in self.sizes.items():
             if self._taken[epoch] != size:
                 rank_zero_info(
@@ -132,7 +132,9 @@ class ProgressiveResizing(pl.Callback):
             self._begin_at(_datamodule(trainer), _next_epoch(checkpoint["loops"]["fit_loop"]))
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Refuse schedulers that count steps, and warn of sizes that are never reached."""
+        """Refuse sizes and schedulers of no use, and warn of sizes that are never reached."""
+        if not isinstance(pl_module, TakesImageSizes):
+            self._taken_or_refused(pl_module)
         changes_batches = len(set((self.batch_sizes or {}).values())) > 1
         intervals = [config.interval for config in trainer.lr_scheduler_configs]
         if changes_batches and "step" in intervals:
@@ -204,6 +206,12 @@ class ProgressiveResizing(pl.Callback):
         """Give back what was borrowed."""
         if trainer.state.fn == TrainerFn.FITTING and self._eval_loader_is_of is not None:
             self._give_back(trainer)
+
+    def _taken_or_refused(self, module: pl.LightningModule) -> dict[int, int]:
+        try:
+            return self.taken_sizes(module)
+        except ValueError as error:
+            raise MisconfigurationException(f"`ProgressiveResizing`: {error}") from error
 
     def _give_back(self, trainer: pl.Trainer) -> None:
         datamodule = _datamodule(trainer)

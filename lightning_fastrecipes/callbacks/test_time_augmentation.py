@@ -42,9 +42,10 @@ class TestTimeAugmentation(pl.Callback):
     processes, nor the batch size change it. See ``functional.views.Views`` for the presets.
 
     The preset ``whole`` asks the datamodule for whole pictures, of which the plain one is the
-    middle: for an ``ImageDataModule``, or one of your own that is a ``ServesWhole``. Its views are
-    larger: sizes are rounded to what the module takes, and refused before anything runs where it
-    takes none but its own.
+    middle: an ``ImageDataModule``, or one of your own that is a ``ServesWhole``. Its views are
+    larger, and cost as much more as they have pixels: the usual two together three plain
+    predictions, where those see 7/8 of a side. Sizes are rounded to what the module takes, and
+    refused before anything is predicted where it takes none but its own.
 
     Works with any module whose ``forward`` takes pictures and gives logits; probabilities are their
     softmax, or what the module's own method ``probabilities`` makes of them. An ``Ensemble``
@@ -176,21 +177,29 @@ class TestTimeAugmentation(pl.Callback):
             return
         self.views = self.resolve(getattr(trainer, "datamodule", None))
         if self._wholes is not None:
-            self._wholes.begin(trainer, pl_module)
+            self._wholes.begin(trainer)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Let the datamodule serve what is evaluated alone, as before."""
+        """Let the datamodule serve as before."""
         if self._wholes is not None:
             self._wholes.end(trainer)
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Let the datamodule serve what is evaluated alone, as before."""
+        """Let the datamodule serve as before."""
         self.teardown(trainer, pl_module, "")
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse views that the module does not take, now that it is ready to predict."""
+        if self._wholes is not None and (self.during_fit or not _is_fitting(trainer)):
+            self._wholes.check(trainer, pl_module)
+
+    on_validation_start = on_fit_start
+
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Refuse to predict with a weight that is not learned yet."""
+        """Refuse to predict with a weight that is not learned yet, or views of no use."""
+        self.on_fit_start(trainer, pl_module)
         if self.is_learning and self.learned_weight is None:
             raise MisconfigurationException(
                 "`plain_weight='learn'` needs a validation to learn from. Call `trainer.validate`"
@@ -218,7 +227,7 @@ class TestTimeAugmentation(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Predict the views of one batch, and add them to the metrics."""
-        if trainer.state.fn == TrainerFn.FITTING and not self.during_fit:
+        if _is_fitting(trainer) and not self.during_fit:
             return
         loaders = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
         loader = loaders[dataloader_idx] if isinstance(loaders, Sequence) else loaders
@@ -335,6 +344,10 @@ class TestTimeAugmentation(pl.Callback):
         for meter in meters.values():
             meter.to(pl_module.device).reset()
         return meters
+
+
+def _is_fitting(trainer: pl.Trainer) -> bool:
+    return trainer.state.fn == TrainerFn.FITTING
 
 
 def _pictures(batch: Any) -> Tensor:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
     MisconfigurationException,
 )
@@ -27,7 +28,8 @@ def view_sizes(views: Views, module: nn.Module, image_size: int, whole_size: int
         Side of each view in pixels.
 
     Raises:
-        ValueError: If the module does not take a size, or there is nothing around the middle.
+        ValueError: If the module does not take a size, takes two of them as one, or there is
+            nothing around the middle.
     """
     if image_size == whole_size:
         raise ValueError(
@@ -35,7 +37,21 @@ def view_sizes(views: Views, module: nn.Module, image_size: int, whole_size: int
             f" nothing ({image_size} px of {whole_size}). Evaluate a crop, as with"
             " `Geometry(crop_fraction=0.875)`, or take another preset, such as `scales`."
         )
-    return taken_sizes(module, views.sizes(whole_size))
+    wanted = views.sizes(whole_size)
+    try:
+        taken = taken_sizes(module, wanted)
+    except ValueError as error:
+        raise ValueError(
+            f"the preset `whole` predicts pictures of {', '.join(map(str, wanted))} px. {error}"
+            " Or take another preset, such as `scales`."
+        ) from error
+    if len(set(taken)) < len(taken):
+        raise ValueError(
+            f"the views of `whole` must differ in size, but {', '.join(map(str, wanted))} px become"
+            f" {', '.join(map(str, taken))} px, which {type(module).__name__} takes. Take fewer"
+            " views, larger pictures, or another preset, such as `scales`."
+        )
+    return taken
 
 
 class WholePictures:
@@ -47,41 +63,46 @@ class WholePictures:
 
     def __init__(self, views: Views) -> None:
         self._views = views
-        self._sizes: dict[int, list[int]] = {}
+        self._sizes: dict[tuple[int, int], list[int]] = {}
+        self._served_before: bool | None = None
 
-    def begin(self, trainer: pl.Trainer, module: nn.Module) -> None:
-        """Ask for whole pictures, if the module takes their views.
+    def begin(self, trainer: pl.Trainer) -> None:
+        """Ask for whole pictures.
 
         Args:
             trainer: Before it asks for loaders.
-            module: The module that predicts.
 
         Raises:
-            MisconfigurationException: If there are no whole pictures, or the module does not take
-                them.
+            MisconfigurationException: If its data have none.
         """
-        datamodule = getattr(trainer, "datamodule", None)
-        if not isinstance(datamodule, ServesWhole):
-            found = "loaders" if datamodule is None else type(datamodule).__name__
-            raise MisconfigurationException(
-                "`TestTimeAugmentation(preset='whole')` needs a datamodule that serves whole"
-                f" pictures, but the run has {found}. Use an `ImageFolderDataModule`, or take"
-                " another preset, such as `scales`."
-            )
+        datamodule = _datamodule(trainer)
         self._sizes.clear()
-        size = datamodule.eval_image_size or datamodule.image_size
-        self.sizes(module, size, datamodule.whole_image_size)
+        self._served_before = datamodule.serves_whole
         datamodule.serves_whole = True
 
     def end(self, trainer: pl.Trainer) -> None:
-        """Let the datamodule serve what is evaluated alone, as before.
+        """Let the datamodule serve as before.
+
+        Args:
+            trainer: The same, whether or not it has asked.
+        """
+        if self._served_before is not None:
+            _datamodule(trainer).serves_whole = self._served_before
+            self._served_before = None
+
+    def check(self, trainer: pl.Trainer, module: nn.Module) -> None:
+        """Refuse a module that does not take the views, before anything is predicted.
 
         Args:
             trainer: The same.
+            module: The module that predicts, ready to do so.
+
+        Raises:
+            MisconfigurationException: As ``view_sizes`` raises a ValueError.
         """
-        datamodule = getattr(trainer, "datamodule", None)
-        if isinstance(datamodule, ServesWhole):
-            datamodule.serves_whole = False
+        datamodule = _datamodule(trainer)
+        size = datamodule.eval_image_size or datamodule.image_size
+        self.sizes(module, size, datamodule.whole_image_size)
 
     def sizes(self, module: nn.Module, image_size: int, whole_size: int) -> list[int]:
         """Give what :func:`view_sizes` gives, worked out once for each size.
@@ -97,13 +118,20 @@ class WholePictures:
         Raises:
             MisconfigurationException: As ``view_sizes`` raises a ValueError.
         """
-        if whole_size not in self._sizes:
+        key = image_size, whole_size
+        if key not in self._sizes:
             try:
-                sizes = view_sizes(self._views, module, image_size, whole_size)
+                self._sizes[key] = view_sizes(self._views, module, image_size, whole_size)
             except ValueError as error:
                 raise MisconfigurationException(f"`TestTimeAugmentation`: {error}") from error
-            self._sizes[whole_size] = sizes
-        return self._sizes[whole_size]
+            wanted = self._views.sizes(whole_size)
+            if self._sizes[key] != wanted:
+                rank_zero_info(
+                    f"TestTimeAugmentation: views of {', '.join(map(str, wanted))} px become"
+                    f" {', '.join(map(str, self._sizes[key]))} px, which {type(module).__name__}"
+                    " takes."
+                )
+        return self._sizes[key]
 
 
 def wholes_of(batch: Any) -> Tensor:
@@ -116,11 +144,31 @@ def wholes_of(batch: Any) -> Tensor:
         Shape ``(batch, channels, side, side)``.
 
     Raises:
-        MisconfigurationException: If it has none.
+        MisconfigurationException: If it has none, or they are not square.
     """
     if not isinstance(batch, WholeBatch):
         raise MisconfigurationException(
-            "A datamodule that `serves_whole` must give each batch as a `WholeBatch`, but gave a"
-            f" {type(batch).__name__}. Make one in its `on_after_batch_transfer`."
+            "`TestTimeAugmentation(preset='whole')` needs batches that are a `WholeBatch`, but got"
+            f" a {type(batch).__name__}. Let the datamodule make its loaders with"
+            " `eval_dataloader(split, whole=self.serves_whole)`, and keep what its"
+            " `on_after_batch_transfer` returns."
+        )
+    height, width = batch.wholes.shape[-2:]
+    if height != width:
+        raise MisconfigurationException(
+            f"`TestTimeAugmentation`: whole pictures must be square, but are {height} x {width}"
+            " (height x width). Crop them to their shorter side."
         )
     return batch.wholes
+
+
+def _datamodule(trainer: pl.Trainer) -> ServesWhole:
+    datamodule = getattr(trainer, "datamodule", None)
+    if not isinstance(datamodule, ServesWhole):
+        found = "loaders" if datamodule is None else type(datamodule).__name__
+        raise MisconfigurationException(
+            "`TestTimeAugmentation(preset='whole')` needs a datamodule that serves whole pictures,"
+            f" but the run has {found}. Use an `ImageFolderDataModule`, or take another preset,"
+            " such as `scales`."
+        )
+    return datamodule

@@ -163,16 +163,21 @@ def test_validation_at_another_size_is_that_of_the_plain_model(squares):
     assert trace.num_graphs[0] > 0
 
 
-def test_views_predict_with_the_compiled_model(squares):
+@pytest.mark.parametrize("preset", ["five_crops", "whole"])
+def test_views_predict_with_the_compiled_model(squares, preset):
+    """Views of whole pictures come in two larger sizes."""
+    (squares / "test").mkdir()
+    for file in squares.glob("*/1*.png"):
+        (squares / "test" / f"{file.parent.name}-{file.name}").write_bytes(file.read_bytes())
     measured, predicted = [], []
     backend = CountingBackend()
     for is_compiled in (False, True):
         model, images = tiny_model(), data(squares)
         if is_compiled:
             model.compile(backend=backend)
-        run = trainer(TestTimeAugmentation(preset="five_crops"))
+        run = trainer(TestTimeAugmentation(preset=preset))
         measured.append(run.validate(model, images, verbose=False)[0])
-        predicted.append(torch.cat(run.predict(model, images.val_dataloader())))
+        predicted.append(torch.cat(run.predict(model, datamodule=images)))
     assert "val_loss_tta" in measured[0]
     assert measured[1] == pytest.approx(measured[0], rel=1e-5)
     torch.testing.assert_close(predicted[1], predicted[0])

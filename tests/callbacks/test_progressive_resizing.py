@@ -318,6 +318,24 @@ def test_a_module_of_ones_own_is_tried_out_before_training(squares):
     assert model.training
 
 
+def test_a_module_that_builds_its_layers_late_is_tried_when_they_are_there(squares):
+    class Late(Recorder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.built = False
+
+        def setup(self, stage):
+            self.built = True
+
+        def forward(self, images):
+            assert self.built
+            return super().forward(images)
+
+    model = Late()
+    trainer(ProgressiveResizing(SIZES)).fit(model, data(squares))
+    assert sizes_by_epoch(model.seen) == EXPECTED
+
+
 @pytest.mark.parametrize("kind", ["csv", "arrays"])
 def test_tables_and_arrays_change_their_size_as_well(squares, tmp_path, kind):
     files = sorted(squares.rglob("*.png"))

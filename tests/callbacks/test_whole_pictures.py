@@ -5,14 +5,16 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Subset, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_fastrecipes import (
     Ensemble,
     Geometry,
+    ImageArrayDataModule,
     ImageClassifier,
     ImageFolderDataModule,
+    OverfittingStop,
     ProgressiveResizing,
     TestTimeAugmentation,
 )
@@ -75,6 +77,12 @@ def trainer(*callbacks, **options) -> pl.Trainer:
         callbacks=list(callbacks),
         **options,
     )
+
+
+def add_unlabelled(squares) -> None:
+    (squares / "test").mkdir()
+    for file in squares.glob("red/*.png"):
+        (squares / "test" / file.name).write_bytes(file.read_bytes())
 
 
 class Keeper(pl.Callback):
@@ -140,9 +148,7 @@ def test_the_middle_and_the_whole_in_two_sizes_predict_together(squares):
 
 
 def test_test_and_predict_are_augmented_alike(squares):
-    (squares / "test").mkdir()
-    for file in squares.glob("red/*.png"):
-        (squares / "test" / file.name).write_bytes(file.read_bytes())
+    add_unlabelled(squares)
     model, images = classifier(), data(squares, test_fraction=0.0)
     found = trainer(TestTimeAugmentation(preset="whole")).predict(model, datamodule=images)
     plain, wholes, _ = pixels_of(images, "predict")
@@ -187,15 +193,11 @@ def test_modules_of_ones_own_see_normalised_pictures(squares):
 
 
 def test_an_ensemble_predicts_the_views_with_every_member(squares):
-    (squares / "test").mkdir()
-    for file in squares.glob("blue/*.png"):
-        (squares / "test" / file.name).write_bytes(file.read_bytes())
+    add_unlabelled(squares)
     callback = TestTimeAugmentation(preset="whole")
     images = data(squares, test_fraction=0.0)
     found = trainer(callback).predict(Ensemble([classifier(0), classifier(1)]), datamodule=images)
     plain, wholes, _ = pixels_of(images, "predict")
-    spec = InputSpec()
-    plain, wholes = spec.normalised(plain), spec.normalised(wholes)
     each = [expected_of(classifier(seed), plain, wholes, (32, 36))[1] for seed in (0, 1)]
     torch.testing.assert_close(torch.cat(found), torch.stack(each).mean(0), atol=1e-4, rtol=0)
 
@@ -211,15 +213,25 @@ def test_the_weight_of_the_plain_picture_is_learned(squares):
     assert found == pytest.approx(expected)
 
 
-def test_sizes_are_rounded_to_what_the_module_takes(squares):
+def test_sizes_are_rounded_to_what_the_module_takes(squares, caplog):
     model, seen = classifier(), []
     spec = model.backbone.input_spec
-    model.backbone.input_spec = type(spec)(size_multiple=24)
+    model.backbone.input_spec = type(spec)(size_multiple=6)
     model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[-1]))
-    callback = TestTimeAugmentation(3, "whole")
     images = data(squares, batch_size=64)
-    trainer(callback).validate(model, datamodule=images, verbose=False)
-    assert seen == [24, 24, 48, 48]  # of 24, and of 32, 36 and 40
+    with caplog.at_level("INFO"):
+        validate(TestTimeAugmentation(3, "whole"), model, images)
+    assert seen == [24, 30, 36, 42]
+    assert "views of 32, 36, 40 px become 30, 36, 42 px, which ImageClassifier takes" in caplog.text
+
+
+def test_views_that_become_one_are_refused(squares):
+    model, images = classifier(), data(squares)
+    model.backbone.input_spec = type(model.backbone.input_spec)(size_multiple=24)
+    with pytest.raises(
+        MisconfigurationException, match=r"32, 36, 40 px become 24, 48, 48 px, which"
+    ):
+        validate(TestTimeAugmentation(3, "whole"), model, images)
 
 
 def test_validations_of_a_fit_follow_the_size_that_is_trained(squares):
@@ -233,9 +245,80 @@ def test_validations_of_a_fit_follow_the_size_that_is_trained(squares):
     images = data(squares, batch_size=64)
     run.fit(model, images)
     # Each is tried out once; plain pictures are predicted by the step and for the callback.
-    assert seen == [12, 24, 16, 18, *(12, 12, 16, 18), *(24, 24, 32, 36, 32, 36)]
+    tried, first, second = [12, 24, 16, 18], [12, 12, 16, 18], [24, 24, 32, 36]
+    assert seen == [*tried, *first, 32, 36, *second]
     assert "val_loss_tta" in run.callback_metrics
     assert images.serves_whole is False
+
+
+# Whatever the data and the module.
+
+
+def test_pictures_in_memory_and_grey_ones_are_seen_whole():
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (20, 32, 32), generator=generator, dtype=torch.uint8).numpy()
+    arrays = {"x_train": pixels, "y_train": [0, 1] * 10}
+    geometry = Geometry(crop_fraction=0.75)
+    images = ImageArrayDataModule(arrays, image_size=SIZE, batch_size=5, geometry=geometry)
+    model = classifier()
+    _, keeper = validate(TestTimeAugmentation(preset="whole"), model, images)
+    plain, wholes, _ = pixels_of(images)
+    _, merged = expected_of(model, plain, wholes, (32, 36))
+    found = keeper.joined("probabilities_tta")
+    torch.testing.assert_close(found, merged, atol=2e-4, rtol=0)
+
+
+def test_a_subclass_that_picks_its_pictures_is_heeded(squares):
+    class Fewer(ImageFolderDataModule):
+        def eval_dataset(self, split, *, whole=False):
+            return Subset(super().eval_dataset(split, whole=whole), [0, 1, 2])
+
+        def eval_dataloader(self, split, *, whole=False):
+            return DataLoader(self.eval_dataset(split, whole=whole), 2)
+
+    images = Fewer(squares, image_size=24, geometry=Geometry(crop_fraction=0.75))
+    _, keeper = validate(TestTimeAugmentation(preset="whole"), classifier(), images)
+    assert len(keeper.joined("probabilities_tta")) == 3
+
+
+def test_several_loaders_of_whole_pictures_are_measured_apart(squares):
+    class Several(ImageFolderDataModule):
+        def val_dataloader(self):
+            splits = ("valid", "test")
+            return [self.eval_dataloader(split, whole=self.serves_whole) for split in splits]
+
+    options = {"image_size": 24, "num_workers": 0, "test_fraction": 0.2}
+    images = Several(squares, geometry=Geometry(crop_fraction=0.75), **options)
+    model, callback = classifier(), TestTimeAugmentation(preset="whole")
+    both = {}
+    for metrics in trainer(callback).validate(model, datamodule=images, verbose=False):
+        both |= metrics
+    alone = trainer(callback).test(model, datamodule=images, verbose=False)[0]
+    assert both["val_loss_tta/dataloader_idx_1"] == pytest.approx(alone["test_loss_tta"], rel=1e-5)
+
+
+def test_losses_of_training_samples_stay_those_of_the_middle(squares):
+    """`OverfittingStop` validates on clean training pictures, which nobody wants whole."""
+    found = []
+    for extra in ([], [TestTimeAugmentation(preset="whole", during_fit=True)]):
+        stop = OverfittingStop(patience=9, cycle_len=1, gap_patience=9)
+        trainer(stop, *extra, max_epochs=1).fit(Own(), data(squares))
+        found.append(stop.history[0]["train_loss"])
+    assert found[0] == found[1]
+
+
+def test_modules_that_build_their_layers_late_are_tried_when_they_are_there(squares):
+    class Late(Own):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kept = self.layers
+            del self.layers
+
+        def setup(self, stage):
+            self.layers = self.kept
+
+    metrics, _ = validate(TestTimeAugmentation(preset="whole"), Late(), data(squares))
+    assert "val_loss_tta" in metrics
 
 
 # What is left behind, and what is refused.
@@ -250,11 +333,14 @@ def test_the_datamodule_serves_as_before_after_a_run_and_after_an_error(squares)
             served.append(images.serves_whole)
             raise RuntimeError("broken")
 
-    validate(callback, classifier(), images)
-    assert images.serves_whole is False
-    with pytest.raises(RuntimeError, match="broken"):
-        trainer(callback).validate(Watched(), datamodule=images, verbose=False)
-    assert (served, images.serves_whole) == ([True], False)
+    for before in (False, True):
+        images.serves_whole = before
+        validate(callback, classifier(), images)
+        trainer(callback, max_epochs=1).fit(Own(), images)
+        assert images.serves_whole is before
+        with pytest.raises(RuntimeError, match="broken"):
+            trainer(callback).validate(Watched(), datamodule=images, verbose=False)
+        assert (served.pop(), images.serves_whole) == (True, before)
 
 
 class Unserved(Own):
@@ -303,6 +389,28 @@ def test_a_datamodule_of_ones_own_must_keep_its_word(squares):
         def on_after_batch_transfer(self, batch, dataloader_idx):
             return list(super().on_after_batch_transfer(batch, dataloader_idx))
 
-    images = Forgetful(squares, image_size=24, num_workers=0)
-    with pytest.raises(MisconfigurationException, match="as a `WholeBatch`, but gave a list"):
-        validate(TestTimeAugmentation(preset="whole"), classifier(), images)
+    class Oblong(ImageFolderDataModule):
+        def on_after_batch_transfer(self, batch, dataloader_idx):
+            batch = super().on_after_batch_transfer(batch, dataloader_idx)
+            batch.wholes = batch.wholes[..., :-1]
+            return batch
+
+    class Several(ImageFolderDataModule):
+        def val_dataloader(self):
+            return [self.eval_dataloader("valid"), self.eval_dataloader("train")]
+
+    for kind, message in {
+        Forgetful: "that are a `WholeBatch`, but got a list",
+        Several: "that are a `WholeBatch`, but got a list",
+        Oblong: r"must be square, but are 27 x 26 \(height x width\)",
+    }.items():
+        images = kind(squares, image_size=24, num_workers=0, geometry=Geometry(crop_fraction=0.875))
+        with pytest.raises(MisconfigurationException, match=message):
+            validate(TestTimeAugmentation(preset="whole"), classifier(), images)
+
+
+def test_loaders_after_a_datamodule_are_refused(squares):
+    run, images = trainer(TestTimeAugmentation(preset="whole")), data(squares)
+    run.validate(classifier(), datamodule=images, verbose=False)
+    with pytest.raises(MisconfigurationException, match="needs batches that are a `WholeBatch`"):
+        run.validate(classifier(), images.eval_dataloader("valid"), verbose=False)
