@@ -258,7 +258,7 @@ def test_an_evaluation_sees_more_of_larger_pictures_and_training_does_not(
                 "data.image_size=224",
                 "model.backbone=mixer_s32_224",
             ],
-            "evaluation.tta: `image_size` must be 224 for 'mixer_s32_224', which takes no other",
+            r"evaluation.tta: the preset `whole` .* must be 224 for 'mixer_s32_224', which",
         ),
     ],
     ids=["out-of-range", "squished", "size-of-no-use", "nothing-cropped", "one-size-alone"],
