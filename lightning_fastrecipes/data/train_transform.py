@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Tensor
 
 from lightning_fastrecipes.data.geometry import EvalTransform, Geometry
@@ -17,6 +18,8 @@ from lightning_fastrecipes.protocols import InputSpec
 
 # A resample of four neighbours leaves out pixels beyond this, and their detail turns to noise.
 _MAX_SHRINK = 1.25
+# A second resize blurs a little, which this much larger a side makes up for.
+_AGAINST_BLUR = 1.12
 
 
 class TrainTransform(EvalTransform):
@@ -102,7 +105,8 @@ class TrainTransform(EvalTransform):
         """Make this epoch's version of pictures of one shape, in one resample.
 
         What happens to a picture depends on seed, epoch and position alone, not on which others
-        share its batch: all pictures of an epoch are drawn for at once.
+        share its batch: all pictures of an epoch are drawn for at once. Pictures that are zoomed
+        much less than the largest zoom are made smaller first, so that no detail turns to noise.
 
         Args:
             images: Shape ``(batch, channels, height, width)``, ``uint8``.
@@ -113,11 +117,44 @@ class TrainTransform(EvalTransform):
         Returns:
             Shape ``(batch, channels, image_size, image_size)``, ``uint8``.
         """
-        largest = math.ceil(self.image_size * self.max_zoom)
-        if min(images.shape[-2:]) > _MAX_SHRINK * largest:
-            images = self._resize(images, largest)
-        parameters = self._drawn_for(epoch, num_pictures).rows(positions)
-        return augment_batch(images, parameters, self.image_size, squish=self.resize == "squish")
+        drawn = self._drawn_for(epoch, num_pictures).rows(positions)
+        zooms = self._band_zooms()
+        if len(zooms) == 1:
+            return self._zoomed(images, drawn, self.max_zoom)
+        # By comparisons, which are exact: a picture's band is the same in every batch.
+        bands = torch.stack([drawn.zoom <= zoom for zoom in zooms[1:]]).sum(0)
+        size = self.image_size
+        result = images.new_empty(len(images), images.shape[1], size, size)
+        for band, zoom in enumerate(zooms):
+            chosen = (bands == band).nonzero().flatten()
+            if len(chosen):
+                rows = chosen.to(images.device)
+                result[rows] = self._zoomed(images[rows], drawn.rows(chosen), zoom)
+        return result
+
+    def _band_zooms(self) -> list[float]:
+        """Give the largest zoom of each band: pictures of one are shrunk by much the same."""
+        num_bands = 1
+        while self.max_zoom > _MAX_SHRINK**num_bands:
+            num_bands += 1
+        return [self.max_zoom / _MAX_SHRINK**band for band in range(num_bands)]
+
+    def _zoomed(self, images: Tensor, drawn: AugmentationParameters, max_zoom: float) -> Tensor:
+        """Augment pictures that are zoomed by up to ``max_zoom``, made smaller for it if large."""
+        if max_zoom == self.max_zoom:
+            side = math.ceil(self.image_size * max_zoom)
+            most: float = _MAX_SHRINK * side
+        else:
+            most = side = math.ceil(self.image_size * max_zoom * _AGAINST_BLUR)
+        if min(images.shape[-2:]) > most:
+            images = self._resize_anywhere(images, side)
+        return augment_batch(images, drawn, self.image_size, squish=self.resize == "squish")
+
+    def _resize_anywhere(self, images: Tensor, side: int) -> Tensor:
+        """Resize ``uint8`` pictures on a card too, which averages floats alone."""
+        if images.device.type == "cpu":
+            return self._resize(images, side)
+        return self._resize(images.float(), side).round_().clamp_(0, 255).byte()
 
     def _drawn_for(self, epoch: int, num_pictures: int) -> AugmentationParameters:
         """Draw for all pictures of an epoch at once, so that a batch's make-up does not matter."""

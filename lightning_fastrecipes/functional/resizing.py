@@ -15,12 +15,17 @@ def check_steps(name: str, steps: Mapping[int, int]) -> dict[int, int]:
 
     Raises:
         ValueError: If there is no value for epoch 0, an epoch is negative, or a value below 1.
-        TypeError: If an epoch or a value is no whole number.
+        TypeError: If it is no mapping, or an epoch or a value is no whole number.
 
     Example:
         >>> check_steps("sizes", {3: 160, 0: 128})
         {0: 128, 3: 160}
     """
+    if not isinstance(steps, Mapping):
+        raise TypeError(
+            f"`{name}` must be a mapping of epochs to values such as {{0: 128, 3: 160}}, got"
+            f" {steps!r}. Say from which epoch on each value holds."
+        )
     for epoch, value in steps.items():
         for number in (epoch, value):
             if isinstance(number, bool) or not isinstance(number, int):

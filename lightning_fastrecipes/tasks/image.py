@@ -7,11 +7,12 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.layer_groups import NormPolicy
 from lightning_fastrecipes.nn.backbones import Backbone, create_backbone
 from lightning_fastrecipes.nn.heads import create_head
 from lightning_fastrecipes.nn.label_rules import Labels
-from lightning_fastrecipes.protocols import InputSpec, LayerGroup
+from lightning_fastrecipes.protocols import HasImageSize, InputSpec, LayerGroup
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY
 from lightning_fastrecipes.tasks.building import MetricSpec, build_network, plain_values
 from lightning_fastrecipes.tasks.classification import ClassificationTask
@@ -159,6 +160,31 @@ class ImageClassifier(ClassificationTask):
             The model, with random weights.
         """
         return cls(**architecture)
+
+    def setup(self, stage: str) -> None:
+        """Refuse pictures of a size that the backbone does not take, before any batch.
+
+        Args:
+            stage: ``fit``, ``validate``, ``test`` or ``predict``.
+
+        Raises:
+            ConfigurationError: If the backbone does not take a size of the datamodule.
+        """
+        super().setup(stage)
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if not isinstance(datamodule, HasImageSize):
+            return
+        sizes = {datamodule.eval_image_size or datamodule.image_size}
+        if stage == "fit":
+            sizes.add(datamodule.image_size)
+        for size in sorted(sizes):
+            try:
+                self.backbone.check_image_size(size)
+            except ValueError as error:
+                raise ConfigurationError(
+                    f"The backbone must take the pictures of {type(datamodule).__name__}, but"
+                    f" does not: {error}"
+                ) from error
 
     def layer_groups(self) -> list[LayerGroup]:
         """Give the groups: parts of the backbone from the input side, then the head."""

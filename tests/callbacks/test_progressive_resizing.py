@@ -375,6 +375,16 @@ def test_loaders_and_features_are_refused(squares):
         ),
         ({"sizes": {0: 0}}, ValueError, "`sizes` must map epochs from 0 to values .* got 0: 0"),
         ({"sizes": {0: 12.5}}, TypeError, "`sizes` must map whole epochs .* got 0: 12.5"),
+        (
+            {"sizes": [128, 160]},
+            TypeError,
+            "`sizes` must be a mapping .* {0: 128, 3: 160}, got \\[128, 160\\]",
+        ),
+        (
+            {"sizes": {0: 8}, "batch_sizes": 4},
+            TypeError,
+            "`batch_sizes` must be a mapping .* got 4",
+        ),
         ({"sizes": {0: 8}, "batch_sizes": {2: 1}}, ValueError, "`batch_sizes` must say"),
         ({"sizes": {0: 8}, "validate_at": "end"}, ValueError, "`validate_at` must be .* 'end'"),
     ],

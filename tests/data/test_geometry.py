@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 
 from lightning_fastrecipes.data.geometry import EvalTransform, Geometry, WholeTransform
 from lightning_fastrecipes.data.train_transform import TrainTransform
-from lightning_fastrecipes.functional.augment import seeded_generator
+from lightning_fastrecipes.functional.augment import augment_batch, seeded_generator
 from lightning_fastrecipes.protocols import InputSpec
 
 SPEC = InputSpec(interpolation="bicubic", crop_fraction=0.8)
@@ -132,6 +132,69 @@ def test_random_crops_reach_both_ends_of_a_long_picture():
 
     assert min(starts) <= 3
     assert max(starts) >= 44
+
+
+def windows(transform, image, count):
+    return torch.stack([transform.window(image, 0, position, count) for position in range(count)])
+
+
+@pytest.mark.parametrize("resize", ["crop", "squish"])
+@pytest.mark.parametrize("max_zoom", [1.4, 2.0])
+def test_far_zooms_on_the_device_leave_as_much_detail_as_in_the_loader(max_zoom, resize):
+    """Detail that is left out instead of averaged turns to noise, which has more contrast."""
+    noise, count = picture(160, 240), 200
+    geometry = Geometry(resize, max_zoom=max_zoom)
+    transform = TrainTransform(64, geometry, InputSpec(), augmentation="side_on", seed=0)
+    in_loader = torch.stack([transform(noise, 0, index) for index in range(count)])
+    made = windows(transform, noise, count)
+    on_device = transform.batch(made, 0, torch.arange(count), count)
+
+    contrast = [pictures.float().std().item() for pictures in (in_loader, on_device)]
+    assert contrast[1] == pytest.approx(contrast[0], rel=0.04)
+
+
+@pytest.mark.parametrize("max_zoom", [1.1, 2.0, 3.0])
+def test_on_the_device_a_picture_does_not_depend_on_its_batch(max_zoom):
+    transform, count = train_transform(max_zoom=max_zoom), 40
+    made = windows(transform, picture(100, 140), count)
+    together = transform.batch(made, 0, torch.arange(count), count)
+
+    for rows in (torch.tensor([7]), torch.arange(count).flip(0), torch.arange(3, count, 5)):
+        assert torch.equal(transform.batch(made[rows], 0, rows, count), together[rows])
+
+
+def test_on_the_device_far_zooms_show_the_same_part_as_one_resample_of_the_window():
+    transform, count = train_transform(max_zoom=2.0), 60
+    ramp = torch.stack([torch.arange(128), torch.arange(128).flip(0), torch.arange(128)])
+    image = ramp.byte()[:, None].expand(3, 128, 128).contiguous()
+    made = windows(transform, image, count)
+    found = transform.batch(made, 0, torch.arange(count), count)
+
+    drawn = transform._drawn_for(0, count)
+    expected = augment_batch(made, drawn, 16)
+    middle = (found.float() - expected.float())[..., 4:-4, 4:-4]
+    assert middle.abs().mean() < 0.5
+
+
+@pytest.mark.parametrize("max_zoom", [1.0, 1.1, 1.25])
+def test_near_zooms_on_the_device_are_one_resample_of_the_window(max_zoom):
+    transform, count = train_transform(max_zoom=max_zoom, crop_fraction=1.0), 40
+    made = windows(transform, picture(), count)
+    expected = augment_batch(made, transform._drawn_for(0, count), 16)
+
+    assert torch.equal(transform.batch(made, 0, torch.arange(count), count), expected)
+
+
+def test_a_card_is_given_floats_to_average():
+    """PyTorch resizes ``uint8`` on the processor alone; the meta device stands for a card."""
+    transform, seen = train_transform(max_zoom=2.0), []
+    resize = transform._resize
+    transform._resize = lambda images, side: seen.append(images.dtype) or resize(images, side)
+    on_card = torch.empty(2, 3, 64, 64, dtype=torch.uint8, device="meta")
+
+    result = transform._resize_anywhere(on_card, 20)
+    assert seen == [torch.float32]
+    assert (result.dtype, result.shape) == (torch.uint8, (2, 3, 20, 20))
 
 
 @pytest.mark.parametrize(

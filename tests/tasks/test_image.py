@@ -11,7 +11,13 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassF1Score
 
-from lightning_fastrecipes import SGDR, ImageClassifier
+from lightning_fastrecipes import (
+    SGDR,
+    FeatureDataModule,
+    ImageClassifier,
+    ImageFolderDataModule,
+    ProgressiveResizing,
+)
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.protocols import FeatureBatch, InputSpec
 
@@ -362,6 +368,64 @@ def test_features_and_head_are_the_two_halves_of_the_model() -> None:
     assert torch.equal(model.forward_head(features), model(images))
     batch = FeatureBatch(features, targets)
     assert torch.equal(model.predict_step(batch, 0), model.predict_step((images, targets), 0))
+
+
+# Image sizes
+
+
+def vit() -> ImageClassifier:
+    return ImageClassifier("test_vit.r160_in1k", 2, head="linear")
+
+
+def squares_of(folder: Path, image_size: int, eval_image_size: int | None = None):
+    data = ImageFolderDataModule(
+        folder, image_size=image_size, batch_size=8, num_workers=0, valid_fraction=0.25
+    )
+    data.eval_image_size = eval_image_size
+    return data
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.parametrize(
+    ("sizes", "wrong"), [((7, None), 7), ((32, 40), 40), ((40, 32), 40)], ids=str
+)
+def test_a_size_that_the_backbone_does_not_take_is_refused_before_any_batch(
+    squares, sizes, wrong
+) -> None:
+    class Batches(pl.Callback):
+        seen = 0
+
+        def on_validation_batch_start(self, *_) -> None:
+            self.seen += 1
+
+        on_train_batch_start = on_validation_batch_start
+
+    batches = Batches()
+    trainer = pl.Trainer(max_epochs=1, callbacks=[batches], **QUIET)
+    message = f"pictures of ImageFolderDataModule.* must be a multiple of 16 .* got {wrong}"
+    with pytest.raises(ConfigurationError, match=message):
+        trainer.fit(vit(), squares_of(squares, *sizes))
+    assert batches.seen == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+def test_an_evaluation_asks_for_its_own_size_alone(squares) -> None:
+    trainer = pl.Trainer(**QUIET)
+    trainer.validate(vit(), squares_of(squares, 40, 32), verbose=False)
+    with pytest.raises(ConfigurationError, match=r"must be a multiple of 16 .* got 40"):
+        trainer.validate(vit(), squares_of(squares, 32, 40), verbose=False)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*logging interval")
+def test_sizes_that_are_rounded_and_features_are_not_refused(squares) -> None:
+    options = {"max_epochs": 1, "limit_train_batches": 1, "limit_val_batches": 1} | QUIET
+    resizing = ProgressiveResizing({0: 30})
+    pl.Trainer(callbacks=[resizing], **options).fit(vit(), squares_of(squares, 40))
+    model = vit()
+    model.freeze()
+    trainer = pl.Trainer(**options)
+    trainer.fit(model, FeatureDataModule(squares_of(squares, 32), model))
+    assert trainer.global_step == 1
 
 
 # Checkpoints
