@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from pytorch_lightning.utilities import rank_zero_warn
 
-from lightning_fastrecipes.data.disk_room import room_for
+from lightning_fastrecipes.data.disk_room import cache_lock, room_for
 from lightning_fastrecipes.data.files import checksum, umask, write_atomically
 
 logger = logging.getLogger(__name__)
@@ -95,10 +94,9 @@ class CacheEntry:
             The notes.
 
         Raises:
-            NoRoomError: If the disk cannot take the files.
+            NoRoomError: If the disk or the folder cannot take the files.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{self.path}.lock"):
+        with cache_lock(self.kind, self.path):
             notes = self.read()
             if notes is not None:
                 return notes

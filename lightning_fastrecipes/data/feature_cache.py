@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
 from pytorch_lightning.utilities import rank_zero_warn
 
+from lightning_fastrecipes.data.disk_room import FOLDER_ADVICE, cache_lock
 from lightning_fastrecipes.data.files import atomic_path, checksum, write_atomically
 from lightning_fastrecipes.errors import DataError
 
@@ -85,8 +85,7 @@ class FeatureCache:
         Raises:
             DataError: If the disk cannot take the matrix, or the rows do not add up to ``shape``.
         """
-        self.matrix_path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{self.matrix_path}.lock"):
+        with cache_lock("feature", self.matrix_path, FOLDER_ADVICE):
             found = self.read()
             if found is None:
                 self._write(batches(), shape)

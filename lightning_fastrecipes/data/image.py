@@ -8,6 +8,7 @@ import pandas as pd
 
 from lightning_fastrecipes.data.arrays import list_arrays, list_into_memory, read_npz
 from lightning_fastrecipes.data.assembly import OnBadFile
+from lightning_fastrecipes.data.cache_choice import Cache
 from lightning_fastrecipes.data.geometry import Geometry
 from lightning_fastrecipes.data.image_dataset import prediction_dataset
 from lightning_fastrecipes.data.image_module import ImageDataModule
@@ -49,8 +50,8 @@ class ImageFolderDataModule(ImageDataModule):
         on_bad_file: ``raise`` refuses to start with unreadable files; ``skip`` leaves them out.
         num_workers: Loader processes, at least 0; from the machine and the data if not given.
         geometry: How pictures are resized and cropped; the defaults if not given.
-        cache: Where decoded pictures are kept: ``auto`` in the cache folder if there is room,
-            ``off`` nowhere, or a folder.
+        cache: Where decoded pictures are kept: ``auto`` or true in the cache folder if there is
+            room, ``off`` or false nowhere, or a folder.
         augment_on: Whether each picture is augmented by the ``loader``, or a whole batch on the
             ``device``, after the transfer by a trainer: quicker, and other draws of the same law.
         balance: Whether rare labels are seen as often as common ones: a picture is drawn in
@@ -83,7 +84,7 @@ class ImageFolderDataModule(ImageDataModule):
         on_bad_file: OnBadFile = "raise",
         num_workers: int | None = None,
         geometry: Geometry | None = None,
-        cache: str | Path = "auto",
+        cache: Cache = "auto",
         augment_on: AugmentOn = "loader",
         balance: bool = False,
     ) -> None:
@@ -126,8 +127,8 @@ class ImageCSVDataModule(ImageDataModule):
         on_bad_file: ``raise`` refuses to start with unreadable files; ``skip`` leaves them out.
         num_workers: Loader processes, at least 0; from the machine and the data if not given.
         geometry: How pictures are resized and cropped; the defaults if not given.
-        cache: Where decoded pictures are kept: ``auto`` in the cache folder if there is room,
-            ``off`` nowhere, or a folder.
+        cache: Where decoded pictures are kept: ``auto`` or true in the cache folder if there is
+            room, ``off`` or false nowhere, or a folder.
         augment_on: Whether each picture is augmented by the ``loader``, or a whole batch on the
             ``device``, after the transfer by a trainer: quicker, and other draws of the same law.
         balance: Whether rare labels are seen as often as common ones: a picture is drawn in
@@ -167,7 +168,7 @@ class ImageCSVDataModule(ImageDataModule):
         on_bad_file: OnBadFile = "raise",
         num_workers: int | None = None,
         geometry: Geometry | None = None,
-        cache: str | Path = "auto",
+        cache: Cache = "auto",
         augment_on: AugmentOn = "loader",
         balance: bool = False,
     ) -> None:

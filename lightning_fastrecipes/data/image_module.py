@@ -81,8 +81,11 @@ class ImageDataModule(ImageSettings):
         return list(self._assembled.skipped_files)
 
     def prepare_data(self) -> None:
-        """Check and decode every picture, once per node; what was found is cached."""
-        pictures = self._assemble()
+        """Check and decode every picture, once per node; what was found is cached.
+
+        Once set up, the pictures stay those that were found then, whatever is added meanwhile.
+        """
+        pictures = self._assemble() if self._pictures is None else self._pictures
         self._adopt_input_spec()
         self._open_stores(pictures)
 
@@ -249,7 +252,7 @@ class ImageDataModule(ImageSettings):
         on_device = self.augment_on == "device" and self.trainer is not None
         if not on_device or samples.pixels is not None:
             return self._dataset("train", transform, has_epochs=True)
-        store = self._stores.get("train", self._stored_form("train"))
+        store = self._stores.get("train", samples, self._stored_form("train"))
         self._windows = WindowDataset(samples, transform, store)
         return self._windows
 
@@ -259,7 +262,7 @@ class ImageDataModule(ImageSettings):
         samples = self._assembled.splits[split]
         if samples.pixels is not None:
             return PixelDataset(samples, transform, has_epochs=has_epochs)
-        store = self._stores.get(split, self._stored_form(split))
+        store = self._stores.get(split, samples, self._stored_form(split))
         return ImageDataset(samples, transform, has_epochs=has_epochs, store=store)
 
     def _open_stores(self, pictures: Pictures) -> None:

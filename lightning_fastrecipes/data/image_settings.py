@@ -1,11 +1,11 @@
 """What a datamodule of pictures is told, and the transforms that follow from it."""
 
-from pathlib import Path
 from typing import Literal, get_args
 
 import pytorch_lightning as pl
 
 from lightning_fastrecipes.data.assembly import OnBadFile, Split, SplitPlan
+from lightning_fastrecipes.data.cache_choice import Cache
 from lightning_fastrecipes.data.geometry import EvalTransform, Geometry, StoredForm, WholeTransform
 from lightning_fastrecipes.data.pixel_stores import PixelStores
 from lightning_fastrecipes.data.settings import Choice, Instance, MaybeWholeNumber, WholeNumber
@@ -33,8 +33,8 @@ class ImageSettings(pl.LightningDataModule):
         on_bad_file: ``raise`` refuses to start with unreadable files; ``skip`` leaves them out.
         num_workers: Loader processes, at least 0; from the machine and the data if not given.
         geometry: How pictures are resized and cropped; the defaults if not given.
-        cache: Where decoded pictures are kept: ``auto`` in the cache folder if there is room,
-            ``off`` nowhere, or a folder.
+        cache: Where decoded pictures are kept: ``auto`` or true in the cache folder if there is
+            room, ``off`` or false nowhere, or a folder.
         augment_on: Whether each picture is augmented by the ``loader``, or a whole batch on the
             ``device``, after the transfer by a trainer: quicker, and other draws of the same law.
         balance: Whether training pictures are drawn, with replacement, so that rare labels are
@@ -75,7 +75,7 @@ class ImageSettings(pl.LightningDataModule):
         on_bad_file: OnBadFile = "raise",
         num_workers: int | None = None,
         geometry: Geometry | None = None,
-        cache: str | Path = "auto",
+        cache: Cache = "auto",
         augment_on: AugmentOn = "loader",
         balance: bool = False,
     ) -> None:

@@ -7,10 +7,15 @@ from pathlib import Path
 
 import pandas as pd
 import PIL
-from filelock import FileLock
 from pytorch_lightning.utilities import rank_zero_warn
 
 from lightning_fastrecipes.data.decoding import PictureFacts, inspect_image
+from lightning_fastrecipes.data.disk_room import (
+    FOLDER_ADVICE,
+    NoRoomError,
+    cache_lock,
+    unwritable,
+)
 from lightning_fastrecipes.data.files import atomic_path
 from lightning_fastrecipes.data.sources import cache_folder
 from lightning_fastrecipes.data.workers import map_threads
@@ -20,6 +25,7 @@ _VERSION = 1
 _KEY = ["file", "size", "mtime"]
 _COLUMNS = [*_KEY, *PictureFacts._fields]
 _MAX_NAMED = 20
+_KIND = "manifest"
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +34,8 @@ def scan_pictures(folder: Path, files: Sequence[str]) -> pd.DataFrame:
     """Decode every file of a data set once, and later only the files that have changed.
 
     What was found is kept under the cache folder, by path, size and time of the last change. A
-    lock makes several processes of a node take turns, so only the first one decodes.
+    lock makes several processes of a node take turns, so only the first one decodes. Where that
+    folder cannot be written to, a warning says so, and every scan decodes.
 
     Args:
         folder: Folder that the files are relative to.
@@ -43,18 +50,16 @@ def scan_pictures(folder: Path, files: Sequence[str]) -> pd.DataFrame:
         DataError: If a file is missing; the message names the missing files.
     """
     found = _stat(folder, files)
-    cache = _cache_file(folder)
-    with FileLock(f"{cache}.lock"):
-        known = _read(cache)
-        new = found[~_index(found).isin(_index(known))]
-        if len(new):
-            logger.info("Checking %d of %d pictures in '%s'.", len(new), len(found), folder)
-            checked = pd.concat([new.reset_index(drop=True), _inspect(folder, new)], axis=1)
-            outdated = known["file"].isin(checked["file"])
-            parts = [part for part in (known[~outdated], checked) if len(part)]
-            known = pd.concat(parts, ignore_index=True)
-            with atomic_path(cache) as temporary:
-                known.to_feather(temporary)
+    try:
+        cache = _cache_file(folder)
+        with cache_lock(_KIND, cache, FOLDER_ADVICE):
+            before = _read(cache)
+            known = _with_new(folder, found, before)
+            if known is not before:
+                _write(cache, known)
+    except NoRoomError as error:
+        _warn(error)
+        known = _with_new(folder, found, pd.DataFrame(columns=_COLUMNS))
     return found.merge(known, on=_KEY, how="left", validate="one_to_one")
 
 
@@ -95,9 +100,8 @@ def _stat(folder: Path, files: Sequence[str]) -> pd.DataFrame:
 def _cache_file(folder: Path) -> Path:
     # Another version of Pillow may read what this one cannot.
     key = f"{folder.resolve()}|{_VERSION}|{PIL.__version__}"
-    home = cache_folder() / "manifests"
-    home.mkdir(exist_ok=True)
-    return home / f"{hashlib.blake2b(key.encode(), digest_size=16).hexdigest()}.feather"
+    name = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+    return cache_folder() / "manifests" / f"{name}.feather"
 
 
 def _read(cache: Path) -> pd.DataFrame:
@@ -109,6 +113,30 @@ def _read(cache: Path) -> pd.DataFrame:
                 f"The manifest '{cache}' is damaged ({error}). The pictures are checked again."
             )
     return pd.DataFrame(columns=_COLUMNS)
+
+
+def _with_new(folder: Path, found: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """Add what is new to what is known, or give it back as it is if nothing is."""
+    new = found[~_index(found).isin(_index(known))]
+    if not len(new):
+        return known
+    logger.info("Checking %d of %d pictures in '%s'.", len(new), len(found), folder)
+    checked = pd.concat([new.reset_index(drop=True), _inspect(folder, new)], axis=1)
+    outdated = known["file"].isin(checked["file"])
+    parts = [part for part in (known[~outdated], checked) if len(part)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _write(cache: Path, known: pd.DataFrame) -> None:
+    try:
+        with atomic_path(cache) as temporary:
+            known.to_feather(temporary)
+    except OSError as error:  # what was found is good nevertheless
+        _warn(unwritable(_KIND, cache.parent, error, FOLDER_ADVICE))
+
+
+def _warn(error: NoRoomError) -> None:
+    rank_zero_warn(f"{error} Until then the pictures are checked at every start.")
 
 
 def _index(rows: pd.DataFrame) -> pd.MultiIndex:

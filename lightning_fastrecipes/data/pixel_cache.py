@@ -11,12 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from filelock import FileLock
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from lightning_fastrecipes.data.decoding import file_digest, load_image
-from lightning_fastrecipes.data.disk_room import room_for
+from lightning_fastrecipes.data.disk_room import cache_lock, room_for
 from lightning_fastrecipes.data.files import atomic_path
 from lightning_fastrecipes.data.geometry import StoredForm
 from lightning_fastrecipes.data.workers import map_threads
@@ -125,19 +124,19 @@ def get_or_write_pixels(path: Path, listed: Listed, form: StoredForm) -> PixelSt
         The pictures.
 
     Raises:
-        NoRoomError: If the disk has no room.
+        NoRoomError: If the disk has no room, or the folder cannot be written to.
         DataError: If a picture cannot be read any more, or has changed meanwhile.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
+    with cache_lock("pixel", path):
         old = _read(path, form)
         if old is not None and old.digests == list(listed.digests) and not old.damaged:
             return old.store
         num_bytes = _num_bytes(listed.shapes, form)
         _remove_leftovers(path)
-        with room_for("pixel", path.parent, num_bytes), atomic_path(path) as temporary:
-            shapes = _write(temporary, listed, form, old)
-        return PixelStore(path, shapes, form)
+        with room_for("pixel", path.parent, num_bytes):
+            with atomic_path(path) as temporary:
+                shapes = _write(temporary, listed, form, old)
+            return PixelStore(path, shapes, form)
 
 
 @dataclass(frozen=True)
@@ -205,8 +204,11 @@ def _write(path: Path, listed: Listed, form: StoredForm, old: _Old | None) -> np
         if old is not None and digest in known:
             return old.store[known[digest]]
         file = listed.files[place]
-        if file_digest(file) != digest:
-            raise DataError(f"The picture '{file}' has changed since it was checked. Start again.")
+        if _digest_now(file) != digest:
+            raise DataError(
+                f"The picture '{file}' has changed since it was checked. Start again, with a new"
+                " datamodule."
+            )
         return form.bring(load_image(file, form.background, form.side))
 
     shapes, checksums = np.empty((len(listed.files), 2), np.int64), []
@@ -226,6 +228,16 @@ def _write(path: Path, listed: Listed, form: StoredForm, old: _Old | None) -> np
         file.write(table.getvalue())
         file.write(len(table.getvalue()).to_bytes(_LENGTH, "little") + _MAGIC)
     return shapes
+
+
+def _digest_now(file: str) -> str:
+    try:
+        return file_digest(file)
+    except OSError as error:  # not one of the disk of the cache
+        raise DataError(
+            f"The picture '{file}' cannot be read any more: {error}. Put it back, or start again,"
+            " with a new datamodule."
+        ) from error
 
 
 def _num_bytes(shapes: npt.NDArray[np.int64], form: StoredForm) -> int:

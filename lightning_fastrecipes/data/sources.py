@@ -4,7 +4,8 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
-from lightning_fastrecipes.errors import ConfigurationError, DataError, DataNotFoundError
+from lightning_fastrecipes.data.disk_room import FOLDER_ADVICE, unwritable
+from lightning_fastrecipes.errors import DataError, DataNotFoundError
 
 _PACKAGE_PREFIX = "package:"
 
@@ -71,17 +72,14 @@ def cache_folder() -> Path:
         ``~/.cache/lightning_fastrecipes``.
 
     Raises:
-        ConfigurationError: If the folder cannot be made.
+        NoRoomError: If the folder cannot be made.
     """
     named = os.environ.get("FASTRECIPES_CACHE")
     folder = Path(named).expanduser() if named else Path.home() / ".cache" / "lightning_fastrecipes"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigurationError(
-            f"The cache folder '{folder}' must be writable, but: {error}."
-            " Set the environment variable `FASTRECIPES_CACHE` to a folder that is."
-        ) from error
+        raise unwritable("whole", folder, error, FOLDER_ADVICE) from error
     return folder
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 from pytorch_lightning.utilities import rank_zero_warn
 
+from lightning_fastrecipes.data.cache_choice import Cache, cache_choice
 from lightning_fastrecipes.data.disk_room import NoRoomError
 from lightning_fastrecipes.data.sources import cache_folder
 from lightning_fastrecipes.data.table_cache import SOURCE_ROW, HeldTable, cached_table
@@ -28,17 +29,17 @@ class PreparedTable:
         source: The table and its steps.
         columns: What the columns are for.
         split: Which row is of which split.
-        cache: ``auto`` keeps tables in the cache folder and does without where there is no room;
-            ``off`` keeps none; anything else is a folder to keep them in.
+        cache: ``auto`` or true keeps tables in the cache folder and does without where there is no
+            room; ``off`` or false keeps none; anything else is a folder to keep them in.
     """
 
     def __init__(
-        self, source: TableSource, columns: TableColumns, split: TableSplit, cache: str | Path
+        self, source: TableSource, columns: TableColumns, split: TableSplit, cache: Cache
     ) -> None:
         self.source = source
         self.columns = columns
         self.split = split
-        self.cache = cache
+        self.cache = cache_choice(cache)
 
     def encode(self) -> EncodedSplits:
         """Give the encoded splits, mapped from the cache unless there is none.
@@ -47,7 +48,7 @@ class PreparedTable:
             The splits, with the spec that was learned from the training rows.
 
         Raises:
-            NoRoomError: If the folder that was asked for has no room.
+            NoRoomError: If the folder that was asked for cannot take the table.
         """
         made: list[EncodedSplits] = []
 
@@ -69,9 +70,9 @@ class PreparedTable:
     def _table(self) -> HeldTable:
         if self.cache == "off":
             return HeldTable.of_frame(*self._prepared())
-        folder, origin = self._folder(), self.source.origin()
+        origin = self.source.origin()
         try:
-            return cached_table(folder, self._purpose(), origin, self._prepared)
+            return cached_table(self._folder(), self._purpose(), origin, self._prepared)
         except NoRoomError as error:
             self._do_without(error)
             return HeldTable.of_frame(*self._prepared())
@@ -93,7 +94,7 @@ class PreparedTable:
         return self.source.purpose(self._kept_columns())
 
     def _folder(self) -> Path:
-        return cache_folder() / "tables" if self.cache == "auto" else Path(self.cache)
+        return self.cache if isinstance(self.cache, Path) else cache_folder() / "tables"
 
     def _do_without(self, error: NoRoomError) -> None:
         if self.cache != "auto":

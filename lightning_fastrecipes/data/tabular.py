@@ -10,6 +10,7 @@ import torch
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
+from lightning_fastrecipes.data.cache_choice import Cache, cache_choice
 from lightning_fastrecipes.data.manifest import name_some
 from lightning_fastrecipes.data.samplers import upcoming_epoch
 from lightning_fastrecipes.data.settings import WholeNumber
@@ -55,8 +56,8 @@ class TabularDataModule(pl.LightningDataModule):
         mask_fraction: Share of the codes of training batches, in [0, 1), that are replaced by the
             index of unknown values, so that it is trained; others in every epoch.
         seed: Of shuffling and masking, at least 0.
-        cache: ``auto`` keeps tables in the cache folder and does without where there is no room;
-            ``off`` keeps none; anything else is a folder to keep them in.
+        cache: ``auto`` or true keeps tables in the cache folder and does without where there is no
+            room; ``off`` or false keeps none; anything else is a folder to keep them in.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -86,7 +87,7 @@ class TabularDataModule(pl.LightningDataModule):
         eval_batch_size: int = 4096,
         mask_fraction: float = 0.01,
         seed: int = 0,
-        cache: str | Path = "auto",
+        cache: Cache = "auto",
     ) -> None:
         super().__init__()
         if not 0 <= mask_fraction < 1:
@@ -97,10 +98,12 @@ class TabularDataModule(pl.LightningDataModule):
         self.mask_fraction = mask_fraction
         self.columns = columns
         self.split = split or TableSplit()
-        self.cache = cache
+        self.cache = cache_choice(cache)
         self.spec: TableSpec | None = None
         self.report: TableFindings | None = None
-        self._table = PreparedTable(TableSource(source, steps, where), columns, self.split, cache)
+        self._table = PreparedTable(
+            TableSource(source, steps, where), columns, self.split, self.cache
+        )
         self.steps = steps
         self.folder = self._table.source.folder
         self.source_names = self._table.source.names

@@ -8,6 +8,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from PIL import Image
+from pytorch_lightning.trainer.states import TrainerFn
 
 from lightning_fastrecipes import (
     Geometry,
@@ -266,3 +267,62 @@ def test_arrays_need_neither() -> None:
     )  # fmt: skip
     assert len(fit(data).trained[1]) == 12
     assert kept_files() == []
+
+
+# Files that change between two fits of one datamodule
+
+
+def labels_by_colour(data: ImageFolderDataModule) -> list[tuple[int, int]]:
+    """Give for each training picture the class its colour tells, and its label."""
+    pictures = data._train_dataset()
+    assert pictures.store is not None
+    samples = [pictures[place] for place in range(len(pictures))]
+    return [(int(image[2].sum() > image[0].sum()), int(target)) for image, target in samples]
+
+
+@pytest.fixture
+def colours(tmp_path: Path) -> Path:
+    """Red pictures in class `a`, blue ones in class `b`."""
+    for name, colour in (("a", (255, 0, 0)), ("b", (0, 0, 255))):
+        (tmp_path / "colours" / name).mkdir(parents=True)
+        for number in range(6):
+            image = Image.new("RGB", (20 + number, 20), colour)
+            image.save(tmp_path / "colours" / name / f"x{number}.png")
+    return tmp_path / "colours"
+
+
+def test_files_added_between_two_fits_leave_labels_right(colours: Path) -> None:
+    data = module(colours)
+    fit(data, max_epochs=1)
+    before = [str(path) for path in data._assembled.splits["train"].paths]
+    for number in range(3):
+        Image.new("RGB", (20, 20), (255, 0, 0)).save(colours / "a" / f"a{number}.png")
+    data.image_size = 16
+    fit(data, max_epochs=1)
+    pairs = labels_by_colour(data)
+    assert [str(path) for path in data._assembled.splits["train"].paths] == before
+    assert len(pairs) == len(before)
+    assert all(seen == target for seen, target in pairs)
+
+
+def test_files_added_between_preparation_and_setup_leave_labels_right(colours: Path) -> None:
+    """As where a fit fails after its preparation, and is started again."""
+    data = module(colours)
+    data.trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    data.trainer.state.fn = TrainerFn.FITTING
+    data.prepare_data()
+    for number in range(3):
+        Image.new("RGB", (20, 20), (255, 0, 0)).save(colours / "a" / f"a{number}.png")
+    data.setup("fit")
+    assert all(seen == target for seen, target in labels_by_colour(data))
+
+
+@pytest.mark.parametrize("cache", ["auto", "off"])
+def test_a_file_deleted_between_two_fits_is_named(colours: Path, cache: str) -> None:
+    data = module(colours, cache=cache)
+    fit(data, max_epochs=1)
+    victim = Path(data._train_dataset().files[0])
+    victim.unlink()
+    data.image_size = 16
+    with pytest.raises(DataError, match=rf"'{victim}' cannot be read"):
+        fit(data, max_epochs=1)
