@@ -12,17 +12,17 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
     MisconfigurationException,
 )
 from torch import Tensor
-from torchmetrics import MeanMetric, Metric, MetricCollection
+from torchmetrics import Metric
 
+from lightning_fastrecipes.callbacks.view_metrics import ViewMetrics
 from lightning_fastrecipes.callbacks.whole_pictures import WholePictures, wholes_of
 from lightning_fastrecipes.functional.augment import Augmentation
 from lightning_fastrecipes.functional.batches import num_repeated_rows, pictures_of
-from lightning_fastrecipes.functional.merging import best_weight, row_losses, weigh, weight_losses
+from lightning_fastrecipes.functional.merging import best_weight, weigh, weight_losses
 from lightning_fastrecipes.functional.views import Preset, Views, mean_of_views
 from lightning_fastrecipes.protocols import (
     HasAugmentation,
     HasInputSpec,
-    HasPhaseMetrics,
     HasProbabilities,
     InputSpec,
 )
@@ -40,6 +40,9 @@ class TestTimeAugmentation(pl.Callback):
     the other: each file is decoded once, and memory does not grow with ``n``. What is drawn depends
     on the seed and the place of a picture in its data set alone, so that neither workers, nor
     processes, nor the batch size change it. See ``functional.views.Views`` for the presets.
+
+    Thresholds of several labels are tuned in ``validate`` for the merged predictions, apart from
+    the plain ones, and used by ``test``; they are in checkpoints, as a learned weight is.
 
     The preset ``whole`` asks the datamodule for whole pictures, of which the plain one is the
     middle: an ``ImageDataModule``, or one of your own that is a ``ServesWhole``. Its views are
@@ -65,7 +68,8 @@ class TestTimeAugmentation(pl.Callback):
         seed: Of what is drawn, at least 0.
         during_fit: Whether the validations of a fit are augmented as well.
         metrics: For modules without ``phase_metrics``: name to metric of ``(probabilities,
-            targets)``, logged as ``val_NAME_plain`` and ``val_NAME_tta``.
+            targets)``, logged as ``val_NAME_plain`` and ``val_NAME_tta``; if ``None``, those of a
+            module with the head protocol, such as ``MultiLabelSwitch`` sets them.
 
     Attributes:
         views: The views, once a trainer has set them up.
@@ -103,10 +107,9 @@ class TestTimeAugmentation(pl.Callback):
         self.views = Views(preset, n, drawn, plain_weight=weight, seed=seed)
         self.augmentation = augmentation
         self.during_fit = during_fit
-        self.metrics = dict(metrics or {})
+        self._measured = ViewMetrics(metrics or {})
         self.learned_weight: float | None = None
         self._num_rows: Counter[int] = Counter()
-        self._meters: dict[int, dict[str, Metric]] = {}
         self._losses: Tensor | None = None
         self._wholes = WholePictures(self.views) if self.views.sees_whole else None
 
@@ -115,13 +118,26 @@ class TestTimeAugmentation(pl.Callback):
         """Weight of the plain prediction in ``test`` and ``predict``."""
         return self.views.weight if self.learned_weight is None else self.learned_weight
 
+    @property
+    def thresholds(self) -> dict[str, Tensor]:
+        """What the last validation found best for merged predictions, by the name of a metric."""
+        return self._measured.thresholds
+
+    @thresholds.setter
+    def thresholds(self, thresholds: Mapping[str, Tensor]) -> None:
+        self._measured.thresholds = dict(thresholds)
+
     def state_dict(self) -> dict[str, Any]:
-        """Give the learned weight."""
-        return {} if self.learned_weight is None else {"learned_weight": self.learned_weight}
+        """Give what was learned in a validation, the weight and thresholds."""
+        found: dict[str, Any] = {"thresholds": self.thresholds} if self.thresholds else {}
+        if self.learned_weight is not None:
+            found["learned_weight"] = self.learned_weight
+        return found
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the learned weight."""
-        self.learned_weight = state_dict["learned_weight"]
+        """Take up what was learned."""
+        self.learned_weight = state_dict.get("learned_weight")
+        self.thresholds = state_dict.get("thresholds", {})
 
     def resolve(self, datamodule: Any) -> Views:
         """Take what is drawn for the preset ``augmentation`` from the datamodule.
@@ -211,7 +227,7 @@ class TestTimeAugmentation(pl.Callback):
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget an earlier run through the data."""
         self._num_rows.clear()
-        self._meters.clear()
+        self._measured.clear()
         self._losses = None
 
     on_test_epoch_start = on_validation_epoch_start
@@ -237,40 +253,28 @@ class TestTimeAugmentation(pl.Callback):
         given = outputs.get("probabilities") if isinstance(outputs, Mapping) else None
         plain = given if isinstance(given, Tensor) else None
         plain, views = self._predict(trainer, pl_module, batch, images, plain, dataloader_idx)
-        multi_label = getattr(pl_module, "label_kind", None) == "multi"
+        multi_label = _is_multi_label(pl_module, plain, targets)
         if self.is_learning and not trainer.testing and len(images):
             losses = weight_losses(plain, views, targets, multi_label=multi_label)
             self._losses = losses if self._losses is None else self._losses + losses
         merged = weigh(plain, views, self.weight if trainer.testing else self.views.weight)
         if isinstance(outputs, dict):
             outputs[MERGED] = merged
-        phase = "test" if trainer.testing else "val"
-        meters = self._meters.setdefault(dataloader_idx, self._new_meters(pl_module, phase))
-        if not len(images):
-            return
-        expected = targets
-        if isinstance(pl_module, HasPhaseMetrics):
-            expected = pl_module.metric_targets(targets)
-        for name, meter in meters.items():
-            if name == f"{phase}_loss_tta":
-                meter.update(row_losses(merged, targets, multi_label=multi_label))
-            else:
-                meter.update(merged if name.endswith("_tta") else plain, expected)
+        rows = plain, merged, targets
+        phase = _phase(trainer)
+        self._measured.update(pl_module, phase, dataloader_idx, rows, multi_label=multi_label)
 
     on_test_batch_end = on_validation_batch_end
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the metrics of the merged predictions, and learn the weight if that is wished."""
-        for index, meters in self._meters.items():
-            suffix = f"/dataloader_idx_{index}" if len(self._meters) > 1 else ""
-            for name, meter in meters.items():
-                value = meter.compute()
-                pl_module.log(f"{name}{suffix}", value, sync_dist=True, add_dataloader_idx=False)
+        for name, value in self._measured.compute(_phase(trainer)).items():
+            pl_module.log(name, value, sync_dist=True, add_dataloader_idx=False)
         if self._losses is not None and not trainer.sanity_checking:
             total = trainer.strategy.reduce(self._losses, reduce_op="sum")
             self.learned_weight = best_weight(cast(Tensor, total))
             pl_module.log("tta_plain_weight", self.learned_weight, sync_dist=True)
-        self._meters.clear()
+        self._measured.clear()
         self._losses = None
 
     on_test_epoch_end = on_validation_epoch_end
@@ -333,17 +337,17 @@ class TestTimeAugmentation(pl.Callback):
         except ValueError as error:
             raise MisconfigurationException(f"`TestTimeAugmentation`: {error}") from error
 
-    def _new_meters(self, pl_module: pl.LightningModule, phase: str) -> dict[str, Metric]:
-        meters: dict[str, Metric] = {f"{phase}_loss_tta": MeanMetric()}
-        if isinstance(pl_module, HasPhaseMetrics):
-            collection = cast(MetricCollection, pl_module.phase_metrics[f"{phase}_"])
-            meters |= {f"{name}_tta": metric.clone() for name, metric in collection.items()}
-        else:
-            for name, metric in self.metrics.items():
-                meters |= {f"{phase}_{name}_{kind}": metric.clone() for kind in ("plain", "tta")}
-        for meter in meters.values():
-            meter.to(pl_module.device).reset()
-        return meters
+
+def _is_multi_label(module: pl.LightningModule, plain: Tensor, targets: Tensor) -> bool:
+    """Tell several labels from one; without a word by targets per class that need not sum to 1."""
+    kind = getattr(module, "label_kind", None)
+    if kind is not None or targets.ndim != 2:
+        return bool(kind == "multi")
+    return bool(((plain.sum(dim=1) - 1).abs() > 1e-2).any())
+
+
+def _phase(trainer: pl.Trainer) -> str:
+    return "test" if trainer.testing else "val"
 
 
 def _is_fitting(trainer: pl.Trainer) -> bool:

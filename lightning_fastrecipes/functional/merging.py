@@ -150,13 +150,20 @@ def weigh(plain: Tensor, views: Tensor, plain_weight: float) -> Tensor:
     return torch.lerp(plain, views, 1 - plain_weight)
 
 
-def row_losses(probabilities: Tensor, targets: Tensor, *, multi_label: bool = False) -> Tensor:
+def row_losses(
+    probabilities: Tensor,
+    targets: Tensor,
+    *,
+    multi_label: bool = False,
+    pos_weight: Tensor | None = None,
+) -> Tensor:
     """Give the log loss of each row.
 
     Args:
         probabilities: Shape ``(rows, num_classes)``.
         targets: Class indices ``(rows,)`` or probabilities ``(rows, num_classes)``.
         multi_label: Whether any number of classes may be right: then the mean over the classes.
+        pos_weight: Then, how much a positive weighs, for each class; 1 if ``None``.
 
     Returns:
         Shape ``(rows,)``.
@@ -166,9 +173,11 @@ def row_losses(probabilities: Tensor, targets: Tensor, *, multi_label: bool = Fa
         tensor([0.6931])
     """
     if multi_label:
-        return functional.binary_cross_entropy(
-            probabilities, targets.to(probabilities.dtype), reduction="none"
-        ).mean(dim=1)
+        wanted = targets.to(probabilities.dtype)
+        losses = functional.binary_cross_entropy(probabilities, wanted, reduction="none")
+        if pos_weight is not None:
+            losses = losses * (1 + wanted * (pos_weight.to(probabilities) - 1))
+        return losses.mean(dim=1)
     logs = logits_of(probabilities)
     if targets.ndim == 1:
         return -logs.gather(1, targets.long()[:, None])[:, 0]

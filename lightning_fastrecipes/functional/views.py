@@ -67,6 +67,7 @@ class Views:
 
     Raises:
         ValueError: If a value is out of its range.
+        TypeError: If ``n`` is no whole number.
 
     Example:
         >>> Views("flips").num_views, Views("augmentation", 4).weight
@@ -98,6 +99,8 @@ class Views:
         most = {"flips": len(_POSES), "five_crops": len(_CORNERS)}
         most |= dict.fromkeys(("scales", "whole"), _MAX_SCALES)
         limit = most.get(self.preset)
+        if self.n is not None and (isinstance(self.n, bool) or not isinstance(self.n, int)):
+            raise TypeError(f"`n` must be a whole number, got {self.n!r}.")
         if self.n is not None and (self.n < 1 or (limit is not None and self.n > limit)):
             allowed = "at least 1" if limit is None else f"in 1 to {limit}"
             raise ValueError(f"`n` must be {allowed} for the preset {self.preset!r}, got {self.n}.")

@@ -112,13 +112,18 @@ class SampleFBeta(Metric):
             targets: 0 or 1, integers or floats. Shape ``(batch, num_labels)``.
 
         Raises:
-            ValueError: If a shape is another.
+            ValueError: If a shape is another, or a probability is none.
         """
         if probabilities.shape != targets.shape or probabilities.shape[1:] != (self.num_labels,):
             raise ValueError(
                 f"`probabilities` and `targets` must have shape (batch, {self.num_labels}), got"
                 f" {tuple(probabilities.shape)} and {tuple(targets.shape)}. Give one column for"
                 " each label."
+            )
+        if not bool(((probabilities >= 0) & (probabilities <= 1)).all()):
+            raise ValueError(
+                "`probabilities` must lie in [0, 1], but some do not, or are NaN. Give the sigmoid"
+                " of logits; NaN comes from a loss that has run away or from broken inputs."
             )
         self.count += len(targets)
         if self.fixed_thresholds is not None:

@@ -57,11 +57,14 @@ def export_model(
     write_export(folder, model, description)
 
 
-def named_thresholds(model: ImageClassifier) -> dict[str, float] | None:
+def named_thresholds(
+    model: ImageClassifier, thresholds: Tensor | None = None
+) -> dict[str, float] | None:
     """Give each label's threshold by its name, for a model of several labels per picture.
 
     Args:
         model: A model that knows its classes.
+        thresholds: Others, in place of the model's own.
 
     Returns:
         Name to threshold, or ``None`` for one label per picture.
@@ -69,7 +72,8 @@ def named_thresholds(model: ImageClassifier) -> dict[str, float] | None:
     if model.thresholds is None:
         return None
     # The shortest text that gives the same number again.
-    values = [float(str(value)) for value in model.thresholds.cpu().numpy()]
+    found = model.thresholds if thresholds is None else thresholds
+    values = [float(str(value)) for value in found.cpu().numpy()]
     return dict(zip(model.classes or [], values, strict=True))
 
 
@@ -159,9 +163,17 @@ def _mean_thresholds(folders: Sequence[Path], found: "_Predicted") -> Tensor | N
         if (place / ENSEMBLE).is_file():
             noted = json.loads((place / ENSEMBLE).read_text(encoding="utf-8"))
         members = [found.thresholds[member] for member in member_folders(folder)]
-        named = [noted["thresholds"]] if noted.get("thresholds") else members
+        together = _chosen_thresholds(noted, found.sees_views)
+        named = members if together is None else [together]
         rows += [[sum(row[name] for row in named) / len(named) for name in found.classes]]
     return torch.tensor(rows).mean(dim=0)
+
+
+def _chosen_thresholds(noted: Mapping[str, Any], sees_views: bool) -> dict[str, float] | None:
+    """Take those of predictions with views, or without where there are some of their own."""
+    with_views: dict[str, float] | None = noted.get("thresholds")
+    without: dict[str, float] | None = noted.get("plain_thresholds")
+    return with_views if sees_views or without is None else without
 
 
 @dataclass
@@ -173,6 +185,7 @@ class _Predicted:
     bad: list[tuple[str, str]] = field(default_factory=list)
     loaded: set[Path] = field(default_factory=set)
     thresholds: dict[Path, dict[str, float]] = field(default_factory=dict)
+    sees_views: bool = False
 
 
 def _predict_with(
@@ -194,7 +207,8 @@ def _predict_with(
     classes = list(model.classes or [])
     found.classes = found.classes or classes
     columns = columns_by_name(found.classes, classes)
-    thresholds = named_thresholds(model)
+    found.sees_views = views is not None
+    thresholds = _chosen_thresholds(description, found.sees_views)
     found.loaded.add(folder)
     if thresholds is not None:
         found.thresholds[folder] = thresholds

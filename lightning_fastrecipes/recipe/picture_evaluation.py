@@ -66,6 +66,9 @@ class PictureEvaluator(Evaluator):
         self.tta = build_tta(recipe, images)
         self._trainer = make_trainer
         self._members: dict[str, Path] = {}
+        # With several labels and views: what is best for all together, and for each member.
+        self._merged_thresholds: Tensor | None = None
+        self._learned: dict[str, dict[str, Tensor]] = {}
 
     def begin(self, members: Mapping[str, Path], is_rehearsal: bool) -> None:
         """Set size and crop, and find snapshots that the recipe wants to predict together."""
@@ -89,21 +92,23 @@ class PictureEvaluator(Evaluator):
             return
         results[split], found = self._predict_split(split, num_samples)
         if split == "valid" and found.merged is not None:
-            self.model.tune_thresholds(found.merged, found.targets)
+            # The plain ones were tuned by the validation itself.
+            self._merged_thresholds = self.model.best_thresholds(found.merged, found.targets)
         self._write_predictions(split, found.predictions, found.targets)
 
     def export(self, folder: Path) -> None:
         """Write the model, and those that predict with it."""
         views = describe_views(self.tta, self.recipe, self.images)
-        # With several labels, the thresholds that were tuned on what members predict together.
-        thresholds = named_thresholds(self.model)
-        note = {} if thresholds is None else {"thresholds": thresholds}
+        together = self._named_thresholds(self._merged_thresholds)
 
         def export(place: Path) -> None:
-            export_model(place, self.model, self.images, views)
+            learned = self._learned.get(place.name, {})
+            own = next(iter(learned.values()), None) if self._members else self._merged_thresholds
+            described = {**views, **self._named_thresholds(own)}
+            export_model(place, self.model, self.images, described)
 
         export(folder)
-        export_members(folder, self._members, self.model, export, note)
+        export_members(folder, self._members, self.model, export, together)
 
     def _evaluate_members(
         self, split: Split, num_samples: int, members: Mapping[str, Path]
@@ -113,13 +118,19 @@ class PictureEvaluator(Evaluator):
         plain, predictions = [], []
         targets = torch.empty(0)
         for name in each_member(members, self.model):
+            if self.tta is not None:
+                self.tta.thresholds = self._learned.get(name, {})
             alone[name], found = self._predict_split(split, num_samples)
+            if self.tta is not None:
+                self._learned[name] = self.tta.thresholds
             plain.append(found.probabilities)
             predictions.append(found.predictions)
             targets = found.targets
         merged, unaugmented = merge_predictions(predictions), merge_predictions(plain)
         if split == "valid":
-            self.model.tune_thresholds(merged, targets)
+            self.model.tune_thresholds(unaugmented, targets)
+            if self.tta is not None:
+                self._merged_thresholds = self.model.best_thresholds(merged, targets)
             if self.tta is not None and self.tta.is_learning:
                 is_multi = self.model.label_kind == "multi"
                 self.tta.learn(unaugmented, merged, targets, multi_label=is_multi)
@@ -127,7 +138,7 @@ class PictureEvaluator(Evaluator):
         if self.tta is not None:
             if self.tta.is_learning:
                 metrics["plain_weight"] = self.tta.weight
-            augmented = self._measure(merged, targets)
+            augmented = self._measure(merged, targets, self._merged_thresholds)
             metrics |= {f"{name}_tta": value for name, value in augmented.items()}
         self._write_predictions(split, merged, targets)
         return metrics, alone
@@ -146,6 +157,8 @@ class PictureEvaluator(Evaluator):
         files = [str(name) for name in self.images.eval_dataset(split).files[: len(probabilities)]]
         classes = self.images.classes
         thresholds = self.model.thresholds
+        if self._merged_thresholds is not None:
+            thresholds = self._merged_thresholds
         table = prediction_table(files, probabilities, classes, targets, thresholds)
         write_atomically(self.folder / f"predictions_{split}.csv", table.to_csv(index=False))
         if thresholds is not None:
@@ -155,9 +168,25 @@ class PictureEvaluator(Evaluator):
         name = "confusion_matrix.png" if split == "test" else "confusion_matrix_valid.png"
         draw_confusion_matrix(counts, classes, self.folder / name)
 
-    def _measure(self, probabilities: Tensor, targets: Tensor) -> dict[str, float]:
+    def _measure(
+        self, probabilities: Tensor, targets: Tensor, thresholds: Tensor | None = None
+    ) -> dict[str, float]:
         logits = self.model.rules.logits(probabilities)
-        return measure(self.model, probabilities, targets, logits, self.model.fix_thresholds)
+
+        def prepare(metrics: Any) -> None:
+            self.model.fix_thresholds(metrics, thresholds)
+
+        return measure(self.model, probabilities, targets, logits, prepare)
+
+    def _named_thresholds(self, merged: Tensor | None) -> dict[str, dict[str, float] | None]:
+        """Name the thresholds of predictions with and without views; nothing with one label."""
+        plain = named_thresholds(self.model)
+        if plain is None:
+            return {}
+        if merged is None:
+            return {"thresholds": plain}
+        views = named_thresholds(self.model, merged)
+        return {"thresholds": views, "plain_thresholds": plain}
 
 
 def evaluation_geometry(evaluation: Evaluation, trained: Geometry) -> Geometry:

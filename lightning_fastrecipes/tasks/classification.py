@@ -115,16 +115,30 @@ class ClassificationTask(LayerGroupTask, ABC):
             probabilities: Shape ``(rows, num_classes)``.
             targets: As the data give them, one row each.
         """
+        found = self.best_thresholds(probabilities, targets)
+        if found is not None and self.thresholds is not None:
+            self.thresholds.copy_(found)
+
+    def best_thresholds(self, probabilities: Tensor, targets: Tensor) -> Tensor | None:
+        """Give the thresholds that are best for predictions, and keep one's own.
+
+        Args:
+            probabilities: Shape ``(rows, num_classes)``.
+            targets: As the data give them, one row each.
+
+        Returns:
+            Shape ``(num_classes,)``, or ``None`` with one label per sample.
+        """
         found = self._fbeta("val")
         if found is None:
-            return
+            return None
         metric = cast(SampleFBeta, found.clone()).to(probabilities.device)
         # Every process holds all rows.
         metric.sync_on_compute = False
         metric.reset()
         metric.update(probabilities, self.metric_targets(targets))
         metric.compute()
-        self._take_thresholds(metric)
+        return metric.best_thresholds
 
     def on_validation_epoch_end(self) -> None:
         """Tune the thresholds on all rows of the validation."""
@@ -137,15 +151,16 @@ class ClassificationTask(LayerGroupTask, ABC):
         """Measure the test with the thresholds of the validation."""
         self.fix_thresholds(self.phase_metrics["test_"])
 
-    def fix_thresholds(self, metrics: Any) -> None:
+    def fix_thresholds(self, metrics: Any, thresholds: Tensor | None = None) -> None:
         """Let metrics measure with the thresholds as they are now, not with the best.
 
         Args:
             metrics: A collection of metrics.
+            thresholds: Others, in place of one's own.
         """
         for metric in metrics.values():
             if isinstance(metric, SampleFBeta):
-                metric.fix(self.thresholds)
+                metric.fix(self.thresholds if thresholds is None else thresholds)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store class names and what labels are, as plain values."""

@@ -364,6 +364,6 @@ def test_several_labels_are_merged_by_sigmoids_and_measured_with_the_tuned_thres
     assert valid["val_loss_tta"] == pytest.approx(loss, rel=1e-4)
     tested = runner.test(model, loader, verbose=False)[0]
     fixed = SampleFBeta(3)
-    fixed.fix(model.thresholds)
+    fixed.fix(callback.thresholds["f2_tta"])
     fixed.update(merged, targets.long())
     assert tested["test_f2_tta"] == pytest.approx(fixed.compute().item(), abs=1e-5)

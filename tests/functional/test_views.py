@@ -243,6 +243,12 @@ def test_the_learned_weight_has_the_smallest_loss(multi_label):
     assert found == pytest.approx(fine, abs=0.0101)
 
 
+@pytest.mark.parametrize("n", [2.5, True, "4"])
+def test_a_number_of_views_that_is_none_is_refused(n):
+    with pytest.raises(TypeError, match=f"`n` must be a whole number, got {n!r}"):
+        Views(n=n)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

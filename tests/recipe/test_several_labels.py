@@ -72,6 +72,21 @@ def test_thresholds_are_tuned_on_what_predicts(
     fixed.update(merged["test"], targets["test"])
     assert float(fixed.compute()) == pytest.approx(results["test"]["f2_tta"], abs=1e-4)
 
+    # Plain predictions have thresholds of their own, in the run and without views.
+    found = json.loads((tmp_path / "run" / "export" / "model.json").read_text())
+    own = list(found["plain_thresholds"].values())
+    assert own != list(found["thresholds"].values())
+    for split, name in (("valid", "val"), ("test", "test")):
+        files = [Path(file) for file in tables[split]["file"]]
+        plain, _ = predict_files(tmp_path / "run", files, tta=False)
+        probabilities = torch.tensor(plain[CLASSES].to_numpy()).float()
+        decided = (probabilities >= torch.tensor(own)).float()
+        assert [tags(cell) for cell in plain["prediction"]] == decided.tolist(), name
+        fixed = SampleFBeta(len(CLASSES))
+        fixed.fix(torch.tensor(own))
+        fixed.update(probabilities, targets[split])
+        assert float(fixed.compute()) == pytest.approx(results[split]["f2"], abs=1e-4)
+
 
 def test_predictions_are_the_tags_that_reach_their_thresholds(whole) -> None:
     thresholds = json.loads((whole / "export" / "model.json").read_text())["thresholds"]
