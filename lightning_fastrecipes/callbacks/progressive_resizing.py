@@ -1,5 +1,6 @@
 """Progressive resizing: small pictures first, larger ones from given epochs on."""
 
+import sys
 from typing import Any, Literal, cast
 
 import pytorch_lightning as pl
@@ -129,7 +130,11 @@ class ProgressiveResizing(pl.Callback):
     ) -> None:
         """Go on at the size of the epoch that a resumed fit goes on with."""
         if trainer.state.fn == TrainerFn.FITTING and "loops" in checkpoint:
-            self._begin_at(_datamodule(trainer), _next_epoch(checkpoint["loops"]["fit_loop"]))
+            progress = checkpoint["loops"]["fit_loop"]
+            self._begin_at(_datamodule(trainer), _next_epoch(progress))
+            if _is_over(progress):
+                # Lightning compares with the batches of the epoch to come, which may be more.
+                progress["epoch_loop.batch_progress"]["current"]["completed"] = sys.maxsize
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse sizes and schedulers of no use, and warn of sizes that are never reached."""
@@ -251,12 +256,15 @@ def _datamodule(trainer: pl.Trainer) -> HasImageSize:
 
 def _next_epoch(progress: dict[str, Any]) -> int:
     """Tell from a stored fit loop which epoch it has batches left of."""
+    return int(progress["epoch_progress"]["current"]["processed"]) + int(_is_over(progress))
+
+
+def _is_over(progress: dict[str, Any]) -> bool:
+    """Tell a fit loop stored right after the last batch: Lightning goes on with the next epoch."""
     epochs, batches = progress["epoch_progress"], progress["epoch_loop.batch_progress"]
-    # Written right after the last batch: Lightning then goes on with the epoch after it.
     is_open = epochs["total"]["processed"] < epochs["total"]["started"]
     is_after_batch = batches["total"]["completed"] < batches["total"]["processed"]
-    is_over = is_open and is_after_batch and batches["is_last_batch"]
-    return int(epochs["current"]["processed"]) + int(is_over)
+    return bool(is_open and is_after_batch and batches["is_last_batch"])
 
 
 def _eval_sizes(datamodule: HasImageSize) -> tuple[int, int]:

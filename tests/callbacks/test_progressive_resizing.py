@@ -249,6 +249,29 @@ def test_a_fit_stopped_within_an_epoch_resumes_at_its_size(squares, tmp_path):
     assert sizes_by_epoch(resumed.seen) == {2: {24}, 3: {32}}
 
 
+@pytest.mark.parametrize("step", range(1, 15))
+def test_a_fit_stopped_at_any_step_resumes_with_all_batches_of_the_next_size(
+    squares, tmp_path, step
+):
+    """Epochs have 3, 3, 6 and 3 steps; after the last of one, a checkpoint is still of that one."""
+    batch_sizes = {0: 8, 2: 4, 3: 8}
+
+    def run(*callbacks, **options):
+        model, schedule = Recorder(), SGDR(cycle_len=2)
+        resizing = ProgressiveResizing(SIZES, batch_sizes)
+        runner = trainer(schedule, resizing, *callbacks, enable_checkpointing=bool(callbacks))
+        runner.fit(model, data(squares), weights_only=True, **options)
+        return model
+
+    keep = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=1, save_top_k=-1)
+    whole = run(keep)
+    resumed = run(ckpt_path=str(tmp_path / f"step={step}.ckpt"))
+    assert len(whole.seen) == 15
+    assert resumed.lrs == whole.lrs[step:]
+    if step in (3, 6, 12):
+        assert resumed.seen == whole.seen[step:]
+
+
 def test_everything_is_put_back_and_the_last_size_stays(squares):
     images, callback = data(squares), ProgressiveResizing(SIZES, {0: 4, 3: 2})
     for _ in range(2):
