@@ -126,6 +126,16 @@ class HasImageSize(Protocol):
 
 
 @runtime_checkable
+class GrowsPictures(Protocol):
+    """A callback that will change the image size during a fit."""
+
+    @property
+    def largest_image_size(self) -> int:
+        """The largest side in pixels that it is asked for."""
+        ...
+
+
+@runtime_checkable
 class ServesWhole(HasImageSize, Protocol):
     """A datamodule that can serve whole pictures, of which the evaluation sees the middle.
 

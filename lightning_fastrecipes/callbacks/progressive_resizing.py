@@ -76,6 +76,11 @@ class ProgressiveResizing(pl.Callback):
         self._trained_epoch = 0
         self._eval_loader_is_of: tuple[int, int] | None = None
 
+    @property
+    def largest_image_size(self) -> int:
+        """The largest of the sizes, before they are rounded."""
+        return max(self.sizes.values())
+
     def taken_sizes(self, module: Any) -> dict[int, int]:
         """Round the sizes to what a module takes, trying each of them out.
 

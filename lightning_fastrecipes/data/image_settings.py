@@ -3,6 +3,7 @@
 from typing import Literal, get_args
 
 import pytorch_lightning as pl
+from pytorch_lightning.trainer.states import TrainerFn
 
 from lightning_fastrecipes.data.assembly import OnBadFile, Split, SplitPlan
 from lightning_fastrecipes.data.cache_choice import Cache
@@ -11,7 +12,7 @@ from lightning_fastrecipes.data.pixel_stores import PixelStores
 from lightning_fastrecipes.data.settings import Choice, Instance, MaybeWholeNumber, WholeNumber
 from lightning_fastrecipes.data.train_transform import TrainTransform
 from lightning_fastrecipes.functional.augment import Augmentation
-from lightning_fastrecipes.protocols import HasInputSpec, InputSpec
+from lightning_fastrecipes.protocols import GrowsPictures, HasInputSpec, InputSpec
 
 AugmentOn = Literal["loader", "device"]
 
@@ -45,8 +46,9 @@ class ImageSettings(pl.LightningDataModule):
         TypeError: If one is of the wrong type.
 
     Attributes:
-        largest_image_size: The largest that ``image_size`` will be, so that training pictures are
-            decoded once for all sizes; ``image_size`` itself if it is larger.
+        largest_image_size: The largest that ``image_size`` will be, so that pictures of a fit are
+            decoded once for all sizes; ``image_size`` itself if it is larger. A fit's
+            ``ProgressiveResizing`` is heeded as well.
         input_spec: What the model expects of a picture; adopted from the module in ``setup``.
         serves_whole: Whether a trainer's batches of validation, test and prediction are
             ``WholeBatch``, with what the evaluation crops; ``TestTimeAugmentation`` sets it.
@@ -113,8 +115,8 @@ class ImageSettings(pl.LightningDataModule):
         if self.trainer is not None and isinstance(self.trainer.lightning_module, HasInputSpec):
             self.input_spec = self.trainer.lightning_module.input_spec
 
-    def _eval_transform(self) -> EvalTransform:
-        size = self.eval_image_size or self.image_size
+    def _eval_transform(self, image_size: int | None = None) -> EvalTransform:
+        size = image_size or self.eval_image_size or self.image_size
         return EvalTransform(size, self.geometry, self.input_spec or InputSpec())
 
     def _whole_transform(self) -> WholeTransform:
@@ -122,11 +124,16 @@ class ImageSettings(pl.LightningDataModule):
         return WholeTransform(size, self.geometry, self.input_spec or InputSpec())
 
     def _stored_form(self, split: Split) -> StoredForm:
-        """Give the smallest form that a split's pictures can be kept in."""
+        """Give the smallest form that a split's pictures can be kept in, for all sizes to come."""
+        callbacks = [] if self.trainer is None else getattr(self.trainer, "callbacks", [])
+        growing = [c.largest_image_size for c in callbacks if isinstance(c, GrowsPictures)]
         if split == "train":
-            largest = max(self.image_size, self.largest_image_size)
+            largest = max(self.image_size, self.largest_image_size, *growing)
             return self._train_transform(largest).stored_form()
-        return self._eval_transform().stored_form()
+        fitted = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
+        size = self.eval_image_size or self.image_size
+        largest = max(size, self.largest_image_size, *growing) if fitted else size
+        return self._eval_transform(largest).stored_form()
 
     def _train_transform(self, image_size: int) -> TrainTransform:
         return TrainTransform(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
+from PIL import Image
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
@@ -21,6 +22,7 @@ from lightning_fastrecipes import (
     ImageFolderDataModule,
     ProgressiveResizing,
 )
+from lightning_fastrecipes.data import pixel_cache
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
@@ -270,6 +272,29 @@ def test_a_fit_stopped_at_any_step_resumes_with_all_batches_of_the_next_size(
     assert resumed.lrs == whole.lrs[step:]
     if step in (3, 6, 12):
         assert resumed.seen == whole.seen[step:]
+
+
+def test_pictures_are_decoded_once_for_all_sizes(tmp_path, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    for name in ("blue", "red"):
+        (tmp_path / "large" / name).mkdir(parents=True)
+        for number in range(8):
+            pixels = torch.randint(256, (64, 80, 3), generator=generator, dtype=torch.uint8)
+            Image.fromarray(pixels.numpy()).save(tmp_path / "large" / name / f"{number}.png")
+    decoded = []
+    original = pixel_cache.load_image
+    monkeypatch.setattr(
+        pixel_cache, "load_image", lambda path, *a: decoded.append(path) or original(path, *a)
+    )
+    images = data(tmp_path / "large", image_size=16, batch_size=4)
+    trainer(ProgressiveResizing(SIZES)).fit(Recorder(), images)
+    assert len(decoded) == len(set(decoded)) == 16
+    # An evaluation after the fit is cut from what its own size needs, to the last bit.
+    trainer().validate(Recorder(), datamodule=images, verbose=False)
+    kept = torch.stack([image for image, _ in images.eval_dataset("valid")])
+    images = data(tmp_path / "large", image_size=32, cache="off")
+    images.setup()
+    assert torch.equal(kept, torch.stack([image for image, _ in images.eval_dataset("valid")]))
 
 
 def test_everything_is_put_back_and_the_last_size_stays(squares):
