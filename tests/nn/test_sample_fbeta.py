@@ -137,3 +137,10 @@ def test_two_processes_with_shards_of_unequal_length_agree_with_one_bit_for_bit(
             value, thresholds = torch.load(tmp_path / f"{rank}.pt")[kind]
             assert torch.equal(value, expected), kind
             assert torch.equal(thresholds, metric.best_thresholds), kind
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1.5, -0.5], ids=["nan", "above", "below"])
+def test_what_is_no_probability_is_refused(value) -> None:
+    metric = SampleFBeta(2)
+    with pytest.raises(ValueError, match=r"`probabilities` must lie in \[0, 1\], but some do not"):
+        metric.update(torch.tensor([[value, 0.5]]), torch.tensor([[1, 0]]))
