@@ -41,7 +41,8 @@ def export_model(
         folder: Where the two files go.
         model: The trained model.
         images: Its datamodule, at the size and batch size of the evaluation.
-        views: As ``describe_views`` gives them.
+        views: As ``describe_views`` gives them, with ``thresholds`` where others than the model's
+            own hold, and ``plain_thresholds`` for predictions without views.
     """
     description = {
         "task": TASK,
