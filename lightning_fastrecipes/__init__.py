@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
     from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
     from lightning_fastrecipes.callbacks.triangular import Triangular
-    from lightning_fastrecipes.data.features import FeatureDataModule
-    from lightning_fastrecipes.data.image import (
+    from lightning_fastrecipes.data.images.datamodules import (
         Geometry,
         ImageArrayDataModule,
         ImageCSVDataModule,
         ImageFolderDataModule,
         LabelTable,
     )
-    from lightning_fastrecipes.data.table_columns import TableColumns
-    from lightning_fastrecipes.data.table_splits import TableSplit
-    from lightning_fastrecipes.data.tabular import TabularDataModule
-    from lightning_fastrecipes.functional.dates import add_datepart
-    from lightning_fastrecipes.functional.elapsed import add_elapsed
-    from lightning_fastrecipes.functional.table_spec import TableSpec
+    from lightning_fastrecipes.data.images.features import FeatureDataModule
+    from lightning_fastrecipes.data.tables.columns import TableColumns
+    from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
+    from lightning_fastrecipes.data.tables.splits import TableSplit
+    from lightning_fastrecipes.functional.tables.dates import add_datepart
+    from lightning_fastrecipes.functional.tables.elapsed import add_elapsed
+    from lightning_fastrecipes.functional.tables.spec import TableSpec
     from lightning_fastrecipes.nn.label_rules import Labels
     from lightning_fastrecipes.nn.rmspe import RMSPE
     from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
@@ -81,17 +81,17 @@ _HOMES = {
     "SGDR": "callbacks.sgdr",
     "CycleSnapshots": "callbacks.snapshots",
     "Ensemble": "tasks.ensemble",
-    "FeatureDataModule": "data.features",
+    "FeatureDataModule": "data.images.features",
     "FlatCosine": "callbacks.flat_cosine",
-    "Geometry": "data.geometry",
+    "Geometry": "data.images.geometry",
     "Head": "tasks.image",
-    "ImageArrayDataModule": "data.image",
-    "ImageCSVDataModule": "data.image",
+    "ImageArrayDataModule": "data.images.datamodules",
+    "ImageCSVDataModule": "data.images.datamodules",
     "ImageClassifier": "tasks.image",
-    "ImageFolderDataModule": "data.image",
+    "ImageFolderDataModule": "data.images.datamodules",
     "InitialLossCheck": "callbacks.initial_loss_check",
     "LRFinder": "callbacks.lr_finder",
-    "LabelTable": "data.label_table",
+    "LabelTable": "data.images.label_table",
     "Labels": "nn.label_rules",
     "MultiLabelSwitch": "callbacks.multi_label_switch",
     "OneCycle": "callbacks.one_cycle",
@@ -99,16 +99,16 @@ _HOMES = {
     "PictureMixing": "callbacks.picture_mixing",
     "ProgressiveResizing": "callbacks.progressive_resizing",
     "SampleFBeta": "nn.sample_fbeta",
-    "TableColumns": "data.table_columns",
-    "TableSpec": "functional.table_spec",
-    "TableSplit": "data.table_splits",
+    "TableColumns": "data.tables.columns",
+    "TableSpec": "functional.tables.spec",
+    "TableSplit": "data.tables.splits",
     "TabularClassifier": "tasks.tabular",
-    "TabularDataModule": "data.tabular",
+    "TabularDataModule": "data.tables.datamodule",
     "TabularRegressor": "tasks.tabular",
     "TestTimeAugmentation": "callbacks.test_time_augmentation",
     "Triangular": "callbacks.triangular",
-    "add_datepart": "functional.dates",
-    "add_elapsed": "functional.elapsed",
+    "add_datepart": "functional.tables.dates",
+    "add_elapsed": "functional.tables.elapsed",
     "lr_find": "callbacks.lr_finder",
 }
 

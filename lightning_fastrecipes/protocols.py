@@ -140,7 +140,8 @@ class ServesWhole(HasImageSize, Protocol):
     """A datamodule that can serve whole pictures, of which the evaluation sees the middle.
 
     While ``serves_whole`` is set, what its loaders of validation, test and prediction give becomes
-    a ``functional.batches.WholeBatch`` after the transfer; training batches stay as they are.
+    a ``functional.images.batches.WholeBatch`` after the transfer; training batches stay as they
+    are.
     """
 
     serves_whole: bool

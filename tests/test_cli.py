@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lightning_fastrecipes.cli import RUN_FOLDER_VARIABLE, main
-from lightning_fastrecipes.recipe.catalog import list_recipes, recipes_folder
+from lightning_fastrecipes.cli.main import RUN_FOLDER_VARIABLE, main
+from lightning_fastrecipes.recipe.config.catalog import list_recipes, recipes_folder
 
 
 @pytest.fixture(autouse=True)

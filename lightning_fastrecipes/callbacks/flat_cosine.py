@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 from lightning_fastrecipes.callbacks.schedule import Schedule
-from lightning_fastrecipes.functional.one_cycle import flat_cosine_factor
+from lightning_fastrecipes.functional.training.one_cycle import flat_cosine_factor
 
 
 class FlatCosine(Schedule):

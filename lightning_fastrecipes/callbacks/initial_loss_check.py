@@ -13,14 +13,14 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
 )
 from torch import Tensor
 
-from lightning_fastrecipes.callbacks.preserving import untouched
-from lightning_fastrecipes.callbacks.stepping import (
+from lightning_fastrecipes.callbacks.engine.state_keeping import untouched
+from lightning_fastrecipes.callbacks.engine.stepping import (
     call_step,
     loss_of,
     mean_over_processes,
 )
-from lightning_fastrecipes.callbacks.sweeping import reference_lrs
-from lightning_fastrecipes.functional.initial_loss import (
+from lightning_fastrecipes.callbacks.engine.sweeping import reference_lrs
+from lightning_fastrecipes.functional.training.initial_loss import (
     expected_initial_loss,
     label_problem,
     pixel_problem,

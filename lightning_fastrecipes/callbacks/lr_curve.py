@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
-from lightning_fastrecipes.functional.lr_curves import (
+from lightning_fastrecipes.functional.training.lr_curves import (
     LRSuggestion,
     Rule,
     average_losses,

@@ -13,10 +13,10 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
 )
 from pytorch_lightning.utilities.seed import isolate_rng
 
+from lightning_fastrecipes.callbacks.engine.stepping import kept_generators
+from lightning_fastrecipes.callbacks.engine.sweeping import LossSource, reference_lrs, sweep
 from lightning_fastrecipes.callbacks.lr_curve import LRCurve
-from lightning_fastrecipes.callbacks.stepping import kept_generators
-from lightning_fastrecipes.callbacks.sweeping import LossSource, reference_lrs, sweep
-from lightning_fastrecipes.functional.lr_curves import Rule, Spacing, sweep_lrs
+from lightning_fastrecipes.functional.training.lr_curves import Rule, Spacing, sweep_lrs
 
 
 class LRFinder(pl.Callback):
@@ -39,7 +39,7 @@ class LRFinder(pl.Callback):
         spacing: ``geometric``: equal factors; ``linear``: equal steps.
         on: ``train``: loss of the training batches; ``valid``: after each step the loss of the next
             validation batch.
-        rule: Which pick to train with; see ``functional.lr_curves.suggest_lr``.
+        rule: Which pick to train with; see ``functional.training.lr_curves.suggest_lr``.
         epochs: At the start of which epochs to look for a rate.
         on_refusal: What to do with a curve that tells nothing: ``warn`` and keep the configured
             rates, ``raise``, or keep them and say nothing, ``ignore``.

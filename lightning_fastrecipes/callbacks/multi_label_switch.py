@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 from torchmetrics import MetricCollection
 
 from lightning_fastrecipes.errors import ConfigurationError
-from lightning_fastrecipes.functional.multi_label import ThresholdKind, balanced_pos_weight
+from lightning_fastrecipes.functional.labels.multi_label import ThresholdKind, balanced_pos_weight
 from lightning_fastrecipes.nn.label_rules import Labels, SeveralLabels
 from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
 from lightning_fastrecipes.protocols import HasClasses, HasDecisionHead, HasTrainTargets

@@ -3,8 +3,8 @@
 from fractions import Fraction
 
 from lightning_fastrecipes.callbacks.schedule import Schedule
-from lightning_fastrecipes.functional.one_cycle import one_cycle_factor, one_cycle_momentum
-from lightning_fastrecipes.functional.schedules import Shape
+from lightning_fastrecipes.functional.training.one_cycle import one_cycle_factor, one_cycle_momentum
+from lightning_fastrecipes.functional.training.schedules import Shape
 
 
 class OneCycle(Schedule):

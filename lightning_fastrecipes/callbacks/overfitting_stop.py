@@ -14,15 +14,15 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from lightning_fastrecipes.callbacks.preserving import untouched
-from lightning_fastrecipes.callbacks.schedule import epoch_is_whole, find_cycle_ends
-from lightning_fastrecipes.callbacks.sgdr import SGDR
-from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
-from lightning_fastrecipes.callbacks.stepping import (
+from lightning_fastrecipes.callbacks.engine.state_keeping import untouched
+from lightning_fastrecipes.callbacks.engine.stepping import (
     VALID_LOSS,
     mean_over_processes,
     validation_loss,
 )
+from lightning_fastrecipes.callbacks.schedule import epoch_is_whole, find_cycle_ends
+from lightning_fastrecipes.callbacks.sgdr import SGDR
+from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 from lightning_fastrecipes.protocols import HasEvalDataLoader
 
 

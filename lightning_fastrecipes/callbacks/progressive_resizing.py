@@ -10,8 +10,8 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
     MisconfigurationException,
 )
 
-from lightning_fastrecipes.functional.batches import pictures_of
-from lightning_fastrecipes.functional.resizing import check_steps, value_at
+from lightning_fastrecipes.functional.images.batches import pictures_of
+from lightning_fastrecipes.functional.images.resizing import check_steps, value_at
 from lightning_fastrecipes.nn.probing import taken_sizes
 from lightning_fastrecipes.protocols import HasImageSize, TakesImageSizes
 

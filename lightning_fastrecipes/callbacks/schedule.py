@@ -16,7 +16,7 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
 )
 from torch import Tensor
 
-from lightning_fastrecipes.functional.schedules import simulate
+from lightning_fastrecipes.functional.training.schedules import simulate
 
 
 class Schedule(pl.Callback, ABC):

@@ -4,7 +4,7 @@ from fractions import Fraction
 from itertools import count
 
 from lightning_fastrecipes.callbacks.schedule import Schedule
-from lightning_fastrecipes.functional.schedules import (
+from lightning_fastrecipes.functional.training.schedules import (
     check_cycle,
     cycle_ends,
     warm_restart_factor,

@@ -9,9 +9,9 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
     MisconfigurationException,
 )
 
+from lightning_fastrecipes.callbacks.engine.stepping import mean_over_processes
 from lightning_fastrecipes.callbacks.schedule import epoch_is_whole, find_cycle_ends
 from lightning_fastrecipes.callbacks.sgdr import SGDR
-from lightning_fastrecipes.callbacks.stepping import mean_over_processes
 
 SNAPSHOT_KEY = "fastrecipes_snapshot"
 """Where a snapshot says of which cycle it is and what was measured."""

@@ -14,12 +14,12 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
 from torch import Tensor
 from torchmetrics import Metric
 
-from lightning_fastrecipes.callbacks.view_metrics import ViewMetrics
+from lightning_fastrecipes.callbacks.engine.view_metrics import ViewMetrics
 from lightning_fastrecipes.callbacks.whole_pictures import WholePictures, wholes_of
-from lightning_fastrecipes.functional.augment import Augmentation
-from lightning_fastrecipes.functional.batches import num_repeated_rows, pictures_of
-from lightning_fastrecipes.functional.merging import best_weight, weigh, weight_losses
-from lightning_fastrecipes.functional.views import Preset, Views, mean_of_views
+from lightning_fastrecipes.functional.images.augment import Augmentation
+from lightning_fastrecipes.functional.images.batches import num_repeated_rows, pictures_of
+from lightning_fastrecipes.functional.images.views import Preset, Views, mean_of_views
+from lightning_fastrecipes.functional.labels.merging import best_weight, weigh, weight_losses
 from lightning_fastrecipes.protocols import (
     HasAugmentation,
     HasInputSpec,
@@ -39,7 +39,7 @@ class TestTimeAugmentation(pl.Callback):
     the merged probabilities. Views are made on the device from the batch that is there, one after
     the other: each file is decoded once, and memory does not grow with ``n``. What is drawn depends
     on the seed and the place of a picture in its data set alone, so that neither workers, nor
-    processes, nor the batch size change it. See ``functional.views.Views`` for the presets.
+    processes, nor the batch size change it. See ``functional.images.views.Views`` for the presets.
 
     Thresholds of several labels are tuned in ``validate`` for the merged predictions, apart from
     the plain ones, and used by ``test``; they are in checkpoints, as a learned weight is.

@@ -4,7 +4,11 @@ import math
 from fractions import Fraction
 
 from lightning_fastrecipes.callbacks.schedule import Schedule
-from lightning_fastrecipes.functional.schedules import check_cycle, cycle_ends, triangular_factor
+from lightning_fastrecipes.functional.training.schedules import (
+    check_cycle,
+    cycle_ends,
+    triangular_factor,
+)
 
 
 class Triangular(Schedule):

@@ -9,8 +9,8 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
 )
 from torch import Tensor, nn
 
-from lightning_fastrecipes.functional.batches import WholeBatch
-from lightning_fastrecipes.functional.views import Views
+from lightning_fastrecipes.functional.images.batches import WholeBatch
+from lightning_fastrecipes.functional.images.views import Views
 from lightning_fastrecipes.nn.probing import taken_sizes
 from lightning_fastrecipes.protocols import ServesWhole
 

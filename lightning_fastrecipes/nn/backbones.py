@@ -11,8 +11,8 @@ from timm.models import group_parameters
 from torch import Tensor, nn
 
 from lightning_fastrecipes.errors import DataNotFoundError
-from lightning_fastrecipes.functional.group_merging import groups_by_prefix, merge_groups
-from lightning_fastrecipes.functional.resizing import nearest_multiple
+from lightning_fastrecipes.functional.images.resizing import nearest_multiple
+from lightning_fastrecipes.functional.training.group_merging import groups_by_prefix, merge_groups
 from lightning_fastrecipes.nn.pooling import Pooling, choose_pooling, pool
 from lightning_fastrecipes.nn.probing import Probe, reached_parameters, size_rule, small_size
 from lightning_fastrecipes.nn.weights import PACKAGED_MODEL, PACKAGED_WEIGHTS, load_weights

@@ -12,9 +12,9 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MultilabelAccuracy
 
 from lightning_fastrecipes.errors import ConfigurationError
-from lightning_fastrecipes.functional.merging import logits_of
-from lightning_fastrecipes.functional.multi_label import ThresholdKind
-from lightning_fastrecipes.functional.targets import hard_labels
+from lightning_fastrecipes.functional.labels.merging import logits_of
+from lightning_fastrecipes.functional.labels.multi_label import ThresholdKind
+from lightning_fastrecipes.functional.labels.targets import hard_labels
 from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
 from lightning_fastrecipes.protocols import LabelKind
 

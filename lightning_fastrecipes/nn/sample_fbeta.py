@@ -8,7 +8,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from lightning_fastrecipes.functional.multi_label import (
+from lightning_fastrecipes.functional.labels.multi_label import (
     SCORE_UNITS,
     ThresholdKind,
     best_index,

@@ -14,15 +14,22 @@ from jsonargparse import ArgumentError, ArgumentParser
 from lightning_fastrecipes.callbacks.schedule import Schedule
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 from lightning_fastrecipes.errors import RecipeError
-from lightning_fastrecipes.recipe.documents import check_keys, read_document, suggestion
-from lightning_fastrecipes.recipe.kinds import kind_of
-from lightning_fastrecipes.recipe.overrides import (
+from lightning_fastrecipes.recipe.config.documents import check_keys, read_document, suggestion
+from lightning_fastrecipes.recipe.config.overrides import (
     SECTIONS,
     Override,
     apply_override,
     read_override,
 )
-from lightning_fastrecipes.recipe.schema import TTA, ClassSpec, Evaluation, Recipe, Rung, Stage
+from lightning_fastrecipes.recipe.config.schema import (
+    TTA,
+    ClassSpec,
+    Evaluation,
+    Recipe,
+    Rung,
+    Stage,
+)
+from lightning_fastrecipes.recipe.shared.seam import kind_of
 
 T = TypeVar("T")
 

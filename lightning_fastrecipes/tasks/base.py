@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from lightning_fastrecipes.errors import ConfigurationError
-from lightning_fastrecipes.functional.batches import num_repeated_rows
-from lightning_fastrecipes.functional.layer_groups import (
+from lightning_fastrecipes.functional.images.batches import num_repeated_rows
+from lightning_fastrecipes.functional.training.layer_groups import (
     NormPolicy,
     audit_param_groups,
     check_parameter_names,
@@ -46,7 +46,7 @@ class LayerGroupTask(pl.LightningModule, ABC):
     wrap the model once per fit, and what is unfrozen later would train apart on every process.
 
     Args:
-        norm_policy: How batch norm behaves; see ``functional.layer_groups.NormPolicy``.
+        norm_policy: How batch norm behaves; see ``functional.training.layer_groups.NormPolicy``.
         lr: Learning rate: one number, or one per trained group from the input side, above 0.
         lr_ratio: With one number: how many times smaller each earlier group's rate is, at least 1.
         weight_decay: Weight decay of matrices and kernels, at least 0; norms and biases get none.

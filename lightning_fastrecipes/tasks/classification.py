@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_fastrecipes.errors import ConfigurationError
-from lightning_fastrecipes.functional.multi_label import balanced_pos_weight
+from lightning_fastrecipes.functional.labels.multi_label import balanced_pos_weight
 from lightning_fastrecipes.nn.label_rules import (
     LabelRules,
     Labels,

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler
 
 from lightning_fastrecipes.errors import ConfigurationError, DataError, DataNotFoundError
-from lightning_fastrecipes.functional.merging import (
+from lightning_fastrecipes.functional.images.resizing import nearest_multiple
+from lightning_fastrecipes.functional.labels.merging import (
     Merge,
     columns_by_name,
     logits_of,
     merge_predictions,
 )
-from lightning_fastrecipes.functional.resizing import nearest_multiple
 from lightning_fastrecipes.nn.probing import taken_sizes
 from lightning_fastrecipes.protocols import HasInputSpec, LabelKind, TableInputs
 from lightning_fastrecipes.tasks.image import ImageClassifier

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_fastrecipes.errors import ConfigurationError
-from lightning_fastrecipes.functional.layer_groups import NormPolicy
+from lightning_fastrecipes.functional.training.layer_groups import NormPolicy
 from lightning_fastrecipes.nn.backbones import Backbone, create_backbone
 from lightning_fastrecipes.nn.heads import create_head
 from lightning_fastrecipes.nn.label_rules import Labels

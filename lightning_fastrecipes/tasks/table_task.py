@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from lightning_fastrecipes.errors import ConfigurationError
-from lightning_fastrecipes.functional.encoding import EmbeddingRule, embedding_size
-from lightning_fastrecipes.functional.layer_groups import NormPolicy, set_frozen
-from lightning_fastrecipes.functional.table_spec import TableSpec
-from lightning_fastrecipes.functional.table_target import TableTask
+from lightning_fastrecipes.functional.tables.encoding import EmbeddingRule, embedding_size
+from lightning_fastrecipes.functional.tables.spec import TableSpec
+from lightning_fastrecipes.functional.tables.target import TableTask
+from lightning_fastrecipes.functional.training.layer_groups import NormPolicy, set_frozen
 from lightning_fastrecipes.nn.tabular import TableBackbone
 from lightning_fastrecipes.protocols import HasTableSpec, LayerGroup, TableInputs
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY, LayerGroupTask
@@ -31,9 +31,9 @@ class TabularTask(LayerGroupTask, ABC):
         layers: Widths of the hidden layers, at least 1 each.
         dropout: Probability after each hidden layer, in [0, 1); one for all, or one for each.
         embedding_dropout: Probability after the embeddings, in [0, 1).
-        embedding_rule: Width of the categories' vectors; see ``functional.encoding``.
+        embedding_rule: Width of the categories' vectors; see ``functional.tables.encoding``.
         metrics: Name to metric, class path or plain function; the task's own if ``None``.
-        norm_policy: How batch norm behaves; see ``functional.layer_groups.NormPolicy``.
+        norm_policy: How batch norm behaves; see ``functional.training.layer_groups.NormPolicy``.
         **options: Arguments of ``LayerGroupTask``.
     """
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torchmetrics import MeanAbsoluteError, MeanSquaredError
 
 from lightning_fastrecipes.errors import ConfigurationError
-from lightning_fastrecipes.functional.encoding import EmbeddingRule
-from lightning_fastrecipes.functional.layer_groups import NormPolicy
-from lightning_fastrecipes.functional.table_spec import TableSpec
-from lightning_fastrecipes.functional.table_target import Point, log_shift
+from lightning_fastrecipes.functional.tables.encoding import EmbeddingRule
+from lightning_fastrecipes.functional.tables.spec import TableSpec
+from lightning_fastrecipes.functional.tables.target import Point, log_shift
+from lightning_fastrecipes.functional.training.layer_groups import NormPolicy
 from lightning_fastrecipes.nn.label_rules import OneLabel
 from lightning_fastrecipes.nn.rmspe import RMSPE
 from lightning_fastrecipes.protocols import LabelKind
@@ -52,7 +52,7 @@ class TabularRegressor(TabularTask):
         optimizer: Class path, or ``{"class_path": ..., "init_args": {...}}``.
         metrics: Name to metric, class path or plain function, in the user's units; if ``None``,
             ``mae`` and ``rmse``, and with logarithms ``rmspe``.
-        norm_policy: How batch norm behaves; see ``functional.layer_groups.NormPolicy``.
+        norm_policy: How batch norm behaves; see ``functional.training.layer_groups.NormPolicy``.
 
     Raises:
         ValueError: If a number is out of range.
@@ -200,7 +200,7 @@ class TabularClassifier(TabularTask):
         optimizer: Class path, or ``{"class_path": ..., "init_args": {...}}``.
         metrics: Name to metric, class path or plain function of probabilities ``(batch, classes)``
             and class indices; accuracy if ``None``.
-        norm_policy: How batch norm behaves; see ``functional.layer_groups.NormPolicy``.
+        norm_policy: How batch norm behaves; see ``functional.training.layer_groups.NormPolicy``.
 
     Raises:
         ValueError: If a number is out of range.

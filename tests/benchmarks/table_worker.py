@@ -49,9 +49,9 @@ def make(folder: Path, num_rows: int, ending: str) -> dict:
 
 
 def module(folder: Path, ending: str, batch_size: int):
-    from lightning_fastrecipes.data.table_columns import TableColumns
-    from lightning_fastrecipes.data.table_splits import TableSplit
-    from lightning_fastrecipes.data.tabular import TabularDataModule
+    from lightning_fastrecipes.data.tables.columns import TableColumns
+    from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
+    from lightning_fastrecipes.data.tables.splits import TableSplit
 
     return TabularDataModule(
         folder / f"table{ending}",
@@ -66,7 +66,7 @@ def first_batch(folder: Path, ending: str) -> dict:
     """Time from a datamodule's constructor to its first batch."""
     import pytorch_lightning  # noqa: F401
 
-    import lightning_fastrecipes.data.tabular  # noqa: F401
+    import lightning_fastrecipes.data.tables.datamodule  # noqa: F401
 
     started = time.perf_counter()
     data = module(folder, ending, 512)
@@ -84,7 +84,7 @@ def epoch(folder: Path, ending: str, batch_size: int, num_threads: int, precisio
     import pytorch_lightning as pl
     import torch
 
-    from lightning_fastrecipes.recipe.defaults import default_precision
+    from lightning_fastrecipes.recipe.config.defaults import default_precision
     from lightning_fastrecipes.tasks.tabular import TabularRegressor
 
     torch.set_num_threads(num_threads)

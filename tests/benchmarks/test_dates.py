@@ -26,7 +26,7 @@ import numpy as np, pandas as pd
 if sys.argv[1] == "fastai":
     from fastai.tabular.core import add_datepart
 else:
-    from lightning_fastrecipes.functional.dates import add_datepart
+    from lightning_fastrecipes.functional.tables.dates import add_datepart
 num_rows = int(sys.argv[2])
 dates = pd.date_range("2013-01-01", periods=942)[np.arange(num_rows) % 942]
 table = pd.DataFrame({"Date": dates, "Store": np.arange(num_rows) % 1115})

@@ -23,8 +23,8 @@ from lightning_fastrecipes import (
     lr_find,
 )
 from lightning_fastrecipes.callbacks.lr_finder import run_finder
-from lightning_fastrecipes.functional.lr_curves import smooth_losses, suggest_lr, sweep_lrs
-from lightning_fastrecipes.recipe.defaults import default_precision
+from lightning_fastrecipes.functional.training.lr_curves import smooth_losses, suggest_lr, sweep_lrs
+from lightning_fastrecipes.recipe.config.defaults import default_precision
 
 try:  # here, since it changes the environment
     from fastai.callback import schedule as fastai_schedule

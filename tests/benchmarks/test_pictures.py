@@ -21,8 +21,8 @@ from lightning_fastrecipes import (
     TestTimeAugmentation,
 )
 from lightning_fastrecipes.nn.weights import load_weights
-from lightning_fastrecipes.recipe.defaults import default_precision
-from lightning_fastrecipes.recipe.environment import keep_freed_memory
+from lightning_fastrecipes.recipe.artifacts.environment import keep_freed_memory
+from lightning_fastrecipes.recipe.config.defaults import default_precision
 
 try:
     from fastai.vision import all as fastai

@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 
 from lightning_fastrecipes import FeatureDataModule, ImageClassifier, ImageFolderDataModule
-from lightning_fastrecipes.recipe.defaults import cpu_has_bfloat16, default_precision
+from lightning_fastrecipes.recipe.config.defaults import cpu_has_bfloat16, default_precision
 
 pytestmark = pytest.mark.benchmark
 
@@ -70,7 +70,7 @@ STEP = """
 import sys, time, statistics, os
 import torch
 from lightning_fastrecipes import ImageClassifier
-from lightning_fastrecipes.recipe.environment import keep_freed_memory
+from lightning_fastrecipes.recipe.artifacts.environment import keep_freed_memory
 
 size, keeps, in_bfloat16 = int(sys.argv[1]), sys.argv[2] == "keep", sys.argv[3] == "bfloat16"
 if keeps:

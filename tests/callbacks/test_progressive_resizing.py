@@ -22,7 +22,7 @@ from lightning_fastrecipes import (
     ImageFolderDataModule,
     ProgressiveResizing,
 )
-from lightning_fastrecipes.data import pixel_cache
+from lightning_fastrecipes.data.images import pixel_cache
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),

@@ -11,7 +11,7 @@ from lightning_fastrecipes.callbacks.flat_cosine import FlatCosine
 from lightning_fastrecipes.callbacks.one_cycle import OneCycle
 from lightning_fastrecipes.callbacks.sgdr import SGDR
 from lightning_fastrecipes.callbacks.triangular import Triangular
-from lightning_fastrecipes.functional.one_cycle import one_cycle_momentum
+from lightning_fastrecipes.functional.training.one_cycle import one_cycle_momentum
 
 
 class Momenta(pl.Callback):

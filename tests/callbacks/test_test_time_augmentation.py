@@ -21,9 +21,9 @@ from lightning_fastrecipes import (
     SampleFBeta,
     TestTimeAugmentation,
 )
-from lightning_fastrecipes.data import image_dataset
-from lightning_fastrecipes.functional.merging import weigh
-from lightning_fastrecipes.functional.views import make_view
+from lightning_fastrecipes.data.images import dataset as image_dataset
+from lightning_fastrecipes.functional.images.views import make_view
+from lightning_fastrecipes.functional.labels.merging import weigh
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),

@@ -18,7 +18,7 @@ from lightning_fastrecipes import (
     ProgressiveResizing,
     TestTimeAugmentation,
 )
-from lightning_fastrecipes.data import image_dataset
+from lightning_fastrecipes.data.images import dataset as image_dataset
 from lightning_fastrecipes.protocols import InputSpec
 
 pytestmark = [

@@ -13,9 +13,9 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from lightning_fastrecipes.data.table_columns import TableColumns
-from lightning_fastrecipes.data.table_splits import TableSplit
-from lightning_fastrecipes.data.tabular import TabularDataModule
+from lightning_fastrecipes.data.tables.columns import TableColumns
+from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
+from lightning_fastrecipes.data.tables.splits import TableSplit
 from lightning_fastrecipes.tasks.tabular import TabularRegressor
 
 

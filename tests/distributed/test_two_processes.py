@@ -11,8 +11,8 @@ import torch
 import yaml
 from PIL import Image
 
-from lightning_fastrecipes.recipe.catalog import recipes_folder
-from lightning_fastrecipes.recipe.export import predict_files
+from lightning_fastrecipes.recipe.config.catalog import recipes_folder
+from lightning_fastrecipes.recipe.images.export import predict_files
 
 pytestmark = pytest.mark.distributed
 

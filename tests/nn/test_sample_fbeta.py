@@ -10,7 +10,7 @@ import torch.multiprocessing
 from sklearn.metrics import fbeta_score
 
 from lightning_fastrecipes import SampleFBeta
-from lightning_fastrecipes.functional.multi_label import threshold_grid
+from lightning_fastrecipes.functional.labels.multi_label import threshold_grid
 
 LABELS = 5
 

@@ -6,10 +6,10 @@ import pytest
 import yaml
 
 from lightning_fastrecipes.errors import RecipeError
-from lightning_fastrecipes.recipe.documents import dump_document, read_document
+from lightning_fastrecipes.recipe.config.documents import dump_document, read_document
+from lightning_fastrecipes.recipe.config.schema import Evaluation
 from lightning_fastrecipes.recipe.loading import load_recipe
-from lightning_fastrecipes.recipe.plan import build_parts
-from lightning_fastrecipes.recipe.schema import Evaluation
+from lightning_fastrecipes.recipe.run.plan import build_parts
 
 
 def changed(path: Path, change) -> Path:

@@ -9,15 +9,15 @@ import pytorch_lightning as pl
 
 import lightning_fastrecipes
 from lightning_fastrecipes import FeatureDataModule, TableColumns, TableSplit
-from lightning_fastrecipes.cli import main
-from lightning_fastrecipes.data import label_table
+from lightning_fastrecipes.cli.main import main
+from lightning_fastrecipes.data.images import label_table
 from lightning_fastrecipes.nn.backbones import create_backbone
-from lightning_fastrecipes.recipe import plan
-from lightning_fastrecipes.recipe.augmented import build_tta
-from lightning_fastrecipes.recipe.catalog import recipes_folder
+from lightning_fastrecipes.recipe.config.catalog import recipes_folder
+from lightning_fastrecipes.recipe.config.schema import Recipe
+from lightning_fastrecipes.recipe.images.evaluation import evaluation_geometry
+from lightning_fastrecipes.recipe.images.views import build_tta
 from lightning_fastrecipes.recipe.loading import load_recipe
-from lightning_fastrecipes.recipe.picture_evaluation import evaluation_geometry
-from lightning_fastrecipes.recipe.schema import Recipe
+from lightning_fastrecipes.recipe.run import plan
 from lightning_fastrecipes.tasks import image
 from lightning_fastrecipes.tasks.image import ImageClassifier
 

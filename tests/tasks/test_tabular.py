@@ -22,8 +22,8 @@ from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
 from lightning_fastrecipes.callbacks.sgdr import SGDR
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 from lightning_fastrecipes.errors import ConfigurationError
-from lightning_fastrecipes.functional.table_spec import TableSpec
-from lightning_fastrecipes.functional.table_target import log_shift
+from lightning_fastrecipes.functional.tables.spec import TableSpec
+from lightning_fastrecipes.functional.tables.target import log_shift
 from lightning_fastrecipes.protocols import TableInputs
 from lightning_fastrecipes.tasks.ensemble import Ensemble
 from lightning_fastrecipes.tasks.tabular import TabularClassifier, TabularRegressor

@@ -1,0 +1,1 @@
+"""What several callbacks share; imported by callbacks alone."""

@@ -1,0 +1,126 @@
+"""Metrics of plain and merged predictions side by side, each with thresholds of its own."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, Metric, MetricCollection
+
+from lightning_fastrecipes.functional.labels.merging import row_losses
+from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
+from lightning_fastrecipes.protocols import HasDecisionHead, HasPhaseMetrics
+
+
+class ViewMetrics:
+    """Measure the loaders of a validation or test with metrics of the module, or given ones.
+
+    Thresholds of a ``SampleFBeta`` are tuned in a validation, on the predictions that it measures,
+    and used by the test.
+
+    Args:
+        given: For modules without ``phase_metrics``, name to metric, measured of plain predictions
+            as well; the module's own ``metrics`` if empty, whose plain values it logs itself.
+
+    Attributes:
+        thresholds: What the last validation found best, by the name of the metric, such as
+            ``f2_tta``. Shape ``(num_labels,)``.
+    """
+
+    def __init__(self, given: Mapping[str, Metric]) -> None:
+        self.thresholds: dict[str, Tensor] = {}
+        self._given = dict(given)
+        self._meters: dict[int, dict[str, Metric]] = {}
+
+    def clear(self) -> None:
+        """Forget the rows of an earlier run through the data."""
+        self._meters.clear()
+
+    def update(
+        self,
+        module: nn.Module,
+        phase: str,
+        dataloader_idx: int,
+        rows: tuple[Tensor, Tensor, Tensor],
+        *,
+        multi_label: bool,
+    ) -> None:
+        """Add one batch, which may be empty.
+
+        Args:
+            module: The module that predicts.
+            phase: ``val`` or ``test``.
+            dataloader_idx: Which loader it is of.
+            rows: Plain probabilities, merged ones and targets.
+            multi_label: Whether any number of classes may be right.
+        """
+        plain, merged, targets = rows
+        if dataloader_idx not in self._meters:
+            self._meters[dataloader_idx] = self._new_meters(module, phase, plain.device)
+        if not len(plain):
+            return
+        expected = targets
+        if isinstance(module, HasPhaseMetrics):
+            expected = module.metric_targets(targets)
+        for name, meter in self._meters[dataloader_idx].items():
+            if name == "loss_tta":
+                weight = getattr(getattr(module, "rules", None), "pos_weight", None)
+                losses = row_losses(merged, targets, multi_label=multi_label, pos_weight=weight)
+                meter.update(losses)
+            else:
+                meter.update(merged if name.endswith("_tta") else plain, expected)
+
+    def compute(self, phase: str) -> dict[str, Tensor]:
+        """Give the values of all rows of all processes, and note thresholds of a validation.
+
+        Args:
+            phase: ``val`` or ``test``.
+
+        Returns:
+            Value by name, such as ``val_loss_tta``; with several loaders also its number.
+        """
+        found = {}
+        for index, meters in self._meters.items():
+            suffix = f"/dataloader_idx_{index}" if len(self._meters) > 1 else ""
+            for name, meter in meters.items():
+                found[f"{phase}_{name}{suffix}"] = cast(Tensor, meter.compute())
+                if isinstance(meter, SampleFBeta) and meter.fixed_thresholds is None:
+                    self.thresholds[name] = meter.best_thresholds.cpu()
+        return found
+
+    def _new_meters(self, module: nn.Module, phase: str, device: torch.device) -> dict[str, Metric]:
+        meters: dict[str, Metric] = {"loss_tta": MeanMetric()}
+        if isinstance(module, HasPhaseMetrics):
+            collection = cast(MetricCollection, module.phase_metrics[f"{phase}_"])
+            meters |= {f"{name}_tta": metric.clone() for name, metric in collection.items(True)}
+        elif self._given:
+            for name, metric in self._given.items():
+                meters |= {f"{name}_{kind}": metric.clone() for kind in ("plain", "tta")}
+        elif isinstance(module, HasDecisionHead):
+            meters |= {f"{name}_tta": metric for name, metric in _own_metrics(module).items()}
+        for name, meter in meters.items():
+            meter.to(device).reset()
+            if isinstance(meter, SampleFBeta):
+                self._settle(name, meter, phase)
+        return meters
+
+    def _settle(self, name: str, meter: SampleFBeta, phase: str) -> None:
+        """Let a validation look for thresholds, and a test use them."""
+        if phase == "val":
+            meter.fix(None)
+        elif name in self.thresholds:
+            meter.fix(self.thresholds[name])
+        elif meter.fixed_thresholds is None:
+            rank_zero_warn(
+                f"`{phase}_{name}` is measured at the thresholds that are best for these very rows,"
+                " which flatters the model. Call `trainer.validate` with this callback first."
+            )
+
+
+def _own_metrics(module: Any) -> dict[str, Metric]:
+    """Copy the metrics of a module of the user's, under their names without a prefix."""
+    metrics = module.metrics
+    if isinstance(metrics, MetricCollection):
+        return {name: metric.clone() for name, metric in metrics.items(True)}
+    return {}

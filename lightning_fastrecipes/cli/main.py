@@ -1,0 +1,292 @@
+"""The command ``fastrecipes``: list, read, copy, check, explain and run recipes, and predict."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from lightning_fastrecipes.cli.parser import Command, build_parser, check_overrides, split_overrides
+from lightning_fastrecipes.errors import (
+    ConfigurationError,
+    DataError,
+    DataNotFoundError,
+    RecipeError,
+)
+
+OK, FAILED, BAD_USAGE = 0, 1, 2
+RUN_FOLDER_VARIABLE = "FASTRECIPES_RUN_FOLDER"
+
+_out = Console(highlight=False, soft_wrap=True)
+_err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: The words after ``fastrecipes``; the process's own if ``None``.
+
+    Returns:
+        0 if all went well, 1 if the work failed, 2 if the command or the recipe is wrong.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        words, overrides = split_overrides(words)
+        options = build_parser(_commands()).parse_args(words)
+        options.overrides = overrides
+        check_overrides(options)
+        return int(options.function(options))
+    except SystemExit as error:  # argparse, and Lightning when interrupted
+        return error.code if isinstance(error.code, int) else FAILED
+    except RecipeError as error:
+        _err.print(f"fastrecipes: {error}", style="red", markup=False)
+        return BAD_USAGE
+    except (DataError, DataNotFoundError, ConfigurationError) as error:
+        _err.print(f"fastrecipes: {error}", style="red", markup=False)
+        return FAILED
+    except KeyboardInterrupt:
+        _err.print("fastrecipes: interrupted", style="red")
+        return FAILED
+
+
+def _commands() -> dict[str, Command]:
+    return {
+        "ls": _ls,
+        "show": _show,
+        "copy": _copy,
+        "check": _check,
+        "explain": _explain,
+        "show-batch": _show_batch,
+        "lr-find": _lr_find,
+        "run": _run,
+        "predict": _predict,
+    }
+
+
+def _ls(options: argparse.Namespace) -> int:
+    from lightning_fastrecipes.recipe.config.catalog import list_recipes
+
+    recipes = list_recipes()
+    width = max(map(len, recipes), default=0)
+    for name, description in recipes.items():
+        _out.print(f"{name:<{width}}  {description}", markup=False)
+    return OK
+
+
+def _show(options: argparse.Namespace) -> int:
+    from lightning_fastrecipes.recipe.config.catalog import find_recipe
+
+    path = find_recipe(options.recipe)
+    card = path.with_name("README.md")
+    if card.is_file():
+        _out.print(card.read_text(encoding="utf-8"), markup=False)
+    _out.print(path.read_text(encoding="utf-8"), markup=False)
+    return OK
+
+
+def _copy(options: argparse.Namespace) -> int:
+    from lightning_fastrecipes.recipe.config.catalog import copy_recipe
+
+    target = copy_recipe(options.recipe, options.folder)
+    _out.print(f"Copied to {target}. Edit {target / 'recipe.yaml'}, then: fastrecipes run {target}")
+    return OK
+
+
+def _check(options: argparse.Namespace) -> int:
+    recipe = _load(options)
+    rungs = f"{len(recipe.rungs)} rungs of " if recipe.rungs else ""
+    _out.print(f"{recipe.path}: fine ({rungs}{len(recipe.stages)} stages)")
+    return OK
+
+
+def _explain(options: argparse.Namespace) -> int:
+    recipe = _load(options)
+    from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
+    from lightning_fastrecipes.recipe.run.plan import build_parts, plan_stages
+    from lightning_fastrecipes.recipe.run.terminal import print_data, print_plan
+
+    keep_quiet()
+    _out.print(f"{recipe.name}: {recipe.description}", markup=False)
+    for rung in recipe.rungs or [None]:
+        if rung is not None:
+            _out.print(f"Rung {rung.name}, models: {rung.num_models}", markup=False)
+        planned = recipe if rung is None else rung.recipe
+        data, model = build_parts(planned)
+        print_data(_out, planned, data, model)
+        for plan in plan_stages(planned, data, model):
+            print_plan(_out, plan)
+    return OK
+
+
+def _show_batch(options: argparse.Namespace) -> int:
+    recipe = _load_rung(options)
+    from lightning_fastrecipes.recipe.run.show_batch import show_batch
+
+    stage = show_batch(recipe, options.stage, options.out)
+    _out.print(f"Pictures of the stage {stage} in {options.out}", markup=False)
+    return OK
+
+
+def _lr_find(options: argparse.Namespace) -> int:
+    recipe = _load_rung(options)
+    from lightning_fastrecipes.recipe.artifacts.environment import keep_freed_memory
+    from lightning_fastrecipes.recipe.run.lr_search import find_stage_lr, write_curve
+    from lightning_fastrecipes.recipe.run.terminal import print_curve
+
+    keep_freed_memory()
+    curve = find_stage_lr(recipe, options.stage, options.run)
+    folder = options.out or Path("runs") / f"{recipe.name}-lr-find"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_curve(curve, folder, options.stage)
+    picture = folder / f"lr_finder_{options.stage}.png"
+    if curve.suggestion is None:
+        _err.print(f"fastrecipes: no suggestion: {curve.refusal} See {picture}", style="red")
+        return FAILED
+    print_curve(_out, curve, options.stage)
+    _out.print(f"Suggested lr: {curve.suggestion:.2e} ({curve.rule}); curve in {picture}")
+    return OK
+
+
+def _run(options: argparse.Namespace) -> int:
+    folder = _run_folder(options)
+    # Lightning starts further processes with this command line; they must find the same folder.
+    os.environ[RUN_FOLDER_VARIABLE] = str(folder)
+    try:
+        return _run_into(folder, options)
+    finally:
+        os.environ.pop(RUN_FOLDER_VARIABLE)
+
+
+def _run_into(folder: Path, options: argparse.Namespace) -> int:
+    resume = options.resume is not None
+    if options.recipe is None:
+        options.recipe = str(folder / "recipe.yaml")
+    recipe = _load(options)
+    from pytorch_lightning.utilities import rank_zero_only
+
+    from lightning_fastrecipes.recipe.artifacts.environment import (
+        keep_freed_memory,
+        leave_process_group,
+    )
+    from lightning_fastrecipes.recipe.artifacts.logs import log_to
+    from lightning_fastrecipes.recipe.run.runner import Run
+    from lightning_fastrecipes.recipe.run.series import Ladder
+    from lightning_fastrecipes.recipe.run.terminal import (
+        print_data,
+        print_plan,
+        print_results,
+        print_rungs,
+        print_stage,
+    )
+
+    keep_freed_memory()
+    first = int(getattr(rank_zero_only, "rank", 0)) == 0
+    folder.mkdir(parents=True, exist_ok=True)
+    if first:
+        log_to(folder / "log.txt", _err)
+    console = _out if first else Console(quiet=True)
+
+    def train(run: Run) -> dict[str, Any]:
+        plans = run.prepare()
+        console.print(f"{run.recipe.name}: {run.recipe.description}", markup=False)
+        print_data(console, run.recipe, run.data, run.model)
+        for index, plan in enumerate(plans):
+            print_plan(console, plan)
+            print_stage(console, run.run_stage(index))
+        results = run.finish()
+        print_results(console, results)
+        return results
+
+    how = {"resume": resume, "fast_dev_run": options.fast_dev_run, "show_progress": first}
+    try:
+        if recipe.rungs:
+            ladder = Ladder(recipe, folder, **how)
+            ladder.check()
+            print_rungs(console, ladder.climb(train))
+        else:
+            train(Run(recipe, folder, **how))
+    except Exception:
+        logging.getLogger(__name__).exception("The run failed")
+        raise
+    # Not after an error: leaving waits for exchanges that the others may never take part in.
+    leave_process_group()
+    console.print(f"Written to {folder}", markup=False)
+    return OK
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from lightning_fastrecipes.recipe.artifacts.environment import keep_freed_memory
+    from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
+    from lightning_fastrecipes.recipe.run.predict import predict_paths
+
+    keep_freed_memory()
+    keep_quiet()
+    folders = [options.run_folder, *(options.with_runs or [])]
+    found = predict_paths(folders, options.paths, options.tta)
+    found.write(options.out)
+    _out.print(f"{len(found.table)} predictions written to {options.out}", markup=False)
+    for line in found.notes:
+        _out.print(line, markup=False)
+    for name, reason in found.bad:
+        _err.print(f"fastrecipes: {name}: {reason}; left out", style="red", markup=False)
+    return FAILED if found.bad else OK
+
+
+def _load(options: argparse.Namespace) -> Any:
+    from lightning_fastrecipes.recipe.config.catalog import find_recipe
+    from lightning_fastrecipes.recipe.loading import load_recipe
+
+    path = find_recipe(options.recipe)
+    recipe = load_recipe(path, options.overrides)
+    if getattr(options, "tta", False) and recipe.evaluation.tta is None:
+        return load_recipe(path, [*options.overrides, "evaluation.tta={}"])
+    return recipe
+
+
+def _load_rung(options: argparse.Namespace) -> Any:
+    """Load a recipe, or the one of its rungs that is named, if it has any."""
+    recipe = _load(options)
+    names = [rung.name for rung in recipe.rungs]
+    if not names and options.rung is None:
+        return recipe
+    if options.rung not in names:
+        known = f"Rungs: {', '.join(names)}." if names else "It has no rungs: leave it out."
+        raise RecipeError(f"{recipe.path}: `--rung` must name a rung of the recipe. {known}")
+    return recipe.rungs[names.index(options.rung)].recipe
+
+
+def _run_folder(options: argparse.Namespace) -> Path:
+    """Decide the run folder, once for all processes of a run."""
+    if options.resume is not None:
+        if options.out is not None or options.recipe is not None:
+            raise RecipeError("`--resume DIR` takes recipe and folder from DIR: leave them out.")
+        if not (options.resume / "recipe.yaml").is_file():
+            raise RecipeError(f"{options.resume} is no run folder: it has no recipe.yaml.")
+        return Path(options.resume)
+    if options.recipe is None:
+        raise RecipeError(
+            "Name a recipe: `fastrecipes run solar_cells`; `fastrecipes ls` lists them."
+        )
+    decided = os.environ.get(RUN_FOLDER_VARIABLE)
+    if decided is not None and "LOCAL_RANK" in os.environ:
+        return Path(decided)
+    folder = options.out
+    if folder is None:
+        name = (
+            Path(options.recipe).resolve().parent.name if "/" in options.recipe else options.recipe
+        )
+        base = Path("runs") / name
+        taken = (Path(f"{base}-{number}") for number in range(2, 100_000))
+        folder = base if not base.exists() else next(path for path in taken if not path.exists())
+    # What stopped before training, for want of its data, has left its log alone.
+    elif folder.exists() and any(path.name != "log.txt" for path in folder.iterdir()):
+        raise RecipeError(
+            f"{folder} is not empty. Name another folder with `--out`, or go on with"
+            f" `fastrecipes run --resume {folder}`."
+        )
+    return Path(folder)

@@ -1,0 +1,1 @@
+"""What images and tables share: sources, caches, samplers, settings."""

@@ -1,0 +1,133 @@
+"""Shuffled and weighted orders that tell the data set which epoch it is."""
+
+from collections.abc import Iterator, Sized
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed
+from torch import Tensor
+from torch.utils.data import DistributedSampler
+
+from lightning_fastrecipes.functional.images.augment import seeded_generator
+
+
+class ShuffleSampler(DistributedSampler[int]):
+    """Shuffle by seed and epoch alone, and yield ``epoch * len(dataset) + index``.
+
+    Workers, even persistent ones, learn the epoch from the index itself, so a picture's
+    augmentation never depends on which worker makes it. Being a ``DistributedSampler``, it is left
+    alone by Lightning, which calls its ``set_epoch``; without ``torch.distributed`` it serves all.
+
+    Args:
+        dataset: Anything with a length of at least 1.
+        seed: At least 0; another seed gives another order.
+        num_replicas: How many processes share the data; from ``torch.distributed`` if not given.
+        rank: Which of them this is, from 0.
+
+    Example:
+        >>> sampler = ShuffleSampler("abcd", seed=0)
+        >>> sampler.set_epoch(2)
+        >>> sorted(sampler)
+        [8, 9, 10, 11]
+    """
+
+    def __init__(
+        self, dataset: Sized, seed: int, num_replicas: int | None = None, rank: int | None = None
+    ) -> None:
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        if num_replicas is None:
+            num_replicas = torch.distributed.get_world_size() if distributed else 1
+        if rank is None:
+            rank = torch.distributed.get_rank() if distributed else 0
+        super().__init__(dataset, num_replicas, rank, seed=seed)  # type: ignore[arg-type]
+        self._num_samples = len(dataset)
+
+    def __iter__(self) -> Iterator[int]:
+        """Give this process's share of the epoch's order, padded so that all shares are equal."""
+        order = self._order(seeded_generator(self.seed, self.epoch))
+        shares = order.repeat(-(-self.total_size // len(order)))[: self.total_size]
+        share = shares[self.rank :: self.num_replicas]
+        return iter((self.epoch * self._num_samples + share).tolist())
+
+    def _order(self, generator: torch.Generator) -> Tensor:
+        """Give the whole epoch's order, the same in every process."""
+        return torch.randperm(self._num_samples, generator=generator)
+
+
+class WeightedSampler(ShuffleSampler):
+    """Draw samples with replacement in proportion to their weights, by seed and epoch alone.
+
+    Every process makes the draws of the whole epoch and takes its share of them, so that together
+    they see what one process would see.
+
+    Args:
+        dataset: Anything with a length of at least 1.
+        seed: At least 0; another seed draws others.
+        weights: One per sample, at least 0, not all of them 0. Shape ``(samples,)``.
+        num_replicas: How many processes share the data; from ``torch.distributed`` if not given.
+        rank: Which of them this is, from 0.
+
+    Raises:
+        ValueError: If there is not one weight per sample, or one is negative, or all are 0.
+
+    Example:
+        >>> list(WeightedSampler("abcd", seed=0, weights=torch.tensor([0.0, 1.0, 0.0, 0.0])))
+        [1, 1, 1, 1]
+    """
+
+    def __init__(
+        self,
+        dataset: Sized,
+        seed: int,
+        weights: Tensor,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+    ) -> None:
+        super().__init__(dataset, seed, num_replicas, rank)
+        if weights.shape != (len(dataset),) or not bool((weights >= 0).all()) or not weights.any():
+            raise ValueError(
+                f"`weights` must be a number of at least 0 for each of {len(dataset)} samples, not"
+                f" all of them 0, got shape {tuple(weights.shape)}."
+            )
+        self._ends = weights.double().cumsum(0)
+
+    def _order(self, generator: torch.Generator) -> Tensor:
+        places = torch.rand(self.total_size, generator=generator, dtype=torch.float64)
+        # A rounded product may reach the end of the last interval.
+        last = int(torch.searchsorted(self._ends, self._ends[-1]))
+        found = torch.searchsorted(self._ends, places * self._ends[-1], right=True)
+        return found.clamp_max(last)
+
+
+def upcoming_epoch(trainer: pl.Trainer) -> int:
+    """Tell which epoch a new training loader is for.
+
+    Lightning makes a loader's first iterator before it calls ``set_epoch``, and when a run is
+    resumed ``trainer.current_epoch`` is still one behind by then.
+
+    Args:
+        trainer: The trainer that asks for the loader.
+
+    Returns:
+        The number that Lightning is about to pass to ``set_epoch``.
+    """
+    progress: Any = trainer.fit_loop.epoch_progress
+    return int(progress.current.processed)
+
+
+def drops_last_batch(num_samples: int, batch_size: int) -> bool:
+    """Tell whether the last training batch must go: batch norm cannot train on one sample.
+
+    Args:
+        num_samples: What one process sees in an epoch.
+        batch_size: At least 1.
+
+    Returns:
+        True if the last batch would hold one sample and is not the only batch.
+
+    Example:
+        >>> drops_last_batch(9, 4), drops_last_batch(10, 4), drops_last_batch(1, 4)
+        (True, False, False)
+    """
+    return num_samples > batch_size > 1 and num_samples % batch_size == 1

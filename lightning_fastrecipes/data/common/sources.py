@@ -1,0 +1,94 @@
+"""Where data comes from and where caches go."""
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+from lightning_fastrecipes.data.common.disk_room import FOLDER_ADVICE, unwritable
+from lightning_fastrecipes.errors import DataError, DataNotFoundError
+
+_PACKAGE_PREFIX = "package:"
+
+
+def resolve_source(source: str | Path, argument: str) -> Path:
+    """Find a file or folder, on disk or inside an installed package.
+
+    Args:
+        source: A path, or ``package:NAME/inner/path`` for a file that the package NAME ships.
+        argument: Name of the argument that ``source`` came from, for messages.
+
+    Returns:
+        The path, which exists.
+
+    Raises:
+        DataNotFoundError: If the package is not installed, or the path does not exist.
+    """
+    text = os.fspath(source)
+    if text.startswith(_PACKAGE_PREFIX):
+        package, _, inner = text.removeprefix(_PACKAGE_PREFIX).partition("/")
+        path = _package_folder(package, text, argument) / inner
+    else:
+        path = Path(text).expanduser()
+    if not path.exists():
+        raise DataNotFoundError(
+            f"`{argument}` must name something that exists, got '{text}' (looked for"
+            f" '{path.absolute()}'). Correct the path, or run where it is right."
+        )
+    return path
+
+
+def list_files(folder: Path) -> list[str]:
+    """List the files below a folder, to any depth, but nothing hidden.
+
+    Args:
+        folder: Where to look; links to folders are followed.
+
+    Returns:
+        Paths relative to ``folder`` with forward slashes, sorted.
+
+    Raises:
+        DataError: If a name is not valid text.
+    """
+    files = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        relative = Path(place).relative_to(folder)
+        files += [(relative / name).as_posix() for name in names if not name.startswith(".")]
+    for file in files:
+        try:
+            file.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"The file name {file!r} in '{folder}' is not valid text. Rename the file."
+            ) from error
+    return sorted(files)
+
+
+def cache_folder() -> Path:
+    """Give the folder for caches, and make it if need be.
+
+    Returns:
+        The folder that the environment variable ``FASTRECIPES_CACHE`` names, else
+        ``~/.cache/lightning_fastrecipes``.
+
+    Raises:
+        NoRoomError: If the folder cannot be made.
+    """
+    named = os.environ.get("FASTRECIPES_CACHE")
+    folder = Path(named).expanduser() if named else Path.home() / ".cache" / "lightning_fastrecipes"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable("whole", folder, error, FOLDER_ADVICE) from error
+    return folder
+
+
+def _package_folder(package: str, source: str, argument: str) -> Path:
+    # `find_spec` does not run the package's own code.
+    spec = find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise DataNotFoundError(
+            f"`{argument}` is '{source}', but the package '{package}' is not installed."
+            f" Install it: pip install {package.replace('_', '-')}"
+        )
+    return Path(spec.submodule_search_locations[0])

@@ -1,0 +1,1 @@
+"""Datamodules of images, and what only images need."""

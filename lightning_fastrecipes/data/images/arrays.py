@@ -1,0 +1,176 @@
+"""Pictures that are decoded already: arrays, files of arrays, or folders read into memory."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from lightning_fastrecipes.data.common.workers import map_threads
+from lightning_fastrecipes.data.images.decoding import load_image
+from lightning_fastrecipes.data.images.listing import Listing, list_folder
+from lightning_fastrecipes.data.images.manifest import name_some
+from lightning_fastrecipes.errors import DataError
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+_SPLITS = ("train", "valid", "test", "predict")
+_KNOWN = [f"{letter}_{split}" for split in _SPLITS for letter in "xy"]
+_LAYOUT = (
+    "Expected `x_train` and `y_train`, and if there are such splits `x_valid`, `y_valid`,"
+    " `x_test`, `y_test`; `x_test` or `x_predict` alone is there to be predicted."
+)
+
+
+def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Read the arrays of an ``.npz`` file; nothing in it is unpickled.
+
+    Args:
+        path: A file that exists.
+
+    Returns:
+        Name to array.
+
+    Raises:
+        DataError: If the file is no ``.npz``, or holds Python objects.
+    """
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.lib.npyio.NpzFile):
+            with loaded as file:
+                return {name: file[name] for name in file.files}
+        reason = "it holds one array without a name"
+    except (OSError, EOFError, ValueError, BadZipFile) as error:
+        reason = str(error)
+    raise DataError(
+        f"'{path}' must be an `.npz` file of plain arrays, but cannot be read: {reason}."
+        " Write it with `numpy.savez_compressed`."
+    )
+
+
+def list_arrays(arrays: Arrays, name: str = "arrays") -> Listing:
+    """Name the pictures of arrays after their place in them.
+
+    Args:
+        arrays: For each split ``x_SPLIT`` with ``uint8`` pictures, ``(pictures, height, width)`` or
+            ``(pictures, height, width, 3)``, and ``y_SPLIT`` with their labels, integers or text,
+            ``(pictures,)``.
+        name: What to call the source.
+
+    Returns:
+        The pictures, as ``SPLIT/NUMBER``; classes are those of ``y_train``, in numeric order where
+        labels are numbers.
+
+    Raises:
+        DataError: If arrays are missing, or are not of these shapes and types.
+    """
+    unknown = sorted(set(arrays) - set(_KNOWN))
+    lacking = [key for key in ("x_train", "y_train") if key not in arrays]
+    if lacking or unknown:
+        wrong = f"`{lacking[0]}` is missing" if lacking else f"{name_some(unknown)} is not known"
+        raise DataError(f"'{name}' holds {name_some(sorted(arrays))}: {wrong}. {_LAYOUT}")
+    rows: list[pd.DataFrame] = []
+    pixels: list[npt.NDArray[np.uint8]] = []
+    for split in _SPLITS:
+        if f"x_{split}" not in arrays:
+            if f"y_{split}" in arrays:
+                raise DataError(f"'{name}': `y_{split}` has labels, but `x_{split}` is missing.")
+            continue
+        pictures = _pictures(np.asarray(arrays[f"x_{split}"]), f"'{name}': `x_{split}`")
+        is_labelled = f"y_{split}" in arrays
+        if not is_labelled and split == "valid":
+            raise DataError(f"'{name}': `x_valid` needs labels, but `y_valid` is missing.")
+        labels = [""] * len(pictures)
+        if is_labelled:
+            what = f"'{name}': `y_{split}`"
+            labels = _labels(np.asarray(arrays[f"y_{split}"]), len(pictures), what)
+        width = len(str(len(pictures)))
+        rows.append(
+            pd.DataFrame(
+                {
+                    "file": [f"{split}/{number:0{width}}" for number in range(len(pictures))],
+                    "split": split if is_labelled else "predict",
+                    "label": labels,
+                },
+                dtype=str,
+            )
+        )
+        pixels.append(pictures)
+    shapes = sorted({part.shape[1:] for part in pixels})
+    if len(shapes) > 1:
+        raise DataError(
+            f"'{name}': all pictures must have one shape, but the splits have {shapes}. Resize or"
+            " convert them."
+        )
+    frame = pd.concat(rows, ignore_index=True)
+    return Listing(
+        folder=Path(name),
+        rows=frame.assign(stratum=frame["label"]),
+        classes=_classes(np.asarray(arrays["y_train"])),
+        pixels=np.concatenate(pixels),
+    )
+
+
+def list_into_memory(root: Path) -> Listing:
+    """Read a folder of classes, and every picture in it, into memory.
+
+    Args:
+        root: A folder as ``list_folder`` reads it, whose pictures all have one shape.
+
+    Returns:
+        The pictures, with ``pixels``.
+
+    Raises:
+        DataError: If a picture cannot be read, or shapes differ.
+    """
+    listing = list_folder(root)
+    files = [root / file for file in listing.rows["file"]]
+    pictures = map_threads(load_image, files)
+    expected = pictures[0].shape
+    odd = [str(f) for f, p in zip(files, pictures, strict=True) if p.shape != expected]
+    if odd:
+        height, width = expected[1:]
+        raise DataError(
+            f"Pictures in memory must have one shape, but {len(odd)} are not {width} x {height} as"
+            f" the first one: {name_some(odd)}. Resize them, or use `ImageFolderDataModule`."
+        )
+    pixels = np.stack([picture.permute(1, 2, 0).numpy() for picture in pictures])
+    is_grey = bool((pixels == pixels[..., :1]).all())
+    kept = np.ascontiguousarray(pixels[..., 0]) if is_grey else pixels
+    return Listing(listing.folder, listing.rows, listing.classes, pixels=kept)
+
+
+def _pictures(array: npt.NDArray[Any], what: str) -> npt.NDArray[np.uint8]:
+    if array.dtype != np.uint8:
+        raise DataError(
+            f"{what} must be `uint8` in 0 to 255, but is {array.dtype}. Convert it, after"
+            " multiplying by 255 if it lies in [0, 1]."
+        )
+    if array.ndim == 4 and array.shape[3] == 1:
+        array = array[..., 0]
+    if array.ndim != 3 and not (array.ndim == 4 and array.shape[3] == 3):
+        raise DataError(
+            f"{what} must have shape (pictures, height, width) or (pictures, height, width, 3), but"
+            f" has {array.shape}. Reshape or transpose it."
+        )
+    if not array.size:
+        raise DataError(f"{what} has no pictures: its shape is {array.shape}. Leave it out.")
+    return array
+
+
+def _labels(array: npt.NDArray[Any], num_pictures: int, what: str) -> list[str]:
+    if array.shape != (num_pictures,):
+        raise DataError(
+            f"{what} must have one label per picture, shape ({num_pictures},), but has"
+            f" {array.shape}. Of one-hot labels take `argmax(1)`."
+        )
+    if array.dtype.kind not in "iuUb":
+        raise DataError(f"{what} must be integers or text, but is {array.dtype}. Convert it.")
+    return [str(label) for label in array.tolist()]
+
+
+def _classes(labels: npt.NDArray[Any]) -> list[str]:
+    return [str(label) for label in np.unique(labels).tolist()]

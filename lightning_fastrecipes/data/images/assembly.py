@@ -1,0 +1,233 @@
+"""From named pictures to checked splits with one class map."""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from lightning_fastrecipes.data.images.dataset import Samples, Targets
+from lightning_fastrecipes.data.images.label_sets import LABEL_JOINER
+from lightning_fastrecipes.data.images.listing import Listing
+from lightning_fastrecipes.data.images.manifest import name_some, scan_pictures
+from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.functional.splits import keep_labels, stratified_split
+from lightning_fastrecipes.protocols import LabelKind
+
+OnBadFile = Literal["raise", "skip"]
+Split = Literal["train", "valid", "test", "predict"]
+
+
+@dataclass(frozen=True)
+class SplitPlan:
+    """How large the splits are that the data do not bring along.
+
+    Args:
+        valid_fraction: Share of the pictures to validate on, in [0, 1).
+        test_fraction: Share of the pictures to test on, in [0, 1).
+        seed: Another seed draws other pictures.
+
+    Raises:
+        ValueError: If the fractions leave nothing to train on.
+    """
+
+    valid_fraction: float
+    test_fraction: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("valid_fraction", "test_fraction"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must lie in [0, 1), got {getattr(self, name)}.")
+        if self.valid_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                f"`valid_fraction` and `test_fraction` must sum to less than 1, got"
+                f" {self.valid_fraction} and {self.test_fraction}. Leave some for training."
+            )
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Checked samples of every split, and what was left out.
+
+    Args:
+        splits: Samples by split; a split without pictures is empty.
+        classes: Class names in the order of the target.
+        skipped_files: Path and reason of each file that cannot be read.
+        label_kind: What a target is.
+        label_reason: Why it is so, for people; empty where there was nothing to decide.
+    """
+
+    splits: dict[Split, Samples]
+    classes: list[str]
+    skipped_files: list[tuple[str, str]]
+    label_kind: LabelKind = "single"
+    label_reason: str = ""
+
+
+def assemble(listing: Listing, plan: SplitPlan, on_bad_file: OnBadFile) -> Pictures:
+    """Draw the missing splits, check every file, and number the classes of the training split.
+
+    Args:
+        listing: Pictures as they were named.
+        plan: Sizes of the splits to draw.
+        on_bad_file: Whether unreadable files are an error or left out.
+
+    Returns:
+        Samples of the four splits.
+
+    Raises:
+        DataError: If files are unreadable, a picture is in two classes, a class is not in the
+            training split, or a split comes out too small.
+    """
+    listing = replace(listing, rows=_draw_splits(listing, plan))
+    scan = _scan(listing)
+    bad = scan[scan["problem"] != ""]
+    skipped = [(str(listing.folder / file), why) for file, why in bad[["file", "problem"]].values]
+    if skipped and on_bad_file == "raise":
+        raise DataError(
+            f"{len(skipped)} files are no good pictures:"
+            f" {name_some([f'{file}: {reason}' for file, reason in skipped])}."
+            " Replace or remove them, or leave them out with `on_bad_file='skip'`."
+        )
+    is_good = (scan["problem"] == "").to_numpy()
+    rows = listing.rows[is_good].reset_index(drop=True)
+    _refuse_two_classes(rows, scan["digest"][is_good].to_numpy(), listing)
+    classes = _classes(rows, listing)
+    _refuse_unknown_classes(rows, classes)
+    _check_training_split(listing.rows, rows)
+    codes = {name: code for code, name in enumerate(classes)}
+    targets: Targets
+    if listing.probabilities is not None:
+        targets = listing.probabilities[is_good]
+    elif listing.label_kind == "multi":
+        targets = np.zeros((len(rows), len(classes)), dtype=np.float32)
+        for row, labels in enumerate(_label_lists(rows)):
+            targets[row, [codes[name] for name in labels]] = 1.0
+    else:
+        targets = np.array([codes.get(name, -1) for name in rows["label"]], dtype=np.int64)
+    samples: dict[Split, Samples] = {}
+    for split in get_args(Split):
+        chosen = np.flatnonzero(rows["split"] == split)
+        files = [listing.folder / file for file in rows["file"].iloc[chosen]]
+        pixels = None if listing.pixels is None else listing.pixels[chosen]
+        samples[split] = Samples.from_files(files, targets[chosen], pixels)
+        if pixels is None:
+            scanned = scan[is_good].iloc[chosen]
+            samples[split] = replace(
+                samples[split],
+                digests=scanned["digest"].to_numpy(dtype=np.bytes_),
+                shapes=scanned[["height", "width"]].to_numpy(np.int64),
+            )
+    return Pictures(samples, classes, skipped, listing.label_kind, listing.label_reason)
+
+
+def _scan(listing: Listing) -> pd.DataFrame:
+    """Find out which files are good, and which hold the same; arrays have nothing to go wrong."""
+    files = listing.rows["file"].tolist()
+    if listing.pixels is None:
+        return scan_pictures(listing.folder, files)
+    digests = [blake2b(picture.tobytes(), digest_size=16).hexdigest() for picture in listing.pixels]
+    return pd.DataFrame({"file": files, "digest": digests, "problem": ""})
+
+
+def _label_lists(rows: pd.DataFrame) -> list[list[str]]:
+    """Give the labels of each row: one, none, or several."""
+    return [label.split(LABEL_JOINER) if label else [] for label in rows["label"]]
+
+
+def _trained(rows: pd.DataFrame) -> set[str]:
+    is_trained = (rows["split"] == "train").to_numpy()
+    return {name for labels in _label_lists(rows[is_trained]) for name in labels}
+
+
+def _classes(rows: pd.DataFrame, listing: Listing) -> list[str]:
+    """Name the classes of the training split, in the order of the source."""
+    if listing.label_kind == "soft":
+        return list(listing.classes or [])
+    trained = _trained(rows)
+    return [name for name in listing.classes or sorted(trained) if name in trained]
+
+
+def _draw_splits(listing: Listing, plan: SplitPlan) -> pd.DataFrame:
+    """Take the splits that the data lack out of the training split."""
+    rows = listing.rows
+    fractions = {"valid": plan.valid_fraction, "test": plan.test_fraction}
+    fractions = {
+        split: fraction
+        for split, fraction in fractions.items()
+        if fraction > 0 and not (rows["split"] == split).any()
+    }
+    if not fractions:
+        return rows
+    pool = np.flatnonzero(rows["split"] == "train")
+    parts = stratified_split(
+        rows["stratum"].iloc[pool].tolist(),
+        [1 - sum(fractions.values()), *fractions.values()],
+        plan.seed,
+        names=rows["file"].iloc[pool].tolist(),
+    )
+    if listing.label_kind == "multi":
+        parts = keep_labels(parts, _label_lists(rows.iloc[pool]))
+    splits = rows["split"].to_numpy(dtype=object, copy=True)
+    for split, part in zip(fractions, parts[1:], strict=True):
+        if not len(part):
+            raise DataError(
+                f"`{split}_fraction` of {fractions[split]} leaves the {split} split without a"
+                f" picture: there are {len(pool)} to share out, in"
+                f" {rows['stratum'].iloc[pool].nunique()} strata. Enlarge it, or set it to 0."
+            )
+        splits[pool[part]] = split
+    return rows.assign(split=splits)
+
+
+def _refuse_two_classes(rows: pd.DataFrame, digests: npt.NDArray[Any], listing: Listing) -> None:
+    """Refuse the same bytes under two class names: one of the two must be wrong."""
+    if listing.label_kind != "single":
+        return
+    labelled = rows.assign(digest=digests)[rows["split"] != "predict"]
+    names = [
+        " = ".join(group["file"])
+        for _, group in labelled[labelled.duplicated("digest", keep=False)].groupby("digest")
+        if group["label"].nunique() > 1
+    ]
+    if names:
+        raise DataError(
+            f"{len(names)} pictures are the same, byte by byte, in two classes:"
+            f" {name_some(names)}. Remove those in the wrong class."
+        )
+
+
+def _refuse_unknown_classes(rows: pd.DataFrame, classes: list[str]) -> None:
+    counts: Counter[tuple[str, str]] = Counter()
+    for split in ("valid", "test"):
+        labelled = rows[rows["split"] == split]
+        counts.update((name, split) for labels in _label_lists(labelled) for name in labels)
+    names = [
+        f"{label} ({count} in {split})"
+        for (label, split), count in counts.items()
+        if label not in classes
+    ]
+    if names:
+        raise DataError(
+            f"The classes {name_some(names)} are not in the training split, which has"
+            f" {name_some(classes)}. Rename or remove them, or add training pictures."
+        )
+
+
+def _check_training_split(before: pd.DataFrame, after: pd.DataFrame) -> None:
+    lost = sorted(_trained(before) - _trained(after))
+    if lost:
+        raise DataError(
+            f"No readable training picture is left of the classes {name_some(lost)}. Replace the"
+            " unreadable ones, or remove these classes."
+        )
+    num_train = int((after["split"] == "train").sum())
+    if num_train < 2:
+        raise DataError(
+            f"Training needs at least 2 pictures, but the training split has {num_train}."
+            " Add pictures, or lower `valid_fraction` and `test_fraction`."
+        )

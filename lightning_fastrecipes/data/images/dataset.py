@@ -1,0 +1,297 @@
+"""Pictures and targets by index, for loaders with any number of workers."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from lightning_fastrecipes.data.common.sources import list_files, resolve_source
+from lightning_fastrecipes.data.common.workers import map_threads
+from lightning_fastrecipes.data.images.decoding import inspect_image, load_image
+from lightning_fastrecipes.data.images.geometry import (
+    EvalTransform,
+    Geometry,
+    Resize,
+    WholeTransform,
+)
+from lightning_fastrecipes.data.images.pixel_cache import PixelStore
+from lightning_fastrecipes.data.images.train_transform import TrainTransform
+from lightning_fastrecipes.functional.images.batches import Wholes
+from lightning_fastrecipes.protocols import InputSpec
+
+Targets = npt.NDArray[np.int64] | npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Files and targets of one split, in arrays that workers share instead of copying.
+
+    Args:
+        paths: Encoded absolute paths. Shape ``(pictures,)``.
+        targets: Class indices, -1 without a label, of shape ``(pictures,)``, or float32
+            probabilities of shape ``(pictures, classes)``.
+        pixels: The pictures, where they are in memory; paths are then only names. Shape
+            ``(pictures, height, width)`` or ``(pictures, height, width, 3)``.
+        digests: Hash of the content of each file, for caches. Shape ``(pictures,)``.
+        shapes: Height and width in each file, for caches. Shape ``(pictures, 2)``.
+    """
+
+    paths: npt.NDArray[np.bytes_]
+    targets: Targets
+    pixels: npt.NDArray[np.uint8] | None = None
+    digests: npt.NDArray[np.bytes_] | None = None
+    shapes: npt.NDArray[np.int64] | None = None
+
+    @classmethod
+    def from_files(
+        cls,
+        files: Sequence[str | Path],
+        targets: Targets | None = None,
+        pixels: npt.NDArray[np.uint8] | None = None,
+    ) -> "Samples":
+        """Encode paths; without targets every picture is unlabelled."""
+        encoded = np.array([os.fsencode(os.path.abspath(file)) for file in files], dtype=np.bytes_)
+        unlabelled = np.full(len(files), -1, dtype=np.int64)
+        return cls(encoded, unlabelled if targets is None else targets, pixels)
+
+
+class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
+    """Decode, transform and label pictures.
+
+    Args:
+        samples: Files and targets.
+        transform: Makes a decoded picture square.
+        has_epochs: Whether an index is ``epoch * len(dataset) + index``, as ``ShuffleSampler``
+            makes it, so that a random transform depends on the epoch whichever worker runs it.
+        store: Where the pictures are kept decoded; files are decoded every time if ``None``.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        transform: EvalTransform,
+        *,
+        has_epochs: bool = False,
+        store: PixelStore | None = None,
+    ) -> None:
+        self._samples = samples
+        self.transform = transform
+        self.has_epochs = has_epochs
+        self.store = store
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether a sample is cut from pixels that are there, with nothing drawn at random."""
+        return self.store is not None and not isinstance(self.transform, TrainTransform)
+
+    @property
+    def files(self) -> list[str]:
+        """Absolute paths in the order of the index."""
+        return [os.fsdecode(path) for path in self._samples.paths]
+
+    @property
+    def targets(self) -> Tensor:
+        """Class indices ``(pictures,)``, -1 without a label, or ``(pictures, classes)``."""
+        return torch.from_numpy(self._samples.targets)
+
+    def __len__(self) -> int:
+        return len(self._samples.paths)
+
+    def digest(self) -> str:
+        """Hash what says that the pictures are the same: names, sizes and times of the files."""
+        digest = hashlib.sha256()
+        for name in self.files:
+            status = os.stat(name)
+            digest.update(f"{Path(name)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Make one sample.
+
+        Args:
+            index: From 0; with epochs also above the length.
+
+        Returns:
+            Picture of shape ``(3, image_size, image_size)``, ``uint8``, and its target; ``Wholes``
+            of whole pictures.
+
+        Raises:
+            IndexError: If ``index`` is out of range.
+            DataError: If the file cannot be read any more.
+        """
+        if index < 0 or (index >= len(self) and not self.has_epochs):
+            raise IndexError(f"`index` must lie in [0, {len(self)}), got {index}.")
+        epoch, position = divmod(index, len(self))
+        image = self.transform(self._picture(position), epoch, position)
+        if isinstance(self.transform, WholeTransform):
+            return Wholes(image, self.targets[position])
+        return image, self.targets[position]
+
+    def _picture(self, position: int) -> Tensor:
+        if self.store is not None:
+            return self.store[position]
+        path = os.fsdecode(self._samples.paths[position])
+        return load_image(path, self.transform.background, self.transform.side)
+
+
+class WindowDataset(ImageDataset):
+    """Cut out what the rest of a random transform is done to later, on the device.
+
+    Args:
+        samples: Files and targets.
+        transform: Cuts windows, and makes a batch of them square.
+        store: Where the pictures are kept decoded; files are decoded every time if ``None``.
+    """
+
+    transform: TrainTransform
+
+    def __init__(
+        self, samples: Samples, transform: TrainTransform, store: PixelStore | None = None
+    ) -> None:
+        super().__init__(samples, transform, has_epochs=True, store=store)
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether a window is cut from pixels that are there; the rest is for the device."""
+        return self.store is not None
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+        """Make one sample.
+
+        Args:
+            index: ``epoch * len(dataset) + position``.
+
+        Returns:
+            Window of shape ``(3, side, side)``, ``uint8``, its target, and the index.
+        """
+        epoch, position = divmod(index, len(self))
+        window = self.transform.window(self._picture(position), epoch, position, len(self))
+        return window, self.targets[position], torch.tensor(index)
+
+    def finish(self, windows: Tensor, indices: Tensor) -> Tensor:
+        """Make this epoch's version of a batch of windows, on their device.
+
+        Args:
+            windows: Shape ``(batch, 3, side, side)``, ``uint8``.
+            indices: As the samples gave them. Shape ``(batch,)``.
+
+        Returns:
+            Shape ``(batch, 3, image_size, image_size)``, ``uint8``.
+        """
+        places = indices.cpu()
+        epoch = int(places[0]) // len(self)
+        return self.transform.batch(windows, epoch, places % len(self), len(self))
+
+
+class PixelDataset(ImageDataset):
+    """Serve pictures that are in memory, a whole batch at a time.
+
+    Args:
+        samples: Pictures and targets.
+        transform: Makes a batch of pictures square.
+        has_epochs: As for ``ImageDataset``.
+    """
+
+    def __init__(
+        self, samples: Samples, transform: EvalTransform, *, has_epochs: bool = False
+    ) -> None:
+        super().__init__(samples, transform, has_epochs=has_epochs)
+        pixels = np.empty((0, 1, 1), np.uint8) if samples.pixels is None else samples.pixels
+        in_rows = torch.from_numpy(pixels)
+        self._pixels = in_rows[:, None] if in_rows.ndim == 3 else in_rows.permute(0, 3, 1, 2)
+
+    @property
+    def is_quick(self) -> bool:
+        """Always: a batch is cut faster than it is sent from one process to another."""
+        return True
+
+    def digest(self) -> str:
+        """Hash what says that the pictures are the same: their pixels."""
+        return hashlib.sha256(self._pixels.contiguous().numpy().data).hexdigest()
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Make one sample, as :meth:`__getitems__` makes it in a batch."""
+        images, targets = self.__getitems__([index])
+        return images[0], targets[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Tensor] | Wholes:
+        """Make a batch, which the loader passes on as it is.
+
+        Args:
+            indices: As for :meth:`__getitem__`, all of one epoch.
+
+        Returns:
+            Pictures of shape ``(batch, 3, image_size, image_size)``, ``uint8``, and targets;
+            ``Wholes`` of whole pictures.
+
+        Raises:
+            IndexError: If an index is out of range.
+        """
+        found = torch.as_tensor(indices)
+        if found.min() < 0 or (found.max() >= len(self) and not self.has_epochs):
+            raise IndexError(f"`indices` must lie in [0, {len(self)}), got {list(indices)}.")
+        positions = found % len(self)
+        epoch = int(found[0]) // len(self)
+        images = self.transform.batch(self._pixels[positions], epoch, positions, len(self))
+        # Grey pictures stay in one channel until here.
+        coloured = images.expand(-1, 3, -1, -1).contiguous()
+        if isinstance(self.transform, WholeTransform):
+            return Wholes(coloured, self.targets[positions])
+        return [coloured, self.targets[positions]]
+
+
+def same(batch: Any) -> Any:
+    """Pass on what is a batch already, for loaders of data sets with ``__getitems__``."""
+    return batch
+
+
+def prediction_dataset(
+    paths: Sequence[str | Path],
+    *,
+    image_size: int,
+    resize: Resize = "crop",
+    interpolation: str = "bilinear",
+    crop_fraction: float = 0.875,
+    background: str = "white",
+    whole: bool = False,
+) -> tuple[ImageDataset, list[tuple[str, str]]]:
+    """Make a data set of files without labels, with the loader and geometry of the evaluation.
+
+    The keyword arguments are those that ``ImageDataModule.eval_transform_key`` describes.
+
+    Args:
+        paths: Files, or folders that are searched to any depth in the order of their names.
+        image_size: Side in pixels, at least 1.
+        resize: ``crop`` or ``squish``.
+        interpolation: ``nearest``, ``bilinear`` or ``bicubic``.
+        crop_fraction: Side of the centre crop over the resized shorter side, in (0, 1].
+        background: Colour behind transparent pixels.
+        whole: Whether to give whole pictures, whose middle its ``transform`` takes out.
+
+    Returns:
+        The data set, with target -1 for every picture, and the path and reason of each file that
+        cannot be read.
+
+    Raises:
+        DataNotFoundError: If a path does not exist.
+    """
+    files: list[Path] = []
+    for path in paths:
+        found = resolve_source(path, "paths")
+        inside = [found / name for name in list_files(found)] if found.is_dir() else [found]
+        files += inside
+    problems = [facts.problem for facts in map_threads(inspect_image, files)]
+    good = [file for file, problem in zip(files, problems, strict=True) if not problem]
+    bad = [(str(file), problem) for file, problem in zip(files, problems, strict=True) if problem]
+    geometry = Geometry(resize, interpolation, crop_fraction, background=background)
+    kind = WholeTransform if whole else EvalTransform
+    transform = kind(image_size, geometry, InputSpec())
+    return ImageDataset(Samples.from_files(good), transform), bad

@@ -1,0 +1,221 @@
+"""Precomputed features as a datamodule: the frozen backbone runs once per picture."""
+
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from lightning_fastrecipes.data.common.samplers import drops_last_batch, upcoming_epoch
+from lightning_fastrecipes.data.common.sources import cache_folder
+from lightning_fastrecipes.data.images.assembly import Split
+from lightning_fastrecipes.data.images.datamodules import ImageDataModule
+from lightning_fastrecipes.data.images.dataset import same
+from lightning_fastrecipes.data.images.feature_cache import FeatureCache, FloatMatrix
+from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.nn.backbones import Backbone
+from lightning_fastrecipes.nn.weights import weights_digest
+from lightning_fastrecipes.protocols import FeatureBatch, HasHead, HasInputSpec, LabelKind
+
+_SPLITS: tuple[Split, ...] = ("train", "valid")
+_PACKAGES = ("lightning-fastrecipes", "torch", "torchvision", "timm")
+
+
+class FeatureDataset(Dataset[FeatureBatch]):
+    """Rows of a feature matrix with their targets, given batch by batch.
+
+    Args:
+        features: Shape ``(rows, num_features)``.
+        targets: Shape ``(rows,)`` or ``(rows, num_classes)``.
+    """
+
+    def __init__(self, features: Tensor, targets: Tensor) -> None:
+        self.features = features
+        self.targets = targets
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, index: int) -> FeatureBatch:
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: Sequence[int]) -> FeatureBatch:
+        """Give one batch; the sampler's indices may carry an epoch above the row."""
+        rows = torch.as_tensor(indices) % len(self)
+        return FeatureBatch(self.features[rows], self.targets[rows])
+
+
+class FeatureDataModule(pl.LightningDataModule):
+    """Serve a frozen backbone's outputs in place of pictures.
+
+    The backbone sees every picture once, with the validation transforms and without augmentation;
+    the outputs are kept in a memory-mapped cache, so that an epoch over them takes a moment.
+
+    Args:
+        images: The pictures; its splits, targets and transforms are used.
+        model: A module with a ``backbone`` that is frozen as a whole, and a ``head``.
+
+    Raises:
+        ConfigurationError: If a part of the backbone is to be trained.
+
+    References:
+        fast.ai course (2018), lesson 1: ``precompute=True``.
+    """
+
+    def __init__(self, images: ImageDataModule, model: pl.LightningModule) -> None:
+        super().__init__()
+        backbone = getattr(model, "backbone", None)
+        if not (
+            isinstance(model, HasHead)
+            and isinstance(model, HasInputSpec)
+            and isinstance(backbone, Backbone)
+        ):
+            raise ConfigurationError(
+                "Precomputed features need a model with a `backbone`, `forward_features` and"
+                f" `forward_head`, but got {type(model).__name__}. Use `ImageClassifier`."
+            )
+        if any(parameter.requires_grad for parameter in backbone.parameters()):
+            raise ConfigurationError(
+                "Precomputed features need a backbone that is frozen as a whole, but a part of it"
+                " is to be trained. Use `freeze_to=-1`, or leave `precompute` out."
+            )
+        self.images = images
+        self.model = model
+        self.backbone = backbone
+        self.input_spec = model.input_spec
+        self._datasets: dict[Split, FeatureDataset] = {}
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names in the order of the target index."""
+        return self.images.classes
+
+    @property
+    def label_kind(self) -> LabelKind:
+        """What a target is."""
+        return self.images.label_kind
+
+    @property
+    def train_targets(self) -> Tensor:
+        """Targets of the training split."""
+        return self.images.train_targets
+
+    def prepare_data(self) -> None:
+        """Run the backbone over every picture, once per node, unless the cache has them."""
+        self.images.trainer = self.trainer
+        self.images.prepare_data()
+        self.images.setup("fit")
+        if not self._is_trial():
+            for split in _SPLITS:
+                self._features(split)
+
+    def setup(self, stage: str) -> None:
+        """Open the caches that ``prepare_data`` wrote."""
+        self.images.trainer = self.trainer
+        self.images.setup(stage)
+        for split in _SPLITS:
+            dataset = self.images.eval_dataset(split)
+            features, targets = self._features(split), dataset.targets
+            if features is not None:
+                rows = torch.from_numpy(np.array(features))
+                self._datasets[split] = FeatureDataset(rows, targets[: len(rows)])
+
+    def train_dataloader(self) -> DataLoader[FeatureBatch]:
+        """Give shuffled batches of training features."""
+        dataset, batch_size = self._datasets["train"], self.images.batch_size
+        sampler = self.images.train_sampler(dataset)
+        if self.trainer is not None:
+            sampler.set_epoch(upcoming_epoch(self.trainer))
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            collate_fn=same,
+            drop_last=drops_last_batch(len(sampler), batch_size),
+        )
+
+    def val_dataloader(self) -> Any:
+        """Give batches of validation features in order, or nothing without such a split."""
+        return self.eval_dataloader("valid") if "valid" in self._datasets else []
+
+    def eval_dataloader(self, split: Split) -> DataLoader[FeatureBatch]:
+        """Give batches of a split's features in order; precomputed ones are never augmented.
+
+        Args:
+            split: ``train`` or ``valid``.
+
+        Returns:
+            A loader.
+        """
+        return DataLoader(self._datasets[split], batch_size=self.images.batch_size, collate_fn=same)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Store what the pictures' datamodule stores."""
+        return self.images.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Compare with what the pictures' datamodule finds."""
+        self.images.load_state_dict(state_dict)
+
+    def _features(self, split: Split) -> FloatMatrix | None:
+        dataset = self.images.eval_dataset(split)
+        if len(dataset) == 0:
+            return None
+        if self._is_trial():
+            return np.concatenate(list(self._run(split, max_batches=1)))
+        cache = FeatureCache(cache_folder() / "features", self._cache_parts(split))
+        shape = (len(dataset), self.backbone.num_features)
+        return cache.get_or_write(lambda: self._run(split), shape)
+
+    def _is_trial(self) -> bool:
+        """Tell whether a fast development run asks for a few batches only."""
+        return bool(getattr(self.trainer, "fast_dev_run", False))
+
+    def _cache_parts(self, split: Split) -> dict[str, Any]:
+        """Name all that the features depend on."""
+        dataset = self.images.eval_dataset(split)
+        precision = "32-true" if self.trainer is None else str(self.trainer.precision)
+        return {
+            "weights": weights_digest(self.backbone),
+            "model": self.backbone.name,
+            "cut": "pooled output of the backbone",
+            "image_size": self.images.image_size,
+            "transform": self.images.eval_transform_key(),
+            "kept": None if dataset.store is None else dataset.store.form.key(),
+            "normalisation": [list(self.input_spec.mean), list(self.input_spec.std)],
+            "files": dataset.digest(),
+            "dtype": "float32",
+            "precision": precision,
+            "versions": [version(name) for name in _PACKAGES],
+        }
+
+    def _run(self, split: Split, max_batches: int | None = None) -> Iterator[FloatMatrix]:
+        """Give the backbone's outputs batch by batch, in the order of the files."""
+        loader = self.images.eval_dataloader(split)
+        trainer = self.trainer
+        before, was_training = _device(self.model), self.model.training
+        device = before if trainer is None else trainer.strategy.root_device
+        self.model.to(device).eval()
+        try:
+            for index, (images, _) in enumerate(loader):
+                if index == max_batches:
+                    break
+                with torch.inference_mode(), _forward_context(trainer):
+                    features = self.model.forward_features(images.to(device, non_blocking=True))
+                yield features.float().cpu().numpy()
+        finally:
+            self.model.to(before).train(was_training)
+
+
+def _forward_context(trainer: pl.Trainer | None) -> Any:
+    if trainer is None:
+        return torch.inference_mode()
+    return trainer.precision_plugin.forward_context()
+
+
+def _device(module: nn.Module) -> torch.device:
+    return next(module.parameters()).device

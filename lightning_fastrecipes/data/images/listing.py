@@ -1,0 +1,112 @@
+"""Read a folder of pictures: which files there are, in which split, with which label."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from lightning_fastrecipes.data.common.sources import list_files
+from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.protocols import LabelKind
+
+_VALID_NAMES = ("valid", "val")
+_RESERVED = {"train", "test", *_VALID_NAMES}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Pictures of a data set as they were named, before anything is decoded.
+
+    Args:
+        folder: Folder that the files are relative to.
+        rows: One row per picture, sorted by file, with the text columns ``file`` (forward
+            slashes), ``split`` (``train``, ``valid``, ``test`` or ``predict``), ``label`` (empty
+            without one, several joined by ``LABEL_JOINER``) and ``stratum`` (what a drawn split
+            keeps the mix of).
+        classes: Class names in order, if the source gives one; of the columns of
+            ``probabilities``, if there are any.
+        probabilities: One row per picture, float32.
+        pixels: The pictures themselves where they are decoded already, in the order of ``rows``.
+            Shape ``(pictures, height, width)`` or ``(pictures, height, width, 3)``.
+        label_kind: What a label is.
+        label_reason: Why it is so, for people; empty where there was nothing to decide.
+    """
+
+    folder: Path
+    rows: pd.DataFrame
+    classes: list[str] | None = None
+    probabilities: npt.NDArray[np.float32] | None = None
+    pixels: npt.NDArray[np.uint8] | None = None
+    label_kind: LabelKind = "single"
+    label_reason: str = ""
+
+
+def list_folder(root: Path) -> Listing:
+    """Read ``root/{train,valid,test}/<class>/*``, or ``root/<class>/*``.
+
+    The folder ``val`` is another word for ``valid``. A folder ``test`` that holds files and no
+    folders is unlabelled: its pictures are there to be predicted.
+
+    Args:
+        root: A folder that exists.
+
+    Returns:
+        The pictures; those of ``root/<class>/*`` are all in the split ``train``.
+
+    Raises:
+        DataError: If there are no class folders, a class folder of the training split is empty, or
+            both ``valid`` and ``val`` are there.
+    """
+    folders = _folders(root)
+    valid = [name for name in _VALID_NAMES if name in folders]
+    if len(valid) > 1:
+        raise DataError(f"'{root}' has both 'valid' and 'val'. Keep one of the two.")
+    if "train" in folders:
+        rows = _rows(root, "train", "train")
+        for name in valid:
+            rows += _rows(root, name, "valid")
+    else:
+        if valid:
+            raise DataError(
+                f"'{root}' has a folder '{valid[0]}' but no 'train'. Add 'train/<class>/<image>',"
+                f" or move the classes straight into '{root}' to have the split drawn."
+            )
+        rows = _rows(root, "", "train")
+    if "test" in folders:
+        is_labelled = bool(_folders(root / "test"))
+        if is_labelled:
+            rows += _rows(root, "test", "test")
+        else:
+            rows += [(f"test/{file}", "predict", "") for file in list_files(root / "test")]
+    frame = pd.DataFrame(rows, columns=["file", "split", "label"], dtype=str)
+    frame = frame.sort_values("file", ignore_index=True)
+    return Listing(root, frame.assign(stratum=frame["label"]))
+
+
+def _folders(folder: Path) -> list[str]:
+    return sorted(
+        entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."
+    )
+
+
+def _rows(root: Path, part: str, split: str) -> list[tuple[str, str, str]]:
+    """List the pictures of the class folders in one part of the root."""
+    place = root / part
+    classes = [name for name in _folders(place) if part or name not in _RESERVED]
+    if not classes:
+        num_files = sum(entry.is_file() for entry in place.iterdir())
+        raise DataError(
+            f"No class folders in '{place}' (found {num_files} files, 0 folders). Expected"
+            f" '{place}/<class>/<image>'; for a table of labels use `ImageCSVDataModule`."
+        )
+    rows = []
+    for name in classes:
+        files = list_files(place / name)
+        if not files and split == "train":
+            raise DataError(
+                f"The class folder '{place / name}' is empty. Add pictures, or remove the folder."
+            )
+        rows += [(Path(part, name, file).as_posix(), split, name) for file in files]
+    return rows

@@ -1,0 +1,53 @@
+"""Loaders of pictures, with workers where they help."""
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lightning_fastrecipes.data.common.samplers import ShuffleSampler, drops_last_batch
+from lightning_fastrecipes.data.common.workers import num_loader_workers
+from lightning_fastrecipes.data.images.dataset import ImageDataset, PixelDataset, same
+
+Loader = DataLoader[tuple[Tensor, Tensor]]
+
+
+def make_loader(
+    dataset: ImageDataset,
+    batch_size: int,
+    sampler: ShuffleSampler | None = None,
+    num_workers: int | None = None,
+    num_local_processes: int = 1,
+    on_processor: bool = False,
+) -> Loader:
+    """Make a loader, in order and to the last picture unless it has a sampler.
+
+    Args:
+        dataset: The pictures.
+        batch_size: Pictures per step and process, at least 1.
+        sampler: The order of training; a last batch of one picture is then dropped.
+        num_workers: Loader processes; from the machine and the data if ``None``.
+        num_local_processes: Training processes that share this machine, at least 1.
+        on_processor: Whether the model computes on the processor, with all of its cores: a worker
+            then takes from it what it gives, and its start makes a copy of all that the model
+            writes to next.
+
+    Returns:
+        A loader of pictures and targets.
+    """
+    in_memory = isinstance(dataset, PixelDataset)
+    if num_workers is not None:
+        found = num_workers
+    elif in_memory or (on_processor and dataset.is_quick):
+        found = 0
+    else:
+        found = num_loader_workers(len(dataset), num_local_processes)
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        collate_fn=same if in_memory else None,
+        num_workers=found,
+        persistent_workers=found > 0,
+        pin_memory=torch.cuda.is_available(),
+        drop_last=sampler is not None and drops_last_batch(len(sampler), batch_size),
+    )

@@ -1,0 +1,1 @@
+"""The datamodule of tables, and what only tables need."""

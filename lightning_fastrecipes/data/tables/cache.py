@@ -1,0 +1,274 @@
+"""Processed tables on disk: uncompressed feather, memory-mapped, column by column."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyarrow import feather
+
+from lightning_fastrecipes.data.common.cache_entry import CacheEntry, Content
+from lightning_fastrecipes.data.tables.splits import Rows, name_rows
+from lightning_fastrecipes.errors import DataError
+
+FORMAT_VERSION = 2
+SOURCE_ROW = "row (of the source)"
+"""Column of the rows' numbers in the source, in tables that have not all of its rows."""
+
+_FILE = "table.feather"
+_PACKAGES = ("lightning-fastrecipes", "pandas", "pyarrow")
+_MAX_EXAMPLES = 3
+
+
+class HeldTable:
+    """A table in Arrow's form, in memory or mapped from a file, turned into pandas in parts.
+
+    Args:
+        table: The columns.
+        notes: What is known of how the table was made.
+
+    Example:
+        >>> table = HeldTable.of_frame(pd.DataFrame({"a": [1, 2, 3], "b": ["x", "y", "z"]}))
+        >>> table.frame(["a"], np.array([0, 2]))["a"].tolist()
+        [1, 3]
+    """
+
+    def __init__(self, table: pa.Table, notes: Mapping[str, Any]) -> None:
+        self.table = table
+        self.notes = notes
+
+    @classmethod
+    def of_frame(cls, frame: pd.DataFrame, notes: Mapping[str, Any] | None = None) -> "HeldTable":
+        """Hold a frame, whose numbers are not copied."""
+        return cls(arrow_table(frame), notes or {})
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns."""
+        return [name for name in self.table.column_names if name != SOURCE_ROW]
+
+    def source_rows(self, rows: Rows) -> Rows:
+        """Give the numbers in the source of rows of this table.
+
+        Args:
+            rows: Which rows, by number.
+
+        Returns:
+            Numbers from 0, the same ones if this table has all rows of the source.
+        """
+        if SOURCE_ROW not in self.table.column_names:
+            return rows
+        numbers: Rows = self.table[SOURCE_ROW].to_numpy()[rows]
+        return numbers
+
+    def frame(self, columns: Sequence[str], rows: Rows | None = None) -> pd.DataFrame:
+        """Give a part of the table.
+
+        Args:
+            columns: Which columns.
+            rows: Which rows, by number; all if not given.
+
+        Returns:
+            A frame whose index are the numbers of the rows in the source.
+        """
+        frame = _frame(self.table.select(list(columns)), rows)
+        if rows is not None or SOURCE_ROW in self.table.column_names:
+            frame.index = pd.Index(self.source_rows(np.arange(len(self)) if rows is None else rows))
+        return frame
+
+    def chunks(self, columns: Sequence[str], size: int) -> Iterator[pd.DataFrame]:
+        """Give the rows in order, some at a time.
+
+        Args:
+            columns: Which columns.
+            size: Rows of a chunk, at least 1.
+
+        Yields:
+            Frames whose index are the numbers of the rows in the source.
+        """
+        table = self.table.select(list(columns))
+        for start in range(0, len(self), size):
+            chunk = _to_pandas(table.slice(start, size))
+            chunk.index = pd.Index(self.source_rows(np.arange(start, start + len(chunk))))
+            yield chunk
+
+
+def cached_table(
+    folder: Path,
+    purpose: Mapping[str, Any],
+    origin: Mapping[str, Any],
+    make: Callable[[], tuple[pd.DataFrame, Mapping[str, Any]]],
+) -> HeldTable:
+    """Open the cache of a table, after making it if need be, once even when several processes ask.
+
+    Args:
+        folder: Where caches live.
+        purpose: What the table is for, such as paths, steps and columns: names the entry.
+        origin: What it is made from: a difference makes the entry stale.
+        make: Gives the table and its notes; its index is left out.
+
+    Returns:
+        The table, memory-mapped.
+
+    Raises:
+        DataError: If a column cannot be kept.
+        NoRoomError: If the disk has no room.
+    """
+    entry = CacheEntry(folder, "table", purpose, {**origin, **_versions()})
+
+    def content() -> Content:
+        frame, notes = make()
+        table = arrow_table(frame)
+
+        def write(place: Path) -> None:
+            # One chunk, so that numbers are read without a copy.
+            feather.write_feather(
+                table, str(place / _FILE), "uncompressed", chunksize=max(len(table), 1)
+            )
+
+        return Content(int(table.nbytes), write, notes)
+
+    notes = entry.get_or_make(content)
+    # What reading and writing took is kept by Arrow for next time, which may never come.
+    pa.default_memory_pool().release_unused()
+    mapped = pa.memory_map(str(entry.path / _FILE))
+    return HeldTable(pa.ipc.open_file(mapped).read_all(), notes)
+
+
+def arrow_table(frame: pd.DataFrame) -> pa.Table:
+    """Turn a frame into Arrow's form, without its index.
+
+    Args:
+        frame: Columns of one type each, with different names.
+
+    Returns:
+        The table.
+
+    Raises:
+        DataError: If two columns have one name, or a column mixes types; they are named.
+    """
+    twice = [name for name, count in Counter(frame.columns).items() if count > 1]
+    if twice:
+        raise DataError(
+            f"The columns of a table must have different names, but there are several of"
+            f" {', '.join(map(repr, twice))}. Rename or drop them."
+        )
+    odd = [name for name in frame.columns if not isinstance(name, str)]
+    if odd:
+        raise DataError(
+            f"The columns of a table must have names, but there are {odd[:_MAX_EXAMPLES]}."
+            " Rename them: `frame.columns = frame.columns.map(str)`."
+        )
+    for name in frame.columns:
+        kind = pd.api.types.infer_dtype(frame[name]) if frame[name].dtype == object else ""
+        if kind in ("mixed", "mixed-integer"):  # Arrow would turn text beside bytes into bytes
+            _refuse_mixed(frame[name], kind)
+    try:
+        return pa.Table.from_pandas(frame, preserve_index=False)
+    except pa.ArrowException as error:
+        for name in frame.columns:
+            try:
+                pa.array(frame[name], from_pandas=True)
+            except pa.ArrowException:
+                _refuse_mixed(frame[name], error)
+        raise
+
+
+def plain_index(frame: pd.DataFrame) -> pd.DataFrame:
+    """Number the rows from 0; levels of the index that have names become columns.
+
+    Args:
+        frame: Any table.
+
+    Returns:
+        Another frame; the columns are shared.
+
+    Example:
+        >>> frame = pd.DataFrame({"a": [1, 2]}, index=pd.Index(["x", "y"], name="b"))
+        >>> plain_index(frame).to_dict("list")
+        {'b': ['x', 'y'], 'a': [1, 2]}
+    """
+    unnamed: list[Hashable] = [
+        level for level, name in enumerate(frame.index.names) if name is None or name in frame
+    ]
+    if len(unnamed) < frame.index.nlevels:
+        if unnamed:
+            frame = frame.droplevel(unnamed)
+        return frame.reset_index()
+    return frame.reset_index(drop=True)
+
+
+def file_facts(files: Iterable[str | Path]) -> dict[str, list[int]]:
+    """Tell how long files are and when they were changed.
+
+    Args:
+        files: Paths of files that exist.
+
+    Returns:
+        Absolute path to size in bytes and time of the last change in nanoseconds.
+    """
+    facts = {}
+    for file in files:
+        status = Path(file).stat()
+        facts[str(Path(file).absolute())] = [status.st_size, status.st_mtime_ns]
+    return facts
+
+
+def frame_digest(frame: pd.DataFrame) -> str:
+    """Give a hash of names, types and values, column by column; the index does not count.
+
+    Args:
+        frame: Any table.
+
+    Returns:
+        32 hexadecimal digits.
+
+    Example:
+        >>> one = pd.DataFrame({"a": [1, 2]})
+        >>> frame_digest(one) == frame_digest(one.set_index([[5, 6]]))
+        True
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for position, name in enumerate(frame.columns):
+        column = frame.iloc[:, position]
+        digest.update(f"{name!r}:{column.dtype.name}:{len(column)}".encode())
+        digest.update(pd.util.hash_pandas_object(column, index=False).to_numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _versions() -> dict[str, Any]:
+    return {"format": FORMAT_VERSION, **{name: version(name) for name in _PACKAGES}}
+
+
+def _frame(table: pa.Table, rows: Rows | None) -> pd.DataFrame:
+    if rows is None:
+        return _to_pandas(table)
+    if len(rows) and len(rows) == rows[-1] - rows[0] + 1 and bool((np.diff(rows) == 1).all()):
+        return _to_pandas(table.slice(int(rows[0]), len(rows)))  # a run of rows is not copied
+    return _to_pandas(table.take(pa.array(rows)))
+
+
+def _to_pandas(table: pa.Table) -> pd.DataFrame:
+    frame: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=False)
+    return frame
+
+
+def _refuse_mixed(column: "pd.Series[Any]", reason: object) -> NoReturn:
+    kinds = column.astype(object).map(lambda value: type(value).__name__).to_numpy()
+    present = column.notna().to_numpy()
+    first = kinds[present][0]
+    others = np.flatnonzero(present & (kinds != first))
+    rows = name_rows(column.index[others])
+    came = f"{first}, and {kinds[others[0]]} in {rows}" if len(others) else first
+    raise DataError(
+        f"The column {column.name!r} must hold values of one type to be kept, but holds {came}"
+        f" ({reason}). Turn it into one type, such as text, or drop it."
+    )

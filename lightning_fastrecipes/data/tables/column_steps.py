@@ -1,0 +1,212 @@
+"""Steps that make columns of a table from its others: dates, events, expressions, new values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+import pandas as pd
+
+from lightning_fastrecipes.data.tables.joins import TableReport
+from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.functional.tables.dates import add_datepart
+from lightning_fastrecipes.functional.tables.elapsed import add_elapsed
+from lightning_fastrecipes.functional.tables.expressions import evaluate
+from lightning_fastrecipes.functional.tables.narrowing import narrow_column
+from lightning_fastrecipes.functional.tables.rows import column_of
+
+
+class Step(Protocol):
+    """Something that is done to a table before it is split and encoded.
+
+    ``key`` is what a recipe calls it.
+    """
+
+    key: ClassVar[str]
+
+    def apply(
+        self, frame: pd.DataFrame, folder: Path, report: TableReport | None = None
+    ) -> pd.DataFrame:
+        """Give a new table of the same rows in the same order.
+
+        Args:
+            frame: The table, which is not changed.
+            folder: What relative paths of side tables start from.
+            report: Where to note what was found.
+
+        Returns:
+            The table with what the step adds.
+        """
+        ...
+
+    def files(self, folder: Path) -> list[Path]:
+        """List the files that the result depends on.
+
+        Args:
+            folder: What relative paths start from.
+
+        Returns:
+            Files that exist.
+        """
+        ...
+
+
+class _WithoutFiles:
+    def files(self, folder: Path) -> list[Path]:
+        """List the files that the result depends on: none."""
+        return []
+
+
+@dataclass(frozen=True)
+class DateParts(_WithoutFiles):
+    """Add the parts of a date as columns; see ``add_datepart``, whose arguments these are.
+
+    The column of dates stays, as datetimes, unless ``drop`` says otherwise, and whether there is a
+    column Is_missing never depends on the data.
+    """
+
+    key: ClassVar[str] = "date_parts"
+    column: str
+    drop: bool = False
+    time: bool = False
+    prefix: str | None = None
+    date_format: str = "ISO8601"
+    cyclical: bool | Sequence[str] = False
+    holidays: str | None = None
+    flag_missing: bool = False
+
+    def apply(
+        self, frame: pd.DataFrame, folder: Path, report: TableReport | None = None
+    ) -> pd.DataFrame:
+        """Add the columns."""
+        return add_datepart(
+            frame,
+            self.column,
+            self.drop,
+            self.time,
+            self.prefix,
+            date_format=self.date_format,
+            cyclical=self.cyclical,
+            holidays=self.holidays,
+            flag_missing=self.flag_missing,
+        )
+
+
+@dataclass(frozen=True)
+class Elapsed(_WithoutFiles):
+    """Add days since and until events; see ``add_elapsed``, whose arguments these are."""
+
+    key: ClassVar[str] = "elapsed"
+    columns: Sequence[str]
+    date: str
+    group: str | Sequence[str]
+    window_days: int = 7
+    past_only: bool = False
+
+    def __post_init__(self) -> None:
+        set_names(self, "columns")
+        set_names(self, "group")
+
+    def apply(
+        self, frame: pd.DataFrame, folder: Path, report: TableReport | None = None
+    ) -> pd.DataFrame:
+        """Add the columns."""
+        return add_elapsed(
+            frame,
+            self.columns,
+            self.date,
+            self.group,
+            window_days=self.window_days,
+            past_only=self.past_only,
+        )
+
+
+@dataclass(frozen=True)
+class Derive(_WithoutFiles):
+    """Make columns from others, one after the other; see ``expressions.evaluate`` for the language.
+
+    Args:
+        columns: From the name of a column, new or not, to its expression.
+    """
+
+    key: ClassVar[str] = "derive"
+    columns: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.columns, Mapping) or not self.columns:
+            raise ValueError(
+                "`derive` must map names of columns to expressions, such as {Weekend: 'Dayofweek >"
+                f" 4'}}, got {self.columns!r}."
+            )
+
+    def apply(
+        self, frame: pd.DataFrame, folder: Path, report: TableReport | None = None
+    ) -> pd.DataFrame:
+        """Evaluate every expression in the narrowest type."""
+        for name, expression in self.columns.items():
+            frame = frame.assign(**{name: narrow_column(evaluate(frame, name, str(expression)))})
+        return frame
+
+
+@dataclass(frozen=True)
+class Map(_WithoutFiles):
+    """Replace the values of a column by others.
+
+    Args:
+        column: The column to read.
+        values: From what is in the column to what shall be.
+        to: Column to write; ``column`` itself if not given.
+        other: What becomes of values that ``values`` does not name: an ``error``, ``keep`` them, or
+            ``missing``. Missing values stay missing.
+
+    Raises:
+        ValueError: If ``values`` is empty or ``other`` is something else.
+    """
+
+    key: ClassVar[str] = "map"
+    column: str
+    values: Mapping[Any, Any] = field(default_factory=dict)
+    to: str | None = None
+    other: Literal["error", "keep", "missing"] = "error"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.values, Mapping) or not self.values:
+            raise ValueError(f"`values` must map old values to new ones, got {self.values!r}.")
+        if self.other not in ("error", "keep", "missing"):
+            raise ValueError(f"`other` must be error, keep or missing, got {self.other!r}.")
+
+    def apply(
+        self, frame: pd.DataFrame, folder: Path, report: TableReport | None = None
+    ) -> pd.DataFrame:
+        """Look every different value up once."""
+        codes, different = pd.factorize(column_of(frame, self.column))
+        unnamed = [value for value in different if value not in self.values]
+        if unnamed and self.other == "error":
+            raise DataError(
+                f"`values` must name every value of '{self.column}', but {len(unnamed)} are not"
+                f" named: {', '.join(map(repr, unnamed[:10]))}. Add them, or set `other`."
+            )
+        kept = {value: value for value in unnamed if self.other == "keep"}
+        new = pd.Series([(kept | dict(self.values)).get(value) for value in different])
+        taken = pd.Series(new.array.take(codes, allow_fill=True), frame.index)
+        return frame.assign(**{self.to or self.column: narrow_column(taken)})
+
+
+def set_names(step: Any, argument: str) -> None:
+    """Take one name for a list of one, and refuse what are no names.
+
+    Args:
+        step: A step that is being made.
+        argument: The argument that holds names of columns, or ``None``.
+
+    Raises:
+        ValueError: If it holds something else.
+    """
+    names = getattr(step, argument)
+    if isinstance(names, str):
+        names = (names,)
+    elif names is not None:
+        if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"`{argument}` must be a list of names of columns, got {names!r}.")
+        names = tuple(names)
+    object.__setattr__(step, argument, names)

@@ -1,0 +1,64 @@
+"""What the columns of a table are for."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import get_args
+
+import pandas as pd
+
+from lightning_fastrecipes.functional.tables.checks import check_roles
+from lightning_fastrecipes.functional.tables.spec import TableSpec
+from lightning_fastrecipes.functional.tables.target import TableTask
+
+
+@dataclass(frozen=True)
+class TableColumns:
+    """What the columns of a table are for.
+
+    Args:
+        target: Column to predict.
+        categorical: Columns whose values are categories.
+        continuous: Columns whose values are numbers.
+        task: ``regression``, or ``classes`` where the target is one of several values.
+        log_target: Whether a regression predicts the logarithm of the target.
+        min_count: Categories in fewer training rows than this share one index, at least 1.
+
+    Raises:
+        ValueError: If an argument is out of its range, or a column is named twice or none is.
+    """
+
+    target: str
+    categorical: Sequence[str] = ()
+    continuous: Sequence[str] = ()
+    task: TableTask = "regression"
+    log_target: bool = False
+    min_count: int = 1
+
+    def __post_init__(self) -> None:
+        check_roles(self.target, self.categorical, self.continuous)
+        if self.task not in get_args(TableTask):
+            raise ValueError(
+                f"`task` must be one of {', '.join(get_args(TableTask))}, got {self.task!r}."
+            )
+        if self.log_target and self.task == "classes":
+            raise ValueError(
+                "`log_target` must be False for the task 'classes', got True. Leave it out."
+            )
+        if self.min_count < 1:
+            raise ValueError(f"`min_count` must be at least 1, got {self.min_count}.")
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all columns that are used."""
+        return [*self.categorical, *self.continuous, self.target]
+
+    def fit(self, frame: pd.DataFrame) -> TableSpec:
+        """Learn from the training rows how the table becomes numbers.
+
+        Args:
+            frame: The training rows, all of them and only them.
+
+        Returns:
+            The spec.
+        """
+        return TableSpec.fit(frame, **asdict(self))

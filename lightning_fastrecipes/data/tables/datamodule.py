@@ -1,0 +1,353 @@
+"""Tables as a datamodule: read, prepared and encoded once, then served from one tensor."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
+
+from lightning_fastrecipes.data.common.cache_choice import Cache, cache_choice
+from lightning_fastrecipes.data.common.samplers import upcoming_epoch
+from lightning_fastrecipes.data.common.settings import WholeNumber
+from lightning_fastrecipes.data.images.manifest import name_some
+from lightning_fastrecipes.data.tables.columns import TableColumns
+from lightning_fastrecipes.data.tables.encoding import (
+    EncodedSplit,
+    EncodedSplits,
+    TableFindings,
+    encode_rows,
+)
+from lightning_fastrecipes.data.tables.loader import TableLoader, TableRows, TableSampler
+from lightning_fastrecipes.data.tables.preparation import PreparedTable
+from lightning_fastrecipes.data.tables.source import Source, TableSource
+from lightning_fastrecipes.data.tables.splits import TableSplit, TableSplitName
+from lightning_fastrecipes.errors import ConfigurationError, DataError
+from lightning_fastrecipes.functional.tables.spec import TableSpec
+
+_DEVICE_SHARE = 0.5
+"""Share of an accelerator's free memory that a split may take."""
+
+
+class TabularDataModule(pl.LightningDataModule):
+    """Serve a table in batches of ``(TableInputs, targets)``; rows to predict without targets.
+
+    The table is read, prepared by ``steps``, split, and turned into numbers by a ``TableSpec`` that
+    is learned from the training rows alone. Both the prepared table and the numbers are kept in a
+    cache, so that the next start only maps a file. Batches are slices of one tensor, which lives on
+    an accelerator if it takes no more than half of the memory that is free there.
+
+    Rows in messages are numbered from 0 as in the source, whatever ``where`` leaves out, and on
+    from file to file.
+
+    Args:
+        source: A CSV, TSV, Parquet or feather file, or a pattern; several files that are put one
+            below the other; or a frame, whose index counts only where it has a name.
+        columns: What the columns are for.
+        split: Which row is of which split; a fifth is validated on if not given.
+        steps: What is done to the table first, such as ``[{"date_parts": {"column": "Date"}}]``.
+        where: Condition on prepared rows in the language of ``DataFrame.query``, such as
+            ``Sales > 0``; other rows are left out, but for those to predict.
+        batch_size: Training rows per step and process, at least 1.
+        eval_batch_size: Rows per step and process without training, at least 1.
+        mask_fraction: Share of the codes of training batches, in [0, 1), that are replaced by the
+            index of unknown values, so that it is trained; others in every epoch.
+        seed: Of shuffling and masking, at least 0.
+        cache: ``auto`` or true keeps tables in the cache folder and does without where there is no
+            room; ``off`` or false keeps none; anything else is a folder to keep them in.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+        DataNotFoundError: If a file does not exist.
+
+    Attributes:
+        spec: How the table becomes numbers; after ``setup``.
+        report: Unmatched keys, unknown values and gaps that were found; after ``setup``.
+        folder: What paths in the steps are relative to.
+        source_names: The files of the table as they were named; none for a frame.
+        predict_rows: Where the rows to predict are in their source; after ``predict_dataloader``.
+    """
+
+    batch_size = WholeNumber(at_least=1)
+    eval_batch_size = WholeNumber(at_least=1)
+    seed = WholeNumber(at_least=0)
+
+    def __init__(
+        self,
+        source: Source,
+        columns: TableColumns,
+        *,
+        split: TableSplit | None = None,
+        steps: Sequence[Mapping[str, Any]] = (),
+        where: str | None = None,
+        batch_size: int = 512,
+        eval_batch_size: int = 4096,
+        mask_fraction: float = 0.01,
+        seed: int = 0,
+        cache: Cache = "auto",
+    ) -> None:
+        super().__init__()
+        if not 0 <= mask_fraction < 1:
+            raise ValueError(f"`mask_fraction` must lie in [0, 1), got {mask_fraction}.")
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.seed = seed
+        self.mask_fraction = mask_fraction
+        self.columns = columns
+        self.split = split or TableSplit()
+        self.cache = cache_choice(cache)
+        self.spec: TableSpec | None = None
+        self.report: TableFindings | None = None
+        self._table = PreparedTable(
+            TableSource(source, steps, where), columns, self.split, self.cache
+        )
+        self.steps = steps
+        self.folder = self._table.source.folder
+        self.source_names = self._table.source.names
+        self.predict_rows: pd.DataFrame | None = None
+        self._encoded: EncodedSplits | None = None
+        self._to_predict: Source | None = None
+        self._stored_spec: TableSpec | None = None
+        self._placed: dict[TableSplitName, TableRows] = {}
+
+    @classmethod
+    def from_spec(
+        cls,
+        spec: TableSpec,
+        source: Source,
+        *,
+        steps: Sequence[Mapping[str, Any]] = (),
+        eval_batch_size: int = 4096,
+        folder: Path | None = None,
+    ) -> "TabularDataModule":
+        """Make a datamodule of rows to predict, for a model that was trained on other rows.
+
+        Args:
+            spec: How a table becomes numbers, from the model's checkpoint.
+            source: The rows, as for the constructor; their target is not looked at.
+            steps: What was done to the table of the training.
+            eval_batch_size: Rows per step and process, at least 1.
+            folder: What paths in the steps are relative to, such as the folder of the training's
+                table; that of the rows if not given.
+
+        Returns:
+            A datamodule for ``Trainer.predict`` alone.
+        """
+        columns = TableColumns(spec.target, spec.categorical, spec.continuous, spec.task)
+        module = cls(source, columns, steps=steps, eval_batch_size=eval_batch_size, cache="off")
+        module.spec = spec
+        module._to_predict = source
+        module.folder = folder or module.folder
+        return module
+
+    @property
+    def train_targets(self) -> Tensor:
+        """Targets of the training split, transformed, in the order of the table."""
+        return torch.from_numpy(self._splits["train"].target)
+
+    def num_rows(self, split: TableSplitName) -> int:
+        """Count the rows of a split, 0 if there is no such split.
+
+        Args:
+            split: ``train``, ``valid`` or ``test``.
+
+        Returns:
+            The number.
+        """
+        return len(self._splits[split].rows) if split in self._splits else 0
+
+    def encoded(self, split: TableSplitName) -> EncodedSplit:
+        """Give the rows of a split as numbers.
+
+        Args:
+            split: One that has rows.
+
+        Returns:
+            The arrays, not to be changed.
+        """
+        found: EncodedSplit = self._splits[split]
+        return found
+
+    def row_names(self, split: TableSplitName) -> pd.DataFrame:
+        """Tell where the rows of a split are in the source, to put predictions beside them.
+
+        Args:
+            split: One that has rows.
+
+        Returns:
+            As ``TableSource.row_names`` gives it.
+        """
+        rows = self.encoded(split).rows
+        return self._table.source.row_names(rows, self._encoded.file_rows if self._encoded else ())
+
+    def prepare_data(self) -> None:
+        """Read, prepare and encode the table, once per node, unless the cache has it."""
+        if self.cache != "off" and self._encoded is None:
+            self._encoded = self._table.encode()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Map the encoded splits, or make them without a cache; learn or compare the spec.
+
+        Args:
+            stage: Not used: all splits are made together.
+
+        Raises:
+            DataError: If the table cannot be used as it is.
+            ConfigurationError: If the table differs from that of the checkpoint.
+        """
+        if self.spec is not None:
+            return
+        if self._encoded is None:
+            self._encoded = self._table.encode()
+        self.spec, self.report = self._encoded.spec, self._encoded.report
+        self._compare_specs()
+        rank_zero_info(f"Table of {len(self.columns.names)} columns.\n{self.report}")
+        if self.report.constant:
+            rank_zero_warn(
+                f"The continuous columns {name_some(self.report.constant)} have one value in all"
+                " training rows and say nothing. Drop them from `continuous`."
+            )
+
+    def teardown(self, stage: str) -> None:
+        """Free the memory that splits take on an accelerator.
+
+        Args:
+            stage: Not used.
+        """
+        self._placed = {}
+
+    def train_dataloader(self) -> TableLoader:
+        """Give shuffled batches, some codes masked; a last batch of one row is dropped."""
+        rows, is_fixed = self._rows("train"), self._is_overfitting()
+        sampler = TableSampler(len(rows), None if is_fixed else self.seed)
+        if self.trainer is not None and not is_fixed:
+            sampler.set_epoch(upcoming_epoch(self.trainer))
+        return TableLoader(
+            rows,
+            self.batch_size,
+            sampler,
+            self.mask_fraction,
+            is_training=True,
+            is_fixed=is_fixed,
+        )
+
+    def val_dataloader(self) -> TableLoader | list[TableLoader]:
+        """Give the validation split in order; nothing without such a split."""
+        return self.eval_dataloader("valid") if "valid" in self._splits else []
+
+    def test_dataloader(self) -> TableLoader | list[TableLoader]:
+        """Give the test split in order; nothing without such a split."""
+        return self.eval_dataloader("test") if "test" in self._splits else []
+
+    def eval_dataloader(self, split: TableSplitName) -> TableLoader:
+        """Give the batches of a split in order, to the last row and without masks.
+
+        Args:
+            split: ``train``, ``valid`` or ``test``.
+
+        Returns:
+            A loader.
+
+        Raises:
+            DataError: If there is no such split.
+        """
+        if split not in self._splits:
+            raise DataError(
+                f"There is no split '{split}', only {name_some(list(self._splits))}. Ask for it by"
+                " `split`."
+            )
+        rows = self._rows(split)
+        sampler = TableSampler(len(rows), None)
+        return TableLoader(rows, self.eval_batch_size, sampler, is_fixed=self._is_overfitting())
+
+    def predict_dataloader(self, source: Source | None = None) -> TableLoader:
+        """Give rows to predict, in order: prepared by the steps, encoded by the spec.
+
+        What was unknown or missing in them is logged, and added to :attr:`report`.
+
+        Args:
+            source: The rows, as for the constructor; those of ``from_spec`` if not given.
+
+        Returns:
+            A loader of inputs without targets.
+
+        Raises:
+            DataError: If the rows are not like those of the training, or there are none.
+            ConfigurationError: If there is no spec yet.
+        """
+        source = self._to_predict if source is None else source
+        if source is None:
+            raise DataError(
+                "There are no rows to predict. Give them to `predict_dataloader`, or make a"
+                " datamodule of them by `TabularDataModule.from_spec`."
+            )
+        if self.spec is None:
+            raise ConfigurationError(
+                "The table has not been read yet. Call `setup('fit')`, or use `from_spec`."
+            )
+        origin = TableSource(source, self.steps, folder=self.folder)
+        table = origin.table()
+        encoded, report = encode_rows(table.frame, self.spec)
+        self.predict_rows = origin.row_names(encoded.rows, table.file_rows)
+        report.steps = table.said
+        rank_zero_info(f"Table to predict.\n{report}")
+        self.report = self.report or TableFindings()
+        self.report.include(report)
+        rows = TableRows.of(encoded)
+        sampler = TableSampler(len(rows), None, evens_out=False)
+        return TableLoader(rows, self.eval_batch_size, sampler)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Store how the table becomes numbers."""
+        return {} if self.spec is None else {"spec": self.spec.to_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Compare the stored spec with that of the table.
+
+        Args:
+            state_dict: As :meth:`state_dict` gave it.
+
+        Raises:
+            ConfigurationError: If they differ.
+        """
+        if "spec" in state_dict:
+            self._stored_spec = TableSpec.from_dict(state_dict["spec"])
+        self._compare_specs()
+
+    @property
+    def _splits(self) -> Mapping[TableSplitName, Any]:
+        if self._encoded is None or self.spec is None:
+            what = "is for prediction alone" if self.spec else "has not read its table yet"
+            raise ConfigurationError(
+                f"This datamodule {what}. Make one by its constructor, and call `setup('fit')` or"
+                " let a Trainer do so."
+            )
+        return self._encoded.splits
+
+    def _is_overfitting(self) -> bool:
+        """Tell whether the trainer wants the same few batches again and again."""
+        return bool(getattr(self.trainer, "overfit_batches", 0))
+
+    def _compare_specs(self) -> None:
+        if self._stored_spec is None or self.spec is None:
+            return
+        difference = self._stored_spec.difference(self.spec)
+        if difference:
+            raise ConfigurationError(
+                "The training rows differ from those of the checkpoint, so that the same values"
+                f" would become other numbers:\n{difference}\nUse the table it was trained on, or"
+                " start afresh."
+            )
+
+    def _rows(self, split: TableSplitName) -> TableRows:
+        """Give a split, on the accelerator if it fits, where it is copied once per fit."""
+        rows = TableRows.of(self._splits[split])
+        if self.trainer is None or (device := self.trainer.strategy.root_device).type != "cuda":
+            return rows
+        if split not in self._placed:
+            free, _ = torch.cuda.mem_get_info(device)
+            self._placed[split] = rows.to(device) if rows.num_bytes < _DEVICE_SHARE * free else rows
+        return self._placed[split]

@@ -1,0 +1,283 @@
+"""A table's splits as numbers, in memory or mapped from a cache, with the spec that made them."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from lightning_fastrecipes.data.common.cache_entry import CacheEntry, Content
+from lightning_fastrecipes.data.tables.cache import HeldTable
+from lightning_fastrecipes.data.tables.splits import TABLE_SPLITS, Rows, TableSplit, TableSplitName
+from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.functional.tables.spec import EncodedTable, TableSpec
+
+FORMAT_VERSION = 2
+CHUNK_ROWS = 1 << 18
+_PACKAGES = ("lightning-fastrecipes", "numpy", "pandas")
+
+
+@dataclass(frozen=True)
+class EncodedSplit:
+    """The rows of a split as numbers, in the order of the table.
+
+    Args:
+        codes: Category indices. Shape ``(rows, num_categorical)``.
+        continuous: Scaled numbers and flags, float32. Shape ``(rows, num_continuous)``.
+        target: Shape ``(rows,)``; ``None`` for rows to predict.
+        rows: Their numbers in the source, from 0, on from file to file. Shape ``(rows,)``.
+    """
+
+    codes: npt.NDArray[Any]
+    continuous: npt.NDArray[np.float32]
+    target: npt.NDArray[Any] | None
+    rows: Rows
+
+
+@dataclass
+class TableFindings:
+    """What was found while a table was prepared, as plain values.
+
+    Args:
+        steps: What the steps that prepared the table say, such as unmatched keys of a join.
+        num_rows: Split to number of rows.
+        unknown: Split to column to number of values that training had not.
+        filled: Split to column to number of gaps that were filled.
+        constant: Continuous columns with one value in all training rows.
+    """
+
+    steps: list[str] = field(default_factory=list)
+    num_rows: dict[str, int] = field(default_factory=dict)
+    unknown: dict[str, dict[str, int]] = field(default_factory=dict)
+    filled: dict[str, dict[str, int]] = field(default_factory=dict)
+    constant: list[str] = field(default_factory=list)
+
+    def add(self, split: str, encoded: EncodedTable) -> None:
+        """Count what one chunk of a split had.
+
+        Args:
+            split: Name of the split.
+            encoded: The chunk.
+        """
+        for counts, found in ((self.unknown, encoded.unknown), (self.filled, encoded.filled)):
+            split_counts = counts.setdefault(split, {})
+            for name, count in found.items():
+                split_counts[name] = split_counts.get(name, 0) + count
+
+    def include(self, other: "TableFindings") -> None:
+        """Add what was found in other rows, in place of what was known of splits of their names.
+
+        Args:
+            other: Another report.
+        """
+        self.steps = [*self.steps, *(line for line in other.steps if line not in self.steps)]
+        self.num_rows |= other.num_rows
+        self.unknown |= other.unknown
+        self.filled |= other.filled
+
+    def __str__(self) -> str:
+        """Say all of it, one line for each thing."""
+        lines = list(self.steps)
+        for split, num_rows in self.num_rows.items():
+            parts = [f"{num_rows:,} rows"]
+            for what, counts in (
+                ("values unknown to training", self.unknown),
+                ("gaps filled", self.filled),
+            ):
+                if counts.get(split):
+                    named = ", ".join(f"'{name}' {n:,}" for name, n in counts[split].items())
+                    parts.append(f"{what}: {named}")
+            lines.append(f"{split}: {'; '.join(parts)}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class EncodedSplits:
+    """All splits of a table.
+
+    Args:
+        spec: How the table became numbers, learned from the training rows alone.
+        splits: Those that have rows.
+        report: What was found on the way.
+        file_rows: How many rows each file of the source has.
+    """
+
+    spec: TableSpec
+    splits: Mapping[TableSplitName, EncodedSplit]
+    report: TableFindings
+    file_rows: Sequence[int] = ()
+
+
+def encode_splits(
+    table: HeldTable,
+    split: TableSplit,
+    columns: list[str],
+    fit: Callable[[pd.DataFrame], TableSpec],
+    chunk_rows: int = CHUNK_ROWS,
+) -> EncodedSplits:
+    """Split a table, learn from its training rows, and turn all rows into numbers.
+
+    The rows are turned in chunks, so that beside the numbers only one chunk of the table is held.
+
+    Args:
+        table: The table.
+        split: Which row is of which split.
+        columns: The columns that the spec needs, the target among them.
+        fit: Learns the spec from a frame of the training rows.
+        chunk_rows: Rows of a chunk, at least 1.
+
+    Returns:
+        The splits.
+
+    Raises:
+        DataError: If the table cannot be split or encoded.
+    """
+    rows = split.rows(table.frame(split.columns) if split.columns else table.frame([]))
+    spec = fit(table.frame(columns, rows["train"]))
+    # Arrow keeps the room of the training rows, which may lie scattered and be copied.
+    pa.default_memory_pool().release_unused()
+    report = TableFindings(
+        steps=list(table.notes.get("steps", [])),
+        num_rows={name: len(found) for name, found in rows.items() if len(found)},
+        constant=list(spec.constant_columns),
+    )
+    builders = {name: _Builder(rows[name]) for name in TABLE_SPLITS if len(rows[name])}
+    for place, chunk in enumerate(table.chunks(columns, chunk_rows)):
+        for name, builder in builders.items():
+            part = builder.rows_within(chunk, place * chunk_rows)
+            if len(part):
+                encoded = spec.encode(part)
+                report.add(name, encoded)
+                builder.append(encoded)
+    splits = {
+        name: builder.split(table.source_rows(rows[name])) for name, builder in builders.items()
+    }
+    return EncodedSplits(spec, splits, report, table.notes.get("file_rows", []))
+
+
+def encode_rows(
+    frame: pd.DataFrame, spec: TableSpec, chunk_rows: int = CHUNK_ROWS
+) -> tuple[EncodedSplit, TableFindings]:
+    """Turn rows to predict into numbers, by a spec that was learned from others.
+
+    Args:
+        frame: The rows; the target is not looked at.
+        spec: How they become numbers.
+        chunk_rows: Rows of a chunk, at least 1.
+
+    Returns:
+        The rows, named ``predict`` in the report of what was unknown or missing.
+
+    Raises:
+        DataError: If the table is not like that of the training, or has no rows.
+    """
+    if not len(frame):
+        raise DataError("The table must have rows to predict, but has none. Check its file.")
+    report = TableFindings(num_rows={"predict": len(frame)})
+    rows = np.arange(len(frame))
+    builder = _Builder(rows)
+    for start in range(0, len(frame), chunk_rows):
+        encoded = spec.encode(frame.iloc[start : start + chunk_rows], has_target=False)
+        report.add("predict", encoded)
+        builder.append(encoded)
+    return builder.split(rows), report
+
+
+def cached_encoding(
+    folder: Path,
+    purpose: Mapping[str, Any],
+    origin: Mapping[str, Any],
+    make: Callable[[], EncodedSplits],
+) -> EncodedSplits:
+    """Open the cache of encoded splits, after making it if need be.
+
+    Args:
+        folder: Where caches live.
+        purpose: What the splits are for, such as columns and split: names the entry.
+        origin: What they are made from: a difference makes the entry stale.
+        make: Gives the splits.
+
+    Returns:
+        The splits, mapped from their files; nothing that is done to them reaches the files.
+
+    Raises:
+        NoRoomError: If the disk has no room.
+    """
+    versions = {"format": FORMAT_VERSION, **{name: version(name) for name in _PACKAGES}}
+    entry = CacheEntry(folder, "encoded", purpose, {**origin, **versions})
+
+    def content() -> Content:
+        made = make()
+        arrays = {
+            f"{name}-{part}.npy": array
+            for name, one in made.splits.items()
+            for part, array in vars(one).items()
+            if array is not None
+        }
+
+        def write(place: Path) -> None:
+            # Plain writes, not writable memory maps: on a full disk a map kills the process.
+            for name, array in arrays.items():
+                np.save(place / name, array, allow_pickle=False)
+            (place / "spec.json").write_text(json.dumps(made.spec.to_dict()), encoding="utf-8")
+
+        notes = {
+            "splits": list(made.splits),
+            "report": asdict(made.report),
+            "file_rows": list(made.file_rows),
+        }
+        return Content(sum(array.nbytes for array in arrays.values()), write, notes)
+
+    notes = entry.get_or_make(content)
+    spec = TableSpec.from_dict(json.loads((entry.path / "spec.json").read_text(encoding="utf-8")))
+    splits = {name: _mapped(entry.path, name) for name in notes["splits"]}
+    return EncodedSplits(spec, splits, TableFindings(**notes["report"]), notes["file_rows"])
+
+
+class _Builder:
+    """Arrays of one split that are filled chunk by chunk."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._parts: EncodedTable | None = None
+        self._num_filled = 0
+
+    def rows_within(self, chunk: pd.DataFrame, start: int) -> pd.DataFrame:
+        first, last = np.searchsorted(self._rows, [start, start + len(chunk)])
+        places = self._rows[first:last] - start
+        return chunk if len(places) == len(chunk) else chunk.iloc[places]
+
+    def append(self, encoded: EncodedTable) -> None:
+        if self._parts is None:
+            num_rows = len(self._rows)
+            self._parts = encoded._replace(
+                codes=np.empty((num_rows, encoded.codes.shape[1]), encoded.codes.dtype),
+                continuous=np.empty((num_rows, encoded.continuous.shape[1]), np.float32),
+                target=None if encoded.target is None else np.empty(num_rows, encoded.target.dtype),
+            )
+        end = self._num_filled + len(encoded.codes)
+        place = slice(self._num_filled, end)
+        self._parts.codes[place] = encoded.codes
+        self._parts.continuous[place] = encoded.continuous
+        if self._parts.target is not None:
+            self._parts.target[place] = encoded.target
+        self._num_filled = end
+
+    def split(self, source_rows: Rows) -> EncodedSplit:
+        parts = cast(EncodedTable, self._parts)
+        return EncodedSplit(parts.codes, parts.continuous, parts.target, source_rows)
+
+
+def _mapped(folder: Path, name: TableSplitName) -> EncodedSplit:
+    # Copy on write: torch wants memory that may be written to.
+    arrays = [
+        np.load(folder / f"{name}-{part}.npy", mmap_mode="c", allow_pickle=False)
+        for part in ("codes", "continuous", "target", "rows")
+    ]
+    return EncodedSplit(*arrays)

@@ -1,0 +1,208 @@
+"""Find for every row of a table its row of a side table."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.functional.tables.narrowing import narrow_column
+
+Column: TypeAlias = "pd.Series[Any]"
+Positions = npt.NDArray[np.int64]
+
+logger = logging.getLogger(__name__)
+
+_MAX_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class JoinReport:
+    """How well the keys of a table and of a side table fit.
+
+    Args:
+        table: The side table, as the step names it.
+        num_rows: Rows of the table.
+        num_unmatched: Rows without a row of the side table; its columns are missing there.
+        examples: The first few different keys of such rows.
+    """
+
+    table: str
+    num_rows: int
+    num_unmatched: int
+    examples: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Say it in a sentence."""
+        text = (
+            f"join with '{self.table}': {self.num_rows - self.num_unmatched:,} of"
+            f" {self.num_rows:,} rows found their row"
+        )
+        if not self.num_unmatched:
+            return f"{text}."
+        more = ", ..." if len(self.examples) == _MAX_EXAMPLES else "."
+        return (
+            f"{text}; the columns are missing in {self.num_unmatched:,}, such as those of"
+            f" {', '.join(self.examples)}{more}"
+        )
+
+
+@dataclass
+class TableReport:
+    """What was noticed while a table was prepared.
+
+    Args:
+        joins: One entry per join, in order, those of side tables before their own.
+    """
+
+    joins: list[JoinReport] = field(default_factory=list)
+
+
+def find_rows(
+    frame: pd.DataFrame,
+    side: pd.DataFrame,
+    left_on: Sequence[str],
+    right_on: Sequence[str],
+    table: str,
+) -> tuple[Positions, JoinReport]:
+    """Find the one row of a side table that has the same keys.
+
+    A missing key is equal to none. Keys are compared by value: 1 is 1.0, and text is the same as a
+    category of that text.
+
+    Args:
+        frame: The table.
+        side: The side table.
+        left_on: Columns of ``frame`` that are keys.
+        right_on: Columns of ``side`` that are keys, in the same order.
+        table: Name of the side table, for messages.
+
+    Returns:
+        The position in ``side`` for each row of ``frame``, -1 where there is none, and a report.
+
+    Raises:
+        DataError: If keys are there twice in ``side``, a pair of keys holds different kinds of
+            values, or no row of ``frame`` finds its row.
+
+    Example:
+        >>> stores = pd.DataFrame({"Store": [2, 1], "State": ["TH", "HE"]})
+        >>> sales = pd.DataFrame({"Store": [1, 1, 2, 3]})
+        >>> found, report = find_rows(sales, stores, ["Store"], ["Store"], "stores.csv")
+        >>> found.tolist(), report.num_unmatched
+        ([1, 1, 0, -1], 1)
+    """
+    _refuse_duplicates(side[list(right_on)], table)
+    mine = np.zeros(len(frame), np.int64)
+    theirs = np.zeros(len(side), np.int64)
+    for left, right in zip(left_on, right_on, strict=True):
+        _refuse_other_kind(frame[left], side[right], table)
+        values = pd.Index(_plain(side[right].dropna()).unique())
+        _add_key(mine, _codes(frame[left], values), len(values))
+        _add_key(theirs, _codes(side[right], values), len(values))
+    known = np.flatnonzero(theirs >= 0)
+    found = pd.Index(theirs[known]).get_indexer(pd.Index(mine))
+    positions = np.where(found < 0, -1, known[found] if len(known) else -1)
+    is_unmatched = positions < 0
+    report = JoinReport(
+        table, len(frame), int(is_unmatched.sum()), _examples(frame[list(left_on)], is_unmatched)
+    )
+    if len(frame) and is_unmatched.all():
+        raise DataError(
+            f"The keys {_named(left_on)} of the table must be found in '{table}', but none of"
+            f" {len(frame):,} is; the table has {', '.join(report.examples)}, and '{table}' has"
+            f" {', '.join(_examples(side[list(right_on)], np.ones(len(side), bool)))}. Bring both"
+            " to the same form first, with a `derive` or `map` step."
+        )
+    if report.num_unmatched:
+        logger.warning("%s", report)
+    return positions, report
+
+
+def take_rows(values: Column, positions: Positions) -> Column:
+    """Take the values of a column by position, missing where the position is -1.
+
+    Args:
+        values: A column.
+        positions: Positions in it. Shape ``(rows,)``.
+
+    Returns:
+        A column numbered from 0, in the narrowest type.
+    """
+    values = values.reset_index(drop=True)
+    if (positions >= 0).all():
+        return values.take(positions).reset_index(drop=True)
+    if values.dtype.kind == "b":
+        values = values.astype("boolean")
+    return narrow_column(values.reindex(positions).reset_index(drop=True))
+
+
+def _refuse_duplicates(keys: pd.DataFrame, table: str) -> None:
+    keys = keys.dropna()
+    is_repeated = keys.duplicated(keep=False).to_numpy()
+    if is_repeated.any():
+        examples = _examples(keys, is_repeated)
+        raise DataError(
+            f"'{table}' must have each {_named(list(keys))} once, but {int(is_repeated.sum()):,} of"
+            f" its rows share theirs with another, such as those of {', '.join(examples)}. Drop the"
+            " repeated rows, or join on more columns."
+        )
+
+
+def _refuse_other_kind(mine: Column, theirs: Column, table: str) -> None:
+    kinds = _kind(mine), _kind(theirs)
+    if "nothing" not in kinds and kinds[0] != kinds[1]:
+        raise DataError(
+            "The keys to join on must hold the same kind of values, but"
+            f" `{mine.name}` of the table holds {kinds[0]}, and `{theirs.name}` of '{table}' holds"
+            f" {kinds[1]}. Convert one first with a `derive` step, such as"
+            " {Date: '@date(Date)'}."
+        )
+
+
+def _kind(values: Column) -> str:
+    values = values.cat.categories.to_series() if _is_category(values) else values
+    if values.isna().all():
+        return "nothing"
+    kinds = {"i": "numbers", "u": "numbers", "f": "numbers", "b": "true and false", "M": "dates"}
+    return kinds.get(values.dtype.kind, "text")
+
+
+def _is_category(values: Column) -> bool:
+    return isinstance(values.dtype, pd.CategoricalDtype)
+
+
+def _plain(values: Column) -> Column:
+    return values.astype(values.cat.categories.dtype) if _is_category(values) else values
+
+
+def _codes(values: Column, different: "pd.Index[Any]") -> Positions:
+    """Give the position of every value among those that are different, -1 where it is not there."""
+    if _is_category(values):
+        # One more at the end, for the code -1 of a gap.
+        by_category = np.append(different.get_indexer(values.cat.categories), -1)
+        return by_category[values.cat.codes.to_numpy()]
+    return different.get_indexer(pd.Index(values))
+
+
+def _add_key(numbers: Positions, codes: Positions, num_different: int) -> None:
+    """Make one number of the keys so far and one more; -1 if any of them is not there."""
+    is_missing = (numbers < 0) | (codes < 0)
+    numbers *= num_different
+    numbers += codes
+    numbers[is_missing] = -1
+
+
+def _examples(keys: pd.DataFrame, is_meant: npt.NDArray[np.bool_]) -> tuple[str, ...]:
+    different = keys[is_meant].drop_duplicates().head(_MAX_EXAMPLES)
+    return tuple(
+        "(" + ", ".join(f"{name}={value}" for name, value in row.items()) + ")"
+        for row in different.to_dict("records")
+    )
+
+
+def _named(names: Sequence[Any]) -> str:
+    return ", ".join(f"'{name}'" for name in names)

@@ -1,0 +1,209 @@
+"""Batches of a table as slices of one tensor: shuffled, shared out, and resumed half-way."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, DistributedSampler, SequentialSampler
+
+from lightning_fastrecipes.data.common.samplers import drops_last_batch
+from lightning_fastrecipes.data.tables.encoding import EncodedSplit
+from lightning_fastrecipes.functional.images.augment import seeded_generator
+from lightning_fastrecipes.protocols import TableInputs
+
+TableBatch = tuple[TableInputs, Tensor] | tuple[TableInputs]
+
+_MASK = 1
+"""First number of the seeds of masks, so that they are none of the shuffles'."""
+
+
+class TableRows(Dataset[TableBatch]):
+    """Rows of a split as tensors, given batch by batch.
+
+    Args:
+        codes: Shape ``(rows, num_categorical)``.
+        continuous: Shape ``(rows, num_continuous)``.
+        targets: Shape ``(rows,)``; ``None`` for rows to predict.
+    """
+
+    def __init__(self, codes: Tensor, continuous: Tensor, targets: Tensor | None) -> None:
+        self.codes = codes
+        self.continuous = continuous
+        self.targets = targets
+
+    @classmethod
+    def of(cls, split: EncodedSplit) -> "TableRows":
+        """Take the arrays of a split, without a copy."""
+        targets = None if split.target is None else torch.from_numpy(split.target)
+        return cls(torch.from_numpy(split.codes), torch.from_numpy(split.continuous), targets)
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that the rows take."""
+        parts = [self.codes, self.continuous, *([] if self.targets is None else [self.targets])]
+        return sum(part.element_size() * part.nelement() for part in parts)
+
+    def to(self, device: torch.device) -> "TableRows":
+        """Give the rows on a device."""
+        targets = None if self.targets is None else self.targets.to(device)
+        return TableRows(self.codes.to(device), self.continuous.to(device), targets)
+
+    def __len__(self) -> int:
+        return len(self.continuous)
+
+    def __getitem__(self, index: int) -> TableBatch:
+        return self.batch(slice(index, index + 1))
+
+    def __getitems__(self, indices: Sequence[int]) -> TableBatch:
+        """Give one batch, for loaders of torch that ask for it as a whole."""
+        return self.batch(torch.as_tensor(indices, device=self.codes.device))
+
+    def batch(self, rows: Tensor | slice) -> TableBatch:
+        """Give one batch.
+
+        Args:
+            rows: A slice, which is not copied, or indices on the device of the rows.
+
+        Returns:
+            Inputs, and targets unless the rows are to be predicted.
+        """
+        inputs = TableInputs(self.codes[rows], self.continuous[rows])
+        return (inputs,) if self.targets is None else (inputs, self.targets[rows])
+
+
+class TableSampler(DistributedSampler[int]):
+    """The rows of this process: all of them, or every so many-th, in order or shuffled.
+
+    The order follows from seed and epoch alone. All processes get equally many rows, the first ones
+    once more if need be, unless ``evens_out`` is false.
+
+    Args:
+        num_rows: Length of the table, at least 1.
+        seed: Of the shuffle, at least 0; ``None`` leaves the rows in order.
+        evens_out: Whether all processes must get equally many rows.
+        num_replicas: How many processes share the rows; from ``torch.distributed`` if not given.
+        rank: Which of them this is, from 0.
+
+    Example:
+        >>> sampler = TableSampler(5, seed=None, num_replicas=2, rank=1)
+        >>> list(sampler), len(sampler)
+        ([1, 3, 0], 3)
+    """
+
+    def __init__(
+        self,
+        num_rows: int,
+        seed: int | None,
+        evens_out: bool = True,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+    ) -> None:
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        if num_replicas is None:
+            num_replicas = torch.distributed.get_world_size() if distributed else 1
+        if rank is None:
+            rank = torch.distributed.get_rank() if distributed else 0
+        super().__init__(
+            cast(Any, range(num_rows)), num_replicas, rank, shuffle=False, seed=seed or 0
+        )
+        self.is_shuffled = seed is not None
+        self.num_rows = num_rows
+        if not evens_out:
+            self.num_samples = len(range(rank, num_rows, num_replicas))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices().tolist())
+
+    def indices(self) -> Tensor:
+        """Give the rows of this process in the epoch that was set. Shape ``(samples,)``."""
+        places = torch.arange(self.num_samples) * self.num_replicas + self.rank
+        places %= self.num_rows
+        if not self.is_shuffled:
+            return places
+        generator = seeded_generator(self.seed, self.epoch)
+        return torch.randperm(self.num_rows, generator=generator)[places]
+
+
+class TableLoader:
+    """Batches of a table, for Lightning, which leaves anything that is no ``DataLoader`` as it is.
+
+    Masked codes become 0, the index of unknown values, so that it is trained; which ones follows
+    from seed, epoch, step and process. ``state_dict`` says how far an epoch has come, so that a run
+    that is resumed in the middle of it goes on with the batches that are left.
+
+    Args:
+        dataset: The rows.
+        batch_size: Rows per step and process, at least 1.
+        sampler: Which rows, in which order.
+        mask_fraction: Share of the codes that are masked, in [0, 1).
+        is_training: Whether a last batch of one row, which batch norm cannot take, is dropped.
+        is_fixed: Whether every epoch is as the first, in the order of the table, as Lightning's
+            ``overfit_batches`` wants it.
+    """
+
+    def __init__(
+        self,
+        dataset: TableRows,
+        batch_size: int,
+        sampler: TableSampler,
+        mask_fraction: float = 0.0,
+        is_training: bool = False,
+        is_fixed: bool = False,
+    ) -> None:
+        self.batch_size = batch_size
+        self.order = sampler
+        self.mask_fraction = mask_fraction
+        self.drop_last = is_training and drops_last_batch(sampler.num_samples, batch_size)
+        self.dataset = dataset
+        self.sampler = SequentialSampler(range(len(dataset))) if is_fixed else sampler
+        self.batch_sampler = None  # Lightning asks for it where there is a sampler
+        self._num_given = 0
+        self._resumed: tuple[int, int] | None = None
+
+    def __len__(self) -> int:
+        whole, rest = divmod(self.order.num_samples, self.batch_size)
+        return whole + (rest > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[TableBatch]:
+        # The epoch is set after Lightning has asked for the iterator.
+        resumed, self._resumed = self._resumed, None
+        return self._batches(resumed)
+
+    def state_dict(self) -> dict[str, int]:
+        """Tell the epoch, and how many of its batches were given."""
+        return {"epoch": self.order.epoch, "num_given": self._num_given}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Let the next iterator, if it is of that epoch, begin where another one was."""
+        self._resumed = (state_dict["epoch"], state_dict["num_given"])
+
+    @staticmethod
+    def collate_fn(batch: TableBatch) -> TableBatch:
+        """Leave a batch as it is, for loaders of torch over our data set."""
+        return batch
+
+    def _batches(self, resumed: tuple[int, int] | None) -> Iterator[TableBatch]:
+        epoch, num_batches = self.order.epoch, len(self)
+        first = resumed[1] if resumed is not None and resumed[0] == epoch else 0
+        order = self._whole_order()
+        for step in range(first if first < num_batches else 0, num_batches):
+            place = slice(step * self.batch_size, (step + 1) * self.batch_size)
+            batch = self.dataset.batch(place if order is None else order[place])
+            if self.mask_fraction > 0:
+                batch = self._masked(batch, epoch, step)
+            self._num_given = step + 1
+            yield batch
+
+    def _whole_order(self) -> Tensor | None:
+        """Give the rows on their device, or nothing if they are all rows in order."""
+        if self.order.num_replicas == 1 and not self.order.is_shuffled:
+            return None
+        return self.order.indices().to(self.dataset.codes.device)
+
+    def _masked(self, batch: TableBatch, epoch: int, step: int) -> TableBatch:
+        codes, continuous = batch[0]
+        generator = seeded_generator(_MASK, self.order.seed, epoch, step, self.order.rank)
+        draws = torch.rand(codes.shape, generator=generator)
+        masked = codes.masked_fill((draws < self.mask_fraction).to(codes.device), 0)
+        return cast(TableBatch, (TableInputs(masked, continuous), *batch[1:]))

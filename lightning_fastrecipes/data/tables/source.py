@@ -1,0 +1,161 @@
+"""Where a table comes from, and what is done to it before it is split and encoded."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from lightning_fastrecipes.data.tables.cache import file_facts, frame_digest, plain_index
+from lightning_fastrecipes.data.tables.frames import frame_files, read_files
+from lightning_fastrecipes.data.tables.joins import TableReport
+from lightning_fastrecipes.data.tables.splits import Rows
+from lightning_fastrecipes.data.tables.steps import (
+    Step,
+    apply_steps,
+    parse_steps,
+    step_files,
+    steps_to_list,
+)
+from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.functional.tables.narrowing import narrow_frame
+
+Source = str | Path | Sequence[str | Path] | pd.DataFrame
+
+
+class SourceTable(NamedTuple):
+    """A table as it was read and prepared.
+
+    Args:
+        frame: Its index are the numbers of the rows in the source, from 0, on from file to file.
+        said: What the steps say.
+        file_rows: How many rows each file of the source has.
+    """
+
+    frame: pd.DataFrame
+    said: list[str]
+    file_rows: list[int]
+
+
+class TableSource:
+    """A table in files or in memory, with the steps that prepare it.
+
+    Args:
+        source: A file or pattern, several that are put one below the other, or a frame.
+        steps: What is done to the table, as ``parse_steps`` takes it.
+        where: Condition on the prepared rows in the language of ``DataFrame.query``; other rows are
+            left out.
+        folder: What paths in steps are relative to; that of the first file if not given.
+
+    Raises:
+        DataNotFoundError: If a file does not exist.
+        DataError: If the source is a folder or names nothing.
+
+    Attributes:
+        names: The files as they were named; none for a frame.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        steps: Sequence[Mapping[str, Any] | Step] = (),
+        where: str | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self.where = where
+        self.names: list[str] = []
+        if not isinstance(source, pd.DataFrame):
+            named = [source] if isinstance(source, (str, Path)) else source
+            self.names = [str(name) for name in named]
+        self._steps = parse_steps(steps)
+        self._frame = source if isinstance(source, pd.DataFrame) else None
+        self._files = [] if isinstance(source, pd.DataFrame) else frame_files(source)
+        self.folder = folder or (self._files[0].parent if self._files else Path())
+        self._digest: str | None = None
+
+    def purpose(self, columns: Sequence[str]) -> dict[str, Any]:
+        """Describe what the prepared table is for, to name its cache.
+
+        Args:
+            columns: The columns that are kept.
+
+        Returns:
+            Plain values.
+        """
+        if self._frame is not None and self._digest is None:
+            self._digest = frame_digest(plain_index(self._frame))
+        return {
+            "files": [str(file.absolute()) for file in self._files],
+            "frame": self._digest,
+            "folder": str(self.folder.absolute()) if self._steps else None,
+            "steps": steps_to_list(self._steps),
+            "where": self.where,
+            "columns": list(columns),
+        }
+
+    def origin(self) -> dict[str, Any]:
+        """Describe the files that the prepared table is made from, those of side tables too."""
+        return {"files": file_facts([*self._files, *step_files(self._steps, self.folder)])}
+
+    def row_names(self, rows: Rows, file_rows: Sequence[int]) -> pd.DataFrame:
+        """Tell where rows are in the source.
+
+        Args:
+            rows: Their numbers, on from file to file.
+            file_rows: How many rows each file has.
+
+        Returns:
+            Column ``row``, from 0; where there are several files, in each of them, and before it
+            ``file``: its name, or its path where two files have the same name.
+        """
+        if len(self._files) < 2:
+            return pd.DataFrame({"row": rows})
+        names = [path.name for path in self._files]
+        if len({*names}) < len({*self._files}):
+            names = [path.as_posix() for path in self._files]
+        ends = np.cumsum(file_rows)
+        places = np.searchsorted(ends, rows, side="right")
+        starts = ends - file_rows
+        files = np.array(names, dtype=object)[places]
+        return pd.DataFrame({"file": files, "row": rows - starts[places]})
+
+    def table(self) -> SourceTable:
+        """Read the table and prepare it.
+
+        Returns:
+            The table, its rows numbered as in the source, and what the steps and ``where`` say.
+
+        Raises:
+            DataError: If a step cannot be taken, or no row is left.
+        """
+        file_rows: list[int] = []
+        if self._frame is None:
+            frame, file_rows = read_files(self._files)
+        else:
+            frame = narrow_frame(plain_index(self._frame))
+        report = TableReport()
+        frame = apply_steps(self._steps, frame, self.folder, report)
+        kept = self._filtered(frame)
+        said = [str(join) for join in report.joins]
+        if len(kept) < len(frame):
+            num_left_out = len(frame) - len(kept)
+            said.append(f"where '{self.where}': {num_left_out:,} of {len(frame):,} rows left out.")
+        return SourceTable(kept, said, file_rows)
+
+    def _filtered(self, frame: pd.DataFrame) -> pd.DataFrame:
+        if self.where is None:
+            return frame
+        try:
+            found = frame.query(self.where)
+        # Whatever pandas' own parser says of a condition that is none.
+        except (NameError, SyntaxError, ValueError, TypeError, KeyError) as error:
+            raise DataError(
+                f"`where` must be a condition on columns such as 'Sales > 0', got {self.where!r}:"
+                f" {error}. The columns are {', '.join(map(repr, frame.columns))}."
+            ) from error
+        if not len(found):
+            raise DataError(
+                f"`where` must leave rows, but of {len(frame):,} none is {self.where!r}. Change it."
+            )
+        return found

@@ -1,0 +1,1 @@
+"""Pure functions of image batches: augmentation, views, resizing."""

@@ -1,0 +1,325 @@
+"""Test-time views of pictures: which there are, how they are made, and what they weigh."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from lightning_fastrecipes.functional.images.augment import (
+    Augmentation,
+    AugmentationParameters,
+    draw_parameters,
+    seeded_generator,
+)
+from lightning_fastrecipes.functional.images.pixels import (
+    crop_matrix,
+    light,
+    num_at_once,
+    posed,
+    resample,
+)
+from lightning_fastrecipes.functional.labels.merging import running_mean
+from lightning_fastrecipes.protocols import InputSpec
+
+Preset = Literal["augmentation", "flips", "five_crops", "scales", "whole"]
+"""Kinds of views, see :class:`Views`."""
+
+_USUAL = {"augmentation": 4, "flips": 1, "five_crops": 4, "scales": 2, "whole": 2}
+# Elements of the dihedral group: mirrored, upside down, both, and these after a quarter turn.
+_POSES = (4, 6, 2, 1, 3, 5, 7)
+# Top and left of the crop; as large a part of the picture as 224 pixels are of 256.
+_CORNERS = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))
+_CORNER_ZOOM = 8 / 7
+_MAX_SCALES = 8
+_BLOCK = 256
+
+
+@dataclass(frozen=True)
+class Views:
+    """Which views of a picture are predicted beside the plain one, and how much they weigh.
+
+    All views but those of ``whole`` are made from the very pixels that the plain prediction sees,
+    at the same size, so that any network takes them; a file is decoded once for all:
+
+    - ``augmentation``: the training augmentation, drawn anew for each picture and view; zoom and
+      crop stay within the picture;
+    - ``flips``: mirrored left and right; then, for pictures without an upside, upside down, both,
+      and these turned by a quarter: 7 views, all poses of the square with the plain one;
+    - ``five_crops``: the four corners, 7/8 of each side, enlarged; the plain picture is the fifth;
+    - ``scales``: the middle of the picture enlarged by 9/8, 10/8, and so on; the plain picture is
+      the smallest scale;
+    - ``whole``: the whole picture, of which the plain prediction sees the middle, with things as
+      large as there, then enlarged by 9/8, 10/8, and so on: for networks that take any size.
+
+    Args:
+        preset: Which kind of views.
+        n: How many, at least 1; if ``None``, 4 of ``augmentation``, 1 of ``flips``, 4 of
+            ``five_crops``, 2 of ``scales``, 2 of ``whole``.
+        augmentation: For the preset ``augmentation``, what is drawn.
+        max_zoom: For the preset ``augmentation``, the largest zoom, at least 1.
+        max_angle: For the preset ``augmentation``, the largest turn in degrees, at least 0.
+        plain_weight: Weight of the plain prediction in [0, 1]; the views share the rest equally. If
+            ``None``, that of the course.
+        seed: Of what is drawn, at least 0.
+
+    Raises:
+        ValueError: If a value is out of its range.
+        TypeError: If ``n`` is no whole number.
+
+    Example:
+        >>> Views("flips").num_views, Views("augmentation", 4).weight
+        (1, 0.2)
+
+    Note:
+        The course's weight, fast.ai 0.7, counts the plain prediction ``ceil(n / 4)`` times among
+        ``n + ceil(n / 4)``: as much as one view where there are up to 4. fastai 2 weighs it by 0.25
+        however many there are: ``plain_weight=0.25``. In both, ``augmentation`` crops from the
+        whole picture; here from what the plain prediction sees of it.
+
+    References:
+        fast.ai course (2018), lesson 1: ``learn.TTA``; fastai 2, ``Learner.tta``; Touvron et al.,
+        *Fixing the train-test resolution discrepancy* (2019), for ``whole``.
+    """
+
+    preset: Preset = "augmentation"
+    n: int | None = None
+    augmentation: Augmentation = "none"
+    max_zoom: float = 1.1
+    max_angle: float = 10.0
+    plain_weight: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.preset not in get_args(Preset):
+            choices = ", ".join(get_args(Preset))
+            raise ValueError(f"`preset` must be one of {choices}, got {self.preset!r}.")
+        most = {"flips": len(_POSES), "five_crops": len(_CORNERS)}
+        most |= dict.fromkeys(("scales", "whole"), _MAX_SCALES)
+        limit = most.get(self.preset)
+        if self.n is not None and (isinstance(self.n, bool) or not isinstance(self.n, int)):
+            raise TypeError(f"`n` must be a whole number, got {self.n!r}.")
+        if self.n is not None and (self.n < 1 or (limit is not None and self.n > limit)):
+            allowed = "at least 1" if limit is None else f"in 1 to {limit}"
+            raise ValueError(f"`n` must be {allowed} for the preset {self.preset!r}, got {self.n}.")
+        if self.plain_weight is not None and not 0 <= self.plain_weight <= 1:
+            raise ValueError(f"`plain_weight` must lie in [0, 1], got {self.plain_weight}.")
+        if self.seed < 0:
+            raise ValueError(f"`seed` must be at least 0, got {self.seed}.")
+        draw_parameters(0, self.augmentation, self.max_zoom, seeded_generator(0), self.max_angle)
+
+    @property
+    def num_views(self) -> int:
+        """How many views there are beside the plain picture."""
+        return _USUAL[self.preset] if self.n is None else self.n
+
+    @property
+    def weight(self) -> float:
+        """Weight of the plain prediction."""
+        if self.plain_weight is not None:
+            return self.plain_weight
+        count = -(-self.num_views // 4)
+        return count / (self.num_views + count)
+
+    @property
+    def sees_whole(self) -> bool:
+        """Whether views are made from whole pictures, and not from what the plain one sees."""
+        return self.preset == "whole"
+
+    def sizes(self, side: int) -> list[int]:
+        """Say how large the views of whole pictures are, for networks that take any size.
+
+        Args:
+            side: Side of a whole picture in pixels.
+
+        Returns:
+            Side of each view in pixels.
+
+        Example:
+            >>> Views("whole").sizes(256)
+            [256, 288]
+        """
+        return [round(side * (1 + view / 8)) for view in range(self.num_views)]
+
+    def parameters(self, view: int, places: Tensor) -> AugmentationParameters:
+        """Say what one view does to each picture.
+
+        It depends on the seed, the view and the place alone: not on which others share the batch,
+        nor on how many workers or processes there are.
+
+        Args:
+            view: From 0.
+            places: Where the pictures are in their data set. Shape ``(batch,)``.
+
+        Returns:
+            Parameters with tensors of shape ``(batch,)``, on the CPU.
+        """
+        if self.preset == "augmentation":
+            return self._drawn(view, places.cpu())
+        plain = draw_parameters(1, "none", 1.0, seeded_generator(0))
+        zoom, pose, (top, left) = 1.0, 0, (0.5, 0.5)
+        if self.preset == "flips":
+            pose = _POSES[view]
+        elif self.preset == "five_crops":
+            zoom, (top, left) = _CORNER_ZOOM, _CORNERS[view]
+        elif self.preset == "scales":
+            zoom = 1 + (view + 1) / 8
+        everywhere = torch.zeros(len(places), dtype=torch.long)
+        return AugmentationParameters(
+            zoom=torch.tensor([zoom]),
+            crop_top=torch.tensor([top]),
+            crop_left=torch.tensor([left]),
+            angle=plain.angle,
+            balance=plain.balance,
+            contrast=plain.contrast,
+            pose=torch.tensor([pose]),
+        ).rows(everywhere)
+
+    def _drawn(self, view: int, places: Tensor) -> AugmentationParameters:
+        blocks = places // _BLOCK
+        first = int(blocks.min()) if len(places) else 0
+        last = int(blocks.max()) if len(places) else 0
+        drawn = [
+            _draw_block(self.augmentation, self.max_zoom, self.max_angle, self.seed, view, block)
+            for block in range(first, last + 1)
+        ]
+        joined = {name: torch.cat([vars(part)[name] for part in drawn]) for name in vars(drawn[0])}
+        return AugmentationParameters(**joined).rows(places - first * _BLOCK)
+
+
+@lru_cache(maxsize=64)
+def _draw_block(
+    augmentation: Augmentation, max_zoom: float, max_angle: float, seed: int, view: int, block: int
+) -> AugmentationParameters:
+    """Draw for many pictures at once: a generator for each of them would take longer."""
+    generator = seeded_generator(seed, view, block)
+    return draw_parameters(_BLOCK, augmentation, max_zoom, generator, max_angle)
+
+
+def make_view(
+    images: Tensor,
+    parameters: AugmentationParameters,
+    input_spec: InputSpec | None = None,
+    size: int | None = None,
+) -> Tensor:
+    """Zoom, crop, turn, light and mirror each picture of a batch, at the size it has or another.
+
+    Pixels are resampled once, and not at all where a picture is only mirrored or left as it is.
+
+    Args:
+        images: ``uint8`` pictures, or normalised floats, on any device. Shape ``(batch, channels,
+            height, width)``.
+        parameters: As :meth:`Views.parameters` gives them for as many pictures.
+        input_spec: How floats were normalised; without it, floats are not lit.
+        size: Side of the result in pixels, for square pictures; as they are if ``None``.
+
+    Returns:
+        New pictures of the same dtype and device, of the same shape or ``(batch, channels, size,
+        size)``.
+
+    Raises:
+        ValueError: If pictures that are not square are to be turned by a quarter.
+
+    Example:
+        >>> images = torch.tensor([[[[1, 2], [3, 4]]]], dtype=torch.uint8)
+        >>> make_view(images, Views("flips").parameters(0, torch.zeros(1, dtype=torch.long)))
+        tensor([[[[2, 1],
+                  [4, 3]]]], dtype=torch.uint8)
+    """
+    height, width = images.shape[-2:]
+    if height != width and bool((parameters.pose % 2 == 1).any()):
+        raise ValueError(
+            f"Pictures must be square to be turned by a quarter, but are {height} x {width}. Crop"
+            " them, or take up to 3 views of `flips`."
+        )
+    shape = (height, width) if size is None else (size, size)
+    is_resized = shape != (height, width)
+    can_be_lit = images.dtype == torch.uint8 or input_spec is not None
+    moved = (parameters.zoom != 1) | (parameters.angle != 0) | is_resized
+    lit = (parameters.balance != 0) | (parameters.contrast != 1)
+    made = images.new_empty(*images.shape[:2], *shape) if is_resized else images.clone()
+    # The resample brings its pictures into their pose as well.
+    made = posed(made, parameters.pose.masked_fill(moved, 0))
+    matrix = crop_matrix(
+        parameters.angle,
+        parameters.crop_top,
+        parameters.crop_left,
+        tall=parameters.zoom,
+        wide=parameters.zoom,
+        aspect=height / width,
+        pose=parameters.pose,
+    )
+    drawn = [v.to(images.device) for v in (matrix, parameters.balance, parameters.contrast)]
+    for is_moved, changed in ((True, moved), (False, lit & ~moved & can_be_lit)):
+        chosen = changed.nonzero().flatten().to(images.device)
+        source = images if is_moved else made
+        for rows in torch.split(chosen, num_at_once(images, made)) if len(chosen) else ():
+            where, balance, contrast = (values[rows] for values in drawn)
+            pixels, white = _as_floats(source[rows], input_spec)
+            if is_moved:
+                pixels = resample(pixels, where, *shape)
+            if can_be_lit:
+                pixels = light(pixels, balance, contrast, white)
+            made[rows] = _from_floats(pixels, images.dtype, input_spec)
+    return made
+
+
+def mean_of_views(
+    views: Views,
+    predict: Callable[[Tensor], Tensor],
+    images: Tensor,
+    places: Tensor,
+    input_spec: InputSpec | None = None,
+    sizes: Sequence[int] | None = None,
+) -> Tensor:
+    """Predict every view of a batch, one after the other, and give the mean.
+
+    Args:
+        views: Which views.
+        predict: From pictures to probabilities ``(batch, num_classes)``.
+        images: As for :func:`make_view`; whole pictures for views that see those.
+        places: Where the pictures are in their data set. Shape ``(batch,)``.
+        input_spec: As for :func:`make_view`.
+        sizes: Side of each view of whole pictures, where the network does not take those of
+            :meth:`Views.sizes`.
+
+    Returns:
+        Probabilities. Shape ``(batch, num_classes)``. One view is held at a time.
+    """
+    sides: Sequence[int | None] = [None] * views.num_views
+    if views.sees_whole:
+        sides = sizes or views.sizes(images.shape[-1])
+    return running_mean(
+        predict(make_view(images, views.parameters(view, places), input_spec, side))
+        for view, side in enumerate(sides)
+    )
+
+
+def _as_floats(images: Tensor, input_spec: InputSpec | None) -> tuple[Tensor, float]:
+    """Undo the normalisation, where it is known; give the largest value of a pixel as well."""
+    pixels = images.float()
+    if images.dtype == torch.uint8:
+        return pixels, 255.0
+    if input_spec is None:
+        return pixels, 1.0
+    mean, std = _as_tensors(input_spec, pixels)
+    return pixels * std + mean, 1.0
+
+
+def _from_floats(pixels: Tensor, dtype: torch.dtype, input_spec: InputSpec | None) -> Tensor:
+    if dtype == torch.uint8:
+        return pixels.round_().to(torch.uint8)
+    if input_spec is None:
+        return pixels.to(dtype)
+    mean, std = _as_tensors(input_spec, pixels)
+    return ((pixels - mean) / std).to(dtype)
+
+
+def _as_tensors(input_spec: InputSpec, like: Tensor) -> tuple[Tensor, Tensor]:
+    mean, std = (
+        torch.tensor(values, dtype=like.dtype, device=like.device).view(-1, 1, 1)
+        for values in (input_spec.mean, input_spec.std)
+    )
+    return mean, std

@@ -1,0 +1,1 @@
+"""Pure functions of tables: dates, encoding, scaling, the table spec."""

@@ -1,0 +1,163 @@
+"""Tables that are not as they should be, or not as another, told in words."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import pandas as pd
+
+from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.functional.tables.encoding import Kind, other_kind
+
+NAMES = {"category_columns": "categorical", "number_columns": "continuous"}
+
+
+def check_roles(target: str, categorical: Sequence[str], continuous: Sequence[str]) -> None:
+    """Refuse columns that have two roles, or none.
+
+    Args:
+        target: Column to predict.
+        categorical: Columns whose values are categories.
+        continuous: Columns whose values are numbers.
+
+    Raises:
+        TypeError: If one name came for a list.
+        ValueError: If a column is named twice, or none is.
+    """
+    for argument, names in (("categorical", categorical), ("continuous", continuous)):
+        if isinstance(names, str):
+            raise TypeError(f"`{argument}` must be a list of column names, got {names!r}.")
+    counts = Counter([*categorical, *continuous, target])
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"A column must be one of categorical, continuous and target, once, but {twice} are"
+            " named twice. Give each one place."
+        )
+    if not categorical and not continuous:
+        raise ValueError(
+            "`categorical` and `continuous` must name at least one column together, got none."
+        )
+
+
+def check_columns(frame: pd.DataFrame, names: Sequence[str]) -> None:
+    """Refuse a table that has not each of these columns once.
+
+    Args:
+        frame: The table.
+        names: The columns that must be there.
+
+    Raises:
+        DataError: If some are missing, or there several times; the nearest names are given.
+
+    Example:
+        >>> check_columns(pd.DataFrame({"store": [1]}), ["Store"])
+        Traceback (most recent call last):
+        lightning_fastrecipes.errors.DataError: The table must have the columns 'Store' (near: ...
+    """
+    there = [str(name) for name in frame.columns]
+    missing = [name for name in names if name not in frame.columns]
+    if missing:
+        hints = [_with_nearest(name, there) for name in missing]
+        raise DataError(
+            f"The table must have the columns {', '.join(hints)}, but has only {there[:30]}."
+            " Check the spelling, or the steps that make them."
+        )
+    counts = Counter(there)
+    twice = [name for name in names if counts[name] > 1]
+    if twice:
+        raise DataError(
+            f"Each column must be there once, but {twice} are there several times. Rename or drop"
+            " the others."
+        )
+
+
+def _with_nearest(name: str, there: Sequence[str]) -> str:
+    by_lower = {other.lower(): other for other in there}
+    near = get_close_matches(name.lower(), by_lower, n=1)
+    return f"{name!r} (near: {by_lower[near[0]]!r})" if near else repr(name)
+
+
+def check_kinds(frame: pd.DataFrame, wanted: Mapping[str, Kind]) -> None:
+    """Refuse a table with text where numbers were, or numbers where text was.
+
+    Args:
+        frame: The table.
+        wanted: Column to what it held in training.
+
+    Raises:
+        DataError: If columns differ; every one is named, with an example.
+    """
+    found = {name: other_kind(kind, frame[name]) for name, kind in wanted.items()}
+    lines = [
+        f"  {name!r} held {'text' if wanted[name] == 'text' else 'numbers'} in training, but has"
+        f" {what}"
+        for name, what in found.items()
+        if what is not None
+    ]
+    if lines:
+        raise DataError(
+            "The table must be like that of the training, but differs:\n"
+            + "\n".join(lines)
+            + "\nMend these columns, or train anew."
+        )
+
+
+def spec_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Say how two specs differ, each as plain values.
+
+    Args:
+        one: As ``TableSpec.to_dict`` gives it.
+        other: Another.
+
+    Returns:
+        One line for each difference; empty if there is none.
+    """
+    lines: list[str] = []
+    for key, role in NAMES.items():
+        ours = {column["name"]: column for column in one[key]}
+        theirs = {column["name"]: column for column in other[key]}
+        lines += [f"{role} {name!r}: only in the first" for name in ours if name not in theirs]
+        lines += [f"{role} {name!r}: only in the second" for name in theirs if name not in ours]
+        shared = [name for name in ours if name in theirs]
+        if shared != [name for name in theirs if name in ours]:
+            lines.append(f"{role} columns: in another order")
+        lines += [
+            f"{role} {name!r}: {words}"
+            for name in shared
+            for words in _fields(ours[name], theirs[name])
+        ]
+    target, their_target = one["target_column"], other["target_column"]
+    lines += [f"target {target['name']!r}: {words}" for words in _fields(target, their_target)]
+    return "\n".join(lines)
+
+
+def _fields(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Compare the fields of a column."""
+    words: list[str] = []
+    for field, value in ours.items():
+        their = theirs[field]
+        if value == their:
+            continue
+        if isinstance(value, Mapping) and isinstance(their, Mapping):
+            words += _fields(value, their)
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            words.append(f"{field} {_values(value, their)}")
+        else:
+            words.append(f"{field} {value!r} and {their!r}")
+    return words
+
+
+def _values(ours: Sequence[Any], theirs: Sequence[Any]) -> str:
+    our_set, their_set = set(ours), set(theirs)
+    parts = [
+        f"{len(only):,} only in the {which} ({', '.join(repr(value) for value in only[:3])}"
+        + (", ...)" if len(only) > 3 else ")")
+        for which, only in (
+            ("first", [value for value in ours if value not in their_set]),
+            ("second", [value for value in theirs if value not in our_set]),
+        )
+        if only
+    ]
+    return "; ".join(parts) or "in another order"

@@ -1,0 +1,153 @@
+"""One continuous table column: gaps filled with the median, then scaled by mean and deviation."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.functional.tables.encoding import chunks, few_rows
+
+Doubles = npt.NDArray[np.float64]
+
+LARGEST = float(np.finfo(np.float32).max)
+FARTHEST = 1e6
+"""Values farther than this many deviations from the mean are held there, so that all are finite."""
+
+
+@dataclass(frozen=True)
+class ContinuousColumn:
+    """How a continuous column is filled and scaled, as learned from the training rows.
+
+    Args:
+        name: Name of the column.
+        median: What stands in for a gap.
+        mean: Mean of the training rows, gaps filled.
+        std: Deviation of the training rows, gaps filled, at least 0; 0 if there is one value only.
+        has_flag: Whether there were gaps in training, and so a column that flags them.
+    """
+
+    name: str
+    median: float
+    mean: float
+    std: float
+    has_flag: bool
+
+    @classmethod
+    def fit(cls, column: "pd.Series[Any]", name: str) -> "ContinuousColumn":
+        """Learn from the training rows.
+
+        Args:
+            column: Numbers, gaps allowed.
+            name: Name of the column.
+
+        Returns:
+            Median, mean and deviation.
+
+        Raises:
+            DataError: If all rows are missing, or some are infinite.
+
+        Example:
+            >>> ContinuousColumn.fit(pd.Series([1.0, 2.0, None, 6.0]), "x")
+            ContinuousColumn(name='x', median=2.0, mean=2.75, std=1.920..., has_flag=True)
+        """
+        present = _present(column)
+        if not len(present):
+            raise DataError(
+                f"Column {name!r} must hold at least one number in the training rows, but all"
+                f" {len(column):,} are missing. Leave it out of `continuous`."
+            )
+        has_gaps = len(present) < len(column)
+        low, high = float(present.min()), float(present.max())
+        if max(-low, high) > LARGEST:
+            _refuse_infinite(column, name)
+        median = float(np.median(present, overwrite_input=True))  # the copy is ours to sort
+        if low == high:
+            return cls(name, low, low, 0.0, has_gaps)
+        mean, std = mean_and_std(lambda: _filled_chunks(column, median))
+        return cls(name, median, mean, std, has_gaps)
+
+    def encode(
+        self, column: "pd.Series[Any]", out: npt.NDArray[Any], flags: npt.NDArray[Any] | None
+    ) -> int:
+        """Write the scaled value of each row, and whether it was missing.
+
+        Args:
+            column: Numbers, gaps allowed.
+            out: Where values are written, float32. Shape ``(rows,)``.
+            flags: Where a 1 is written for each gap and a 0 elsewhere, or ``None``.
+
+        Returns:
+            How many were missing.
+
+        Raises:
+            DataError: If a value is infinite; the rows are named.
+        """
+        num_gaps = 0
+        for rows in chunks(len(column)):
+            numbers = as_numbers(column.iloc[rows])
+            gaps = np.isnan(numbers)
+            numbers[gaps] = self.median
+            if not (np.abs(numbers) <= LARGEST).all():
+                _refuse_infinite(column, self.name)
+            out[rows] = self._scaled(numbers)
+            if flags is not None:
+                flags[rows] = gaps
+            num_gaps += int(gaps.sum())
+        return num_gaps
+
+    def _scaled(self, numbers: Doubles) -> Doubles | float:
+        if self.std == 0:
+            return 0.0
+        with np.errstate(over="ignore"):
+            return np.clip((numbers - self.mean) / self.std, -FARTHEST, FARTHEST)
+
+
+def as_numbers(column: "pd.Series[Any]") -> Doubles:
+    """Give a copy of a column as doubles, gaps as NaN."""
+    return np.array(column.to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def mean_and_std(parts: Callable[[], Iterable[npt.NDArray[Any]]]) -> tuple[float, float]:
+    """Give mean and deviation of numbers that come in parts, in double precision.
+
+    Args:
+        parts: Gives the parts, not all empty; called twice.
+
+    Returns:
+        The mean, and the deviation from it over all rows.
+    """
+    counts, sums = zip(*((len(part), part.sum(dtype=np.float64)) for part in parts()), strict=True)
+    mean = math.fsum(sums) / sum(counts)
+    squares = (np.square(part - np.float64(mean)).sum() for part in parts())
+    return mean, math.sqrt(math.fsum(squares) / sum(counts))
+
+
+def _present(column: "pd.Series[Any]") -> npt.NDArray[Any]:
+    """Copy the numbers that are there, in the column's own narrow type if it is a plain one."""
+    dtype = column.dtype
+    if isinstance(dtype, np.dtype) and dtype.kind in "iuf" and dtype != np.float16:
+        values: npt.NDArray[Any] = column.to_numpy()
+    else:
+        values = as_numbers(column)
+    present: npt.NDArray[Any] = values[~np.isnan(values)]
+    return present
+
+
+def _filled_chunks(column: "pd.Series[Any]", median: float) -> Iterator[Doubles]:
+    for rows in chunks(len(column)):
+        numbers = as_numbers(column.iloc[rows])
+        numbers[np.isnan(numbers)] = median
+        yield numbers
+
+
+def _refuse_infinite(column: "pd.Series[Any]", name: str) -> None:
+    rows = few_rows(column.index, np.abs(as_numbers(column)) > LARGEST)
+    raise DataError(
+        f"Column {name!r} must hold finite numbers, but has infinite ones, or ones beyond 3e38, in"
+        f" {rows}. Mend them, or make them missing."
+    )

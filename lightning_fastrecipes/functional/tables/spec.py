@@ -1,0 +1,348 @@
+"""How a table becomes numbers: learned from the training rows, the same for every other row."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from torch import Tensor
+
+from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.functional.tables.checks import (
+    check_columns,
+    check_kinds,
+    check_roles,
+    spec_difference,
+)
+from lightning_fastrecipes.functional.tables.encoding import (
+    CategoryColumn,
+    EmbeddingRule,
+    embedding_size,
+    other_kind,
+)
+from lightning_fastrecipes.functional.tables.scaling import ContinuousColumn
+from lightning_fastrecipes.functional.tables.target import TableTask, TargetColumn
+
+FORMAT_VERSION = 1
+FLAG_SUFFIX = "_na"
+
+
+class EncodedTable(NamedTuple):
+    """A table as numbers.
+
+    Args:
+        codes: Category indices, 0 for unknown and missing, in the narrowest signed integer type
+            that holds them all. Shape ``(rows, num_categorical)``.
+        continuous: Scaled values, then the flags of missing ones (0 or 1), float32. Shape
+            ``(rows, num_continuous)``.
+        target: Regression: float32, transformed; classes: int64. Shape ``(rows,)``; ``None`` if it
+            was not asked for.
+        unknown: Column to number of values that training had not, for columns with any.
+        filled: Column to number of missing values, for columns with any.
+    """
+
+    codes: npt.NDArray[Any]
+    continuous: npt.NDArray[np.float32]
+    target: npt.NDArray[Any] | None
+    unknown: dict[str, int]
+    filled: dict[str, int]
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """All that a model must know of its table: categories, medians, scaling, target.
+
+    It is learned from the training rows by ``fit``, holds plain values only, and goes into the
+    checkpoint; a row is encoded in the same way whatever other rows are beside it.
+
+    Args:
+        category_columns: The categorical columns, in order.
+        number_columns: The continuous columns, in order.
+        target_column: What is predicted.
+
+    Example:
+        >>> table = pd.DataFrame(
+        ...     {"shop": ["a", "b", "a"], "km": [1.0, None, 3.0], "sales": [5.0, 7.0, 6.0]}
+        ... )
+        >>> spec = TableSpec.fit(table, target="sales", categorical=["shop"], continuous=["km"])
+        >>> spec.cardinalities, spec.continuous_columns
+        ([3], ['km', 'km_na'])
+        >>> new = pd.DataFrame({"shop": ["b", "zoo"], "km": [2.0, None]})
+        >>> encoded = spec.encode(new, has_target=False)
+        >>> encoded.codes.tolist(), encoded.continuous.tolist(), encoded.unknown
+        ([[2], [0]], [[0.0, 0.0], [0.0, 1.0]], {'shop': 1})
+
+    References:
+        Guo and Berkhahn, *Entity Embeddings of Categorical Variables* (2016); fast.ai course
+        (2018), lesson 3.
+    """
+
+    category_columns: tuple[CategoryColumn, ...]
+    number_columns: tuple[ContinuousColumn, ...]
+    target_column: TargetColumn
+
+    @classmethod
+    def fit(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        target: str,
+        categorical: Sequence[str],
+        continuous: Sequence[str],
+        task: TableTask = "regression",
+        log_target: bool = False,
+        min_count: int = 1,
+    ) -> "TableSpec":
+        """Learn from the training rows.
+
+        Args:
+            frame: The training rows, all of them and only them.
+            target: Column to predict.
+            categorical: Columns whose values are categories.
+            continuous: Columns whose values are numbers.
+            task: ``regression``, or ``classes`` where the target is one of several values.
+            log_target: Whether a regression predicts the logarithm of the target.
+            min_count: Categories in fewer rows than this share one index, at least 1.
+
+        Returns:
+            The spec.
+
+        Raises:
+            ValueError: If a column is named twice or none is named, or an argument is out of range.
+            DataError: If a column is missing, or cannot be encoded.
+        """
+        check_roles(target, categorical, continuous)
+        if min_count < 1:
+            raise ValueError(f"`min_count` must be at least 1, got {min_count}.")
+        check_columns(frame, [*categorical, *continuous, target])
+        if not len(frame):
+            raise DataError("The training rows must be at least one, but there are none.")
+        for name in continuous:
+            found = other_kind("number", frame[name])
+            if found is not None:
+                raise DataError(
+                    f"Column {name!r} must hold numbers to be one of `continuous`, but has"
+                    f" {found}. List it in `categorical`, or mend it."
+                )
+        numbers = tuple(ContinuousColumn.fit(frame[name], name) for name in continuous)
+        clash = {f"{column.name}{FLAG_SUFFIX}" for column in numbers if column.has_flag}
+        clash &= {*categorical, *continuous, target}
+        if clash:
+            raise DataError(
+                f"The columns {sorted(clash)} must not be named, because they flag the gaps of"
+                " others by themselves. Leave them out, or rename them."
+            )
+        return cls(
+            tuple(CategoryColumn.fit(frame[name], name, min_count) for name in categorical),
+            numbers,
+            TargetColumn.fit(frame[target], target, task, log=log_target),
+        )
+
+    @property
+    def target(self) -> str:
+        """Name of the target."""
+        return self.target_column.name
+
+    @property
+    def task(self) -> TableTask:
+        """What is predicted: ``regression`` or ``classes``."""
+        return self.target_column.task
+
+    @property
+    def log_target(self) -> bool:
+        """Whether the target is transformed by the logarithm."""
+        return self.target_column.log
+
+    @property
+    def categorical(self) -> list[str]:
+        """Names of the categorical columns, in the order of the codes."""
+        return [column.name for column in self.category_columns]
+
+    @property
+    def continuous(self) -> list[str]:
+        """Names of the continuous columns of the table, which has no flags."""
+        return [column.name for column in self.number_columns]
+
+    @property
+    def continuous_columns(self) -> list[str]:
+        """Names of the encoded continuous columns, the flags of missing values last."""
+        flags = [f"{column.name}{FLAG_SUFFIX}" for column in self.number_columns if column.has_flag]
+        return [*self.continuous, *flags]
+
+    @property
+    def constant_columns(self) -> list[str]:
+        """Names of the continuous columns with one value alone, which say nothing."""
+        return [column.name for column in self.number_columns if column.std == 0]
+
+    @property
+    def cardinalities(self) -> list[int]:
+        """Number of indices per categorical column, index 0 included."""
+        return [column.cardinality for column in self.category_columns]
+
+    @property
+    def classes(self) -> list[str] | None:
+        """Names of the classes in the order of the target index; ``None`` for regression."""
+        return self.target_column.classes
+
+    @property
+    def target_range(self) -> tuple[float, float] | None:
+        """Range that predictions may have, in transformed units; ``None`` for classes."""
+        return self.target_column.range
+
+    def embedding_sizes(self, rule: EmbeddingRule = "course") -> list[int]:
+        """Give the width of the vectors of each categorical column.
+
+        Args:
+            rule: ``course`` or ``fastai``; see ``embedding_size``.
+
+        Returns:
+            One width per categorical column.
+        """
+        return [embedding_size(cardinality, rule) for cardinality in self.cardinalities]
+
+    def encode(self, frame: pd.DataFrame, *, has_target: bool = True) -> EncodedTable:
+        """Turn rows into numbers, whatever other rows are beside them.
+
+        Args:
+            frame: Any rows; other columns than ours are not looked at.
+            has_target: Whether to encode the target; without, it is not looked at.
+
+        Returns:
+            Indices, scaled numbers and targets, with counts of what was unknown or missing.
+
+        Raises:
+            DataError: If the table is not like that of the training, or a value cannot be encoded.
+        """
+        self.check(frame, has_target=has_target)
+        # The narrowest type that holds the least number too is a signed one.
+        codes_type = np.min_scalar_type(-max(self.cardinalities, default=1))
+        codes = np.empty((len(frame), len(self.category_columns)), dtype=codes_type)
+        continuous = np.empty((len(frame), len(self.continuous_columns)), dtype=np.float32)
+        unknown: dict[str, int] = {}
+        filled: dict[str, int] = {}
+        for place, category in enumerate(self.category_columns):
+            column = frame[category.name]
+            counts = category.encode(column, codes[:, place])
+            unknown[category.name], filled[category.name] = counts
+        flag_place = len(self.number_columns)
+        for place, number in enumerate(self.number_columns):
+            flags = continuous[:, flag_place] if number.has_flag else None
+            flag_place += number.has_flag
+            filled[number.name] = number.encode(frame[number.name], continuous[:, place], flags)
+        target = self.target_column.encode(frame[self.target]) if has_target else None
+        return EncodedTable(codes, continuous, target, _above_0(unknown), _above_0(filled))
+
+    def decode(self, codes: Any) -> pd.DataFrame:
+        """Turn indices back into categories; unknown, missing and rare ones are missing.
+
+        Args:
+            codes: An array or tensor of indices. Shape ``(rows, num_categorical)``.
+
+        Returns:
+            One column for each categorical column.
+
+        Raises:
+            ValueError: If the shape is another, or an index is out of range.
+        """
+        array = np.asarray(codes)
+        if array.ndim != 2 or array.shape[1] != len(self.category_columns):
+            raise ValueError(
+                f"`codes` must have shape (rows, {len(self.category_columns)}), got"
+                f" {tuple(array.shape)}. Give one column for each of {self.categorical}."
+            )
+        return pd.DataFrame(
+            {
+                column.name: column.decode(array[:, place])
+                for place, column in enumerate(self.category_columns)
+            },
+            index=pd.RangeIndex(len(array)),
+        )
+
+    def invert_target(self, values: Tensor) -> Tensor:
+        """Bring transformed targets or predictions back to the user's units.
+
+        Args:
+            values: Any shape.
+
+        Returns:
+            The same shape; classes stay as they are.
+        """
+        return self.target_column.invert(values)
+
+    def check(self, frame: pd.DataFrame, *, has_target: bool = True) -> None:
+        """Refuse a table that is not like that of the training.
+
+        Args:
+            frame: Any rows.
+            has_target: Whether the target must be there, too.
+
+        Raises:
+            DataError: If columns are missing or twice there, or text came for numbers or numbers
+                for text; every such column is named.
+        """
+        wanted = {column.name: column.kind for column in self.category_columns}
+        wanted |= {column.name: "number" for column in self.number_columns}
+        check_columns(frame, [*wanted, *[self.target] * has_target])
+        check_kinds(frame, wanted)
+
+    def difference(self, other: "TableSpec") -> str:
+        """Say how another spec differs from this one, one line for each column.
+
+        Args:
+            other: Another spec.
+
+        Returns:
+            Lines for people; empty if the two are the same.
+        """
+        return spec_difference(self.to_dict(), other.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain values, which JSON and any checkpoint reader take."""
+        plain = {"version": FORMAT_VERSION, **asdict(self)}
+        return {name: _listed(value) for name, value in plain.items()}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "TableSpec":
+        """Read what ``to_dict`` gave.
+
+        Args:
+            plain: Plain values.
+
+        Returns:
+            A spec equal to the first.
+
+        Raises:
+            ValueError: If they are of another version of the format.
+        """
+        if plain.get("version") != FORMAT_VERSION:
+            raise ValueError(
+                f"The table's spec must have version {FORMAT_VERSION}, got"
+                f" {plain.get('version')!r}. Train anew, or use the version of the package that"
+                " wrote it."
+            )
+        target = dict(plain["target_column"])
+        if target["categories"] is not None:
+            target["categories"] = _category_column(target["categories"])
+        return cls(
+            tuple(_category_column(column) for column in plain["category_columns"]),
+            tuple(ContinuousColumn(**column) for column in plain["number_columns"]),
+            TargetColumn(**target),
+        )
+
+
+def _category_column(plain: Mapping[str, Any]) -> CategoryColumn:
+    return CategoryColumn(
+        plain["name"], plain["kind"], tuple(plain["values"]), tuple(plain["rare"])
+    )
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _listed(item) for name, item in value.items()}
+    return [_listed(item) for item in value] if isinstance(value, (tuple, list)) else value
+
+
+def _above_0(counts: Mapping[str, int]) -> dict[str, int]:
+    return {name: count for name, count in counts.items() if count > 0}

@@ -1,0 +1,212 @@
+"""The target of a table: a number, perhaps its logarithm, or one of several classes."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from torch import Tensor
+
+from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.functional.tables.encoding import (
+    CategoryColumn,
+    Mask,
+    chunks,
+    few_rows,
+    other_kind,
+)
+from lightning_fastrecipes.functional.tables.scaling import LARGEST, as_numbers, mean_and_std
+
+TableTask = Literal["regression", "classes"]
+Point = Literal["median", "mean", "percentage"]
+"""``median``: the logarithm undone; ``mean``: what has the least squared error; ``percentage``: the
+least squared error in shares of the target, which ``RMSPE`` measures."""
+
+_SHIFTS = {"median": 0.0, "mean": 0.5, "percentage": -1.5}
+
+
+def log_shift(point: Point, squared_error: Tensor) -> Tensor:
+    """Say how far from a predicted logarithm that of the best single number lies.
+
+    A logarithm with an error says that the target lies around its ``exp``, half of it above. Where
+    errors of logarithms are normal the mean lies higher, and what is best in shares of the target
+    lower: to predict 2 where 1 comes is an error of 100 %, to predict 1 where 2 comes one of 50 %.
+
+    Args:
+        point: Which number.
+        squared_error: Mean squared error of the logarithms, at least 0.
+
+    Returns:
+        What to add to each logarithm, of the shape of ``squared_error``.
+
+    Raises:
+        ValueError: If there is no such point.
+
+    Example:
+        >>> import torch
+        >>> log_shift("percentage", torch.tensor(0.01))
+        tensor(-0.0150)
+
+    References:
+        Park and Stefanski, *Relative-error prediction* (1998): best in shares is
+        ``E[1 / y] / E[1 / y ** 2]``.
+    """
+    if point not in _SHIFTS:
+        raise ValueError(f"`point` must be one of {', '.join(map(repr, _SHIFTS))}, got {point!r}.")
+    return _SHIFTS[point] * squared_error
+
+
+@dataclass(frozen=True)
+class TargetColumn:
+    """What is predicted, as learned from the training rows.
+
+    Args:
+        name: Name of the column.
+        task: ``regression`` or ``classes``.
+        log: Whether the logarithm is predicted.
+        low: Least target of the training rows, transformed; 0 for classes.
+        high: Greatest target of the training rows, transformed; 0 for classes.
+        mean: Mean target of the training rows, transformed; 0 for classes.
+        std: Deviation of the targets of the training rows, transformed; 0 for classes.
+        categories: The classes, the first at index 1; ``None`` for regression.
+    """
+
+    name: str
+    task: TableTask
+    log: bool = False
+    low: float = 0.0
+    high: float = 0.0
+    mean: float = 0.0
+    std: float = 0.0
+    categories: CategoryColumn | None = None
+
+    @classmethod
+    def fit(
+        cls, column: "pd.Series[Any]", name: str, task: TableTask, *, log: bool
+    ) -> "TargetColumn":
+        """Learn from the training rows.
+
+        Args:
+            column: The target of the training rows.
+            name: Name of the column.
+            task: ``regression`` or ``classes``.
+            log: Whether the logarithm is predicted.
+
+        Returns:
+            The range of the target, or the classes.
+
+        Raises:
+            ValueError: If there is no such task, or the logarithm of classes is asked for.
+            DataError: If a row has no target, or one that cannot be predicted.
+
+        Example:
+            >>> late = pd.Series(["no", "yes", "no"])
+            >>> TargetColumn.fit(late, "late", "classes", log=False).classes
+            ['no', 'yes']
+        """
+        if task not in get_args(TableTask):
+            raise ValueError(f"`task` must be 'regression' or 'classes', got {task!r}.")
+        if task == "classes":
+            if log:
+                raise ValueError("`log_target` must be false where `task` is 'classes', got true.")
+            _refuse_gaps(column, name)
+            categories = CategoryColumn.fit(column, name)
+            if len(categories.values) < 2:
+                raise DataError(
+                    f"The target {name!r} must have at least 2 classes in the training rows, but"
+                    f" all are {categories.values[0]!r}. Check the split, or the column."
+                )
+            return cls(name, task, categories=categories)
+        values = cls(name, task, log).encode(column)
+        low, high = float(values.min()), float(values.max())
+        if low == high:
+            return cls(name, task, log, low, high, mean=low)
+        mean, std = mean_and_std(lambda: (values[rows] for rows in chunks(len(values))))
+        return cls(name, task, log, low, high, mean, std)
+
+    @property
+    def classes(self) -> list[str] | None:
+        """Names of the classes in the order of their indices; ``None`` for regression."""
+        return None if self.categories is None else [str(x) for x in self.categories.values]
+
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """Range that predictions may have, transformed; ``None`` for classes.
+
+        From 0 to 1.2 times the greatest logarithm, as in the course; without logarithms, or if some
+        are below 0, a tenth of the span beyond either end.
+        """
+        if self.task == "classes":
+            return None
+        if self.log and self.low >= 0 and self.high > 0:
+            return 0.0, 1.2 * self.high
+        margin = 0.1 * (self.high - self.low)
+        return self.low - margin, self.high + margin
+
+    def encode(self, column: "pd.Series[Any]") -> npt.NDArray[Any]:
+        """Give the target of each row.
+
+        Args:
+            column: The target column.
+
+        Returns:
+            float32, transformed; or class indices, int64. Shape ``(rows,)``.
+
+        Raises:
+            DataError: If a row has no target, an infinite one, one without a logarithm, or an
+                unknown class; the rows are named.
+        """
+        wanted = "number" if self.categories is None else self.categories.kind
+        found = other_kind(wanted, column)
+        if found is not None:
+            raise DataError(
+                f"The target {self.name!r} must hold {'text' if wanted == 'text' else 'numbers'},"
+                f" but has {found}. For a target that is one of several values use"
+                " `task='classes'`."
+            )
+        _refuse_gaps(column, self.name)
+        if self.categories is not None:
+            codes = np.empty(len(column), dtype=np.int64)
+            self.categories.encode(column, codes)
+            unseen = codes == 0
+            if unseen.any():
+                raise DataError(
+                    f"The target {self.name!r} must be one of the training classes"
+                    f" {self.classes}, but is {column[unseen].iloc[:1].tolist()[0]!r} in"
+                    f" {few_rows(column.index, unseen)}. Leave such rows out, or train with them."
+                )
+            return codes - 1
+        values = np.empty(len(column), dtype=np.float32)
+        for rows in chunks(len(column)):
+            numbers = as_numbers(column.iloc[rows])
+            if not (np.abs(numbers) <= LARGEST).all():
+                bad = np.abs(as_numbers(column)) > LARGEST
+                _refuse(column, self.name, bad, "must be finite, but is infinite")
+            if self.log:
+                if not (numbers > 0).all():
+                    bad = ~(as_numbers(column) > 0)
+                    _refuse(column, self.name, bad, "must be above 0 for `log_target`, but is not")
+                np.log(numbers, out=numbers)
+            values[rows] = numbers
+        return values
+
+    def transform(self, values: Tensor) -> Tensor:
+        """Bring targets or predictions from the user's units to those of the model."""
+        return values.log() if self.log else values
+
+    def invert(self, values: Tensor) -> Tensor:
+        """Bring transformed targets back to the user's units; classes stay as they are."""
+        return values.exp() if self.log else values
+
+
+def _refuse_gaps(column: "pd.Series[Any]", name: str) -> None:
+    _refuse(column, name, column.isna().to_numpy(), "must be there, but is missing")
+
+
+def _refuse(column: "pd.Series[Any]", name: str, bad: Mask, what: str) -> None:
+    if bad.any():
+        raise DataError(
+            f"The target {name!r} {what} in {few_rows(column.index, bad)}. Leave such rows out, or"
+            " mend them."
+        )

@@ -1,0 +1,1 @@
+"""Pure functions of training: schedules, rates, layer groups, the initial loss."""

@@ -1,0 +1,82 @@
+"""One row per epoch, kept through an interruption."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytorch_lightning as pl
+from torch import Tensor
+
+from lightning_fastrecipes.data.common.files import write_atomically
+
+
+class History(pl.Callback):
+    """Write losses, metrics, the head's highest rate and seconds of every epoch to one CSV.
+
+    Args:
+        path: The CSV; rows of earlier stages stay, rows that a resumed stage trains again go.
+        stage: Name of the running stage.
+    """
+
+    def __init__(self, path: Path, stage: str) -> None:
+        self.path = path
+        self.stage = stage
+        self.num_samples = 0
+        self.train_seconds = 0.0
+        self._epoch_started = 0.0
+        self._highest_lr = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._epoch_started = time.perf_counter()
+        self._highest_lr = 0.0
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Count samples, and note the highest rate of the epoch: a cycle ends near 0."""
+        self._highest_lr = max(self._highest_lr, trainer.optimizers[0].param_groups[-1]["lr"])
+        self.num_samples += len(batch[1]) * trainer.world_size
+        if batch_idx + 1 == trainer.num_training_batches:
+            self.train_seconds += time.perf_counter() - self._epoch_started
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the epoch's row."""
+        metrics = {
+            k: float(v) for k, v in trainer.callback_metrics.items() if isinstance(v, Tensor)
+        }
+        row = {
+            "stage": self.stage,
+            "epoch": trainer.current_epoch,
+            "train_loss": metrics.pop("train_loss", float("nan")),
+            "val_loss": metrics.pop("val_loss", float("nan")),
+            **metrics,
+            "lr": self._highest_lr,
+            "seconds": round(time.perf_counter() - self._epoch_started, 3),
+        }
+        if not trainer.is_global_zero:
+            return
+        history = read_history(self.path)
+        again = (history["stage"] == self.stage) & (history["epoch"] >= trainer.current_epoch)
+        kept = history[~again].to_dict("records")
+        write_atomically(self.path, pd.DataFrame([*kept, row]).to_csv(index=False))
+
+
+def read_history(path: Path) -> pd.DataFrame:
+    """Read the rows written so far; without a file, none.
+
+    Args:
+        path: The CSV that ``History`` writes.
+
+    Returns:
+        Columns ``stage``, ``epoch``, ``train_loss``, ``val_loss``, metrics, ``lr``, ``seconds``.
+    """
+    if not path.is_file():
+        return pd.DataFrame({"stage": pd.Series(dtype=str), "epoch": pd.Series(dtype=int)})
+    return pd.read_csv(path)

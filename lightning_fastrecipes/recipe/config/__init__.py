@@ -1,0 +1,1 @@
+"""What a recipe says: its schema, its document, overrides of its keys."""

@@ -1,0 +1,108 @@
+"""Test-time augmentation of a recipe's evaluation, and of predictions with what it exported."""
+
+from dataclasses import asdict, replace
+from typing import Any
+
+from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
+    MisconfigurationException,
+)
+
+from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
+from lightning_fastrecipes.data.images.datamodules import ImageDataModule
+from lightning_fastrecipes.errors import DataError, RecipeError
+from lightning_fastrecipes.functional.images.augment import Augmentation
+from lightning_fastrecipes.functional.images.views import Views
+from lightning_fastrecipes.recipe.config.schema import TTA, Recipe
+
+
+def build_tta(recipe: Recipe, images: ImageDataModule) -> TestTimeAugmentation | None:
+    """Build what a recipe's evaluation asks for, so that mistakes show before training.
+
+    Args:
+        recipe: The recipe.
+        images: Its datamodule.
+
+    Returns:
+        The callback, or ``None`` without test-time augmentation.
+
+    Raises:
+        RecipeError: If the views cannot be made, or their weight cannot be learned.
+    """
+    asked = recipe.evaluation.tta
+    if asked is None:
+        return None
+    tta = TTA(n=asked) if isinstance(asked, int) else asked
+    where = f"{recipe.path}: evaluation.tta"
+    is_validated = "valid" in recipe.evaluation.splits and len(images.eval_dataset("valid"))
+    if tta.plain_weight == "learn" and not is_validated:
+        raise RecipeError(
+            f"{where}.plain_weight: 'learn' needs the validation split, which is not evaluated."
+            " Add 'valid' to `evaluation.splits`, and see that there is one, or give a number."
+        )
+    arguments = asdict(tta)
+    if tta.preset == "augmentation" and tta.augmentation is None:
+        arguments["augmentation"] = _training_augmentation(recipe)
+    try:
+        callback = TestTimeAugmentation(**arguments, seed=recipe.seed)
+        callback.resolve(images)
+    except (ValueError, MisconfigurationException) as error:
+        raise RecipeError(f"{where}: {error}") from error
+    return callback
+
+
+def describe_views(
+    callback: TestTimeAugmentation | None, recipe: Recipe, images: ImageDataModule
+) -> dict[str, dict[str, Any] | None]:
+    """Describe for an export which views a model predicts with, and which it could.
+
+    Args:
+        callback: The callback of the finished evaluation; its learned weight goes along.
+        recipe: The recipe.
+        images: Its datamodule.
+
+    Returns:
+        The arguments of ``Views``: under ``tta`` those of the evaluation, and under
+        ``training_views`` those of the course; ``None`` for an evaluation without views, and for
+        training pictures that are not augmented.
+    """
+    described: dict[str, dict[str, Any] | None] = {"tta": None, "training_views": None}
+    if callback is not None:
+        described["tta"] = asdict(replace(callback.views, plain_weight=callback.weight))
+    augmentation = _training_augmentation(recipe)
+    if augmentation is not None:
+        usual = TestTimeAugmentation(augmentation=augmentation, seed=recipe.seed)
+        described["training_views"] = asdict(usual.resolve(images))
+    return described
+
+
+def exported_views(description: dict[str, Any], asked: bool | None) -> Views | None:
+    """Choose the views that an exported model predicts with.
+
+    Args:
+        description: What ``export_model`` wrote.
+        asked: Whether the user wants test-time augmentation; as the evaluation had it if ``None``.
+
+    Returns:
+        The views, or ``None`` for plain predictions.
+
+    Raises:
+        DataError: If views are asked for, but the export does not say which.
+    """
+    evaluated, usual = description.get("tta"), description.get("training_views")
+    if asked is False or (asked is None and evaluated is None):
+        return None
+    chosen = evaluated or usual
+    if chosen is None:
+        raise DataError(
+            "The exported model was trained without augmentation and evaluated without views, so"
+            " that there is nothing to augment predictions with. Predict without `--tta`, or give"
+            " the recipe `evaluation: {tta: {preset: flips}}` and run it again."
+        )
+    return Views(**chosen)
+
+
+def _training_augmentation(recipe: Recipe) -> Augmentation | None:
+    """Give the augmentation of the last stage that has one; the very last may go without."""
+    default = recipe.data.init_args.get("augmentation", "none")
+    names = [stage.augmentation or default for stage in recipe.stages if not stage.precompute]
+    return next((name for name in reversed(names) if name != "none"), None)

@@ -1,0 +1,1 @@
+"""Run a recipe: plan, stages, series, the finder, predictions."""

@@ -1,0 +1,127 @@
+"""Stages that say ``lr: find``: their finder, what it leaves in the run folder, and a dry sweep."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
+    MisconfigurationException,
+)
+
+from lightning_fastrecipes.callbacks.lr_curve import LRCurve
+from lightning_fastrecipes.callbacks.lr_finder import LRFinder, run_finder
+from lightning_fastrecipes.data.common.files import write_atomically
+from lightning_fastrecipes.errors import RecipeError
+from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
+from lightning_fastrecipes.recipe.config.defaults import trainer_arguments
+from lightning_fastrecipes.recipe.config.schema import FIND, Recipe, Stage
+from lightning_fastrecipes.recipe.run.plan import (
+    apply_stage,
+    build_callbacks,
+    build_parts,
+    resizing,
+    stage_seed,
+)
+from lightning_fastrecipes.recipe.shared.seam import kind_of
+
+
+def finding_callbacks(stage: Stage, callbacks: Sequence[Callback], folder: Path) -> list[Callback]:
+    """Add what a stage needs to find its learning rate, if it asks for that.
+
+    Args:
+        stage: The stage.
+        callbacks: The stage's own; a finder among them is taken instead of the default one.
+        folder: Run folder, for the curve.
+
+    Returns:
+        Callbacks for the trainer, the finder first, so that all others see its rates.
+    """
+    own = [callback for callback in callbacks if isinstance(callback, LRFinder)]
+    if not own and stage.lr == FIND:
+        own = [LRFinder(on_refusal="raise")]
+    others = [callback for callback in callbacks if callback not in own]
+    keepers = [_CurveKeeper(finder, folder, stage.name) for finder in own]
+    return [*own, *others, *keepers]
+
+
+def write_curve(curve: LRCurve, folder: Path, stage: str) -> None:
+    """Write ``lr_finder_STAGE.json`` and ``.png``.
+
+    Args:
+        curve: What was found.
+        folder: Where to.
+        stage: Name of the stage.
+    """
+    write_atomically(folder / f"lr_finder_{stage}.json", curve.to_json())
+    curve.plot(folder / f"lr_finder_{stage}.png")
+
+
+def find_stage_lr(recipe: Recipe, stage_name: str, run_folder: Path | None = None) -> LRCurve:
+    """Sweep the learning rate of one stage and train nothing.
+
+    Args:
+        recipe: The recipe.
+        stage_name: Name of the stage.
+        run_folder: A run of the recipe whose stage before this one is finished, to start from its
+            weights; if ``None``, the sweep starts from the weights that the recipe starts from.
+
+    Returns:
+        The curve.
+
+    Raises:
+        RecipeError: If there is no such stage or checkpoint, or the stage cannot be swept.
+    """
+    names = [stage.name for stage in recipe.stages]
+    if stage_name not in names:
+        raise RecipeError(
+            f"{recipe.path}: there is no stage {stage_name!r}. Stages: {', '.join(names)}."
+        )
+    index = names.index(stage_name)
+    pl.seed_everything(recipe.seed, workers=True, verbose=False)
+    data, model = build_parts(recipe)
+    if run_folder is not None and index > 0:
+        checkpoint = RunFolder(run_folder).checkpoint(names[index - 1])
+        if not checkpoint.is_file():
+            raise RecipeError(
+                f"{checkpoint} is missing, the weights after the stage {names[index - 1]!r}. Name"
+                " the folder of a run that finished it, or leave the folder out."
+            )
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+        model.load_state_dict(state)
+    apply_stage(recipe, index, data, model)
+    resizing(recipe, index, data, model)(0)
+    stage = recipe.stages[index]
+    training_data = kind_of(recipe).training_data(stage, data, model)
+    pl.seed_everything(stage_seed(recipe.seed, index), workers=True, verbose=False)
+    own = [found for found in build_callbacks(recipe, index) if isinstance(found, LRFinder)]
+    finder = own[0] if own else LRFinder()
+    finder.on_refusal = "ignore"
+    try:
+        arguments = trainer_arguments(recipe.trainer, model)
+        return run_finder(finder, model, training_data, **arguments)
+    except MisconfigurationException as error:
+        raise RecipeError(f"{recipe.path}: stages[{index}] ({stage.name}): {error}") from error
+
+
+class _CurveKeeper(pl.Callback):
+    """Write the curve right after the step that follows it, in case the run does not end."""
+
+    def __init__(self, finder: LRFinder, folder: Path, stage: str) -> None:
+        self.finder = finder
+        self.folder = folder
+        self.stage = stage
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        is_new = batch_idx == 0 and trainer.current_epoch in self.finder.curves
+        if is_new and trainer.is_global_zero:
+            write_curve(self.finder.curve, self.folder, self.stage)

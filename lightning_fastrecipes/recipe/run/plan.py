@@ -1,0 +1,238 @@
+"""What a recipe will do, worked out and checked before any training."""
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+
+from lightning_fastrecipes.data.common.samplers import drops_last_batch
+from lightning_fastrecipes.errors import RecipeError
+from lightning_fastrecipes.recipe.config.schema import Recipe, Stage
+from lightning_fastrecipes.recipe.loading import build
+from lightning_fastrecipes.recipe.shared.seam import kind_of
+
+LR_BEFORE_FINDING = 1e-3
+"""What ``lr: find`` starts from, and what a rehearsal without a sweep trains with."""
+
+
+@dataclass(frozen=True)
+class GroupPlan:
+    """One layer group in one stage.
+
+    Args:
+        name: Name of the group.
+        num_parameters: Numbers in its parameters.
+        trained: Whether this stage trains it.
+        lr: Its peak learning rate, 0 where frozen; with ``lr: find`` only the ratios count.
+    """
+
+    name: str
+    num_parameters: int
+    trained: bool
+    lr: float
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage, worked out.
+
+    Args:
+        stage: The stage of the recipe.
+        groups: Its layer groups from the input side.
+        image_size: Side in pixels, in the first epoch; ``None`` without pictures.
+        batch_size: Samples per process and step, in the first epoch.
+        augmentation: Preset of the training pictures; ``None`` without pictures.
+        steps_per_epoch: Optimizer steps of the first epoch.
+        num_steps: Optimizer steps of the whole stage.
+        num_samples: Samples of the training split.
+    """
+
+    stage: Stage
+    groups: tuple[GroupPlan, ...]
+    image_size: int | None
+    batch_size: int
+    augmentation: str | None
+    steps_per_epoch: int
+    num_steps: int
+    num_samples: int
+
+
+def build_parts(recipe: Recipe) -> tuple[Any, Any]:
+    """Build datamodule and model; the data says what the model must know of it.
+
+    Args:
+        recipe: A loaded recipe.
+
+    Returns:
+        The datamodule, set up, and the model.
+
+    Raises:
+        RecipeError: If arguments do not fit, or a class is none that the runner can drive.
+    """
+    return kind_of(recipe).build_parts(recipe)
+
+
+def apply_stage(recipe: Recipe, index: int, data: Any, model: Any) -> None:
+    """Set data and model as one stage wants them; everything is set, nothing left from before.
+
+    Args:
+        recipe: The recipe.
+        index: Which stage, from 0.
+        data: Its datamodule.
+        model: Its model.
+
+    Raises:
+        RecipeError: If the stage does not fit the model, with file and key path.
+    """
+    stage, kind = recipe.stages[index], kind_of(recipe)
+    # A stage that says nothing gets what the recipe says, not what the stage before it left.
+    defaults = _signature_defaults(type(data)) | recipe.data.init_args
+    try:
+        for name in kind.stage_names:
+            value = getattr(stage, name)
+            setattr(data, name, defaults[name] if value is None else value)
+        data.seed = stage_seed(recipe.seed, index)
+        lr = LR_BEFORE_FINDING if isinstance(stage.lr, str) else stage.lr
+        model.set_learning_rates(lr, stage.lr_ratio)
+        model.freeze_to(stage.freeze_to)
+        model.group_lrs()
+        kind.check_stage(stage, data, model)
+    except ValueError as error:
+        raise RecipeError(f"{recipe.path}: stages[{index}] ({stage.name}): {error}") from error
+    if stage.until_overfitting and not kind.num_samples(data, "valid"):
+        raise RecipeError(
+            f"{recipe.path}: stages[{index}] ({stage.name}): `until_overfitting` needs a validation"
+            " split, but the data has none. Set `valid_fraction`, of a table within `split`."
+        )
+
+
+def build_callbacks(recipe: Recipe, index: int) -> list[pl.Callback]:
+    """Build the callbacks that a stage lists.
+
+    Args:
+        recipe: The recipe.
+        index: Which stage, from 0.
+
+    Returns:
+        New callbacks, in the order of the recipe.
+
+    Raises:
+        RecipeError: If arguments do not fit, with file and key path.
+    """
+    return [
+        build(spec, pl.Callback, recipe.path, f"stages[{index}].callbacks[{position}]")
+        for position, spec in enumerate(recipe.stages[index].callbacks)
+    ]
+
+
+def plan_stages(recipe: Recipe, data: Any, model: Any) -> list[StagePlan]:
+    """Work out every stage, so that a mistake in the last is found before the first.
+
+    Args:
+        recipe: The recipe.
+        data: Its datamodule, set up.
+        model: Its model.
+
+    Returns:
+        One plan per stage. The model is left frozen as in the last stage, and the datamodule at the
+        size that it ends with.
+    """
+    plans, kind = [], kind_of(recipe)
+    devices = recipe.trainer.get("devices", 1)
+    num_devices = devices if isinstance(devices, int) and devices > 0 else 1
+    accumulate = int(recipe.trainer.get("accumulate_grad_batches", 1))
+    num_samples = kind.num_samples(data, "train")
+    for index, stage in enumerate(recipe.stages):
+        apply_stage(recipe, index, data, model)
+        resize = resizing(recipe, index, data, model)
+        resize(0)
+        image_size, batch_size = getattr(data, "image_size", None), data.batch_size
+        augmentation = getattr(data, "augmentation", None)
+        steps = []
+        for epoch in range(stage.max_epochs):
+            resize(epoch)
+            steps.append(_steps_per_epoch(num_samples, data.batch_size, num_devices, accumulate))
+        plans.append(
+            StagePlan(
+                stage=stage,
+                groups=group_plans(model),
+                image_size=image_size,
+                batch_size=batch_size,
+                augmentation="none" if stage.precompute else augmentation,
+                steps_per_epoch=steps[0],
+                num_steps=sum(steps),
+                num_samples=num_samples,
+            )
+        )
+    kind.check_evaluation(recipe, data, model)
+    return plans
+
+
+def resizing(recipe: Recipe, index: int, data: Any, model: Any) -> Callable[[int], None]:
+    """Give what sets the datamodule to the sizes of an epoch, as the stage's callbacks will.
+
+    Args:
+        recipe: The recipe.
+        index: Which stage, from 0.
+        data: Its datamodule.
+        model: Its model.
+
+    Returns:
+        A function of the epoch; it does nothing in a stage of one size.
+
+    Raises:
+        RecipeError: If the model does not take a size, or the stage cannot change it.
+    """
+    stage = recipe.stages[index]
+    where = f"{recipe.path}: stages[{index}] ({stage.name}): `ProgressiveResizing`"
+    try:
+        return kind_of(recipe).resizing(stage, build_callbacks(recipe, index), data, model)
+    except ValueError as error:
+        raise RecipeError(f"{where}: {error}") from error
+
+
+def group_plans(model: Any) -> tuple[GroupPlan, ...]:
+    """List the layer groups as the model is frozen now."""
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    return tuple(
+        GroupPlan(
+            name=group.name,
+            num_parameters=sum(sizes[name] for name in group.parameters),
+            trained=index >= model.num_frozen,
+            lr=lr,
+        )
+        for index, (group, lr) in enumerate(
+            zip(model.layer_groups(), model.group_lrs(), strict=True)
+        )
+    )
+
+
+def stage_seed(seed: int, index: int) -> int:
+    """Give each stage its own seed, the same in every run.
+
+    Args:
+        seed: Seed of the recipe.
+        index: Which stage, from 0.
+
+    Returns:
+        The stage's seed.
+
+    Example:
+        >>> stage_seed(0, 0), stage_seed(0, 1), stage_seed(1, 0)
+        (0, 1, 1000)
+    """
+    return seed * 1000 + index
+
+
+def _signature_defaults(cls: type) -> dict[str, Any]:
+    return {name: item.default for name, item in inspect.signature(cls).parameters.items()}
+
+
+def _steps_per_epoch(num_samples: int, batch_size: int, num_devices: int, accumulate: int) -> int:
+    shard = math.ceil(num_samples / num_devices)
+    if drops_last_batch(shard, batch_size):
+        shard -= 1
+    return math.ceil(math.ceil(shard / batch_size) / accumulate)

@@ -1,0 +1,254 @@
+"""Run a recipe: build once, one ``Trainer.fit`` per stage, evaluate, export."""
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
+    MisconfigurationException,
+)
+
+from lightning_fastrecipes.callbacks.initial_loss_check import InitialLossCheck
+from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
+from lightning_fastrecipes.callbacks.seeded_steps import SeededSteps
+from lightning_fastrecipes.data.common.files import write_atomically
+from lightning_fastrecipes.errors import ConfigurationError, RecipeError
+from lightning_fastrecipes.plots.runs import draw_curves
+from lightning_fastrecipes.recipe.artifacts.environment import (
+    is_first_process,
+    package_versions,
+    peak_memory_mib,
+    reset_peak_memory,
+)
+from lightning_fastrecipes.recipe.artifacts.history import History, read_history
+from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
+from lightning_fastrecipes.recipe.artifacts.snapshots import place_snapshots
+from lightning_fastrecipes.recipe.config.defaults import trainer_arguments
+from lightning_fastrecipes.recipe.config.documents import dump_document
+from lightning_fastrecipes.recipe.config.schema import Recipe
+from lightning_fastrecipes.recipe.run.lr_search import finding_callbacks
+from lightning_fastrecipes.recipe.run.plan import (
+    StagePlan,
+    apply_stage,
+    build_callbacks,
+    build_parts,
+    plan_stages,
+    stage_seed,
+)
+from lightning_fastrecipes.recipe.shared.predictions import Split
+from lightning_fastrecipes.recipe.shared.seam import Evaluator, kind_of
+
+logger = logging.getLogger(__name__)
+
+
+class Run:
+    """One run of a recipe, from its data to its results.
+
+    Args:
+        recipe: The recipe.
+        folder: Where everything is written.
+        resume: Whether to go on after the last finished epoch found in ``folder``.
+        fast_dev_run: Whether to run one batch of everything, to see that it works.
+        show_progress: Whether to draw progress bars.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        *,
+        resume: bool = False,
+        fast_dev_run: bool = False,
+        show_progress: bool = True,
+    ) -> None:
+        self.recipe = recipe
+        self.folder = RunFolder(folder)
+        self.resume = resume
+        self.fast_dev_run = fast_dev_run
+        self.show_progress = show_progress
+        self.kind = kind_of(recipe)
+        self.data: Any
+        self.model: Any
+        self.evaluator: Evaluator
+        self.plans: list[StagePlan]
+        self.stages: list[dict[str, Any]] = []
+
+    def prepare(self) -> list[StagePlan]:
+        """Build data and model and work out every stage, so that mistakes show before training.
+
+        Returns:
+            One plan per stage.
+        """
+        pl.seed_everything(self.recipe.seed, workers=True, verbose=False)
+        self.data, self.model = build_parts(self.recipe)
+        self.plans = plan_stages(self.recipe, self.data, self.model)
+        # By the attribute, so that it is the trainer of this run whoever makes it.
+        self.evaluator = self.kind.evaluator(
+            self.recipe,
+            self.folder.path,
+            self.data,
+            self.model,
+            lambda callbacks, **arguments: self._trainer(callbacks, **arguments),
+        )
+        if is_first_process():
+            write_atomically(self.folder.recipe, dump_document(self.recipe.source))
+            self.kind.write_findings(self.data, self.folder.path)
+        if self.resume and self.folder.progress.is_file():
+            self.stages = json.loads(self.folder.progress.read_text(encoding="utf-8"))["stages"]
+            self._check_finished_stages()
+        return self.plans
+
+    def run_stage(self, index: int) -> dict[str, Any]:
+        """Train one stage, or load it where it is finished already.
+
+        Args:
+            index: Which stage, from 0.
+
+        Returns:
+            Name, seconds, samples per second, peak memory in MiB, and last metrics.
+        """
+        stage = self.recipe.stages[index]
+        checkpoint = self.folder.checkpoint(stage.name)
+        if index < len(self.stages):
+            self._load_weights(checkpoint)
+            # Where a resizing was stopped early, the evaluation goes on at its last size.
+            for name in self.kind.size_names:
+                setattr(self.data, name, self.stages[index].get(name, getattr(self.data, name)))
+            logger.info("Stage %s is finished already", stage.name)
+            return self.stages[index]
+        apply_stage(self.recipe, index, self.data, self.model)
+        pl.seed_everything(stage_seed(self.recipe.seed, index), workers=True, verbose=False)
+        data = self.kind.training_data(stage, self.data, self.model)
+        history = History(self.folder.metrics, stage.name)
+        callbacks = build_callbacks(self.recipe, index)
+        place_snapshots(callbacks, self.folder.path, stage.name)
+        if stage.until_overfitting:
+            callbacks.append(OverfittingStop(patience=stage.until_overfitting))
+        callbacks = finding_callbacks(stage, callbacks, self.folder.path)
+        if index == 0 and self.recipe.initial_checks:
+            callbacks.append(InitialLossCheck())
+        callbacks += [
+            SeededSteps(stage_seed(self.recipe.seed, index)),
+            history,
+            ModelCheckpoint(
+                dirpath=checkpoint.parent,
+                filename=checkpoint.stem,
+                save_top_k=1,
+                every_n_epochs=1,
+                save_on_train_epoch_end=True,
+                enable_version_counter=False,
+            ),
+        ]
+        trainer = self._trainer(callbacks, max_epochs=stage.max_epochs)
+        resumes = self.resume and checkpoint.is_file()
+        logger.info("Stage %s begins%s", stage.name, " where it stopped" if resumes else "")
+        reset_peak_memory()
+        started = time.perf_counter()
+        try:
+            trainer.fit(
+                self.model,
+                datamodule=data,
+                ckpt_path=str(checkpoint) if resumes else None,
+                weights_only=True,
+            )
+        except MisconfigurationException as error:
+            where = f"{self.recipe.path}: stages[{index}] ({stage.name})"
+            raise RecipeError(f"{where}: {error}") from error
+        seconds = time.perf_counter() - started
+        rows = read_history(self.folder.metrics)
+        last = rows[rows["stage"] == stage.name].dropna(axis=1).to_dict("records")[-1:]
+        figures = {
+            "name": stage.name,
+            "seconds": round(seconds, 2),
+            f"{self.kind.unit}_per_second": round(
+                history.num_samples / max(history.train_seconds, 1e-9), 1
+            ),
+            "peak_memory_mib": peak_memory_mib(),
+            **{name: getattr(self.data, name) for name in self.kind.size_names},
+            "metrics": {
+                k: v for k, v in (last[0] if last else {}).items() if k not in {"stage", "seconds"}
+            },
+        }
+        self.stages.append(figures)
+        if trainer.is_global_zero and not self.fast_dev_run:
+            write_atomically(self.folder.progress, json.dumps({"stages": self.stages}, indent=2))
+        logger.info("Stage %s ends: %s", stage.name, figures)
+        return figures
+
+    def finish(self, members: Mapping[str, Path] | None = None) -> dict[str, Any]:
+        """Evaluate, draw, export, and write ``results.json``.
+
+        Args:
+            members: Name to checkpoint of the models that predict together in place of the model
+                that was trained; the recipe's own snapshots, if it asks for them, if ``None``.
+
+        Returns:
+            What ``results.json`` holds.
+        """
+        self.evaluator.begin(members or {}, self.fast_dev_run)
+        results: dict[str, Any] = {
+            "recipe": self.recipe.name,
+            "seed": self.recipe.seed,
+            "stages": self.stages,
+            "valid": {},
+            "test": {},
+            "versions": package_versions(),
+        }
+        # The validation split first: what is tuned on it, the test is measured with.
+        for split in (split for split in get_args(Split) if split in self.recipe.evaluation.splits):
+            if self.kind.num_samples(self.data, split):
+                self.evaluator.measure(split, results)
+        if is_first_process():
+            self.evaluator.export(self.folder.path / "export")
+            history = read_history(self.folder.metrics)
+            if len(history):
+                draw_curves(history, self.folder.path / "curves.png")
+            write_atomically(self.folder.results, json.dumps(results, indent=2) + "\n")
+        return results
+
+    def _trainer(self, callbacks: list[Callback], **arguments: Any) -> pl.Trainer:
+        chosen = {
+            "logger": False,
+            "num_sanity_val_steps": 0,
+            "log_every_n_steps": 1,
+            "enable_model_summary": False,
+            "enable_progress_bar": self.show_progress,
+            **trainer_arguments(self.recipe.trainer, self.model),
+            **arguments,
+        }
+        if self.show_progress:
+            callbacks = [*callbacks, RichProgressBar(leave=False)]
+        return pl.Trainer(
+            **chosen,
+            callbacks=callbacks,
+            default_root_dir=self.folder.path,
+            fast_dev_run=self.fast_dev_run,
+        )
+
+    def _load_weights(self, checkpoint: Path) -> None:
+        if not checkpoint.is_file():
+            raise RecipeError(
+                f"{self.folder.progress} says that the stage {checkpoint.stem!r} is finished, but"
+                f" {checkpoint} is missing. Start anew in another folder."
+            )
+        loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        try:
+            self.model.on_load_checkpoint(loaded)
+        except ConfigurationError as error:
+            raise RecipeError(f"{checkpoint}: {error}") from error
+        self.model.load_state_dict(loaded["state_dict"])
+
+    def _check_finished_stages(self) -> None:
+        done = [stage["name"] for stage in self.stages]
+        planned = [stage.name for stage in self.recipe.stages]
+        if done != planned[: len(done)]:
+            raise RecipeError(
+                f"{self.folder.path} holds the finished stages {done}, but the recipe begins with"
+                f" {planned}. Resume with the recipe that was started, or run in another folder."
+            )

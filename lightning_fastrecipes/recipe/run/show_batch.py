@@ -1,0 +1,61 @@
+"""Pictures of a recipe as a stage trains on them, drawn before any training."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lightning_fastrecipes.data.images.datamodules import ImageDataModule
+from lightning_fastrecipes.errors import RecipeError
+from lightning_fastrecipes.plots.runs import draw_batch
+from lightning_fastrecipes.recipe.config.schema import Recipe
+from lightning_fastrecipes.recipe.run.plan import apply_stage, build_parts
+from lightning_fastrecipes.recipe.shared.seam import kind_of
+
+NUM_PICTURES = 6
+NUM_EPOCHS = 5
+
+
+def show_batch(recipe: Recipe, stage_name: str | None, path: Path) -> str:
+    """Draw some training pictures: not augmented, and as each of the first epochs shows them.
+
+    Args:
+        recipe: The recipe.
+        stage_name: Which stage; the first one that augments, or the last, if ``None``.
+        path: Picture to write.
+
+    Returns:
+        Name of the stage.
+
+    Raises:
+        RecipeError: If there is no such stage, or there are no pictures.
+    """
+    if kind_of(recipe).unit != "images":
+        raise RecipeError(f"{recipe.path}: a table has no pictures to show. Use `explain`.")
+    names = [stage.name for stage in recipe.stages]
+    if stage_name is not None and stage_name not in names:
+        raise RecipeError(
+            f"{recipe.path}: there is no stage {stage_name!r}. Stages: {', '.join(names)}."
+        )
+    images, model = build_parts(recipe)
+    indices = range(len(names)) if stage_name is None else [names.index(stage_name)]
+    for index in indices:
+        apply_stage(recipe, index, images, model)
+        if images.augmentation != "none" and not recipe.stages[index].precompute:
+            break
+    plain, trained = images.eval_dataset("train"), images.train_dataloader().dataset
+    count = len(plain)
+    places = np.unique(np.linspace(0, count - 1, NUM_PICTURES).round().astype(int)).tolist()
+    rows = [
+        [plain[place][0], *(trained[epoch * count + place][0] for epoch in range(NUM_EPOCHS))]
+        for place in places
+    ]
+    draw_batch(rows, [_label(images, plain.targets[place]) for place in places], path)
+    return names[index]
+
+
+def _label(images: ImageDataModule, target: torch.Tensor) -> str:
+    if target.ndim == 0:
+        return images.classes[int(target)]
+    chosen = target >= min(0.5, float(target.max()))
+    return ", ".join(name for name, is_on in zip(images.classes, chosen, strict=True) if is_on)

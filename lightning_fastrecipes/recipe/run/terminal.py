@@ -1,0 +1,92 @@
+"""What a run, a plan and an evaluation look like on the terminal."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lightning_fastrecipes.callbacks.lr_curve import LRCurve
+from lightning_fastrecipes.recipe.config.schema import FIND, Recipe
+from lightning_fastrecipes.recipe.run.plan import StagePlan
+from lightning_fastrecipes.recipe.shared.seam import kind_of
+
+
+def print_data(console: Console, recipe: Recipe, data: Any, model: Any) -> None:
+    """Print what data and model are."""
+    for line in kind_of(recipe).describe(data, model):
+        console.print(line, markup=False, style="yellow" if line.startswith("Skipped") else None)
+
+
+def print_plan(console: Console, plan: StagePlan) -> None:
+    """Print what a stage trains, how fast, and on what."""
+    stage = plan.stage
+    precomputed = ", on precomputed features" if stage.precompute else ""
+    size = "" if plan.image_size is None else f" {plan.image_size} px,"
+    augmentation = "" if plan.augmentation is None else f", augmentation {plan.augmentation}"
+    stop = ", until over-fitting" if stage.until_overfitting else ""
+    callbacks = stop + "".join(
+        f", {spec.name}({_arguments(spec.init_args)})" for spec in stage.callbacks
+    )
+    epochs = f"{stage.max_epochs} {'epoch' if stage.max_epochs == 1 else 'epochs'}"
+    table = Table(
+        "layer group", "parameters", "trained", "learning rate",
+        title=f"Stage {stage.name}: {epochs} of {plan.steps_per_epoch} steps"
+        f" ({plan.num_steps}),{size} batches of {plan.batch_size}"
+        f"{augmentation}{precomputed}{callbacks}",
+        title_justify="left",
+    )  # fmt: skip
+    for group in plan.groups:
+        ratio = group.lr / plan.groups[-1].lr
+        lr = f"found x {ratio:.3g}" if stage.lr == FIND else f"{group.lr:.2e}"
+        trained, lr = ("yes", lr) if group.trained else ("frozen", "")
+        table.add_row(group.name, f"{group.num_parameters:,}", trained, lr)
+    console.print(table)
+
+
+def print_stage(console: Console, figures: Mapping[str, Any]) -> None:
+    """Print how long a stage took and where it ended."""
+    metrics = ", ".join(f"{name} {value:.4g}" for name, value in figures["metrics"].items())
+    rate = next(name for name in figures if name.endswith("_per_second"))
+    console.print(
+        f"Stage {figures['name']} took {figures['seconds']:.1f} s"
+        f" ({figures[rate]:,.0f} {rate.removesuffix('_per_second')}/s): {metrics}",
+        markup=False,
+    )
+
+
+def print_curve(console: Console, curve: LRCurve, stage: str) -> None:
+    """Print the rate of each layer group that each rule of the LR finder picks."""
+    table = Table("rule", *curve.group_ratios, title=f"Stage {stage}", title_justify="left")
+    for rule, lr in curve.picks.items():
+        rates = [
+            f"{lr * ratio:.2e}" if ratio else "frozen" for ratio in curve.group_ratios.values()
+        ]
+        table.add_row(rule, *rates)
+    console.print(table)
+
+
+def print_rungs(console: Console, results: Mapping[str, Any]) -> None:
+    """Print what each rung of a recipe reached, and how long it took to train."""
+    metrics = list(results["rungs"][0]["test"] or results["rungs"][0]["valid"])
+    split = "test" if results["rungs"][0]["test"] else "valid"
+    table = Table("rung", "models", "minutes", *metrics, title=f"Rungs, {split} split")
+    for rung in results["rungs"]:
+        values = [f"{rung[split].get(name, math.nan):.4f}" for name in metrics]
+        minutes = f"{rung['seconds'] / 60:.1f}"
+        table.add_row(rung["name"], str(rung["num_models"]), minutes, *values)
+    console.print(table)
+
+
+def print_results(console: Console, results: Mapping[str, Any]) -> None:
+    """Print the metrics of the evaluation."""
+    table = Table("split", "metric", "value", title="Evaluation", title_justify="left")
+    for split in ("valid", "test"):
+        for name, value in results[split].items():
+            table.add_row(split, name, f"{value:.4f}")
+    console.print(table)
+
+
+def _arguments(init_args: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in init_args.items())

@@ -1,0 +1,1 @@
+"""What images and tables share in a run: predictions, evaluation, ensembles."""

@@ -1,0 +1,1 @@
+"""What only recipes of tables need."""

@@ -1,0 +1,212 @@
+"""A trained model of a table in files, and its predictions for other tables."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lightning_fastrecipes.data.common.sources import resolve_source
+from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
+from lightning_fastrecipes.data.tables.loader import TableLoader
+from lightning_fastrecipes.data.tables.steps import parse_steps, step_files, steps_to_list
+from lightning_fastrecipes.errors import DataError, DataNotFoundError
+from lightning_fastrecipes.functional.labels.merging import running_mean
+from lightning_fastrecipes.functional.tables.spec import TableSpec
+from lightning_fastrecipes.protocols import TableInputs
+from lightning_fastrecipes.recipe.artifacts.export_files import (
+    member_folders,
+    read_export,
+    write_export,
+)
+from lightning_fastrecipes.tasks.table_task import TabularTask
+from lightning_fastrecipes.tasks.tabular import TabularClassifier, TabularRegressor
+
+_TASKS: dict[str, type[TabularRegressor] | type[TabularClassifier]] = {
+    "table regression": TabularRegressor,
+    "table classes": TabularClassifier,
+}
+
+
+def export_table_model(folder: Path, model: TabularTask, data: TabularDataModule) -> None:
+    """Write weights, spec, and how the table is prepared.
+
+    Args:
+        folder: Where the files go.
+        model: The trained model.
+        data: Its datamodule.
+    """
+    spec, _ = model.built()
+    package = next((text for text in data.source_names if text.startswith("package:")), None)
+    description = {
+        "task": f"table {spec.task}",
+        "architecture": model.architecture,
+        "steps": steps_to_list(parse_steps(data.steps)),
+        "folder": str(data.folder.absolute()),
+        "package": package,
+        "batch_size": data.eval_batch_size,
+    }
+    write_export(folder, model, description)
+
+
+def load_table_export(folder: Path) -> tuple[TabularTask, dict[str, Any]]:
+    """Build the model that ``export_table_model`` wrote.
+
+    Args:
+        folder: A run folder, or the ``export`` folder in it.
+
+    Returns:
+        The model in eval mode, and its description.
+
+    Raises:
+        DataError: If the export is damaged, or not of a table.
+    """
+    description, weights = read_export(folder)
+    if description["task"] not in _TASKS:
+        raise DataError(
+            f"The export in {folder} must be of a model of a table, but is of"
+            f" {description['task']!r}. Predict with runs of tables alone, or of pictures alone."
+        )
+    try:
+        model = _TASKS[description["task"]].from_architecture(description["architecture"])
+        model.load_state_dict(weights)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"The exported model in {folder} is damaged: {error}") from error
+    return model.eval(), description
+
+
+def predict_tables(
+    folders: Sequence[Path], paths: Sequence[Path], device: torch.device | None = None
+) -> tuple[pd.DataFrame, list[str]]:
+    """Predict the rows of tables with exported models, in 32-bit arithmetic as the evaluation does.
+
+    Several files are prepared as one table, one below the other. The target is not looked at. With
+    several models the mean of what they predict is given, in the user's units.
+
+    Args:
+        folders: Run folders, or the ``export`` folders in them.
+        paths: Tables or patterns.
+        device: Where to compute; a CUDA card if there is one, else the processor, if ``None``.
+
+    Returns:
+        Column ``row``, from 0 in each file; before it ``file`` where there are several; then
+        ``prediction``, and for classes one of probabilities each. And what was unknown or missing
+        in the rows, a line each.
+
+    Raises:
+        DataNotFoundError: If a table, a side table or an export is missing.
+        DataError: If the table is not like that of the training, or the models do not predict the
+            same.
+    """
+    where = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    tables = _Tables([str(path) for path in paths])
+    members = [member for folder in folders for member in member_folders(folder)]
+    if not members:
+        raise DataError("`folders` must name at least one run, got none.")
+    first, _ = load_table_export(members[0])[0].built()
+    mean = running_mean(_predict_with(member, first, tables, where) for member in members)
+    found = predicted_columns(first, mean)
+    return pd.concat([tables.rows, found], axis=1), list(tables.notes)
+
+
+def predicted_columns(spec: TableSpec, predictions: Tensor) -> pd.DataFrame:
+    """List what a model predicts.
+
+    Args:
+        spec: How its table becomes numbers.
+        predictions: Numbers ``(rows,)`` in the user's units, or probabilities ``(rows, classes)``.
+
+    Returns:
+        ``prediction``, and for classes one column of probabilities each.
+    """
+    values = predictions.double().numpy()
+    if spec.classes is None:
+        return pd.DataFrame({"prediction": values})
+    names = [spec.classes[index] for index in values.argmax(axis=1)]
+    table = pd.DataFrame({"prediction": names})
+    return pd.concat([table, pd.DataFrame(values, columns=pd.Index(spec.classes))], axis=1)
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """Write numbers to seven digits, as many as 32 bits hold."""
+    return table.to_csv(index=False, float_format="%.7g")
+
+
+class _Tables:
+    """The tables to predict, prepared once for all models that want them prepared alike.
+
+    Args:
+        paths: Tables or patterns.
+
+    Attributes:
+        notes: What was unknown or missing in the rows, a line each, in order.
+        rows: Where each row is in the tables.
+    """
+
+    def __init__(self, paths: list[str]) -> None:
+        self.notes: dict[str, None] = {}
+        self._paths = paths
+        self._wanted: tuple[Any, ...] = ()
+        self._loader: TableLoader
+        self.rows: pd.DataFrame | None = None
+
+    def loader(self, spec: TableSpec, description: Mapping[str, Any]) -> TableLoader:
+        """Give the batches as a model wants them."""
+        wanted = (spec, *(description[key] for key in ("steps", "batch_size", "folder", "package")))
+        if wanted != self._wanted:
+            data = TabularDataModule.from_spec(
+                spec,
+                self._paths,
+                steps=description["steps"],
+                eval_batch_size=description["batch_size"],
+            )
+            # Where the rows are, unless the steps need tables that are elsewhere.
+            data.folder = _side_folder(description, data.folder)
+            self._loader, self._wanted = data.predict_dataloader(), wanted
+            self.rows = data.predict_rows
+            self.notes |= dict.fromkeys(str(data.report).splitlines())
+        return self._loader
+
+
+def _predict_with(folder: Path, first: TableSpec, tables: _Tables, device: torch.device) -> Tensor:
+    model, description = load_table_export(folder)
+    spec, _ = model.built()
+    if (spec.target, spec.task, spec.classes) != (first.target, first.task, first.classes):
+        raise DataError(
+            f"The models must predict the same to be averaged, but one predicts"
+            f" '{first.target}' and that of {folder} '{spec.target}', or other classes of it."
+        )
+    model.to(device)
+    chunks = []
+    with torch.inference_mode():
+        for batch in tables.loader(spec, description):
+            inputs = TableInputs(*(part.to(device) for part in batch[0]))
+            chunks.append(model.probabilities(model(inputs)).cpu())
+    return torch.cat(chunks)
+
+
+def _side_folder(description: Mapping[str, Any], beside: Path) -> Path:
+    """Find the folder of the side tables: that of the training, or that of the rows."""
+    steps = parse_steps(description["steps"])
+    places = [Path(description["folder"])]
+    if description["package"]:
+        with suppress(DataNotFoundError):
+            places.append(resolve_source(description["package"], "package").parent)
+    places.append(beside)
+    missing = ""
+    for place in places:
+        try:
+            step_files(steps, place)
+        except DataNotFoundError as error:
+            missing = missing or str(error)
+        else:
+            return place
+    looked = ", ".join(f"'{place.absolute()}'" for place in dict.fromkeys(places))
+    raise DataNotFoundError(
+        f"The steps that prepared the training's table join side tables that are not there. Looked"
+        f" in {looked}. Put them into the folder of the rows to predict. The first that is missing:"
+        f" {missing}"
+    )

@@ -1,0 +1,56 @@
+"""One table per split, beside the folders of pictures or inside them."""
+
+import random
+
+import pytest
+
+from lightning_fastrecipes.data.images.label_table import LabelTable, list_table
+from lightning_fastrecipes.errors import DataError
+
+
+def write(path, rows) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(["file,label", *rows]) + "\n")
+
+
+@pytest.mark.parametrize("valid", ["valid", "val"])
+def test_folders_that_hold_a_table_each(tmp_path, valid) -> None:
+    write(tmp_path / "train" / "labels.csv", ["b.png,x", "a.png,y"])
+    write(tmp_path / valid / "labels.csv", ["a.png,x"])
+
+    listing = list_table(tmp_path, LabelTable())
+
+    assert listing.folder == tmp_path
+    assert listing.rows[["file", "split", "label"]].values.tolist() == [
+        ["train/a.png", "train", "y"],
+        ["train/b.png", "train", "x"],
+        [f"{valid}/a.png", "valid", "x"],
+    ]
+
+
+def test_tables_beside_one_another_name_files_of_one_folder(tmp_path) -> None:
+    write(tmp_path / "train.csv", ["pictures/a.png,x"])
+    write(tmp_path / "test.csv", ["pictures/b.png,x"])
+    rows = list_table(tmp_path, LabelTable()).rows
+    assert rows["file"].tolist() == ["pictures/a.png", "pictures/b.png"]
+    assert rows["split"].tolist() == ["train", "test"]
+
+
+def test_all_tables_together_decide_whether_labels_are_several(tmp_path) -> None:
+    draw = random.Random(0)
+    tags = [" ".join(draw.sample(["a", "b", "c", "d"], draw.randint(1, 3))) for _ in range(30)]
+    write(tmp_path / "train.csv", [f"{row}.png,{'abcd'[row % 4]}" for row in range(8)])
+    write(tmp_path / "valid.csv", [f"v{row}.png,{tag}" for row, tag in enumerate(tags)])
+    assert list_table(tmp_path, LabelTable()).label_kind == "multi"
+
+
+def test_what_cannot_be_a_folder_of_tables_is_refused(tmp_path) -> None:
+    write(tmp_path / "one" / "labels.csv", ["a.png,x"])
+    with pytest.raises(DataError, match=r"must have 'train.csv', .* but has 'labels.csv'"):
+        list_table(tmp_path / "one", LabelTable())
+    write(tmp_path / "two" / "train.csv", ["a.png,x"])
+    with pytest.raises(DataError, match=r"`split_column` is 'part', but .* one table per split"):
+        list_table(tmp_path / "two", LabelTable(split_column="part"))
+    write(tmp_path / "two" / "train" / "labels.csv", ["a.png,x"])
+    with pytest.raises(DataError, match=r"are both of 'train'\. Remove one"):
+        list_table(tmp_path / "two", LabelTable())

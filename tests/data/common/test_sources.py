@@ -1,0 +1,80 @@
+"""Paths and packages resolve, and caches have a home."""
+
+import os
+import sys
+
+import pytest
+
+from lightning_fastrecipes.data.common.sources import cache_folder, list_files, resolve_source
+from lightning_fastrecipes.errors import DataError, DataNotFoundError
+
+
+def test_a_file_inside_a_package_is_found_without_importing_it(tmp_path, monkeypatch):
+    (tmp_path / "tiny_pictures" / "data").mkdir(parents=True)
+    (tmp_path / "tiny_pictures" / "__init__.py").write_text("raise RuntimeError('imported')")
+    (tmp_path / "tiny_pictures" / "data" / "labels.csv").write_text("file,label\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    found = resolve_source("package:tiny_pictures/data/labels.csv", "csv")
+
+    assert found == tmp_path / "tiny_pictures" / "data" / "labels.csv"
+    assert "tiny_pictures" not in sys.modules
+
+
+@pytest.mark.parametrize("name", ["no_such_package", "not-a-name", ""])
+def test_a_missing_package_says_how_to_install_it(name):
+    with pytest.raises(DataNotFoundError, match=f"pip install {name.replace('_', '-')}"):
+        resolve_source(f"package:{name}/labels.csv", "csv")
+
+
+@pytest.mark.parametrize("source", ["nowhere/labels.csv", "package:email/labels.csv"])
+def test_a_missing_file_is_named_with_its_argument(source):
+    with pytest.raises(DataNotFoundError, match=f"`csv` must name .* got '{source}'"):
+        resolve_source(source, "csv")
+
+
+def test_the_home_sign_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path.replace("~", str(tmp_path)))
+
+    assert resolve_source("~", "root") == tmp_path
+
+
+def test_the_cache_lies_where_the_environment_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTRECIPES_CACHE", str(tmp_path / "deep" / "cache"))
+
+    assert cache_folder() == tmp_path / "deep" / "cache"
+    assert cache_folder().is_dir()
+
+
+def test_without_the_variable_the_cache_lies_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("FASTRECIPES_CACHE")
+    monkeypatch.setattr("pathlib.Path.home", lambda: tmp_path)
+
+    assert cache_folder() == tmp_path / ".cache" / "lightning_fastrecipes"
+
+
+def test_a_cache_that_cannot_be_made_names_the_variable(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FASTRECIPES_CACHE", str(tmp_path / "file" / "cache"))
+
+    with pytest.raises(DataError, match=r"this is a file.* `FASTRECIPES_CACHE`"):
+        cache_folder()
+
+
+def test_a_name_that_is_not_text_is_refused(tmp_path):
+    (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
+
+    with pytest.raises(DataError, match="is not valid text"):
+        list_files(tmp_path)
+
+
+def test_files_are_sorted_however_the_file_system_lists_them(pets, monkeypatch):
+    walk = os.walk
+    monkeypatch.setattr(
+        os, "walk", lambda *args, **options: [(a, b, c[::-1]) for a, b, c in walk(*args, **options)]
+    )
+
+    files = list_files(pets)
+
+    assert files == sorted(files)
+    assert len(files) == 18

@@ -1,0 +1,189 @@
+"""Splits are drawn once and for all, and whatever would corrupt a training is refused."""
+
+import os
+
+import numpy as np
+import pytest
+
+from lightning_fastrecipes.data.images.assembly import SplitPlan, assemble
+from lightning_fastrecipes.data.images.label_table import LabelTable, list_table
+from lightning_fastrecipes.data.images.listing import list_folder
+from lightning_fastrecipes.errors import DataError
+
+PLAN = SplitPlan(valid_fraction=0.2, test_fraction=0.0, seed=0)
+
+
+def names(pictures, split):
+    return ["/".join(os.fsdecode(path).split("/")[-2:]) for path in pictures.splits[split].paths]
+
+
+def test_drawn_splits_keep_the_mix_of_the_classes(pets):
+    pictures = assemble(list_folder(pets), SplitPlan(0.25, 0.25, 0), "raise")
+
+    assert pictures.classes == ["cat", "dog"]
+    counts = {
+        split: np.bincount(samples.targets, minlength=2).tolist()
+        for split, samples in pictures.splits.items()
+        if split != "predict"
+    }
+    assert counts == {"train": [5, 4], "valid": [3, 2], "test": [2, 2]}
+
+
+def test_the_split_depends_on_relative_names_and_seed_alone(pets, tmp_path):
+    before = assemble(list_folder(pets), PLAN, "raise")
+    moved = pets.rename(tmp_path / "elsewhere")
+
+    after = assemble(list_folder(moved), PLAN, "raise")
+
+    assert names(after, "valid") == names(before, "valid")
+    other = assemble(list_folder(moved), SplitPlan(0.2, 0.0, seed=1), "raise")
+    assert names(other, "valid") != names(before, "valid")
+
+
+def test_a_new_picture_hardly_moves_the_others(pets, draw):
+    before = assemble(list_folder(pets), PLAN, "raise")
+    draw(pets / "cat" / "00.png")
+
+    after = assemble(list_folder(pets), PLAN, "raise")
+
+    moved = set(names(before, "valid")) ^ set(names(after, "valid"))
+    assert len(moved - {"cat/00.png"}) <= 1
+
+
+def test_a_split_that_the_data_bring_is_not_drawn(split_pets):
+    pictures = assemble(list_folder(split_pets), SplitPlan(0.5, 0.25, 0), "raise")
+
+    assert {split: len(samples.paths) for split, samples in pictures.splits.items()} == {
+        "train": 6,
+        "valid": 4,
+        "test": 2,
+        "predict": 0,
+    }
+
+
+def test_targets_match_the_folders_in_every_split(split_pets, draw):
+    draw(split_pets / "test" / "dog" / "0.png")
+
+    pictures = assemble(list_folder(split_pets), PLAN, "raise")
+
+    for split, samples in pictures.splits.items():
+        labels = [name.split("/")[0] for name in names(pictures, split)]
+        assert [pictures.classes[target] for target in samples.targets] == labels
+        assert samples.targets.dtype == np.int64
+
+
+def test_a_class_that_validation_lacks_does_not_shift_the_others(tmp_path, draw):
+    for split, classes in (("train", "abc"), ("valid", "ac")):
+        for name in classes:
+            draw(tmp_path / split / name / "0.png")
+
+    pictures = assemble(list_folder(tmp_path), PLAN, "raise")
+
+    assert pictures.splits["valid"].targets.tolist() == [0, 2]
+
+
+def test_a_class_that_training_lacks_is_refused_by_name(split_pets, draw):
+    draw(split_pets / "valid" / "bird" / "0.png")
+
+    with pytest.raises(DataError, match=r"'bird \(1 in valid\)' are not in the training split"):
+        assemble(list_folder(split_pets), PLAN, "raise")
+
+
+def test_soft_targets_go_with_their_files(tmp_path, draw):
+    rows = [(f"{number}.png", number / 10) for number in range(10)]
+    for file, _ in rows:
+        draw(tmp_path / file)
+    text = "file,p\n" + "".join(f"{file},{p}\n" for file, p in reversed(rows))
+    (tmp_path / "labels.csv").write_text(text)
+    table = LabelTable(probability_column="p", classes=["no", "yes"])
+
+    pictures = assemble(list_table(tmp_path / "labels.csv", table), PLAN, "raise")
+
+    assert pictures.classes == ["no", "yes"]
+    for split, count in (("train", 8), ("valid", 2)):
+        samples = pictures.splits[split]
+        expected = [int(name.split("/")[1][0]) / 10 for name in names(pictures, split)]
+        assert samples.targets.shape == (count, 2)
+        assert samples.targets[:, 1].tolist() == pytest.approx(expected)
+        assert samples.targets.sum(axis=1).tolist() == pytest.approx([1.0] * count)
+
+
+@pytest.fixture
+def damaged(pets):
+    (pets / "cat" / "empty.png").write_bytes(b"")
+    (pets / "dog" / "text.png").write_text("no picture")
+    return pets
+
+
+def test_all_bad_files_are_named_in_one_error(damaged):
+    with pytest.raises(DataError, match=r"2 files .*empty\.png: is empty .*text\.png: not a pict"):
+        assemble(list_folder(damaged), PLAN, "raise")
+
+
+def test_bad_files_are_left_out_and_listed_and_never_substituted(damaged):
+    pictures = assemble(list_folder(damaged), PLAN, "skip")
+
+    assert pictures.skipped_files == [
+        (str(damaged / "cat" / "empty.png"), "is empty (0 bytes)"),
+        (str(damaged / "dog" / "text.png"), "not a picture that Pillow can read"),
+    ]
+    everything = names(pictures, "train") + names(pictures, "valid")
+    assert len(everything) == len(set(everything)) == 18
+
+
+def test_repairing_a_file_leaves_the_others_in_their_splits(damaged, draw):
+    before = assemble(list_folder(damaged), PLAN, "skip")
+    draw(damaged / "cat" / "empty.png")
+
+    after = assemble(list_folder(damaged), PLAN, "skip")
+
+    for split in ("train", "valid"):
+        assert set(names(after, split)) - {"cat/empty.png"} == set(names(before, split))
+
+
+def test_a_class_of_bad_files_is_refused(split_pets):
+    (split_pets / "train" / "ant").mkdir()
+    (split_pets / "train" / "ant" / "0.png").write_bytes(b"")
+
+    with pytest.raises(DataError, match=r"No readable training picture is left .* 'ant'"):
+        assemble(list_folder(split_pets), PLAN, "skip")
+
+
+def test_the_same_bytes_in_two_classes_are_refused(pets):
+    (pets / "dog" / "copy.png").write_bytes((pets / "cat" / "3.png").read_bytes())
+
+    with pytest.raises(DataError, match=r"1 pictures are the same.*'cat/3\.png = dog/copy\.png'"):
+        assemble(list_folder(pets), PLAN, "raise")
+
+
+def test_the_same_bytes_twice_in_a_class_are_allowed(pets):
+    (pets / "cat" / "copy.png").write_bytes((pets / "cat" / "3.png").read_bytes())
+
+    assert assemble(list_folder(pets), PLAN, "raise").classes == ["cat", "dog"]
+
+
+def test_a_fraction_that_gives_no_picture_is_refused(pets):
+    with pytest.raises(DataError, match=r"`valid_fraction` of 0\.01 leaves the valid split"):
+        assemble(list_folder(pets), SplitPlan(0.01, 0.0, 0), "raise")
+
+
+def test_a_single_training_picture_is_refused(tmp_path, draw):
+    draw(tmp_path / "cat" / "0.png")
+
+    with pytest.raises(DataError, match="at least 2 pictures, but the training split has 1"):
+        assemble(list_folder(tmp_path), SplitPlan(0.0, 0.0, 0), "raise")
+
+
+@pytest.mark.parametrize(
+    ("fractions", "message"),
+    [
+        pytest.param((1.0, 0.0), r"`valid_fraction` must lie in \[0, 1\), got 1\.0", id="all"),
+        pytest.param(
+            (0.2, -0.1), r"`test_fraction` must lie in \[0, 1\), got -0\.1", id="negative"
+        ),
+        pytest.param((0.5, 0.5), "must sum to less than 1", id="nothing-left"),
+    ],
+)
+def test_wrong_fractions_are_refused(fractions, message):
+    with pytest.raises(ValueError, match=message):
+        SplitPlan(*fractions, seed=0)

@@ -1,0 +1,144 @@
+"""Every kind of picture comes out right, and every damaged one is named."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lightning_fastrecipes.data.images.decoding import inspect_image, load_image
+from lightning_fastrecipes.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("mode", "dtype"), [("I;16", "<u2"), ("I;16B", ">u2")], ids=["little-endian", "big-endian"]
+)
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bit_grey_is_scaled_by_its_bit_depth(tmp_path, mode, dtype, suffix):
+    ramp = np.linspace(0, 65535, 64).astype(dtype).reshape(8, 8)
+    Image.frombytes(mode, (8, 8), ramp.tobytes()).save(tmp_path / f"ramp.{suffix}")
+
+    image = load_image(tmp_path / f"ramp.{suffix}")
+
+    expected = torch.from_numpy(np.rint(ramp.astype(float) / 257).astype(np.uint8))
+    assert torch.equal(image, expected.expand(3, 8, 8))
+    assert len(image.unique()) == 64
+
+
+def test_sixteen_bit_pgm_is_scaled_too(tmp_path):
+    ramp = np.linspace(0, 65535, 64).astype(">u2")
+    (tmp_path / "ramp.pgm").write_bytes(b"P5 8 8 65535\n" + ramp.tobytes())
+
+    assert load_image(tmp_path / "ramp.pgm")[0].flatten().tolist() == np.rint(ramp / 257).tolist()
+
+
+def test_pixels_without_an_agreed_white_are_refused(tmp_path):
+    Image.fromarray(np.ones((4, 4), dtype=np.float32)).save(tmp_path / "float.tif")
+
+    with pytest.raises(DataError, match=r"float\.tif.*mode F have no agreed white"):
+        load_image(tmp_path / "float.tif")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L"])
+@pytest.mark.parametrize(
+    ("background", "expected"),
+    [("white", [255, 255, 255]), ("#0a1428", [10, 20, 40])],
+    ids=["white", "dark-blue"],
+)
+def test_transparent_pixels_show_the_background(tmp_path, mode, background, expected):
+    options = {}
+    if mode == "RGBA":
+        image = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+    elif mode == "LA":
+        image = Image.new("LA", (4, 4), (90, 0))
+    else:  # a transparent palette entry, or a transparent grey (tRNS)
+        image = Image.new(mode, (4, 4), 1)
+        options = {"transparency": 1}
+    if mode == "P":
+        image.putpalette([0, 0, 0, 255, 0, 0])
+    image.save(tmp_path / "clear.png", **options)
+
+    loaded = load_image(tmp_path / "clear.png", background)
+
+    assert loaded[:, 0, 0].tolist() == expected
+
+
+def test_half_transparent_pixels_are_mixed(tmp_path):
+    Image.new("RGBA", (4, 4), (255, 0, 0, 51)).save(tmp_path / "veil.png")
+
+    assert load_image(tmp_path / "veil.png")[:, 0, 0].tolist() == [255, 204, 204]
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "expected"),
+    [
+        pytest.param("CMYK", (0, 255, 255, 0), [254, 0, 0], id="cmyk"),
+        pytest.param("L", 90, [90, 90, 90], id="grey"),
+        pytest.param("1", 1, [255, 255, 255], id="bilevel"),
+        pytest.param("YCbCr", (76, 85, 255), [254, 0, 0], id="ycbcr"),
+    ],
+)
+def test_other_colour_spaces_become_rgb(tmp_path, mode, colour, expected):
+    Image.new(mode, (8, 8), colour).save(tmp_path / "flat.tif")
+
+    loaded = load_image(tmp_path / "flat.tif")
+
+    assert loaded.dtype == torch.uint8
+    assert loaded[:, 4, 4].tolist() == pytest.approx(expected, abs=1)
+
+
+def test_the_exif_orientation_is_applied(tmp_path):
+    pixels = np.zeros((4, 6, 3), dtype=np.uint8)
+    pixels[0, 0] = 255
+    exif = Image.Exif()
+    exif[274] = 6  # shown after a quarter turn clockwise
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+
+    image = load_image(tmp_path / "turned.png")
+
+    assert image.shape == (3, 6, 4)
+    assert image[:, 0, 3].tolist() == [255, 255, 255]
+    facts = inspect_image(tmp_path / "turned.png")
+    assert (facts.width, facts.height) == (4, 6)
+
+
+def test_of_an_animation_the_first_frame_is_taken_and_noted(tmp_path):
+    red, blue = (Image.new("RGB", (4, 4), colour) for colour in ("red", "blue"))
+    red.save(tmp_path / "film.gif", save_all=True, append_images=[blue])
+
+    assert load_image(tmp_path / "film.gif")[:, 0, 0].tolist() == [255, 0, 0]
+    assert inspect_image(tmp_path / "film.gif").note == "first of 2 frames"
+
+
+def test_a_good_picture_is_described(tmp_path, draw):
+    facts = inspect_image(draw(tmp_path / "good.png", (24, 20)))
+
+    assert facts[:3] == (24, 20, "RGB")
+    assert (facts.note, facts.problem) == ("", "")
+    assert len(facts.digest) == 32
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param(b"", r"is empty \(0 bytes\)", id="empty"),
+        pytest.param(b"no picture", "not a picture that Pillow can read", id="text"),
+        pytest.param(None, "truncated|broken", id="truncated"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_a_damaged_file_is_found_out_and_named(tmp_path, draw, content, reason, suffix):
+    path = draw(tmp_path / f"bad.{suffix}", (40, 40))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if content is None else content)
+
+    assert re.search(reason, inspect_image(path).problem, re.IGNORECASE)
+    with pytest.raises(DataError, match=rf"bad\.{suffix}' cannot be read"):
+        load_image(path)
+
+
+def test_a_file_that_is_gone_is_a_problem_too(tmp_path):
+    assert inspect_image(tmp_path / "gone.png").problem == (
+        "cannot be opened (No such file or directory)"
+    )

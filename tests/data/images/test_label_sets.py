@@ -1,0 +1,255 @@
+"""The whole table decides whether a picture may have several labels, and says why."""
+
+import random
+
+import pandas as pd
+import pytest
+import torch
+
+from lightning_fastrecipes import ImageCSVDataModule, LabelTable
+from lightning_fastrecipes.data.images.label_sets import LABEL_JOINER, split_labels
+from lightning_fastrecipes.data.images.label_table import list_table
+from lightning_fastrecipes.errors import ConfigurationError, DataError
+
+TAGS = ["sun", "sea", "sky", "sand", "palm"]
+
+
+def tagged(separator: str, num_rows: int = 40, seed: int = 0) -> list[str]:
+    draw = random.Random(seed)
+    return [separator.join(draw.sample(TAGS, draw.randint(1, 4))) for _ in range(num_rows)]
+
+
+@pytest.mark.parametrize("separator", [" ", ",", ";", "|", ", ", "   "], ids=repr)
+def test_tags_that_combine_freely_are_found_and_the_reason_is_said(separator) -> None:
+    values = tagged(separator)
+
+    found = split_labels(values)
+
+    assert found.multi_label
+    own = separator.strip() or None
+    expected = [tuple(sorted(part.strip() for part in value.split(own))) for value in values]
+    assert found.labels == expected
+    several = sum(len(labels) > 1 for labels in expected)
+    sign = separator.strip() or " "
+    assert found.reason == (
+        f"multi, since {several} of 40 rows have several labels separated by {sign!r}"
+    )
+
+
+BREEDS = ["golden retriever", "labrador retriever", "cat", "sea lion", "mountain lion", "lion"]
+SYNSETS = [
+    "tench, Tinca tinca",
+    "crane",
+    "corn",
+    "ear, spike, capitulum",
+    "great white shark, Jaws",
+]
+CARS = [f"{colour} {kind}" for colour in ("red", "blue", "green") for kind in ("car", "bus", "van")]
+
+
+@pytest.mark.parametrize("names", [BREEDS, SYNSETS, CARS], ids=["breeds", "synsets", "cars"])
+def test_names_of_several_words_stay_one_label_and_the_way_out_is_said(names) -> None:
+    values = names * 20
+
+    found = split_labels(values)
+
+    assert not found.multi_label
+    assert found.labels == [(name,) for name in values]
+    assert (
+        "do not combine freely; if they are several labels, set `label_separator`" in found.reason
+    )
+
+
+def test_one_label_each_is_single() -> None:
+    assert split_labels(TAGS).reason == (
+        "single, since no label holds a comma, semicolon, bar or space"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "multi_label", "words"),
+    [
+        ({"separator": " "}, True, "since `label_separator` is given"),
+        ({"choice": "multi"}, True, "since `label_kind` says so"),
+        ({"choice": "single"}, False, "since `label_kind` says so"),
+    ],
+)
+def test_what_the_user_says_is_taken(options, multi_label, words) -> None:
+    found = split_labels(["a b", "c"], **options)
+
+    assert found.multi_label is multi_label
+    assert found.labels == ([("a", "b"), ("c",)] if multi_label else [("a b",), ("c",)])
+    assert words in found.reason
+
+
+def table_of(values: list[str], **columns) -> pd.DataFrame:
+    files = [f"{number:03}.png" for number in range(len(values))]
+    return pd.DataFrame({"file": files, "label": values, **columns})
+
+
+def test_pictures_without_any_label_are_legal_among_several_and_nowhere_else() -> None:
+    values = [*tagged(" "), ""]
+    frame = table_of(values).replace({"label": {"": None}})
+
+    listing = list_table(frame, LabelTable())
+
+    assert listing.label_kind == "multi"
+    assert listing.rows["label"].iloc[-1] == ""
+    with pytest.raises(DataError, match=r"1 rows .* lack a value: '040.png \(row 40\)'"):
+        list_table(frame, LabelTable(label_kind="single"))
+
+
+def test_a_column_for_each_tag_is_found_without_being_named(tmp_path) -> None:
+    path = tmp_path / "tags.csv"
+    path.write_text("file,sun,sea\na,1,1\nb,0,0\nc,0,1\n")
+
+    listing = list_table(path, LabelTable())
+
+    assert listing.rows["label"].tolist() == [f"sea{LABEL_JOINER}sun", "", "sea"]
+    assert listing.label_reason == (
+        "multi, since 2 of 3 rows have none or several 1 in 2 columns of 0 and 1"
+    )
+    assert listing.classes == ["sun", "sea"]
+
+
+def test_one_1_in_every_row_is_one_label_unless_the_columns_are_named() -> None:
+    frame = pd.DataFrame({"file": ["a", "b"], "sun": [True, False], "sea": [False, True]})
+
+    assert list_table(frame, LabelTable()).label_kind == "single"
+    assert list_table(frame, LabelTable()).rows["label"].tolist() == ["sun", "sea"]
+    assert list_table(frame, LabelTable(label_columns=["sun", "sea"])).label_kind == "multi"
+    several = frame.assign(sea=[True, True])
+    with pytest.raises(DataError, match=r"have not exactly one label: 'a \(row 0\)'"):
+        list_table(several, LabelTable(label_kind="single"))
+
+
+def test_a_label_column_of_other_numbers_is_refused() -> None:
+    frame = pd.DataFrame({"file": ["a", "b"], "sun": [1, 2], "sea": [0, 1]})
+    with pytest.raises(DataError, match=r"hold something else than 0 and 1 .*'b \(row 1\)'"):
+        list_table(frame, LabelTable(label_columns=["sun", "sea"]))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"classes": ["a", "b"], "label_separator": " "},
+        {"label_columns": ["a"], "label_separator": " "},
+        {"label_kind": "single", "label_separator": ","},
+        {"label_kind": "multi", "classes": ["a", "b"]},
+    ],
+    ids=str,
+)
+def test_contradictions_are_refused(options) -> None:
+    with pytest.raises(ValueError, match="contradict one another"):
+        LabelTable(**options)
+
+
+@pytest.fixture
+def drawn(tmp_path, draw):
+    def serve(values, **options) -> ImageCSVDataModule:
+        frame = table_of(values, **options.pop("columns", {}))
+        for file in frame["file"]:
+            draw(tmp_path / file, size=(8, 8))
+        table = LabelTable(folder=str(tmp_path), **options.pop("table", {}))
+        images = ImageCSVDataModule(frame, table=table, image_size=8, num_workers=0, **options)
+        images.setup()
+        return images
+
+    return serve
+
+
+def test_targets_are_floats_of_0_and_1_for_every_label(drawn) -> None:
+    values = tagged(" ")
+    values[3] = ""
+
+    images = drawn(values, table={"label_kind": "multi"}, batch_size=4)
+
+    assert images.label_kind == "multi"
+    assert images.classes == sorted(TAGS)
+    for split in ("train", "valid"):
+        dataset = images.eval_dataset(split)
+        assert dataset.targets.dtype == torch.float32
+        for file, row in zip(dataset.files, dataset.targets.tolist(), strict=True):
+            labels = values[int(file[-7:-4])].split()
+            assert row == [float(name in labels) for name in images.classes]
+    _, targets = next(iter(images.train_dataloader()))
+    assert targets.shape == (4, 5)
+
+
+def test_the_decision_is_of_the_whole_table_not_of_a_split(drawn) -> None:
+    values = [*tagged(" "), "sun", "sea", "sky", "sand", "palm"]
+    splits = ["valid"] * 40 + ["train"] * 5
+
+    images = drawn(values, columns={"part": splits}, table={"split_column": "part"})
+
+    assert images.label_kind == "multi"
+    assert images.train_targets.sum(1).tolist() == [1.0] * 5
+
+
+def test_the_reason_is_printed(drawn, caplog) -> None:
+    with caplog.at_level("INFO"):
+        images = drawn(tagged(" "))
+    assert f"Labels: {images.label_reason}" in caplog.messages
+    assert images.label_reason.startswith("multi, since")
+
+
+def test_unknown_labels_of_other_splits_are_listed_with_their_number(drawn) -> None:
+    values = ["sun sea", "sun", "sea fog", "fog rain"]
+    splits = ["train", "train", "valid", "test"]
+    with pytest.raises(DataError, match=r"'fog \(1 in valid\)', 'fog \(1 in test\)', 'rain \(1"):
+        drawn(
+            values, columns={"part": splits}, table={"split_column": "part", "label_separator": " "}
+        )
+
+
+def test_a_drawn_split_leaves_every_label_in_the_training_split(drawn) -> None:
+    """With seeds where the strata alone would lose one."""
+    draw = random.Random(3)
+    values = [" ".join(f"t{draw.randrange(40)}" for _ in range(3)) for _ in range(24)]
+    options = {"table": {"label_separator": " "}, "valid_fraction": 0.5}
+    for seed in (2, 4, 6):
+        images = drawn(values, split_seed=seed, **options)
+        assert images.train_targets.any(dim=0).all()
+
+    assert images.classes == sorted({name for value in values for name in value.split()})
+    assert images.train_targets.any(dim=0).all()
+
+
+def test_a_drawn_split_keeps_the_share_of_rare_labels(drawn) -> None:
+    values = ["sea sun"] * 60 + ["sea rare"] * 20
+    random.Random(0).shuffle(values)
+
+    images = drawn(values, table={"label_separator": " "}, valid_fraction=0.25)
+
+    rare = images.classes.index("rare")
+    assert int(images.eval_dataset("valid").targets[:, rare].sum()) == 5
+
+
+def test_the_same_picture_with_other_tags_is_no_error(tmp_path, draw) -> None:
+    first = draw(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(first.read_bytes())
+    draw(tmp_path / "c.png")
+    frame = pd.DataFrame({"file": ["a.png", "b.png", "c.png"], "label": ["x y", "x", "y"]})
+    table = LabelTable(folder=str(tmp_path), label_separator=" ")
+    images = ImageCSVDataModule(frame, table=table, valid_fraction=0.0)
+    images.setup()
+    assert len(images.train_targets) == 3
+
+
+def test_a_checkpoint_of_another_kind_is_refused(drawn) -> None:
+    several, one = drawn(tagged(" ")), drawn(TAGS * 4)
+    with pytest.raises(ConfigurationError, match="labels of the kind 'multi', but the data have"):
+        one.load_state_dict(several.state_dict())
+
+
+def test_a_balanced_epoch_draws_rare_labels_as_often_as_common_ones(drawn) -> None:
+    values = ["sea"] * 90 + ["rare"] * 10
+    images = drawn(values, valid_fraction=0.0, balance=True, batch_size=100)
+
+    _, balanced = next(iter(images.train_dataloader()))
+    plain = drawn(values, valid_fraction=0.0, batch_size=100)
+    _, as_they_are = next(iter(plain.train_dataloader()))
+
+    assert images.classes == ["rare", "sea"]
+    assert 35 < int((balanced == 0).sum()) < 65
+    assert int((as_they_are == 0).sum()) == 10

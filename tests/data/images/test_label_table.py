@@ -1,0 +1,159 @@
+"""Tables of labels are read in any dialect, and wrong rows are named."""
+
+import pandas as pd
+import pytest
+
+from lightning_fastrecipes.data.images.label_table import LabelTable, list_table
+from lightning_fastrecipes.errors import DataError, DataNotFoundError
+
+SOFT = {"probability_column": "p", "classes": ["intact", "broken"]}
+
+
+def write(folder, text, name="labels.csv"):
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        pytest.param("file,label\nb.png,x\na.png,y\n", {}, id="commas"),
+        pytest.param("file\tlabel\nb.png\tx\na.png\ty\n", {}, id="tabs"),
+        pytest.param("file;label\nb.png;x\na.png;y\n", {}, id="semicolons"),
+        pytest.param("file   label\nb.png  x\na.png      y\n", {}, id="aligned-by-spaces"),
+        pytest.param("\ufefffile,label\nb.png,x\na.png,y\n", {}, id="byte-order-mark"),
+        pytest.param('file,label\n"b.png","x"\n"a.png","y"\n', {}, id="quoted"),
+        pytest.param("b.png x\na.png y\n", {"column_names": ["file", "label"]}, id="no-header"),
+        pytest.param("file::label\nb.png::x\na.png::y\n", {"separator": "::"}, id="own-separator"),
+        pytest.param(
+            "n,image,kind\n1,b.png,x\n2,a.png,y\n",
+            {"file_column": "image", "label_column": "kind"},
+            id="other-columns",
+        ),
+    ],
+)
+def test_any_dialect_gives_the_same_rows_sorted_by_file(tmp_path, text, options):
+    listing = list_table(write(tmp_path, text), LabelTable(**options))
+
+    assert listing.folder == tmp_path
+    assert listing.rows.to_dict("list") == {
+        "file": ["a.png", "b.png"],
+        "split": ["train", "train"],
+        "label": ["y", "x"],
+        "stratum": ["y", "x"],
+    }
+
+
+def test_a_data_frame_serves_as_a_table(tmp_path):
+    frame = pd.DataFrame({"file": ["a.png", "b.png"], "label": [1, 0]}, index=[7, 9])
+
+    listing = list_table(frame, LabelTable(folder=str(tmp_path)))
+
+    assert listing.folder == tmp_path
+    assert listing.rows["label"].tolist() == ["1", "0"]
+
+
+def test_labels_that_look_like_numbers_or_gaps_stay_names(tmp_path):
+    listing = list_table(write(tmp_path, "file,label\na,007\nb,NA\nc,None\n"), LabelTable())
+
+    assert listing.rows["label"].tolist() == ["007", "NA", "None"]
+
+
+def test_a_split_column_gives_splits(tmp_path):
+    text = "file,label,part\na,x,train\nb,x,valid\nc,x,val\nd,x,test\n"
+
+    listing = list_table(write(tmp_path, text), LabelTable(split_column="part"))
+
+    assert listing.rows["split"].tolist() == ["train", "valid", "valid", "test"]
+
+
+def test_one_probability_becomes_two_classes_and_ties_are_positive(tmp_path):
+    listing = list_table(write(tmp_path, "file,p\nb,0.25\na,0.5\nc,0\n"), LabelTable(**SOFT))
+
+    assert listing.classes == ["intact", "broken"]
+    assert listing.probabilities.tolist() == [[0.5, 0.5], [0.75, 0.25], [1.0, 0.0]]
+    assert listing.probabilities.dtype == "float32"
+    assert listing.rows["label"].tolist() == ["broken", "intact", "intact"]
+
+
+def test_a_column_per_class_becomes_probabilities(tmp_path):
+    text = "file,cat,dog,bird\na,0.2,0.3,0.5\nb,1,0,0\n"
+
+    listing = list_table(write(tmp_path, text), LabelTable(classes=["bird", "cat", "dog"]))
+
+    assert listing.probabilities.tolist() == [
+        pytest.approx([0.5, 0.2, 0.3]),
+        pytest.approx([0.0, 1.0, 0.0]),
+    ]
+
+
+def test_strata_may_be_several_columns(tmp_path):
+    text = "file,p,cell\na,0.3,mono\nb,0.3,poly\nc,0.3,mono\n"
+
+    rows = list_table(write(tmp_path, text), LabelTable(**SOFT, stratify_by=["p", "cell"])).rows
+
+    assert rows["stratum"][0] == rows["stratum"][2] != rows["stratum"][1]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        pytest.param(
+            "file,kind\na,x\n", {}, r"no column 'label'; it has 'file', 'kind'", id="column"
+        ),
+        pytest.param(
+            "file,label\na,x\nb,\n", {}, r"1 rows .* lack a value: 'b \(row 1\)'", id="no-label"
+        ),
+        pytest.param(
+            "file,label\na,x\n./a,y\nb,x\n",
+            {},
+            r"2 rows .* name a picture twice: 'a \(row 0\)', './a \(row 1\)'",
+            id="duplicate",
+        ),
+        pytest.param(
+            "file,label,part\na,x,train\nb,x,dev\n",
+            {"split_column": "part"},
+            r"unknown split: 'b \(row 1\)'\. Use train, valid, val, test",
+            id="split",
+        ),
+        pytest.param(
+            "file,p\na,0.5\nb,1.5\n", SOFT, r"no probabilities .*'b \(row 1\)'", id="above-1"
+        ),
+        pytest.param(
+            "file,p\na,0.5\nb,high\n", SOFT, r"no probabilities .*'b \(row 1\)'", id="text"
+        ),
+        pytest.param(
+            "file,cat,dog\na,0.5,0.5\nb,0.5,0.4\n",
+            {"classes": ["cat", "dog"]},
+            r"sum to 1: 'b \(row 1\)'",
+            id="sum",
+        ),
+        pytest.param(
+            "file,label\na,x\nb,x,y\n",
+            {"separator": ","},
+            "(?s)cannot be read .* Give `separator`",
+            id="ragged",
+        ),
+    ],
+)
+def test_wrong_rows_are_refused_and_named(tmp_path, text, options, message):
+    path = write(tmp_path, text)
+
+    with pytest.raises(DataError, match=message):
+        list_table(path, LabelTable(**options))
+
+
+def test_a_missing_table_or_folder_is_named(tmp_path):
+    with pytest.raises(DataNotFoundError, match="`csv` must name something that exists"):
+        list_table(tmp_path / "no.csv", LabelTable())
+    path = write(tmp_path, "file,label\na,x\n")
+    with pytest.raises(DataNotFoundError, match="`folder` must name something that exists"):
+        list_table(path, LabelTable(folder=str(tmp_path / "no")))
+
+
+def test_soft_labels_need_their_class_names():
+    with pytest.raises(ValueError, match="`classes` must name two classes, negative and positive"):
+        LabelTable(probability_column="p")
+    with pytest.raises(ValueError, match="`classes` must be two or more different names"):
+        LabelTable(classes=["same", "same"])

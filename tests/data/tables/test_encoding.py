@@ -1,0 +1,116 @@
+"""Splits as numbers: learned from the training rows, in chunks, and the same from a cache."""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lightning_fastrecipes.data.tables.cache import HeldTable
+from lightning_fastrecipes.data.tables.encoding import TableFindings, cached_encoding, encode_splits
+from lightning_fastrecipes.data.tables.splits import TableSplit
+from lightning_fastrecipes.functional.tables.spec import TableSpec
+
+COLUMNS = ["shop", "km", "sales"]
+fit = partial(TableSpec.fit, target="sales", categorical=["shop"], continuous=["km"])
+
+
+def table(num_rows: int = 30) -> pd.DataFrame:
+    draw = np.random.default_rng(0)
+    return pd.DataFrame(
+        {
+            "shop": draw.choice(list("abcde"), num_rows),
+            "km": np.where(draw.random(num_rows) < 0.3, np.nan, draw.random(num_rows)),
+            "sales": draw.random(num_rows) + 1,
+            "part": (["train"] * 3 + ["val", "test"]) * (num_rows // 5),
+        }
+    )
+
+
+def encoded(frame: pd.DataFrame, chunk_rows: int = 7, **split):
+    split = split or {"column": "part"}
+    return encode_splits(HeldTable.of_frame(frame), TableSplit(**split), COLUMNS, fit, chunk_rows)
+
+
+def never():
+    raise AssertionError("the cache should have been used")
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 7, 100])
+@pytest.mark.parametrize("split", [{"column": "part"}, {}, {"valid_fraction": 0.0}], ids=str)
+def test_chunks_give_what_the_whole_table_gives(chunk_rows, split) -> None:
+    frame = table()
+    found = encoded(frame, chunk_rows, **split)
+    rows = TableSplit(**(split or {"column": "part"})).rows(frame)
+
+    assert list(found.splits) == [name for name in rows if len(rows[name])]
+    for name, one in found.splits.items():
+        expected = found.spec.encode(frame.iloc[rows[name]])
+        assert np.array_equal(one.rows, rows[name])
+        assert np.array_equal(one.codes, expected.codes)
+        assert one.codes.dtype == expected.codes.dtype
+        assert np.array_equal(one.continuous, expected.continuous)
+        assert np.array_equal(one.target, expected.target)
+        assert found.report.unknown[name] == expected.unknown
+        assert found.report.filled[name] == expected.filled
+
+
+def test_held_out_rows_change_no_number_of_the_training_rows() -> None:
+    frame = table()
+    held_out = frame["part"] != "train"
+    other = frame.copy()
+    other.loc[held_out, "shop"] = "zoo"
+    other.loc[held_out, "km"] = 1e6
+    other.loc[held_out, "sales"] = 1e6
+    one, two = encoded(frame), encoded(other)
+
+    assert one.spec == two.spec
+    for part in ("codes", "continuous", "target"):
+        first, second = (getattr(found.splits["train"], part) for found in (one, two))
+        assert np.array_equal(first, second)
+    assert (two.splits["valid"].codes == 0).all()
+    assert two.report.unknown["valid"] == {"shop": 6}
+
+
+def test_the_cache_gives_the_same_and_makes_nothing(tmp_path) -> None:
+    made = encoded(table())
+    for make in (lambda: made, never):
+        found = cached_encoding(tmp_path, {}, {}, make)
+        assert found.spec == made.spec
+        assert found.report == made.report
+        for name, one in made.splits.items():
+            for part, array in vars(one).items():
+                mapped = getattr(found.splits[name], part)
+                assert isinstance(mapped, np.memmap)
+                assert mapped.dtype == array.dtype
+                assert np.array_equal(mapped, array)
+
+
+def test_what_is_done_to_mapped_rows_does_not_reach_the_file(tmp_path) -> None:
+    cached_encoding(tmp_path, {}, {}, lambda: encoded(table())).splits["train"].codes[:] = 9
+
+    assert (cached_encoding(tmp_path, {}, {}, never).splits["train"].codes != 9).all()
+
+
+def test_a_column_that_is_constant_in_training_is_noted() -> None:
+    frame = table().assign(km=lambda t: np.where(t["part"] == "train", 2.0, 3.0))
+
+    found = encoded(frame)
+
+    assert found.report.constant == ["km"]
+    assert (found.splits["train"].continuous == 0).all()
+
+
+def test_the_report_says_what_was_found() -> None:
+    report = TableFindings(
+        steps=["join store.csv: 2 rows without a match"],
+        num_rows={"train": 1000, "valid": 5},
+        unknown={"train": {}, "valid": {"shop": 2}},
+        filled={"train": {"km": 1200, "kg": 1}},
+    )
+
+    assert str(report).splitlines() == [
+        "join store.csv: 2 rows without a match",
+        "train: 1,000 rows; gaps filled: 'km' 1,200, 'kg' 1",
+        "valid: 5 rows; values unknown to training: 'shop' 2",
+    ]

@@ -1,0 +1,233 @@
+"""Which row is of which split, and what is said where none can be made."""
+
+from datetime import date
+
+import numpy as np
+import pandas as pd
+import pytest
+from jsonargparse import ArgumentParser
+
+from lightning_fastrecipes.data.tables.splits import TableSplit, name_rows
+from lightning_fastrecipes.errors import DataError
+
+DAYS = pd.DataFrame({"Date": pd.date_range("2014-07-28", periods=10).astype(str)})
+"""From 28 July to 6 August; row 4 is the first of August."""
+
+
+def rows(frame: pd.DataFrame = DAYS, **arguments) -> dict[str, list[int]]:
+    return {name: found.tolist() for name, found in TableSplit(**arguments).rows(frame).items()}
+
+
+def test_fractions_are_drawn_by_the_split_seed_alone() -> None:
+    first = rows(valid_fraction=0.3, test_fraction=0.2)
+    np.random.default_rng(7)
+    shuffled = DAYS.iloc[::-1].set_index("Date").assign(other=1)
+
+    assert {name: len(found) for name, found in first.items()} == {
+        "train": 5,
+        "valid": 3,
+        "test": 2,
+    }
+    assert rows(shuffled, valid_fraction=0.3, test_fraction=0.2) == first
+    assert rows(valid_fraction=0.3, test_fraction=0.2, split_seed=1) != first
+
+
+def test_a_fifth_is_validated_on_unless_something_else_is_said() -> None:
+    assert {name: len(found) for name, found in rows().items()} == {
+        "train": 8,
+        "valid": 2,
+        "test": 0,
+    }
+    assert rows(valid_fraction=0.0)["valid"] == []
+
+
+def test_a_column_names_the_splits() -> None:
+    frame = pd.DataFrame({"part": ["val", "train", "test", "valid", "train"]}, index=[9] * 5)
+
+    assert rows(frame, column="part") == {"train": [1, 4], "valid": [0, 3], "test": [2]}
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["train", "Test", "val", "Test"], r"says 'Test' in rows 1, 3\."),
+        (["train", None, "val"], r"says (nan|None) in row 1\."),
+        (["train", 3, "val"], r"says 3 in row 1\."),
+    ],
+    ids=["another-name", "missing", "number"],
+)
+def test_a_name_that_is_no_split_is_refused_with_its_rows(names, message) -> None:
+    with pytest.raises(DataError, match=message):
+        rows(pd.DataFrame({"part": names}), column="part")
+
+
+def test_a_categorical_column_may_name_the_splits() -> None:
+    frame = pd.DataFrame({"part": pd.Categorical(["test", "train", "val"])})
+
+    assert rows(frame, column="part") == {"train": [1], "valid": [2], "test": [0]}
+
+
+def test_the_last_fractions_by_date_are_held_out_in_order_of_time() -> None:
+    found = rows(DAYS.iloc[::-1], date="Date", valid_fraction=0.2, test_fraction=0.3)
+
+    assert found == {"train": [5, 6, 7, 8, 9], "valid": [3, 4], "test": [0, 1, 2]}
+
+
+def test_from_a_date_on_everything_is_held_out() -> None:
+    assert rows(date="Date", valid_from="2014-08-05") == {
+        "train": [0, 1, 2, 3, 4, 5, 6, 7], "valid": [8, 9], "test": [],
+    }  # fmt: skip
+
+
+def test_a_range_holds_both_its_ends_and_later_rows_are_trained_on() -> None:
+    arguments = {"date": "Date", "valid_from": "2014-08-01", "valid_until": "2014-08-03"}
+
+    assert rows(**arguments)["valid"] == [4, 5, 6]
+    assert rows(**arguments)["train"] == [0, 1, 2, 3, 7, 8, 9]
+    assert rows(**arguments, only_past=True)["train"] == [0, 1, 2, 3]
+    assert rows(**arguments, only_past=True)["valid"] == [4, 5, 6]
+
+
+def test_nothing_after_the_first_held_out_date_is_trained_on_even_before_the_test() -> None:
+    found = rows(
+        date="Date", valid_from="2014-07-30", valid_until="2014-07-31", test_from="2014-08-04",
+        test_until="2014-08-05", only_past=True,
+    )  # fmt: skip
+
+    assert found == {"train": [0, 1], "valid": [2, 3], "test": [7, 8]}
+
+
+def test_validation_without_an_end_goes_up_to_the_test() -> None:
+    found = rows(date="Date", valid_from="2014-08-02", test_from="2014-08-05")
+
+    assert found == {"train": [0, 1, 2, 3, 4], "valid": [5, 6, 7], "test": [8, 9]}
+
+
+def test_the_last_day_of_a_range_counts_to_its_end() -> None:
+    hours = pd.DataFrame({"at": pd.date_range("2014-08-01", periods=5, freq="10h")})
+
+    assert rows(hours, date="at", valid_until="2014-08-01")["valid"] == [0, 1, 2]
+    assert rows(hours, date="at", valid_until="2014-08-01 10:00")["valid"] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pd.to_datetime(DAYS["Date"]),
+        pd.to_datetime(DAYS["Date"]).astype("datetime64[ns]"),
+        pd.to_datetime(DAYS["Date"]).dt.tz_localize("Europe/Berlin"),
+        DAYS["Date"].astype(object),
+        pd.Series([date.fromisoformat(day) for day in DAYS["Date"]]),
+    ],
+    ids=["datetime", "nanoseconds", "time-zone", "text", "date-objects"],
+)
+def test_dates_of_any_kind_mean_the_same(column) -> None:
+    frame = pd.DataFrame({"Date": column})
+
+    assert rows(frame, date="Date", valid_from=date(2014, 8, 5))["valid"] == [8, 9]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (["2014-08-01", None, "2014-08-03"], r"holds (nan|None) in row 1\."),
+        (["2014-08-01", "x", "x", "01/02/2014"], r"holds 'x' in rows 1, 2, 3\."),
+        ([pd.Timestamp("2014-08-01"), pd.NaT], r"holds NaT in row 1\."),
+        ([20140801, 20140802], "must hold dates, but holds int64"),
+    ],
+    ids=["missing", "not-parsed", "not-a-time", "numbers"],
+)
+def test_rows_without_a_date_are_named(values, message) -> None:
+    with pytest.raises(DataError, match=message):
+        rows(pd.DataFrame({"Date": values}), date="Date")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"date": "Date", "valid_from": "2015-01-01"}, "'valid' must have rows, but of 10 there"),
+        ({"date": "Date", "valid_from": "2014-01-01"}, "'train' must have rows"),
+        ({"date": "Date", "test_until": "2014-01-01"}, "'test' must have rows"),
+        ({"date": "Date", "valid_fraction": 0.01}, "'valid' must have rows"),
+        ({"valid_fraction": 0.01}, "'valid' must have rows"),
+        ({"date": "Date", "valid_until": "2014-08-01", "only_past": True}, "'train' must have"),
+    ],
+    ids=["valid-range", "train", "test-range", "by-time", "by-fraction", "nothing-before"],
+)
+def test_an_empty_split_is_refused(arguments, message) -> None:
+    with pytest.raises(DataError, match=message):
+        rows(**arguments)
+
+
+def test_one_date_alone_cannot_be_split_by_time() -> None:
+    with pytest.raises(DataError, match=r"'train' must have rows, .* 0 of 'train', 3 of 'valid'"):
+        rows(pd.DataFrame({"Date": ["2014-01-01"] * 3}), date="Date")
+
+
+def test_a_table_that_names_no_training_rows_is_refused() -> None:
+    with pytest.raises(DataError, match="'train' must have rows"):
+        rows(pd.DataFrame({"part": ["val", "test"]}), column="part")
+
+
+def test_rows_in_two_ranges_are_refused() -> None:
+    with pytest.raises(DataError, match=r"must not overlap, but both hold rows 5, 6\."):
+        rows(
+            date="Date", valid_from="2014-08-01", valid_until="2014-08-03",
+            test_from="2014-08-02",
+        )  # fmt: skip
+
+
+def test_a_missing_column_and_an_empty_table_are_refused() -> None:
+    with pytest.raises(DataError, match="needs the column 'day', but the table has only: 'Date'"):
+        rows(date="day")
+    with pytest.raises(DataError, match="must have rows, but has none"):
+        rows(DAYS.iloc[:0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"valid_fraction": 1.0}, r"`valid_fraction` must lie in \[0, 1\), got 1.0"),
+        ({"test_fraction": -0.1}, r"`test_fraction` must lie in \[0, 1\)"),
+        ({"test_fraction": 0.8}, "must leave something to train on"),
+        ({"column": "a", "date": "b"}, "`column` and `date` contradict one another"),
+        ({"column": "a", "valid_fraction": 0.1}, "`valid_fraction` and `column` contradict"),
+        ({"valid_from": "2014-01-01"}, "`valid_from` needs `date`"),
+        (
+            {"date": "a", "valid_from": "2014-01-01", "test_fraction": 0.1},
+            "`test_fraction` and `valid_from` contradict",
+        ),
+        ({"date": "a", "valid_from": "soon"}, "`valid_from` must be a date such as"),
+        ({"date": "a", "valid_from": "2014-01-01T00:00Z"}, "without a time zone"),
+        ({"date": "a", "only_past": True}, "`only_past` needs a range of dates"),
+    ],
+    ids=str,
+)
+def test_arguments_that_cannot_be_meant_are_refused(arguments, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        TableSplit(**arguments)
+
+
+def test_yaml_may_write_dates_without_quotes() -> None:
+    parser = ArgumentParser()
+    parser.add_argument("--split", type=TableSplit)
+    text = "{date: Date, valid_from: 2014-08-05, only_past: true}"
+
+    split = parser.instantiate(parser.parse_args([f"--split={text}"])).split
+
+    assert split.rows(DAYS)["valid"].tolist() == [8, 9]
+
+
+def test_any_argument_that_moves_rows_is_part_of_the_key() -> None:
+    arguments = [
+        {}, {"valid_fraction": 0.3}, {"test_fraction": 0.1}, {"split_seed": 1}, {"column": "a"},
+        {"date": "a"}, {"date": "a", "valid_from": "2014-01-01"},
+        {"date": "a", "valid_from": "2014-01-01", "only_past": True},
+        {"date": "a", "valid_until": "2014-01-01"},
+    ]  # fmt: skip
+
+    assert len({str(TableSplit(**one).key()) for one in arguments}) == len(arguments)
+
+
+def test_rows_are_named_up_to_five() -> None:
+    assert name_rows(np.arange(1200)) == "rows 0, 1, 2, 3, 4, ... (1,200 in all)"

@@ -1,0 +1,267 @@
+"""Views depend on seed, view and place alone, and equal views give the plain prediction."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import log_loss
+
+from lightning_fastrecipes.functional.images.augment import augment_batch, seeded_generator
+from lightning_fastrecipes.functional.images.pixels import posed
+from lightning_fastrecipes.functional.images.views import Views, make_view, mean_of_views
+from lightning_fastrecipes.functional.labels.merging import (
+    best_weight,
+    row_losses,
+    running_mean,
+    weigh,
+    weight_losses,
+)
+from lightning_fastrecipes.protocols import InputSpec
+
+SPEC = InputSpec(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+TOP_DOWN = Views("augmentation", 3, "top_down", max_zoom=1.3)
+
+
+def pictures(count: int, size: int = 16, seed: int = 0) -> torch.Tensor:
+    return torch.randint(256, (count, 3, size, size), generator=seeded_generator(seed)).byte()
+
+
+def normalised(images: torch.Tensor) -> torch.Tensor:
+    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (SPEC.mean, SPEC.std))
+    return (images.float() / 255 - mean) / std
+
+
+def places(*numbers: int) -> torch.Tensor:
+    return torch.tensor(numbers)
+
+
+@pytest.mark.parametrize(
+    ("num_views", "weight"),
+    [(1, 1 / 2), (2, 1 / 3), (4, 1 / 5), (5, 2 / 7), (8, 1 / 5), (9, 3 / 12)],
+)
+def test_the_course_counts_the_plain_picture_once_for_four_views(num_views, weight):
+    assert Views("augmentation", num_views).weight == pytest.approx(weight)
+
+
+@given(order=st.permutations([0, 3, 255, 256, 700]), cut=st.integers(0, 5), view=st.integers(0, 2))
+@settings(max_examples=25, deadline=None)
+def test_what_is_drawn_depends_on_the_place_alone(order, cut, view):
+    together = TOP_DOWN.parameters(view, torch.tensor(order))
+    parts = [TOP_DOWN.parameters(view, torch.tensor(order)[s]) for s in (slice(cut), slice(cut, 5))]
+    for name, values in vars(together).items():
+        assert torch.equal(values, torch.cat([vars(part)[name] for part in parts]))
+
+
+def test_views_seeds_and_places_differ():
+    def draw(views=TOP_DOWN, view=0, place=0):
+        return tuple(v.item() for v in vars(views.parameters(view, places(place))).values())
+
+    other_seed = Views("augmentation", 3, "top_down", max_zoom=1.3, seed=1)
+    drawn = {draw(), draw(view=1), draw(place=1), draw(place=256), draw(other_seed)}
+    assert len(drawn) == 5
+
+
+def test_flips_are_the_poses_of_the_square_each_once():
+    image = torch.arange(9).view(1, 1, 3, 3).to(torch.uint8)
+    views = Views("flips", 7)
+    found = [make_view(image, views.parameters(v, places(0))) for v in range(7)]
+    assert torch.equal(found[0], image.flip(-1))
+    assert torch.equal(found[1], image.flip(-2))
+    assert torch.equal(found[2], image.flip(-1, -2))
+    assert len({tuple(view.flatten().tolist()) for view in [image, *found]}) == 8
+
+
+def test_five_crops_are_the_corners_enlarged():
+    """A picture of 16 px: each crop shows 14 of them; pixels next to the corner are reflected."""
+    ramp = torch.arange(16.0).expand(16, 16)
+    image = torch.stack([ramp, ramp.T])[None]
+    views = Views("five_crops")
+    spots = (torch.arange(16) + 0.5) * 14 / 16 - 0.5
+    for view, (down, right) in enumerate([(0, 0), (0, 2), (2, 0), (2, 2)]):
+        found = make_view(image, views.parameters(view, places(5)))[0]
+        torch.testing.assert_close(
+            found[0, 8], (spots + right).abs().clamp_max(15.4), atol=0.2, rtol=0
+        )
+        torch.testing.assert_close(
+            found[1, :, 8], (spots + down).abs().clamp_max(15.4), atol=0.2, rtol=0
+        )
+
+
+def test_scales_show_the_middle():
+    ramp = torch.arange(16.0).expand(1, 1, 16, 16)
+    views = Views("scales", 4)
+    found = make_view(ramp, views.parameters(3, places(0)))[0, 0, 0]
+    spots = (torch.arange(16) - 7.5) / 1.5 + 7.5
+    torch.testing.assert_close(found, spots, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("images", [pictures(3), normalised(pictures(3))], ids=["uint8", "float"])
+def test_whole_pictures_are_shown_as_they_are_and_enlarged(images):
+    views = Views("whole", 3)
+    assert (views.sizes(16), views.weight) == ([16, 18, 20], 1 / 4)
+    made = [
+        make_view(images, views.parameters(view, torch.arange(3)), SPEC, size)
+        for view, size in enumerate(views.sizes(16))
+    ]
+    assert torch.equal(made[0], images)
+    for size, found in zip((18, 20), made[1:], strict=True):
+        expected = torch.nn.functional.interpolate(images.float(), (size, size), mode="bilinear")
+        assert found.dtype == images.dtype
+        error = 0.51 if images.dtype == torch.uint8 else 1e-4
+        torch.testing.assert_close(found.float(), expected, atol=error, rtol=0)
+
+
+@pytest.mark.parametrize(("sizes", "seen"), [(None, [16, 18]), ([16, 24], [16, 24])])
+def test_whole_pictures_are_predicted_at_the_sizes_of_their_views(sizes, seen):
+    found = []
+
+    def predict(images):
+        found.append(images.shape[-1])
+        return images.float().mean((2, 3))
+
+    mean_of_views(Views("whole"), predict, pictures(2), places(0, 1), sizes=sizes)
+    assert found == seen
+
+
+def test_pictures_of_another_size_are_zoomed_turned_and_lit_as_those_of_their_own():
+    images, where = pictures(6, size=32), torch.arange(6)
+    parameters = TOP_DOWN.parameters(0, where)
+    smooth = torch.nn.functional.avg_pool2d(images.float(), 5, 1, 2).to(torch.uint8)
+    large = make_view(smooth, parameters, size=64)
+    expected = make_view(smooth, parameters)
+    found = torch.nn.functional.avg_pool2d(large.float(), 2)
+    assert (found - expected.float()).abs().mean() < 2
+    assert (make_view(smooth, TOP_DOWN.parameters(1, where)).float() - found).abs().mean() > 10
+
+
+def test_the_views_of_training_are_made_as_in_training():
+    images, where = pictures(6), places(0, 1, 2, 3, 4, 300)
+    parameters = TOP_DOWN.parameters(1, where)
+    expected = augment_batch(images, parameters, 16)
+    assert (make_view(images, parameters).int() - expected.int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_normalised_pictures_get_the_views_of_their_pixels(dtype):
+    images, parameters = pictures(6), TOP_DOWN.parameters(0, torch.arange(6))
+    found = make_view(normalised(images).to(dtype), parameters, SPEC)
+    assert found.dtype == dtype
+    expected = normalised(make_view(images, parameters))
+    tolerance = 0.5 / 255 / min(SPEC.std) + (0.02 if dtype == torch.float16 else 1e-3)
+    torch.testing.assert_close(found.float(), expected, atol=tolerance, rtol=0)
+
+
+def test_floats_of_unknown_scale_are_moved_but_not_lit():
+    images = torch.full((4, 3, 8, 8), 7.0)
+    found = make_view(images, Views("augmentation", 1, "basic").parameters(0, torch.arange(4)))
+    torch.testing.assert_close(found, images)
+
+
+def test_oblong_pictures_are_turned_without_shear():
+    """A round spot stays round in a picture that is twice as wide as high."""
+    rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(64.0), indexing="ij")
+    spot = torch.exp(-((rows - 15.5) ** 2 + (columns - 31.5) ** 2) / 40)[None, None]
+    views = Views("augmentation", 1, "basic", max_zoom=1.0, max_angle=45.0)
+    parameters = views.parameters(0, places(0, 1, 2, 3))
+    assert parameters.angle.abs().max() > 20
+    turned = make_view(spot.expand(4, -1, -1, -1), parameters)
+    middle = (turned - spot)[..., 4:28, 20:44]  # further out, borders are reflected
+    assert middle.abs().max() < 0.02
+
+
+def test_oblong_pictures_are_mirrored_as_the_last_of_all():
+    images, drawn = torch.rand(32, 3, 6, 12), Views("augmentation", 1, "side_on")
+    parameters = drawn.parameters(0, torch.arange(32))
+    assert set(parameters.pose[parameters.zoom != 1].tolist()) == {0, 4}
+    upright = make_view(images, replace(parameters, pose=torch.zeros(32, dtype=torch.long)))
+    torch.testing.assert_close(
+        make_view(images, parameters), posed(upright, parameters.pose), atol=1e-5, rtol=0
+    )
+
+
+def test_oblong_pictures_are_not_turned_by_a_quarter():
+    views = Views("flips", 7)
+    make_view(torch.zeros(1, 3, 4, 8), views.parameters(2, places(0)))
+    with pytest.raises(ValueError, match="must be square to be turned by a quarter, but are 4 x 8"):
+        make_view(torch.zeros(1, 3, 4, 8), views.parameters(3, places(0)))
+
+
+@given(num_views=st.integers(1, 9), weight=st.floats(0, 1), seed=st.integers(0, 99))
+@settings(max_examples=50, deadline=None)
+def test_equal_predictions_are_merged_into_exactly_themselves(num_views, weight, seed):
+    plain = torch.rand(5, 3, generator=seeded_generator(seed)).softmax(dim=1)
+    mean = running_mean(plain for _ in range(num_views))
+    assert torch.equal(weigh(plain, mean, weight), plain)
+
+
+@pytest.mark.parametrize("images", [pictures(3), normalised(pictures(3))], ids=["uint8", "float"])
+def test_identity_views_are_the_very_pixels(images):
+    views = Views("augmentation", 3, "none", max_zoom=1.5)
+    assert torch.equal(make_view(images, views.parameters(2, torch.arange(3)), SPEC), images)
+    assert torch.equal(
+        mean_of_views(views, lambda x: x.float().mean((2, 3)), images, torch.arange(3), SPEC),
+        images.float().mean((2, 3)),
+    )
+
+
+def test_log_losses_are_those_of_sklearn():
+    probabilities = torch.rand(20, 3, generator=seeded_generator(1)).double().softmax(dim=1)
+    targets = torch.arange(20) % 3
+    expected = log_loss(targets, probabilities.numpy())
+    assert row_losses(probabilities, targets).mean().item() == pytest.approx(expected)
+    soft = torch.nn.functional.one_hot(targets).double()
+    assert row_losses(probabilities, soft).mean().item() == pytest.approx(expected)
+    several = (torch.rand(20, 3, generator=seeded_generator(2)) > 0.5).long()
+    each = [log_loss(several[:, c], probabilities[:, c].numpy(), labels=[0, 1]) for c in range(3)]
+    found = row_losses(probabilities, several, multi_label=True).mean().item()
+    assert found == pytest.approx(sum(each) / 3)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_the_learned_weight_has_the_smallest_loss(multi_label):
+    generator = seeded_generator(3)
+    plain, views = (torch.rand(200, 4, generator=generator).double() for _ in range(2))
+    targets = (views * 2 + plain + torch.rand(200, 4, generator=generator)).argmax(dim=1)
+    if multi_label:
+        targets = torch.nn.functional.one_hot(targets, 4)
+    else:
+        plain, views = plain.softmax(1), views.softmax(1)
+    halves = [
+        weight_losses(plain[part], views[part], targets[part], multi_label=multi_label)
+        for part in (slice(0, 77), slice(77, 200))
+    ]
+    found = best_weight(halves[0] + halves[1])
+
+    def loss(weight):
+        return row_losses(weigh(plain, views, weight), targets, multi_label=multi_label).sum()
+
+    assert 0 <= found < 0.6
+    fine = min((index / 1000 for index in range(1001)), key=lambda weight: loss(weight).item())
+    assert found == pytest.approx(fine, abs=0.0101)
+
+
+@pytest.mark.parametrize("n", [2.5, True, "4"])
+def test_a_number_of_views_that_is_none_is_refused(n):
+    with pytest.raises(TypeError, match=f"`n` must be a whole number, got {n!r}"):
+        Views(n=n)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"preset": "mirror"}, "`preset` must be one of augmentation, flips, .* got 'mirror'"),
+        ({"n": 0}, "`n` must be at least 1 for the preset 'augmentation', got 0"),
+        ({"preset": "five_crops", "n": 5}, "`n` must be in 1 to 4 for .* 'five_crops', got 5"),
+        ({"preset": "whole", "n": 9}, "`n` must be in 1 to 8 for .* 'whole', got 9"),
+        ({"plain_weight": 1.5}, r"`plain_weight` must lie in \[0, 1\], got 1.5"),
+        ({"plain_weight": math.nan}, r"`plain_weight` must lie in \[0, 1\], got nan"),
+        ({"augmentation": "wild"}, "`augmentation` must be one of none, .* got 'wild'"),
+        ({"seed": -1}, "`seed` must be at least 0, got -1"),
+    ],
+)
+def test_wrong_views_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Views(**arguments)

@@ -1,0 +1,222 @@
+"""What the pictures of a run say, read from the figures as drawn."""
+
+from pathlib import Path
+
+import matplotlib.pyplot
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from lightning_fastrecipes.plots import runs as pictures
+from lightning_fastrecipes.plots.runs import draw_confusion_matrix, draw_curves, draw_rungs
+
+COUNTS = torch.tensor([[41, 3, 0], [5, 90, 0], [0, 0, 0]])
+HISTORY = pd.DataFrame(
+    {
+        "stage": ["head", "all", "all", "all"],
+        "epoch": [0, 0, 1, 2],
+        "train_loss": [1.0, 0.8, 0.6, 0.5],
+        "val_loss": [1.1, np.nan, 0.7, np.nan],
+        "val_accuracy": [0.5, np.nan, 0.8, np.nan],
+        "val_f1": np.nan,
+        "lr": [0.01, 0.01, 0.005, 0.001],
+        "seconds": [30.0, 31.0, 31.0, 31.0],
+    }
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path):
+    """Where to draw to; whatever was drawn must be a PNG and leave pyplot alone."""
+    picture = tmp_path / "picture.png"
+    yield picture
+    assert not picture.exists() or picture.read_bytes().startswith(b"\x89PNG")
+    assert matplotlib.pyplot.get_fignums() == []
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+def labels(figure: Figure, panel: int = 0) -> list[str]:
+    return [text.get_text() for text in figure.axes[panel].get_legend().get_texts()]
+
+
+def points(figure: Figure, panel: int, line: int = 0) -> dict[float, float]:
+    drawn = figure.axes[panel].lines[line]
+    return {x: y for x, y in zip(*drawn.get_data(), strict=True) if not np.isnan(y)}
+
+
+def test_cells_bear_counts_and_shares_of_the_true_class(path):
+    figure = draw_confusion_matrix(COUNTS, ["cat", "dog", "eel"], path)
+    cells = {text.get_position(): text.get_text() for text in figure.axes[0].texts}
+    assert cells[(0, 0)] == "41\n93 %"
+    assert cells[(1, 0)] == "3\n7 %"
+    assert cells[(0, 1)] == "5\n5 %"
+    assert cells[(2, 2)] == "0"
+    colors = figure.axes[0].images[0].get_array()
+    assert colors[0].tolist() == pytest.approx([100 * 41 / 44, 100 * 3 / 44, 0])
+    assert path.exists()
+
+
+def test_rows_are_true_classes_and_columns_are_predicted_ones(path):
+    axes = draw_confusion_matrix(COUNTS, ["cat", "dog", "eel"], path).axes[0]
+    assert axes.get_xlabel() == "predicted class"
+    assert axes.get_ylabel() == "true class (number of samples)"
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["cat", "dog", "eel"]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == [
+        "cat (44)",
+        "dog (95)",
+        "eel (0)",
+    ]
+    assert axes.get_title() == "Confusion matrix: 94.2 % of 139 samples right"
+
+
+def test_rare_mistakes_do_not_read_as_none(path):
+    figure = draw_confusion_matrix(torch.tensor([[999, 1], [0, 5]]), ["a", "b"], path)
+    assert "1\n<1 %" in texts(figure)
+
+
+def test_many_classes_make_a_larger_picture_without_numbers(path, monkeypatch):
+    monkeypatch.setattr(pictures, "_DOTS_PER_INCH", 20)
+    monkeypatch.setattr(pictures, "MAX_CLASSES_WITH_NUMBERS", 9)
+    few = draw_confusion_matrix(torch.eye(9), [f"class {i}" for i in range(9)], path)
+    assert len(texts(few)) == 81
+    many = draw_confusion_matrix(torch.eye(50), [f"class {i}" for i in range(50)], path)
+    assert texts(many) == []
+    assert many.get_size_inches()[0] > few.get_size_inches()[0] > 8
+    assert [tick.get_rotation() for tick in many.axes[0].get_xticklabels()] == [90.0] * 50
+
+
+def test_a_thousand_classes_are_not_all_named_and_stay_within_a_metre(path, monkeypatch):
+    monkeypatch.setattr(pictures, "_DOTS_PER_INCH", 20)
+    monkeypatch.setattr(pictures, "_MAX_CLASS_LABELS", 10)
+    figure = draw_confusion_matrix(torch.eye(1000), [f"class {i}" for i in range(1000)], path)
+    assert max(figure.get_size_inches()) < 40
+    names = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
+    assert names == [f"class {i}" for i in range(0, 1000, 100)]
+
+
+def test_class_names_are_shortened_and_never_read_as_formulas(path):
+    figure = draw_confusion_matrix(torch.eye(2), ["$5 \\bill$", "x" * 50], path)
+    first, second = (tick.get_text() for tick in figure.axes[0].get_xticklabels())
+    assert first == "$5 \\bill$"
+    assert second == "x" * 27 + "…"
+
+
+def test_matrix_that_does_not_fit_the_classes_is_refused(path):
+    with pytest.raises(ValueError, match=r"`counts` must .* 2 classes, got shape \(3, 3\). Count"):
+        draw_confusion_matrix(COUNTS, ["cat", "dog"], path)
+
+
+def test_curves_run_over_all_stages_and_skip_epochs_without_validation(path):
+    figure = draw_curves(HISTORY, path)
+    assert points(figure, 0, 0) == {1: 1.0, 2: 0.8, 3: 0.6, 4: 0.5}
+    assert points(figure, 0, 1) == {1: 1.1, 3: 0.7}
+    assert list(figure.axes[0].lines[1].get_ydata()) == [1.1, 0.7]  # no gap that breaks the line
+    assert points(figure, 1) == {1: 0.5, 3: 0.8}
+    assert points(figure, 2) == {1: 0.01, 2: 0.01, 3: 0.005, 4: 0.001}
+    assert path.exists()
+
+
+def test_curves_have_a_panel_each_for_losses_metrics_and_rate(path):
+    figure = draw_curves(HISTORY, path)
+    assert [axes.get_ylabel() for axes in figure.axes] == [
+        "loss",
+        "metric (validation)",
+        "highest rate (head)",
+    ]
+    assert labels(figure, 0) == ["train_loss", "val_loss"]
+    assert labels(figure, 1) == ["val_accuracy"]
+    assert figure.axes[2].get_yscale() == "log"
+    assert figure.axes[2].get_xlabel() == "epoch, counted over all stages"
+    assert figure.get_suptitle() == "Training: 2 stages, 4 epochs, 2 min 03 s"
+
+
+def test_stages_are_named_and_ruled_off_where_they_begin(path):
+    figure = draw_curves(HISTORY, path)
+    names = {text.get_position()[0]: text.get_text().strip() for text in figure.axes[0].texts}
+    assert names == {0.5: "head", 1.5: "all"}
+    for axes in figure.axes:
+        assert [line.get_xdata() for line in axes.lines if line.get_linestyle() == "--"] == [
+            [1.5] * 2
+        ]
+
+
+def test_rates_of_two_stages_are_not_joined(path):
+    rates = draw_curves(HISTORY, path).axes[2].lines[0]
+    assert np.isnan(rates.get_ydata()[list(rates.get_xdata()).index(1.5)])
+
+
+def test_metrics_of_different_size_get_panels_of_their_own(path):
+    history = HISTORY.assign(val_mae=700.0, val_rmse=1000.0, val_rmspe=0.12)
+    figure = draw_curves(history, path)
+    panels = [[line.get_label() for line in axes.lines if line.get_marker() == "o"]
+              for axes in figure.axes]  # fmt: skip
+    assert ["val_mae", "val_rmse"] in panels
+    assert panels[1][-1] == "val_rmspe"
+
+
+def test_a_single_epoch_without_validation_is_seen(path):
+    first = HISTORY.iloc[:1][["stage", "epoch", "train_loss"]]
+    figure = draw_curves(first, path)
+    assert [axes.get_ylabel() for axes in figure.axes] == ["loss"]
+    assert figure.axes[0].lines[0].get_marker() == "o"
+    assert points(figure, 0) == {1: 1.0}
+    assert [x for x in figure.axes[0].get_xticks() if 0.5 <= x <= 1.5] == [1]
+    assert figure.get_suptitle() == "Training: 1 stage, 1 epoch"
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        pytest.param(HISTORY.iloc[:0], id="no-epoch"),
+        pytest.param(HISTORY.drop(columns="stage"), id="no-stage"),
+        pytest.param(HISTORY.drop(columns="train_loss"), id="no-loss"),
+    ],
+)
+def test_history_without_the_least_it_needs_is_refused(history, path):
+    with pytest.raises(ValueError, match=r"`history` must have one row an epoch .* got \d rows"):
+        draw_curves(history, path)
+
+
+# Rungs
+
+
+def rung(name: str, accuracy: float | None, split: str = "test") -> dict:
+    metrics = {"loss": 0.1} | ({} if accuracy is None else {"accuracy": accuracy})
+    return {"name": name, "seconds": 90.0, "valid": {}, "test": {}} | {split: metrics}
+
+
+@pytest.mark.parametrize("split", ["test", "valid"])
+def test_rungs_are_bars_of_mistakes_with_their_figures(tmp_path: Path, split: str) -> None:
+    rungs = [rung("linear", 0.9, split), rung("deep", 0.99, split), rung("perfect", 1.0, split)]
+    figure = draw_rungs(rungs, tmp_path / "rungs.png")
+    (axes,) = figure.axes
+    ends = [bar.get_x() + bar.get_width() for bar in axes.patches]
+    assert ends[:2] == pytest.approx([10.0, 1.0])
+    assert 0 < ends[2] < 1.0, "no mistake at all gets the shortest bar, which is still seen"
+    found = [text.strip() for text in texts(figure)]
+    assert found == [f"{value} % right, 1.5 min" for value in ("90.00", "99.00", "100.00")]
+    assert axes.get_xscale() == "log"
+    assert f"mistakes on the {split} split" in axes.get_xlabel()
+    figure.canvas.draw()
+    for text in axes.texts:
+        assert text.get_window_extent().x1 < figure.bbox.x1
+    assert (tmp_path / "rungs.png").is_file()
+
+
+def test_rungs_without_an_accuracy_are_not_drawn(tmp_path: Path) -> None:
+    assert draw_rungs([rung("a", 0.5), rung("b", None)], tmp_path / "rungs.png") is None
+    assert not (tmp_path / "rungs.png").exists()
+
+
+def test_rungs_without_an_accuracy_are_bars_of_their_error(tmp_path: Path) -> None:
+    errors = [{"loss": 0.1, "mae": 90.0, "rmspe": share} for share in (0.2, 0.1)]
+    rungs = [{"name": "ab"[n], "seconds": 90.0, "valid": errors[n], "test": {}} for n in (0, 1)]
+    figure = draw_rungs(rungs, tmp_path / "rungs.png")
+    assert [bar.get_width() for bar in figure.axes[0].patches] == [0.2, 0.1]
+    assert figure.axes[0].get_xlabel() == "rmspe on the valid split"
+    assert [text.strip() for text in texts(figure)] == ["0.2, 1.5 min", "0.1, 1.5 min"]

@@ -1,0 +1,182 @@
+"""Stages that find their learning rate, and the command that sweeps one of them."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from lightning_fastrecipes.cli.main import main
+from lightning_fastrecipes.errors import RecipeError
+from lightning_fastrecipes.recipe.images.export import load_export
+from lightning_fastrecipes.recipe.loading import load_recipe
+from lightning_fastrecipes.recipe.run.lr_search import find_stage_lr
+from lightning_fastrecipes.recipe.run.runner import Run
+
+
+@pytest.fixture
+def finding_file(recipe_file: Path) -> Path:
+    """The tiny recipe, whose first stage finds its rate."""
+    document = yaml.safe_load(recipe_file.read_text())
+    document["stages"][0]["lr"] = "find"
+    document["stages"][0]["max_epochs"] = 3
+    document["data"]["init_args"]["batch_size"] = 14
+    document["model"]["init_args"] |= {"head": "linear", "optimizer": "torch.optim.SGD"}
+    finder = {"class_path": "lightning_fastrecipes.LRFinder"}
+    finder["init_args"] = {"min_lr": 1e-5, "max_lr": 1e5, "on_refusal": "raise"}
+    document["stages"][0]["callbacks"] = [finder]
+    recipe_file.write_text(yaml.safe_dump(document))
+    return recipe_file
+
+
+def run(recipe_file: Path, folder: Path, resume: bool = False) -> Run:
+    job = Run(load_recipe(recipe_file), folder, resume=resume, show_progress=False)
+    job.prepare()
+    for index in range(len(job.plans)):
+        job.run_stage(index)
+    job.finish()
+    return job
+
+
+def test_a_stage_trains_with_the_rate_that_it_found(finding_file, tmp_path):
+    run(finding_file, tmp_path / "run")
+    found = json.loads((tmp_path / "run" / "lr_finder_head.json").read_text())
+    assert found["suggestion"] == found["picks"]["course"]
+    rows = pd.read_csv(tmp_path / "run" / "metrics.csv")
+    head = rows[rows["stage"] == "head"]
+    assert head["lr"].tolist() == pytest.approx([found["suggestion"]] * 3)
+    assert (tmp_path / "run" / "lr_finder_head.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in (tmp_path / "run").glob("lr_finder_*")) == [
+        "lr_finder_head.json",
+        "lr_finder_head.png",
+    ]
+
+
+def test_a_killed_and_resumed_run_keeps_the_found_rate_bit_for_bit(
+    finding_file, tmp_path, monkeypatch
+):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    run(finding_file, whole)
+
+    class KilledError(Exception):
+        pass
+
+    make_trainer = Run._trainer
+
+    def killed(self, callbacks, **arguments):
+        trainer = make_trainer(self, callbacks, **arguments)
+        history = next(c for c in trainer.callbacks if type(c).__name__ == "History")
+        start = history.on_train_epoch_start
+
+        def stop(trainer, pl_module):
+            if trainer.current_epoch == 2:
+                raise KilledError
+            start(trainer, pl_module)
+
+        history.on_train_epoch_start = stop
+        return trainer
+
+    monkeypatch.setattr(Run, "_trainer", killed)
+    with pytest.raises(KilledError):
+        run(finding_file, cut)
+    monkeypatch.setattr(Run, "_trainer", make_trainer)
+    with pytest.warns(UserWarning, match="`LRFinder` is skipped for the epochs"):
+        run(finding_file, cut, resume=True)
+    ours, theirs = (load_export(folder)[0].state_dict() for folder in (whole, cut))
+    for name, value in ours.items():
+        assert torch.equal(value, theirs[name]), name
+
+
+def test_own_settings_of_the_finder_are_taken_instead_of_the_default(finding_file, tmp_path):
+    document = yaml.safe_load(finding_file.read_text())
+    settings = {"num_steps": 30, "max_lr": 100.0, "rule": "minimum/10", "on_refusal": "ignore"}
+    spec = {"class_path": "lightning_fastrecipes.LRFinder", "init_args": settings}
+    document["stages"][0]["callbacks"] = [spec]
+    finding_file.write_text(yaml.safe_dump(document))
+    run(finding_file, tmp_path / "run")
+    found = json.loads((tmp_path / "run" / "lr_finder_head.json").read_text())
+    assert found["rule"] == "minimum/10"
+    assert len(found["lrs"]) <= 30
+
+
+def test_without_settings_the_default_finder_sweeps(finding_file, tmp_path):
+    document = yaml.safe_load(finding_file.read_text())
+    document["stages"][0]["callbacks"] = []
+    finding_file.write_text(yaml.safe_dump(document))
+    curve = find_stage_lr(load_recipe(finding_file), "head")
+    assert (curve.lrs[0], curve.rule, curve.on) == (1e-7, "course", "train")
+
+
+def test_a_curve_that_tells_nothing_ends_the_run_with_the_reason(finding_file, tmp_path, capsys):
+    narrow = {"class_path": "lightning_fastrecipes.LRFinder"}
+    narrow["init_args"] = {"min_lr": 1e-12, "max_lr": 1e-11, "on_refusal": "raise"}
+    document = yaml.safe_load(finding_file.read_text())
+    document["stages"][0]["callbacks"] = [narrow]
+    finding_file.write_text(yaml.safe_dump(document))
+    assert main(["run", str(finding_file), "--out", str(tmp_path / "run")]) == 2
+    message = capsys.readouterr().err
+    assert "stages[0] (head): `LRFinder` cannot suggest a learning rate" in message
+    assert "Or configure a learning rate." in message
+
+
+def test_a_rehearsal_sweeps_nothing(finding_file, tmp_path):
+    job = Run(load_recipe(finding_file), tmp_path, fast_dev_run=True, show_progress=False)
+    job.prepare()
+    job.run_stage(0)
+    assert list(tmp_path.glob("lr_finder_*")) == []
+
+
+def test_explain_says_what_will_be_found(finding_file, capsys):
+    assert main(["explain", str(finding_file), "--stages.all.lr=find"]) == 0
+    text = capsys.readouterr().out
+    assert "found x 1 " in text
+    assert "found x 0.111" in text
+
+
+def test_another_word_than_find_is_refused(recipe_file, capsys):
+    assert main(["check", str(recipe_file), "--stages.head.lr=seek"]) == 2
+    assert "stages[0]" in capsys.readouterr().err
+
+
+def test_command_sweeps_one_stage_and_trains_nothing(finding_file, tmp_path, capsys):
+    out = tmp_path / "sweep"
+    assert main(["lr-find", str(finding_file), "--stage", "head", "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "Suggested lr:" in text
+    assert all(rule in text for rule in ("course", "steepest", "minimum/10", "valley", "slide"))
+    assert "frozen" in text
+    assert sorted(path.name for path in out.iterdir()) == [
+        "lr_finder_head.json",
+        "lr_finder_head.png",
+    ]
+
+
+def test_command_finds_what_the_run_finds(finding_file, tmp_path):
+    run(finding_file, tmp_path / "run")
+    in_run = json.loads((tmp_path / "run" / "lr_finder_head.json").read_text())
+    alone = find_stage_lr(load_recipe(finding_file), "head")
+    assert alone.suggestion == in_run["suggestion"]
+    assert list(alone.losses) == in_run["losses"]
+
+
+def test_a_later_stage_starts_from_the_weights_of_a_run(finding_file, tmp_path):
+    run(finding_file, tmp_path / "run")
+    recipe = load_recipe(finding_file)
+    fresh = find_stage_lr(recipe, "augmented")
+    trained = find_stage_lr(recipe, "augmented", tmp_path / "run")
+    assert len(fresh.lrs) > 20
+    assert trained.losses[0] != fresh.losses[0]
+
+
+@pytest.mark.parametrize(
+    ("stage", "folder", "message"),
+    [
+        pytest.param("heads", None, "no stage 'heads'. Stages: head, augmented, all", id="stage"),
+        pytest.param("all", Path("nowhere"), r"augmented.ckpt is missing", id="checkpoint"),
+    ],
+)
+def test_what_is_not_there_is_named(stage, folder, message, finding_file):
+    with pytest.raises(RecipeError, match=message):
+        find_stage_lr(load_recipe(finding_file), stage, folder)
