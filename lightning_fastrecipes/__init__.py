@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning_fastrecipes.callbacks.flat_cosine import FlatCosine
+    from lightning_fastrecipes.callbacks.image_mixing import ImageMixing
     from lightning_fastrecipes.callbacks.initial_loss_check import InitialLossCheck
     from lightning_fastrecipes.callbacks.lr_finder import LRFinder, lr_find
     from lightning_fastrecipes.callbacks.multi_label_switch import MultiLabelSwitch
     from lightning_fastrecipes.callbacks.one_cycle import OneCycle
     from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
-    from lightning_fastrecipes.callbacks.picture_mixing import PictureMixing
     from lightning_fastrecipes.callbacks.progressive_resizing import ProgressiveResizing
     from lightning_fastrecipes.callbacks.sgdr import SGDR
     from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
@@ -52,6 +52,7 @@ __all__ = [
     "ImageCSVDataModule",
     "ImageClassifier",
     "ImageFolderDataModule",
+    "ImageMixing",
     "InitialLossCheck",
     "LRFinder",
     "LabelTable",
@@ -59,7 +60,6 @@ __all__ = [
     "MultiLabelSwitch",
     "OneCycle",
     "OverfittingStop",
-    "PictureMixing",
     "ProgressiveResizing",
     "SampleFBeta",
     "TableColumns",
@@ -96,7 +96,7 @@ _HOMES = {
     "MultiLabelSwitch": "callbacks.multi_label_switch",
     "OneCycle": "callbacks.one_cycle",
     "OverfittingStop": "callbacks.overfitting_stop",
-    "PictureMixing": "callbacks.picture_mixing",
+    "ImageMixing": "callbacks.image_mixing",
     "ProgressiveResizing": "callbacks.progressive_resizing",
     "SampleFBeta": "nn.sample_fbeta",
     "TableColumns": "data.tables.columns",

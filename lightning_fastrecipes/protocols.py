@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 LabelKind = Literal["single", "soft", "multi"]
-"""``single``: a class index per picture; ``soft``: one probability per class, summing to 1;
-``multi``: any number of labels per picture, 0 or 1 for each, as float."""
+"""``single``: a class index per image; ``soft``: one probability per class, summing to 1;
+``multi``: any number of labels per image, 0 or 1 for each, as float."""
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a backbone's weights expect of a picture.
+    """What a backbone's weights expect of a image.
 
     Args:
-        mean: Mean per channel of the pictures the weights were trained on, in [0, 1].
+        mean: Mean per channel of the images the weights were trained on, in [0, 1].
         std: Standard deviation per channel, above 0.
         interpolation: ``bilinear``, ``bicubic`` or ``nearest``.
         crop_fraction: Side of the centre crop over the resized shorter side, in (0, 1].
@@ -35,7 +35,7 @@ class InputSpec:
     fixed_size: bool = False
 
     def normalised(self, images: Tensor) -> Tensor:
-        """Bring pictures to what the weights expect, on their device.
+        """Bring images to what the weights expect, on their device.
 
         Args:
             images: In [0, 255]. Shape ``(..., channels, height, width)``, ``uint8``.
@@ -68,13 +68,13 @@ class HasLayerGroups(Protocol):
     """A module that can be frozen group by group."""
 
     def layer_groups(self) -> Sequence[LayerGroup]:
-        """Give the layer groups from the input side to the head."""
+        """Return the layer groups from the input side to the head."""
         ...
 
 
 @runtime_checkable
 class HasInputSpec(Protocol):
-    """A module that normalises ``uint8`` pictures by itself, on the device."""
+    """A module that normalises ``uint8`` images by itself, on the device."""
 
     input_spec: InputSpec
 
@@ -109,13 +109,13 @@ class HasEvalDataLoader(Protocol):
     """A datamodule that gives any split without augmentation."""
 
     def eval_dataloader(self, split: Literal["train"]) -> Any:
-        """Give the batches of a split, in order and to the last sample."""
+        """Return the batches of a split, in order and to the last sample."""
         ...
 
 
 @runtime_checkable
 class HasImageSize(Protocol):
-    """A datamodule whose next loaders serve pictures, and batches, of the size it is told.
+    """A datamodule whose next loaders serve images, and batches, of the size it is told.
 
     ``eval_image_size`` is for validation, test and prediction; ``None`` means ``image_size``.
     """
@@ -126,7 +126,7 @@ class HasImageSize(Protocol):
 
 
 @runtime_checkable
-class GrowsPictures(Protocol):
+class GrowsImages(Protocol):
     """A callback that will change the image size during a fit."""
 
     @property
@@ -137,7 +137,7 @@ class GrowsPictures(Protocol):
 
 @runtime_checkable
 class ServesWhole(HasImageSize, Protocol):
-    """A datamodule that can serve whole pictures, of which the evaluation sees the middle.
+    """A datamodule that can serve whole images, of which the evaluation sees the middle.
 
     While ``serves_whole`` is set, what its loaders of validation, test and prediction give becomes
     a ``functional.images.batches.WholeBatch`` after the transfer; training batches stay as they
@@ -148,7 +148,7 @@ class ServesWhole(HasImageSize, Protocol):
 
     @property
     def whole_image_size(self) -> int:
-        """Side of the whole pictures in pixels."""
+        """Side of the whole images in pixels."""
         ...
 
 
@@ -163,14 +163,14 @@ class TakesImageSizes(Protocol):
 
 @runtime_checkable
 class HasAugmentation(Protocol):
-    """A datamodule that says how its training pictures are changed.
+    """A datamodule that says how its training images are changed.
 
     ``augmentation`` is the name of a preset; ``geometry`` has ``max_zoom`` and ``max_angle``.
     """
 
     @property
     def augmentation(self) -> Any:
-        """Preset for training pictures."""
+        """Preset for training images."""
         ...
 
     geometry: Any
@@ -197,7 +197,7 @@ class HasPhaseMetrics(Protocol):
 
 
 class FeatureBatch(NamedTuple):
-    """A batch of precomputed backbone outputs in place of pictures.
+    """A batch of precomputed backbone outputs in place of images.
 
     Args:
         features: Pooled outputs. Shape ``(batch, num_features)``.
@@ -214,7 +214,7 @@ class HasHead(Protocol):
     """A module whose forward pass can be cut between backbone and head."""
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Turn pictures into pooled features. Shape ``(batch, num_features)``."""
+        """Turn images into pooled features. Shape ``(batch, num_features)``."""
         ...
 
     def forward_head(self, features: Tensor) -> Tensor:
@@ -226,8 +226,8 @@ class HasHead(Protocol):
 class HasDecisionHead(Protocol):
     """A module that gives logits, and lets it be said from outside what they mean.
 
-    Its steps use these attributes, which it has for one label per picture from the start, and which
-    ``MultiLabelSwitch`` sets anew where pictures have several: ``self.loss(logits, targets)``,
+    Its steps use these attributes, which it has for one label per image from the start, and which
+    ``MultiLabelSwitch`` sets anew where images have several: ``self.loss(logits, targets)``,
     ``self.probabilities(logits)``, and in validation and test
     ``self.metrics.update(probabilities, targets)``. They may be functions, methods or modules.
     """

@@ -50,7 +50,7 @@ def squares(tmp_path: Path) -> Path:
 
 
 def tiny_document(root: Path) -> dict:
-    """Give a recipe of three stages that trains in a second or two."""
+    """Return a recipe of three stages that trains in a second or two."""
     sgdr = {"class_path": "lightning_fastrecipes.SGDR", "init_args": {"cycle_len": 1}}
     return {
         "description": "Squares.",
@@ -59,7 +59,7 @@ def tiny_document(root: Path) -> dict:
             "class_path": "lightning_fastrecipes.ImageFolderDataModule",
             "init_args": {
                 "root": str(root),
-                "valid_fraction": 0.25,
+                "val_fraction": 0.25,
                 "test_fraction": 0.25,
                 "image_size": 32,
                 "batch_size": 4,
@@ -100,7 +100,7 @@ def recipe_file(squares: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def shared_recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A recipe and pictures that no test may change."""
+    """A recipe and images that no test may change."""
     folder = tmp_path_factory.mktemp("shared")
     return write_recipe(folder, draw_squares(folder / "squares"))
 
@@ -124,8 +124,8 @@ def draw_tagged(folder: Path) -> Path:
     return folder
 
 
-def several_labels_document(pictures: Path) -> dict:
-    """Give a recipe of tagged pictures that trains in a second or two."""
+def several_labels_document(images: Path) -> dict:
+    """Return a recipe of tagged images that trains in a second or two."""
     callbacks = [
         {"class_path": "lightning_fastrecipes.SGDR", "init_args": {"cycle_len": 1}},
         {"class_path": "lightning_fastrecipes.CycleSnapshots", "init_args": {"keep": 2}},
@@ -135,9 +135,9 @@ def several_labels_document(pictures: Path) -> dict:
         "data": {
             "class_path": "lightning_fastrecipes.ImageCSVDataModule",
             "init_args": {
-                "csv": str(pictures / "tags.csv"),
+                "csv": str(images / "tags.csv"),
                 "table": {"file_column": "image", "label_column": "tags"},
-                "valid_fraction": 0.25,
+                "val_fraction": 0.25,
                 "test_fraction": 0.25,
                 "image_size": 32,
                 "batch_size": 4,
@@ -162,12 +162,12 @@ def several_labels_document(pictures: Path) -> dict:
 
 
 @pytest.fixture(scope="session")
-def tagged_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures with several tags each, and `tags.csv`, that no test may change."""
-    return draw_tagged(tmp_path_factory.mktemp("tagged") / "pictures")
+def tagged_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images with several tags each, and `tags.csv`, that no test may change."""
+    return draw_tagged(tmp_path_factory.mktemp("tagged") / "images")
 
 
 @pytest.fixture(scope="session")
 def tagged_document() -> Callable[[Path], dict]:
-    """Give a recipe of two stages for such pictures."""
+    """Return a recipe of two stages for such images."""
     return several_labels_document

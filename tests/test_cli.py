@@ -102,7 +102,7 @@ def test_a_run_and_its_predictions(recipe_file: Path, squares: Path, tmp_path, c
     assert main(words) == 2
     assert "is not empty" in capsys.readouterr().err
 
-    (squares / "red" / "broken.png").write_bytes(b"no picture")
+    (squares / "red" / "broken.png").write_bytes(b"no image")
     assert main(["predict", "run", str(squares), "--out", "preds.csv"]) == 1
     assert "broken.png" in capsys.readouterr().err
     table = pd.read_csv("preds.csv")

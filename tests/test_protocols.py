@@ -7,7 +7,7 @@ from lightning_fastrecipes.protocols import InputSpec
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=str)
-def test_pictures_are_normalised_and_left_as_they_were(dtype: torch.dtype) -> None:
+def test_images_are_normalised_and_left_as_they_were(dtype: torch.dtype) -> None:
     images = torch.arange(24).view(2, 3, 2, 2).to(dtype)
     before, spec = images.clone(), InputSpec(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
     found = spec.normalised(images)

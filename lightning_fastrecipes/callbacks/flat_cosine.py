@@ -35,7 +35,7 @@ class FlatCosine(Schedule):
         self.factor(0, 1)
 
     def factor(self, epoch: float | Fraction, num_epochs: float) -> float:
-        """Give the share of the peak rates at one moment of training.
+        """Return the share of the peak rates at one moment of training.
 
         Args:
             epoch: Time since the start of training in epochs, at least 0.

@@ -5,15 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities import rank_zero_info
-from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
-    MisconfigurationException,
-)
 from torch import Tensor
 
-from lightning_fastrecipes.callbacks.engine.state_keeping import untouched
+from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes._lightning import MisconfigurationException, rank_zero_info
+from lightning_fastrecipes.callbacks.engine.state_keeping import preserved_state
 from lightning_fastrecipes.callbacks.engine.stepping import (
     call_step,
     loss_of,
@@ -52,7 +49,7 @@ class InitialLossCheck(pl.Callback):
     """Check a model and its data on one batch before the first training step.
 
     - ``labels``: every label is a class that the model knows.
-    - ``pixels``: pictures are normalised as the weights expect.
+    - ``pixels``: images are normalised as the weights expect.
     - ``loss``: the loss of an untrained head is near ``log(num_classes)``, or ``log(2)`` where
       several labels may hold at once; of a trained head it is not far above.
     - ``gradients``: every trained parameter group gets a gradient.
@@ -115,7 +112,7 @@ class InitialLossCheck(pl.Callback):
         is_rehearsal = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
         if trainer.global_step or batch_idx or trainer.ckpt_path is not None or is_rehearsal:
             return
-        with untouched(trainer, pl_module):
+        with preserved_state(trainer, pl_module):
             torch.manual_seed(trainer.global_rank)
             self.findings = self._check(trainer, pl_module, batch)
         failed = [finding for finding in self.findings if finding.passed is False]
@@ -136,40 +133,43 @@ class InitialLossCheck(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any
     ) -> list[Finding]:
         num_classes = self.num_classes or getattr(pl_module, "num_classes", None)
-        is_multi = self.multi_label
-        if is_multi is None:
-            is_multi = getattr(pl_module, "label_kind", None) == "multi"
-        findings = [self._labels(batch, num_classes, is_multi), self._pixels(batch, pl_module)]
+        is_multi_label = self.multi_label
+        if is_multi_label is None:
+            is_multi_label = getattr(pl_module, "label_kind", None) == "multi"
+        findings = [
+            self._labels(batch, num_classes, is_multi_label),
+            self._pixels(batch, pl_module),
+        ]
         # A wrong label ends the loss with an error of its own, on a card with one that stays.
         if trainer.strategy.reduce_boolean_decision(findings[0].passed is False, all=False):
             return findings
-        findings.append(self._loss(trainer, batch, num_classes, is_multi))
+        findings.append(self._loss(trainer, batch, num_classes, is_multi_label))
         manual = not pl_module.automatic_optimization or len(trainer.optimizers) != 1
         if manual:
             why = "needs one optimizer that Lightning steps by itself"
             return [*findings, *(Finding(n, None, why) for n in ("gradients", "regularisation"))]
         return [*findings, self._gradients(trainer, batch), self._regularisation(trainer, batch)]
 
-    def _labels(self, batch: Any, num_classes: int | None, is_multi: bool) -> Finding:
+    def _labels(self, batch: Any, num_classes: int | None, is_multi_label: bool) -> Finding:
         targets = _second(batch)
         if targets is None or num_classes is None:
             return Finding("labels", None, "needs batches of inputs and targets, and num_classes")
-        problem = label_problem(targets, num_classes, multi_label=is_multi)
+        problem = label_problem(targets, num_classes, multi_label=is_multi_label)
         return Finding("labels", problem is None, problem or "all labels are known classes")
 
     def _pixels(self, batch: Any, pl_module: pl.LightningModule) -> Finding:
         inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
         if not isinstance(inputs, Tensor) or inputs.ndim != 4:
-            return Finding("pixels", None, "needs batches of pictures")
+            return Finding("pixels", None, "needs batches of images")
         if inputs.dtype == torch.uint8:
             if not isinstance(pl_module, HasInputSpec):
                 return Finding("pixels", None, "the module does not say how it normalises bytes")
             inputs = pl_module.input_spec.normalised(inputs)
         problem = pixel_problem(inputs)
-        return Finding("pixels", problem is None, problem or "the pictures are normalised")
+        return Finding("pixels", problem is None, problem or "the images are normalised")
 
     def _loss(
-        self, trainer: pl.Trainer, batch: Any, num_classes: int | None, is_multi: bool
+        self, trainer: pl.Trainer, batch: Any, num_classes: int | None, is_multi_label: bool
     ) -> Finding:
         if num_classes is None:
             return Finding("loss", None, "needs num_classes")
@@ -178,7 +178,7 @@ class InitialLossCheck(pl.Callback):
         rules = getattr(trainer.lightning_module, "rules", None)
         expected = expected_initial_loss(
             num_classes,
-            multi_label=is_multi,
+            multi_label=is_multi_label,
             targets=_second(batch),
             pos_weight=getattr(rules, "pos_weight", None),
         )
@@ -235,7 +235,7 @@ class InitialLossCheck(pl.Callback):
         self, trainer: pl.Trainer, batch: Any, decay: Callable[[dict[str, Any]], float]
     ) -> float:
         module, optimizer = trainer.lightning_module, trainer.optimizers[0]
-        with untouched(trainer, module):
+        with preserved_state(trainer, module):
             torch.manual_seed(trainer.global_rank)
             # A warm-up may stand at a rate of 0 now.
             for group, lr in zip(optimizer.param_groups, reference_lrs(trainer), strict=True):

@@ -1,4 +1,4 @@
-"""What an LR finder found: its curve, every rule's pick, a picture, and how loggers get them."""
+"""What an LR finder found: its curve, every rule's pick, a image, and how loggers get them."""
 
 import json
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
+from lightning_fastrecipes._lightning import Logger, TensorBoardLogger, WandbLogger
 from lightning_fastrecipes.functional.training.lr_curves import (
     LRSuggestion,
     Rule,
@@ -31,14 +31,14 @@ class LRCurve:
         group_ratios: Rate of each layer group by its name, as a share of the last trained group's;
             0 where a group is frozen.
         rule: Which pick is the suggestion.
-        on: Whose loss it is, ``train`` or ``valid``.
+        on: Whose loss it is, ``train`` or ``val``.
     """
 
     lrs: tuple[float, ...]
     losses: tuple[float, ...]
     group_ratios: dict[str, float]
     rule: Rule = "course"
-    on: Literal["train", "valid"] = "train"
+    on: Literal["train", "val"] = "train"
 
     @cached_property
     def _read(self) -> LRSuggestion:
@@ -71,7 +71,7 @@ class LRCurve:
         return {} if lr is None else {name: lr * r for name, r in self.group_ratios.items()}
 
     def table(self) -> pd.DataFrame:
-        """Give the curve as a table with the columns ``lr``, ``loss`` and ``average_loss``.
+        """Return the curve as a table with the columns ``lr``, ``loss`` and ``average_loss``.
 
         Returns:
             One row for each step; the average is what the rules see.
@@ -104,14 +104,14 @@ class LRCurve:
         """Draw the loss against the rate on a log axis, with the suggestion and the other picks.
 
         Args:
-            path: Picture to write, such as ``lr_finder.png``; nothing is written if ``None``.
+            path: Image to write, such as ``lr_finder.png``; nothing is written if ``None``.
 
         Returns:
             The figure, for a notebook or a logger.
         """
         figure = Figure(figsize=(8.0, 4.5), dpi=100, layout="constrained")
         FigureCanvasAgg(figure)
-        name = "validation" if self.on == "valid" else "training"
+        name = "validation" if self.on == "val" else "training"
         axes = figure.add_subplot(
             xlabel="learning rate of the last layer group", ylabel=f"{name} loss", xscale="log"
         )
@@ -140,7 +140,7 @@ class LRCurve:
         return figure
 
     def send(self, loggers: Sequence[Logger], step: int) -> None:
-        """Tell loggers the picks as numbers, and those that take pictures the picture.
+        """Tell loggers the picks as numbers, and those that take images the image.
 
         Args:
             loggers: Loggers of a trainer; none is fine.

@@ -5,14 +5,15 @@ from collections.abc import Collection
 from contextlib import ExitStack
 from typing import Any, Literal, get_args
 
-import pytorch_lightning as pl
-from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
-from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
+from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes._lightning import (
+    DDPStrategy,
     MisconfigurationException,
+    SingleDeviceStrategy,
+    isolate_rng,
+    rank_zero_info,
+    rank_zero_warn,
 )
-from pytorch_lightning.utilities.seed import isolate_rng
-
 from lightning_fastrecipes.callbacks.engine.stepping import kept_generators
 from lightning_fastrecipes.callbacks.engine.sweeping import LossSource, reference_lrs, sweep
 from lightning_fastrecipes.callbacks.lr_curve import LRCurve
@@ -37,7 +38,7 @@ class LRFinder(pl.Callback):
         max_lr: Last rate, above ``min_lr``.
         num_steps: Optimizer steps of the sweep, at least 20; short loaders are cycled.
         spacing: ``geometric``: equal factors; ``linear``: equal steps.
-        on: ``train``: loss of the training batches; ``valid``: after each step the loss of the next
+        on: ``train``: loss of the training batches; ``val``: after each step the loss of the next
             validation batch.
         rule: Which pick to train with; see ``functional.training.lr_curves.suggest_lr``.
         epochs: At the start of which epochs to look for a rate.
@@ -118,7 +119,7 @@ class LRFinder(pl.Callback):
             )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say which sweeps a resumed fit leaves out."""
+        """Return which sweeps a resumed fit leaves out."""
         is_begun = trainer.fit_loop.epoch_loop.batch_progress.current.ready > 0
         first = trainer.current_epoch + int(is_begun)
         past = sorted(epoch for epoch in self.epochs if epoch < first)
@@ -243,13 +244,13 @@ def lr_find(
         max_lr: Last rate, above ``min_lr``.
         num_steps: Optimizer steps of the sweep.
         spacing: ``geometric``: equal factors; ``linear``: equal steps.
-        on: Loss of the training batches, ``train``, or of the next validation batch, ``valid``.
+        on: Loss of the training batches, ``train``, or of the next validation batch, ``val``.
         rule: Which pick is the suggestion.
-        val_dataloaders: For ``on="valid"``, if ``datamodule`` is a loader.
+        val_dataloaders: For ``on="val"``, if ``datamodule`` is a loader.
         **trainer_arguments: For the ``Trainer``, such as ``accelerator`` and ``precision``.
 
     Returns:
-        The curve, with its suggestion, picture and table; the rates of ``model`` are not changed.
+        The curve, with its suggestion, image and table; the rates of ``model`` are not changed.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -272,7 +273,7 @@ def run_finder(
         finder: The finder, with its own range and rule.
         model: Any module with one optimizer.
         datamodule: A ``LightningDataModule``, or a training loader or several.
-        val_dataloaders: For a finder ``on="valid"``, if ``datamodule`` is a loader.
+        val_dataloaders: For a finder ``on="val"``, if ``datamodule`` is a loader.
         **trainer_arguments: For the ``Trainer``.
 
     Returns:

@@ -3,16 +3,16 @@
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities import rank_zero_info
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 from torchmetrics import MetricCollection
 
+from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes._lightning import rank_zero_info
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.labels.multi_label import ThresholdKind, balanced_pos_weight
-from lightning_fastrecipes.nn.label_rules import Labels, SeveralLabels
+from lightning_fastrecipes.nn.label_rules import Labels, MultiLabel
 from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
 from lightning_fastrecipes.protocols import HasClasses, HasDecisionHead, HasTrainTargets
 
@@ -20,7 +20,7 @@ LabelChoice = Literal["auto", "single", "multi"]
 
 
 class MultiLabelSwitch(pl.Callback):
-    """Switch a module to several labels per picture where the data have them, all at once.
+    """Switch a module to several labels per image where the data have them, all at once.
 
     The module is written for one label and offers the head protocol: ``num_classes``, and its steps
     use ``self.loss(logits, targets)``, ``self.probabilities(logits)`` and
@@ -83,10 +83,10 @@ class MultiLabelSwitch(pl.Callback):
             raise ConfigurationError(
                 f"`MultiLabelSwitch` needs a module with `num_classes`, `loss`, `probabilities` and"
                 f" `metrics`, but {type(module).__name__} lacks `{'`, `'.join(lacking)}`. Set them"
-                " in its constructor, for one label per picture, and use them in its steps."
+                " in its constructor, for one label per image, and use them in its steps."
             )
         num_classes: int = module.num_classes  # type: ignore[assignment]
-        rules = SeveralLabels(num_classes, self.options)
+        rules = MultiLabel(num_classes, self.options)
         _put(module, "loss", rules.loss)
         _put(module, "probabilities", rules.probabilities)
         prefix = getattr(module.metrics, "prefix", None)
@@ -115,7 +115,7 @@ class MultiLabelSwitch(pl.Callback):
         was_multi = getattr(pl_module, "label_kind", None) == "multi"
         if was_multi and kind != "multi":
             raise ConfigurationError(
-                f"The module was switched to several labels per picture, but now labels are"
+                f"The module was switched to several labels per image, but now labels are"
                 f" '{kind}' ({reason}), and it never switches back. Start from a new module."
             )
         self._is_multi = kind == "multi"
@@ -210,9 +210,9 @@ class _Calls(nn.Module):
 
 def _refuse_other_kind(module: nn.Module, state_dict: dict[str, Any], *_: Any) -> None:
     """Refuse weights with thresholds for a module without them, and the other way round."""
-    is_multi = getattr(module, "label_kind", None) == "multi"
+    is_multi_label = getattr(module, "label_kind", None) == "multi"
     if ("thresholds" in state_dict) != ("thresholds" in module.state_dict()):
-        raise _other_kind(*(("single", "multi") if is_multi else ("multi", "single")))
+        raise _other_kind(*(("single", "multi") if is_multi_label else ("multi", "single")))
 
 
 def _other_kind(stored: str, found: str) -> ConfigurationError:

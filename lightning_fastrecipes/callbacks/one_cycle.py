@@ -59,7 +59,7 @@ class OneCycle(Schedule):
         self.momentum(0, 1)
 
     def factor(self, epoch: float | Fraction, num_epochs: float) -> float:
-        """Give the share of the peak rates at one moment of training.
+        """Return the share of the peak rates at one moment of training.
 
         Args:
             epoch: Time since the start of training in epochs, at least 0.
@@ -72,7 +72,7 @@ class OneCycle(Schedule):
         return one_cycle_factor(progress, self.rise, self.start, self.end, self.tail, self.shape)
 
     def momentum(self, epoch: float | Fraction, num_epochs: float) -> float | None:
-        """Give the momentum at one moment of training, or ``None`` to leave it as it is.
+        """Return the momentum at one moment of training, or ``None`` to leave it as it is.
 
         Args:
             epoch: Time since the start of training in epochs, at least 0.

@@ -5,16 +5,13 @@ from collections.abc import Sized
 from itertools import pairwise
 from typing import Any, Literal, cast
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities import rank_zero_info
-from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
-    MisconfigurationException,
-)
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from lightning_fastrecipes.callbacks.engine.state_keeping import untouched
+from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes._lightning import MisconfigurationException, rank_zero_info
+from lightning_fastrecipes.callbacks.engine.state_keeping import preserved_state
 from lightning_fastrecipes.callbacks.engine.stepping import (
     VALID_LOSS,
     mean_over_processes,
@@ -104,7 +101,7 @@ class OverfittingStop(pl.Callback):
         return int(self.history[values.index(min(values))]["epoch"])
 
     def state_dict(self) -> dict[str, Any]:
-        """Give history and best weights, so that a resumed fit can still go back to them."""
+        """Return history and best weights, so that a resumed fit can still go back to them."""
         return {"history": self.history, "best": self._best, "stopped": self._stopped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -192,7 +189,7 @@ class OverfittingStop(pl.Callback):
             self._best = {name: tensor.detach().to("cpu", copy=True) for name, tensor in state}
 
     def _reason(self) -> str | None:
-        """Say why training should stop now, or give ``None``."""
+        """Return why training should stop now, or give ``None``."""
         values = [self._signed(entry["value"]) for entry in self.history]
         since_best = len(values) - 1 - values.index(min(values))
         if since_best >= self.patience:
@@ -209,7 +206,7 @@ class OverfittingStop(pl.Callback):
 
     def _train_loss(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> float:
         total, count = 0.0, 0
-        with untouched(trainer, pl_module) as logged:
+        with preserved_state(trainer, pl_module) as logged:
             for index, batch in enumerate(self._clean_loader(trainer)):
                 loss = validation_loss(trainer, batch, index, logged)
                 size = _batch_size(batch)
@@ -217,7 +214,7 @@ class OverfittingStop(pl.Callback):
         return mean_over_processes(trainer, torch.tensor(total / max(count, 1)))
 
     def _clean_loader(self, trainer: pl.Trainer) -> DataLoader[Any]:
-        """Give the fixed part of the clean training samples that is this process's share."""
+        """Return the fixed part of the clean training samples that is this process's share."""
         loader = self.train_loader
         datamodule = getattr(trainer, "datamodule", None)
         if loader is None and isinstance(datamodule, HasEvalDataLoader):

@@ -1,26 +1,26 @@
-"""Progressive resizing: small pictures first, larger ones from given epochs on."""
+"""Progressive resizing: small images first, larger ones from given epochs on."""
 
 import sys
 from typing import Any, Literal, cast
 
-import pytorch_lightning as pl
-from pytorch_lightning.trainer.states import TrainerFn
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
-from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
+from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes._lightning import (
     MisconfigurationException,
+    TrainerFn,
+    rank_zero_info,
+    rank_zero_warn,
 )
-
-from lightning_fastrecipes.functional.images.batches import pictures_of
-from lightning_fastrecipes.functional.images.resizing import check_steps, value_at
+from lightning_fastrecipes.functional.images.batches import images_of
+from lightning_fastrecipes.functional.images.resizing import check_milestones, milestone_value
 from lightning_fastrecipes.nn.probing import taken_sizes
 from lightning_fastrecipes.protocols import HasImageSize, TakesImageSizes
 
 
 class ProgressiveResizing(pl.Callback):
-    """Train on small pictures first, and on larger ones from given epochs on.
+    """Train on small images first, and on larger ones from given epochs on.
 
     Where the size changes, and nowhere else, the datamodule is asked for new loaders: the new size
-    arrives with the first batch of its epoch, whatever the workers, pictures are decoded and cut at
+    arrives with the first batch of its epoch, whatever the workers, images are decoded and cut at
     the small size, and every batch is looked at to prove it. Sizes are rounded
     to what the module takes, and refused before training where it takes none but its own. Learning
     rates stay as they are; the schedules of this package go by the share of the epoch that is done,
@@ -37,10 +37,10 @@ class ProgressiveResizing(pl.Callback):
 
     Args:
         sizes: Epoch from 0 to the side in pixels from there on; 0 must be among the epochs.
-        batch_sizes: The same for the pictures per step and process; the datamodule's own
+        batch_sizes: The same for the images per step and process; the datamodule's own
             throughout if ``None``.
         validate_at: ``train``: validate at the size that is trained, so that both losses are of the
-            same pictures; ``last``: at the last of the sizes throughout, so that epochs compare.
+            same images; ``last``: at the last of the sizes throughout, so that epochs compare.
 
     Raises:
         ValueError: If there is nothing for epoch 0, or a number is out of its range.
@@ -67,8 +67,10 @@ class ProgressiveResizing(pl.Callback):
     ) -> None:
         if validate_at not in ("train", "last"):
             raise ValueError(f"`validate_at` must be 'train' or 'last', got {validate_at!r}.")
-        self.sizes = check_steps("sizes", sizes)
-        self.batch_sizes = None if batch_sizes is None else check_steps("batch_sizes", batch_sizes)
+        self.sizes = check_milestones("sizes", sizes)
+        self.batch_sizes = (
+            None if batch_sizes is None else check_milestones("batch_sizes", batch_sizes)
+        )
         self.validate_at = validate_at
         self._taken = self.sizes
         self._reload_every = 0
@@ -86,7 +88,7 @@ class ProgressiveResizing(pl.Callback):
 
         Args:
             module: The module, on any device; one that says nothing of sizes is run on empty
-                pictures, if its ``forward`` takes them.
+                images, if its ``forward`` takes them.
 
         Returns:
             Epoch to size.
@@ -107,9 +109,9 @@ class ProgressiveResizing(pl.Callback):
             sizes: As :meth:`taken_sizes` gives them.
             epoch: Epoch from 0.
         """
-        datamodule.image_size = value_at(sizes, epoch)
+        datamodule.image_size = milestone_value(sizes, epoch)
         if self.batch_sizes is not None:
-            datamodule.batch_size = value_at(self.batch_sizes, epoch)
+            datamodule.batch_size = milestone_value(self.batch_sizes, epoch)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse data and modules that cannot change their size, and set the first one."""
@@ -171,14 +173,16 @@ class ProgressiveResizing(pl.Callback):
         self._set_eval_size(datamodule, epoch)
         is_stale = self._eval_loader_is_of != _eval_sizes(datamodule)
         _reload_every(trainer, 1 if is_stale else self._reload_every)
-        size = float(value_at(self._taken, epoch))
+        size = float(milestone_value(self._taken, epoch))
         pl_module.log("image_size", size, on_step=False, on_epoch=True, sync_dist=True)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Prove by every batch that the size has arrived."""
-        _check_batch(batch, value_at(self._taken, trainer.current_epoch), trainer.current_epoch)
+        _check_batch(
+            batch, milestone_value(self._taken, trainer.current_epoch), trainer.current_epoch
+        )
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note what the loader at hand was made for."""
@@ -207,13 +211,13 @@ class ProgressiveResizing(pl.Callback):
         _reload_every(trainer, 1 if changed else self._reload_every)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Give back what was borrowed; the size that was trained last stays."""
+        """Return what was borrowed; the size that was trained last stays."""
         self._give_back(trainer)
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Give back what was borrowed."""
+        """Return what was borrowed."""
         if trainer.state.fn == TrainerFn.FITTING and self._eval_loader_is_of is not None:
             self._give_back(trainer)
 
@@ -238,7 +242,7 @@ class ProgressiveResizing(pl.Callback):
 
     def _set_eval_size(self, datamodule: HasImageSize, epoch: int) -> None:
         at = epoch if self.validate_at == "train" else max(self._taken)
-        datamodule.eval_image_size = value_at(self._taken, at)
+        datamodule.eval_image_size = milestone_value(self._taken, at)
 
 
 def _reload_every(trainer: Any, num_epochs: int) -> None:
@@ -277,10 +281,10 @@ def _eval_sizes(datamodule: HasImageSize) -> tuple[int, int]:
 
 
 def _check_batch(batch: Any, size: int, epoch: int) -> None:
-    found = tuple(pictures_of(batch).shape[-2:])
+    found = tuple(images_of(batch).shape[-2:])
     if found != (size, size):
         raise MisconfigurationException(
-            f"Epoch {epoch} must have pictures of {size} x {size} px, but a batch has"
+            f"Epoch {epoch} must have images of {size} x {size} px, but a batch has"
             f" {found[0]} x {found[1]} (height x width). The datamodule must read `image_size`, or"
             " `eval_image_size`, whenever it makes a loader."
         )

@@ -7,15 +7,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
-import pytorch_lightning as pl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from pytorch_lightning.utilities import rank_zero_warn
-from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
-    MisconfigurationException,
-)
 from torch import Tensor
 
+from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes._lightning import MisconfigurationException, rank_zero_warn
 from lightning_fastrecipes.functional.training.schedules import simulate
 
 
@@ -35,7 +32,7 @@ class Schedule(pl.Callback, ABC):
 
     @abstractmethod
     def factor(self, epoch: float | Fraction, num_epochs: float) -> float:
-        """Give the share of the peak rates at one moment of training.
+        """Return the share of the peak rates at one moment of training.
 
         Args:
             epoch: Time since the start of training in epochs, at least 0.
@@ -46,7 +43,7 @@ class Schedule(pl.Callback, ABC):
         """
 
     def momentum(self, epoch: float | Fraction, num_epochs: float) -> float | None:
-        """Give the momentum at one moment of training, or ``None`` to leave it as it is.
+        """Return the momentum at one moment of training, or ``None`` to leave it as it is.
 
         Args:
             epoch: Time since the start of training in epochs, at least 0.
@@ -69,7 +66,7 @@ class Schedule(pl.Callback, ABC):
         return [num_epochs]
 
     def simulate(self, num_epochs: int, steps_per_epoch: int, lr: float = 1.0) -> Tensor:
-        """Give the learning rate of every optimizer step without training.
+        """Return the learning rate of every optimizer step without training.
 
         Args:
             num_epochs: Length of the training in epochs, at least 0.
@@ -93,7 +90,7 @@ class Schedule(pl.Callback, ABC):
         """Draw the learning rate of each layer group over the epochs, before any training.
 
         Args:
-            path: Picture to write, such as ``schedule.png``.
+            path: Image to write, such as ``schedule.png``.
             num_epochs: Length of the training in epochs, at least 1.
             steps_per_epoch: Optimizer steps in one epoch, at least 1.
             group_lrs: Peak learning rate of each layer group by its name; 0 for a frozen group.

@@ -4,8 +4,9 @@ import random
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
+
+from lightning_fastrecipes import _lightning as pl
 
 
 class SeededSteps(pl.Callback):

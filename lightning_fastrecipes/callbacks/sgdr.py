@@ -66,7 +66,7 @@ class SGDR(Schedule):
         self.factor(0)
 
     def factor(self, epoch: float | Fraction, num_epochs: float = 0) -> float:
-        """Give the share of the peak rates at one moment of training.
+        """Return the share of the peak rates at one moment of training.
 
         Args:
             epoch: Time since the start of training in epochs, at least 0.

@@ -4,11 +4,8 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
-import pytorch_lightning as pl
-from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
-    MisconfigurationException,
-)
-
+from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes._lightning import MisconfigurationException
 from lightning_fastrecipes.callbacks.engine.stepping import mean_over_processes
 from lightning_fastrecipes.callbacks.schedule import epoch_is_whole, find_cycle_ends
 from lightning_fastrecipes.callbacks.sgdr import SGDR
@@ -86,7 +83,7 @@ class CycleSnapshots(pl.Callback):
         return [self._folder / name for name in self._values]
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the kept snapshots by file name, and their values."""
+        """Return the kept snapshots by file name, and their values."""
         return {"values": dict(self._values)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -1,23 +1,20 @@
-"""Test-time augmentation: the plain picture and several views of it predict together."""
+"""Test-time augmentation: the plain image and several views of it predict together."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, cast
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.trainer.states import TrainerFn
-from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
-    MisconfigurationException,
-)
 from torch import Tensor
 from torchmetrics import Metric
 
+from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes._lightning import MisconfigurationException, TrainerFn
 from lightning_fastrecipes.callbacks.engine.view_metrics import ViewMetrics
-from lightning_fastrecipes.callbacks.whole_pictures import WholePictures, wholes_of
+from lightning_fastrecipes.callbacks.whole_images import WholeImages, wholes_of
 from lightning_fastrecipes.functional.images.augment import Augmentation
-from lightning_fastrecipes.functional.images.batches import num_repeated_rows, pictures_of
+from lightning_fastrecipes.functional.images.batches import images_of, num_repeated_rows
 from lightning_fastrecipes.functional.images.views import Preset, Views, mean_of_views
 from lightning_fastrecipes.functional.labels.merging import best_weight, weigh, weight_losses
 from lightning_fastrecipes.protocols import (
@@ -32,27 +29,27 @@ MERGED = "probabilities_tta"
 
 
 class TestTimeAugmentation(pl.Callback):
-    """Let the plain picture and ``n`` views of it predict together, by the mean of probabilities.
+    """Let the plain image and ``n`` views of it predict together, by the mean of probabilities.
 
     In ``Trainer.validate`` and ``Trainer.test``, metrics of the merged predictions are logged
     beside the plain ones: ``val_accuracy_tta`` beside ``val_accuracy``. ``Trainer.predict`` returns
     the merged probabilities. Views are made on the device from the batch that is there, one after
     the other: each file is decoded once, and memory does not grow with ``n``. What is drawn depends
-    on the seed and the place of a picture in its data set alone, so that neither workers, nor
+    on the seed and the place of a image in its data set alone, so that neither workers, nor
     processes, nor the batch size change it. See ``functional.images.views.Views`` for the presets.
 
     Thresholds of several labels are tuned in ``validate`` for the merged predictions, apart from
     the plain ones, and used by ``test``; they are in checkpoints, as a learned weight is.
 
-    The preset ``whole`` asks the datamodule for whole pictures, of which the plain one is the
+    The preset ``whole`` asks the datamodule for whole images, of which the plain one is the
     middle: an ``ImageDataModule``, or one of your own that is a ``ServesWhole``. Its views are
     larger, and cost as much more as they have pixels: the usual two together three plain
     predictions, where those see 7/8 of a side. Sizes are rounded to what the module takes, and
     refused before anything is predicted where it takes none but its own.
 
-    Works with any module whose ``forward`` takes pictures and gives logits; probabilities are their
+    Works with any module whose ``forward`` takes images and gives logits; probabilities are their
     softmax, or what the module's own method ``probabilities`` makes of them. An ``Ensemble``
-    predicts every view with every member. Batches are pictures, or pictures and targets. Put it
+    predicts every view with every member. Batches are images, or images and targets. Put it
     before callbacks that write predictions.
 
     Args:
@@ -111,7 +108,7 @@ class TestTimeAugmentation(pl.Callback):
         self.learned_weight: float | None = None
         self._num_rows: Counter[int] = Counter()
         self._losses: Tensor | None = None
-        self._wholes = WholePictures(self.views) if self.views.sees_whole else None
+        self._wholes = WholeImages(self.views) if self.views.sees_whole else None
 
     @property
     def weight(self) -> float:
@@ -128,7 +125,7 @@ class TestTimeAugmentation(pl.Callback):
         self._measured.thresholds = dict(thresholds)
 
     def state_dict(self) -> dict[str, Any]:
-        """Give what was learned in a validation, the weight and thresholds."""
+        """Return what was learned in a validation, the weight and thresholds."""
         found: dict[str, Any] = {"thresholds": self.thresholds} if self.thresholds else {}
         if self.learned_weight is not None:
             found["learned_weight"] = self.learned_weight
@@ -143,13 +140,13 @@ class TestTimeAugmentation(pl.Callback):
         """Take what is drawn for the preset ``augmentation`` from the datamodule.
 
         Args:
-            datamodule: Where pictures come from; ``None`` for loaders.
+            datamodule: Where images come from; ``None`` for loaders.
 
         Returns:
             The views.
 
         Raises:
-            MisconfigurationException: If it is not known how training pictures are augmented, or
+            MisconfigurationException: If it is not known how training images are augmented, or
                 they are not.
         """
         if self.views.preset != "augmentation":
@@ -164,9 +161,9 @@ class TestTimeAugmentation(pl.Callback):
         found = datamodule.augmentation if has_own else views.augmentation
         if found == "none":
             raise MisconfigurationException(
-                "`TestTimeAugmentation` draws views as training pictures are augmented, but"
+                "`TestTimeAugmentation` draws views as training images are augmented, but"
                 f" {'those are not' if has_own else 'the data do not say how they are'}. Set"
-                " `augmentation='side_on'` (photos) or 'top_down' (pictures from above), or take"
+                " `augmentation='side_on'` (photos) or 'top_down' (images from above), or take"
                 " the preset `flips`, `five_crops`, `scales` or `whole`."
             )
         return replace(views, augmentation=found)
@@ -289,7 +286,7 @@ class TestTimeAugmentation(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Put the merged probabilities in the place of those that ``predict_step`` gave."""
-        images = _pictures(batch)
+        images = _images(batch)
         given = outputs if isinstance(pl_module, HasProbabilities) else None
         plain, views = self._predict(trainer, pl_module, batch, images, given, dataloader_idx)
         merged = weigh(plain, views, self.weight)
@@ -297,7 +294,7 @@ class TestTimeAugmentation(pl.Callback):
             found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
             raise MisconfigurationException(
                 f"`predict_step` must return a tensor of shape {tuple(merged.shape)}, one row a"
-                f" picture, but returned {found}. Return logits or probabilities."
+                f" image, but returned {found}. Return logits or probabilities."
             )
         # In place: what Lightning collects is this very tensor.
         outputs.copy_(merged)
@@ -311,18 +308,18 @@ class TestTimeAugmentation(pl.Callback):
         plain: Tensor | None,
         dataloader_idx: int,
     ) -> tuple[Tensor, Tensor]:
-        """Give the plain probabilities, and the mean of those of the views."""
+        """Return the plain probabilities, and the mean of those of the views."""
 
-        def predict(pictures: Tensor) -> Tensor:
+        def predict(photos: Tensor) -> Tensor:
             with trainer.precision_plugin.forward_context():
-                logits = cast(Tensor, pl_module(pictures)).float()
+                logits = cast(Tensor, pl_module(photos)).float()
             if isinstance(pl_module, HasProbabilities):
                 return pl_module.probabilities(logits)
             return logits.softmax(dim=1)
 
         start = self._num_rows[dataloader_idx]
         self._num_rows[dataloader_idx] += len(images)
-        # Process r has the pictures r, r + world size and so on, as Lightning's samplers deal them.
+        # Process r has the images r, r + world size and so on, as Lightning's samplers deal them.
         places = trainer.global_rank + trainer.world_size * torch.arange(start, start + len(images))
         plain = predict(images) if plain is None else plain[: len(images)].float()
         if not len(images):
@@ -354,25 +351,25 @@ def _is_fitting(trainer: pl.Trainer) -> bool:
     return trainer.state.fn == TrainerFn.FITTING
 
 
-def _pictures(batch: Any) -> Tensor:
+def _images(batch: Any) -> Tensor:
     try:
-        return pictures_of(batch)
+        return images_of(batch)
     except ValueError as error:
         raise MisconfigurationException(f"`TestTimeAugmentation`: {error}") from error
 
 
 def _images_and_targets(batch: Any) -> tuple[Tensor, Tensor]:
-    images = _pictures(batch)
+    images = _images(batch)
     if not isinstance(batch, (list, tuple)) or len(batch) < 2 or not isinstance(batch[1], Tensor):
         raise MisconfigurationException(
-            "`TestTimeAugmentation` measures batches of pictures and targets, in this order, but"
-            f" got a {type(batch).__name__}. Serve `[pictures, targets]`."
+            "`TestTimeAugmentation` measures batches of images and targets, in this order, but"
+            f" got a {type(batch).__name__}. Serve `[images, targets]`."
         )
     return images, batch[1]
 
 
 def _input_spec(trainer: pl.Trainer, pl_module: pl.LightningModule) -> InputSpec | None:
-    """Say how float pictures were normalised, if anybody knows."""
+    """Return how float images were normalised, if anybody knows."""
     if isinstance(pl_module, HasInputSpec):
         return pl_module.input_spec
     datamodule = getattr(trainer, "datamodule", None)

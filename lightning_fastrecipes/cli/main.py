@@ -128,7 +128,7 @@ def _show_batch(options: argparse.Namespace) -> int:
     from lightning_fastrecipes.recipe.run.show_batch import show_batch
 
     stage = show_batch(recipe, options.stage, options.out)
-    _out.print(f"Pictures of the stage {stage} in {options.out}", markup=False)
+    _out.print(f"Images of the stage {stage} in {options.out}", markup=False)
     return OK
 
 
@@ -143,12 +143,12 @@ def _lr_find(options: argparse.Namespace) -> int:
     folder = options.out or Path("runs") / f"{recipe.name}-lr-find"
     folder.mkdir(parents=True, exist_ok=True)
     write_curve(curve, folder, options.stage)
-    picture = folder / f"lr_finder_{options.stage}.png"
+    image = folder / f"lr_finder_{options.stage}.png"
     if curve.suggestion is None:
-        _err.print(f"fastrecipes: no suggestion: {curve.refusal} See {picture}", style="red")
+        _err.print(f"fastrecipes: no suggestion: {curve.refusal} See {image}", style="red")
         return FAILED
     print_curve(_out, curve, options.stage)
-    _out.print(f"Suggested lr: {curve.suggestion:.2e} ({curve.rule}); curve in {picture}")
+    _out.print(f"Suggested lr: {curve.suggestion:.2e} ({curve.rule}); curve in {image}")
     return OK
 
 
@@ -167,8 +167,7 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
     if options.recipe is None:
         options.recipe = str(folder / "recipe.yaml")
     recipe = _load(options)
-    from pytorch_lightning.utilities import rank_zero_only
-
+    from lightning_fastrecipes._lightning import rank_zero_only
     from lightning_fastrecipes.recipe.artifacts.environment import (
         keep_freed_memory,
         leave_process_group,

@@ -56,7 +56,7 @@ def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
     explain.add_argument("recipe", help=recipe_help)
     show_batch = add(
         "show-batch",
-        "Draw some training pictures as a stage augments them.",
+        "Draw some training images as a stage augments them.",
         takes_overrides=True,
     )
     show_batch.add_argument("recipe", help=recipe_help)
@@ -86,7 +86,7 @@ def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
         help="evaluate with test-time augmentation: what the recipe says of it, or 4 views of the"
         " training augmentation; --evaluation.tta.preset=flips for others",
     )
-    predict = add("predict", "Predict pictures, or the rows of tables, with a finished run.")
+    predict = add("predict", "Predict images, or the rows of tables, with a finished run.")
     predict.add_argument(
         "run_folder", type=Path, metavar="RUN_DIR", help="folder of a finished run"
     )

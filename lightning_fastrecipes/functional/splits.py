@@ -36,8 +36,8 @@ def stratified_split(
         ValueError: If the fractions do not sum to 1, or ``names`` does not name each item once.
 
     Example:
-        >>> train, valid = stratified_split(["cat"] * 8 + ["dog"] * 4, [0.75, 0.25], seed=0)
-        >>> len(train), sum(valid < 8), sum(valid >= 8)
+        >>> train, val = stratified_split(["cat"] * 8 + ["dog"] * 4, [0.75, 0.25], seed=0)
+        >>> len(train), sum(val < 8), sum(val >= 8)
         (9, np.int64(2), np.int64(1))
     """
     _check_fractions(fractions)
@@ -80,8 +80,8 @@ def hashed_split(
         ValueError: If the fractions do not sum to 1.
 
     Example:
-        >>> train, valid = hashed_split(10, [0.8, 0.2], seed=0)
-        >>> len(train), sorted([*train.tolist(), *valid.tolist()]) == list(range(10))
+        >>> train, val = hashed_split(10, [0.8, 0.2], seed=0)
+        >>> len(train), sorted([*train.tolist(), *val.tolist()]) == list(range(10))
         (8, True)
     """
     _check_fractions(fractions)
@@ -190,8 +190,8 @@ def keep_labels(
         The parts, sorted, with as few items moved as the order of positions gives.
 
     Example:
-        >>> train, valid = keep_labels([np.array([0]), np.array([1, 2])], ["a", "a", "b"])
-        >>> train.tolist(), valid.tolist()
+        >>> train, val = keep_labels([np.array([0]), np.array([1, 2])], ["a", "a", "b"])
+        >>> train.tolist(), val.tolist()
         ([0, 2], [1])
     """
     kept = {label for position in parts[0] for label in labels[position]}

@@ -1,4 +1,4 @@
-"""Backbones: any network that sees pictures, as pooled features and ordered layer groups."""
+"""Backbones: any network that sees images, as pooled features and ordered layer groups."""
 
 import difflib
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ def create_backbone(
     """Build a backbone from a timm name, or wrap a network of your own.
 
     Args:
-        model: Name of a timm model; or a module from pictures to a map ``(batch, channels, height,
+        model: Name of a timm model; or a module from images to a map ``(batch, channels, height,
             width)``, tokens ``(batch, tokens, channels)`` or vectors ``(batch, features)``. A timm
             model that is passed in loses its classifier.
         pretrained: With a name: whether to fetch timm's weights. With a module: whether it holds
@@ -67,7 +67,7 @@ def create_backbone(
 
 
 class Backbone(nn.Module):
-    """A network without a classifier, from normalised pictures to pooled feature vectors.
+    """A network without a classifier, from normalised images to pooled feature vectors.
 
     How it pools depends on what the network gives, and is settled once on the meta device:
 
@@ -85,7 +85,7 @@ class Backbone(nn.Module):
         pretrained: Whether it holds, or will hold, pretrained weights.
 
     Raises:
-        ValueError: If the network does not take pictures of its own image size, or gives something
+        ValueError: If the network does not take images of its own image size, or gives something
             that cannot be pooled.
     """
 
@@ -99,10 +99,10 @@ class Backbone(nn.Module):
         self.num_features = self._try_out_timm() if _is_timm(model) else self._try_out()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Turn pictures into pooled features.
+        """Turn images into pooled features.
 
         Args:
-            images: Normalised float pictures. Shape ``(batch, 3, height, width)``.
+            images: Normalised float images. Shape ``(batch, 3, height, width)``.
 
         Returns:
             Shape ``(batch, num_features)``.
@@ -176,7 +176,7 @@ class Backbone(nn.Module):
             size: Side in pixels, at least 1.
 
         Returns:
-            The nearest multiple of what the network divides pictures into.
+            The nearest multiple of what the network divides images into.
 
         Raises:
             ValueError: If the network takes no such size, or only another one.
@@ -187,7 +187,7 @@ class Backbone(nn.Module):
         return nearest
 
     def _try_out(self) -> int:
-        """Give the width, and refuse parameters that would stay without a gradient."""
+        """Return the width, and refuse parameters that would stay without a gradient."""
         output, twin = self._probe().run(self.input_spec.image_size, gradients=True)
         unused = _unreached(output, twin)
         if unused:

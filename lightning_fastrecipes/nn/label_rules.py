@@ -29,7 +29,7 @@ class Labels:
         pos_weight: With several labels, how much a positive weighs in the loss, for each label;
             ``balanced`` for ``negatives / positives`` of the training split.
         thresholds: With several labels, ``one`` threshold for all of them or ``per_label``, which
-            needs many validation pictures of each.
+            needs many validation images of each.
         beta: With several labels, the F-beta that the thresholds are tuned for, above 0.
 
     Raises:
@@ -55,7 +55,7 @@ class Labels:
 
 
 class LabelRules(ABC):
-    """All that depends on whether a picture has one label or several.
+    """All that depends on whether a image has one label or several.
 
     Args:
         num_classes: Number of classes.
@@ -69,7 +69,7 @@ class LabelRules(ABC):
 
     @abstractmethod
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Give the mean loss of a batch. Shape ``()``."""
+        """Return the mean loss of a batch. Shape ``()``."""
 
     @abstractmethod
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -81,15 +81,15 @@ class LabelRules(ABC):
 
     @abstractmethod
     def metrics(self, chosen: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Give the metrics: what was chosen, and what there must be."""
+        """Return the metrics: what was chosen, and what there must be."""
 
     def logits(self, probabilities: Tensor) -> Tensor:
-        """Give logits that have these probabilities, such as those of merged predictions."""
+        """Return logits that have these probabilities, such as those of merged predictions."""
         return logits_of(probabilities, multi_label=self.multi_label)
 
 
-class OneLabel(LabelRules):
-    """One class per picture, as an index or as probabilities: softmax and cross entropy.
+class SingleLabel(LabelRules):
+    """One class per image, as an index or as probabilities: softmax and cross entropy.
 
     Args:
         num_classes: Number of classes.
@@ -102,11 +102,11 @@ class OneLabel(LabelRules):
         self.metric_defaults = _metric_defaults("multiclass", num_classes)
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Give the mean cross entropy with class indices or with probabilities."""
+        """Return the mean cross entropy with class indices or with probabilities."""
         return F.cross_entropy(logits, targets)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Give the softmax. Shape ``(batch, num_classes)``."""
+        """Return the softmax. Shape ``(batch, num_classes)``."""
         return logits.softmax(dim=1)
 
     def metric_targets(self, targets: Tensor) -> Tensor:
@@ -114,14 +114,14 @@ class OneLabel(LabelRules):
         return hard_labels(targets)
 
     def metrics(self, chosen: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Give what was chosen, or accuracy."""
+        """Return what was chosen, or accuracy."""
         if chosen is not None:
             return dict(chosen)
         return {"accuracy": MulticlassAccuracy(self.num_classes, average="micro")}
 
 
-class SeveralLabels(LabelRules):
-    """Any number of labels per picture, each a yes or no of its own: sigmoid and BCE with logits.
+class MultiLabel(LabelRules):
+    """Any number of labels per image, each a yes or no of its own: sigmoid and BCE with logits.
 
     Args:
         num_classes: Number of labels.
@@ -154,10 +154,10 @@ class SeveralLabels(LabelRules):
         self.pos_weight = pos_weight
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Give the mean binary cross entropy over rows and labels."""
+        """Return the mean binary cross entropy over rows and labels."""
         if targets.shape != logits.shape:
             raise ConfigurationError(
-                f"Several labels per picture need targets of 0 and 1 for each label, of shape"
+                f"Several labels per image need targets of 0 and 1 for each label, of shape"
                 f" {tuple(logits.shape)}, got {tuple(targets.shape)}. Encode them so, or give"
                 " `labels={'kind': 'single'}` for class indices."
             )
@@ -165,15 +165,15 @@ class SeveralLabels(LabelRules):
         return F.binary_cross_entropy_with_logits(logits, targets.to(logits), pos_weight=weight)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Give the sigmoid. Shape ``(batch, num_classes)``."""
+        """Return the sigmoid. Shape ``(batch, num_classes)``."""
         return logits.sigmoid()
 
     def metric_targets(self, targets: Tensor) -> Tensor:
-        """Give integers, which torchmetrics compares with."""
+        """Return integers, which torchmetrics compares with."""
         return (targets >= 0.5).long()
 
     def metrics(self, chosen: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Give what was chosen, or accuracy, and the F-beta that the thresholds are tuned with."""
+        """Return what was chosen, or accuracy, and the F-beta that thresholds are tuned with."""
         if chosen is None:
             accuracy: Metric = MultilabelAccuracy(self.num_classes, average="micro")
             return {**self.fbeta(), "accuracy": accuracy}
@@ -183,14 +183,14 @@ class SeveralLabels(LabelRules):
         return {f"sample_{name}" if name in chosen else name: metric, **chosen}
 
     def fbeta(self) -> dict[str, SampleFBeta]:
-        """Give the metric that the thresholds are tuned with, by its name, such as ``f2``."""
+        """Return the metric that the thresholds are tuned with, by its name, such as ``f2``."""
         beta = self.options.beta
         metric = SampleFBeta(self.num_classes, beta, self.options.thresholds)
         return {f"f{beta:g}".replace(".", "_"): metric}
 
 
 def label_rules(kind: LabelKind, num_classes: int, options: Labels) -> LabelRules:
-    """Give the rules of a kind of labels.
+    """Return the rules of a kind of labels.
 
     Args:
         kind: What a target is.
@@ -201,16 +201,16 @@ def label_rules(kind: LabelKind, num_classes: int, options: Labels) -> LabelRule
         Rules of their own, which nothing else changes.
 
     Raises:
-        ConfigurationError: If there are options for several labels, but only one per picture.
+        ConfigurationError: If there are options for several labels, but only one per image.
     """
     if kind == "multi":
-        return SeveralLabels(num_classes, options)
+        return MultiLabel(num_classes, options)
     if options.pos_weight is not None:
         raise ConfigurationError(
-            "`labels.pos_weight` weighs several labels per picture, but the pictures have one each."
+            "`labels.pos_weight` weighs several labels per image, but the images have one each."
             " Leave it out; `balance=True` of the datamodule balances classes."
         )
-    return OneLabel(num_classes)
+    return SingleLabel(num_classes)
 
 
 def _is_fbeta(metric: Any) -> bool:

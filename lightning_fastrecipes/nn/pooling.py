@@ -1,4 +1,4 @@
-"""From whatever a network gives for a picture to one vector."""
+"""From whatever a network gives for a image to one vector."""
 
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ def choose_pooling(model: Any, images: Tensor) -> tuple[Pooling, Tensor]:
 
     Args:
         model: A timm model without a classifier.
-        images: Normalised pictures. Shape ``(batch, 3, height, width)``.
+        images: Normalised images. Shape ``(batch, 3, height, width)``.
 
     Returns:
         The choice, and features of shape ``(batch, num_features)``.
@@ -46,7 +46,7 @@ def pool(model: Any, images: Tensor, pooling: Pooling) -> Tensor:
 
     Args:
         model: The network.
-        images: Normalised pictures. Shape ``(batch, 3, height, width)``.
+        images: Normalised images. Shape ``(batch, 3, height, width)``.
         pooling: What the network gives.
 
     Returns:

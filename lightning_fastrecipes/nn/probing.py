@@ -1,4 +1,4 @@
-"""Trying a network out on pictures without data: shapes, sizes and gradients before training."""
+"""Trying a network out on images without data: shapes, sizes and gradients before training."""
 
 import contextlib
 import copy
@@ -14,14 +14,14 @@ Forward = Callable[[nn.Module, Tensor], Any]
 
 
 class Probe:
-    """Run copies of a network on empty pictures, leaving the network as it is.
+    """Run copies of a network on empty images, leaving the network as it is.
 
     The copy lives on the meta device, which works out shapes and computes nothing. A network that
     cannot run there (one that looks at values) is tried once more on a real copy.
 
     Args:
         module: The network to copy.
-        forward: How to run it: a function of the network and the pictures.
+        forward: How to run it: a function of the network and the images.
         real: Whether to try a real copy where the meta device fails.
     """
 
@@ -36,7 +36,7 @@ class Probe:
         """Run the network once.
 
         Args:
-            size: Side of the pictures in pixels.
+            size: Side of the images in pixels.
             gradients: Whether to run in train mode and build the graph that gradients flow through,
                 or in eval mode without it, which is quicker.
 
@@ -44,7 +44,7 @@ class Probe:
             What came out, and the copy it came from.
 
         Raises:
-            ValueError: If the network does not take such pictures.
+            ValueError: If the network does not take such images.
         """
         causes = []
         for position in range(len(self._copiers)):
@@ -60,7 +60,7 @@ class Probe:
                 return output, twin
         reason = str(causes[-1]).strip().splitlines() or [type(causes[-1]).__name__]
         raise ValueError(
-            f"The backbone must take pictures of {size} x {size} pixels in three channels, but it"
+            f"The backbone must take images of {size} x {size} pixels in three channels, but it"
             f" fails on them: {reason[0][:200]}. Give another image size."
         ) from causes[-1]
 
@@ -71,7 +71,7 @@ class Probe:
         return self._twins[position]
 
     def takes(self, size: int) -> bool:
-        """Tell whether the network takes square pictures of this side in pixels."""
+        """Return whether the network takes square images of this side in pixels."""
         if size not in self._taken and size >= 1:
             with contextlib.suppress(ValueError):
                 self.run(size)
@@ -113,7 +113,7 @@ def taken_sizes(module: nn.Module, sizes: Iterable[int]) -> list[int]:
 
     Args:
         module: The module, on any device. One that is no ``TakesImageSizes`` is run on empty
-            pictures; what it is and holds stays as it was.
+            images; what it is and holds stays as it was.
         sizes: Sides in pixels, at least 1.
 
     Returns:
@@ -137,7 +137,7 @@ def taken_sizes(module: nn.Module, sizes: Iterable[int]) -> list[int]:
                     module(images)
             except Exception as error:  # whatever a network may raise
                 raise ValueError(
-                    f"{type(module).__name__} must take pictures of {size} x {size} px, but it"
+                    f"{type(module).__name__} must take images of {size} x {size} px, but it"
                     f" fails on them: {error}. Give another size, or another network."
                 ) from error
     finally:
@@ -147,7 +147,7 @@ def taken_sizes(module: nn.Module, sizes: Iterable[int]) -> list[int]:
 
 
 def small_size(stride: int) -> int:
-    """Give a small size that a network with such cells may take: four cells to a side."""
+    """Return a small size that a network with such cells may take: four cells to a side."""
     return 4 * stride
 
 

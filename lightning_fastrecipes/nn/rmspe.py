@@ -52,5 +52,5 @@ class RMSPE(Metric):
         self.count += counted.sum()
 
     def compute(self) -> Tensor:
-        """Give the error of all rows; 0 if none was counted."""
+        """Return the error of all rows; 0 if none was counted."""
         return (self.squares / self.count.clamp_min(1)).sqrt()

@@ -1,4 +1,4 @@
-"""F-beta over the labels of each picture, with the threshold that makes it best."""
+"""F-beta over the labels of each image, with the threshold that makes it best."""
 
 from collections.abc import Sequence
 from typing import get_args
@@ -139,7 +139,7 @@ class SampleFBeta(Metric):
             self.truth.append((targets >= 0.5).to(torch.uint8))
 
     def compute(self) -> Tensor:
-        """Give the mean over all rows, and note the thresholds that make it best."""
+        """Return the mean over all rows, and note the thresholds that make it best."""
         count = self.count.clamp_min(1) * SCORE_UNITS
         if self.fixed_thresholds is not None:
             return self.fixed_score / count

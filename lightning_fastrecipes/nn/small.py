@@ -1,4 +1,4 @@
-"""Networks for small pictures such as digits, trained from scratch."""
+"""Networks for small images such as digits, trained from scratch."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -14,7 +14,7 @@ class SmallMLP(nn.Module):
     """Every pixel as a number, through hidden layers: the first steps of the course's staircase.
 
     Args:
-        image_size: Side of the pictures in pixels, at least 1; no other size is taken.
+        image_size: Side of the images in pixels, at least 1; no other size is taken.
         hidden: Width of each hidden layer, at least 1 each; with none, the pixels themselves are
             the features, and a linear head on them is a linear model.
 
@@ -22,7 +22,7 @@ class SmallMLP(nn.Module):
         ValueError: If a number is out of its range.
 
     Attributes:
-        input_spec: Pixels are brought to [-1, 1], and pictures are taken whole.
+        input_spec: Pixels are brought to [-1, 1], and images are taken whole.
 
     Example:
         >>> import torch
@@ -46,7 +46,7 @@ class SmallMLP(nn.Module):
         _initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Turn pictures into features.
+        """Turn images into features.
 
         Args:
             images: Normalised. Shape ``(batch, 3, image_size, image_size)``.
@@ -62,17 +62,17 @@ class SmallCNN(nn.Module):
     """Pairs of 3 x 3 convolutions, each pair followed by a maximum over 2 x 2, and a wide layer.
 
     Args:
-        image_size: Side of the pictures in pixels; no other size is taken.
+        image_size: Side of the images in pixels; no other size is taken.
         channels: Channels of each pair of convolutions, at least 1 each.
         hidden: Width of the last layer, at least 1.
         batch_norm: Whether batch norm follows every layer.
 
     Raises:
-        ValueError: If a number is out of its range, or the pictures are too small for so many
+        ValueError: If a number is out of its range, or the images are too small for so many
             pairs: each takes four pixels of the border and then halves the side.
 
     Attributes:
-        input_spec: Pixels are brought to [-1, 1], and pictures are taken whole.
+        input_spec: Pixels are brought to [-1, 1], and images are taken whole.
 
     Example:
         >>> import torch
@@ -108,7 +108,7 @@ class SmallCNN(nn.Module):
         if side < 1:
             raise ValueError(
                 f"`image_size` must leave a pixel after {len(channels)} pairs of convolutions, got"
-                f" {image_size}. Give larger pictures or fewer `channels`."
+                f" {image_size}. Give larger images or fewer `channels`."
             )
         layers += [nn.Flatten(), nn.Linear(before * side**2, hidden, bias=not batch_norm)]
         layers += [nn.BatchNorm1d(hidden)] * batch_norm
@@ -118,7 +118,7 @@ class SmallCNN(nn.Module):
         _initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Turn pictures into features.
+        """Turn images into features.
 
         Args:
             images: Normalised. Shape ``(batch, 3, image_size, image_size)``.

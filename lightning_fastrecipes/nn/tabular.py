@@ -23,7 +23,7 @@ class EntityEmbeddings(nn.Module):
         torch.Size([2, 6])
 
     Note:
-        One table for each column is as fast on a processor as one table for all (1.2 ms a step of
+        One table for each column is as fast on a CPU as one table for all (1.2 ms a step of
         512 rows and 22 columns, backward pass and optimizer included; 1.6 to 2.2 ms for three ways
         with fewer tables), and each is a matrix that people can read.
 

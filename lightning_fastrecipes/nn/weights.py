@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning.utilities import rank_zero_warn
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lightning_fastrecipes._lightning import rank_zero_warn
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
 
 PACKAGED_WEIGHTS = "package:efficientnet-lite0"
@@ -51,7 +51,7 @@ _LITE0_BLOCK = {
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """Say what became of the tensors of a weights file.
+    """Return what became of the tensors of a weights file.
 
     Args:
         loaded: Names that were loaded.

@@ -1,4 +1,4 @@
-"""Pictures of a run: its confusion matrix, its curves and its rungs."""
+"""Images of a run: its confusion matrix, its curves and its rungs."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,7 +34,7 @@ def draw_confusion_matrix(counts: Tensor, classes: Sequence[str], path: str | Pa
     Args:
         counts: Number of samples. Shape ``(true classes, predicted classes)``.
         classes: Class names in the order of the target index.
-        path: Picture to write, such as ``confusion_matrix.png``.
+        path: Image to write, such as ``confusion_matrix.png``.
 
     Returns:
         The figure as written, for a notebook or a logger.
@@ -57,8 +57,8 @@ def draw_confusion_matrix(counts: Tensor, classes: Sequence[str], path: str | Pa
 
     figure = _new_figure(width=side + 3.0, height=side + 2.0)
     axes = figure.add_subplot()
-    picture = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0.0, vmax=100.0))
-    bar = figure.colorbar(picture, ax=axes, shrink=0.8, aspect=30, ticks=[0, 1, 5, 20, 50, 100])
+    photo = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0.0, vmax=100.0))
+    bar = figure.colorbar(photo, ax=axes, shrink=0.8, aspect=30, ticks=[0, 1, 5, 20, 50, 100])
     bar.set_label("share of the true class (%)", size=text_size)
     axes.set_xlabel("predicted class", size=text_size)
     axes.set_ylabel("true class (number of samples)", size=text_size)
@@ -86,7 +86,7 @@ def draw_cooccurrence(
         actual: Number of samples with both labels. Shape ``(num_classes, num_classes)``.
         predicted: The same of what was predicted.
         classes: Label names in the order of the columns.
-        path: Picture to write, such as ``label_cooccurrence.png``.
+        path: Image to write, such as ``label_cooccurrence.png``.
 
     Returns:
         The figure as written, for a notebook or a logger.
@@ -98,10 +98,10 @@ def draw_cooccurrence(
         cells = counts.detach().cpu().double().numpy()
         totals = np.diag(cells)
         shares = 100.0 * cells / np.maximum(totals, 1.0)[:, None]
-        picture = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0.0, vmax=100.0))
+        photo = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0.0, vmax=100.0))
         _name_classes(axes, classes, totals.tolist())
         axes.set_title(f"labels that go together, {title}", size=10.0 + side / 4)
-    bar = figure.colorbar(picture, ax=pair, shrink=0.8, aspect=30, ticks=[0, 1, 5, 20, 50, 100])
+    bar = figure.colorbar(photo, ax=pair, shrink=0.8, aspect=30, ticks=[0, 1, 5, 20, 50, 100])
     bar.set_label("share of the row's label (%)")
     return _write(figure, path)
 
@@ -116,7 +116,7 @@ def draw_curves(history: pd.DataFrame, path: str | Path) -> Figure:
             ``train_loss`` and ``val_loss``; if known also ``lr`` (of the head) and ``seconds``
             (that the epoch took); any other ``val_<name>`` is a metric. Missing values are
             epochs without validation.
-        path: Picture to write, such as ``curves.png``.
+        path: Image to write, such as ``curves.png``.
 
     Returns:
         The figure as written, for a notebook or a logger.
@@ -164,15 +164,15 @@ def draw_rungs(rungs: Sequence[Mapping[str, Any]], path: str | Path) -> Figure |
     """Draw the share of mistakes, or the error, that each rung makes, the first one on top.
 
     Args:
-        rungs: For each rung ``name``, ``seconds``, and its metrics on ``test`` and ``valid``; the
+        rungs: For each rung ``name``, ``seconds``, and its metrics on ``test`` and ``val``; the
             test split is drawn if there is one.
-        path: Picture to write, such as ``rungs.png``.
+        path: Image to write, such as ``rungs.png``.
 
     Returns:
         The figure as written, or ``None`` if the rungs share neither ``accuracy`` nor one of
         ``rmspe``, ``rmse`` and ``mae``.
     """
-    choices = [(split, name) for split in ("test", "valid") for name in ("accuracy", *_ERRORS)]
+    choices = [(split, name) for split in ("test", "val") for name in ("accuracy", *_ERRORS)]
     shared = [c for c in choices if all(c[1] in rung[c[0]] for rung in rungs)]
     if not shared:
         return None
@@ -199,22 +199,22 @@ def draw_rungs(rungs: Sequence[Mapping[str, Any]], path: str | Path) -> Figure |
 
 
 def draw_batch(
-    pictures: Sequence[Sequence[Tensor]], names: Sequence[str], path: str | Path
+    images: Sequence[Sequence[Tensor]], names: Sequence[str], path: str | Path
 ) -> Figure:
-    """Draw pictures as training sees them: not augmented on the left, then epoch by epoch.
+    """Draw images as training sees them: not augmented on the left, then epoch by epoch.
 
     Args:
-        pictures: For each row its pictures, each of shape ``(3, height, width)``, ``uint8``.
+        images: For each row its images, each of shape ``(3, height, width)``, ``uint8``.
         names: What each row shows, such as its class.
-        path: Picture to write, such as ``batch.png``.
+        path: Image to write, such as ``batch.png``.
 
     Returns:
         The figure as written.
     """
-    num_columns = max(map(len, pictures))
-    figure = _new_figure(width=1.2 + 1.5 * num_columns, height=0.6 + 1.5 * len(pictures))
-    grid = figure.subplots(len(pictures), num_columns, squeeze=False)
-    for axes, name, row in zip(grid, names, pictures, strict=True):
+    num_columns = max(map(len, images))
+    figure = _new_figure(width=1.2 + 1.5 * num_columns, height=0.6 + 1.5 * len(images))
+    grid = figure.subplots(len(images), num_columns, squeeze=False)
+    for axes, name, row in zip(grid, names, images, strict=True):
         for place, image in zip(axes, row, strict=False):
             place.imshow(image.permute(1, 2, 0).numpy())
         for place in axes:

@@ -1,4 +1,4 @@
-"""Pictures of a model of a table: categories as points, columns as bars, predictions as cells."""
+"""Images of a model of a table: categories as points, columns as bars, predictions as cells."""
 
 import math
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ def draw_embeddings(
 
     Args:
         table: As ``embedding_table`` gives it.
-        path: Picture to write, such as ``embeddings.png``.
+        path: Image to write, such as ``embeddings.png``.
         columns: Which columns; all if ``None``.
 
     Returns:
@@ -78,7 +78,7 @@ def draw_importance(
 
     Args:
         importance: As ``permutation_importance`` gives it.
-        path: Picture to write, such as ``importance.png``.
+        path: Image to write, such as ``importance.png``.
         max_columns: How many columns to draw at most, at least 1.
         error: What was measured, and on what rows, for the axis.
 
@@ -133,7 +133,7 @@ def draw_predictions(
         targets: In the user's units, one for each row.
         predictions: The same.
         name: What is predicted.
-        path: Picture to write, such as ``predictions_test.png``.
+        path: Image to write, such as ``predictions_test.png``.
         split: What the rows are.
         log: Whether the axes are logarithmic; targets and predictions must then be above 0.
 
@@ -219,7 +219,7 @@ def _named(points: npt.NDArray[np.float64], values: Sequence[object], middle: fl
 
 
 def _projected(vectors: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], float]:
-    """Give two dimensions, and the share of the variance that they hold."""
+    """Return two dimensions, and the share of the variance that they hold."""
     num_kept = min(2, *vectors.shape)
     if not vectors.std(axis=0).any():
         return np.zeros((len(vectors), 2)), 1.0

@@ -8,9 +8,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pytorch_lightning as pl
 from jsonargparse import ArgumentError, ArgumentParser
 
+from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.callbacks.schedule import Schedule
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 from lightning_fastrecipes.errors import RecipeError
@@ -250,7 +250,7 @@ def _evaluation(value: Any, path: Path) -> Evaluation:
 
 
 def _has_callback(stage: Stage, base: type) -> bool:
-    """Tell whether a stage has a callback of a kind; its class paths are known to be right."""
+    """Return whether a stage has a callback of a kind; its class paths are known to be right."""
     paths = [spec.class_path.rpartition(".") for spec in stage.callbacks]
     classes = [getattr(__import__(module, fromlist=[name]), name) for module, _, name in paths]
     return any(issubclass(cls, base) for cls in classes)

@@ -4,14 +4,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NoReturn, TypedDict, cast, get_args
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
-from pytorch_lightning.trainer.states import TrainerFn, TrainerStatus
-from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 
+from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes._lightning import (
+    DDPStrategy,
+    SingleDeviceStrategy,
+    TrainerFn,
+    TrainerStatus,
+    rank_zero_warn,
+)
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.images.batches import num_repeated_rows
 from lightning_fastrecipes.functional.training.layer_groups import (
@@ -92,7 +96,7 @@ class LayerGroupTask(pl.LightningModule, ABC):
 
     @abstractmethod
     def layer_groups(self) -> list[LayerGroup]:
-        """Give the layer groups from the input side to the head."""
+        """Return the layer groups from the input side to the head."""
 
     @abstractmethod
     def forward_features(self, inputs: Any) -> Tensor:
@@ -104,7 +108,7 @@ class LayerGroupTask(pl.LightningModule, ABC):
 
     @abstractmethod
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Give the mean loss of a batch. Shape ``()``."""
+        """Return the mean loss of a batch. Shape ``()``."""
 
     @abstractmethod
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -181,7 +185,7 @@ class LayerGroupTask(pl.LightningModule, ABC):
         self.lr_ratio = lr_ratio
 
     def group_lrs(self) -> list[float]:
-        """Give one learning rate per layer group, 0 for frozen ones."""
+        """Return one learning rate per layer group, 0 for frozen ones."""
         return resolve_group_lrs(
             self.lr,
             self.lr_ratio,
@@ -242,7 +246,7 @@ class LayerGroupTask(pl.LightningModule, ABC):
         self.train()
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Give the loss of one batch."""
+        """Return the loss of one batch."""
         inputs, targets = batch
         if len(targets) == 1:
             self._refuse_single_sample()
@@ -251,7 +255,7 @@ class LayerGroupTask(pl.LightningModule, ABC):
         return loss
 
     def on_train_epoch_end(self) -> None:
-        """Give every process the buffers of the first, so that replicas stay equal."""
+        """Return every process the buffers of the first, so that replicas stay equal."""
         if self.trainer.world_size > 1:
             for buffer in self.buffers():
                 torch.distributed.broadcast(buffer, src=0)
@@ -265,7 +269,7 @@ class LayerGroupTask(pl.LightningModule, ABC):
         return self._evaluation_step(batch, batch_idx, dataloader_idx, "test")
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        """Give the probabilities of one batch, with or without targets beside the inputs."""
+        """Return the probabilities of one batch, with or without targets beside the inputs."""
         # The inputs of a table are a tuple themselves.
         is_wrapped = isinstance(batch, (tuple, list)) and not isinstance(batch, TableInputs)
         inputs = batch[0] if is_wrapped else batch
@@ -324,7 +328,7 @@ class LayerGroupTask(pl.LightningModule, ABC):
         return num_repeated_rows(loader, batch_idx)
 
     def _is_fitting(self) -> bool:
-        """Tell whether a trainer is inside ``fit``, from its set-up to its last hook."""
+        """Return whether a trainer is inside ``fit``, from its set-up to its last hook."""
         try:
             state = self.trainer.state
         except RuntimeError:  # not attached

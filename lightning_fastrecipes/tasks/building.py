@@ -163,7 +163,7 @@ def plain_values(value: Any) -> Any:
 
 
 def _fuse_on_processor(optimizer: torch.optim.Optimizer) -> None:
-    """Let torch's own optimizers update a parameter on the processor in one pass.
+    """Let torch's own optimizers update a parameter on the CPU in one pass.
 
     Five times as fast as the default there, or more. The argument ``fused`` of the constructor
     would also promise to undo the scale of mixed precision, and Lightning then refuses to clip

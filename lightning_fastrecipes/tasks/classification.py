@@ -12,8 +12,8 @@ from lightning_fastrecipes.functional.labels.multi_label import balanced_pos_wei
 from lightning_fastrecipes.nn.label_rules import (
     LabelRules,
     Labels,
-    OneLabel,
-    SeveralLabels,
+    MultiLabel,
+    SingleLabel,
     label_rules,
 )
 from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
@@ -47,7 +47,7 @@ class ClassificationTask(LayerGroupTask, ABC):
         labels: Labels | Mapping[str, Any] | None,
         **options: Any,
     ) -> None:
-        rules: LabelRules = OneLabel(num_classes)
+        rules: LabelRules = SingleLabel(num_classes)
         super().__init__(
             metrics=rules.metrics(metrics), metric_defaults=rules.metric_defaults, **options
         )
@@ -62,11 +62,11 @@ class ClassificationTask(LayerGroupTask, ABC):
             self._take_kind(self.labels.kind)
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Give the mean cross entropy; with several labels of each label by itself."""
+        """Return the mean cross entropy; with several labels of each label by itself."""
         return self.rules.loss(logits, targets)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Give the softmax, or with several labels the sigmoid. Shape ``(batch, num_classes)``."""
+        """Return the softmax, or the sigmoid of several labels. Shape ``(batch, num_classes)``."""
         return self.rules.probabilities(logits)
 
     def metric_targets(self, targets: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ class ClassificationTask(LayerGroupTask, ABC):
             self.thresholds.copy_(found)
 
     def best_thresholds(self, probabilities: Tensor, targets: Tensor) -> Tensor | None:
-        """Give the thresholds that are best for predictions, and keep one's own.
+        """Return the thresholds that are best for predictions, and keep one's own.
 
         Args:
             probabilities: Shape ``(rows, num_classes)``.
@@ -166,7 +166,7 @@ class ClassificationTask(LayerGroupTask, ABC):
         """Store class names and what labels are, as plain values."""
         super().on_save_checkpoint(checkpoint)
         rules = self.rules
-        weighed = isinstance(rules, SeveralLabels) and rules.pos_weight is not None
+        weighed = isinstance(rules, MultiLabel) and rules.pos_weight is not None
         checkpoint[CHECKPOINT_KEY] |= {
             "classes": self.classes,
             "label_kind": self.label_kind,
@@ -185,7 +185,7 @@ class ClassificationTask(LayerGroupTask, ABC):
         self._refuse_other_kind(saved["label_kind"], "the checkpoint")
         self.classes = None if classes is None else list(classes)
         self._take_kind(saved["label_kind"])
-        if saved.get("pos_weight") is not None and isinstance(self.rules, SeveralLabels):
+        if saved.get("pos_weight") is not None and isinstance(self.rules, MultiLabel):
             self.rules.weigh(torch.tensor(saved["pos_weight"]))
 
     # Private helpers.
@@ -193,15 +193,15 @@ class ClassificationTask(LayerGroupTask, ABC):
     def _take_kind(self, kind: LabelKind) -> None:
         """Switch everything that depends on the kind, unless it is so already."""
         self.label_kind = kind
-        is_multi = kind == "multi"
-        if is_multi == self.rules.multi_label:
-            if not is_multi:
+        is_multi_label = kind == "multi"
+        if is_multi_label == self.rules.multi_label:
+            if not is_multi_label:
                 label_rules(kind, self.num_classes, self.labels)
             return
         self.rules = label_rules(kind, self.num_classes, self.labels)
         chosen = self.rules.metrics(self._chosen_metrics)
         self.set_metrics(chosen, self.rules.metric_defaults)
-        if is_multi:
+        if is_multi_label:
             self.thresholds = torch.full((self.num_classes,), 0.5, device=self.device)
 
     def _refuse_other_kind(self, kind: LabelKind, source: str) -> None:
@@ -214,7 +214,7 @@ class ClassificationTask(LayerGroupTask, ABC):
             )
 
     def _balance(self, datamodule: Any) -> None:
-        if not isinstance(self.rules, SeveralLabels):
+        if not isinstance(self.rules, MultiLabel):
             return
         if not isinstance(datamodule, HasTrainTargets):
             raise ConfigurationError(
@@ -224,7 +224,7 @@ class ClassificationTask(LayerGroupTask, ABC):
         self.rules.weigh(balanced_pos_weight(datamodule.train_targets))
 
     def _fbeta(self, phase: str) -> SampleFBeta | None:
-        """Give the metric that the thresholds are tuned with."""
+        """Return the metric that the thresholds are tuned with."""
         metrics: Any = self.phase_metrics[f"{phase}_"]
         if self.thresholds is None:
             return None

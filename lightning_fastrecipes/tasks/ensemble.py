@@ -6,12 +6,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities import move_data_to_device
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler
 
+from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes._lightning import move_data_to_device
 from lightning_fastrecipes.errors import ConfigurationError, DataError, DataNotFoundError
 from lightning_fastrecipes.functional.images.resizing import nearest_multiple
 from lightning_fastrecipes.functional.labels.merging import (
@@ -35,7 +35,7 @@ class Ensemble(pl.LightningModule):
     Called on a batch, or by ``Trainer.predict``, it holds all members at once; ``predict`` takes
     one member after the other over all batches and holds one at a time. Members are not trained
     any more: put the ensemble where a model predicts. Classes are matched by name, so that members
-    may have them in different orders. Each member normalises ``uint8`` pictures by itself; all see
+    may have them in different orders. Each member normalises ``uint8`` images by itself; all see
     them resized and cropped as the datamodule says, or else as the first member expects. Members
     that are ``TabularRegressor``s predict the mean in the units of the user.
 
@@ -84,7 +84,7 @@ class Ensemble(pl.LightningModule):
         return len(self._members)
 
     def forward(self, inputs: Any) -> Tensor:
-        """Give merged logits: their softmax, or sigmoid with several labels, is what was merged.
+        """Return merged logits: their softmax, or sigmoid with several labels, is what was merged.
 
         Args:
             inputs: What every member takes, ``(batch, ...)``.
@@ -98,7 +98,7 @@ class Ensemble(pl.LightningModule):
         return logits_of(found, multi_label=self.label_kind == "multi")
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Give the softmax, with several labels the sigmoid, and numbers in the user's units."""
+        """Return the softmax, with several labels the sigmoid, and numbers in the user's units."""
         if self._regressor is not None:
             return self._regressor.probabilities(logits)
         return logits.sigmoid() if self.label_kind == "multi" else logits.softmax(dim=1)
@@ -110,7 +110,7 @@ class Ensemble(pl.LightningModule):
             size: Side in pixels, at least 1.
 
         Returns:
-            The nearest common multiple of what the members divide pictures into.
+            The nearest common multiple of what the members divide images into.
 
         Raises:
             ValueError: If a member does not take it.
@@ -121,7 +121,7 @@ class Ensemble(pl.LightningModule):
         for model in models:
             if taken_sizes(model, [nearest]) != [nearest]:
                 raise ValueError(
-                    f"Every member must take pictures of {nearest} x {nearest} px, but"
+                    f"Every member must take images of {nearest} x {nearest} px, but"
                     f" {type(model).__name__} does not. Give another size."
                 )
         return nearest
@@ -142,7 +142,7 @@ class Ensemble(pl.LightningModule):
         self._all_members()
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        """Give the merged probabilities of one batch, with or without targets beside the inputs."""
+        """Return the merged probabilities of one batch, with or without targets."""
         return self.probabilities(self(_inputs(batch)))
 
     def predict(self, loader: Iterable[Any], device: torch.device | str | None = None) -> Tensor:
@@ -151,7 +151,7 @@ class Ensemble(pl.LightningModule):
         Args:
             loader: Batches of inputs, or of inputs and more, in the same order each time: it is
                 gone through once for each member.
-            device: Where to compute; a CUDA card if there is one, else the processor, if ``None``.
+            device: Where to compute; a CUDA card if there is one, else the CPU, if ``None``.
 
         Returns:
             Probabilities in the order of the loader, ``(rows, num_classes)``; of numbers
@@ -171,8 +171,10 @@ class Ensemble(pl.LightningModule):
     def _merged(self, predictions: Iterator[Tensor]) -> Tensor:
         # What the labels are is known from the first member on.
         first = next(predictions)
-        is_multi = self.label_kind == "multi"
-        return merge_predictions(chain([first], predictions), self.merge, multi_label=is_multi)
+        is_multi_label = self.label_kind == "multi"
+        return merge_predictions(
+            chain([first], predictions), self.merge, multi_label=is_multi_label
+        )
 
     def _predict_all(self, model: nn.Module, loader: Iterable[Any], device: torch.device) -> Tensor:
         home = next((parameter.device for parameter in model.parameters()), device)
@@ -201,7 +203,7 @@ class Ensemble(pl.LightningModule):
         if self.models is None:
             self.models = nn.ModuleList(map(self._loaded, self._members)).to(self.device)
             specs = [model.input_spec for model in self.models if isinstance(model, HasInputSpec)]
-            # Pictures stay as they are for members that all normalise them, each in its own way.
+            # Images stay as they are for members that all normalise them, each in its own way.
             if len(specs) == len(self.models):
                 self.input_spec = specs[0]
         return self.models

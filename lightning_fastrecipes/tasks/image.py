@@ -35,10 +35,10 @@ class Head:
 
 
 class ImageClassifier(ClassificationTask):
-    """Classify pictures with a pretrained backbone, trained layer group by layer group.
+    """Classify images with a pretrained backbone, trained layer group by layer group.
 
-    Takes ``uint8`` pictures and normalises them on the device as the backbone's weights expect;
-    float pictures are taken as normalised already.
+    Takes ``uint8`` images and normalises them on the device as the backbone's weights expect;
+    float images are taken as normalised already.
 
     Args:
         backbone: Name of a timm model; or a module that maps ``(batch, 3, height, width)`` to a
@@ -57,8 +57,8 @@ class ImageClassifier(ClassificationTask):
         weight_decay: Weight decay of matrices and kernels, at least 0.
         optimizer: Class path, or ``{"class_path": ..., "init_args": {...}}``.
         metrics: Name to metric, class path or plain function; accuracy if ``None``, and with
-            several labels per picture also ``f2``, a ``SampleFBeta`` at the best threshold.
-        labels: How several labels per picture are trained, and what targets are where no
+            several labels per image also ``f2``, a ``SampleFBeta`` at the best threshold.
+        labels: How several labels per image are trained, and what targets are where no
             datamodule says so: a ``Labels``.
 
     Raises:
@@ -72,7 +72,7 @@ class ImageClassifier(ClassificationTask):
         (['early', 'late', 'head'], 1)
 
     Note:
-        Pictures with several labels switch loss (BCE with logits), probabilities (sigmoid), metrics
+        Images with several labels switch loss (BCE with logits), probabilities (sigmoid), metrics
         and decisions together. The thresholds are tuned after every validation, kept in the buffer
         ``thresholds``, and so in every checkpoint, and used by test, prediction and export.
 
@@ -162,7 +162,7 @@ class ImageClassifier(ClassificationTask):
         return cls(**architecture)
 
     def setup(self, stage: str) -> None:
-        """Refuse pictures of a size that the backbone does not take, before any batch.
+        """Refuse images of a size that the backbone does not take, before any batch.
 
         Args:
             stage: ``fit``, ``validate``, ``test`` or ``predict``.
@@ -182,12 +182,12 @@ class ImageClassifier(ClassificationTask):
                 self.backbone.check_image_size(size)
             except ValueError as error:
                 raise ConfigurationError(
-                    f"The backbone must take the pictures of {type(datamodule).__name__}, but"
+                    f"The backbone must take the images of {type(datamodule).__name__}, but"
                     f" does not: {error}"
                 ) from error
 
     def layer_groups(self) -> list[LayerGroup]:
-        """Give the groups: parts of the backbone from the input side, then the head."""
+        """Return the groups: parts of the backbone from the input side, then the head."""
         return self._groups
 
     def no_weight_decay(self) -> set[str]:
@@ -195,7 +195,7 @@ class ImageClassifier(ClassificationTask):
         return {f"backbone.{name}" for name in self.backbone.no_weight_decay()}
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Turn pictures into pooled features.
+        """Turn images into pooled features.
 
         Args:
             images: ``uint8`` in [0, 255], or float and normalised. Shape

@@ -86,14 +86,14 @@ class TabularTask(LayerGroupTask, ABC):
 
     @abstractmethod
     def logits(self, probabilities: Tensor) -> Tensor:
-        """Give what the model says where ``probabilities`` makes this of it."""
+        """Return what the model says where ``probabilities`` makes this of it."""
 
     @abstractmethod
     def default_metrics(self, spec: TableSpec) -> dict[str, MetricSpec]:
-        """Give the metrics of those who choose none."""
+        """Return the metrics of those who choose none."""
 
     def metric_defaults(self, spec: TableSpec) -> dict[str, Any]:
-        """Give the arguments for metric classes that take them."""
+        """Return the arguments for metric classes that take them."""
         return {}
 
     def adopt_spec(self, spec: TableSpec) -> None:
@@ -165,7 +165,7 @@ class TabularTask(LayerGroupTask, ABC):
         return cls(**architecture)
 
     def layer_groups(self) -> list[LayerGroup]:
-        """Give the groups: embeddings, trunk (the norm of continuous columns in it), output."""
+        """Return the groups: embeddings, trunk (the norm of continuous columns in it), output."""
         names = [name for name, _ in self.named_parameters()]
         embeddings = [name for name in names if name.startswith(_EMBEDDINGS)]
         output = [name for name in names if name.startswith("head.")]
@@ -177,7 +177,7 @@ class TabularTask(LayerGroupTask, ABC):
         ]
 
     def embedding_weights(self) -> dict[str, Tensor]:
-        """Give the vectors of each categorical column, one row for each index."""
+        """Return the vectors of each categorical column, one row for each index."""
         spec, backbone = self.built()
         tables = (cast(nn.Embedding, table) for table in backbone.embeddings.tables)
         return {
@@ -227,7 +227,7 @@ class TabularTask(LayerGroupTask, ABC):
         super().on_load_checkpoint(checkpoint)
 
     def built(self) -> tuple[TableSpec, TableBackbone]:
-        """Give the spec and the network.
+        """Return the spec and the network.
 
         Returns:
             Both.

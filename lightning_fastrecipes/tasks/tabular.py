@@ -14,7 +14,7 @@ from lightning_fastrecipes.functional.tables.encoding import EmbeddingRule
 from lightning_fastrecipes.functional.tables.spec import TableSpec
 from lightning_fastrecipes.functional.tables.target import Point, log_shift
 from lightning_fastrecipes.functional.training.layer_groups import NormPolicy
-from lightning_fastrecipes.nn.label_rules import OneLabel
+from lightning_fastrecipes.nn.label_rules import SingleLabel
 from lightning_fastrecipes.nn.rmspe import RMSPE
 from lightning_fastrecipes.protocols import LabelKind
 from lightning_fastrecipes.tasks.building import MetricSpec
@@ -137,7 +137,7 @@ class TabularRegressor(TabularTask):
         return head
 
     def default_metrics(self, spec: TableSpec) -> dict[str, MetricSpec]:
-        """Give absolute and squared errors, and shares of the target under logarithms."""
+        """Return absolute and squared errors, and shares of the target under logarithms."""
         metrics: dict[str, MetricSpec] = {
             "mae": MeanAbsoluteError(),
             "rmse": MeanSquaredError(squared=False),
@@ -154,28 +154,28 @@ class TabularRegressor(TabularTask):
         return low + (high - low) * raw.sigmoid()
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Give the loss of one batch, and note how large the errors are."""
+        """Return the loss of one batch, and note how large the errors are."""
         loss = super().training_step(batch, batch_idx)
         self.squared_error.lerp_(loss.detach().float(), _SHARE_OF_A_STEP)
         return loss
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Give the mean squared error in transformed units."""
+        """Return the mean squared error in transformed units."""
         return F.mse_loss(logits, targets.to(logits.dtype))
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Give predictions in the user's units. Shape ``(batch,)``."""
+        """Return predictions in the user's units. Shape ``(batch,)``."""
         spec, _ = self.built()
         return spec.invert_target(logits + log_shift(self.point, self.squared_error))
 
     def logits(self, probabilities: Tensor) -> Tensor:
-        """Give predictions in transformed units. Shape ``(batch,)``."""
+        """Return predictions in transformed units. Shape ``(batch,)``."""
         spec, _ = self.built()
         shift = log_shift(self.point, self.squared_error).to(probabilities.device)
         return spec.target_column.transform(probabilities) - shift
 
     def metric_targets(self, targets: Tensor) -> Tensor:
-        """Give targets in the user's units. Shape ``(batch,)``."""
+        """Return targets in the user's units. Shape ``(batch,)``."""
         spec, _ = self.built()
         return spec.invert_target(targets)
 
@@ -257,37 +257,37 @@ class TabularClassifier(TabularTask):
         return None if self.classes is None else len(self.classes)
 
     @property
-    def rules(self) -> OneLabel:
+    def rules(self) -> SingleLabel:
         """What loss, probabilities and metrics are with one label for each row."""
         spec, _ = self.built()
-        return OneLabel(len(spec.classes or ()))
+        return SingleLabel(len(spec.classes or ()))
 
     def build_head(self, spec: TableSpec, num_features: int) -> nn.Linear:
         """Build one output for each class, all of about the same probability at first."""
         return _timid(nn.Linear(num_features, len(spec.classes or ())))
 
     def default_metrics(self, spec: TableSpec) -> dict[str, MetricSpec]:
-        """Give the accuracy."""
+        """Return the accuracy."""
         return self.rules.metrics(None)
 
     def metric_defaults(self, spec: TableSpec) -> dict[str, Any]:
-        """Give the number of classes to metrics that take it."""
+        """Return the number of classes to metrics that take it."""
         return self.rules.metric_defaults
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Give the mean cross entropy."""
+        """Return the mean cross entropy."""
         return F.cross_entropy(logits, targets)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Give the softmax. Shape ``(batch, num_classes)``."""
+        """Return the softmax. Shape ``(batch, num_classes)``."""
         return logits.softmax(dim=1)
 
     def logits(self, probabilities: Tensor) -> Tensor:
-        """Give logits that have these probabilities. Shape ``(batch, num_classes)``."""
+        """Return logits that have these probabilities. Shape ``(batch, num_classes)``."""
         return self.rules.logits(probabilities)
 
     def metric_targets(self, targets: Tensor) -> Tensor:
-        """Give class indices. Shape ``(batch,)``."""
+        """Return class indices. Shape ``(batch,)``."""
         return targets
 
 

@@ -17,7 +17,7 @@ def main() -> None:
     pl.seed_everything(options.seed, workers=True)
     images = fr.ImageFolderDataModule(
         options.root,
-        valid_fraction=0.05,
+        val_fraction=0.05,
         test_fraction=0.25,
         geometry=fr.Geometry(max_zoom=1.25),
         augment_on="device",
@@ -38,7 +38,7 @@ def main() -> None:
     model.freeze()
     model.set_learning_rates(3e-4)
     trainer(8, fr.SGDR(cycle_len=8)).fit(model, datamodule=fr.FeatureDataModule(images, model))
-    # 2: the head on augmented pictures.
+    # 2: the head on augmented images.
     images.augmentation = "side_on"
     model.set_learning_rates(5e-5)
     trainer(1, fr.SGDR(cycle_len=1)).fit(model, datamodule=images)

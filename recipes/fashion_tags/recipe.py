@@ -18,7 +18,7 @@ def main() -> None:
     pl.seed_everything(options.seed, workers=True)
     table = fr.LabelTable(folder=options.folder, label_kind="multi", label_separator=" ")
     images = fr.ImageCSVDataModule(
-        options.csv, table=table, valid_fraction=0.1, image_size=160, augment_on="device"
+        options.csv, table=table, val_fraction=0.1, image_size=160, augment_on="device"
     )
     images.prepare_data()
     images.setup("fit")
@@ -37,7 +37,7 @@ def main() -> None:
     model.freeze()
     model.set_learning_rates(2e-3)
     trainer(8, fr.SGDR(cycle_len=8)).fit(model, datamodule=fr.FeatureDataModule(images, model))
-    # Augmented pictures that grow: everything while they are small, then all but the early layers.
+    # Augmented images that grow: everything while they are small, then all but the early layers.
     images.augmentation = "side_on"
     for size, freeze_to, lr, epochs in ((96, 0, 1e-3, 5), (128, 1, 7e-4, 4), (160, 1, 3e-4, 3)):
         images.image_size = size

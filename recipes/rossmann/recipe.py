@@ -42,7 +42,7 @@ def main() -> None:
     trainer.fit(model, datamodule=table)
     if options.fast_dev_run:  # trains one batch, which ends no cycle
         return
-    rows = table.eval_dataloader("valid")
+    rows = table.eval_dataloader("val")
     predictions = fr.Ensemble(snapshots.paths, task=fr.TabularRegressor).predict(rows)
     sales = torch.cat([table.spec.invert_target(targets) for _, targets in rows])
     print(f"rmspe of the snapshots' mean: {fr.RMSPE()(predictions, sales):.4f}")

@@ -24,7 +24,7 @@ def main() -> None:
         "package:elpv_dataset/data/labels.csv",
         table=table,
         test_fraction=0.25,
-        valid_fraction=0.05,
+        val_fraction=0.05,
         image_size=192,
         geometry=fr.Geometry(resize="squish", max_zoom=1.0, max_angle=0.0),
         augment_on="device",
@@ -42,15 +42,15 @@ def main() -> None:
     model.freeze()
     model.set_learning_rates(2e-3)
     trainer(6, fr.SGDR(cycle_len=6)).fit(model, datamodule=fr.FeatureDataModule(images, model))
-    # 2: the head on small, augmented pictures, where it meets the statistics of each batch.
+    # 2: the head on small, augmented images, where it meets the statistics of each batch.
     images.augmentation, images.image_size = "top_down", 128
     trainer(1, fr.SGDR(cycle_len=1)).fit(model, datamodule=images)
-    # 3: everything, on mixed pictures that grow; the second cycle is twice as long.
+    # 3: everything, on mixed images that grow; the second cycle is twice as long.
     model.unfreeze()
     model.set_learning_rates(2e-3, lr_ratio=3)
     cycles = fr.SGDR(cycle_len=8, cycle_mult=2, warm_in=1)
     sizes = fr.ProgressiveResizing({0: 128, 3: 160, 8: 192})
-    trainer(24, cycles, sizes, fr.PictureMixing("mixup", alpha=0.2)).fit(model, datamodule=images)
+    trainer(24, cycles, sizes, fr.ImageMixing("mixup", alpha=0.2)).fit(model, datamodule=images)
     images.image_size = 192
     poses = fr.TestTimeAugmentation(7, "flips", plain_weight=0.125)
     trainer(0, poses).test(model, datamodule=images)

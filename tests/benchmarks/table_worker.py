@@ -56,7 +56,7 @@ def module(folder: Path, ending: str, batch_size: int):
     return TabularDataModule(
         folder / f"table{ending}",
         TableColumns("sales", CATEGORICAL, CONTINUOUS, log_target=True),
-        split=TableSplit(date="day", valid_from="2015-06-19"),
+        split=TableSplit(date="day", val_from="2015-06-19"),
         batch_size=batch_size,
         cache=folder / "cache",
     )

@@ -1,4 +1,4 @@
-"""What decoded pictures on disk buy, as ratios measured in turn: ``pytest -m benchmark -s``.
+"""What decoded images on disk buy, as ratios measured in turn: ``pytest -m benchmark -s``.
 
 ``FASTRECIPES_PHOTOS`` names a folder of photos, one folder per class.
 """
@@ -36,7 +36,7 @@ def photos() -> str:
 
 def module(photos: str, cache: str, **options: Any) -> ImageFolderDataModule:
     """Make a datamodule as a trainer leaves it, with its cache written."""
-    options = {"batch_size": 32, "valid_fraction": 0.25, "seed": 1} | options
+    options = {"batch_size": 32, "val_fraction": 0.25, "seed": 1} | options
     data = ImageFolderDataModule(photos, cache=cache, **options)
     progress = SimpleNamespace(current=SimpleNamespace(processed=0))
     data.trainer = SimpleNamespace(
@@ -50,7 +50,7 @@ def module(photos: str, cache: str, **options: Any) -> ImageFolderDataModule:
     return data
 
 
-def pictures_per_second(data: ImageFolderDataModule) -> float:
+def images_per_second(data: ImageFolderDataModule) -> float:
     loader, count = data.train_dataloader(), 0
     started = time.perf_counter()
     for batch in loader:
@@ -67,7 +67,7 @@ def pictures_per_second(data: ImageFolderDataModule) -> float:
     ],
     ids=["plain", "augmented-on-the-device", "augmented-by-the-loader"],
 )
-def test_kept_pictures_are_read_three_times_faster_than_decoded(
+def test_kept_images_are_read_three_times_faster_than_decoded(
     photos: str, tmp_path: Path, options: dict
 ) -> None:
     torch.set_num_threads(1)
@@ -75,7 +75,7 @@ def test_kept_pictures_are_read_three_times_faster_than_decoded(
     decoding = module(photos, "off", num_workers=0, **options)
     keeping = module(photos, str(tmp_path), num_workers=0, **options)
     for _ in range(4):  # in turn, so that a noisy neighbour hits both
-        decoded, kept = pictures_per_second(decoding), pictures_per_second(keeping)
+        decoded, kept = images_per_second(decoding), images_per_second(keeping)
         print(f"{options}: decoded {decoded:.0f}/s, kept {kept:.0f}/s")
         ratios.append(kept / decoded)
     print(f"{options}: {min(ratios):.1f} to {max(ratios):.1f} times")
@@ -92,7 +92,7 @@ def test_a_batch_is_augmented_in_little_processor_time() -> None:
         started = time.process_time()
         augment_batch(images, drawn, image_size=224)
         milliseconds.append((time.process_time() - started) * 1000 / len(images))
-    print(f"{min(milliseconds):.2f} to {max(milliseconds):.2f} ms a picture of 224 px")
+    print(f"{min(milliseconds):.2f} to {max(milliseconds):.2f} ms a image of 224 px")
     assert statistics.median(milliseconds) <= 1.5
 
 

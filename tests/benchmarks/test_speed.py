@@ -48,7 +48,7 @@ def test_epochs_on_cached_features_are_a_hundred_times_faster_than_full_ones() -
     if not photos:
         pytest.skip("FASTRECIPES_PHOTOS names no folder of photos")
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    images = ImageFolderDataModule(photos, batch_size=32, valid_fraction=0.25)
+    images = ImageFolderDataModule(photos, batch_size=32, val_fraction=0.25)
     model = ImageClassifier("tf_efficientnet_lite0", num_classes=2)
     model.to(memory_format=torch.channels_last)
     ratios, live_ratios = [], []
@@ -78,11 +78,11 @@ if keeps:
 torch.set_num_threads(len(os.sched_getaffinity(0)))
 model = ImageClassifier("tf_efficientnet_lite0", num_classes=2)
 model.to(memory_format=torch.channels_last)
-pictures, seconds = torch.randint(256, (32, 3, size, size), dtype=torch.uint8), []
+images, seconds = torch.randint(256, (32, 3, size, size), dtype=torch.uint8), []
 for _ in range(6):
     started = time.perf_counter()
     with torch.autocast("cpu", torch.bfloat16, enabled=in_bfloat16):
-        loss = model(pictures).logsumexp(1).mean()
+        loss = model(images).logsumexp(1).mean()
     loss.backward()
     model.zero_grad()
     seconds.append(time.perf_counter() - started)
@@ -108,7 +108,7 @@ def seconds_of_a_step(*words: object) -> float:
 )
 def test_a_step_on_a_processor_is_faster(size, slow, quick, bound) -> None:
     if "bfloat16" in slow and not cpu_has_bfloat16():
-        pytest.skip("the processor has no instructions for bfloat16")
+        pytest.skip("the CPU has no instructions for bfloat16")
     ratios = []
     for _ in range(3):  # in turn, so that a noisy neighbour hits both
         before, after = seconds_of_a_step(size, *slow), seconds_of_a_step(size, *quick)

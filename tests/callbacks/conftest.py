@@ -15,7 +15,7 @@ from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, interpolate
 from torch.utils.data import DataLoader, TensorDataset
 
 GROUP_LRS = (0.01, 0.1)
-NEEDS_PICTURES = {"progressive-resizing", "test-time-augmentation"}
+NEEDS_IMAGES = {"progressive-resizing", "test-time-augmentation"}
 
 
 class TinyTask(pl.LightningModule):
@@ -73,8 +73,8 @@ class ResumableLoader(DataLoader):
         self._first = state["next"]
 
 
-class TinyPictures(pl.LightningDataModule):
-    """The tiny samples as pictures of 2 x 2 patches, which look alike at every even size.
+class TinyImages(pl.LightningDataModule):
+    """The tiny samples as images of 2 x 2 patches, which look alike at every even size.
 
     Two processes share them in the order of a single one.
     """
@@ -95,8 +95,8 @@ class TinyPictures(pl.LightningDataModule):
     def _loader(self, num_samples: int, size: int) -> ResumableLoader:
         inputs, targets = make_loader(num_samples=num_samples).dataset.tensors
         pixels = interpolate(inputs.expand(3, -1, -1).permute(1, 0, 2).unflatten(2, (2, 2)), size)
-        pictures = TensorDataset(pixels[self.share], targets[self.share])
-        return ResumableLoader(pictures, batch_size=self.batch_size)
+        images = TensorDataset(pixels[self.share], targets[self.share])
+        return ResumableLoader(images, batch_size=self.batch_size)
 
 
 class StepTrace(pl.Callback):
@@ -164,11 +164,11 @@ def tiny_loader():
 
 @pytest.fixture
 def tiny_data():
-    """Give the data that a callback needs, as an argument of ``fit``."""
+    """Return the data that a callback needs, as an argument of ``fit``."""
 
     def make(name: str, batch_size: int = 4) -> dict[str, Any]:
-        if name in NEEDS_PICTURES:
-            return {"datamodule": TinyPictures(batch_size)}
+        if name in NEEDS_IMAGES:
+            return {"datamodule": TinyImages(batch_size)}
         return {"loader": make_loader(batch_size)}
 
     return make

@@ -79,7 +79,7 @@ def tiny_model() -> ImageClassifier:
 
 def data(squares: Path) -> ImageFolderDataModule:
     return ImageFolderDataModule(
-        squares, image_size=32, batch_size=7, num_workers=0, valid_fraction=0.25
+        squares, image_size=32, batch_size=7, num_workers=0, val_fraction=0.25
     )
 
 
@@ -165,7 +165,7 @@ def test_validation_at_another_size_is_that_of_the_plain_model(squares):
 
 @pytest.mark.parametrize("preset", ["five_crops", "whole"])
 def test_views_predict_with_the_compiled_model(squares, preset):
-    """Views of whole pictures come in two larger sizes."""
+    """Views of whole images come in two larger sizes."""
     (squares / "test").mkdir()
     for file in squares.glob("*/1*.png"):
         (squares / "test" / f"{file.parent.name}-{file.name}").write_bytes(file.read_bytes())

@@ -194,39 +194,39 @@ def test_without_decay_or_classes_those_checks_do_not_apply(fit, tiny_task):
 
 
 @pytest.fixture
-def picture_task(decayed_task):
-    class Pictures(decayed_task):
+def image_task(decayed_task):
+    class Images(decayed_task):
         def training_step(self, batch, batch_idx):
             return super().training_step([batch[0].float().flatten(1)[:, :4] / 255, batch[1]], 0)
 
-    return Pictures
+    return Images
 
 
-def picture_loader(images: torch.Tensor) -> DataLoader:
+def image_loader(images: torch.Tensor) -> DataLoader:
     return DataLoader(TensorDataset(images, torch.arange(len(images)) % 3), batch_size=4)
 
 
 BYTES = torch.randint(0, 256, (8, 3, 4, 4), generator=torch.Generator().manual_seed(0)).byte()
 
 
-def test_pictures_that_nobody_normalises_are_found(fit, picture_task):
+def test_images_that_nobody_normalises_are_found(fit, image_task):
     check = InitialLossCheck(on_failure="raise")
-    fit([check], picture_task(), picture_loader(BYTES), max_epochs=1)
+    fit([check], image_task(), image_loader(BYTES), max_epochs=1)
     assert found(check)["pixels"] is None
     with pytest.warns(UserWarning, match=r"\[pixels\] pixels have mean 1"):
-        fit([InitialLossCheck()], picture_task(), picture_loader(BYTES.float()), max_epochs=1)
+        fit([InitialLossCheck()], image_task(), image_loader(BYTES.float()), max_epochs=1)
 
 
-def test_pictures_are_judged_as_the_weights_see_them(fit, picture_task):
-    task = picture_task()
+def test_images_are_judged_as_the_weights_see_them(fit, image_task):
+    task = image_task()
     task.input_spec = InputSpec()
     check = InitialLossCheck(on_failure="raise")
-    fit([check], task, picture_loader(BYTES), max_epochs=1)
+    fit([check], task, image_loader(BYTES), max_epochs=1)
     assert found(check)["pixels"]
-    task = picture_task()
+    task = image_task()
     task.input_spec = InputSpec(mean=(0.5,) * 3, std=(0.002,) * 3)
     with pytest.warns(UserWarning, match=r"\[pixels\]"):
-        fit([InitialLossCheck()], task, picture_loader(BYTES), max_epochs=1)
+        fit([InitialLossCheck()], task, image_loader(BYTES), max_epochs=1)
 
 
 def test_several_labels_at_once_start_at_log_two(fit, decayed_task):

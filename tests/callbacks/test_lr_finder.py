@@ -118,8 +118,8 @@ def test_a_sweep_that_raises_leaves_no_trace_either(fit, rich_task):
                 raise RuntimeError("the disk is full")
             return super().training_step(batch, batch_idx)
 
-    task, untouched = Failing(), Failing()
-    before = {name: value.clone() for name, value in untouched.state_dict().items()}
+    task, preserved_state = Failing(), Failing()
+    before = {name: value.clone() for name, value in preserved_state.state_dict().items()}
     state = random.getstate()
     with pytest.raises(RuntimeError, match="the disk is full"):
         lr_find(task, _loader(), accelerator="cpu", **FINDER)
@@ -331,9 +331,9 @@ def test_validation_loss_is_that_of_the_validation_batches(fit, tiny_task):
         arguments = {"val_dataloaders": _loader(64), "accelerator": "cpu", **FINDER, **options}
         return lr_find(task, _loader(), **arguments)
 
-    returned, logged = (find(Validated(returns), on="valid") for returns in (True, False))
+    returned, logged = (find(Validated(returns), on="val") for returns in (True, False))
     assert returned.losses == logged.losses
-    assert returned.on == "valid"
+    assert returned.on == "val"
     assert returned.losses != find(Validated(True)).losses
 
 
@@ -568,7 +568,7 @@ def test_ordinary_modules_and_loaders_are_swept(tiny_task):
             self.log_dict(dictionary={"val_loss": loss})
 
     two = [_loader(64, shuffle=False), _loader(64, shuffle=False)]
-    options = {"accelerator": "cpu", "on": "valid", **FINDER}
+    options = {"accelerator": "cpu", "on": "val", **FINDER}
     curve = lr_find(Ordinary(), _loader(), val_dataloaders=two, **options)
     assert len(curve.lrs) > 20
     rare = {"check_val_every_n_epoch": 2, "max_epochs": 2}
@@ -647,7 +647,7 @@ def no_rate(task):
         pytest.param(
             {"val_dataloader": lambda self: []},
             None,
-            {"on": "valid"},
+            {"on": "val"},
             "needs a validation loader",
             id="no-validation",
         ),
@@ -683,7 +683,7 @@ def test_what_cannot_be_swept_is_refused_with_the_cure(change, loader, options, 
     ("arguments", "message"),
     [
         pytest.param({"min_lr": 1.0, "max_lr": 0.1}, "below `max_lr`", id="reversed"),
-        pytest.param({"on": "test"}, "`on` must be one of train, valid, got 'test'", id="on"),
+        pytest.param({"on": "test"}, "`on` must be one of train, val, got 'test'", id="on"),
         pytest.param({"rule": "best"}, "`rule` must be one of course, .* got 'best'", id="rule"),
         pytest.param({"on_refusal": "ask"}, "`on_refusal` must be one of", id="on-refusal"),
     ],
@@ -733,7 +733,7 @@ def test_plot_marks_the_suggestion_on_a_log_axis(tmp_path):
     assert refused.axes[0].get_title().startswith("No suggestion: the loss falls by")
 
 
-def test_picture_goes_to_tensorboard_and_numbers_to_every_logger(tmp_path):
+def test_image_goes_to_tensorboard_and_numbers_to_every_logger(tmp_path):
     class Board(TensorBoardLogger):
         def __init__(self, folder):
             super().__init__(folder)

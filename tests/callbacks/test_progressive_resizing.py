@@ -70,7 +70,7 @@ def sizes_by_epoch(seen) -> dict[int, set[int]]:
 
 
 def data(squares: Path, **options) -> ImageFolderDataModule:
-    defaults = {"image_size": 64, "batch_size": 8, "num_workers": 0, "valid_fraction": 0.25}
+    defaults = {"image_size": 64, "batch_size": 8, "num_workers": 0, "val_fraction": 0.25}
     return ImageFolderDataModule(squares, **(defaults | options))
 
 
@@ -105,7 +105,7 @@ def test_old_workers_are_gone_after_a_change(squares):
             self.counts.append(len(multiprocessing.active_children()))
 
     before, counter = len(multiprocessing.active_children()), CountWorkers()
-    images = data(squares, num_workers=1, valid_fraction=0.0)
+    images = data(squares, num_workers=1, val_fraction=0.0)
     trainer(ProgressiveResizing(SIZES), counter).fit(Recorder(), images)
     assert set(counter.counts) == {before + 1}
 
@@ -117,7 +117,7 @@ def test_workers_that_are_not_persistent_get_the_size_too(squares):
             return DataLoader(loader.dataset, 8, sampler=loader.sampler, num_workers=1)
 
     model = Recorder()
-    images = Unpersistent(squares, num_workers=0, valid_fraction=0.0)
+    images = Unpersistent(squares, num_workers=0, val_fraction=0.0)
     trainer(ProgressiveResizing(SIZES)).fit(model, images)
     assert sizes_by_epoch(model.seen) == EXPECTED
 
@@ -134,7 +134,7 @@ def test_loaders_are_made_anew_only_where_the_size_changes(squares, monkeypatch)
     assert made == [16, 32]
 
 
-def test_the_order_of_the_pictures_is_that_of_one_size(squares):
+def test_the_order_of_the_images_is_that_of_one_size(squares):
     plain, resized = Recorder(), Recorder()
     trainer().fit(plain, data(squares))
     trainer(ProgressiveResizing(SIZES)).fit(resized, data(squares))
@@ -166,16 +166,16 @@ def test_a_batch_of_another_size_is_refused(squares):
             finally:
                 self.image_size = size
 
-    images = Stubborn(squares, num_workers=0, valid_fraction=0.0)
-    with pytest.raises(MisconfigurationException, match="Epoch 2 must have pictures of 24 x 24"):
+    images = Stubborn(squares, num_workers=0, val_fraction=0.0)
+    with pytest.raises(MisconfigurationException, match="Epoch 2 must have images of 24 x 24"):
         trainer(ProgressiveResizing(SIZES)).fit(Recorder(), images)
 
 
 def test_schedules_stay_exact_when_the_batch_size_changes(squares):
-    """22 training pictures: 6 steps of 4, then 3 steps of 8, within one cosine of four epochs."""
+    """22 training images: 6 steps of 4, then 3 steps of 8, within one cosine of four epochs."""
     model, cosine = Recorder(), SGDR(cycle_len=4)
     callback = ProgressiveResizing({0: 16, 2: 32}, batch_sizes={0: 4, 2: 8})
-    trainer(cosine, callback).fit(model, data(squares, batch_size=16, valid_fraction=0.2))
+    trainer(cosine, callback).fit(model, data(squares, batch_size=16, val_fraction=0.2))
     counts = [sum(step[0] == epoch for step in model.seen) for epoch in range(4)]
     assert counts == [6, 6, 3, 3]
     times = [epoch + step / counts[epoch] for epoch in range(4) for step in range(counts[epoch])]
@@ -274,7 +274,7 @@ def test_a_fit_stopped_at_any_step_resumes_with_all_batches_of_the_next_size(
         assert resumed.seen == whole.seen[step:]
 
 
-def test_pictures_are_decoded_once_for_all_sizes(tmp_path, monkeypatch):
+def test_images_are_decoded_once_for_all_sizes(tmp_path, monkeypatch):
     generator = torch.Generator().manual_seed(0)
     for name in ("blue", "red"):
         (tmp_path / "large" / name).mkdir(parents=True)
@@ -291,10 +291,10 @@ def test_pictures_are_decoded_once_for_all_sizes(tmp_path, monkeypatch):
     assert len(decoded) == len(set(decoded)) == 16
     # An evaluation after the fit is cut from what its own size needs, to the last bit.
     trainer().validate(Recorder(), datamodule=images, verbose=False)
-    kept = torch.stack([image for image, _ in images.eval_dataset("valid")])
+    kept = torch.stack([image for image, _ in images.eval_dataset("val")])
     images = data(tmp_path / "large", image_size=32, cache="off")
     images.setup()
-    assert torch.equal(kept, torch.stack([image for image, _ in images.eval_dataset("valid")]))
+    assert torch.equal(kept, torch.stack([image for image, _ in images.eval_dataset("val")]))
 
 
 def test_everything_is_put_back_and_the_last_size_stays(squares):
@@ -361,7 +361,7 @@ def test_a_module_of_ones_own_is_tried_out_before_training(squares):
             pytest.fail("trained before the refusal")
 
     model = Fixed()
-    with pytest.raises(MisconfigurationException, match="must take pictures of 24 x 24 px, but"):
+    with pytest.raises(MisconfigurationException, match="must take images of 24 x 24 px, but"):
         trainer(ProgressiveResizing(SIZES)).fit(model, data(squares))
     assert model.training
 

@@ -59,7 +59,7 @@ class Plain(pl.LightningModule):
 
 def data(squares: Path, **options) -> ImageFolderDataModule:
     defaults = {"image_size": 24, "batch_size": 5, "num_workers": 0, "augmentation": "top_down"}
-    splits = {"valid_fraction": 0.4, "test_fraction": 0.2}
+    splits = {"val_fraction": 0.4, "test_fraction": 0.2}
     return ImageFolderDataModule(squares, **(defaults | splits | options))
 
 
@@ -107,7 +107,7 @@ def validate(callback, model, images):
 def test_the_merge_is_the_weighted_mean_of_probabilities(squares, callback):
     model, images = classifier(), data(squares)
     metrics, keeper = validate(callback, model, images)
-    split = images.eval_dataset("valid")
+    split = images.eval_dataset("val")
     pixels = torch.stack([split[place][0] for place in range(len(split))])
     where = torch.arange(len(split))
     model.eval()
@@ -158,7 +158,7 @@ def test_every_file_is_decoded_once(squares, monkeypatch):
         image_dataset, "load_image", lambda path, *a: decoded.append(path) or original(path, *a)
     )
     validate(TestTimeAugmentation(6), classifier(), images)
-    assert sorted(decoded) == sorted(images.eval_dataset("valid").files)
+    assert sorted(decoded) == sorted(images.eval_dataset("val").files)
 
 
 def test_one_view_is_held_at_a_time(squares):
@@ -176,13 +176,13 @@ def test_one_view_is_held_at_a_time(squares):
     model = Watched("test_resnet.r160_in1k", num_classes=2, head="linear")
     validate(TestTimeAugmentation(12), model, data(squares, batch_size=64))
     assert len(alive) == 13
-    assert max(alive) <= 1  # the plain pictures, which are the batch
+    assert max(alive) <= 1  # the plain images, which are the batch
 
 
 def test_predict_returns_the_merged_probabilities(squares):
     model, images, callback = classifier(), data(squares), TestTimeAugmentation(4)
     expected = validate(callback, model, images)[1].joined("probabilities_tta")
-    loader = images.eval_dataloader("valid")
+    loader = images.eval_dataloader("val")
     found = trainer(callback).predict(model, loader)
     # Loaders say nothing of training; the views are still those of the datamodule.
     torch.testing.assert_close(torch.cat(found), expected, atol=1e-6, rtol=0)
@@ -199,7 +199,7 @@ def test_an_ensemble_predicts_every_view_with_every_member(squares):
     members = [classifier(seed).eval() for seed in (0, 1)]
     each = [validate(callback, m, images)[1].joined("probabilities_tta") for m in members]
     images.setup()
-    loader = images.eval_dataloader("valid")
+    loader = images.eval_dataloader("val")
     found = torch.cat(trainer(callback).predict(Ensemble(members), loader))
     torch.testing.assert_close(found, torch.stack(each).mean(0), atol=1e-5, rtol=0)
 
@@ -227,7 +227,7 @@ def test_modules_of_ones_own_are_augmented(squares):
 def test_several_loaders_are_measured_apart(squares):
     images = data(squares)
     images.setup()
-    loaders = [images.eval_dataloader(split) for split in ("valid", "test")]
+    loaders = [images.eval_dataloader(split) for split in ("val", "test")]
     callback, model = TestTimeAugmentation(1, "flips"), classifier()
     both = {}
     for metrics in trainer(callback).validate(model, loaders, verbose=False):
@@ -247,7 +247,7 @@ def test_the_weight_is_learned_on_validation_and_used_in_the_test(squares):
     metrics, keeper = validate(callback, model, images)
     plain, merged = keeper.joined("probabilities"), keeper.joined("probabilities_tta")
     views = (merged - 0.2 * plain) / 0.8
-    targets = images.eval_dataset("valid").targets
+    targets = images.eval_dataset("val").targets
 
     def loss(weight):
         return nn.functional.nll_loss(weigh(plain, views, weight).log(), targets).item()
@@ -296,7 +296,7 @@ def test_data_without_augmentation_are_refused_before_anything_runs(squares):
     images = data(squares)
     images.setup()
     with pytest.raises(MisconfigurationException, match="but the data do not say how they are"):
-        trainer(TestTimeAugmentation()).predict(classifier(), images.eval_dataloader("valid"))
+        trainer(TestTimeAugmentation()).predict(classifier(), images.eval_dataloader("val"))
 
 
 def test_precomputed_features_are_refused(squares):
@@ -319,7 +319,7 @@ def test_batches_without_targets_are_predicted_but_not_measured(squares):
 
     callback = TestTimeAugmentation(1, "flips")
     assert trainer(callback).predict(Alone(), loader)[0].sum().item() == pytest.approx(2)
-    with pytest.raises(MisconfigurationException, match="measures batches of pictures and targets"):
+    with pytest.raises(MisconfigurationException, match="measures batches of images and targets"):
         trainer(callback).validate(Alone(), loader, verbose=False)
 
 
@@ -329,7 +329,7 @@ def test_predictions_that_cannot_be_replaced_are_refused():
             return self(batch).argmax(1)
 
     loader = DataLoader(torch.zeros(2, 3, 16, 16, dtype=torch.uint8), batch_size=2)
-    with pytest.raises(MisconfigurationException, match=r"of shape \(2, 2\), one row a picture"):
+    with pytest.raises(MisconfigurationException, match=r"of shape \(2, 2\), one row a image"):
         trainer(TestTimeAugmentation(1, "flips")).predict(Labels(), loader)
 
 
@@ -353,15 +353,15 @@ def test_several_labels_are_merged_by_sigmoids_and_measured_with_the_tuned_thres
     ).eval()
     callback = TestTimeAugmentation(1, "flips")
     runner = trainer(callback)
-    valid = runner.validate(model, loader, verbose=False)[0]
+    val = runner.validate(model, loader, verbose=False)[0]
     with torch.no_grad():
-        plain, mirrored = (model(pictures).sigmoid() for pictures in (images, images.flip(-1)))
+        plain, mirrored = (model(photos).sigmoid() for photos in (images, images.flip(-1)))
     merged = (plain + mirrored) / 2
     expected = SampleFBeta(3)
     expected.update(merged, targets.long())
-    assert valid["val_f2_tta"] == pytest.approx(expected.compute().item(), abs=1e-5)
+    assert val["val_f2_tta"] == pytest.approx(expected.compute().item(), abs=1e-5)
     loss = torch.nn.functional.binary_cross_entropy(merged, targets).item()
-    assert valid["val_loss_tta"] == pytest.approx(loss, rel=1e-4)
+    assert val["val_loss_tta"] == pytest.approx(loss, rel=1e-4)
     tested = runner.test(model, loader, verbose=False)[0]
     fixed = SampleFBeta(3)
     fixed.fix(callback.thresholds["f2_tta"])

@@ -40,8 +40,8 @@ def work(conftest, rank: int, folder: Path) -> None:
     results = {}
     for name, callback in pickle.loads((folder / "callbacks.pickle").read_bytes()).items():
         data = {"loader": conftest.ResumableLoader(mine, batch_size=2)}
-        if name in conftest.NEEDS_PICTURES:
-            data = {"datamodule": conftest.TinyPictures(2, rank, num_processes=2)}
+        if name in conftest.NEEDS_IMAGES:
+            data = {"datamodule": conftest.TinyImages(2, rank, num_processes=2)}
         done = conftest.fit_tiny(
             [callback],
             **data,

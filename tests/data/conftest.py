@@ -1,4 +1,4 @@
-"""Tiny pictures, drawn on the spot."""
+"""Tiny images, drawn on the spot."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ Draw = Callable[..., Path]
 
 @pytest.fixture
 def draw() -> Draw:
-    """Write a picture of random pixels; every call gives other ones."""
+    """Write a image of random pixels; every call gives other ones."""
     generator = np.random.default_rng(0)
 
     def write(path: Path, size: tuple[int, int] = (24, 20)) -> Path:
@@ -26,7 +26,7 @@ def draw() -> Draw:
 
 @pytest.fixture
 def pets(tmp_path: Path, draw: Draw) -> Path:
-    """Make `pets/{cat,dog}` with 10 and 8 pictures."""
+    """Make `pets/{cat,dog}` with 10 and 8 images."""
     for name, count in (("cat", 10), ("dog", 8)):
         for number in range(count):
             draw(tmp_path / "pets" / name / f"{number}.png")
@@ -35,8 +35,8 @@ def pets(tmp_path: Path, draw: Draw) -> Path:
 
 @pytest.fixture
 def split_pets(tmp_path: Path, draw: Draw) -> Path:
-    """Make `split/{train,valid}/{cat,dog}` with 4 and 2 pictures each."""
-    for split, count in (("train", 4), ("valid", 2)):
+    """Make `split/{train,val}/{cat,dog}` with 4 and 2 images each."""
+    for split, count in (("train", 4), ("val", 2)):
         for name in ("cat", "dog"):
             for number in range(count):
                 draw(tmp_path / "split" / split / name / f"{number}.png")

@@ -1,4 +1,4 @@
-"""Several labels per picture on two processes, with splits of odd length that samplers must pad."""
+"""Several labels per image on two processes, with splits of odd length that samplers must pad."""
 
 import json
 import os
@@ -17,12 +17,12 @@ CLASSES = ["blue", "green", "rare", "red"]
 
 
 def test_a_run_measures_and_decides_as_its_predictions_say(
-    tmp_path, tagged_pictures, tagged_document
+    tmp_path, tagged_images, tagged_document
 ) -> None:
-    document = tagged_document(tagged_pictures)
+    document = tagged_document(tagged_images)
     document["evaluation"] = {"ensemble": "snapshots"}
     document["trainer"] |= {"strategy": "ddp", "devices": 2}
-    document["data"]["init_args"] |= {"valid_fraction": 0.22}
+    document["data"]["init_args"] |= {"val_fraction": 0.22}
     for stage in document["stages"]:
         stage.setdefault("callbacks", []).append(
             {"class_path": "witness.Witness", "init_args": {"stage": stage["name"]}}
@@ -46,7 +46,7 @@ def test_a_run_measures_and_decides_as_its_predictions_say(
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     noted = json.loads((tmp_path / "run" / "export" / "ensemble.json").read_text())["thresholds"]
     sizes = []
-    for split in ("valid", "test"):
+    for split in ("val", "test"):
         table = pd.read_csv(tmp_path / "run" / f"predictions_{split}.csv", keep_default_na=False)
         sizes.append(len(table))
         assert table["file"].is_unique

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.distributed
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """Give what one process found, and what each of two did; both splits are odd."""
+    """Return what one process found, and what each of two did; both splits are odd."""
     folder = tmp_path_factory.mktemp("tables")
     draw, num_rows = np.random.default_rng(0), NUM_TRAIN + NUM_VALID
     parts = ["train"] * NUM_TRAIN + ["val"] * NUM_VALID

@@ -22,20 +22,20 @@ TWO_PROCESSES = [
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """27 and 26 pictures: one of the splits is odd in each recipe, so that samplers must pad."""
+def photos(tmp_path: Path) -> Path:
+    """27 and 26 images: one of the splits is odd in each recipe, so that samplers must pad."""
     generator = torch.Generator().manual_seed(0)
     rows = []
     for index, name in enumerate(["cats", "dogs"]):
-        folder = tmp_path / "pictures" / name
+        folder = tmp_path / "images" / name
         folder.mkdir(parents=True)
         for number in range(27 - index):
             pixels = torch.randint(0, 200, (24, 24, 3), generator=generator, dtype=torch.uint8)
             pixels[:, :, index] += 55
             Image.fromarray(pixels.numpy()).save(folder / f"{number}.png")
             rows.append(f"{name}/{number}.png {(index + number % 2) / 2} mono")
-    (tmp_path / "pictures" / "labels.csv").write_text("\n".join(rows) + "\n")
-    return tmp_path / "pictures"
+    (tmp_path / "images" / "labels.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path / "images"
 
 
 def as_it_is(document: dict) -> None:
@@ -61,19 +61,19 @@ def with_cycles(document: dict) -> None:
 @pytest.mark.parametrize(
     ("name", "data", "change"),
     [
-        ("cats_dogs", ["--data.root={pictures}"], as_it_is),
-        ("solar_cells", ["--data.csv={pictures}/labels.csv"], as_it_is),
-        ("cats_dogs", ["--data.root={pictures}"], with_cycles),
+        ("cats_dogs", ["--data.root={images}"], as_it_is),
+        ("solar_cells", ["--data.csv={images}/labels.csv"], as_it_is),
+        ("cats_dogs", ["--data.root={images}"], with_cycles),
     ],
     ids=["cats_dogs", "solar_cells", "with-cycles"],
 )
 def test_every_stage_of_a_recipe_runs_on_two_processes(
-    tmp_path, pictures, name, data, change
+    tmp_path, photos, name, data, change
 ) -> None:
     document = yaml.safe_load((recipes_folder() / name / "recipe.yaml").read_text())
     document["model"]["init_args"] |= {"backbone": "test_resnet.r160_in1k", "weights": None}
     document["data"]["init_args"] |= {"image_size": 32, "batch_size": 4, "num_workers": 0}
-    document["data"]["init_args"] |= {"valid_fraction": 0.11, "test_fraction": 0.25}
+    document["data"]["init_args"] |= {"val_fraction": 0.11, "test_fraction": 0.25}
     change(document)
     for stage in document["stages"]:
         stage["max_epochs"] = min(stage["max_epochs"], 2)
@@ -89,7 +89,7 @@ def test_every_stage_of_a_recipe_runs_on_two_processes(
     recipe.parent.mkdir()
     notes.mkdir()
     recipe.write_text(yaml.safe_dump(document))
-    words = [word.format(pictures=pictures) for word in data]
+    words = [word.format(photos=photos) for word in data]
     command = [sys.executable, "-m", "lightning_fastrecipes", "run", str(recipe), "--out", "run"]
     folders = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"WITNESS": str(notes), "PYTHONPATH": os.pathsep.join(folders)}
@@ -108,10 +108,10 @@ def test_every_stage_of_a_recipe_runs_on_two_processes(
         Counter(path.read_text().splitlines() if path.exists() else [])
         for path in (notes / "written-0", notes / "written-1")
     )
-    # Pictures of a size that comes within a fit are kept by whichever process needs them first.
-    pictures_kept = {path: n for path, n in others.items() if path.endswith(".pixels")}
-    assert others.total() == sum(pictures_kept.values()), others
-    assert all(n == 1 and path not in written for path, n in pictures_kept.items())
+    # Images of a size that comes within a fit are kept by whichever process needs them first.
+    images_kept = {path: n for path, n in others.items() if path.endswith(".pixels")}
+    assert others.total() == sum(images_kept.values()), others
+    assert all(n == 1 and path not in written for path, n in images_kept.items())
     cached = {path: n for path, n in written.items() if os.environ["FASTRECIPES_CACHE"] in path}
     assert len([path for path in cached if path.endswith(".npy")]) == 2
     assert set(cached.values()) == {1}
@@ -123,7 +123,7 @@ def test_every_stage_of_a_recipe_runs_on_two_processes(
         rows = pd.read_csv(tmp_path / "run" / "metrics.csv")
         assert rows.loc[0, "lr"] == pytest.approx(found["suggestion"])
     sizes = []
-    for split in ("valid", "test"):
+    for split in ("val", "test"):
         table = pd.read_csv(tmp_path / "run" / f"predictions_{split}.csv")
         sizes.append(len(table))
         assert table["file"].is_unique

@@ -40,9 +40,9 @@ def test_rows_added_at_the_end_hardly_move_the_others():
 
 
 def test_parts_are_not_runs_of_neighbours():
-    valid = hashed_split(100_000, [0.8, 0.2], seed=0)[1]
+    val = hashed_split(100_000, [0.8, 0.2], seed=0)[1]
 
-    gaps = np.bincount(np.diff(valid), minlength=4)[1:4] / len(valid)
+    gaps = np.bincount(np.diff(val), minlength=4)[1:4] / len(val)
     assert gaps == pytest.approx([0.2, 0.16, 0.128], abs=0.01)
 
 
@@ -60,10 +60,10 @@ def test_no_row_is_later_than_one_of_a_later_part_and_no_date_is_cut(days, fract
 def test_a_later_part_takes_a_date_as_a_whole():
     dates = np.array([4, 1, 2, 2, 2, 3, 5, 6, 7, 8], dtype="datetime64[D]")
 
-    train, valid, test = time_split(dates, [0.3, 0.4, 0.3])
+    train, val, test = time_split(dates, [0.3, 0.4, 0.3])
 
     assert train.tolist() == [1]
-    assert valid.tolist() == [0, 2, 3, 4, 5, 6]
+    assert val.tolist() == [0, 2, 3, 4, 5, 6]
     assert test.tolist() == [7, 8, 9]
 
 

@@ -52,9 +52,7 @@ def test_a_probe_leaves_no_trace(real) -> None:
 
 def test_a_size_that_fails_is_refused_with_the_cause() -> None:
     probe = Probe(_Noisy(), _run)
-    with pytest.raises(
-        ValueError, match=r"must take pictures of 1 x 1 pixels .* fails on them: .+"
-    ):
+    with pytest.raises(ValueError, match=r"must take images of 1 x 1 pixels .* fails on them: .+"):
         probe.run(1)
     assert not probe.takes(1)
     assert not probe.takes(0)
@@ -66,7 +64,7 @@ def test_sizes_are_tried_out_on_the_network_itself_which_stays_as_it_was() -> No
     net.conv.eval()
     before, state = copy.deepcopy(net.state_dict()), torch.get_rng_state()
     assert taken_sizes(net, iter([8, 3])) == [8, 3]
-    with pytest.raises(ValueError, match="_Noisy must take pictures of 2 x 2 px, but it fails on"):
+    with pytest.raises(ValueError, match="_Noisy must take images of 2 x 2 px, but it fails on"):
         taken_sizes(net, [8, 2])
     assert net.calls == 4
     assert (net.training, net.conv.training, net.norm.training) == (True, False, True)
@@ -74,7 +72,7 @@ def test_sizes_are_tried_out_on_the_network_itself_which_stays_as_it_was() -> No
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
 
 
-def test_a_network_that_normalises_pictures_is_tried_out_on_bytes() -> None:
+def test_a_network_that_normalises_images_is_tried_out_on_bytes() -> None:
     class Strict(nn.Flatten):
         def forward(self, images):
             assert images.dtype == (torch.uint8 if hasattr(self, "input_spec") else torch.float32)

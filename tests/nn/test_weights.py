@@ -121,7 +121,7 @@ def test_missing_and_unknown_files_are_refused(tmp_path: Path) -> None:
 
 
 def _as_packaged(name: str) -> str:
-    """Give the package's name for one of timm's, worked out from the data notes."""
+    """Return the package's name for one of timm's, worked out from the data notes."""
     top = {
         "conv_stem": "_conv_stem",
         "bn1": "_bn0",

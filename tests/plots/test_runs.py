@@ -1,4 +1,4 @@
-"""What the pictures of a run say, read from the figures as drawn."""
+"""What the images of a run say, read from the figures as drawn."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from lightning_fastrecipes.plots import runs as pictures
+from lightning_fastrecipes.plots import runs as photos
 from lightning_fastrecipes.plots.runs import draw_confusion_matrix, draw_curves, draw_rungs
 
 COUNTS = torch.tensor([[41, 3, 0], [5, 90, 0], [0, 0, 0]])
@@ -30,9 +30,9 @@ HISTORY = pd.DataFrame(
 @pytest.fixture
 def path(tmp_path: Path):
     """Where to draw to; whatever was drawn must be a PNG and leave pyplot alone."""
-    picture = tmp_path / "picture.png"
-    yield picture
-    assert not picture.exists() or picture.read_bytes().startswith(b"\x89PNG")
+    image = tmp_path / "image.png"
+    yield image
+    assert not image.exists() or image.read_bytes().startswith(b"\x89PNG")
     assert matplotlib.pyplot.get_fignums() == []
 
 
@@ -79,9 +79,9 @@ def test_rare_mistakes_do_not_read_as_none(path):
     assert "1\n<1 %" in texts(figure)
 
 
-def test_many_classes_make_a_larger_picture_without_numbers(path, monkeypatch):
-    monkeypatch.setattr(pictures, "_DOTS_PER_INCH", 20)
-    monkeypatch.setattr(pictures, "MAX_CLASSES_WITH_NUMBERS", 9)
+def test_many_classes_make_a_larger_image_without_numbers(path, monkeypatch):
+    monkeypatch.setattr(photos, "_DOTS_PER_INCH", 20)
+    monkeypatch.setattr(photos, "MAX_CLASSES_WITH_NUMBERS", 9)
     few = draw_confusion_matrix(torch.eye(9), [f"class {i}" for i in range(9)], path)
     assert len(texts(few)) == 81
     many = draw_confusion_matrix(torch.eye(50), [f"class {i}" for i in range(50)], path)
@@ -91,8 +91,8 @@ def test_many_classes_make_a_larger_picture_without_numbers(path, monkeypatch):
 
 
 def test_a_thousand_classes_are_not_all_named_and_stay_within_a_metre(path, monkeypatch):
-    monkeypatch.setattr(pictures, "_DOTS_PER_INCH", 20)
-    monkeypatch.setattr(pictures, "_MAX_CLASS_LABELS", 10)
+    monkeypatch.setattr(photos, "_DOTS_PER_INCH", 20)
+    monkeypatch.setattr(photos, "_MAX_CLASS_LABELS", 10)
     figure = draw_confusion_matrix(torch.eye(1000), [f"class {i}" for i in range(1000)], path)
     assert max(figure.get_size_inches()) < 40
     names = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
@@ -187,10 +187,10 @@ def test_history_without_the_least_it_needs_is_refused(history, path):
 
 def rung(name: str, accuracy: float | None, split: str = "test") -> dict:
     metrics = {"loss": 0.1} | ({} if accuracy is None else {"accuracy": accuracy})
-    return {"name": name, "seconds": 90.0, "valid": {}, "test": {}} | {split: metrics}
+    return {"name": name, "seconds": 90.0, "val": {}, "test": {}} | {split: metrics}
 
 
-@pytest.mark.parametrize("split", ["test", "valid"])
+@pytest.mark.parametrize("split", ["test", "val"])
 def test_rungs_are_bars_of_mistakes_with_their_figures(tmp_path: Path, split: str) -> None:
     rungs = [rung("linear", 0.9, split), rung("deep", 0.99, split), rung("perfect", 1.0, split)]
     figure = draw_rungs(rungs, tmp_path / "rungs.png")
@@ -215,7 +215,7 @@ def test_rungs_without_an_accuracy_are_not_drawn(tmp_path: Path) -> None:
 
 def test_rungs_without_an_accuracy_are_bars_of_their_error(tmp_path: Path) -> None:
     errors = [{"loss": 0.1, "mae": 90.0, "rmspe": share} for share in (0.2, 0.1)]
-    rungs = [{"name": "ab"[n], "seconds": 90.0, "valid": errors[n], "test": {}} for n in (0, 1)]
+    rungs = [{"name": "ab"[n], "seconds": 90.0, "val": errors[n], "test": {}} for n in (0, 1)]
     figure = draw_rungs(rungs, tmp_path / "rungs.png")
     assert [bar.get_width() for bar in figure.axes[0].patches] == [0.2, 0.1]
     assert figure.axes[0].get_xlabel() == "rmspe on the valid split"

@@ -55,7 +55,7 @@ def test_a_recipe_follows_the_steps_of_the_course(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", TRANSFERS, ids=by_name)
-def test_a_recipe_grows_its_pictures_and_evaluates_several_views(path: Path) -> None:
+def test_a_recipe_grows_its_images_and_evaluates_several_views(path: Path) -> None:
     recipe = load_recipe(path)
     sizes = []
     for stage in recipe.stages:
@@ -105,25 +105,25 @@ def test_the_script_is_short_and_trains_the_same_stages(
 
     def record(trainer, model, datamodule):
         is_cached = isinstance(datamodule, FeatureDataModule)
-        pictures = datamodule.images if is_cached else datamodule
+        photos = datamodule.images if is_cached else datamodule
         callbacks = {type(c).__name__: c for c in trainer.callbacks}
         schedule, growth = callbacks["SGDR"], callbacks.get("ProgressiveResizing")
-        mixing = callbacks.get("PictureMixing")
+        mixing = callbacks.get("ImageMixing")
         fitted.append(
             {
                 "max_epochs": trainer.max_epochs,
                 "num_frozen": model.num_frozen,
                 "lrs": model.group_lrs(),
                 "precompute": is_cached,
-                "augmentation": "none" if is_cached else pictures.augmentation,
+                "augmentation": "none" if is_cached else photos.augmentation,
                 "network": (repr(model.head), model.norm_policy),
                 "cycle": (schedule.cycle_len, schedule.cycle_mult, schedule.warm_in),
                 "mixing": mixing and (mixing.kind, mixing.alpha),
-                "split": pictures.split_plan,
-                "geometry": pictures.geometry,
-                "augment_on": pictures.augment_on,
-                "sizes": growth.sizes if growth else {0: pictures.image_size},
-                "batch_size": pictures.batch_size,
+                "split": photos.split_plan,
+                "geometry": photos.geometry,
+                "augment_on": photos.augment_on,
+                "sizes": growth.sizes if growth else {0: photos.image_size},
+                "batch_size": photos.batch_size,
             }
         )
 
@@ -155,7 +155,7 @@ def test_the_script_is_short_and_trains_the_same_stages(
         plan.apply_stage(recipe, index, images, model)
         spec = stage.callbacks[0].init_args
         growth = [c.init_args["sizes"] for c in stage.callbacks if c.name == "ProgressiveResizing"]
-        mixings = [c.init_args for c in stage.callbacks if c.name == "PictureMixing"]
+        mixings = [c.init_args for c in stage.callbacks if c.name == "ImageMixing"]
         mixed = [(settings["kind"], settings["alpha"]) for settings in mixings]
         assert script_stage == {
             "max_epochs": stage.max_epochs,
@@ -188,7 +188,7 @@ def evaluated_size(recipe: Recipe) -> int:
 
 
 def as_trained(model: ImageClassifier, images, max_epochs: int, schedule: str) -> dict:
-    """Say what matters of a model and how it is trained."""
+    """Return what matters of a model and how it is trained."""
     return {
         "network": repr(model.backbone.model),
         "head": repr(model.head),

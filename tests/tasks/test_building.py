@@ -1,4 +1,4 @@
-"""Optimizers on the processor: updated in one pass, unless somebody says otherwise."""
+"""Optimizers on the CPU: updated in one pass, unless somebody says otherwise."""
 
 from typing import Any
 

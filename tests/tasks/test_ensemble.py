@@ -57,7 +57,7 @@ def test_members_of_different_backbones_are_averaged():
     torch.testing.assert_close(ensemble.predict([images]), expected)
 
 
-def test_pictures_of_a_datamodule_are_normalised_by_each_member(squares):
+def test_images_of_a_datamodule_are_normalised_by_each_member(squares):
     (squares / "test").mkdir()
     for file in squares.glob("red/*.png"):
         (squares / "test" / file.name).write_bytes(file.read_bytes())
@@ -82,7 +82,7 @@ def test_sizes_are_rounded_to_what_every_member_takes():
         member.set_input_spec(member.backbone.input_spec)
     assert Ensemble(members[:2]).nearest_image_size(32) == 36
     assert Ensemble([members[2]]).nearest_image_size(32) == 32
-    with pytest.raises(ValueError, match="Sequential must take pictures of 36 x 36 px, but"):
+    with pytest.raises(ValueError, match="Sequential must take images of 36 x 36 px, but"):
         Ensemble(members).nearest_image_size(32)
 
 

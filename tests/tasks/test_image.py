@@ -44,14 +44,14 @@ def tiny_model(**options) -> ImageClassifier:
     return ImageClassifier(tiny_backbone(), options.pop("num_classes", 2), **options)
 
 
-def pictures(num_images: int = 12, num_classes: int = 2) -> TensorDataset:
+def photos(num_images: int = 12, num_classes: int = 2) -> TensorDataset:
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (num_images, 3, 16, 16), generator=generator, dtype=torch.uint8)
     return TensorDataset(images, torch.arange(num_images) % num_classes)
 
 
 def loader(batch_size: int = 4, **options) -> DataLoader:
-    return DataLoader(pictures(**options), batch_size=batch_size)
+    return DataLoader(photos(**options), batch_size=batch_size)
 
 
 def fit(model: pl.LightningModule, epochs: int = 1, data=None, **options) -> pl.Trainer:
@@ -278,7 +278,7 @@ def test_custom_metrics_are_objects_class_paths_or_functions() -> None:
     )
     trainer = fit(model)
     metrics = trainer.validate(model, loader(batch_size=5), verbose=False)[0]
-    images, targets = pictures().tensors
+    images, targets = photos().tensors
     with torch.no_grad():
         logits = model.eval()(images)
     probabilities = model.probabilities(logits)
@@ -322,7 +322,7 @@ def test_a_model_is_trained_after_it_was_validated(tmp_path: Path) -> None:
 
 
 def test_soft_targets_train_and_count_one_half_as_positive() -> None:
-    images = pictures().tensors[0]
+    images = photos().tensors[0]
     positive = torch.tensor([0.0, 0.5, 1.0, 0.25] * 3)
     data = DataLoader(
         TensorDataset(images, torch.stack([1 - positive, positive], dim=1)), batch_size=4
@@ -352,9 +352,9 @@ def test_a_batch_of_one_trains_without_batch_norm_in_train_mode() -> None:
 # Input and features
 
 
-def test_uint8_pictures_are_normalised_as_the_weights_expect() -> None:
+def test_uint8_images_are_normalised_as_the_weights_expect() -> None:
     model = tiny_model().eval()
-    images = pictures().tensors[0]
+    images = photos().tensors[0]
     mean = torch.tensor(model.input_spec.mean).view(3, 1, 1)
     std = torch.tensor(model.input_spec.std).view(3, 1, 1)
     by_hand = (images.float() / 255 - mean) / std
@@ -363,7 +363,7 @@ def test_uint8_pictures_are_normalised_as_the_weights_expect() -> None:
 
 def test_features_and_head_are_the_two_halves_of_the_model() -> None:
     model = tiny_model().eval()
-    images, targets = pictures().tensors
+    images, targets = photos().tensors
     features = model.forward_features(images)
     assert torch.equal(model.forward_head(features), model(images))
     batch = FeatureBatch(features, targets)
@@ -379,7 +379,7 @@ def vit() -> ImageClassifier:
 
 def squares_of(folder: Path, image_size: int, eval_image_size: int | None = None):
     data = ImageFolderDataModule(
-        folder, image_size=image_size, batch_size=8, num_workers=0, valid_fraction=0.25
+        folder, image_size=image_size, batch_size=8, num_workers=0, val_fraction=0.25
     )
     data.eval_image_size = eval_image_size
     return data
@@ -402,7 +402,7 @@ def test_a_size_that_the_backbone_does_not_take_is_refused_before_any_batch(
 
     batches = Batches()
     trainer = pl.Trainer(max_epochs=1, callbacks=[batches], **QUIET)
-    message = f"pictures of ImageFolderDataModule.* must be a multiple of 16 .* got {wrong}"
+    message = f"images of ImageFolderDataModule.* must be a multiple of 16 .* got {wrong}"
     with pytest.raises(ConfigurationError, match=message):
         trainer.fit(vit(), squares_of(squares, *sizes))
     assert batches.seen == 0
@@ -440,7 +440,7 @@ def test_a_checkpoint_reloads_with_weights_only_and_gives_the_same_logits(tmp_pa
     trainer.save_checkpoint(path)
     assert "state_dict" in torch.load(path, weights_only=True)
     again = ImageClassifier.load_from_checkpoint(path, weights_only=True)
-    images = pictures().tensors[0]
+    images = photos().tensors[0]
     assert torch.equal(again.eval()(images), model.eval()(images))
     assert again.classes == ["cat", "dog"]
     assert again.input_spec.mean == (0.5, 0.5, 0.5)
@@ -454,7 +454,7 @@ def test_a_users_module_reloads_when_it_is_given_again(tmp_path: Path) -> None:
     again = ImageClassifier.load_from_checkpoint(
         path, backbone=copy.deepcopy(tiny_backbone()), weights_only=True
     )
-    images = pictures().tensors[0]
+    images = photos().tensors[0]
     assert torch.equal(again.eval()(images), model.eval()(images))
 
 

@@ -1,4 +1,4 @@
-"""One switch for pictures with several labels: loss, probabilities, metrics and decisions."""
+"""One switch for images with several labels: loss, probabilities, metrics and decisions."""
 
 import pytest
 import pytorch_lightning as pl
@@ -22,7 +22,7 @@ QUIET = {
 
 
 def rows(num_rows: int = 24, seed: int = 0) -> TensorDataset:
-    """Pictures whose colours say which labels hold; the first has none."""
+    """Images whose colours say which labels hold; the first has none."""
     generator = torch.Generator().manual_seed(seed)
     share = torch.tensor([0.1, 0.5, 0.5, 0.7])
     targets = (torch.rand(num_rows, 4, generator=generator) < share).float()
@@ -222,7 +222,7 @@ def test_positives_weigh_as_asked(tmp_path) -> None:
     ("labels", "message"),
     [
         ({"kind": "multi", "pos_weight": [1.0]}, "one number above 0 for each of the 4 labels"),
-        ({"kind": "single", "pos_weight": "balanced"}, "but the pictures have one each"),
+        ({"kind": "single", "pos_weight": "balanced"}, "but the images have one each"),
     ],
     ids=["number", "one-label"],
 )

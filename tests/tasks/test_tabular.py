@@ -533,7 +533,7 @@ def test_two_processes_stay_equal_and_measure_all_rows(tmp_path):
     assert len(list((tmp_path / "snapshots").glob("*.ckpt"))) == 2
 
 
-def test_the_tasks_on_tables_ask_for_no_library_of_pictures():
+def test_the_tasks_on_tables_ask_for_no_library_of_images():
     # torchmetrics loads torchvision where it is installed; it is our own modules that must not.
     code = """
 import builtins, sys

@@ -14,7 +14,7 @@ _MODULE_INTERNALS = frozenset(vars(nn.Module())) - {"training"}
 _LINKS = ("dataset", "transform", "sampler", "batch_sampler")
 
 
-class Saved:
+class StateSnapshot:
     """A store of contents: what is kept in it is put back, each thing once, by ``restore``."""
 
     def __init__(self) -> None:

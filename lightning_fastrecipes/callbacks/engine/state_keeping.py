@@ -6,22 +6,20 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ProgressBar
-from pytorch_lightning.loggers.logger import DummyLogger
-from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lightning_fastrecipes.callbacks.engine.saving import Saved
+from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes._lightning import DummyLogger, ProgressBar, isolate_rng
+from lightning_fastrecipes.callbacks.engine.saving import StateSnapshot
 
 Log = dict[str, Any]
 """What ``self.log`` was called with last, by name."""
 
 
 @contextmanager
-def untouched(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterator[Log]:
+def preserved_state(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterator[Log]:
     """Put everything back that steps within this block change, also when one of them raises.
 
     Kept in memory, without any file: parameters, gradients, buffers, modes, states of metrics,
@@ -45,7 +43,7 @@ def untouched(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterator[Lo
         stack.callback(rng.__exit__, None, None, None)
         stack.callback(_saved_tensors([*pl_module.parameters(), *pl_module.buffers()]))
         stack.callback(_saved_gradients(list(pl_module.parameters())))
-        saved = Saved()
+        saved = StateSnapshot()
         saved.keep_modules(pl_module)
         stack.callback(saved.restore)
         for optimizer in trainer.optimizers:

@@ -7,24 +7,24 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any, cast
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities import CombinedLoader
-from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
-    MisconfigurationException,
-)
-from pytorch_lightning.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_fastrecipes.callbacks.engine.saving import Saved
+from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes._lightning import (
+    CombinedLoader,
+    MisconfigurationException,
+    is_param_in_hook_signature,
+)
+from lightning_fastrecipes.callbacks.engine.saving import StateSnapshot
 from lightning_fastrecipes.callbacks.engine.state_keeping import Log
 
 VALID_LOSS = "val_loss"
 
 
 def validation_loss(trainer: pl.Trainer, batch: Any, batch_idx: int, logged: Log) -> Tensor:
-    """Give the loss of one batch as the module's validation has it; call within ``untouched``.
+    """Return the loss of one batch as the module's validation has it; call within ``untouched``.
 
     Args:
         trainer: The trainer, within ``fit``.
@@ -62,7 +62,7 @@ def validation_loss(trainer: pl.Trainer, batch: Any, batch_idx: int, logged: Log
 
 
 def _logged_loss(value: Any) -> Tensor:
-    """Give a logged loss: the number itself, or what a metric made of this batch alone."""
+    """Return a logged loss: the number itself, or what a metric made of this batch alone."""
     if hasattr(value, "compute"):
         loss = value.compute()
         value.reset()
@@ -97,13 +97,13 @@ def on_device(trainer: pl.Trainer, batch: Any) -> Any:
 
 
 def mean_over_processes(trainer: pl.Trainer, loss: Tensor) -> float:
-    """Give the mean of a number that every process has, the same on all of them."""
+    """Return the mean of a number that every process has, the same on all of them."""
     loss = loss.to(trainer.strategy.root_device)
     return float(cast(Tensor, trainer.strategy.reduce(loss, reduce_op="mean")))
 
 
 def cycled(loader: Any, num_batches: float) -> Iterator[Any]:
-    """Give batches for ever, from iterators of our own: the fit's may be under way."""
+    """Return batches for ever, from iterators of our own: the fit's may be under way."""
     loader = _map_loaders(loader, _copied)
     if isinstance(loader, (list, tuple, dict)):
         loader = _CombinedBatches(loader)
@@ -160,7 +160,7 @@ def kept_generators(*loaders: Any) -> Iterator[None]:
     Args:
         *loaders: Loaders, or lists, tuples and mappings of them; anything else is left alone.
     """
-    saved = Saved()
+    saved = StateSnapshot()
     _map_loaders(loaders, saved.keep_generators)
     try:
         yield

@@ -6,14 +6,12 @@ from itertools import count
 from typing import Any, Literal, cast
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
-    MisconfigurationException,
-)
 from torch import Tensor
 
-from lightning_fastrecipes.callbacks.engine.state_keeping import untouched
+from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes._lightning import MisconfigurationException
+from lightning_fastrecipes.callbacks.engine.state_keeping import preserved_state
 from lightning_fastrecipes.callbacks.engine.stepping import (
     call_step,
     cycled,
@@ -26,13 +24,13 @@ from lightning_fastrecipes.callbacks.engine.stepping import (
 from lightning_fastrecipes.callbacks.schedule import Schedule
 from lightning_fastrecipes.functional.training.lr_curves import has_diverged
 
-LossSource = Literal["train", "valid"]
+LossSource = Literal["train", "val"]
 MAX_SKIPPED = 30
 """How often the scaler of mixed precision may halve its scale before a sweep gives up."""
 
 
 def reference_lrs(trainer: pl.Trainer) -> list[float]:
-    """Give the rate of each parameter group that a sweep scales, 0 where it is frozen.
+    """Return the rate of each parameter group that a sweep scales, 0 where it is frozen.
 
     That is the peak of its schedule: ``max_lr`` of a group or the ``max_lrs`` of a scheduler, where
     a schedule such as one-cycle has them, else ``initial_lr``, else ``lr``. Later in a fit, when a
@@ -81,14 +79,14 @@ def sweep(
         The loss at each rate that was reached, equal on all processes.
     """
     losses: list[float] = []
-    if on == "valid" and trainer.val_dataloaders is None:
+    if on == "val" and trainer.val_dataloaders is None:
         _set_up_validation(trainer)
     # Loaders that keep random numbers of their own are drawn from as well.
     generators = kept_generators(trainer.train_dataloader, trainer.val_dataloaders)
-    with generators, untouched(trainer, pl_module) as logged:
+    with generators, preserved_state(trainer, pl_module) as logged:
         _seed(trainer.global_rank)
         train_batches = cycled(trainer.train_dataloader, trainer.num_training_batches)
-        valid_batches = _valid_batches(trainer) if on == "valid" else iter(())
+        val_batches = _val_batches(trainer) if on == "val" else iter(())
         last = [rate for rate in references if rate > 0][-1]
         num_batches = count(step=trainer.accumulate_grad_batches)
         for lr in lrs:
@@ -100,9 +98,9 @@ def sweep(
             loss = next((loss for loss in steps if loss is not None), None)
             if loss is None:
                 break
-            if on == "valid":
+            if on == "val":
                 batch_idx = int(len(losses) % trainer.num_val_batches[0])
-                loss = validation_loss(trainer, next(valid_batches), batch_idx, logged)
+                loss = validation_loss(trainer, next(val_batches), batch_idx, logged)
             losses.append(mean_over_processes(trainer, loss))
             if has_diverged(losses):
                 break
@@ -157,11 +155,11 @@ def _set_up_validation(trainer: pl.Trainer) -> None:
         trainer.training = True
 
 
-def _valid_batches(trainer: pl.Trainer) -> Iterator[Any]:
+def _val_batches(trainer: pl.Trainer) -> Iterator[Any]:
     loaders = trainer.val_dataloaders
     if not loaders or not sum(trainer.num_val_batches):
         raise MisconfigurationException(
-            "`on='valid'` needs a validation loader, but there is none. Give one, or take the loss"
+            "`on='val'` needs a validation loader, but there is none. Give one, or take the loss"
             " of the training batches with `on='train'`."
         )
     is_mapping = isinstance(loaders, dict)

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
-from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 
+from lightning_fastrecipes._lightning import rank_zero_warn
 from lightning_fastrecipes.functional.labels.merging import row_losses
 from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
 from lightning_fastrecipes.protocols import HasDecisionHead, HasPhaseMetrics
@@ -72,7 +72,7 @@ class ViewMetrics:
                 meter.update(merged if name.endswith("_tta") else plain, expected)
 
     def compute(self, phase: str) -> dict[str, Tensor]:
-        """Give the values of all rows of all processes, and note thresholds of a validation.
+        """Return the values of all rows of all processes, and note thresholds of a validation.
 
         Args:
             phase: ``val`` or ``test``.

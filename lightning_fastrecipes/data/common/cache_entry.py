@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.utilities import rank_zero_warn
-
+from lightning_fastrecipes._lightning import rank_zero_warn
 from lightning_fastrecipes.data.common.disk_room import cache_lock, room_for
 from lightning_fastrecipes.data.common.files import checksum, umask, write_atomically
 
@@ -70,7 +69,7 @@ class CacheEntry:
         self.path = folder / f"{kind}-{digest}"
 
     def read(self) -> dict[str, Any] | None:
-        """Give the notes of an entry that can be trusted, ``None`` where there is none."""
+        """Return the notes of an entry that can be trusted, ``None`` where there is none."""
         if not self.path.exists():
             return None
         try:

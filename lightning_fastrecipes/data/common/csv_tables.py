@@ -8,7 +8,7 @@ import pandas as pd
 from lightning_fastrecipes.data.images.manifest import name_some
 from lightning_fastrecipes.errors import DataError
 
-SPLIT_NAMES = {"train": "train", "valid": "valid", "val": "valid", "test": "test"}
+SPLIT_NAMES = {"train": "train", "valid": "val", "val": "val", "test": "test"}
 """What people call a split, and what it is called here."""
 
 SPLIT_COLUMN = "split (of the table)"

@@ -80,7 +80,7 @@ def cache_lock(cache: str, path: Path, advice: str = _ADVICE) -> Iterator[None]:
 
 
 def unwritable(cache: str, folder: Path, error: OSError, advice: str = _ADVICE) -> NoRoomError:
-    """Say why a cache cannot be written.
+    """Return why a cache cannot be written.
 
     Args:
         cache: What the cache is of, such as ``table``.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` that replaces it if the block ends well.
+    """Return a temporary path beside ``path`` that replaces it if the block ends well.
 
     Args:
         path: Final place; its folder is made if missing.
@@ -42,7 +42,7 @@ def write_atomically(path: Path, content: str) -> None:
 
 
 def checksum(path: Path) -> int:
-    """Give the CRC-32 of a file, read piece by piece.
+    """Return the CRC-32 of a file, read piece by piece.
 
     Args:
         path: A file that exists.
@@ -58,7 +58,7 @@ def checksum(path: Path) -> int:
 
 
 def umask() -> int:
-    """Give the permissions that new files and folders do not get."""
+    """Return the permissions that new files and folders do not get."""
     current = os.umask(0)
     os.umask(current)
     return current

@@ -3,19 +3,19 @@
 from collections.abc import Iterator, Sized
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 import torch.distributed
 from torch import Tensor
 from torch.utils.data import DistributedSampler
 
+from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.functional.images.augment import seeded_generator
 
 
 class ShuffleSampler(DistributedSampler[int]):
     """Shuffle by seed and epoch alone, and yield ``epoch * len(dataset) + index``.
 
-    Workers, even persistent ones, learn the epoch from the index itself, so a picture's
+    Workers, even persistent ones, learn the epoch from the index itself, so a image's
     augmentation never depends on which worker makes it. Being a ``DistributedSampler``, it is left
     alone by Lightning, which calls its ``set_epoch``; without ``torch.distributed`` it serves all.
 
@@ -44,14 +44,14 @@ class ShuffleSampler(DistributedSampler[int]):
         self._num_samples = len(dataset)
 
     def __iter__(self) -> Iterator[int]:
-        """Give this process's share of the epoch's order, padded so that all shares are equal."""
+        """Return this process's share of the epoch's order, padded so that all shares are equal."""
         order = self._order(seeded_generator(self.seed, self.epoch))
         shares = order.repeat(-(-self.total_size // len(order)))[: self.total_size]
         share = shares[self.rank :: self.num_replicas]
         return iter((self.epoch * self._num_samples + share).tolist())
 
     def _order(self, generator: torch.Generator) -> Tensor:
-        """Give the whole epoch's order, the same in every process."""
+        """Return the whole epoch's order, the same in every process."""
         return torch.randperm(self._num_samples, generator=generator)
 
 
@@ -101,7 +101,7 @@ class WeightedSampler(ShuffleSampler):
 
 
 def upcoming_epoch(trainer: pl.Trainer) -> int:
-    """Tell which epoch a new training loader is for.
+    """Return which epoch a new training loader is for.
 
     Lightning makes a loader's first iterator before it calls ``set_epoch``, and when a run is
     resumed ``trainer.current_epoch`` is still one behind by then.
@@ -117,7 +117,7 @@ def upcoming_epoch(trainer: pl.Trainer) -> int:
 
 
 def drops_last_batch(num_samples: int, batch_size: int) -> bool:
-    """Tell whether the last training batch must go: batch norm cannot train on one sample.
+    """Return whether the last training batch must go: batch norm cannot train on one sample.
 
     Args:
         num_samples: What one process sees in an epoch.

@@ -39,7 +39,7 @@ class Setting(Generic[Value]):
         instance.__dict__[self.name] = self.checked(value)
 
     def checked(self, value: Any) -> Value:
-        """Give the value back, or raise if it cannot be right."""
+        """Return the value back, or raise if it cannot be right."""
         raise NotImplementedError
 
 

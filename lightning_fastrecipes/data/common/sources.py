@@ -65,7 +65,7 @@ def list_files(folder: Path) -> list[str]:
 
 
 def cache_folder() -> Path:
-    """Give the folder for caches, and make it if need be.
+    """Return the folder for caches, and make it if need be.
 
     Returns:
         The folder that the environment variable ``FASTRECIPES_CACHE`` names, else

@@ -23,11 +23,11 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
-def num_loader_workers(num_pictures: int, num_local_processes: int = 1) -> int:
+def num_loader_workers(num_images: int, num_local_processes: int = 1) -> int:
     """Choose how many workers a loader gets, leaving a core to the training process.
 
     Args:
-        num_pictures: Size of the data set; below 64 pictures, workers cost more than they bring.
+        num_images: Size of the data set; below 64 images, workers cost more than they bring.
         num_local_processes: Training processes that share this machine, at least 1.
 
     Returns:
@@ -37,7 +37,7 @@ def num_loader_workers(num_pictures: int, num_local_processes: int = 1) -> int:
         >>> num_loader_workers(10)
         0
     """
-    if num_pictures < _TINY:
+    if num_images < _TINY:
         return 0
     return max(1, min(_MAX_WORKERS, num_cores() // num_local_processes - 1))
 

@@ -1,4 +1,4 @@
-"""Pictures that are decoded already: arrays, files of arrays, or folders read into memory."""
+"""Images that are decoded already: arrays, files of arrays, or folders read into memory."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,10 +17,10 @@ from lightning_fastrecipes.errors import DataError
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
-_SPLITS = ("train", "valid", "test", "predict")
+_SPLITS = ("train", "val", "test", "predict")
 _KNOWN = [f"{letter}_{split}" for split in _SPLITS for letter in "xy"]
 _LAYOUT = (
-    "Expected `x_train` and `y_train`, and if there are such splits `x_valid`, `y_valid`,"
+    "Expected `x_train` and `y_train`, and if there are such splits `x_val`, `y_val`,"
     " `x_test`, `y_test`; `x_test` or `x_predict` alone is there to be predicted."
 )
 
@@ -52,16 +52,16 @@ def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def list_arrays(arrays: Arrays, name: str = "arrays") -> Listing:
-    """Name the pictures of arrays after their place in them.
+    """Name the images of arrays after their place in them.
 
     Args:
-        arrays: For each split ``x_SPLIT`` with ``uint8`` pictures, ``(pictures, height, width)`` or
-            ``(pictures, height, width, 3)``, and ``y_SPLIT`` with their labels, integers or text,
-            ``(pictures,)``.
+        arrays: For each split ``x_SPLIT`` with ``uint8`` images, ``(images, height, width)`` or
+            ``(images, height, width, 3)``, and ``y_SPLIT`` with their labels, integers or text,
+            ``(images,)``.
         name: What to call the source.
 
     Returns:
-        The pictures, as ``SPLIT/NUMBER``; classes are those of ``y_train``, in numeric order where
+        The images, as ``SPLIT/NUMBER``; classes are those of ``y_train``, in numeric order where
         labels are numbers.
 
     Raises:
@@ -79,30 +79,30 @@ def list_arrays(arrays: Arrays, name: str = "arrays") -> Listing:
             if f"y_{split}" in arrays:
                 raise DataError(f"'{name}': `y_{split}` has labels, but `x_{split}` is missing.")
             continue
-        pictures = _pictures(np.asarray(arrays[f"x_{split}"]), f"'{name}': `x_{split}`")
+        photos = _images(np.asarray(arrays[f"x_{split}"]), f"'{name}': `x_{split}`")
         is_labelled = f"y_{split}" in arrays
-        if not is_labelled and split == "valid":
-            raise DataError(f"'{name}': `x_valid` needs labels, but `y_valid` is missing.")
-        labels = [""] * len(pictures)
+        if not is_labelled and split == "val":
+            raise DataError(f"'{name}': `x_val` needs labels, but `y_val` is missing.")
+        labels = [""] * len(photos)
         if is_labelled:
             what = f"'{name}': `y_{split}`"
-            labels = _labels(np.asarray(arrays[f"y_{split}"]), len(pictures), what)
-        width = len(str(len(pictures)))
+            labels = _labels(np.asarray(arrays[f"y_{split}"]), len(photos), what)
+        width = len(str(len(photos)))
         rows.append(
             pd.DataFrame(
                 {
-                    "file": [f"{split}/{number:0{width}}" for number in range(len(pictures))],
+                    "file": [f"{split}/{number:0{width}}" for number in range(len(photos))],
                     "split": split if is_labelled else "predict",
                     "label": labels,
                 },
                 dtype=str,
             )
         )
-        pixels.append(pictures)
+        pixels.append(photos)
     shapes = sorted({part.shape[1:] for part in pixels})
     if len(shapes) > 1:
         raise DataError(
-            f"'{name}': all pictures must have one shape, but the splits have {shapes}. Resize or"
+            f"'{name}': all images must have one shape, but the splits have {shapes}. Resize or"
             " convert them."
         )
     frame = pd.concat(rows, ignore_index=True)
@@ -115,35 +115,35 @@ def list_arrays(arrays: Arrays, name: str = "arrays") -> Listing:
 
 
 def list_into_memory(root: Path) -> Listing:
-    """Read a folder of classes, and every picture in it, into memory.
+    """Read a folder of classes, and every image in it, into memory.
 
     Args:
-        root: A folder as ``list_folder`` reads it, whose pictures all have one shape.
+        root: A folder as ``list_folder`` reads it, whose images all have one shape.
 
     Returns:
-        The pictures, with ``pixels``.
+        The images, with ``pixels``.
 
     Raises:
-        DataError: If a picture cannot be read, or shapes differ.
+        DataError: If a image cannot be read, or shapes differ.
     """
     listing = list_folder(root)
     files = [root / file for file in listing.rows["file"]]
-    pictures = map_threads(load_image, files)
-    expected = pictures[0].shape
-    odd = [str(f) for f, p in zip(files, pictures, strict=True) if p.shape != expected]
+    photos = map_threads(load_image, files)
+    expected = photos[0].shape
+    odd = [str(f) for f, p in zip(files, photos, strict=True) if p.shape != expected]
     if odd:
         height, width = expected[1:]
         raise DataError(
-            f"Pictures in memory must have one shape, but {len(odd)} are not {width} x {height} as"
+            f"Images in memory must have one shape, but {len(odd)} are not {width} x {height} as"
             f" the first one: {name_some(odd)}. Resize them, or use `ImageFolderDataModule`."
         )
-    pixels = np.stack([picture.permute(1, 2, 0).numpy() for picture in pictures])
+    pixels = np.stack([image.permute(1, 2, 0).numpy() for image in photos])
     is_grey = bool((pixels == pixels[..., :1]).all())
     kept = np.ascontiguousarray(pixels[..., 0]) if is_grey else pixels
     return Listing(listing.folder, listing.rows, listing.classes, pixels=kept)
 
 
-def _pictures(array: npt.NDArray[Any], what: str) -> npt.NDArray[np.uint8]:
+def _images(array: npt.NDArray[Any], what: str) -> npt.NDArray[np.uint8]:
     if array.dtype != np.uint8:
         raise DataError(
             f"{what} must be `uint8` in 0 to 255, but is {array.dtype}. Convert it, after"
@@ -153,18 +153,18 @@ def _pictures(array: npt.NDArray[Any], what: str) -> npt.NDArray[np.uint8]:
         array = array[..., 0]
     if array.ndim != 3 and not (array.ndim == 4 and array.shape[3] == 3):
         raise DataError(
-            f"{what} must have shape (pictures, height, width) or (pictures, height, width, 3), but"
+            f"{what} must have shape (images, height, width) or (images, height, width, 3), but"
             f" has {array.shape}. Reshape or transpose it."
         )
     if not array.size:
-        raise DataError(f"{what} has no pictures: its shape is {array.shape}. Leave it out.")
+        raise DataError(f"{what} has no images: its shape is {array.shape}. Leave it out.")
     return array
 
 
-def _labels(array: npt.NDArray[Any], num_pictures: int, what: str) -> list[str]:
-    if array.shape != (num_pictures,):
+def _labels(array: npt.NDArray[Any], num_images: int, what: str) -> list[str]:
+    if array.shape != (num_images,):
         raise DataError(
-            f"{what} must have one label per picture, shape ({num_pictures},), but has"
+            f"{what} must have one label per image, shape ({num_images},), but has"
             f" {array.shape}. Of one-hot labels take `argmax(1)`."
         )
     if array.dtype.kind not in "iuUb":

@@ -1,4 +1,4 @@
-"""From named pictures to checked splits with one class map."""
+"""From named images to checked splits with one class map."""
 
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -12,13 +12,13 @@ import pandas as pd
 from lightning_fastrecipes.data.images.dataset import Samples, Targets
 from lightning_fastrecipes.data.images.label_sets import LABEL_JOINER
 from lightning_fastrecipes.data.images.listing import Listing
-from lightning_fastrecipes.data.images.manifest import name_some, scan_pictures
+from lightning_fastrecipes.data.images.manifest import name_some, scan_images
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.splits import keep_labels, stratified_split
 from lightning_fastrecipes.protocols import LabelKind
 
 OnBadFile = Literal["raise", "skip"]
-Split = Literal["train", "valid", "test", "predict"]
+Split = Literal["train", "val", "test", "predict"]
 
 
 @dataclass(frozen=True)
@@ -26,35 +26,35 @@ class SplitPlan:
     """How large the splits are that the data do not bring along.
 
     Args:
-        valid_fraction: Share of the pictures to validate on, in [0, 1).
-        test_fraction: Share of the pictures to test on, in [0, 1).
-        seed: Another seed draws other pictures.
+        val_fraction: Share of the images to validate on, in [0, 1).
+        test_fraction: Share of the images to test on, in [0, 1).
+        seed: Another seed draws other images.
 
     Raises:
         ValueError: If the fractions leave nothing to train on.
     """
 
-    valid_fraction: float
+    val_fraction: float
     test_fraction: float
     seed: int
 
     def __post_init__(self) -> None:
-        for name in ("valid_fraction", "test_fraction"):
+        for name in ("val_fraction", "test_fraction"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must lie in [0, 1), got {getattr(self, name)}.")
-        if self.valid_fraction + self.test_fraction >= 1:
+        if self.val_fraction + self.test_fraction >= 1:
             raise ValueError(
-                f"`valid_fraction` and `test_fraction` must sum to less than 1, got"
-                f" {self.valid_fraction} and {self.test_fraction}. Leave some for training."
+                f"`val_fraction` and `test_fraction` must sum to less than 1, got"
+                f" {self.val_fraction} and {self.test_fraction}. Leave some for training."
             )
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Images:
     """Checked samples of every split, and what was left out.
 
     Args:
-        splits: Samples by split; a split without pictures is empty.
+        splits: Samples by split; a split without images is empty.
         classes: Class names in the order of the target.
         skipped_files: Path and reason of each file that cannot be read.
         label_kind: What a target is.
@@ -68,11 +68,11 @@ class Pictures:
     label_reason: str = ""
 
 
-def assemble(listing: Listing, plan: SplitPlan, on_bad_file: OnBadFile) -> Pictures:
+def assemble(listing: Listing, plan: SplitPlan, on_bad_file: OnBadFile) -> Images:
     """Draw the missing splits, check every file, and number the classes of the training split.
 
     Args:
-        listing: Pictures as they were named.
+        listing: Images as they were named.
         plan: Sizes of the splits to draw.
         on_bad_file: Whether unreadable files are an error or left out.
 
@@ -80,7 +80,7 @@ def assemble(listing: Listing, plan: SplitPlan, on_bad_file: OnBadFile) -> Pictu
         Samples of the four splits.
 
     Raises:
-        DataError: If files are unreadable, a picture is in two classes, a class is not in the
+        DataError: If files are unreadable, a image is in two classes, a class is not in the
             training split, or a split comes out too small.
     """
     listing = replace(listing, rows=_draw_splits(listing, plan))
@@ -89,7 +89,7 @@ def assemble(listing: Listing, plan: SplitPlan, on_bad_file: OnBadFile) -> Pictu
     skipped = [(str(listing.folder / file), why) for file, why in bad[["file", "problem"]].values]
     if skipped and on_bad_file == "raise":
         raise DataError(
-            f"{len(skipped)} files are no good pictures:"
+            f"{len(skipped)} files are no good images:"
             f" {name_some([f'{file}: {reason}' for file, reason in skipped])}."
             " Replace or remove them, or leave them out with `on_bad_file='skip'`."
         )
@@ -122,20 +122,20 @@ def assemble(listing: Listing, plan: SplitPlan, on_bad_file: OnBadFile) -> Pictu
                 digests=scanned["digest"].to_numpy(dtype=np.bytes_),
                 shapes=scanned[["height", "width"]].to_numpy(np.int64),
             )
-    return Pictures(samples, classes, skipped, listing.label_kind, listing.label_reason)
+    return Images(samples, classes, skipped, listing.label_kind, listing.label_reason)
 
 
 def _scan(listing: Listing) -> pd.DataFrame:
     """Find out which files are good, and which hold the same; arrays have nothing to go wrong."""
     files = listing.rows["file"].tolist()
     if listing.pixels is None:
-        return scan_pictures(listing.folder, files)
-    digests = [blake2b(picture.tobytes(), digest_size=16).hexdigest() for picture in listing.pixels]
+        return scan_images(listing.folder, files)
+    digests = [blake2b(image.tobytes(), digest_size=16).hexdigest() for image in listing.pixels]
     return pd.DataFrame({"file": files, "digest": digests, "problem": ""})
 
 
 def _label_lists(rows: pd.DataFrame) -> list[list[str]]:
-    """Give the labels of each row: one, none, or several."""
+    """Return the labels of each row: one, none, or several."""
     return [label.split(LABEL_JOINER) if label else [] for label in rows["label"]]
 
 
@@ -155,7 +155,7 @@ def _classes(rows: pd.DataFrame, listing: Listing) -> list[str]:
 def _draw_splits(listing: Listing, plan: SplitPlan) -> pd.DataFrame:
     """Take the splits that the data lack out of the training split."""
     rows = listing.rows
-    fractions = {"valid": plan.valid_fraction, "test": plan.test_fraction}
+    fractions = {"val": plan.val_fraction, "test": plan.test_fraction}
     fractions = {
         split: fraction
         for split, fraction in fractions.items()
@@ -177,7 +177,7 @@ def _draw_splits(listing: Listing, plan: SplitPlan) -> pd.DataFrame:
         if not len(part):
             raise DataError(
                 f"`{split}_fraction` of {fractions[split]} leaves the {split} split without a"
-                f" picture: there are {len(pool)} to share out, in"
+                f" image: there are {len(pool)} to share out, in"
                 f" {rows['stratum'].iloc[pool].nunique()} strata. Enlarge it, or set it to 0."
             )
         splits[pool[part]] = split
@@ -196,14 +196,14 @@ def _refuse_two_classes(rows: pd.DataFrame, digests: npt.NDArray[Any], listing: 
     ]
     if names:
         raise DataError(
-            f"{len(names)} pictures are the same, byte by byte, in two classes:"
+            f"{len(names)} images are the same, byte by byte, in two classes:"
             f" {name_some(names)}. Remove those in the wrong class."
         )
 
 
 def _refuse_unknown_classes(rows: pd.DataFrame, classes: list[str]) -> None:
     counts: Counter[tuple[str, str]] = Counter()
-    for split in ("valid", "test"):
+    for split in ("val", "test"):
         labelled = rows[rows["split"] == split]
         counts.update((name, split) for labels in _label_lists(labelled) for name in labels)
     names = [
@@ -214,7 +214,7 @@ def _refuse_unknown_classes(rows: pd.DataFrame, classes: list[str]) -> None:
     if names:
         raise DataError(
             f"The classes {name_some(names)} are not in the training split, which has"
-            f" {name_some(classes)}. Rename or remove them, or add training pictures."
+            f" {name_some(classes)}. Rename or remove them, or add training images."
         )
 
 
@@ -222,12 +222,12 @@ def _check_training_split(before: pd.DataFrame, after: pd.DataFrame) -> None:
     lost = sorted(_trained(before) - _trained(after))
     if lost:
         raise DataError(
-            f"No readable training picture is left of the classes {name_some(lost)}. Replace the"
+            f"No readable training image is left of the classes {name_some(lost)}. Replace the"
             " unreadable ones, or remove these classes."
         )
     num_train = int((after["split"] == "train").sum())
     if num_train < 2:
         raise DataError(
-            f"Training needs at least 2 pictures, but the training split has {num_train}."
-            " Add pictures, or lower `valid_fraction` and `test_fraction`."
+            f"Training needs at least 2 images, but the training split has {num_train}."
+            " Add images, or lower `val_fraction` and `test_fraction`."
         )

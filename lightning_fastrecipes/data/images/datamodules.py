@@ -1,4 +1,4 @@
-"""Datamodules of pictures: from folders of classes, from a table of labels, or from arrays."""
+"""Datamodules of images: from folders of classes, from a table of labels, or from arrays."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,29 +32,29 @@ __all__ = [
 
 
 class ImageFolderDataModule(ImageDataModule):
-    """Serve ``root/{train,valid,test}/<class>/*``, or ``root/<class>/*`` with drawn splits.
+    """Serve ``root/{train,val,test}/<class>/*``, or ``root/<class>/*`` with drawn splits.
 
-    ``val`` is another word for ``valid``, and a folder ``test`` without class folders holds
-    pictures to predict. A split without a folder is drawn from the training pictures, class by
+    ``val`` is another word for ``val``, and a folder ``test`` without class folders holds
+    images to predict. A split without a folder is drawn from the training images, class by
     class. Hidden files and folders are left alone.
 
     Args:
         root: The folder, or ``package:NAME/inner/path`` for one that an installed package ships.
-        image_size: Side of the square pictures in pixels, at least 1.
-        batch_size: Pictures per step and process, at least 1.
-        augmentation: Preset for training pictures; ``none`` gives those of the evaluation.
-        valid_fraction: Share to validate on, in [0, 1), if there is no such folder.
+        image_size: Side of the square images in pixels, at least 1.
+        batch_size: Images per step and process, at least 1.
+        augmentation: Preset for training images; ``none`` gives those of the evaluation.
+        val_fraction: Share to validate on, in [0, 1), if there is no such folder.
         test_fraction: Share to test on, in [0, 1), if there is no such folder.
         split_seed: Another seed draws other splits.
         seed: Of shuffling and augmentation, at least 0.
         on_bad_file: ``raise`` refuses to start with unreadable files; ``skip`` leaves them out.
         num_workers: Loader processes, at least 0; from the machine and the data if not given.
-        geometry: How pictures are resized and cropped; the defaults if not given.
-        cache: Where decoded pictures are kept: ``auto`` or true in the cache folder if there is
+        geometry: How images are resized and cropped; the defaults if not given.
+        cache: Where decoded images are kept: ``auto`` or true in the cache folder if there is
             room, ``off`` or false nowhere, or a folder.
-        augment_on: Whether each picture is augmented by the ``loader``, or a whole batch on the
+        augment_on: Whether each image is augmented by the ``loader``, or a whole batch on the
             ``device``, after the transfer by a trainer: quicker, and other draws of the same law.
-        balance: Whether rare labels are seen as often as common ones: a picture is drawn in
+        balance: Whether rare labels are seen as often as common ones: a image is drawn in
             proportion to ``1 / count`` of its (rarest) label.
 
     Raises:
@@ -77,7 +77,7 @@ class ImageFolderDataModule(ImageDataModule):
         image_size: int = 224,
         batch_size: int = 32,
         augmentation: Augmentation = "none",
-        valid_fraction: float = 0.2,
+        val_fraction: float = 0.2,
         test_fraction: float = 0.0,
         split_seed: int = 0,
         seed: int = 0,
@@ -92,7 +92,7 @@ class ImageFolderDataModule(ImageDataModule):
             image_size=image_size,
             batch_size=batch_size,
             augmentation=augmentation,
-            valid_fraction=valid_fraction,
+            val_fraction=val_fraction,
             test_fraction=test_fraction,
             split_seed=split_seed,
             seed=seed,
@@ -110,28 +110,28 @@ class ImageFolderDataModule(ImageDataModule):
 
 
 class ImageCSVDataModule(ImageDataModule):
-    """Serve the pictures that a table of labels names.
+    """Serve the images that a table of labels names.
 
     Args:
         csv: A CSV file in any dialect, also ``package:NAME/inner/path``; a folder with
             ``train.csv`` and so on, or with folders ``train`` and so on that hold a CSV each; or a
             data frame.
         table: What the columns mean; a ``file`` and a ``label`` column if not given.
-        image_size: Side of the square pictures in pixels, at least 1.
-        batch_size: Pictures per step and process, at least 1.
-        augmentation: Preset for training pictures; ``none`` gives those of the evaluation.
-        valid_fraction: Share to validate on, in [0, 1), if no row is in that split.
+        image_size: Side of the square images in pixels, at least 1.
+        batch_size: Images per step and process, at least 1.
+        augmentation: Preset for training images; ``none`` gives those of the evaluation.
+        val_fraction: Share to validate on, in [0, 1), if no row is in that split.
         test_fraction: Share to test on, in [0, 1), if no row is in that split.
         split_seed: Another seed draws other splits.
         seed: Of shuffling and augmentation, at least 0.
         on_bad_file: ``raise`` refuses to start with unreadable files; ``skip`` leaves them out.
         num_workers: Loader processes, at least 0; from the machine and the data if not given.
-        geometry: How pictures are resized and cropped; the defaults if not given.
-        cache: Where decoded pictures are kept: ``auto`` or true in the cache folder if there is
+        geometry: How images are resized and cropped; the defaults if not given.
+        cache: Where decoded images are kept: ``auto`` or true in the cache folder if there is
             room, ``off`` or false nowhere, or a folder.
-        augment_on: Whether each picture is augmented by the ``loader``, or a whole batch on the
+        augment_on: Whether each image is augmented by the ``loader``, or a whole batch on the
             ``device``, after the transfer by a trainer: quicker, and other draws of the same law.
-        balance: Whether rare labels are seen as often as common ones: a picture is drawn in
+        balance: Whether rare labels are seen as often as common ones: a image is drawn in
             proportion to ``1 / count`` of its (rarest) label.
 
     Raises:
@@ -161,7 +161,7 @@ class ImageCSVDataModule(ImageDataModule):
         image_size: int = 224,
         batch_size: int = 32,
         augmentation: Augmentation = "none",
-        valid_fraction: float = 0.2,
+        val_fraction: float = 0.2,
         test_fraction: float = 0.0,
         split_seed: int = 0,
         seed: int = 0,
@@ -176,7 +176,7 @@ class ImageCSVDataModule(ImageDataModule):
             image_size=image_size,
             batch_size=batch_size,
             augmentation=augmentation,
-            valid_fraction=valid_fraction,
+            val_fraction=val_fraction,
             test_fraction=test_fraction,
             split_seed=split_seed,
             seed=seed,
@@ -195,31 +195,31 @@ class ImageCSVDataModule(ImageDataModule):
         """What a target is: a class index, a probability per class, or 0 or 1 per label."""
         if self.table.classes is not None:
             return "soft"
-        return self._list().label_kind if self._pictures is None else self._pictures.label_kind
+        return self._list().label_kind if self._images is None else self._images.label_kind
 
     def _list(self) -> Listing:
         return list_table(self.csv, self.table)
 
 
 class ImageArrayDataModule(ImageDataModule):
-    """Serve small pictures from memory: batches are cut and augmented whole.
+    """Serve small images from memory: batches are cut and augmented whole.
 
     Args:
         source: An ``.npz`` file, also ``package:NAME/inner/path``, or a mapping, with the arrays
-            ``x_train`` (``uint8``, shape ``(pictures, height, width)`` or ``(pictures, height,
+            ``x_train`` (``uint8``, shape ``(images, height, width)`` or ``(images, height,
             width, 3)``) and ``y_train`` (integers or text), and if there are such splits
-            ``x_valid``, ``y_valid``, ``x_test``, ``y_test``; or a folder as
-            ``ImageFolderDataModule`` reads it, of pictures of one shape.
-        image_size: Side of the square pictures in pixels, at least 1.
-        batch_size: Pictures per step and process, at least 1.
-        augmentation: Preset for training pictures; ``none`` gives those of the evaluation.
-        valid_fraction: Share to validate on, in [0, 1), if there is no such split.
+            ``x_val``, ``y_val``, ``x_test``, ``y_test``; or a folder as
+            ``ImageFolderDataModule`` reads it, of images of one shape.
+        image_size: Side of the square images in pixels, at least 1.
+        batch_size: Images per step and process, at least 1.
+        augmentation: Preset for training images; ``none`` gives those of the evaluation.
+        val_fraction: Share to validate on, in [0, 1), if there is no such split.
         test_fraction: Share to test on, in [0, 1), if there is no such split.
         split_seed: Another seed draws other splits.
         seed: Of shuffling and augmentation, at least 0.
         num_workers: Loader processes, at least 0; none if not given.
-        geometry: How pictures are resized and cropped; the defaults if not given.
-        balance: Whether rare labels are seen as often as common ones: a picture is drawn in
+        geometry: How images are resized and cropped; the defaults if not given.
+        balance: Whether rare labels are seen as often as common ones: a image is drawn in
             proportion to ``1 / count`` of its (rarest) label.
 
     Raises:
@@ -246,7 +246,7 @@ class ImageArrayDataModule(ImageDataModule):
         image_size: int = 224,
         batch_size: int = 32,
         augmentation: Augmentation = "none",
-        valid_fraction: float = 0.2,
+        val_fraction: float = 0.2,
         test_fraction: float = 0.0,
         split_seed: int = 0,
         seed: int = 0,
@@ -258,7 +258,7 @@ class ImageArrayDataModule(ImageDataModule):
             image_size=image_size,
             batch_size=batch_size,
             augmentation=augmentation,
-            valid_fraction=valid_fraction,
+            val_fraction=val_fraction,
             test_fraction=test_fraction,
             split_seed=split_seed,
             seed=seed,

@@ -1,4 +1,4 @@
-"""Pictures and targets by index, for loaders with any number of workers."""
+"""Images and targets by index, for loaders with any number of workers."""
 
 import hashlib
 import os
@@ -35,13 +35,13 @@ class Samples:
     """Files and targets of one split, in arrays that workers share instead of copying.
 
     Args:
-        paths: Encoded absolute paths. Shape ``(pictures,)``.
-        targets: Class indices, -1 without a label, of shape ``(pictures,)``, or float32
-            probabilities of shape ``(pictures, classes)``.
-        pixels: The pictures, where they are in memory; paths are then only names. Shape
-            ``(pictures, height, width)`` or ``(pictures, height, width, 3)``.
-        digests: Hash of the content of each file, for caches. Shape ``(pictures,)``.
-        shapes: Height and width in each file, for caches. Shape ``(pictures, 2)``.
+        paths: Encoded absolute paths. Shape ``(images,)``.
+        targets: Class indices, -1 without a label, of shape ``(images,)``, or float32
+            probabilities of shape ``(images, classes)``.
+        pixels: The images, where they are in memory; paths are then only names. Shape
+            ``(images, height, width)`` or ``(images, height, width, 3)``.
+        digests: Hash of the content of each file, for caches. Shape ``(images,)``.
+        shapes: Height and width in each file, for caches. Shape ``(images, 2)``.
     """
 
     paths: npt.NDArray[np.bytes_]
@@ -57,21 +57,21 @@ class Samples:
         targets: Targets | None = None,
         pixels: npt.NDArray[np.uint8] | None = None,
     ) -> "Samples":
-        """Encode paths; without targets every picture is unlabelled."""
+        """Encode paths; without targets every image is unlabelled."""
         encoded = np.array([os.fsencode(os.path.abspath(file)) for file in files], dtype=np.bytes_)
         unlabelled = np.full(len(files), -1, dtype=np.int64)
         return cls(encoded, unlabelled if targets is None else targets, pixels)
 
 
 class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
-    """Decode, transform and label pictures.
+    """Decode, transform and label images.
 
     Args:
         samples: Files and targets.
-        transform: Makes a decoded picture square.
+        transform: Makes a decoded image square.
         has_epochs: Whether an index is ``epoch * len(dataset) + index``, as ``ShuffleSampler``
             makes it, so that a random transform depends on the epoch whichever worker runs it.
-        store: Where the pictures are kept decoded; files are decoded every time if ``None``.
+        store: Where the images are kept decoded; files are decoded every time if ``None``.
     """
 
     def __init__(
@@ -99,14 +99,14 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
 
     @property
     def targets(self) -> Tensor:
-        """Class indices ``(pictures,)``, -1 without a label, or ``(pictures, classes)``."""
+        """Class indices ``(images,)``, -1 without a label, or ``(images, classes)``."""
         return torch.from_numpy(self._samples.targets)
 
     def __len__(self) -> int:
         return len(self._samples.paths)
 
     def digest(self) -> str:
-        """Hash what says that the pictures are the same: names, sizes and times of the files."""
+        """Hash what says that the images are the same: names, sizes and times of the files."""
         digest = hashlib.sha256()
         for name in self.files:
             status = os.stat(name)
@@ -120,8 +120,8 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
             index: From 0; with epochs also above the length.
 
         Returns:
-            Picture of shape ``(3, image_size, image_size)``, ``uint8``, and its target; ``Wholes``
-            of whole pictures.
+            Image of shape ``(3, image_size, image_size)``, ``uint8``, and its target; ``Wholes``
+            of whole images.
 
         Raises:
             IndexError: If ``index`` is out of range.
@@ -130,12 +130,12 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         if index < 0 or (index >= len(self) and not self.has_epochs):
             raise IndexError(f"`index` must lie in [0, {len(self)}), got {index}.")
         epoch, position = divmod(index, len(self))
-        image = self.transform(self._picture(position), epoch, position)
+        image = self.transform(self._image(position), epoch, position)
         if isinstance(self.transform, WholeTransform):
             return Wholes(image, self.targets[position])
         return image, self.targets[position]
 
-    def _picture(self, position: int) -> Tensor:
+    def _image(self, position: int) -> Tensor:
         if self.store is not None:
             return self.store[position]
         path = os.fsdecode(self._samples.paths[position])
@@ -148,7 +148,7 @@ class WindowDataset(ImageDataset):
     Args:
         samples: Files and targets.
         transform: Cuts windows, and makes a batch of them square.
-        store: Where the pictures are kept decoded; files are decoded every time if ``None``.
+        store: Where the images are kept decoded; files are decoded every time if ``None``.
     """
 
     transform: TrainTransform
@@ -173,7 +173,7 @@ class WindowDataset(ImageDataset):
             Window of shape ``(3, side, side)``, ``uint8``, its target, and the index.
         """
         epoch, position = divmod(index, len(self))
-        window = self.transform.window(self._picture(position), epoch, position, len(self))
+        window = self.transform.window(self._image(position), epoch, position, len(self))
         return window, self.targets[position], torch.tensor(index)
 
     def finish(self, windows: Tensor, indices: Tensor) -> Tensor:
@@ -192,11 +192,11 @@ class WindowDataset(ImageDataset):
 
 
 class PixelDataset(ImageDataset):
-    """Serve pictures that are in memory, a whole batch at a time.
+    """Serve images that are in memory, a whole batch at a time.
 
     Args:
-        samples: Pictures and targets.
-        transform: Makes a batch of pictures square.
+        samples: Images and targets.
+        transform: Makes a batch of images square.
         has_epochs: As for ``ImageDataset``.
     """
 
@@ -214,7 +214,7 @@ class PixelDataset(ImageDataset):
         return True
 
     def digest(self) -> str:
-        """Hash what says that the pictures are the same: their pixels."""
+        """Hash what says that the images are the same: their pixels."""
         return hashlib.sha256(self._pixels.contiguous().numpy().data).hexdigest()
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
@@ -229,8 +229,8 @@ class PixelDataset(ImageDataset):
             indices: As for :meth:`__getitem__`, all of one epoch.
 
         Returns:
-            Pictures of shape ``(batch, 3, image_size, image_size)``, ``uint8``, and targets;
-            ``Wholes`` of whole pictures.
+            Images of shape ``(batch, 3, image_size, image_size)``, ``uint8``, and targets;
+            ``Wholes`` of whole images.
 
         Raises:
             IndexError: If an index is out of range.
@@ -241,7 +241,7 @@ class PixelDataset(ImageDataset):
         positions = found % len(self)
         epoch = int(found[0]) // len(self)
         images = self.transform.batch(self._pixels[positions], epoch, positions, len(self))
-        # Grey pictures stay in one channel until here.
+        # Grey images stay in one channel until here.
         coloured = images.expand(-1, 3, -1, -1).contiguous()
         if isinstance(self.transform, WholeTransform):
             return Wholes(coloured, self.targets[positions])
@@ -274,10 +274,10 @@ def prediction_dataset(
         interpolation: ``nearest``, ``bilinear`` or ``bicubic``.
         crop_fraction: Side of the centre crop over the resized shorter side, in (0, 1].
         background: Colour behind transparent pixels.
-        whole: Whether to give whole pictures, whose middle its ``transform`` takes out.
+        whole: Whether to give whole images, whose middle its ``transform`` takes out.
 
     Returns:
-        The data set, with target -1 for every picture, and the path and reason of each file that
+        The data set, with target -1 for every image, and the path and reason of each file that
         cannot be read.
 
     Raises:

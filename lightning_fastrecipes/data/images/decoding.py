@@ -15,8 +15,8 @@ from lightning_fastrecipes.errors import DataError
 _SIXTEEN_BIT_MODES = {"I;16", "I;16B", "I;16L", "I;16N"}
 
 
-class PictureFacts(NamedTuple):
-    """What a full decode of a file found out; ``problem`` is empty for a good picture."""
+class ImageFacts(NamedTuple):
+    """What a full decode of a file found out; ``problem`` is empty for a good image."""
 
     width: int = 0
     height: int = 0
@@ -29,7 +29,7 @@ class PictureFacts(NamedTuple):
 def load_image(
     path: str | Path, background: str = "white", shorter_side: int | None = None
 ) -> Tensor:
-    """Decode a picture to RGB, upright, with nothing lost silently.
+    """Decode a image to RGB, upright, with nothing lost silently.
 
     16-bit grey is scaled by its bit depth, transparency is laid on a background, CMYK and palettes
     are converted, the EXIF orientation is applied, and of an animation the first frame is taken.
@@ -41,7 +41,7 @@ def load_image(
             has: a JPEG is then decoded at a half, a quarter or an eighth, which is faster.
 
     Returns:
-        The picture. Shape ``(3, height, width)``, ``uint8``.
+        The image. Shape ``(3, height, width)``, ``uint8``.
 
     Raises:
         DataError: If the file cannot be decoded to the end; the message names it.
@@ -53,37 +53,37 @@ def load_image(
             pixels = np.array(_to_rgb(image, background))
     except Exception as error:  # a damaged file makes a decoder raise anything
         raise DataError(
-            f"The picture '{path}' cannot be read: {_reason(error)}."
+            f"The image '{path}' cannot be read: {_reason(error)}."
             " Replace it, or leave it out with `on_bad_file='skip'`."
         ) from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def inspect_image(path: str | Path) -> PictureFacts:
-    """Decode a picture to the end and say what it is, never raising for what is in the file.
+def inspect_image(path: str | Path) -> ImageFacts:
+    """Decode a image to the end and say what it is, never raising for what is in the file.
 
     Args:
         path: Any file.
 
     Returns:
         Size in pixels after the EXIF orientation, mode, digest of the bytes, a note where
-        something was left out, and the problem if it is no good picture.
+        something was left out, and the problem if it is no good image.
     """
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        return PictureFacts(problem=f"cannot be opened ({error.strerror})")
+        return ImageFacts(problem=f"cannot be opened ({error.strerror})")
     if not content:
-        return PictureFacts(problem="is empty (0 bytes)")
+        return ImageFacts(problem="is empty (0 bytes)")
     digest = _digest(content)
     try:
         with Image.open(BytesIO(content)) as image:
             frames = getattr(image, "n_frames", 1)
             note = f"first of {frames} frames" if frames > 1 else ""
             upright = _to_rgb(image, "white")
-            return PictureFacts(upright.width, upright.height, image.mode, digest, note)
+            return ImageFacts(upright.width, upright.height, image.mode, digest, note)
     except Exception as error:  # a damaged file makes a decoder raise anything
-        return PictureFacts(digest=digest, problem=_reason(error))
+        return ImageFacts(digest=digest, problem=_reason(error))
 
 
 def file_digest(path: str | Path) -> str:
@@ -107,13 +107,13 @@ def _to_rgb(image: Image.Image, background: str) -> Image.Image:
         grey = np.rint(np.asarray(image).astype(np.float32) / 257)
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
-        picture = image.convert("RGBA")
-        canvas = Image.new("RGBA", picture.size, background)
-        return Image.alpha_composite(canvas, picture).convert("RGB")
+        photo = image.convert("RGBA")
+        canvas = Image.new("RGBA", photo.size, background)
+        return Image.alpha_composite(canvas, photo).convert("RGB")
     return image.convert("RGB")
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "not a picture that Pillow can read"
+        return "not a image that Pillow can read"
     return str(error) or type(error).__name__

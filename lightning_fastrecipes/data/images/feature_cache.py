@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pytorch_lightning.utilities import rank_zero_warn
 
+from lightning_fastrecipes._lightning import rank_zero_warn
 from lightning_fastrecipes.data.common.disk_room import FOLDER_ADVICE, cache_lock
 from lightning_fastrecipes.data.common.files import atomic_path, checksum, write_atomically
 from lightning_fastrecipes.errors import DataError
@@ -52,7 +52,7 @@ class FeatureCache:
         self.manifest_path = folder / f"{self.key}.json"
 
     def read(self) -> FloatMatrix | None:
-        """Give the memory-mapped matrix, or ``None`` where there is none that can be trusted."""
+        """Return the memory-mapped matrix, or ``None`` where there is none that can be trusted."""
         try:
             manifest = json.loads(self.manifest_path.read_text())
             problem = self._problem(manifest)

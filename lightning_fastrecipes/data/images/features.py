@@ -1,15 +1,15 @@
-"""Precomputed features as a datamodule: the frozen backbone runs once per picture."""
+"""Precomputed features as a datamodule: the frozen backbone runs once per image."""
 
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.data.common.samplers import drops_last_batch, upcoming_epoch
 from lightning_fastrecipes.data.common.sources import cache_folder
 from lightning_fastrecipes.data.images.assembly import Split
@@ -21,7 +21,7 @@ from lightning_fastrecipes.nn.backbones import Backbone
 from lightning_fastrecipes.nn.weights import weights_digest
 from lightning_fastrecipes.protocols import FeatureBatch, HasHead, HasInputSpec, LabelKind
 
-_SPLITS: tuple[Split, ...] = ("train", "valid")
+_SPLITS: tuple[Split, ...] = ("train", "val")
 _PACKAGES = ("lightning-fastrecipes", "torch", "torchvision", "timm")
 
 
@@ -44,19 +44,19 @@ class FeatureDataset(Dataset[FeatureBatch]):
         return self.__getitems__([index])
 
     def __getitems__(self, indices: Sequence[int]) -> FeatureBatch:
-        """Give one batch; the sampler's indices may carry an epoch above the row."""
+        """Return one batch; the sampler's indices may carry an epoch above the row."""
         rows = torch.as_tensor(indices) % len(self)
         return FeatureBatch(self.features[rows], self.targets[rows])
 
 
 class FeatureDataModule(pl.LightningDataModule):
-    """Serve a frozen backbone's outputs in place of pictures.
+    """Serve a frozen backbone's outputs in place of images.
 
-    The backbone sees every picture once, with the validation transforms and without augmentation;
+    The backbone sees every image once, with the validation transforms and without augmentation;
     the outputs are kept in a memory-mapped cache, so that an epoch over them takes a moment.
 
     Args:
-        images: The pictures; its splits, targets and transforms are used.
+        images: The images; its splits, targets and transforms are used.
         model: A module with a ``backbone`` that is frozen as a whole, and a ``head``.
 
     Raises:
@@ -105,7 +105,7 @@ class FeatureDataModule(pl.LightningDataModule):
         return self.images.train_targets
 
     def prepare_data(self) -> None:
-        """Run the backbone over every picture, once per node, unless the cache has them."""
+        """Run the backbone over every image, once per node, unless the cache has them."""
         self.images.trainer = self.trainer
         self.images.prepare_data()
         self.images.setup("fit")
@@ -125,7 +125,7 @@ class FeatureDataModule(pl.LightningDataModule):
                 self._datasets[split] = FeatureDataset(rows, targets[: len(rows)])
 
     def train_dataloader(self) -> DataLoader[FeatureBatch]:
-        """Give shuffled batches of training features."""
+        """Return shuffled batches of training features."""
         dataset, batch_size = self._datasets["train"], self.images.batch_size
         sampler = self.images.train_sampler(dataset)
         if self.trainer is not None:
@@ -139,14 +139,14 @@ class FeatureDataModule(pl.LightningDataModule):
         )
 
     def val_dataloader(self) -> Any:
-        """Give batches of validation features in order, or nothing without such a split."""
-        return self.eval_dataloader("valid") if "valid" in self._datasets else []
+        """Return batches of validation features in order, or nothing without such a split."""
+        return self.eval_dataloader("val") if "val" in self._datasets else []
 
     def eval_dataloader(self, split: Split) -> DataLoader[FeatureBatch]:
-        """Give batches of a split's features in order; precomputed ones are never augmented.
+        """Return batches of a split's features in order; precomputed ones are never augmented.
 
         Args:
-            split: ``train`` or ``valid``.
+            split: ``train`` or ``val``.
 
         Returns:
             A loader.
@@ -154,11 +154,11 @@ class FeatureDataModule(pl.LightningDataModule):
         return DataLoader(self._datasets[split], batch_size=self.images.batch_size, collate_fn=same)
 
     def state_dict(self) -> dict[str, Any]:
-        """Store what the pictures' datamodule stores."""
+        """Store what the images' datamodule stores."""
         return self.images.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Compare with what the pictures' datamodule finds."""
+        """Compare with what the images' datamodule finds."""
         self.images.load_state_dict(state_dict)
 
     def _features(self, split: Split) -> FloatMatrix | None:
@@ -172,7 +172,7 @@ class FeatureDataModule(pl.LightningDataModule):
         return cache.get_or_write(lambda: self._run(split), shape)
 
     def _is_trial(self) -> bool:
-        """Tell whether a fast development run asks for a few batches only."""
+        """Return whether a fast development run asks for a few batches only."""
         return bool(getattr(self.trainer, "fast_dev_run", False))
 
     def _cache_parts(self, split: Split) -> dict[str, Any]:
@@ -194,7 +194,7 @@ class FeatureDataModule(pl.LightningDataModule):
         }
 
     def _run(self, split: Split, max_batches: int | None = None) -> Iterator[FloatMatrix]:
-        """Give the backbone's outputs batch by batch, in the order of the files."""
+        """Return the backbone's outputs batch by batch, in the order of the files."""
         loader = self.images.eval_dataloader(split)
         trainer = self.trainer
         before, was_training = _device(self.model), self.model.training

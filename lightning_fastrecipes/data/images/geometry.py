@@ -1,4 +1,4 @@
-"""How a picture of any size becomes a square one for the evaluation, and is kept for it."""
+"""How a image of any size becomes a square one for the evaluation, and is kept for it."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -18,7 +18,7 @@ _MODES = {"nearest": "nearest-exact", "bilinear": "bilinear", "bicubic": "bicubi
 
 @dataclass(frozen=True)
 class Geometry:
-    """How pictures are brought to the image size.
+    """How images are brought to the image size.
 
     Args:
         resize: ``crop`` keeps the aspect ratio and loses the margins; ``squish`` keeps everything.
@@ -63,11 +63,11 @@ class Geometry:
 
 
 @dataclass(frozen=True)
-class StoredForm:
-    """The size at which decoded pictures are kept, in a cache.
+class CachedSize:
+    """The size at which decoded images are kept, in a cache.
 
     Args:
-        side: Length in pixels of the shorter side, or with ``squish`` of both sides. Pictures that
+        side: Length in pixels of the shorter side, or with ``squish`` of both sides. Images that
             are smaller stay as they are.
         resize: ``crop`` or ``squish``.
         interpolation: ``nearest``, ``bilinear`` or ``bicubic``.
@@ -80,7 +80,7 @@ class StoredForm:
     background: str
 
     def bring(self, image: Tensor) -> Tensor:
-        """Make a large picture smaller.
+        """Make a large image smaller.
 
         Args:
             image: Shape ``(3, height, width)``, ``uint8``.
@@ -92,7 +92,7 @@ class StoredForm:
         return _interpolate(image[None], size, self.interpolation)[0]
 
     def shape(self, height: int, width: int) -> tuple[int, int]:
-        """Give height and width of what is kept of a picture of this height and width."""
+        """Return height and width of what is kept of a image of this height and width."""
         is_small = (
             height * width <= self.side**2
             if self.resize == "squish"
@@ -123,7 +123,7 @@ class EvalTransform:
 
     @property
     def side(self) -> int:
-        """Pixels of the shorter side that a picture needs so that nothing is enlarged."""
+        """Pixels of the shorter side that a image needs so that nothing is enlarged."""
         return self._eval_side
 
     @property
@@ -131,31 +131,31 @@ class EvalTransform:
         whole = self.resize == "squish"
         return self.image_size if whole else math.floor(self.image_size / self.crop_fraction)
 
-    def stored_form(self) -> StoredForm:
-        """Give the smallest form from which the result is the same, to the last bit."""
-        return StoredForm(self.side, self.resize, self.interpolation, self.background)
+    def cached_size(self) -> CachedSize:
+        """Return the smallest form from which the result is the same, to the last bit."""
+        return CachedSize(self.side, self.resize, self.interpolation, self.background)
 
     def __call__(self, image: Tensor, epoch: int, index: int) -> Tensor:
-        """Bring a picture to the image size.
+        """Bring a image to the image size.
 
         Args:
             image: Shape ``(3, height, width)``, ``uint8``.
             epoch: Epoch from 0, for transforms that are random.
-            index: Position of the picture in its data set, for transforms that are random.
+            index: Position of the image in its data set, for transforms that are random.
 
         Returns:
             Shape ``(3, image_size, image_size)``, ``uint8``.
         """
         return self._centre(image[None])[0]
 
-    def batch(self, images: Tensor, epoch: int, positions: Tensor, num_pictures: int) -> Tensor:
-        """Bring pictures of one shape to the image size.
+    def batch(self, images: Tensor, epoch: int, positions: Tensor, num_images: int) -> Tensor:
+        """Bring images of one shape to the image size.
 
         Args:
             images: Shape ``(batch, channels, height, width)``, ``uint8``.
             epoch: Epoch from 0, for transforms that are random.
-            positions: Where the pictures are in their data set, for transforms that are random.
-            num_pictures: Length of that data set.
+            positions: Where the images are in their data set, for transforms that are random.
+            num_images: Length of that data set.
 
         Returns:
             Shape ``(batch, channels, image_size, image_size)``, ``uint8``.
@@ -182,7 +182,7 @@ class EvalTransform:
         return self._crop(images, top, left)
 
     def _resize(self, images: Tensor, side: int) -> Tensor:
-        """Bring the shorter side, or both sides of squished pictures, to a length."""
+        """Bring the shorter side, or both sides of squished images, to a length."""
         height, width = images.shape[-2:]
         return _interpolate(images, _size(height, width, side, self.resize), self.interpolation)
 
@@ -218,7 +218,7 @@ class WholeTransform(EvalTransform):
         if wholes.shape[-2:] != (side, side):
             found = " x ".join(map(str, wholes.shape[-2:]))
             raise ValueError(
-                f"Whole pictures must be {side} x {side} px, but are {found}: the size was changed"
+                f"Whole images must be {side} x {side} px, but are {found}: the size was changed"
                 " after the loader was made. Make another loader."
             )
         return self._crop(wholes, self._margin, self._margin)
@@ -233,7 +233,7 @@ class WholeTransform(EvalTransform):
 
     def _centre(self, images: Tensor) -> Tensor:
         images, side = self._resize(images, self._eval_side), self._eval_side
-        # From the middle outwards, so that rounding leaves it in the same place in every picture.
+        # From the middle outwards, so that rounding leaves it in the same place in every image.
         top, left = (_centred(self.image_size, edge) - self._margin for edge in images.shape[-2:])
         return images[..., top : top + side, left : left + side].contiguous()
 

@@ -8,7 +8,7 @@ from typing import Literal
 import pandas as pd
 
 LabelChoice = Literal["auto", "single", "multi"]
-"""What a user says of the labels: the data decide, one per picture, or any number."""
+"""What a user says of the labels: the data decide, one per image, or any number."""
 
 LABEL_JOINER = "\x1f"
 """Stands between the labels of a row in a listing; no file has it in a name."""
@@ -140,7 +140,7 @@ def _parts_of(distinct: Sequence[str], separator: str) -> bool:
 
 
 def _combines(distinct: Sequence[str], separator: str) -> bool:
-    """Tell whether the parts of the values are labels that combine freely."""
+    """Return whether the parts of the values are labels that combine freely."""
     sets = {_cut(value, separator) for value in distinct} - {()}
     counts = Counter(label for labels in sets for label in labels)
     is_reused = 2 * sum(count > 1 for count in counts.values()) >= len(counts)

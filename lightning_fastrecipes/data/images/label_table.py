@@ -42,7 +42,7 @@ class LabelTable:
     ``probability_column`` holds the probability of the second of two classes, or each class has a
     column of its name.
 
-    A picture may also have several labels, or none. The whole table decides, never one split: see
+    A image may also have several labels, or none. The whole table decides, never one split: see
     ``label_sets.split_labels`` for the rule. ``label_separator`` or ``label_columns`` say that it
     may; ``label_kind`` overrides all.
 
@@ -51,16 +51,16 @@ class LabelTable:
             ``package:NAME/inner/path``.
         file_column: Column of file names.
         label_column: Column of class names; not used with ``classes`` or ``label_columns``.
-        split_column: Column that says ``train``, ``valid`` (or ``val``) or ``test``.
+        split_column: Column that says ``train``, ``val`` (or ``val``) or ``test``.
         probability_column: Column with the probability of the second class, in [0, 1].
         classes: Class names of soft labels: negative and positive, or the names of the columns.
         stratify_by: Columns whose mix every drawn split keeps; the label if not given.
         separator: What stands between columns, or a regular expression; found out if not given.
         column_names: Names of the columns, for a file without a first line of names.
-        label_separator: What stands between the labels of one picture, such as a space or comma.
+        label_separator: What stands between the labels of one image, such as a space or comma.
         label_columns: Columns of 0 and 1, one per label; found out for a table without
             ``label_column`` whose other columns hold nothing else.
-        label_kind: ``single``: one label per picture, whatever is in it; ``multi``: any number;
+        label_kind: ``single``: one label per image, whatever is in it; ``multi``: any number;
             ``auto``: the data decide.
 
     Raises:
@@ -110,7 +110,7 @@ class LabelTable:
 
 
 def list_table(csv: str | Path | pd.DataFrame, table: LabelTable) -> Listing:
-    """Read the pictures and labels that a table names.
+    """Read the images and labels that a table names.
 
     Args:
         csv: A file, also ``package:NAME/inner/path``; a folder with one table per split, as
@@ -118,11 +118,11 @@ def list_table(csv: str | Path | pd.DataFrame, table: LabelTable) -> Listing:
         table: What the columns mean.
 
     Returns:
-        The pictures; without a split column all are in the split ``train``.
+        The images; without a split column all are in the split ``train``.
 
     Raises:
         DataNotFoundError: If the file or the folder does not exist.
-        DataError: If a column is missing, a value is, a picture has two rows, a split is unknown,
+        DataError: If a column is missing, a value is, a image has two rows, a split is unknown,
             or probabilities are not.
     """
     if isinstance(csv, pd.DataFrame):
@@ -146,12 +146,12 @@ def list_table(csv: str | Path | pd.DataFrame, table: LabelTable) -> Listing:
             " give `column_names` if the first line is no header."
         )
     sets = _label_sets(frame, table, found_columns)
-    # A picture without any label is legal where there may be several.
+    # A image without any label is legal where there may be several.
     needed = [c for c in columns if not sets.multi_label or c != table.label_column]
     _refuse_rows(frame[needed].isna().any(axis=1), frame, table, "lack a value", "Fill it in")
     text = frame[columns].astype(str)
     files = text[table.file_column].map(posixpath.normpath)
-    _refuse_rows(files.duplicated(keep=False), frame, table, "name a picture twice", "Keep one")
+    _refuse_rows(files.duplicated(keep=False), frame, table, "name a image twice", "Keep one")
     order = files.argsort().to_numpy()
     probabilities = _probabilities(frame, table)
     rows = pd.DataFrame({"file": files, "split": _splits(text, table)})
@@ -196,7 +196,7 @@ def _flag_columns(frame: pd.DataFrame, table: LabelTable) -> list[str]:
 
 
 def _flags(columns: pd.DataFrame) -> pd.DataFrame:
-    """Give 0 and 1, and gaps where there is something else."""
+    """Return 0 and 1, and gaps where there is something else."""
     named = columns.astype(str).replace({"True": "1", "False": "0"})
     numbers: pd.DataFrame = named.apply(pd.to_numeric, errors="coerce")
     return numbers.where(numbers.isin([0, 1]))

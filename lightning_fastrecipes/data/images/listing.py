@@ -1,4 +1,4 @@
-"""Read a folder of pictures: which files there are, in which split, with which label."""
+"""Read a folder of images: which files there are, in which split, with which label."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,25 +11,25 @@ from lightning_fastrecipes.data.common.sources import list_files
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.protocols import LabelKind
 
-_VALID_NAMES = ("valid", "val")
-_RESERVED = {"train", "test", *_VALID_NAMES}
+_VAL_NAMES = ("val", "valid")
+_RESERVED = {"train", "test", *_VAL_NAMES}
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Pictures of a data set as they were named, before anything is decoded.
+    """Images of a data set as they were named, before anything is decoded.
 
     Args:
         folder: Folder that the files are relative to.
-        rows: One row per picture, sorted by file, with the text columns ``file`` (forward
-            slashes), ``split`` (``train``, ``valid``, ``test`` or ``predict``), ``label`` (empty
+        rows: One row per image, sorted by file, with the text columns ``file`` (forward
+            slashes), ``split`` (``train``, ``val``, ``test`` or ``predict``), ``label`` (empty
             without one, several joined by ``LABEL_JOINER``) and ``stratum`` (what a drawn split
             keeps the mix of).
         classes: Class names in order, if the source gives one; of the columns of
             ``probabilities``, if there are any.
-        probabilities: One row per picture, float32.
-        pixels: The pictures themselves where they are decoded already, in the order of ``rows``.
-            Shape ``(pictures, height, width)`` or ``(pictures, height, width, 3)``.
+        probabilities: One row per image, float32.
+        pixels: The images themselves where they are decoded already, in the order of ``rows``.
+            Shape ``(images, height, width)`` or ``(images, height, width, 3)``.
         label_kind: What a label is.
         label_reason: Why it is so, for people; empty where there was nothing to decide.
     """
@@ -44,33 +44,33 @@ class Listing:
 
 
 def list_folder(root: Path) -> Listing:
-    """Read ``root/{train,valid,test}/<class>/*``, or ``root/<class>/*``.
+    """Read ``root/{train,val,test}/<class>/*``, or ``root/<class>/*``.
 
-    The folder ``val`` is another word for ``valid``. A folder ``test`` that holds files and no
-    folders is unlabelled: its pictures are there to be predicted.
+    The folder ``valid`` is another word for ``val``. A folder ``test`` that holds files and no
+    folders is unlabelled: its images are there to be predicted.
 
     Args:
         root: A folder that exists.
 
     Returns:
-        The pictures; those of ``root/<class>/*`` are all in the split ``train``.
+        The images; those of ``root/<class>/*`` are all in the split ``train``.
 
     Raises:
         DataError: If there are no class folders, a class folder of the training split is empty, or
-            both ``valid`` and ``val`` are there.
+            both ``val`` and ``valid`` are there.
     """
     folders = _folders(root)
-    valid = [name for name in _VALID_NAMES if name in folders]
-    if len(valid) > 1:
-        raise DataError(f"'{root}' has both 'valid' and 'val'. Keep one of the two.")
+    val = [name for name in _VAL_NAMES if name in folders]
+    if len(val) > 1:
+        raise DataError(f"'{root}' has both 'val' and 'valid'. Keep one of the two.")
     if "train" in folders:
         rows = _rows(root, "train", "train")
-        for name in valid:
-            rows += _rows(root, name, "valid")
+        for name in val:
+            rows += _rows(root, name, "val")
     else:
-        if valid:
+        if val:
             raise DataError(
-                f"'{root}' has a folder '{valid[0]}' but no 'train'. Add 'train/<class>/<image>',"
+                f"'{root}' has a folder '{val[0]}' but no 'train'. Add 'train/<class>/<image>',"
                 f" or move the classes straight into '{root}' to have the split drawn."
             )
         rows = _rows(root, "", "train")
@@ -92,7 +92,7 @@ def _folders(folder: Path) -> list[str]:
 
 
 def _rows(root: Path, part: str, split: str) -> list[tuple[str, str, str]]:
-    """List the pictures of the class folders in one part of the root."""
+    """List the images of the class folders in one part of the root."""
     place = root / part
     classes = [name for name in _folders(place) if part or name not in _RESERVED]
     if not classes:
@@ -106,7 +106,7 @@ def _rows(root: Path, part: str, split: str) -> list[tuple[str, str, str]]:
         files = list_files(place / name)
         if not files and split == "train":
             raise DataError(
-                f"The class folder '{place / name}' is empty. Add pictures, or remove the folder."
+                f"The class folder '{place / name}' is empty. Add images, or remove the folder."
             )
         rows += [(Path(part, name, file).as_posix(), split, name) for file in files]
     return rows

@@ -1,4 +1,4 @@
-"""Loaders of pictures, with workers where they help."""
+"""Loaders of images, with workers where they help."""
 
 import torch
 from torch import Tensor
@@ -17,27 +17,27 @@ def make_loader(
     sampler: ShuffleSampler | None = None,
     num_workers: int | None = None,
     num_local_processes: int = 1,
-    on_processor: bool = False,
+    on_cpu: bool = False,
 ) -> Loader:
-    """Make a loader, in order and to the last picture unless it has a sampler.
+    """Make a loader, in order and to the last image unless it has a sampler.
 
     Args:
-        dataset: The pictures.
-        batch_size: Pictures per step and process, at least 1.
-        sampler: The order of training; a last batch of one picture is then dropped.
+        dataset: The images.
+        batch_size: Images per step and process, at least 1.
+        sampler: The order of training; a last batch of one image is then dropped.
         num_workers: Loader processes; from the machine and the data if ``None``.
         num_local_processes: Training processes that share this machine, at least 1.
-        on_processor: Whether the model computes on the processor, with all of its cores: a worker
+        on_cpu: Whether the model computes on the CPU, with all of its cores: a worker
             then takes from it what it gives, and its start makes a copy of all that the model
             writes to next.
 
     Returns:
-        A loader of pictures and targets.
+        A loader of images and targets.
     """
     in_memory = isinstance(dataset, PixelDataset)
     if num_workers is not None:
         found = num_workers
-    elif in_memory or (on_processor and dataset.is_quick):
+    elif in_memory or (on_cpu and dataset.is_quick):
         found = 0
     else:
         found = num_loader_workers(len(dataset), num_local_processes)

@@ -1,4 +1,4 @@
-"""Check every picture once: a scan that decodes what is new and remembers what it found."""
+"""Check every image once: a scan that decodes what is new and remembers what it found."""
 
 import hashlib
 import logging
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 import PIL
-from pytorch_lightning.utilities import rank_zero_warn
 
+from lightning_fastrecipes._lightning import rank_zero_warn
 from lightning_fastrecipes.data.common.disk_room import (
     FOLDER_ADVICE,
     NoRoomError,
@@ -18,19 +18,19 @@ from lightning_fastrecipes.data.common.disk_room import (
 from lightning_fastrecipes.data.common.files import atomic_path
 from lightning_fastrecipes.data.common.sources import cache_folder
 from lightning_fastrecipes.data.common.workers import map_threads
-from lightning_fastrecipes.data.images.decoding import PictureFacts, inspect_image
+from lightning_fastrecipes.data.images.decoding import ImageFacts, inspect_image
 from lightning_fastrecipes.errors import DataError
 
 _VERSION = 1
 _KEY = ["file", "size", "mtime"]
-_COLUMNS = [*_KEY, *PictureFacts._fields]
+_COLUMNS = [*_KEY, *ImageFacts._fields]
 _MAX_NAMED = 20
 _KIND = "manifest"
 
 logger = logging.getLogger(__name__)
 
 
-def scan_pictures(folder: Path, files: Sequence[str]) -> pd.DataFrame:
+def scan_images(folder: Path, files: Sequence[str]) -> pd.DataFrame:
     """Decode every file of a data set once, and later only the files that have changed.
 
     What was found is kept under the cache folder, by path, size and time of the last change. A
@@ -44,7 +44,7 @@ def scan_pictures(folder: Path, files: Sequence[str]) -> pd.DataFrame:
     Returns:
         One row per file, in the order given, with columns ``file``, ``size`` (bytes), ``mtime``
         (nanoseconds), ``width``, ``height`` (pixels), ``mode``, ``digest`` (of the bytes),
-        ``note`` and ``problem`` (empty for a good picture).
+        ``note`` and ``problem`` (empty for a good image).
 
     Raises:
         DataError: If a file is missing; the message names the missing files.
@@ -91,7 +91,7 @@ def _stat(folder: Path, files: Sequence[str]) -> pd.DataFrame:
             rows.append((file, status.st_size, status.st_mtime_ns))
     if missing:
         raise DataError(
-            f"{len(missing)} pictures are not in '{folder}': {name_some(missing)}."
+            f"{len(missing)} images are not in '{folder}': {name_some(missing)}."
             " Correct the rows that name them, or the folder."
         )
     return pd.DataFrame(rows, columns=_KEY)
@@ -110,7 +110,7 @@ def _read(cache: Path) -> pd.DataFrame:
             return pd.read_feather(cache)[_COLUMNS]
         except Exception as error:  # whatever is wrong with it, it can be made again
             rank_zero_warn(
-                f"The manifest '{cache}' is damaged ({error}). The pictures are checked again."
+                f"The manifest '{cache}' is damaged ({error}). The images are checked again."
             )
     return pd.DataFrame(columns=_COLUMNS)
 
@@ -120,7 +120,7 @@ def _with_new(folder: Path, found: pd.DataFrame, known: pd.DataFrame) -> pd.Data
     new = found[~_index(found).isin(_index(known))]
     if not len(new):
         return known
-    logger.info("Checking %d of %d pictures in '%s'.", len(new), len(found), folder)
+    logger.info("Checking %d of %d images in '%s'.", len(new), len(found), folder)
     checked = pd.concat([new.reset_index(drop=True), _inspect(folder, new)], axis=1)
     outdated = known["file"].isin(checked["file"])
     parts = [part for part in (known[~outdated], checked) if len(part)]
@@ -136,7 +136,7 @@ def _write(cache: Path, known: pd.DataFrame) -> None:
 
 
 def _warn(error: NoRoomError) -> None:
-    rank_zero_warn(f"{error} Until then the pictures are checked at every start.")
+    rank_zero_warn(f"{error} Until then the images are checked at every start.")
 
 
 def _index(rows: pd.DataFrame) -> pd.MultiIndex:
@@ -145,4 +145,4 @@ def _index(rows: pd.DataFrame) -> pd.MultiIndex:
 
 def _inspect(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
     paths = [folder / file for file in rows["file"]]
-    return pd.DataFrame(map_threads(inspect_image, paths), columns=PictureFacts._fields)
+    return pd.DataFrame(map_threads(inspect_image, paths), columns=ImageFacts._fields)

@@ -1,19 +1,19 @@
-"""What every datamodule of pictures shares: checks, data sets, loaders and the class map."""
+"""What every datamodule of images shares: checks, data sets, loaders and the class map."""
 
 from abc import abstractmethod
 from collections.abc import Sized
 from typing import Any
 
 import torch
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
+from lightning_fastrecipes._lightning import rank_zero_info, rank_zero_warn
 from lightning_fastrecipes.data.common.samplers import (
     ShuffleSampler,
     WeightedSampler,
     upcoming_epoch,
 )
-from lightning_fastrecipes.data.images.assembly import Pictures, Split, assemble
+from lightning_fastrecipes.data.images.assembly import Images, Split, assemble
 from lightning_fastrecipes.data.images.class_map import refuse_other_classes
 from lightning_fastrecipes.data.images.dataset import (
     ImageDataset,
@@ -31,8 +31,8 @@ from lightning_fastrecipes.functional.labels.balance import balancing_weights
 from lightning_fastrecipes.protocols import HasInputSpec, InputSpec, LabelKind
 
 _SPLITS_READ: dict[str, tuple[Split, ...]] = {
-    "fit": ("train", "valid"),
-    "validate": ("valid",),
+    "fit": ("train", "val"),
+    "validate": ("val",),
     "test": ("test",),
 }
 
@@ -40,20 +40,20 @@ Batch = list[Tensor]
 
 
 class ImageDataModule(ImageSettings):
-    """Serve pictures; subclasses say which pictures there are.
+    """Serve images; subclasses say which images there are.
 
-    Batches are ``[uint8 pictures (batch, 3, image_size, image_size), targets]`` for a module with
+    Batches are ``[uint8 images (batch, 3, image_size, image_size), targets]`` for a module with
     an ``input_spec``, which normalises them itself; for any other module they are normalised after
     the transfer. The arguments are those of ``ImageSettings``.
     """
 
     _windows: WindowDataset | None = None
-    _pictures: Pictures | None = None
+    _images: Images | None = None
     _stored_classes: list[str] | None = None
 
     @abstractmethod
     def _list(self) -> Listing:
-        """Name the pictures, their splits and their labels."""
+        """Name the images, their splits and their labels."""
 
     @property
     def classes(self) -> list[str]:
@@ -63,7 +63,7 @@ class ImageDataModule(ImageSettings):
     @property
     def label_kind(self) -> LabelKind:
         """What a target is: a class index, a probability per class, or 0 or 1 per label."""
-        return "single" if self._pictures is None else self._pictures.label_kind
+        return "single" if self._images is None else self._images.label_kind
 
     @property
     def label_reason(self) -> str:
@@ -81,13 +81,13 @@ class ImageDataModule(ImageSettings):
         return list(self._assembled.skipped_files)
 
     def prepare_data(self) -> None:
-        """Check and decode every picture, once per node; what was found is cached.
+        """Check and decode every image, once per node; what was found is cached.
 
-        Once set up, the pictures stay those that were found then, whatever is added meanwhile.
+        Once set up, the images stay those that were found then, whatever is added meanwhile.
         """
-        pictures = self._assemble() if self._pictures is None else self._pictures
+        photos = self._assemble() if self._images is None else self._images
         self._adopt_input_spec()
-        self._open_stores(pictures)
+        self._open_stores(photos)
 
     def setup(self, stage: str | None = None) -> None:
         """Number the classes, make the splits, and adopt what the model expects.
@@ -100,11 +100,11 @@ class ImageDataModule(ImageSettings):
             ConfigurationError: If the classes differ from those of the checkpoint.
         """
         self._adopt_input_spec()
-        if self._pictures is not None:
-            self._open_stores(self._pictures)
+        if self._images is not None:
+            self._open_stores(self._images)
             return
-        self._pictures = self._assemble()
-        self._open_stores(self._pictures)
+        self._images = self._assemble()
+        self._open_stores(self._images)
         self._compare_classes()
         if self.label_reason:
             rank_zero_info(f"Labels: {self.label_reason}")
@@ -116,11 +116,11 @@ class ImageDataModule(ImageSettings):
             )
 
     def eval_dataset(self, split: Split, *, whole: bool = False) -> ImageDataset:
-        """Give a split in order, with the transforms of the evaluation.
+        """Return a split in order, with the transforms of the evaluation.
 
         Args:
-            split: ``train``, ``valid``, ``test``, or ``predict`` for unlabelled pictures.
-            whole: Whether samples are ``Wholes``: pictures with what the evaluation crops.
+            split: ``train``, ``val``, ``test``, or ``predict`` for unlabelled images.
+            whole: Whether samples are ``Wholes``: images with what the evaluation crops.
 
         Returns:
             The data set, empty if there is no such split.
@@ -128,7 +128,7 @@ class ImageDataModule(ImageSettings):
         return self._dataset(split, self._whole_transform() if whole else self._eval_transform())
 
     def eval_dataloader(self, split: Split, *, whole: bool = False) -> Loader:
-        """Give the batches of :meth:`eval_dataset`, in order and to the last picture.
+        """Return the batches of :meth:`eval_dataset`, in order and to the last image.
 
         Args:
             split: As for :meth:`eval_dataset`.
@@ -140,7 +140,7 @@ class ImageDataModule(ImageSettings):
         return self._loader(self.eval_dataset(split, whole=whole))
 
     def train_dataloader(self) -> Loader:
-        """Give shuffled, augmented batches; a last batch of one picture is dropped."""
+        """Return shuffled, augmented batches; a last batch of one image is dropped."""
         self._open_stores(self._assembled)
         dataset = self._train_dataset()
         sampler = self.train_sampler(dataset)
@@ -149,10 +149,10 @@ class ImageDataModule(ImageSettings):
         return self._loader(dataset, sampler)
 
     def train_sampler(self, dataset: Sized) -> ShuffleSampler:
-        """Give the order of a training epoch: shuffled, or drawn so that labels are balanced.
+        """Return the order of a training epoch: shuffled, or drawn so that labels are balanced.
 
         Args:
-            dataset: The training pictures, or something else in their order.
+            dataset: The training images, or something else in their order.
 
         Returns:
             A sampler of this process's share.
@@ -164,21 +164,21 @@ class ImageDataModule(ImageSettings):
         return WeightedSampler(dataset, self.seed, weights)
 
     def val_dataloader(self) -> Loader | list[Loader]:
-        """Give the validation split in order; nothing without such a split."""
+        """Return the validation split in order; nothing without such a split."""
         self._open_stores(self._assembled)
-        return self._loader_or_nothing("valid")
+        return self._loader_or_nothing("val")
 
     def test_dataloader(self) -> Loader | list[Loader]:
-        """Give the test split in order; nothing without such a split."""
+        """Return the test split in order; nothing without such a split."""
         return self._loader_or_nothing("test")
 
     def predict_dataloader(self) -> Loader:
-        """Give the unlabelled pictures in order."""
+        """Return the unlabelled images in order."""
         self._adopt_input_spec()  # again: an ensemble has loaded its members by now
         if not len(self._assembled.splits["predict"].paths):
             raise DataError(
-                "There are no unlabelled pictures to predict. Put them into a folder 'test' beside"
-                " the training pictures, or use `prediction_dataset`."
+                "There are no unlabelled images to predict. Put them into a folder 'test' beside"
+                " the training images, or use `prediction_dataset`."
             )
         return self.eval_dataloader("predict", whole=self.serves_whole)
 
@@ -186,13 +186,13 @@ class ImageDataModule(ImageSettings):
         """Augment on the device if asked to, and normalise for a module that does not.
 
         Args:
-            batch: Pictures ``(batch, 3, height, width)``, ``uint8``, and targets, in ``Wholes``
+            batch: Images ``(batch, 3, height, width)``, ``uint8``, and targets, in ``Wholes``
                 where they are whole; windows also with their indices.
             dataloader_idx: Not used.
 
         Returns:
-            The batch, with float pictures for a module without an ``input_spec``; of whole
-            pictures, a ``WholeBatch``.
+            The batch, with float images for a module without an ``input_spec``; of whole
+            images, a ``WholeBatch``.
         """
         images, targets, *indices = batch
         if indices and self._windows is not None:
@@ -206,7 +206,7 @@ class ImageDataModule(ImageSettings):
 
     def state_dict(self) -> dict[str, Any]:
         """Store the class names and the kind of labels."""
-        if self._pictures is None:
+        if self._images is None:
             return {}
         return {"classes": self.classes, "label_kind": self.label_kind}
 
@@ -228,19 +228,19 @@ class ImageDataModule(ImageSettings):
         self._compare_classes()
 
     @property
-    def _assembled(self) -> Pictures:
-        if self._pictures is None:
+    def _assembled(self) -> Images:
+        if self._images is None:
             raise ConfigurationError(
-                "The pictures have not been read yet. Call `setup('fit')`, or let a Trainer do so."
+                "The images have not been read yet. Call `setup('fit')`, or let a Trainer do so."
             )
-        return self._pictures
+        return self._images
 
-    def _assemble(self) -> Pictures:
+    def _assemble(self) -> Images:
         return assemble(self._list(), self.split_plan, self.on_bad_file)
 
     def _compare_classes(self) -> None:
-        if self._stored_classes is not None and self._pictures is not None:
-            refuse_other_classes(self._stored_classes, self._pictures.classes)
+        if self._stored_classes is not None and self._images is not None:
+            refuse_other_classes(self._stored_classes, self._images.classes)
 
     def _train_dataset(self) -> ImageDataset:
         transform = self._train_transform(self.image_size)
@@ -252,7 +252,7 @@ class ImageDataModule(ImageSettings):
         on_device = self.augment_on == "device" and self.trainer is not None
         if not on_device or samples.pixels is not None:
             return self._dataset("train", transform, has_epochs=True)
-        store = self._stores.get("train", samples, self._stored_form("train"))
+        store = self._stores.get("train", samples, self._cached_size("train"))
         self._windows = WindowDataset(samples, transform, store)
         return self._windows
 
@@ -262,17 +262,17 @@ class ImageDataModule(ImageSettings):
         samples = self._assembled.splits[split]
         if samples.pixels is not None:
             return PixelDataset(samples, transform, has_epochs=has_epochs)
-        store = self._stores.get(split, samples, self._stored_form(split))
+        store = self._stores.get(split, samples, self._cached_size(split))
         return ImageDataset(samples, transform, has_epochs=has_epochs, store=store)
 
-    def _open_stores(self, pictures: Pictures) -> None:
+    def _open_stores(self, photos: Images) -> None:
         """Keep the splits that the trainer is about to read, but for a trial of a few batches."""
         # Lightning's stub has no `fast_dev_run`.
         if self.trainer is None or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         task = self.trainer.state.fn
         for split in _SPLITS_READ.get("" if task is None else task.value, ()):
-            self._stores.open(split, pictures.splits[split], self._stored_form(split))
+            self._stores.open(split, photos.splits[split], self._cached_size(split))
 
     def _loader_or_nothing(self, split: Split) -> Loader | list[Loader]:
         if not len(self._assembled.splits[split].paths):
@@ -283,6 +283,6 @@ class ImageDataModule(ImageSettings):
         size, given = self.batch_size, self.num_workers
         if self.trainer is None:
             return make_loader(dataset, size, sampler, given)
-        on_processor = self.trainer.strategy.root_device.type == "cpu"
+        on_cpu = self.trainer.strategy.root_device.type == "cpu"
         num_local = self.trainer.num_devices
-        return make_loader(dataset, size, sampler, given, num_local, on_processor)
+        return make_loader(dataset, size, sampler, given, num_local, on_cpu)

@@ -1,4 +1,4 @@
-"""Decoded pictures on disk: one memory-mapped file per split, mended picture by picture."""
+"""Decoded images on disk: one memory-mapped file per split, mended image by image."""
 
 import zlib
 from collections.abc import Iterator, Sequence
@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
+from lightning_fastrecipes._lightning import rank_zero_info, rank_zero_warn
 from lightning_fastrecipes.data.common.disk_room import cache_lock, room_for
 from lightning_fastrecipes.data.common.files import atomic_path
 from lightning_fastrecipes.data.common.workers import map_threads
 from lightning_fastrecipes.data.images.decoding import file_digest, load_image
-from lightning_fastrecipes.data.images.geometry import StoredForm
+from lightning_fastrecipes.data.images.geometry import CachedSize
 from lightning_fastrecipes.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
@@ -30,13 +30,13 @@ _CHUNK = 64
 
 
 @dataclass(frozen=True)
-class Listed:
-    """Pictures that a cache is for.
+class ListedFile:
+    """Images that a cache is for.
 
     Args:
         files: Paths, for decoding.
-        digests: ``file_digest`` of each file; equal digests mean equal pictures.
-        shapes: Height and width of each picture in its file. Shape ``(pictures, 2)``.
+        digests: ``file_digest`` of each file; equal digests mean equal images.
+        shapes: Height and width of each image in its file. Shape ``(images, 2)``.
     """
 
     files: Sequence[str]
@@ -45,19 +45,19 @@ class Listed:
 
 
 class PixelStore:
-    """Pictures of a cache by their place in the split, read straight from the disk.
+    """Images of a cache by their place in the split, read straight from the disk.
 
-    The file is mapped at once: another run with other pictures may put its own in the place of it,
+    The file is mapped at once: another run with other images may put its own in the place of it,
     and this one keeps reading what it opened. It is sent to loader processes as a path; each maps
     the file for itself, if it is still the same.
 
     Args:
         path: The file.
-        shapes: Height and width of each picture. Shape ``(pictures, 2)``.
+        shapes: Height and width of each image. Shape ``(images, 2)``.
         form: The size they are kept at.
     """
 
-    def __init__(self, path: Path, shapes: npt.NDArray[np.int64], form: StoredForm) -> None:
+    def __init__(self, path: Path, shapes: npt.NDArray[np.int64], form: CachedSize) -> None:
         self.path = path
         self.form = form
         self._shapes = shapes
@@ -73,13 +73,13 @@ class PixelStore:
         return vars(self) | {"_bytes": None}
 
     def __getitem__(self, position: int) -> Tensor:
-        """Give a picture. Shape ``(3, height, width)``, ``uint8``, in memory of its own.
+        """Return a image. Shape ``(3, height, width)``, ``uint8``, in memory of its own.
 
         Args:
             position: Its place in the split.
 
         Returns:
-            The picture.
+            The image.
 
         Raises:
             DataError: If this is another process than the one that opened the cache, and another
@@ -90,7 +90,7 @@ class PixelStore:
             if _identity(self.path) != self._identity:
                 raise DataError(
                     f"The pixel cache '{self.path}' must stay as it was opened, but another run has"
-                    " put other pictures in its place. Give runs that train side by side a `cache`"
+                    " put other images in its place. Give runs that train side by side a `cache`"
                     " folder each, or set `num_workers` to 0."
                 )
             self._bytes = content
@@ -109,23 +109,23 @@ def _identity(path: Path) -> tuple[int, int, int]:
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-def get_or_write_pixels(path: Path, listed: Listed, form: StoredForm) -> PixelStore:
+def get_or_write_pixels(path: Path, listed: ListedFile, form: CachedSize) -> PixelStore:
     """Open a cache, after decoding what it lacks, once even when several processes ask.
 
-    Pictures whose file has changed, or whose bytes in the cache are damaged, are decoded anew; the
+    Images whose file has changed, or whose bytes in the cache are damaged, are decoded anew; the
     others are copied. The file is replaced as a whole, or not at all.
 
     Args:
         path: The cache file; its folder is made if missing.
-        listed: The pictures, in order.
+        listed: The images, in order.
         form: The size they are kept at.
 
     Returns:
-        The pictures.
+        The images.
 
     Raises:
         NoRoomError: If the disk has no room, or the folder cannot be written to.
-        DataError: If a picture cannot be read any more, or has changed meanwhile.
+        DataError: If a image cannot be read any more, or has changed meanwhile.
     """
     with cache_lock("pixel", path):
         old = _read(path, form)
@@ -147,13 +147,13 @@ class _Old:
     damaged: set[int]
     store: PixelStore
 
-    def pictures(self) -> dict[str, int]:
-        """Give the place of every picture that is whole."""
+    def photos(self) -> dict[str, int]:
+        """Return the place of every image that is whole."""
         places = enumerate(self.digests)
         return {digest: place for place, digest in places if place not in self.damaged}
 
 
-def _read(path: Path, form: StoredForm) -> _Old | None:
+def _read(path: Path, form: CachedSize) -> _Old | None:
     if not path.exists():
         return None
     try:
@@ -171,13 +171,13 @@ def _read(path: Path, form: StoredForm) -> _Old | None:
         return None
     if damaged:
         rank_zero_warn(
-            f"{len(damaged)} of {len(index)} pictures in the pixel cache '{path}' are damaged."
+            f"{len(damaged)} of {len(index)} images in the pixel cache '{path}' are damaged."
             " They are decoded again."
         )
     return _Old(index["digest"].tolist(), damaged, store)
 
 
-def _read_index(content: Pixels, form: StoredForm) -> pd.DataFrame:
+def _read_index(content: Pixels, form: CachedSize) -> pd.DataFrame:
     """Read the table at the end of a cache, which says what is where."""
     footer = content[-_LENGTH - len(_MAGIC) :].tobytes()
     if footer[_LENGTH:] != _MAGIC:
@@ -190,23 +190,25 @@ def _read_index(content: Pixels, form: StoredForm) -> pd.DataFrame:
     return index
 
 
-def _write(path: Path, listed: Listed, form: StoredForm, old: _Old | None) -> npt.NDArray[np.int64]:
-    """Write all pictures, and give the shapes they are kept in."""
-    known = {} if old is None else old.pictures()
+def _write(
+    path: Path, listed: ListedFile, form: CachedSize, old: _Old | None
+) -> npt.NDArray[np.int64]:
+    """Write all images, and give the shapes they are kept in."""
+    known = {} if old is None else old.photos()
     num_new = sum(digest not in known for digest in listed.digests)
     rank_zero_info(
-        f"Keeping {len(listed.files)} pictures ({_num_bytes(listed.shapes, form) / 2**20:,.0f} MiB)"
+        f"Keeping {len(listed.files)} images ({_num_bytes(listed.shapes, form) / 2**20:,.0f} MiB)"
         f" in '{path.parent}', {num_new} of them decoded now."
     )
 
-    def picture(place: int) -> Tensor:
+    def image(place: int) -> Tensor:
         digest = listed.digests[place]
         if old is not None and digest in known:
             return old.store[known[digest]]
         file = listed.files[place]
         if _digest_now(file) != digest:
             raise DataError(
-                f"The picture '{file}' has changed since it was checked. Start again, with a new"
+                f"The image '{file}' has changed since it was checked. Start again, with a new"
                 " datamodule."
             )
         return form.bring(load_image(file, form.background, form.side))
@@ -215,7 +217,7 @@ def _write(path: Path, listed: Listed, form: StoredForm, old: _Old | None) -> np
     # Plain writes, not a writable memory map: on a full disk a map kills the process.
     with path.open("wb") as file:
         for places in _chunks(len(shapes)):
-            for place, pixels in zip(places, map_threads(picture, places), strict=True):
+            for place, pixels in zip(places, map_threads(image, places), strict=True):
                 shapes[place] = pixels.shape[1:]
                 content = pixels.contiguous().numpy().tobytes()
                 checksums.append(zlib.crc32(content))
@@ -235,13 +237,13 @@ def _digest_now(file: str) -> str:
         return file_digest(file)
     except OSError as error:  # not one of the disk of the cache
         raise DataError(
-            f"The picture '{file}' cannot be read any more: {error}. Put it back, or start again,"
+            f"The image '{file}' cannot be read any more: {error}. Put it back, or start again,"
             " with a new datamodule."
         ) from error
 
 
-def _num_bytes(shapes: npt.NDArray[np.int64], form: StoredForm) -> int:
-    """Give the size of a cache beforehand, up to a row of pixels per picture."""
+def _num_bytes(shapes: npt.NDArray[np.int64], form: CachedSize) -> int:
+    """Return the size of a cache beforehand, up to a row of pixels per image."""
     stored = (form.shape(*shape) for shape in shapes.tolist())
     return _CHANNELS * sum(height * width for height, width in stored)
 

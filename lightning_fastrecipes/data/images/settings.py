@@ -1,10 +1,9 @@
-"""What a datamodule of pictures is told, and the transforms that follow from it."""
+"""What a datamodule of images is told, and the transforms that follow from it."""
 
 from typing import Literal, get_args
 
-import pytorch_lightning as pl
-from pytorch_lightning.trainer.states import TrainerFn
-
+from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes._lightning import TrainerFn
 from lightning_fastrecipes.data.common.cache_choice import Cache
 from lightning_fastrecipes.data.common.settings import (
     Choice,
@@ -14,41 +13,41 @@ from lightning_fastrecipes.data.common.settings import (
 )
 from lightning_fastrecipes.data.images.assembly import OnBadFile, Split, SplitPlan
 from lightning_fastrecipes.data.images.geometry import (
+    CachedSize,
     EvalTransform,
     Geometry,
-    StoredForm,
     WholeTransform,
 )
 from lightning_fastrecipes.data.images.pixel_stores import PixelStores
 from lightning_fastrecipes.data.images.train_transform import TrainTransform
 from lightning_fastrecipes.functional.images.augment import Augmentation
-from lightning_fastrecipes.protocols import GrowsPictures, HasInputSpec, InputSpec
+from lightning_fastrecipes.protocols import GrowsImages, HasInputSpec, InputSpec
 
 AugmentOn = Literal["loader", "device"]
 
 
 class ImageSettings(pl.LightningDataModule):
-    """Hold what is said of pictures, and bring them to what the model and the settings want.
+    """Hold what is said of images, and bring them to what the model and the settings want.
 
     ``image_size``, ``eval_image_size``, ``batch_size``, ``augmentation`` and ``seed`` may be
     assigned between two fits: the next loaders use them.
 
     Args:
-        image_size: Side of the square pictures in pixels, at least 1.
-        batch_size: Pictures per step and process, at least 1.
-        augmentation: Preset for training pictures; ``none`` gives those of the evaluation.
-        valid_fraction: Share to validate on, in [0, 1), if the data bring no such split.
+        image_size: Side of the square images in pixels, at least 1.
+        batch_size: Images per step and process, at least 1.
+        augmentation: Preset for training images; ``none`` gives those of the evaluation.
+        val_fraction: Share to validate on, in [0, 1), if the data bring no such split.
         test_fraction: Share to test on, in [0, 1), if the data bring no such split.
         split_seed: Another seed draws other splits.
         seed: Of shuffling and augmentation, at least 0.
         on_bad_file: ``raise`` refuses to start with unreadable files; ``skip`` leaves them out.
         num_workers: Loader processes, at least 0; from the machine and the data if not given.
-        geometry: How pictures are resized and cropped; the defaults if not given.
-        cache: Where decoded pictures are kept: ``auto`` or true in the cache folder if there is
+        geometry: How images are resized and cropped; the defaults if not given.
+        cache: Where decoded images are kept: ``auto`` or true in the cache folder if there is
             room, ``off`` or false nowhere, or a folder.
-        augment_on: Whether each picture is augmented by the ``loader``, or a whole batch on the
+        augment_on: Whether each image is augmented by the ``loader``, or a whole batch on the
             ``device``, after the transfer by a trainer: quicker, and other draws of the same law.
-        balance: Whether training pictures are drawn, with replacement, so that rare labels are
+        balance: Whether training images are drawn, with replacement, so that rare labels are
             seen as often as common ones; see ``functional.labels.balance.balancing_weights``.
 
     Raises:
@@ -56,10 +55,10 @@ class ImageSettings(pl.LightningDataModule):
         TypeError: If one is of the wrong type.
 
     Attributes:
-        largest_image_size: The largest that ``image_size`` will be, so that pictures of a fit are
+        largest_image_size: The largest that ``image_size`` will be, so that images of a fit are
             decoded once for all sizes; ``image_size`` itself if it is larger. A fit's
             ``ProgressiveResizing`` is heeded as well.
-        input_spec: What the model expects of a picture; adopted from the module in ``setup``.
+        input_spec: What the model expects of a image; adopted from the module in ``setup``.
         serves_whole: Whether a trainer's batches of validation, test and prediction are
             ``WholeBatch``, with what the evaluation crops; ``TestTimeAugmentation`` sets it.
     """
@@ -80,7 +79,7 @@ class ImageSettings(pl.LightningDataModule):
         image_size: int = 224,
         batch_size: int = 32,
         augmentation: Augmentation = "none",
-        valid_fraction: float = 0.2,
+        val_fraction: float = 0.2,
         test_fraction: float = 0.0,
         split_seed: int = 0,
         seed: int = 0,
@@ -97,7 +96,7 @@ class ImageSettings(pl.LightningDataModule):
         self.batch_size = batch_size
         self.augmentation = augmentation
         self.seed = seed
-        self.split_plan = SplitPlan(valid_fraction, test_fraction, split_seed)
+        self.split_plan = SplitPlan(val_fraction, test_fraction, split_seed)
         self.on_bad_file = on_bad_file
         self.augment_on = augment_on
         self.num_workers = num_workers
@@ -110,7 +109,7 @@ class ImageSettings(pl.LightningDataModule):
 
     @property
     def whole_image_size(self) -> int:
-        """Side in pixels of whole pictures, of which the evaluation sees the middle."""
+        """Side in pixels of whole images, of which the evaluation sees the middle."""
         return self._whole_transform().whole_size
 
     def eval_transform_key(self) -> dict[str, str | int | float]:
@@ -133,17 +132,17 @@ class ImageSettings(pl.LightningDataModule):
         size = self.eval_image_size or self.image_size
         return WholeTransform(size, self.geometry, self.input_spec or InputSpec())
 
-    def _stored_form(self, split: Split) -> StoredForm:
-        """Give the smallest form that a split's pictures can be kept in, for all sizes to come."""
+    def _cached_size(self, split: Split) -> CachedSize:
+        """Return the smallest form that a split's images can be kept in, for all sizes to come."""
         callbacks = [] if self.trainer is None else getattr(self.trainer, "callbacks", [])
-        growing = [c.largest_image_size for c in callbacks if isinstance(c, GrowsPictures)]
+        growing = [c.largest_image_size for c in callbacks if isinstance(c, GrowsImages)]
         if split == "train":
             largest = max(self.image_size, self.largest_image_size, *growing)
-            return self._train_transform(largest).stored_form()
+            return self._train_transform(largest).cached_size()
         fitted = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
         size = self.eval_image_size or self.image_size
         largest = max(size, self.largest_image_size, *growing) if fitted else size
-        return self._eval_transform(largest).stored_form()
+        return self._eval_transform(largest).cached_size()
 
     def _train_transform(self, image_size: int) -> TrainTransform:
         return TrainTransform(

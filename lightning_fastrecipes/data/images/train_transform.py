@@ -1,4 +1,4 @@
-"""How a picture of any size becomes a square one at random, for training."""
+"""How a image of any size becomes a square one at random, for training."""
 
 import math
 
@@ -51,16 +51,16 @@ class TrainTransform(EvalTransform):
 
     @property
     def side(self) -> int:
-        """Pixels of the shorter side that a picture needs so that nothing is enlarged."""
+        """Pixels of the shorter side that a image needs so that nothing is enlarged."""
         return max(super().side, math.ceil(self.image_size * self.max_zoom))
 
     def __call__(self, image: Tensor, epoch: int, index: int) -> Tensor:
-        """Make this epoch's version of a picture.
+        """Make this epoch's version of a image.
 
         Args:
             image: Shape ``(3, height, width)``, ``uint8``.
             epoch: Epoch from 0.
-            index: Position of the picture in its data set.
+            index: Position of the image in its data set.
 
         Returns:
             Shape ``(3, image_size, image_size)``, ``uint8``.
@@ -76,23 +76,23 @@ class TrainTransform(EvalTransform):
         )
         return augment(self._crop(images, top, left), drawn)[0]
 
-    def window(self, image: Tensor, epoch: int, position: int, num_pictures: int) -> Tensor:
-        """Cut the square out of a picture that :meth:`batch` makes this epoch's version from.
+    def window(self, image: Tensor, epoch: int, position: int, num_images: int) -> Tensor:
+        """Cut the square out of a image that :meth:`batch` makes this epoch's version from.
 
         The square has the whole shorter side and is placed along the longer one as the crop is.
 
         Args:
             image: Shape ``(3, height, width)``, ``uint8``.
             epoch: Epoch from 0.
-            position: Position of the picture in its data set.
-            num_pictures: Length of that data set.
+            position: Position of the image in its data set.
+            num_images: Length of that data set.
 
         Returns:
             Shape ``(3, side, side)``, ``uint8``.
         """
         side = self.side
         images = self._resize(image[None], side)
-        drawn = self._drawn_for(epoch, num_pictures)
+        drawn = self._drawn_for(epoch, num_images)
         top, left = (
             int(share[position].item() * (edge - side + 1))
             for share, edge in zip(
@@ -101,27 +101,27 @@ class TrainTransform(EvalTransform):
         )
         return images[0, :, top : top + side, left : left + side].contiguous()
 
-    def batch(self, images: Tensor, epoch: int, positions: Tensor, num_pictures: int) -> Tensor:
-        """Make this epoch's version of pictures of one shape, in one resample.
+    def batch(self, images: Tensor, epoch: int, positions: Tensor, num_images: int) -> Tensor:
+        """Make this epoch's version of images of one shape, in one resample.
 
-        What happens to a picture depends on seed, epoch and position alone, not on which others
-        share its batch: all pictures of an epoch are drawn for at once. Pictures that are zoomed
+        What happens to a image depends on seed, epoch and position alone, not on which others
+        share its batch: all images of an epoch are drawn for at once. Images that are zoomed
         much less than the largest zoom are made smaller first, so that no detail turns to noise.
 
         Args:
             images: Shape ``(batch, channels, height, width)``, ``uint8``.
             epoch: Epoch from 0.
-            positions: Where the pictures are in their data set. Shape ``(batch,)``.
-            num_pictures: Length of that data set.
+            positions: Where the images are in their data set. Shape ``(batch,)``.
+            num_images: Length of that data set.
 
         Returns:
             Shape ``(batch, channels, image_size, image_size)``, ``uint8``.
         """
-        drawn = self._drawn_for(epoch, num_pictures).rows(positions)
+        drawn = self._drawn_for(epoch, num_images).rows(positions)
         zooms = self._band_zooms()
         if len(zooms) == 1:
             return self._zoomed(images, drawn, self.max_zoom)
-        # By comparisons, which are exact: a picture's band is the same in every batch.
+        # By comparisons, which are exact: a image's band is the same in every batch.
         bands = torch.stack([drawn.zoom <= zoom for zoom in zooms[1:]]).sum(0)
         size = self.image_size
         result = images.new_empty(len(images), images.shape[1], size, size)
@@ -133,14 +133,14 @@ class TrainTransform(EvalTransform):
         return result
 
     def _band_zooms(self) -> list[float]:
-        """Give the largest zoom of each band: pictures of one are shrunk by much the same."""
+        """Return the largest zoom of each band: images of one are shrunk by much the same."""
         num_bands = 1
         while self.max_zoom > _MAX_SHRINK**num_bands:
             num_bands += 1
         return [self.max_zoom / _MAX_SHRINK**band for band in range(num_bands)]
 
     def _zoomed(self, images: Tensor, drawn: AugmentationParameters, max_zoom: float) -> Tensor:
-        """Augment pictures that are zoomed by up to ``max_zoom``, made smaller for it if large."""
+        """Augment images that are zoomed by up to ``max_zoom``, made smaller for it if large."""
         if max_zoom == self.max_zoom:
             side = math.ceil(self.image_size * max_zoom)
             most: float = _MAX_SHRINK * side
@@ -151,17 +151,17 @@ class TrainTransform(EvalTransform):
         return augment_batch(images, drawn, self.image_size, squish=self.resize == "squish")
 
     def _resize_anywhere(self, images: Tensor, side: int) -> Tensor:
-        """Resize ``uint8`` pictures on a card too, which averages floats alone."""
+        """Resize ``uint8`` images on a card too, which averages floats alone."""
         if images.device.type == "cpu":
             return self._resize(images, side)
         return self._resize(images.float(), side).round_().clamp_(0, 255).byte()
 
-    def _drawn_for(self, epoch: int, num_pictures: int) -> AugmentationParameters:
-        """Draw for all pictures of an epoch at once, so that a batch's make-up does not matter."""
-        if self._drawn is None or self._drawn[0] != (epoch, num_pictures):
+    def _drawn_for(self, epoch: int, num_images: int) -> AugmentationParameters:
+        """Draw for all images of an epoch at once, so that a batch's make-up does not matter."""
+        if self._drawn is None or self._drawn[0] != (epoch, num_images):
             generator = seeded_generator(self.seed, epoch)
             drawn = draw_parameters(
-                num_pictures, self.augmentation, self.max_zoom, generator, self.max_angle
+                num_images, self.augmentation, self.max_zoom, generator, self.max_angle
             )
-            self._drawn = (epoch, num_pictures), drawn
+            self._drawn = (epoch, num_images), drawn
         return self._drawn[1]

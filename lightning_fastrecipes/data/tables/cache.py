@@ -25,7 +25,7 @@ _PACKAGES = ("lightning-fastrecipes", "pandas", "pyarrow")
 _MAX_EXAMPLES = 3
 
 
-class HeldTable:
+class MappedTable:
     """A table in Arrow's form, in memory or mapped from a file, turned into pandas in parts.
 
     Args:
@@ -33,7 +33,7 @@ class HeldTable:
         notes: What is known of how the table was made.
 
     Example:
-        >>> table = HeldTable.of_frame(pd.DataFrame({"a": [1, 2, 3], "b": ["x", "y", "z"]}))
+        >>> table = MappedTable.of_frame(pd.DataFrame({"a": [1, 2, 3], "b": ["x", "y", "z"]}))
         >>> table.frame(["a"], np.array([0, 2]))["a"].tolist()
         [1, 3]
     """
@@ -43,7 +43,7 @@ class HeldTable:
         self.notes = notes
 
     @classmethod
-    def of_frame(cls, frame: pd.DataFrame, notes: Mapping[str, Any] | None = None) -> "HeldTable":
+    def of_frame(cls, frame: pd.DataFrame, notes: Mapping[str, Any] | None = None) -> "MappedTable":
         """Hold a frame, whose numbers are not copied."""
         return cls(arrow_table(frame), notes or {})
 
@@ -56,7 +56,7 @@ class HeldTable:
         return [name for name in self.table.column_names if name != SOURCE_ROW]
 
     def source_rows(self, rows: Rows) -> Rows:
-        """Give the numbers in the source of rows of this table.
+        """Return the numbers in the source of rows of this table.
 
         Args:
             rows: Which rows, by number.
@@ -70,7 +70,7 @@ class HeldTable:
         return numbers
 
     def frame(self, columns: Sequence[str], rows: Rows | None = None) -> pd.DataFrame:
-        """Give a part of the table.
+        """Return a part of the table.
 
         Args:
             columns: Which columns.
@@ -85,7 +85,7 @@ class HeldTable:
         return frame
 
     def chunks(self, columns: Sequence[str], size: int) -> Iterator[pd.DataFrame]:
-        """Give the rows in order, some at a time.
+        """Return the rows in order, some at a time.
 
         Args:
             columns: Which columns.
@@ -106,7 +106,7 @@ def cached_table(
     purpose: Mapping[str, Any],
     origin: Mapping[str, Any],
     make: Callable[[], tuple[pd.DataFrame, Mapping[str, Any]]],
-) -> HeldTable:
+) -> MappedTable:
     """Open the cache of a table, after making it if need be, once even when several processes ask.
 
     Args:
@@ -140,7 +140,7 @@ def cached_table(
     # What reading and writing took is kept by Arrow for next time, which may never come.
     pa.default_memory_pool().release_unused()
     mapped = pa.memory_map(str(entry.path / _FILE))
-    return HeldTable(pa.ipc.open_file(mapped).read_all(), notes)
+    return MappedTable(pa.ipc.open_file(mapped).read_all(), notes)
 
 
 def arrow_table(frame: pd.DataFrame) -> pa.Table:
@@ -207,7 +207,7 @@ def plain_index(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def file_facts(files: Iterable[str | Path]) -> dict[str, list[int]]:
-    """Tell how long files are and when they were changed.
+    """Return how long files are and when they were changed.
 
     Args:
         files: Paths of files that exist.
@@ -223,7 +223,7 @@ def file_facts(files: Iterable[str | Path]) -> dict[str, list[int]]:
 
 
 def frame_digest(frame: pd.DataFrame) -> str:
-    """Give a hash of names, types and values, column by column; the index does not count.
+    """Return a hash of names, types and values, column by column; the index does not count.
 
     Args:
         frame: Any table.

@@ -27,7 +27,7 @@ class Step(Protocol):
     def apply(
         self, frame: pd.DataFrame, folder: Path, report: TableReport | None = None
     ) -> pd.DataFrame:
-        """Give a new table of the same rows in the same order.
+        """Return a new table of the same rows in the same order.
 
         Args:
             frame: The table, which is not changed.

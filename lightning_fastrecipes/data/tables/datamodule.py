@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
+from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes._lightning import rank_zero_info, rank_zero_warn
 from lightning_fastrecipes.data.common.cache_choice import Cache, cache_choice
 from lightning_fastrecipes.data.common.samplers import upcoming_epoch
 from lightning_fastrecipes.data.common.settings import WholeNumber
@@ -152,7 +152,7 @@ class TabularDataModule(pl.LightningDataModule):
         """Count the rows of a split, 0 if there is no such split.
 
         Args:
-            split: ``train``, ``valid`` or ``test``.
+            split: ``train``, ``val`` or ``test``.
 
         Returns:
             The number.
@@ -160,7 +160,7 @@ class TabularDataModule(pl.LightningDataModule):
         return len(self._splits[split].rows) if split in self._splits else 0
 
     def encoded(self, split: TableSplitName) -> EncodedSplit:
-        """Give the rows of a split as numbers.
+        """Return the rows of a split as numbers.
 
         Args:
             split: One that has rows.
@@ -220,7 +220,7 @@ class TabularDataModule(pl.LightningDataModule):
         self._placed = {}
 
     def train_dataloader(self) -> TableLoader:
-        """Give shuffled batches, some codes masked; a last batch of one row is dropped."""
+        """Return shuffled batches, some codes masked; a last batch of one row is dropped."""
         rows, is_fixed = self._rows("train"), self._is_overfitting()
         sampler = TableSampler(len(rows), None if is_fixed else self.seed)
         if self.trainer is not None and not is_fixed:
@@ -235,18 +235,18 @@ class TabularDataModule(pl.LightningDataModule):
         )
 
     def val_dataloader(self) -> TableLoader | list[TableLoader]:
-        """Give the validation split in order; nothing without such a split."""
-        return self.eval_dataloader("valid") if "valid" in self._splits else []
+        """Return the validation split in order; nothing without such a split."""
+        return self.eval_dataloader("val") if "val" in self._splits else []
 
     def test_dataloader(self) -> TableLoader | list[TableLoader]:
-        """Give the test split in order; nothing without such a split."""
+        """Return the test split in order; nothing without such a split."""
         return self.eval_dataloader("test") if "test" in self._splits else []
 
     def eval_dataloader(self, split: TableSplitName) -> TableLoader:
-        """Give the batches of a split in order, to the last row and without masks.
+        """Return the batches of a split in order, to the last row and without masks.
 
         Args:
-            split: ``train``, ``valid`` or ``test``.
+            split: ``train``, ``val`` or ``test``.
 
         Returns:
             A loader.
@@ -264,7 +264,7 @@ class TabularDataModule(pl.LightningDataModule):
         return TableLoader(rows, self.eval_batch_size, sampler, is_fixed=self._is_overfitting())
 
     def predict_dataloader(self, source: Source | None = None) -> TableLoader:
-        """Give rows to predict, in order: prepared by the steps, encoded by the spec.
+        """Return rows to predict, in order: prepared by the steps, encoded by the spec.
 
         What was unknown or missing in them is logged, and added to :attr:`report`.
 
@@ -328,7 +328,7 @@ class TabularDataModule(pl.LightningDataModule):
         return self._encoded.splits
 
     def _is_overfitting(self) -> bool:
-        """Tell whether the trainer wants the same few batches again and again."""
+        """Return whether the trainer wants the same few batches again and again."""
         return bool(getattr(self.trainer, "overfit_batches", 0))
 
     def _compare_specs(self) -> None:
@@ -343,7 +343,7 @@ class TabularDataModule(pl.LightningDataModule):
             )
 
     def _rows(self, split: TableSplitName) -> TableRows:
-        """Give a split, on the accelerator if it fits, where it is copied once per fit."""
+        """Return a split, on the accelerator if it fits, where it is copied once per fit."""
         rows = TableRows.of(self._splits[split])
         if self.trainer is None or (device := self.trainer.strategy.root_device).type != "cuda":
             return rows

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from lightning_fastrecipes.data.common.cache_entry import CacheEntry, Content
-from lightning_fastrecipes.data.tables.cache import HeldTable
+from lightning_fastrecipes.data.tables.cache import MappedTable
 from lightning_fastrecipes.data.tables.splits import TABLE_SPLITS, Rows, TableSplit, TableSplitName
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.spec import EncodedTable, TableSpec
@@ -115,7 +115,7 @@ class EncodedSplits:
 
 
 def encode_splits(
-    table: HeldTable,
+    table: MappedTable,
     split: TableSplit,
     columns: list[str],
     fit: Callable[[pd.DataFrame], TableSpec],

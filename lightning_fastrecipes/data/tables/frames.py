@@ -172,7 +172,7 @@ def _read_pieces(
 
 
 def _columns(path: Path, how: "_How") -> Iterator[Column]:
-    """Give the columns of a file in parts, wide as they are read."""
+    """Return the columns of a file in parts, wide as they are read."""
     endings = [ending.lower() for ending in path.suffixes]
     kind = endings[-2] if len(endings) > 1 and endings[-1] in _COMPRESSIONS else path.suffix.lower()
     if kind not in _TEXT_FILES and kind not in _TYPED_FILES:
@@ -270,7 +270,7 @@ def _narrow_piece(values: Column) -> Column:
 
 
 def _kind(piece: Column) -> str:
-    """Tell what a part of a column holds; nothing but gaps goes with everything."""
+    """Return what a part of a column holds; nothing but gaps goes with everything."""
     if piece.isna().all():
         return ""
     if isinstance(piece.dtype, pd.CategoricalDtype):

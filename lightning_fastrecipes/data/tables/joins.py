@@ -180,7 +180,7 @@ def _plain(values: Column) -> Column:
 
 
 def _codes(values: Column, different: "pd.Index[Any]") -> Positions:
-    """Give the position of every value among those that are different, -1 where it is not there."""
+    """Return the position of every value among the different ones, -1 where it is absent."""
     if _is_category(values):
         # One more at the end, for the code -1 of a gap.
         by_category = np.append(different.get_indexer(values.cat.categories), -1)

@@ -45,7 +45,7 @@ class TableRows(Dataset[TableBatch]):
         return sum(part.element_size() * part.nelement() for part in parts)
 
     def to(self, device: torch.device) -> "TableRows":
-        """Give the rows on a device."""
+        """Return the rows on a device."""
         targets = None if self.targets is None else self.targets.to(device)
         return TableRows(self.codes.to(device), self.continuous.to(device), targets)
 
@@ -56,11 +56,11 @@ class TableRows(Dataset[TableBatch]):
         return self.batch(slice(index, index + 1))
 
     def __getitems__(self, indices: Sequence[int]) -> TableBatch:
-        """Give one batch, for loaders of torch that ask for it as a whole."""
+        """Return one batch, for loaders of torch that ask for it as a whole."""
         return self.batch(torch.as_tensor(indices, device=self.codes.device))
 
     def batch(self, rows: Tensor | slice) -> TableBatch:
-        """Give one batch.
+        """Return one batch.
 
         Args:
             rows: A slice, which is not copied, or indices on the device of the rows.
@@ -116,7 +116,7 @@ class TableSampler(DistributedSampler[int]):
         return iter(self.indices().tolist())
 
     def indices(self) -> Tensor:
-        """Give the rows of this process in the epoch that was set. Shape ``(samples,)``."""
+        """Return the rows of this process in the epoch that was set. Shape ``(samples,)``."""
         places = torch.arange(self.num_samples) * self.num_replicas + self.rank
         places %= self.num_rows
         if not self.is_shuffled:
@@ -196,7 +196,7 @@ class TableLoader:
             yield batch
 
     def _whole_order(self) -> Tensor | None:
-        """Give the rows on their device, or nothing if they are all rows in order."""
+        """Return the rows on their device, or nothing if they are all rows in order."""
         if self.order.num_replicas == 1 and not self.order.is_shuffled:
             return None
         return self.order.indices().to(self.dataset.codes.device)

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pytorch_lightning.utilities import rank_zero_warn
 
+from lightning_fastrecipes._lightning import rank_zero_warn
 from lightning_fastrecipes.data.common.cache_choice import Cache, cache_choice
 from lightning_fastrecipes.data.common.disk_room import NoRoomError
 from lightning_fastrecipes.data.common.sources import cache_folder
-from lightning_fastrecipes.data.tables.cache import SOURCE_ROW, HeldTable, cached_table
+from lightning_fastrecipes.data.tables.cache import SOURCE_ROW, MappedTable, cached_table
 from lightning_fastrecipes.data.tables.columns import TableColumns
 from lightning_fastrecipes.data.tables.encoding import (
     EncodedSplits,
@@ -42,7 +42,7 @@ class PreparedTable:
         self.cache = cache_choice(cache)
 
     def encode(self) -> EncodedSplits:
-        """Give the encoded splits, mapped from the cache unless there is none.
+        """Return the encoded splits, mapped from the cache unless there is none.
 
         Returns:
             The splits, with the spec that was learned from the training rows.
@@ -67,15 +67,15 @@ class PreparedTable:
             self._do_without(error)
             return made[0] if made else make()
 
-    def _table(self) -> HeldTable:
+    def _table(self) -> MappedTable:
         if self.cache == "off":
-            return HeldTable.of_frame(*self._prepared())
+            return MappedTable.of_frame(*self._prepared())
         origin = self.source.origin()
         try:
             return cached_table(self._folder(), self._purpose(), origin, self._prepared)
         except NoRoomError as error:
             self._do_without(error)
-            return HeldTable.of_frame(*self._prepared())
+            return MappedTable.of_frame(*self._prepared())
 
     def _prepared(self) -> tuple[pd.DataFrame, dict[str, Any]]:
         table = self.source.table()

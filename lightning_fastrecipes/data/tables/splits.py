@@ -12,14 +12,14 @@ from lightning_fastrecipes.data.common.csv_tables import SPLIT_NAMES
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.splits import hashed_split, time_split
 
-TableSplitName = Literal["train", "valid", "test"]
+TableSplitName = Literal["train", "val", "test"]
 Rows = npt.NDArray[np.int64]
 Dates = npt.NDArray[np.datetime64]
 
 TABLE_SPLITS: tuple[TableSplitName, ...] = get_args(TableSplitName)
 
 _VALID_FRACTION = 0.2
-_FRACTIONS = ("valid_fraction", "test_fraction")
+_FRACTIONS = ("val_fraction", "test_fraction")
 _MAX_NAMED = 5
 
 
@@ -29,17 +29,17 @@ class TableSplit:
 
     With ``date`` alone the fractions are cut off by time: the last rows are tested on, those before
     them validated on, and rows of one date stay together. With ``date`` and a range, such as
-    ``valid_from`` and ``valid_until``, the rows within it are held out; rows before *and after* it
+    ``val_from`` and ``val_until``, the rows within it are held out; rows before *and after* it
     are trained on, unless ``only_past``.
 
     Args:
-        valid_fraction: Share to validate on, in [0, 1); 0.2 if neither a column nor a range says.
+        val_fraction: Share to validate on, in [0, 1); 0.2 if neither a column nor a range says.
         test_fraction: Share to test on, in [0, 1).
         split_seed: Another seed draws other rows by fraction; nothing else changes them.
-        column: Column that says ``train``, ``valid`` (or ``val``) or ``test``.
+        column: Column that says ``train``, ``val`` (or ``val``) or ``test``.
         date: Column of dates.
-        valid_from: First date to validate on, such as ``2014-08-01``; open if not given.
-        valid_until: Last date to validate on, the whole of that day; open if not given, or up to
+        val_from: First date to validate on, such as ``2014-08-01``; open if not given.
+        val_until: Last date to validate on, the whole of that day; open if not given, or up to
             ``test_from``.
         test_from: First date to test on.
         test_until: Last date to test on.
@@ -50,13 +50,13 @@ class TableSplit:
         ValueError: If an argument is out of its range, or two of them contradict one another.
     """
 
-    valid_fraction: float | None = None
+    val_fraction: float | None = None
     test_fraction: float = 0.0
     split_seed: int = 0
     column: str | None = None
     date: str | None = None
-    valid_from: str | calendar_date | None = None
-    valid_until: str | calendar_date | None = None
+    val_from: str | calendar_date | None = None
+    val_until: str | calendar_date | None = None
     test_from: str | calendar_date | None = None
     test_until: str | calendar_date | None = None
     only_past: bool = False
@@ -67,7 +67,7 @@ class TableSplit:
                 raise ValueError(f"`{name}` must lie in [0, 1), got {fraction}.")
         if self._fractions()[0] <= 0:
             raise ValueError(
-                "`valid_fraction` and `test_fraction` must leave something to train on, got"
+                "`val_fraction` and `test_fraction` must leave something to train on, got"
                 f" {self._fractions()[1:]}. Lower one of them."
             )
         for name, value in self._bounds().items():
@@ -91,13 +91,13 @@ class TableSplit:
         }
 
     def rows(self, frame: pd.DataFrame) -> dict[TableSplitName, Rows]:
-        """Tell which rows are of which split.
+        """Return which rows are of which split.
 
         Args:
             frame: A table with at least :attr:`columns`; its index names rows in messages.
 
         Returns:
-            Sorted row numbers, from 0, of ``train``, ``valid`` and ``test``. Validation and test
+            Sorted row numbers, from 0, of ``train``, ``val`` and ``test``. Validation and test
             are empty only where nobody asked for them.
 
         Raises:
@@ -127,13 +127,13 @@ class TableSplit:
         return found
 
     def _bounds(self) -> dict[str, str | calendar_date]:
-        """Give the ends of ranges that are given, by the names of their arguments."""
-        names = ("valid_from", "valid_until", "test_from", "test_until")
+        """Return the ends of ranges that are given, by the names of their arguments."""
+        names = ("val_from", "val_until", "test_from", "test_until")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def _fractions(self) -> list[float]:
-        valid = _VALID_FRACTION if self.valid_fraction is None else self.valid_fraction
-        return [1 - valid - self.test_fraction, valid, self.test_fraction]
+        val = _VALID_FRACTION if self.val_fraction is None else self.val_fraction
+        return [1 - val - self.test_fraction, val, self.test_fraction]
 
     def _refuse_contradictions(self) -> None:
         bounds = list(self._bounds())
@@ -145,12 +145,12 @@ class TableSplit:
             raise ValueError(f"`{bounds[0]}` needs `date`, the name of a column of dates. Give it.")
         if self.only_past and not bounds:
             raise ValueError(
-                "`only_past` needs a range of dates, such as `valid_from`. Give one, or leave it"
+                "`only_past` needs a range of dates, such as `val_from`. Give one, or leave it"
                 " out: fractions by date are cut off the end, and nothing later is left."
             )
         ruling = "column" if self.column is not None else bounds[0] if bounds else None
         for name, is_given in {
-            "valid_fraction": self.valid_fraction is not None,
+            "val_fraction": self.val_fraction is not None,
             "test_fraction": self.test_fraction > 0,
         }.items():
             if ruling is not None and is_given:
@@ -159,19 +159,19 @@ class TableSplit:
     def _by_ranges(self, dates: Dates, index: "pd.Index[Any]") -> list[Rows]:
         bounds = {name: _bound(name, value) for name, value in self._bounds().items()}
         test = _within(dates, bounds, "test")
-        if "valid_until" not in bounds and "valid_from" in bounds and "test_from" in bounds:
-            bounds["valid_until"] = bounds["test_from"] - np.timedelta64(1, "us")
-        valid = _within(dates, bounds, "valid")
-        both = np.flatnonzero(valid & test)
+        if "val_until" not in bounds and "val_from" in bounds and "test_from" in bounds:
+            bounds["val_until"] = bounds["test_from"] - np.timedelta64(1, "us")
+        val = _within(dates, bounds, "val")
+        both = np.flatnonzero(val & test)
         if len(both):
             raise DataError(
                 "The ranges to validate and to test on must not overlap, but both hold"
-                f" {name_rows(index[both])}. Move `valid_until` or `test_from`."
+                f" {name_rows(index[both])}. Move `val_until` or `test_from`."
             )
-        train = ~(valid | test)
+        train = ~(val | test)
         if self.only_past:
             train &= dates < dates[~train].min(initial=dates.max() + np.timedelta64(1, "us"))
-        return [np.flatnonzero(part) for part in (train, valid, test)]
+        return [np.flatnonzero(part) for part in (train, val, test)]
 
     def _refuse_empty(self, found: dict[TableSplitName, Rows], num_rows: int) -> None:
         if self._bounds():
@@ -216,7 +216,7 @@ def _by_names(column: pd.Series) -> list[Rows]:
     if wrong.any():
         rows = np.flatnonzero(wrong)
         raise DataError(
-            f"The column '{column.name}' must say 'train', 'valid', 'val' or 'test', but says"
+            f"The column '{column.name}' must say 'train', 'val', 'val' or 'test', but says"
             f" {column.iloc[rows[0]]!r} in {name_rows(column.index[rows])}. Correct it, or drop"
             " those rows."
         )
@@ -227,7 +227,7 @@ def _by_names(column: pd.Series) -> list[Rows]:
 
 
 def _dates(column: pd.Series) -> Dates:
-    """Give dates in microseconds, in the clock time of their own zone."""
+    """Return dates in microseconds, in the clock time of their own zone."""
     if pd.api.types.is_numeric_dtype(column):
         raise DataError(
             f"The column '{column.name}' must hold dates, but holds {column.dtype}. Turn it into"

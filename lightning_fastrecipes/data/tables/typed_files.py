@@ -66,7 +66,7 @@ class TypedFile:
     def columns(
         self, names: Sequence[str], text: Collection[str] = ()
     ) -> Iterator["pd.Series[Any]"]:
-        """Give columns one after the other, those of text in parts of many rows.
+        """Return columns one after the other, those of text in parts of many rows.
 
         Args:
             names: Which columns, each once.

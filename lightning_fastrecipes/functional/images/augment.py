@@ -1,4 +1,4 @@
-"""The course's augmentation presets: parameters drawn per picture, applied to a whole batch."""
+"""The course's augmentation presets: parameters drawn per image, applied to a whole batch."""
 
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from lightning_fastrecipes.functional.images.pixels import (
+    adjust_brightness_contrast,
     crop_matrix,
-    light,
+    dihedral_batch,
     num_at_once,
-    posed,
     resample,
 )
 
@@ -27,7 +27,7 @@ MAX_CONTRAST = 0.05
 
 @dataclass(frozen=True)
 class AugmentationParameters:
-    """What happens to each picture of a batch; every tensor has shape ``(batch,)``.
+    """What happens to each image of a batch; every tensor has shape ``(batch,)``.
 
     Args:
         zoom: The shorter side is resized to this many times the crop, at least 1.
@@ -35,7 +35,7 @@ class AugmentationParameters:
         crop_left: The same for the columns to spare.
         angle: Turn in degrees, anticlockwise.
         balance: Brightness added, on pixels in [0, 1].
-        contrast: Factor on the distance of a pixel from the picture's mean.
+        contrast: Factor on the distance of a pixel from the image's mean.
         pose: Element of the dihedral group in 0 to 7, see :func:`dihedral`.
     """
 
@@ -48,7 +48,7 @@ class AugmentationParameters:
     pose: Tensor
 
     def rows(self, positions: Tensor) -> "AugmentationParameters":
-        """Give the parameters of some of the pictures.
+        """Return the parameters of some of the images.
 
         Args:
             positions: Which ones. Shape ``(chosen,)``.
@@ -80,27 +80,27 @@ def seeded_generator(*key: int) -> torch.Generator:
 
 
 def draw_parameters(
-    num_pictures: int,
+    num_images: int,
     augmentation: Augmentation,
     max_zoom: float,
     generator: torch.Generator,
     max_angle: float = MAX_ANGLE,
 ) -> AugmentationParameters:
-    """Draw what happens to each picture, by the laws of the course's presets.
+    """Draw what happens to each image, by the laws of the course's presets.
 
     ``basic`` turns by up to 10 degrees with probability 0.75 and changes balance and contrast by
-    up to 0.05; ``side_on`` also mirrors every second picture; ``top_down`` also takes each of the 8
+    up to 0.05; ``side_on`` also mirrors every second image; ``top_down`` also takes each of the 8
     poses equally often. All three zoom with probability 0.75 and crop at random.
 
     Args:
-        num_pictures: How many pictures to draw for, at least 0.
+        num_images: How many images to draw for, at least 0.
         augmentation: Name of the preset; ``none`` gives parameters that change nothing.
         max_zoom: Largest zoom, at least 1.
         generator: Where all randomness comes from, on the CPU.
         max_angle: Largest turn in degrees, at least 0.
 
     Returns:
-        Parameters with tensors of shape ``(num_pictures,)``.
+        Parameters with tensors of shape ``(num_images,)``.
 
     Raises:
         ValueError: If ``augmentation`` is no preset, ``max_zoom`` is below 1, or ``max_angle``
@@ -112,8 +112,8 @@ def draw_parameters(
         tensor([0., 0., 0., 0.])
 
     Note:
-        As in fast.ai 0.7, where a picture is turned before it is cropped; here it is cropped first,
-        so that one resample of the small picture is enough.
+        As in fast.ai 0.7, where a image is turned before it is cropped; here it is cropped first,
+        so that one resample of the small image is enough.
 
     References:
         fast.ai 0.7, ``transforms_basic``, ``transforms_side_on`` and ``transforms_top_down``.
@@ -129,13 +129,13 @@ def draw_parameters(
         raise ValueError(f"`max_angle` must be at least 0 degrees, got {max_angle}.")
 
     def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(num_pictures, generator=generator)
+        return low + (high - low) * torch.rand(num_images, generator=generator)
 
     def happens(probability: float) -> Tensor:
-        return torch.rand(num_pictures, generator=generator) < probability
+        return torch.rand(num_images, generator=generator) < probability
 
     if augmentation == "none":
-        zeros, ones = torch.zeros(num_pictures), torch.ones(num_pictures)
+        zeros, ones = torch.zeros(num_images), torch.ones(num_images)
         return AugmentationParameters(
             zoom=ones,
             crop_top=ones / 2,
@@ -154,25 +154,25 @@ def draw_parameters(
         angle=torch.where(happens(ROTATE_PROBABILITY), uniform(-max_angle, max_angle), 0.0),
         balance=uniform(-MAX_BALANCE, MAX_BALANCE),
         contrast=torch.where(change < 0, 1 / (1 - change), 1 + change),
-        pose=torch.randint(poses, (num_pictures,), generator=generator) * (8 // poses) % 8,
+        pose=torch.randint(poses, (num_images,), generator=generator) * (8 // poses) % 8,
     )
 
 
 def augment(images: Tensor, parameters: AugmentationParameters) -> Tensor:
-    """Turn, light and mirror each picture of a batch by its own parameters.
+    """Turn, light and mirror each image of a batch by its own parameters.
 
-    Zoom and crop are not applied here: they belong to the resize that makes the pictures square.
-    A picture that is not turned is not resampled, and poses move pixels without changing them.
+    Zoom and crop are not applied here: they belong to the resize that makes the images square.
+    A image that is not turned is not resampled, and poses move pixels without changing them.
 
     Args:
-        images: Pictures, on any device. Shape ``(batch, 3, height, width)``, ``uint8``.
-        parameters: As :func:`draw_parameters` gives them for as many pictures.
+        images: Images, on any device. Shape ``(batch, 3, height, width)``, ``uint8``.
+        parameters: As :func:`draw_parameters` gives them for as many images.
 
     Returns:
-        New pictures of the same shape, dtype and device.
+        New images of the same shape, dtype and device.
 
     Raises:
-        ValueError: If ``images`` is not a batch of ``uint8`` pictures, or not square while a pose
+        ValueError: If ``images`` is not a batch of ``uint8`` images, or not square while a pose
             swaps rows and columns.
 
     Example:
@@ -200,23 +200,25 @@ def augment(images: Tensor, parameters: AugmentationParameters) -> Tensor:
         )
         pixels = images[rows].float()
         pixels[is_turned] = _rotate(pixels[is_turned], angle[is_turned])
-        images[rows] = light(pixels, balance, contrast, white=255).round_().byte()
-    return posed(images, pose)
+        images[rows] = (
+            adjust_brightness_contrast(pixels, balance, contrast, white=255).round_().byte()
+        )
+    return dihedral_batch(images, pose)
 
 
 def augment_batch(
     images: Tensor, parameters: AugmentationParameters, image_size: int, *, squish: bool = False
 ) -> Tensor:
-    """Zoom, crop and turn each picture of a batch in one bilinear resample, then light and mirror.
+    """Zoom, crop and turn each image of a batch in one bilinear resample, then light and mirror.
 
     The same law as a resize, a crop and :func:`augment` one after the other, up to the rounding
-    of sizes to whole pixels, and but for the corners of turned pictures: here they show what lies
-    outside of the crop, there the crop reflected. Pictures much larger than the result should be
+    of sizes to whole pixels, and but for the corners of turned images: here they show what lies
+    outside of the crop, there the crop reflected. Images much larger than the result should be
     made smaller first: a resample does not average.
 
     Args:
-        images: Pictures, on any device. Shape ``(batch, channels, height, width)``, ``uint8``.
-        parameters: As :func:`draw_parameters` gives them for as many pictures.
+        images: Images, on any device. Shape ``(batch, channels, height, width)``, ``uint8``.
+        parameters: As :func:`draw_parameters` gives them for as many images.
         image_size: Side of the result in pixels, at least 1.
         squish: Whether both sides are brought to the size, and not the shorter one alone.
 
@@ -224,7 +226,7 @@ def augment_batch(
         Shape ``(batch, channels, image_size, image_size)``, ``uint8``, on the same device.
 
     Raises:
-        ValueError: If ``images`` is not a batch of ``uint8`` pictures, or ``image_size`` below 1.
+        ValueError: If ``images`` is not a batch of ``uint8`` images, or ``image_size`` below 1.
 
     Example:
         >>> images = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)
@@ -237,7 +239,7 @@ def augment_batch(
         raise ValueError(f"`image_size` must be at least 1, got {image_size}.")
     if not len(images):
         return images.new_empty(0, images.shape[1], image_size, image_size)
-    # Sides of the zoomed picture as multiples of the crop's.
+    # Sides of the zoomed image as multiples of the crop's.
     shorter = min(images.shape[-2:])
     tall, wide = (
         parameters.zoom * (1.0 if squish else edge / shorter) for edge in images.shape[-2:]
@@ -256,7 +258,7 @@ def augment_batch(
     parts = (torch.split(tensor, at_once) for tensor in (images, result, *drawn))
     for some, made, where, balance, contrast in zip(*parts, strict=True):
         pixels = resample(some.float(), where, image_size, image_size)
-        made.copy_(light(pixels, balance, contrast, white=255).round_())
+        made.copy_(adjust_brightness_contrast(pixels, balance, contrast, white=255).round_())
     return result
 
 

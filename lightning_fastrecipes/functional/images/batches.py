@@ -1,4 +1,4 @@
-"""What a batch of pictures holds, whoever made it."""
+"""What a batch of images holds, whoever made it."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
@@ -10,7 +10,7 @@ from lightning_fastrecipes.functional.labels.targets import padding_rows
 
 
 class Wholes(NamedTuple):
-    """Whole pictures and targets, as loaders serve them, before their middle is taken out.
+    """Whole images and targets, as loaders serve them, before their middle is taken out.
 
     Args:
         images: Shape ``(channels, side, side)``, with the batch before it where there is one.
@@ -22,12 +22,12 @@ class Wholes(NamedTuple):
 
 
 class WholeBatch(list[Tensor]):
-    """Pictures and targets, as usual, with the whole pictures that they are the middle of.
+    """Images and targets, as usual, with the whole images that they are the middle of.
 
     Args:
         images: What is predicted. Shape ``(batch, channels, height, width)``.
         targets: One row each.
-        wholes: The same pictures with what is around them. Shape ``(batch, channels, side, side)``.
+        wholes: The same images with what is around them. Shape ``(batch, channels, side, side)``.
     """
 
     def __init__(self, images: Tensor, targets: Tensor, wholes: Tensor) -> None:
@@ -35,8 +35,8 @@ class WholeBatch(list[Tensor]):
         self.wholes = wholes
 
 
-def pictures_of(batch: Any) -> Tensor:
-    """Find the pictures in a batch: the first tensor of four dimensions.
+def images_of(batch: Any) -> Tensor:
+    """Find the images in a batch: the first tensor of four dimensions.
 
     Args:
         batch: A tensor, or a list, tuple or mapping that holds one.
@@ -48,7 +48,7 @@ def pictures_of(batch: Any) -> Tensor:
         ValueError: If there is none.
 
     Example:
-        >>> pictures_of([torch.zeros(2, 3, 8, 8), torch.zeros(2)]).shape
+        >>> images_of([torch.zeros(2, 3, 8, 8), torch.zeros(2)]).shape
         torch.Size([2, 3, 8, 8])
     """
     parts = list(batch.values()) if isinstance(batch, Mapping) else batch
@@ -56,8 +56,8 @@ def pictures_of(batch: Any) -> Tensor:
         if isinstance(part, Tensor) and part.ndim == 4:
             return part
     raise ValueError(
-        "A batch must hold pictures (batch, channels, height, width), but this one, a"
-        f" {type(batch).__name__}, has no tensor of four dimensions. Serve pictures: precomputed"
+        "A batch must hold images (batch, channels, height, width), but this one, a"
+        f" {type(batch).__name__}, has no tensor of four dimensions. Serve images: precomputed"
         " features have lost them."
     )
 

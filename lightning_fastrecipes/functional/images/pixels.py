@@ -1,4 +1,4 @@
-"""How pixels of a batch of pictures are moved, resampled and lit."""
+"""How pixels of a batch of images are moved, resampled and lit."""
 
 import math
 
@@ -14,12 +14,12 @@ def dihedral(images: Tensor, element: int) -> Tensor:
     """Move pixels by one of the 8 symmetries of the square, exactly.
 
     Args:
-        images: Pictures in any layout whose last two axes are height and width.
+        images: Images in any layout whose last two axes are height and width.
         element: 0 to 3 turn anticlockwise by that many quarters; 4 to 7 turn by ``element - 4``
             quarters and then mirror left and right. 0 changes nothing, 4 is a plain mirror.
 
     Returns:
-        The moved pictures; height and width are swapped where ``element`` is odd.
+        The moved images; height and width are swapped where ``element`` is odd.
 
     Raises:
         ValueError: If ``element`` is not in 0 to 7.
@@ -35,8 +35,8 @@ def dihedral(images: Tensor, element: int) -> Tensor:
     return images.flip(-1) if element >= 4 else images
 
 
-def posed(images: Tensor, pose: Tensor) -> Tensor:
-    """Move the pixels of each picture in place, by its element as in :func:`dihedral`."""
+def dihedral_batch(images: Tensor, pose: Tensor) -> Tensor:
+    """Move the pixels of each image in place, by its element as in :func:`dihedral`."""
     for element in sorted(set(pose.tolist()) - {0}):
         chosen = (pose == element).to(images.device)
         images[chosen] = dihedral(images[chosen], element)
@@ -52,13 +52,13 @@ def crop_matrix(
     aspect: float = 1.0,
     pose: Tensor | None = None,
 ) -> Tensor:
-    """Say where the pixels of zoomed, cropped and turned pictures come from, for :func:`resample`.
+    """Say where the pixels of zoomed, cropped and turned images come from, for :func:`resample`.
 
     Args:
         degrees: Turns, anticlockwise. Shape ``(batch,)``, as all others.
         crop_top: Where the crop starts, as a fraction of the rows to spare.
         crop_left: The same for the columns to spare.
-        tall: Height of the zoomed picture as a multiple of the crop's.
+        tall: Height of the zoomed image as a multiple of the crop's.
         wide: The same for its width.
         aspect: Height over width of the crop: in the grid both are 2 long.
         pose: What is done last, an element as in :func:`dihedral`, if anything.
@@ -95,8 +95,10 @@ def resample(pixels: Tensor, matrix: Tensor, height: int, width: int) -> Tensor:
     )
 
 
-def light(pixels: Tensor, balance: Tensor, contrast: Tensor, white: float = 1.0) -> Tensor:
-    """Change the contrast about each picture's mean, then its brightness, in place.
+def adjust_brightness_contrast(
+    pixels: Tensor, balance: Tensor, contrast: Tensor, white: float = 1.0
+) -> Tensor:
+    """Change the contrast about each image's mean, then its brightness, in place.
 
     Args:
         pixels: Floats in [0, ``white``]. Shape ``(batch, channels, height, width)``.
@@ -113,12 +115,12 @@ def light(pixels: Tensor, balance: Tensor, contrast: Tensor, white: float = 1.0)
 
 
 def num_at_once(*images: Tensor) -> int:
-    """Say how many pictures of a batch to work on together.
+    """Return how many images of a batch to work on together.
 
-    A few at a time stay in a processor's cache, and take no memory for a whole batch of floats; a
+    A few at a time stay in a CPU's cache, and take no memory for a whole batch of floats; a
     card takes them all at once.
     """
     if images[0].device.type != "cpu":
         return max(len(images[0]), 1)
-    largest = max(math.prod(pictures.shape[1:]) for pictures in images)
+    largest = max(math.prod(photos.shape[1:]) for photos in images)
     return max(_AT_ONCE // max(largest, 1), 1) * torch.get_num_threads()

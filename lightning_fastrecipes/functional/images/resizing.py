@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 
-def check_steps(name: str, steps: Mapping[int, int]) -> dict[int, int]:
+def check_milestones(name: str, steps: Mapping[int, int]) -> dict[int, int]:
     """Refuse what is no step function of the epoch.
 
     Args:
@@ -18,7 +18,7 @@ def check_steps(name: str, steps: Mapping[int, int]) -> dict[int, int]:
         TypeError: If it is no mapping, or an epoch or a value is no whole number.
 
     Example:
-        >>> check_steps("sizes", {3: 160, 0: 128})
+        >>> check_milestones("sizes", {3: 160, 0: 128})
         {0: 128, 3: 160}
     """
     if not isinstance(steps, Mapping):
@@ -45,8 +45,8 @@ def check_steps(name: str, steps: Mapping[int, int]) -> dict[int, int]:
     return dict(sorted(steps.items()))
 
 
-def value_at(steps: Mapping[int, int], epoch: int) -> int:
-    """Give the value that holds in an epoch.
+def milestone_value(steps: Mapping[int, int], epoch: int) -> int:
+    """Return the value that holds in an epoch.
 
     Args:
         steps: Epoch to the value that holds from there on; 0 is among the epochs.
@@ -56,7 +56,7 @@ def value_at(steps: Mapping[int, int], epoch: int) -> int:
         The value of the last entry that is not after the epoch.
 
     Example:
-        >>> [value_at({0: 128, 3: 160, 5: 224}, epoch) for epoch in range(7)]
+        >>> [milestone_value({0: 128, 3: 160, 5: 224}, epoch) for epoch in range(7)]
         [128, 128, 128, 160, 160, 224, 224]
     """
     return steps[max(start for start in steps if start <= epoch)]

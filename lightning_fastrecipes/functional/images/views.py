@@ -1,4 +1,4 @@
-"""Test-time views of pictures: which there are, how they are made, and what they weigh."""
+"""Test-time views of images: which there are, how they are made, and what they weigh."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from lightning_fastrecipes.functional.images.augment import (
     seeded_generator,
 )
 from lightning_fastrecipes.functional.images.pixels import (
+    adjust_brightness_contrast,
     crop_matrix,
-    light,
+    dihedral_batch,
     num_at_once,
-    posed,
     resample,
 )
 from lightning_fastrecipes.functional.labels.merging import running_mean
@@ -30,7 +30,7 @@ Preset = Literal["augmentation", "flips", "five_crops", "scales", "whole"]
 _USUAL = {"augmentation": 4, "flips": 1, "five_crops": 4, "scales": 2, "whole": 2}
 # Elements of the dihedral group: mirrored, upside down, both, and these after a quarter turn.
 _POSES = (4, 6, 2, 1, 3, 5, 7)
-# Top and left of the crop; as large a part of the picture as 224 pixels are of 256.
+# Top and left of the crop; as large a part of the image as 224 pixels are of 256.
 _CORNERS = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))
 _CORNER_ZOOM = 8 / 7
 _MAX_SCALES = 8
@@ -39,19 +39,19 @@ _BLOCK = 256
 
 @dataclass(frozen=True)
 class Views:
-    """Which views of a picture are predicted beside the plain one, and how much they weigh.
+    """Which views of a image are predicted beside the plain one, and how much they weigh.
 
     All views but those of ``whole`` are made from the very pixels that the plain prediction sees,
     at the same size, so that any network takes them; a file is decoded once for all:
 
-    - ``augmentation``: the training augmentation, drawn anew for each picture and view; zoom and
-      crop stay within the picture;
-    - ``flips``: mirrored left and right; then, for pictures without an upside, upside down, both,
+    - ``augmentation``: the training augmentation, drawn anew for each image and view; zoom and
+      crop stay within the image;
+    - ``flips``: mirrored left and right; then, for images without an upside, upside down, both,
       and these turned by a quarter: 7 views, all poses of the square with the plain one;
-    - ``five_crops``: the four corners, 7/8 of each side, enlarged; the plain picture is the fifth;
-    - ``scales``: the middle of the picture enlarged by 9/8, 10/8, and so on; the plain picture is
+    - ``five_crops``: the four corners, 7/8 of each side, enlarged; the plain image is the fifth;
+    - ``scales``: the middle of the image enlarged by 9/8, 10/8, and so on; the plain image is
       the smallest scale;
-    - ``whole``: the whole picture, of which the plain prediction sees the middle, with things as
+    - ``whole``: the whole image, of which the plain prediction sees the middle, with things as
       large as there, then enlarged by 9/8, 10/8, and so on: for networks that take any size.
 
     Args:
@@ -77,7 +77,7 @@ class Views:
         The course's weight, fast.ai 0.7, counts the plain prediction ``ceil(n / 4)`` times among
         ``n + ceil(n / 4)``: as much as one view where there are up to 4. fastai 2 weighs it by 0.25
         however many there are: ``plain_weight=0.25``. In both, ``augmentation`` crops from the
-        whole picture; here from what the plain prediction sees of it.
+        whole image; here from what the plain prediction sees of it.
 
     References:
         fast.ai course (2018), lesson 1: ``learn.TTA``; fastai 2, ``Learner.tta``; Touvron et al.,
@@ -112,7 +112,7 @@ class Views:
 
     @property
     def num_views(self) -> int:
-        """How many views there are beside the plain picture."""
+        """How many views there are beside the plain image."""
         return _USUAL[self.preset] if self.n is None else self.n
 
     @property
@@ -125,14 +125,14 @@ class Views:
 
     @property
     def sees_whole(self) -> bool:
-        """Whether views are made from whole pictures, and not from what the plain one sees."""
+        """Whether views are made from whole images, and not from what the plain one sees."""
         return self.preset == "whole"
 
     def sizes(self, side: int) -> list[int]:
-        """Say how large the views of whole pictures are, for networks that take any size.
+        """Return how large the views of whole images are, for networks that take any size.
 
         Args:
-            side: Side of a whole picture in pixels.
+            side: Side of a whole image in pixels.
 
         Returns:
             Side of each view in pixels.
@@ -144,14 +144,14 @@ class Views:
         return [round(side * (1 + view / 8)) for view in range(self.num_views)]
 
     def parameters(self, view: int, places: Tensor) -> AugmentationParameters:
-        """Say what one view does to each picture.
+        """Return what one view does to each image.
 
         It depends on the seed, the view and the place alone: not on which others share the batch,
         nor on how many workers or processes there are.
 
         Args:
             view: From 0.
-            places: Where the pictures are in their data set. Shape ``(batch,)``.
+            places: Where the images are in their data set. Shape ``(batch,)``.
 
         Returns:
             Parameters with tensors of shape ``(batch,)``, on the CPU.
@@ -193,7 +193,7 @@ class Views:
 def _draw_block(
     augmentation: Augmentation, max_zoom: float, max_angle: float, seed: int, view: int, block: int
 ) -> AugmentationParameters:
-    """Draw for many pictures at once: a generator for each of them would take longer."""
+    """Draw for many images at once: a generator for each of them would take longer."""
     generator = seeded_generator(seed, view, block)
     return draw_parameters(_BLOCK, augmentation, max_zoom, generator, max_angle)
 
@@ -204,23 +204,23 @@ def make_view(
     input_spec: InputSpec | None = None,
     size: int | None = None,
 ) -> Tensor:
-    """Zoom, crop, turn, light and mirror each picture of a batch, at the size it has or another.
+    """Zoom, crop, turn, light and mirror each image of a batch, at the size it has or another.
 
-    Pixels are resampled once, and not at all where a picture is only mirrored or left as it is.
+    Pixels are resampled once, and not at all where a image is only mirrored or left as it is.
 
     Args:
-        images: ``uint8`` pictures, or normalised floats, on any device. Shape ``(batch, channels,
+        images: ``uint8`` images, or normalised floats, on any device. Shape ``(batch, channels,
             height, width)``.
-        parameters: As :meth:`Views.parameters` gives them for as many pictures.
+        parameters: As :meth:`Views.parameters` gives them for as many images.
         input_spec: How floats were normalised; without it, floats are not lit.
-        size: Side of the result in pixels, for square pictures; as they are if ``None``.
+        size: Side of the result in pixels, for square images; as they are if ``None``.
 
     Returns:
-        New pictures of the same dtype and device, of the same shape or ``(batch, channels, size,
+        New images of the same dtype and device, of the same shape or ``(batch, channels, size,
         size)``.
 
     Raises:
-        ValueError: If pictures that are not square are to be turned by a quarter.
+        ValueError: If images that are not square are to be turned by a quarter.
 
     Example:
         >>> images = torch.tensor([[[[1, 2], [3, 4]]]], dtype=torch.uint8)
@@ -231,7 +231,7 @@ def make_view(
     height, width = images.shape[-2:]
     if height != width and bool((parameters.pose % 2 == 1).any()):
         raise ValueError(
-            f"Pictures must be square to be turned by a quarter, but are {height} x {width}. Crop"
+            f"Images must be square to be turned by a quarter, but are {height} x {width}. Crop"
             " them, or take up to 3 views of `flips`."
         )
     shape = (height, width) if size is None else (size, size)
@@ -240,8 +240,8 @@ def make_view(
     moved = (parameters.zoom != 1) | (parameters.angle != 0) | is_resized
     lit = (parameters.balance != 0) | (parameters.contrast != 1)
     made = images.new_empty(*images.shape[:2], *shape) if is_resized else images.clone()
-    # The resample brings its pictures into their pose as well.
-    made = posed(made, parameters.pose.masked_fill(moved, 0))
+    # The resample brings its images into their pose as well.
+    made = dihedral_batch(made, parameters.pose.masked_fill(moved, 0))
     matrix = crop_matrix(
         parameters.angle,
         parameters.crop_top,
@@ -261,7 +261,7 @@ def make_view(
             if is_moved:
                 pixels = resample(pixels, where, *shape)
             if can_be_lit:
-                pixels = light(pixels, balance, contrast, white)
+                pixels = adjust_brightness_contrast(pixels, balance, contrast, white)
             made[rows] = _from_floats(pixels, images.dtype, input_spec)
     return made
 
@@ -278,11 +278,11 @@ def mean_of_views(
 
     Args:
         views: Which views.
-        predict: From pictures to probabilities ``(batch, num_classes)``.
-        images: As for :func:`make_view`; whole pictures for views that see those.
-        places: Where the pictures are in their data set. Shape ``(batch,)``.
+        predict: From images to probabilities ``(batch, num_classes)``.
+        images: As for :func:`make_view`; whole images for views that see those.
+        places: Where the images are in their data set. Shape ``(batch,)``.
         input_spec: As for :func:`make_view`.
-        sizes: Side of each view of whole pictures, where the network does not take those of
+        sizes: Side of each view of whole images, where the network does not take those of
             :meth:`Views.sizes`.
 
     Returns:

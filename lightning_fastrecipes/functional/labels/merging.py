@@ -60,7 +60,7 @@ def merge_predictions(
 
 
 def logits_of(probabilities: Tensor, *, multi_label: bool = False) -> Tensor:
-    """Give logits whose softmax, or sigmoid, are these probabilities.
+    """Return logits whose softmax, or sigmoid, are these probabilities.
 
     A probability of 0 has no logarithm, and would forbid a class to all other models: the nearest
     that has one is taken.
@@ -109,7 +109,7 @@ def columns_by_name(classes: Sequence[str], others: Sequence[str]) -> list[int]:
 
 
 def running_mean(predictions: Iterable[Tensor]) -> Tensor:
-    """Give the mean of tensors, holding one at a time; of equal ones, exactly what they are.
+    """Return the mean of tensors, holding one at a time; of equal ones, exactly what they are.
 
     Args:
         predictions: At least one tensor; all of one shape.
@@ -157,7 +157,7 @@ def row_losses(
     multi_label: bool = False,
     pos_weight: Tensor | None = None,
 ) -> Tensor:
-    """Give the log loss of each row.
+    """Return the log loss of each row.
 
     Args:
         probabilities: Shape ``(rows, num_classes)``.
@@ -187,7 +187,7 @@ def row_losses(
 def weight_losses(
     plain: Tensor, views: Tensor, targets: Tensor, *, multi_label: bool = False
 ) -> Tensor:
-    """Give the summed loss of a batch for each weight of the plain prediction from 0 to 1.
+    """Return the summed loss of a batch for each weight of the plain prediction from 0 to 1.
 
     Sums of batches, and of processes, add up; :func:`best_weight` reads the sum.
 
@@ -209,7 +209,7 @@ def weight_losses(
 
 
 def best_weight(losses: Tensor) -> float:
-    """Give the weight of the plain prediction with the smallest loss.
+    """Return the weight of the plain prediction with the smallest loss.
 
     The log loss of a mixture is convex in its weight, so that the best step is next to the optimum.
 

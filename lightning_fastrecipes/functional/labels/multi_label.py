@@ -1,4 +1,4 @@
-"""F-beta over the labels of each picture, for many thresholds at once, and what tunes them."""
+"""F-beta over the labels of each image, for many thresholds at once, and what tunes them."""
 
 from typing import Literal
 
@@ -15,7 +15,7 @@ _MAX_SWEEPS = 10
 
 
 def threshold_grid(num_thresholds: int = 99) -> Tensor:
-    """Give evenly spaced thresholds strictly between 0 and 1.
+    """Return evenly spaced thresholds strictly between 0 and 1.
 
     Args:
         num_thresholds: How many, at least 1.
@@ -50,9 +50,9 @@ def decide_labels(probabilities: Tensor, thresholds: Tensor | float) -> Tensor:
 def fbeta_of_counts(
     true_positives: Tensor, predicted: Tensor, actual: Tensor, beta: float
 ) -> Tensor:
-    """Give F-beta from counts; where nothing is predicted and nothing holds it is 1.
+    """Return F-beta from counts; where nothing is predicted and nothing holds it is 1.
 
-    That is scikit-learn's ``zero_division=1``: to say nothing about a picture without labels is
+    That is scikit-learn's ``zero_division=1``: to say nothing about a image without labels is
     right. Labels without a prediction, or predictions without a label, give 0.
 
     Args:
@@ -77,7 +77,7 @@ def fbeta_of_counts(
 def sample_fbeta(
     probabilities: Tensor, targets: Tensor, thresholds: Tensor | float, beta: float = 2.0
 ) -> Tensor:
-    """Give the F-beta of each row over its labels.
+    """Return the F-beta of each row over its labels.
 
     Args:
         probabilities: Shape ``(rows, num_labels)``.

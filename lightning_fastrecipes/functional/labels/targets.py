@@ -28,7 +28,7 @@ def hard_labels(targets: Tensor) -> Tensor:
     if targets.ndim != 2:
         raise ValueError(
             "`targets` must be class indices (batch,) or probabilities (batch, num_classes), but"
-            f" got shape {tuple(targets.shape)}. Give one row per picture."
+            f" got shape {tuple(targets.shape)}. Give one row per image."
         )
     last = targets.shape[1] - 1
     return last - targets.flip(1).argmax(dim=1)

@@ -105,7 +105,7 @@ def check_kinds(frame: pd.DataFrame, wanted: Mapping[str, Kind]) -> None:
 
 
 def spec_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """Say how two specs differ, each as plain values.
+    """Return how two specs differ, each as plain values.
 
     Args:
         one: As ``TableSpec.to_dict`` gives it.

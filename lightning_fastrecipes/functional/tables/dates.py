@@ -180,7 +180,7 @@ def _make_parts(
     cycles: Sequence[str],
     holidays: _HolidayDays | None,
 ) -> dict[str, Any]:
-    """Give every part by name: looked up by day, and filled in by chunks of rows."""
+    """Return every part by name: looked up by day, and filled in by chunks of rows."""
     is_local = isinstance(dates.dtype, pd.DatetimeTZDtype)
     elapsed = _seconds(dates.dt.tz_convert(None) if is_local else dates, is_missing)
     local = _seconds(dates.dt.tz_localize(None), is_missing) if is_local else elapsed
@@ -234,7 +234,7 @@ def _different_days(seconds: Days) -> Days:
 def _parts_of_days(
     days: Days, cycles: Sequence[str], holidays: _HolidayDays | None
 ) -> dict[str, Array]:
-    """Give the parts of days since 1970 in the types of the result."""
+    """Return the parts of days since 1970 in the types of the result."""
     dates = pd.DatetimeIndex(days.astype("datetime64[D]").astype("datetime64[s]"))
     year = dates.year.to_numpy()
     fits = np.abs(year).max(initial=0) <= np.iinfo(np.int16).max
@@ -261,7 +261,7 @@ def _parts_of_days(
 
 
 def _parts_of_seconds(seconds: Days, cycles: Sequence[str]) -> dict[str, Array]:
-    """Give the parts of seconds since midnight in the types of the result."""
+    """Return the parts of seconds since midnight in the types of the result."""
     parts: dict[str, Array] = {
         "Hour": (seconds // 3600).astype(np.int8),
         "Minute": (seconds // 60 % 60).astype(np.int8),

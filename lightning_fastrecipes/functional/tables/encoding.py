@@ -38,7 +38,7 @@ _DECODED = {"text": "string", "integer": "Int64", "number": "Float64", "boolean"
 
 
 def embedding_size(cardinality: int, rule: EmbeddingRule = "course") -> int:
-    """Give the width of the vectors of a categorical column.
+    """Return the width of the vectors of a categorical column.
 
     Args:
         cardinality: Number of indices, the one for unknown and missing included, at least 1.
@@ -68,7 +68,7 @@ def embedding_size(cardinality: int, rule: EmbeddingRule = "course") -> int:
 
 
 def value_kind(column: "pd.Series[Any]") -> Kind:
-    """Tell what a column holds, its gaps aside.
+    """Return what a column holds, its gaps aside.
 
     Args:
         column: Of any type; only an object column is looked through.
@@ -224,7 +224,7 @@ class CategoryColumn:
         return num_unknown, num_missing
 
     def decode(self, codes: npt.NDArray[Any]) -> "pd.Series[Any]":
-        """Give the value of each index; unknown, missing and rare ones are missing.
+        """Return the value of each index; unknown, missing and rare ones are missing.
 
         Args:
             codes: In [0, cardinality). Shape ``(rows,)``.
@@ -245,7 +245,7 @@ class CategoryColumn:
         return pd.Series(known.take(codes.astype(np.int64)), name=self.name)
 
     def _indexer(self) -> Callable[["pd.Index[Any]"], Codes]:
-        """Give a function from different values to indices, with a 0 for gaps at its end."""
+        """Return a function from different values to indices, with a 0 for gaps at its end."""
         known = _lookup([*self.values, *self.rare], self.kind)
         last = len(self.values) + 1
 
@@ -258,7 +258,7 @@ class CategoryColumn:
 
 
 def other_kind(kind: Kind, column: "pd.Series[Any]") -> str | None:
-    """Say what a column holds that should hold another kind of value.
+    """Return what a column holds that should hold another kind of value.
 
     Args:
         kind: What it should hold; the kinds of numbers, true and false among them, are as one.
@@ -304,7 +304,7 @@ def _plain_values(uniques: "pd.Index[Any]", kind: Kind) -> tuple[npt.NDArray[Any
 
 
 def _whole_numbers(uniques: "pd.Index[Any]") -> tuple[Codes, Mask]:
-    """Give integers, exactly, and tell which values were such."""
+    """Return integers, exactly, and tell which values were such."""
     if pd.api.types.infer_dtype(uniques) in ("integer", "boolean"):
         integers = uniques.to_numpy(dtype=object)
         fits = np.array((integers >= -(2**63)) & (integers < 2**63), dtype=np.bool_)

@@ -86,7 +86,7 @@ def _cannot(frame: pd.DataFrame, name: str, expression: str, reason: str) -> Dat
 
 
 def _widened(values: Column) -> Column:
-    """Give numbers room, and text instead of categories, which do not compute."""
+    """Return numbers room, and text instead of categories, which do not compute."""
     if isinstance(values.dtype, pd.CategoricalDtype):
         return values.astype(values.cat.categories.dtype)
     kind = {"i": "int64", "u": "int64", "f": "float64"}.get(values.dtype.kind)

@@ -14,7 +14,7 @@ _INTEGERS = ("int8", "int16", "int32")
 
 
 def narrow_frame(frame: pd.DataFrame) -> pd.DataFrame:
-    """Give every column the narrowest type that holds what is in it.
+    """Return every column the narrowest type that holds what is in it.
 
     Whole numbers become ``int8`` to ``int64``; others ``float32``, but stay ``float64`` if that
     would change a whole number among them or make one infinite; text of few different values
@@ -45,7 +45,7 @@ def narrow_frame(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def narrow_column(values: Column) -> Column:
-    """Give one column the narrowest type that holds what is in it, as ``narrow_frame`` does.
+    """Return one column the narrowest type that holds what is in it, as ``narrow_frame`` does.
 
     Args:
         values: A column, which is not changed.

@@ -37,7 +37,7 @@ def name_rows(values: "pd.Series[Any]", is_meant: npt.NDArray[np.bool_]) -> str:
 
 
 def column_of(df: pd.DataFrame, column: str, what: str = "The table") -> "pd.Series[Any]":
-    """Give a column, or say which ones there are.
+    """Return a column, or say which ones there are.
 
     Args:
         df: The table.

@@ -108,12 +108,12 @@ class ContinuousColumn:
 
 
 def as_numbers(column: "pd.Series[Any]") -> Doubles:
-    """Give a copy of a column as doubles, gaps as NaN."""
+    """Return a copy of a column as doubles, gaps as NaN."""
     return np.array(column.to_numpy(dtype=np.float64, na_value=np.nan))
 
 
 def mean_and_std(parts: Callable[[], Iterable[npt.NDArray[Any]]]) -> tuple[float, float]:
-    """Give mean and deviation of numbers that come in parts, in double precision.
+    """Return mean and deviation of numbers that come in parts, in double precision.
 
     Args:
         parts: Gives the parts, not all empty; called twice.

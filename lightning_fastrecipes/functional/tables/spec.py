@@ -192,7 +192,7 @@ class TableSpec:
         return self.target_column.range
 
     def embedding_sizes(self, rule: EmbeddingRule = "course") -> list[int]:
-        """Give the width of the vectors of each categorical column.
+        """Return the width of the vectors of each categorical column.
 
         Args:
             rule: ``course`` or ``fastai``; see ``embedding_size``.
@@ -288,7 +288,7 @@ class TableSpec:
         check_kinds(frame, wanted)
 
     def difference(self, other: "TableSpec") -> str:
-        """Say how another spec differs from this one, one line for each column.
+        """Return how another spec differs from this one, one line for each column.
 
         Args:
             other: Another spec.
@@ -299,7 +299,7 @@ class TableSpec:
         return spec_difference(self.to_dict(), other.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain values, which JSON and any checkpoint reader take."""
+        """Return plain values, which JSON and any checkpoint reader take."""
         plain = {"version": FORMAT_VERSION, **asdict(self)}
         return {name: _listed(value) for name, value in plain.items()}
 

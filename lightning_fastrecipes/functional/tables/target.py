@@ -27,7 +27,7 @@ _SHIFTS = {"median": 0.0, "mean": 0.5, "percentage": -1.5}
 
 
 def log_shift(point: Point, squared_error: Tensor) -> Tensor:
-    """Say how far from a predicted logarithm that of the best single number lies.
+    """Return how far from a predicted logarithm that of the best single number lies.
 
     A logarithm with an error says that the target lies around its ``exp``, half of it above. Where
     errors of logarithms are normal the mean lies higher, and what is best in shares of the target
@@ -145,7 +145,7 @@ class TargetColumn:
         return self.low - margin, self.high + margin
 
     def encode(self, column: "pd.Series[Any]") -> npt.NDArray[Any]:
-        """Give the target of each row.
+        """Return the target of each row.
 
         Args:
             column: The target column.

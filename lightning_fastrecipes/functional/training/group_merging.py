@@ -99,7 +99,7 @@ def _opened(names: Sequence[str], depth: int) -> list[list[str]]:
 
 
 def _most_even_cuts(depths: Sequence[int], sizes: Sequence[int], num_groups: int) -> list[int]:
-    """Give the borders that minimise the sum of squared depths, then that of squared sizes."""
+    """Return the borders that minimise the sum of squared depths, then that of squared sizes."""
     count = len(depths)
     best: dict[int, tuple[tuple[int, int], list[int]]] = {0: ((0, 0), [0])}
     for made in range(1, num_groups + 1):

@@ -17,7 +17,7 @@ def expected_initial_loss(
     targets: Tensor | None = None,
     pos_weight: Tensor | None = None,
 ) -> float:
-    """Give the cross entropy of even probabilities, which a new head starts from.
+    """Return the cross entropy of even probabilities, which a new head starts from.
 
     Args:
         num_classes: Number of classes, at least 1.
@@ -51,7 +51,7 @@ def expected_initial_loss(
 
 
 def label_problem(targets: Tensor, num_classes: int, *, multi_label: bool = False) -> str | None:
-    """Say what is wrong with the labels of a batch.
+    """Return what is wrong with the labels of a batch.
 
     Args:
         targets: Class indices ``(batch,)``, or one number for each class ``(batch, num_classes)``:
@@ -102,10 +102,10 @@ def label_problem(targets: Tensor, num_classes: int, *, multi_label: bool = Fals
 
 
 def pixel_problem(images: Tensor) -> str | None:
-    """Say what is wrong with the scale of normalised pictures.
+    """Return what is wrong with the scale of normalised images.
 
     Args:
-        images: Pictures as the network sees them. Shape ``(batch, channels, height, width)``.
+        images: Images as the network sees them. Shape ``(batch, channels, height, width)``.
 
     Returns:
         What is wrong and what to do, or ``None``.

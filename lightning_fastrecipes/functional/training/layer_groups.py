@@ -58,7 +58,7 @@ def resolve_group_lrs(
     *,
     train_frozen_norms: bool = False,
 ) -> list[float]:
-    """Give every layer group its learning rate.
+    """Return every layer group its learning rate.
 
     Args:
         lr: Rate of the last group, above 0; or one rate per trained group, input side first.

@@ -143,7 +143,7 @@ def average_losses(lrs: Sequence[float], losses: Sequence[float]) -> list[float]
 
 
 def has_diverged(losses: Sequence[float]) -> bool:
-    """Tell whether a sweep has gone far enough to stop.
+    """Return whether a sweep has gone far enough to stop.
 
     It has when a loss is not finite; or, from ``NUM_STEPS_BEFORE_STOP`` steps on, when the smoothed
     loss is above its first value and further above its best than ``DIVERGENCE_FACTOR - 1`` times
@@ -251,7 +251,7 @@ def _refusal(
         if lowest < num_points // 10 and diverged:
             return (
                 "the loss rises from the start of the sweep. Lower `min_lr`, or check that the"
-                " labels fit the pictures."
+                " labels fit the images."
             )
         return (
             f"the loss falls by {fall:.1g} from {start:.3g}, no more than its noise may do. Use"

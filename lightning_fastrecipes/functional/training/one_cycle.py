@@ -11,7 +11,7 @@ def one_cycle_factor(
     tail: float = 0.0,
     shape: Shape = "cosine",
 ) -> float:
-    """Give the share of the peak rate at one moment of a single cycle.
+    """Return the share of the peak rate at one moment of a single cycle.
 
     From ``start`` up to 1, and down to ``end``; with a ``tail``, down to ``start`` and from there
     to ``end`` over the last share of training.
@@ -65,7 +65,7 @@ def one_cycle_momentum(
     tail: float = 0.0,
     shape: Shape = "cosine",
 ) -> float:
-    """Give the momentum that belongs to :func:`one_cycle_factor`: low where the rate is high.
+    """Return the momentum that belongs to :func:`one_cycle_factor`: low where the rate is high.
 
     Args:
         progress: Share of the training that is done, in [0, 1].
@@ -96,7 +96,7 @@ def one_cycle_momentum(
 
 
 def flat_cosine_factor(progress: float, flat: float = 0.75, end: float = 1e-5) -> float:
-    """Give the share of the peak rate at one moment: the peak for long, then half a cosine.
+    """Return the share of the peak rate at one moment: the peak for long, then half a cosine.
 
     Args:
         progress: Share of the training that is done, in [0, 1].

@@ -23,7 +23,7 @@ def warm_restart_factor(
     warm_in: float = 0.0,
     peak_decay: float = 1.0,
 ) -> float:
-    """Give the share of the peak rate at one moment of cosine annealing with warm restarts.
+    """Return the share of the peak rate at one moment of cosine annealing with warm restarts.
 
     Every cycle falls from its peak towards ``floor`` of it along half a cosine and the next one
     starts at its own peak again, ``peak_decay`` times the one before. The arithmetic is that of
@@ -96,7 +96,7 @@ def triangular_factor(
     floor: float = 0.25,
     peak_decay: float = 1.0,
 ) -> float:
-    """Give the share of the peak rate at one moment of triangular cyclical rates.
+    """Return the share of the peak rate at one moment of triangular cyclical rates.
 
     Every cycle rises in a straight line from ``floor`` to its peak, and falls back in another.
 
@@ -203,7 +203,7 @@ def epochs_for_cycles(cycle_len: int, cycle_mult: int, num_cycles: int) -> int:
 def simulate(
     schedule: Callable[[Fraction], float], num_epochs: int, steps_per_epoch: int
 ) -> Tensor:
-    """Give the whole curve of a schedule without training.
+    """Return the whole curve of a schedule without training.
 
     Args:
         schedule: What to simulate: a function from the time in epochs to a factor or a rate.
@@ -247,7 +247,7 @@ def check_cycle(cycle_len: int, cycle_mult: int) -> None:
 
 
 def between(first: float, last: float, share: float, shape: Shape) -> float:
-    """Give a value on the way from one to another.
+    """Return a value on the way from one to another.
 
     Args:
         first: Value at the start.

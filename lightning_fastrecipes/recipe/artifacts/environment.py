@@ -5,20 +5,21 @@ import resource
 import sys
 from importlib.metadata import version
 
-import pytorch_lightning as pl
 import torch
+
+from lightning_fastrecipes._lightning import rank_zero_only
 
 PACKAGES = ("pytorch-lightning", "torch", "torchvision", "torchmetrics", "timm", "numpy", "pandas")
 
 
 def package_versions() -> dict[str, str]:
-    """Give the versions of the packages that results may depend on."""
+    """Return the versions of the packages that results may depend on."""
     return {name: version(name) for name in ("lightning-fastrecipes", *PACKAGES)}
 
 
 def is_first_process() -> bool:
-    """Tell whether this is the process that writes files."""
-    return int(getattr(pl.utilities.rank_zero_only, "rank", 0)) == 0
+    """Return whether this is the process that writes files."""
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
 def leave_process_group() -> None:
@@ -36,8 +37,8 @@ def keep_freed_memory() -> None:
     """Let this process reuse the memory that it frees, in place of returning it to the system.
 
     With glibc's own settings every large tensor is memory anew, which the system has to clear: on
-    a processor that can take longer than the arithmetic (a step of an EfficientNet-Lite0 on 32
-    pictures of 224 px: 1.0 for 3.7 s, two cores). The process stays as large as it ever was.
+    a CPU that can take longer than the arithmetic (a step of an EfficientNet-Lite0 on 32
+    images of 224 px: 1.0 for 3.7 s, two cores). The process stays as large as it ever was.
     Elsewhere than with glibc nothing changes.
     """
     try:

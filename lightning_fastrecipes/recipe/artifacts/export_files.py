@@ -67,7 +67,7 @@ def read_export(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def export_home(folder: Path) -> Path:
-    """Give the ``export`` folder of a run folder, or the folder itself if it is one."""
+    """Return the ``export`` folder of a run folder, or the folder itself if it is one."""
     return folder / "export" if (folder / "export").is_dir() else folder
 
 
@@ -88,7 +88,7 @@ def member_folders(folder: Path) -> list[Path]:
 
 
 def is_table_export(folder: Path) -> bool:
-    """Tell whether a run's model is of a table; without a readable export, it is not.
+    """Return whether a run's model is of a table; without a readable export, it is not.
 
     Args:
         folder: A run folder, or the ``export`` folder in it.

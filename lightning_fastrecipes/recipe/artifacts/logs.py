@@ -4,8 +4,9 @@ import logging
 import re
 from pathlib import Path
 
-import pytorch_lightning  # its handlers are there once it is imported
 from rich.console import Console
+
+from lightning_fastrecipes._lightning import LIGHTNING
 
 
 def log_to(path: Path, console: Console) -> None:
@@ -17,7 +18,7 @@ def log_to(path: Path, console: Console) -> None:
     """
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    for name in ("lightning_fastrecipes", "pytorch_lightning", "py.warnings"):
+    for name in ("lightning_fastrecipes", LIGHTNING, "py.warnings"):
         logger = logging.getLogger(name)
         logger.addHandler(handler)
         logger.setLevel(min(logger.level or logging.INFO, logging.INFO))
@@ -31,7 +32,7 @@ def keep_quiet() -> None:
     """Keep messages off the terminal, but for Lightning's warnings: what matters is printed."""
     # Without any handler Python would write our warnings to the terminal by itself.
     logging.getLogger("lightning_fastrecipes").addHandler(logging.NullHandler())
-    for shown in logging.getLogger(pytorch_lightning.__name__).handlers:
+    for shown in logging.getLogger(LIGHTNING).handlers:
         if not isinstance(shown, logging.FileHandler):
             shown.setLevel(logging.WARNING)
 

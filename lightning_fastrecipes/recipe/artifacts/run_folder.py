@@ -35,9 +35,9 @@ class RunFolder:
         return self.path / "progress.json"
 
     def rung(self, name: str) -> Path:
-        """Give the run folder of a rung."""
+        """Return the run folder of a rung."""
         return self.path / "rungs" / name
 
     def checkpoint(self, stage: str) -> Path:
-        """Give the checkpoint of a stage: after its last finished epoch."""
+        """Return the checkpoint of a stage: after its last finished epoch."""
         return self.path / "checkpoints" / f"{stage}.ckpt"

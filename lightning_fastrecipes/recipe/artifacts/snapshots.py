@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytorch_lightning.callbacks import Callback
-
+from lightning_fastrecipes._lightning import Callback
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 from lightning_fastrecipes.recipe.config.schema import Recipe
 

@@ -10,13 +10,13 @@ from lightning_fastrecipes.recipe.config.documents import read_document
 
 
 def recipes_folder() -> Path:
-    """Give the folder of the recipes that come with the package, or with the checkout."""
+    """Return the folder of the recipes that come with the package, or with the checkout."""
     installed = Path(str(files("lightning_fastrecipes"))) / "recipes"
     return installed if installed.is_dir() else installed.parent.parent / "recipes"
 
 
 def list_recipes() -> dict[str, str]:
-    """Give name and description of every recipe, sorted by name."""
+    """Return name and description of every recipe, sorted by name."""
     found = sorted(recipes_folder().glob("*/recipe.yaml"))
     return {path.parent.name: str(read_document(path)["description"]) for path in found}
 

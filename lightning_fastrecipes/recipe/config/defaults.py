@@ -24,9 +24,9 @@ def trainer_arguments(chosen: Mapping[str, Any], model: nn.Module) -> dict[str, 
 
 
 def default_precision(accelerator: str, model: nn.Module) -> str:
-    """Choose bfloat16 autocast where the processor or card is faster with it, else 32 bits.
+    """Choose bfloat16 autocast where the CPU or card is faster with it, else 32 bits.
 
-    On a processor the gradients of depthwise convolutions take longer in bfloat16 than all else
+    On a CPU the gradients of depthwise convolutions take longer in bfloat16 than all else
     gains (a step of an EfficientNet-Lite0 at 160 px: 0.92 for 0.59 s, of a ResNet-18 0.37 for
     0.86 s, two cores), so that such layers train in 32 bits there. Frozen ones do not matter.
 
@@ -48,7 +48,7 @@ def default_precision(accelerator: str, model: nn.Module) -> str:
 
 
 def cpu_has_bfloat16() -> bool:
-    """Tell whether the processor has instructions for bfloat16 (Linux; elsewhere no)."""
+    """Return whether the CPU has instructions for bfloat16 (Linux; elsewhere no)."""
     try:
         flags = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:

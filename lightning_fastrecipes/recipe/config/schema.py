@@ -28,7 +28,7 @@ class ClassSpec:
 
 @dataclass(frozen=True)
 class Stage:
-    """One ``Trainer.fit``: what is trained, how fast, on which pictures.
+    """One ``Trainer.fit``: what is trained, how fast, on which images.
 
     Args:
         name: Unique within the recipe; letters, digits, ``-`` and ``_``.
@@ -37,9 +37,9 @@ class Stage:
         lr: Learning rate of the head, or one per trained group from the input side, or ``find``.
         lr_ratio: How many times smaller each earlier group's rate is, at least 1.
         image_size: Side in pixels; the datamodule's own if ``None``.
-        batch_size: Pictures or rows per process and step; the datamodule's own if ``None``.
-        augmentation: Preset for training pictures; the datamodule's own if ``None``.
-        precompute: Whether the frozen backbone runs once per picture, without augmentation.
+        batch_size: Images or rows per process and step; the datamodule's own if ``None``.
+        augmentation: Preset for training images; the datamodule's own if ``None``.
+        precompute: Whether the frozen backbone runs once per image, without augmentation.
         until_overfitting: Stop after this many cycles in a row that are worse than the best, and
             go back to the best weights; ``max_epochs`` is then the most. 0 trains all epochs.
         callbacks: Built anew for this stage.
@@ -67,7 +67,7 @@ class TTA:
         preset: ``augmentation`` (as in training), ``flips``, ``five_crops``, ``scales`` or
             ``whole``.
         augmentation: For the preset ``augmentation``, what is drawn; if ``None``, as in the last
-            stage that augments its pictures.
+            stage that augments its images.
         plain_weight: Weight of the plain prediction in [0, 1]; the course's if ``None``; ``learn``:
             what is best on the validation split.
     """
@@ -83,12 +83,12 @@ class Evaluation:
     """What is measured after the last stage, in 32-bit arithmetic.
 
     Args:
-        splits: Which splits, of ``valid`` and ``test``; those without samples are left out.
+        splits: Which splits, of ``val`` and ``test``; those without samples are left out.
         image_size: Side in pixels; the last stage's if ``None``.
         crop_fraction: Side of the centre crop over the resized shorter side, in (0, 1]; as in
-            training if ``None``. A larger picture with a larger crop shows more around things that
+            training if ``None``. A larger image with a larger crop shows more around things that
             are as large as in training: 256 pixels of 1.0 after training on 224 of 0.875.
-        batch_size: Pictures or rows per step; if ``None``, of pictures the last stage's.
+        batch_size: Images or rows per step; if ``None``, of images the last stage's.
         ensemble: What predicts: the last weights if ``None``; ``snapshots``: the mean of what the
             last snapshots of ``CycleSnapshots`` predict; ``average``: one model of their mean
             weights, its batch norm measured anew.
@@ -96,7 +96,7 @@ class Evaluation:
             of an ensemble predicts all views.
     """
 
-    splits: tuple[Literal["valid", "test"], ...] = ("valid", "test")
+    splits: tuple[Literal["val", "test"], ...] = ("val", "test")
     image_size: int | None = None
     crop_fraction: float | None = None
     batch_size: int | None = None

@@ -1,4 +1,4 @@
-"""Evaluate pictures: test-time augmentation, members that predict together, tuned thresholds."""
+"""Evaluate images: test-time augmentation, members that predict together, tuned thresholds."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
+from lightning_fastrecipes._lightning import Callback
 from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.data.images.datamodules import ImageDataModule
 from lightning_fastrecipes.data.images.geometry import Geometry
@@ -37,8 +37,8 @@ from lightning_fastrecipes.recipe.shared.seam import Evaluator, MakeTrainer
 from lightning_fastrecipes.tasks.image import ImageClassifier
 
 
-class PictureEvaluator(Evaluator):
-    """Measure a classifier of pictures.
+class ImageEvaluator(Evaluator):
+    """Measure a classifier of images.
 
     Args:
         recipe: The recipe.
@@ -91,7 +91,7 @@ class PictureEvaluator(Evaluator):
             results.setdefault("members", {})[split] = alone
             return
         results[split], found = self._predict_split(split, num_samples)
-        if split == "valid" and found.merged is not None:
+        if split == "val" and found.merged is not None:
             # The plain ones were tuned by the validation itself.
             self._merged_thresholds = self.model.best_thresholds(found.merged, found.targets)
         self._write_predictions(split, found.predictions, found.targets)
@@ -127,13 +127,13 @@ class PictureEvaluator(Evaluator):
             predictions.append(found.predictions)
             targets = found.targets
         merged, unaugmented = merge_predictions(predictions), merge_predictions(plain)
-        if split == "valid":
+        if split == "val":
             self.model.tune_thresholds(unaugmented, targets)
             if self.tta is not None:
                 self._merged_thresholds = self.model.best_thresholds(merged, targets)
             if self.tta is not None and self.tta.is_learning:
-                is_multi = self.model.label_kind == "multi"
-                self.tta.learn(unaugmented, merged, targets, multi_label=is_multi)
+                is_multi_label = self.model.label_kind == "multi"
+                self.tta.learn(unaugmented, merged, targets, multi_label=is_multi_label)
         metrics = self._measure(unaugmented, targets)
         if self.tta is not None:
             if self.tta.is_learning:
@@ -165,7 +165,7 @@ class PictureEvaluator(Evaluator):
             write_label_report(self.folder, split, (probabilities, targets), classes, thresholds)
             return
         counts = confusion_counts(probabilities, targets, len(classes))
-        name = "confusion_matrix.png" if split == "test" else "confusion_matrix_valid.png"
+        name = "confusion_matrix.png" if split == "test" else "confusion_matrix_val.png"
         draw_confusion_matrix(counts, classes, self.folder / name)
 
     def _measure(
@@ -190,7 +190,7 @@ class PictureEvaluator(Evaluator):
 
 
 def evaluation_geometry(evaluation: Evaluation, trained: Geometry) -> Geometry:
-    """Give how pictures are resized and cropped for the evaluation.
+    """Return how images are resized and cropped for the evaluation.
 
     Args:
         evaluation: What the recipe asks for.
@@ -200,7 +200,7 @@ def evaluation_geometry(evaluation: Evaluation, trained: Geometry) -> Geometry:
         The same geometry, with the evaluation's own crop if it has one.
 
     Raises:
-        ValueError: If the crop is out of its range, or pictures are squished, which are not
+        ValueError: If the crop is out of its range, or images are squished, which are not
             cropped.
     """
     fraction = evaluation.crop_fraction
@@ -208,7 +208,7 @@ def evaluation_geometry(evaluation: Evaluation, trained: Geometry) -> Geometry:
         return trained
     if trained.resize == "squish":
         raise ValueError(
-            f"`crop_fraction` must be left out where pictures are squished, got {fraction}: they"
+            f"`crop_fraction` must be left out where images are squished, got {fraction}: they"
             " are not cropped. Leave it out, or set `data.images.geometry.resize` to 'crop'."
         )
     return replace(trained, crop_fraction=fraction)

@@ -1,4 +1,4 @@
-"""A trained classifier of pictures in files, and its predictions of other pictures."""
+"""A trained classifier of images in files, and its predictions of other images."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -65,14 +65,14 @@ def export_model(
 def named_thresholds(
     model: ImageClassifier, thresholds: Tensor | None = None
 ) -> dict[str, float] | None:
-    """Give each label's threshold by its name, for a model of several labels per picture.
+    """Return each label's threshold by its name, for a model of several labels per image.
 
     Args:
         model: A model that knows its classes.
         thresholds: Others, in place of the model's own.
 
     Returns:
-        Name to threshold, or ``None`` for one label per picture.
+        Name to threshold, or ``None`` for one label per image.
     """
     if model.thresholds is None:
         return None
@@ -98,7 +98,7 @@ def load_export(folder: Path) -> tuple[ImageClassifier, dict[str, Any]]:
     description, weights = read_export(folder)
     if description["task"] != TASK:
         raise DataError(
-            f"The export in {folder} must be of a model of pictures, but is of a"
+            f"The export in {folder} must be of a model of images, but is of a"
             f" {description['task']}. Give it a table to predict."
         )
     try:
@@ -120,18 +120,18 @@ def predict_files(
     *,
     tta: bool | None = None,
 ) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
-    """Predict pictures with exported models, in 32-bit arithmetic as the evaluation does.
+    """Predict images with exported models, in 32-bit arithmetic as the evaluation does.
 
     Several models are merged: the mean of their probabilities, classes matched by name. Each sees
-    the pictures in its own size and geometry, and one is in memory at a time. Where pictures have
+    the images in its own size and geometry, and one is in memory at a time. Where images have
     several labels, those are given whose probability reaches their threshold: the one that was
     tuned with the export, or the mean of those of several exports.
 
     Args:
         folders: Run folders, or the ``export`` folders in them; one may hold an ensemble.
         paths: Files, or folders that are searched with all below them.
-        device: Where to compute; a CUDA card if there is one, else the processor, if ``None``.
-        tta: Whether views of each picture predict as well; as each run was evaluated if ``None``.
+        device: Where to compute; a CUDA card if there is one, else the CPU, if ``None``.
+        tta: Whether views of each image predict as well; as each run was evaluated if ``None``.
 
     Returns:
         The table of ``prediction_table``, and what could not be read: file name and reason.
@@ -218,7 +218,7 @@ def _predict_with(
     if thresholds is not None:
         found.thresholds[folder] = thresholds
     if found.thresholds and set(found.thresholds) != found.loaded:
-        raise ValueError("some give one label per picture, and others several")
+        raise ValueError("some give one label per image, and others several")
     loader = DataLoader(dataset, batch_size=description["batch_size"])
     model.to(device, memory_format=torch.channels_last)
     chunks = [torch.empty(0, model.num_classes)]

@@ -1,4 +1,4 @@
-"""Tables of a run whose pictures have several labels: each label by itself, and in company."""
+"""Tables of a run whose images have several labels: each label by itself, and in company."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -77,7 +77,7 @@ def write_label_report(
     classes: Sequence[str],
     thresholds: Tensor,
 ) -> None:
-    """Write ``labels_SPLIT.csv``, and which labels go together as table and picture.
+    """Write ``labels_SPLIT.csv``, and which labels go together as table and image.
 
     Args:
         folder: Run folder.
@@ -98,7 +98,7 @@ def write_label_report(
 
 
 def cooccurrence_table(holds: Tensor, classes: Sequence[str]) -> pd.DataFrame:
-    """Count in how many pictures two labels hold together.
+    """Count in how many images two labels hold together.
 
     Args:
         holds: 0 or 1. Shape ``(rows, num_classes)``.

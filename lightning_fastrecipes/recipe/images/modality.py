@@ -1,30 +1,30 @@
-"""Recipes for pictures: how their parts are built, set, described and evaluated."""
+"""Recipes for images: how their parts are built, set, described and evaluated."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import nn
 
+from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.callbacks.progressive_resizing import ProgressiveResizing
-from lightning_fastrecipes.callbacks.whole_pictures import view_sizes
+from lightning_fastrecipes.callbacks.whole_images import view_sizes
 from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.data.images.datamodules import ImageDataModule
 from lightning_fastrecipes.data.images.features import FeatureDataModule
 from lightning_fastrecipes.data.images.geometry import WholeTransform
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.recipe.config.schema import Recipe, Stage
-from lightning_fastrecipes.recipe.images.evaluation import PictureEvaluator, evaluation_geometry
+from lightning_fastrecipes.recipe.images.evaluation import ImageEvaluator, evaluation_geometry
 from lightning_fastrecipes.recipe.images.views import build_tta
 from lightning_fastrecipes.recipe.loading import build
 from lightning_fastrecipes.recipe.shared.seam import Kind, MakeTrainer
 from lightning_fastrecipes.tasks.image import ImageClassifier
 
 
-class PictureKind(Kind):
-    """Pictures and a classifier of them."""
+class ImageKind(Kind):
+    """Images and a classifier of them."""
 
     size_names = ("image_size", "batch_size")
     stage_names = ("image_size", "batch_size", "augmentation")
@@ -61,7 +61,7 @@ class PictureKind(Kind):
         return images, model
 
     def num_samples(self, data: Any, split: Any) -> int:
-        """Count the pictures of a split."""
+        """Count the images of a split."""
         return len(data.eval_dataset(split))
 
     def check_stage(self, stage: Stage, data: Any, model: Any) -> None:
@@ -73,7 +73,7 @@ class PictureKind(Kind):
     def resizing(
         self, stage: Stage, callbacks: Sequence[pl.Callback], data: Any, model: Any
     ) -> Callable[[int], None]:
-        """Give what ``ProgressiveResizing`` will do; nothing in a stage of one size."""
+        """Return what ``ProgressiveResizing`` will do; nothing in a stage of one size."""
         found = [callback for callback in callbacks if isinstance(callback, ProgressiveResizing)]
         if not found:
             return lambda _epoch: None
@@ -107,16 +107,16 @@ class PictureKind(Kind):
             raise RecipeError(f"{recipe.path}: evaluation.tta: {error}") from error
 
     def training_data(self, stage: Stage, data: Any, model: Any) -> pl.LightningDataModule:
-        """Give the pictures, or their features."""
+        """Return the images, or their features."""
         images: pl.LightningDataModule = data
         return FeatureDataModule(data, model) if stage.precompute else images
 
     def describe(self, data: Any, model: Any) -> list[str]:
-        """Say how many pictures there are, of which classes, and how the model wants them."""
-        counts = {split: self.num_samples(data, split) for split in ("train", "valid", "test")}
+        """Return how many images there are, of which classes, and how the model wants them."""
+        counts = {split: self.num_samples(data, split) for split in ("train", "val", "test")}
         spec = model.input_spec
         lines = [
-            f"Data: {', '.join(f'{count} {split}' for split, count in counts.items())} pictures;"
+            f"Data: {', '.join(f'{count} {split}' for split, count in counts.items())} images;"
             f" classes {', '.join(data.classes[:10])}{' ...' if len(data.classes) > 10 else ''}"
         ]
         if data.label_reason:
@@ -137,6 +137,6 @@ class PictureKind(Kind):
 
     def evaluator(
         self, recipe: Recipe, folder: Path, data: Any, model: Any, make_trainer: MakeTrainer
-    ) -> PictureEvaluator:
+    ) -> ImageEvaluator:
         """Build what evaluates, test-time augmentation included."""
-        return PictureEvaluator(recipe, folder, data, model, make_trainer)
+        return ImageEvaluator(recipe, folder, data, model, make_trainer)

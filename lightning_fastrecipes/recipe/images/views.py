@@ -3,10 +3,7 @@
 from dataclasses import asdict, replace
 from typing import Any
 
-from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
-    MisconfigurationException,
-)
-
+from lightning_fastrecipes._lightning import MisconfigurationException
 from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
 from lightning_fastrecipes.data.images.datamodules import ImageDataModule
 from lightning_fastrecipes.errors import DataError, RecipeError
@@ -33,11 +30,11 @@ def build_tta(recipe: Recipe, images: ImageDataModule) -> TestTimeAugmentation |
         return None
     tta = TTA(n=asked) if isinstance(asked, int) else asked
     where = f"{recipe.path}: evaluation.tta"
-    is_validated = "valid" in recipe.evaluation.splits and len(images.eval_dataset("valid"))
+    is_validated = "val" in recipe.evaluation.splits and len(images.eval_dataset("val"))
     if tta.plain_weight == "learn" and not is_validated:
         raise RecipeError(
             f"{where}.plain_weight: 'learn' needs the validation split, which is not evaluated."
-            " Add 'valid' to `evaluation.splits`, and see that there is one, or give a number."
+            " Add 'val' to `evaluation.splits`, and see that there is one, or give a number."
         )
     arguments = asdict(tta)
     if tta.preset == "augmentation" and tta.augmentation is None:
@@ -63,7 +60,7 @@ def describe_views(
     Returns:
         The arguments of ``Views``: under ``tta`` those of the evaluation, and under
         ``training_views`` those of the course; ``None`` for an evaluation without views, and for
-        training pictures that are not augmented.
+        training images that are not augmented.
     """
     described: dict[str, dict[str, Any] | None] = {"tta": None, "training_views": None}
     if callback is not None:
@@ -102,7 +99,7 @@ def exported_views(description: dict[str, Any], asked: bool | None) -> Views | N
 
 
 def _training_augmentation(recipe: Recipe) -> Augmentation | None:
-    """Give the augmentation of the last stage that has one; the very last may go without."""
+    """Return the augmentation of the last stage that has one; the very last may go without."""
     default = recipe.data.init_args.get("augmentation", "none")
     names = [stage.augmentation or default for stage in recipe.stages if not stage.precompute]
     return next((name for name in reversed(names) if name != "none"), None)

@@ -4,13 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
-    MisconfigurationException,
-)
 
+from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes._lightning import Callback, MisconfigurationException
 from lightning_fastrecipes.callbacks.lr_curve import LRCurve
 from lightning_fastrecipes.callbacks.lr_finder import LRFinder, run_finder
 from lightning_fastrecipes.data.common.files import write_atomically

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import pytorch_lightning as pl
-
+from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.data.common.samplers import drops_last_batch
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.recipe.config.schema import Recipe, Stage
@@ -42,9 +41,9 @@ class StagePlan:
     Args:
         stage: The stage of the recipe.
         groups: Its layer groups from the input side.
-        image_size: Side in pixels, in the first epoch; ``None`` without pictures.
+        image_size: Side in pixels, in the first epoch; ``None`` without images.
         batch_size: Samples per process and step, in the first epoch.
-        augmentation: Preset of the training pictures; ``None`` without pictures.
+        augmentation: Preset of the training images; ``None`` without images.
         steps_per_epoch: Optimizer steps of the first epoch.
         num_steps: Optimizer steps of the whole stage.
         num_samples: Samples of the training split.
@@ -102,10 +101,10 @@ def apply_stage(recipe: Recipe, index: int, data: Any, model: Any) -> None:
         kind.check_stage(stage, data, model)
     except ValueError as error:
         raise RecipeError(f"{recipe.path}: stages[{index}] ({stage.name}): {error}") from error
-    if stage.until_overfitting and not kind.num_samples(data, "valid"):
+    if stage.until_overfitting and not kind.num_samples(data, "val"):
         raise RecipeError(
             f"{recipe.path}: stages[{index}] ({stage.name}): `until_overfitting` needs a validation"
-            " split, but the data has none. Set `valid_fraction`, of a table within `split`."
+            " split, but the data has none. Set `val_fraction`, of a table within `split`."
         )
 
 
@@ -172,7 +171,7 @@ def plan_stages(recipe: Recipe, data: Any, model: Any) -> list[StagePlan]:
 
 
 def resizing(recipe: Recipe, index: int, data: Any, model: Any) -> Callable[[int], None]:
-    """Give what sets the datamodule to the sizes of an epoch, as the stage's callbacks will.
+    """Return what sets the datamodule to the sizes of an epoch, as the stage's callbacks will.
 
     Args:
         recipe: The recipe.
@@ -211,7 +210,7 @@ def group_plans(model: Any) -> tuple[GroupPlan, ...]:
 
 
 def stage_seed(seed: int, index: int) -> int:
-    """Give each stage its own seed, the same in every run.
+    """Return each stage its own seed, the same in every run.
 
     Args:
         seed: Seed of the recipe.

@@ -16,7 +16,7 @@ class Predictions:
     """What finished runs predict.
 
     Args:
-        table: One row for each picture, or each row of the tables.
+        table: One row for each image, or each row of the tables.
         content: The table as CSV.
         bad: What could not be read: file name and reason.
         notes: What was noticed, a line each.
@@ -39,12 +39,12 @@ class Predictions:
 def predict_paths(
     folders: Sequence[Path], paths: Sequence[Path], tta: bool | None = None
 ) -> Predictions:
-    """Predict pictures or tables, as the first run is of.
+    """Predict images or tables, as the first run is of.
 
     Args:
         folders: Run folders, or the ``export`` folders in them; several predict together.
-        paths: Pictures and folders of them, or tables.
-        tta: For pictures, whether views of each predict as well; as each run was evaluated if
+        paths: Images and folders of them, or tables.
+        tta: For images, whether views of each predict as well; as each run was evaluated if
             ``None``.
 
     Returns:
@@ -53,12 +53,12 @@ def predict_paths(
     Raises:
         RecipeError: If test-time augmentation is asked for of a table.
     """
-    # Imported here, so that tables need no library of pictures.
+    # Imported here, so that tables need no library of images.
     if is_table_export(folders[0]):
         from lightning_fastrecipes.recipe.tables.export import predict_tables, to_csv
 
         if tta:
-            raise RecipeError("`--tta` is for pictures, not for tables. Leave it out.")
+            raise RecipeError("`--tta` is for images, not for tables. Leave it out.")
         table, notes = predict_tables(folders, paths)
         return Predictions(table, to_csv(table), notes=notes)
     from lightning_fastrecipes.recipe.images.export import predict_files

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
-from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
-    MisconfigurationException,
-)
 
+from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes._lightning import (
+    Callback,
+    MisconfigurationException,
+    ModelCheckpoint,
+    RichProgressBar,
+)
 from lightning_fastrecipes.callbacks.initial_loss_check import InitialLossCheck
 from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
 from lightning_fastrecipes.callbacks.seeded_steps import SeededSteps
@@ -196,7 +198,7 @@ class Run:
             "recipe": self.recipe.name,
             "seed": self.recipe.seed,
             "stages": self.stages,
-            "valid": {},
+            "val": {},
             "test": {},
             "versions": package_versions(),
         }

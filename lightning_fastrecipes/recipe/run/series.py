@@ -112,7 +112,7 @@ class Ladder:
             "name": rung.name,
             "num_models": 1 if is_one else rung.num_models,
             "seconds": round(sum(stage["seconds"] for stage in stages), 2),
-            "valid": results["valid"],
+            "val": results["val"],
             "test": results["test"],
         }
 

@@ -1,4 +1,4 @@
-"""Pictures of a recipe as a stage trains on them, drawn before any training."""
+"""Images of a recipe as a stage trains on them, drawn before any training."""
 
 from pathlib import Path
 
@@ -12,26 +12,26 @@ from lightning_fastrecipes.recipe.config.schema import Recipe
 from lightning_fastrecipes.recipe.run.plan import apply_stage, build_parts
 from lightning_fastrecipes.recipe.shared.seam import kind_of
 
-NUM_PICTURES = 6
+NUM_IMAGES = 6
 NUM_EPOCHS = 5
 
 
 def show_batch(recipe: Recipe, stage_name: str | None, path: Path) -> str:
-    """Draw some training pictures: not augmented, and as each of the first epochs shows them.
+    """Draw some training images: not augmented, and as each of the first epochs shows them.
 
     Args:
         recipe: The recipe.
         stage_name: Which stage; the first one that augments, or the last, if ``None``.
-        path: Picture to write.
+        path: Image to write.
 
     Returns:
         Name of the stage.
 
     Raises:
-        RecipeError: If there is no such stage, or there are no pictures.
+        RecipeError: If there is no such stage, or there are no images.
     """
     if kind_of(recipe).unit != "images":
-        raise RecipeError(f"{recipe.path}: a table has no pictures to show. Use `explain`.")
+        raise RecipeError(f"{recipe.path}: a table has no images to show. Use `explain`.")
     names = [stage.name for stage in recipe.stages]
     if stage_name is not None and stage_name not in names:
         raise RecipeError(
@@ -45,7 +45,7 @@ def show_batch(recipe: Recipe, stage_name: str | None, path: Path) -> str:
             break
     plain, trained = images.eval_dataset("train"), images.train_dataloader().dataset
     count = len(plain)
-    places = np.unique(np.linspace(0, count - 1, NUM_PICTURES).round().astype(int)).tolist()
+    places = np.unique(np.linspace(0, count - 1, NUM_IMAGES).round().astype(int)).tolist()
     rows = [
         [plain[place][0], *(trained[epoch * count + place][0] for epoch in range(NUM_EPOCHS))]
         for place in places

@@ -69,8 +69,8 @@ def print_curve(console: Console, curve: LRCurve, stage: str) -> None:
 
 def print_rungs(console: Console, results: Mapping[str, Any]) -> None:
     """Print what each rung of a recipe reached, and how long it took to train."""
-    metrics = list(results["rungs"][0]["test"] or results["rungs"][0]["valid"])
-    split = "test" if results["rungs"][0]["test"] else "valid"
+    metrics = list(results["rungs"][0]["test"] or results["rungs"][0]["val"])
+    split = "test" if results["rungs"][0]["test"] else "val"
     table = Table("rung", "models", "minutes", *metrics, title=f"Rungs, {split} split")
     for rung in results["rungs"]:
         values = [f"{rung[split].get(name, math.nan):.4f}" for name in metrics]
@@ -82,7 +82,7 @@ def print_rungs(console: Console, results: Mapping[str, Any]) -> None:
 def print_results(console: Console, results: Mapping[str, Any]) -> None:
     """Print the metrics of the evaluation."""
     table = Table("split", "metric", "value", title="Evaluation", title_justify="left")
-    for split in ("valid", "test"):
+    for split in ("val", "test"):
         for name, value in results[split].items():
             table.add_row(split, name, f"{value:.4f}")
     console.print(table)

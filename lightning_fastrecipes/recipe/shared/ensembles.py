@@ -20,7 +20,7 @@ from lightning_fastrecipes.tasks.base import LayerGroupTask
 def choose_members(
     recipe: Recipe, folder: Path, members: Mapping[str, Path], is_rehearsal: bool
 ) -> dict[str, Path]:
-    """Say which checkpoints an evaluation is of.
+    """Return which checkpoints an evaluation is of.
 
     Args:
         recipe: The recipe, which may want its snapshots.
@@ -39,7 +39,7 @@ def choose_members(
 def load_average(
     paths: Iterable[Path], model: LayerGroupTask, data: Any, make_trainer: MakeTrainer
 ) -> None:
-    """Give a model the mean weights of snapshots, and measure its batch norm anew.
+    """Return a model the mean weights of snapshots, and measure its batch norm anew.
 
     Args:
         paths: The snapshots.
@@ -61,7 +61,7 @@ def load_average(
 
 
 def load_member(path: Path, model: LayerGroupTask) -> None:
-    """Give a model the weights of a checkpoint."""
+    """Return a model the weights of a checkpoint."""
     model.load_state_dict(_state(path))
 
 

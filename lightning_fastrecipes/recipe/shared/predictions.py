@@ -5,15 +5,15 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import pandas as pd
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.callbacks.test_time_augmentation import MERGED
 from lightning_fastrecipes.functional.labels.multi_label import decide_labels
 from lightning_fastrecipes.functional.labels.targets import hard_labels
 
-Split = Literal["valid", "test"]
+Split = Literal["val", "test"]
 DECIMALS = 6
 
 
@@ -87,7 +87,7 @@ def prediction_table(
         probabilities: Shape ``(rows, num_classes)``.
         classes: One name per column.
         targets: Class indices or probabilities, or 0 and 1; adds the column ``target``.
-        thresholds: One per class, for pictures with several labels, which are then joined by a
+        thresholds: One per class, for images with several labels, which are then joined by a
             space, or by a sign that no label has.
 
     Returns:
@@ -124,16 +124,16 @@ def evaluate(
     """Measure one split.
 
     Args:
-        trainer: A trainer in 32-bit arithmetic: there the probabilities of a picture do not
+        trainer: A trainer in 32-bit arithmetic: there the probabilities of a image do not
             depend on which others share its batch.
         model: The trained model.
         images: Its datamodule.
-        split: ``valid`` or ``test``.
+        split: ``val`` or ``test``.
 
     Returns:
         Metric name without the split's prefix, such as ``accuracy``, to value.
     """
-    run = trainer.validate if split == "valid" else trainer.test
+    run = trainer.validate if split == "val" else trainer.test
     metrics = run(model, datamodule=images, verbose=False)[0]
     return {name.partition("_")[2]: float(value) for name, value in metrics.items()}
 

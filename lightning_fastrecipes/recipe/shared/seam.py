@@ -1,4 +1,4 @@
-"""What differs between recipes for pictures and recipes for tables, behind one seam."""
+"""What differs between recipes for images and recipes for tables, behind one seam."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -6,8 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
-
+from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.recipe.config.schema import Recipe, Stage
 from lightning_fastrecipes.recipe.shared.predictions import Split
 
@@ -31,7 +30,7 @@ class Evaluator(ABC):
         """Measure one split that has rows, and write its predictions.
 
         Args:
-            split: ``valid`` or ``test``.
+            split: ``val`` or ``test``.
             results: What ``results.json`` will hold; the metrics go in here.
         """
 
@@ -94,7 +93,7 @@ class Kind(ABC):
     def resizing(
         self, stage: Stage, callbacks: Sequence[pl.Callback], data: Any, model: Any
     ) -> Callable[[int], None]:
-        """Give what sets the datamodule to the sizes of an epoch, as callbacks will.
+        """Return what sets the datamodule to the sizes of an epoch, as callbacks will.
 
         Args:
             stage: The stage.
@@ -115,11 +114,11 @@ class Kind(ABC):
 
     @abstractmethod
     def training_data(self, stage: Stage, data: Any, model: Any) -> pl.LightningDataModule:
-        """Give what a stage trains on."""
+        """Return what a stage trains on."""
 
     @abstractmethod
     def describe(self, data: Any, model: Any) -> list[str]:
-        """Say what data and model are, a line each."""
+        """Return what data and model are, a line each."""
 
     @abstractmethod
     def write_findings(self, data: Any, folder: Path) -> None:
@@ -147,22 +146,22 @@ class Kind(ABC):
 
 
 def kind_of(recipe: Recipe) -> Kind:
-    """Tell what a recipe is of, by the class of its data.
+    """Return what a recipe is of, by the class of its data.
 
     Args:
         recipe: A recipe, whose class paths are known to be right.
 
     Returns:
-        The kind. Only that of pictures imports libraries of pictures.
+        The kind. Only that of images imports libraries of images.
     """
-    # Imported here, so that tables need no library of pictures.
+    # Imported here, so that tables need no library of images.
     if _is_table(recipe.data.class_path):
         from lightning_fastrecipes.recipe.tables.modality import TableKind
 
         return TableKind()
-    from lightning_fastrecipes.recipe.images.modality import PictureKind
+    from lightning_fastrecipes.recipe.images.modality import ImageKind
 
-    return PictureKind()
+    return ImageKind()
 
 
 def _is_table(class_path: str) -> bool:

@@ -124,7 +124,7 @@ class TableEvaluator(Evaluator):
         spec, _ = self.model.built()
         if spec.categorical:
             self._write_embeddings(spec)
-        splits: tuple[TableSplitName, ...] = ("valid", "test", "train")
+        splits: tuple[TableSplitName, ...] = ("val", "test", "train")
         split = next(name for name in splits if self.data.num_rows(name))
         importance = column_importance(self.model, self.data.encoded(split), self.recipe.seed)
         importance.insert(1, "split", split)
@@ -157,7 +157,7 @@ class TableEvaluator(Evaluator):
             )  # fmt: skip
             return
         counts = confusion_counts(predictions, targets, len(spec.classes))
-        name = "confusion_matrix.png" if split == "test" else "confusion_matrix_valid.png"
+        name = "confusion_matrix.png" if split == "test" else "confusion_matrix_val.png"
         draw_confusion_matrix(counts, spec.classes, self.folder / name)
 
     def _write_embeddings(self, spec: TableSpec) -> None:
@@ -186,7 +186,7 @@ def error_name(spec: TableSpec) -> str:
 
 
 def shown_targets(spec: TableSpec, targets: Tensor) -> npt.NDArray[np.float64]:
-    """Give targets in the user's units without the digits that a logarithm in 32 bits has lost.
+    """Return targets in the user's units without the digits that a logarithm in 32 bits has lost.
 
     Args:
         spec: How the table becomes numbers.

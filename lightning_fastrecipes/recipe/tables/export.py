@@ -68,7 +68,7 @@ def load_table_export(folder: Path) -> tuple[TabularTask, dict[str, Any]]:
     if description["task"] not in _TASKS:
         raise DataError(
             f"The export in {folder} must be of a model of a table, but is of"
-            f" {description['task']!r}. Predict with runs of tables alone, or of pictures alone."
+            f" {description['task']!r}. Predict with runs of tables alone, or of images alone."
         )
     try:
         model = _TASKS[description["task"]].from_architecture(description["architecture"])
@@ -89,7 +89,7 @@ def predict_tables(
     Args:
         folders: Run folders, or the ``export`` folders in them.
         paths: Tables or patterns.
-        device: Where to compute; a CUDA card if there is one, else the processor, if ``None``.
+        device: Where to compute; a CUDA card if there is one, else the CPU, if ``None``.
 
     Returns:
         Column ``row``, from 0 in each file; before it ``file`` where there are several; then
@@ -154,7 +154,7 @@ class _Tables:
         self.rows: pd.DataFrame | None = None
 
     def loader(self, spec: TableSpec, description: Mapping[str, Any]) -> TableLoader:
-        """Give the batches as a model wants them."""
+        """Return the batches as a model wants them."""
         wanted = (spec, *(description[key] for key in ("steps", "batch_size", "folder", "package")))
         if wanted != self._wanted:
             data = TabularDataModule.from_spec(

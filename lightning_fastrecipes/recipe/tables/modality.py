@@ -5,8 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
-
+from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
 from lightning_fastrecipes.errors import ConfigurationError, RecipeError
@@ -17,11 +16,11 @@ from lightning_fastrecipes.recipe.tables.evaluation import TableEvaluator
 from lightning_fastrecipes.tasks.table_task import TabularTask
 from lightning_fastrecipes.tasks.tabular import TabularClassifier, TabularRegressor
 
-_FOR_PICTURES = {"image_size": None, "augmentation": None, "precompute": False}
-"""Keys of a stage that say something of pictures, and what they are where they are left out."""
+_FOR_IMAGES = {"image_size": None, "augmentation": None, "precompute": False}
+"""Keys of a stage that say something of images, and what they are where they are left out."""
 
-_CALLBACKS_FOR_PICTURES = (
-    "MultiLabelSwitch", "PictureMixing", "ProgressiveResizing", "TestTimeAugmentation",
+_CALLBACKS_FOR_IMAGES = (
+    "MultiLabelSwitch", "ImageMixing", "ProgressiveResizing", "TestTimeAugmentation",
 )  # fmt: skip
 
 
@@ -36,22 +35,22 @@ class TableKind(Kind):
     unit = "rows"
 
     def check(self, recipe: Recipe) -> None:
-        """Refuse what is for pictures alone, and a model of anything but tables."""
+        """Refuse what is for images alone, and a model of anything but tables."""
         for index, stage in enumerate(recipe.stages):
             where = f"{recipe.path}: stages[{index}] ({stage.name})"
-            for key, without in _FOR_PICTURES.items():
+            for key, without in _FOR_IMAGES.items():
                 if getattr(stage, key) != without:
-                    raise RecipeError(f"{where}: `{key}` is for pictures, not for tables. {_OUT}")
+                    raise RecipeError(f"{where}: `{key}` is for images, not for tables. {_OUT}")
             for spec in stage.callbacks:
-                if spec.name in _CALLBACKS_FOR_PICTURES:
+                if spec.name in _CALLBACKS_FOR_IMAGES:
                     raise RecipeError(
-                        f"{where}: `{spec.name}` is for pictures, not for tables. {_OUT}"
+                        f"{where}: `{spec.name}` is for images, not for tables. {_OUT}"
                     )
         evaluation = recipe.evaluation
         for key in ("image_size", "crop_fraction", "tta"):
             if getattr(evaluation, key) is not None:
                 raise RecipeError(
-                    f"{recipe.path}: evaluation.{key}: is for pictures, not for tables. {_OUT}"
+                    f"{recipe.path}: evaluation.{key}: is for images, not for tables. {_OUT}"
                 )
         module, _, name = recipe.model.class_path.rpartition(".")
         if not issubclass(
@@ -84,20 +83,20 @@ class TableKind(Kind):
     def resizing(
         self, stage: Stage, callbacks: Sequence[pl.Callback], data: Any, model: Any
     ) -> Callable[[int], None]:
-        """Give a function that does nothing: rows have no size."""
+        """Return a function that does nothing: rows have no size."""
         return lambda _epoch: None
 
     def check_evaluation(self, recipe: Recipe, data: Any, model: Any) -> None:
         """Accept every evaluation: what is not for tables was refused before."""
 
     def training_data(self, stage: Stage, data: Any, model: Any) -> pl.LightningDataModule:
-        """Give the datamodule."""
+        """Return the datamodule."""
         table: pl.LightningDataModule = data
         return table
 
     def describe(self, data: Any, model: Any) -> list[str]:
-        """Say how many rows there are, what their columns become, and what was found in them."""
-        counts = [f"{data.num_rows(split):,} {split}" for split in ("train", "valid", "test")]
+        """Return how many rows there are, what their columns become, and what was found in them."""
+        counts = [f"{data.num_rows(split):,} {split}" for split in ("train", "val", "test")]
         spec = data.spec
         sizes = spec.embedding_sizes(model.embedding_rule)
         columns = zip(spec.categorical, spec.cardinalities, sizes, strict=True)

@@ -91,11 +91,11 @@ def at(thresholds, probabilities, targets) -> float:
 
 
 def predicted(model, images) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give the plain probabilities, and those with the mirror image."""
+    """Return the plain probabilities, and those with the mirror image."""
     model.eval()
     with torch.no_grad():
         plain, mirrored = (
-            model.probabilities(model(pictures)) for pictures in (images, images.flip(-1))
+            model.probabilities(model(photos)) for photos in (images, images.flip(-1))
         )
     return plain, (plain + mirrored) / 2
 
@@ -104,11 +104,11 @@ def predicted(model, images) -> tuple[torch.Tensor, torch.Tensor]:
 def test_plain_and_merged_predictions_are_tested_at_thresholds_of_their_own(kind):
     model, callback = classifier(thresholds=kind), TestTimeAugmentation(1, "flips")
     (images, targets), (others, wanted) = rows(0), rows(1)
-    valid = trainer(callback).validate(model, loader(0), verbose=False)[0]
+    val = trainer(callback).validate(model, loader(0), verbose=False)[0]
     plain, merged = predicted(model, images)
     best = {"f2": at_best(plain, targets, kind), "f2_tta": at_best(merged, targets, kind)}
     for name, (value, thresholds) in best.items():
-        assert valid[f"val_{name}"] == pytest.approx(value, abs=1e-5)
+        assert val[f"val_{name}"] == pytest.approx(value, abs=1e-5)
         found = model.thresholds if name == "f2" else callback.thresholds["f2_tta"]
         assert found.tolist() == pytest.approx(thresholds.tolist())
     if kind == "per_label":
@@ -162,10 +162,10 @@ def test_sigmoids_of_a_module_of_ones_own_have_the_loss_of_several_labels():
 def test_a_switched_module_is_measured_with_views_by_its_own_metrics():
     model = Own(has_head=True)
     callbacks = MultiLabelSwitch(label_kind="multi"), TestTimeAugmentation(1, "flips")
-    valid = trainer(*callbacks).validate(model, loader(0), verbose=False)[0]
+    val = trainer(*callbacks).validate(model, loader(0), verbose=False)[0]
     tested = trainer(*callbacks).test(model, loader(1), verbose=False)[0]
     (images, targets), (others, wanted) = rows(0), rows(1)
     value, thresholds = at_best(predicted(model, images)[1], targets, "one")
-    assert valid["val_f2_tta"] == pytest.approx(value, abs=1e-5)
+    assert val["val_f2_tta"] == pytest.approx(value, abs=1e-5)
     expected = at(thresholds, predicted(model, others)[1], wanted)
     assert tested["test_f2_tta"] == pytest.approx(expected, abs=1e-5)

@@ -1,4 +1,4 @@
-"""One table per split, beside the folders of pictures or inside them."""
+"""One table per split, beside the folders of images or inside them."""
 
 import random
 
@@ -13,10 +13,10 @@ def write(path, rows) -> None:
     path.write_text("\n".join(["file,label", *rows]) + "\n")
 
 
-@pytest.mark.parametrize("valid", ["valid", "val"])
-def test_folders_that_hold_a_table_each(tmp_path, valid) -> None:
+@pytest.mark.parametrize("val", ["val", "valid"])
+def test_folders_that_hold_a_table_each(tmp_path, val) -> None:
     write(tmp_path / "train" / "labels.csv", ["b.png,x", "a.png,y"])
-    write(tmp_path / valid / "labels.csv", ["a.png,x"])
+    write(tmp_path / val / "labels.csv", ["a.png,x"])
 
     listing = list_table(tmp_path, LabelTable())
 
@@ -24,15 +24,15 @@ def test_folders_that_hold_a_table_each(tmp_path, valid) -> None:
     assert listing.rows[["file", "split", "label"]].values.tolist() == [
         ["train/a.png", "train", "y"],
         ["train/b.png", "train", "x"],
-        [f"{valid}/a.png", "valid", "x"],
+        [f"{val}/a.png", "val", "x"],
     ]
 
 
 def test_tables_beside_one_another_name_files_of_one_folder(tmp_path) -> None:
-    write(tmp_path / "train.csv", ["pictures/a.png,x"])
-    write(tmp_path / "test.csv", ["pictures/b.png,x"])
+    write(tmp_path / "train.csv", ["images/a.png,x"])
+    write(tmp_path / "test.csv", ["images/b.png,x"])
     rows = list_table(tmp_path, LabelTable()).rows
-    assert rows["file"].tolist() == ["pictures/a.png", "pictures/b.png"]
+    assert rows["file"].tolist() == ["images/a.png", "images/b.png"]
     assert rows["split"].tolist() == ["train", "test"]
 
 
@@ -40,7 +40,7 @@ def test_all_tables_together_decide_whether_labels_are_several(tmp_path) -> None
     draw = random.Random(0)
     tags = [" ".join(draw.sample(["a", "b", "c", "d"], draw.randint(1, 3))) for _ in range(30)]
     write(tmp_path / "train.csv", [f"{row}.png,{'abcd'[row % 4]}" for row in range(8)])
-    write(tmp_path / "valid.csv", [f"v{row}.png,{tag}" for row, tag in enumerate(tags)])
+    write(tmp_path / "val.csv", [f"v{row}.png,{tag}" for row, tag in enumerate(tags)])
     assert list_table(tmp_path, LabelTable()).label_kind == "multi"
 
 

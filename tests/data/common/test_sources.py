@@ -10,15 +10,15 @@ from lightning_fastrecipes.errors import DataError, DataNotFoundError
 
 
 def test_a_file_inside_a_package_is_found_without_importing_it(tmp_path, monkeypatch):
-    (tmp_path / "tiny_pictures" / "data").mkdir(parents=True)
-    (tmp_path / "tiny_pictures" / "__init__.py").write_text("raise RuntimeError('imported')")
-    (tmp_path / "tiny_pictures" / "data" / "labels.csv").write_text("file,label\n")
+    (tmp_path / "tiny_images" / "data").mkdir(parents=True)
+    (tmp_path / "tiny_images" / "__init__.py").write_text("raise RuntimeError('imported')")
+    (tmp_path / "tiny_images" / "data" / "labels.csv").write_text("file,label\n")
     monkeypatch.syspath_prepend(tmp_path)
 
-    found = resolve_source("package:tiny_pictures/data/labels.csv", "csv")
+    found = resolve_source("package:tiny_images/data/labels.csv", "csv")
 
-    assert found == tmp_path / "tiny_pictures" / "data" / "labels.csv"
-    assert "tiny_pictures" not in sys.modules
+    assert found == tmp_path / "tiny_images" / "data" / "labels.csv"
+    assert "tiny_images" not in sys.modules
 
 
 @pytest.mark.parametrize("name", ["no_such_package", "not-a-name", ""])

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
 
 class Nothing(pl.LightningModule):
-    """Learn nothing, and count pictures."""
+    """Learn nothing, and count images."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,12 +100,10 @@ def test_a_folder_that_cannot_be_made_is_named(pets, tmp_path, monkeypatch) -> N
 def test_auto_goes_on_without_any_cache(pets, monkeypatch, code) -> None:
     refuse_locks_in(Path(os.environ["FASTRECIPES_CACHE"]), code, monkeypatch)
     with (
-        pytest.warns(
-            UserWarning, match="The manifest cache .* Until then the pictures are checked"
-        ),
-        pytest.warns(UserWarning, match="The pixel cache .* Until then pictures are decoded"),
+        pytest.warns(UserWarning, match="The manifest cache .* Until then the images are checked"),
+        pytest.warns(UserWarning, match="The pixel cache .* Until then images are decoded"),
     ):
-        module = fit(pets, valid_fraction=0.0)
+        module = fit(pets, val_fraction=0.0)
     assert module.num_seen == 18
 
 
@@ -114,7 +112,7 @@ def test_auto_goes_on_where_the_variable_names_a_file(pets, tmp_path, monkeypatc
     (tmp_path / "file").write_text("mine")
     monkeypatch.setenv("FASTRECIPES_CACHE", str(tmp_path / place))
     with pytest.warns(UserWarning, match=r"this is a file.* `FASTRECIPES_CACHE`.* Until then"):
-        module = fit(pets, valid_fraction=0.0)
+        module = fit(pets, val_fraction=0.0)
     assert module.num_seen == 18
 
 
@@ -135,7 +133,7 @@ def test_a_full_disk_does_not_make_a_scan_decode_twice(pets, monkeypatch) -> Non
     with pytest.warns(
         UserWarning, match="manifest cache .* No space left .* Free some space there"
     ):
-        rows = manifest.scan_pictures(pets, ["cat/0.png", "dog/0.png"])
+        rows = manifest.scan_images(pets, ["cat/0.png", "dog/0.png"])
     assert (rows["problem"] == "").all()
     assert len(names) == 2
 

@@ -7,7 +7,7 @@ from lightning_fastrecipes.data.common.workers import map_threads, num_loader_wo
 
 
 @pytest.mark.parametrize(
-    ("cores", "pictures", "processes", "expected"),
+    ("cores", "images", "processes", "expected"),
     [
         pytest.param(8, 63, 1, 0, id="tiny-data"),
         pytest.param(8, 64, 1, 7, id="one-core-is-left-to-training"),
@@ -17,10 +17,10 @@ from lightning_fastrecipes.data.common.workers import map_threads, num_loader_wo
         pytest.param(2, 9999, 4, 1, id="more-processes-than-cores"),
     ],
 )
-def test_workers_fit_the_machine(monkeypatch, cores, pictures, processes, expected):
+def test_workers_fit_the_machine(monkeypatch, cores, images, processes, expected):
     monkeypatch.setattr(workers, "num_cores", lambda: cores)
 
-    assert num_loader_workers(pictures, processes) == expected
+    assert num_loader_workers(images, processes) == expected
 
 
 def test_threads_keep_the_order():

@@ -1,4 +1,4 @@
-"""Pictures in memory are served as pictures in files are."""
+"""Images in memory are served as images in files are."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def module(source, **options) -> ImageArrayDataModule:
     whole = Geometry(crop_fraction=1.0)
     options = {
         "image_size": SIZE,
-        "valid_fraction": 0,
+        "val_fraction": 0,
         "batch_size": 4,
         "geometry": whole,
     } | options
@@ -72,7 +72,7 @@ def test_classes_are_in_the_order_of_numbers() -> None:
     assert all_of(data.eval_dataloader("train"))[1].tolist() == [2, 1, 0, 2, 1, 0]
 
 
-def test_text_labels_and_coloured_pictures_are_taken() -> None:
+def test_text_labels_and_coloured_images_are_taken() -> None:
     pixels = digits(4, channels=(3,))
     data = module({"x_train": pixels, "y_train": np.array(["dog", "cat", "dog", "cat"])})
     images, targets = all_of(data.eval_dataloader("train"))
@@ -80,7 +80,7 @@ def test_text_labels_and_coloured_pictures_are_taken() -> None:
     assert [data.classes[target] for target in targets] == ["dog", "cat", "dog", "cat"]
 
 
-def test_a_file_a_folder_and_arrays_give_the_same_pictures(tmp_path: Path) -> None:
+def test_a_file_a_folder_and_arrays_give_the_same_images(tmp_path: Path) -> None:
     source = arrays()
     np.savez(tmp_path / "digits.npz", **source)
     for split in ("train", "test"):
@@ -94,7 +94,7 @@ def test_a_file_a_folder_and_arrays_give_the_same_pictures(tmp_path: Path) -> No
         "file": module(tmp_path / "digits.npz"),
         "folder": module(tmp_path / "digits"),
         "from files": ImageFolderDataModule(
-            tmp_path / "digits", image_size=SIZE, valid_fraction=0.0,
+            tmp_path / "digits", image_size=SIZE, val_fraction=0.0,
             geometry=Geometry(crop_fraction=1.0), num_workers=0,
         ),
     }  # fmt: skip
@@ -112,10 +112,10 @@ def test_a_file_a_folder_and_arrays_give_the_same_pictures(tmp_path: Path) -> No
 
 def test_resizing_in_memory_is_resizing_of_files(tmp_path: Path) -> None:
     pixels = digits(4, channels=(3,))
-    for number, picture in enumerate(pixels):
+    for number, photo in enumerate(pixels):
         (tmp_path / str(number % 2)).mkdir(exist_ok=True)
-        Image.fromarray(picture).save(tmp_path / str(number % 2) / f"{number}.png")
-    options = {"image_size": 7, "valid_fraction": 0.0, "geometry": Geometry(crop_fraction=0.8)}
+        Image.fromarray(photo).save(tmp_path / str(number % 2) / f"{number}.png")
+    options = {"image_size": 7, "val_fraction": 0.0, "geometry": Geometry(crop_fraction=0.8)}
     files = ImageFolderDataModule(tmp_path, num_workers=0, **options)
     files.setup()
     expected = all_of(files.eval_dataloader("train"))
@@ -125,7 +125,7 @@ def test_resizing_in_memory_is_resizing_of_files(tmp_path: Path) -> None:
 
 
 def augmented(source: dict, batch_size: int, num_workers: int = 0, epoch: int = 3) -> dict:
-    """Give this epoch's version of each training picture by its label."""
+    """Return this epoch's version of each training image by its label."""
     data = module(
         source, augmentation="top_down", batch_size=batch_size, num_workers=num_workers, seed=5
     )
@@ -135,7 +135,7 @@ def augmented(source: dict, batch_size: int, num_workers: int = 0, epoch: int = 
     return {int(target): image for image, target in zip(images, targets, strict=True)}
 
 
-def test_a_pictures_augmentation_depends_on_seed_epoch_and_place_alone() -> None:
+def test_a_images_augmentation_depends_on_seed_epoch_and_place_alone() -> None:
     source = {"x_train": digits(20), "y_train": np.arange(20)}
     first = augmented(source, batch_size=20)
     for others in (augmented(source, 3), augmented(source, 7, num_workers=2)):
@@ -144,7 +144,7 @@ def test_a_pictures_augmentation_depends_on_seed_epoch_and_place_alone() -> None
     assert not any(torch.equal(first[label], later[label]) for label in range(20))
 
 
-def test_training_pictures_are_those_of_the_evaluation_without_augmentation() -> None:
+def test_training_images_are_those_of_the_evaluation_without_augmentation() -> None:
     data = module({"x_train": digits(20), "y_train": np.arange(20)})
     trained = dict(zip(*reversed(all_of(data.train_dataloader())), strict=True))
     plain = dict(zip(*reversed(all_of(data.eval_dataloader("train"))), strict=True))
@@ -153,9 +153,9 @@ def test_training_pictures_are_those_of_the_evaluation_without_augmentation() ->
 
 
 def test_splits_that_are_missing_are_drawn() -> None:
-    data = module(arrays(), valid_fraction=0.5)
-    sizes = {split: len(data.eval_dataset(split)) for split in ("train", "valid", "test")}
-    assert sizes == {"train": 10, "valid": 10, "test": 10}
+    data = module(arrays(), val_fraction=0.5)
+    sizes = {split: len(data.eval_dataset(split)) for split in ("train", "val", "test")}
+    assert sizes == {"train": 10, "val": 10, "test": 10}
     assert sorted(all_of(data.val_dataloader())[1].tolist()) == list(range(10))
 
 
@@ -193,13 +193,13 @@ def test_features_of_arrays_are_computed_once_and_anew_for_other_pixels(tmp_path
         ({"x_train": digits(20) / 255}, "`x_train` must be `uint8` in 0 to 255, but is float64"),
         ({"x_train": digits(20).reshape(20, -1)}, r"`x_train` must have shape .* \(20, 144\)"),
         ({"x_train": digits(20, channels=(4,))}, r"has \(20, 12, 12, 4\)"),
-        ({"x_train": digits(0), "y_train": np.arange(0)}, "`x_train` has no pictures"),
-        ({"y_train": np.arange(19)}, r"one label per picture, shape \(20,\), but has \(19,\)"),
+        ({"x_train": digits(0), "y_train": np.arange(0)}, "`x_train` has no images"),
+        ({"y_train": np.arange(19)}, r"one label per image, shape \(20,\), but has \(19,\)"),
         ({"y_train": np.eye(20)}, r"take `argmax\(1\)`"),
         ({"y_train": np.arange(20) / 2}, "must be integers or text, but is float64"),
-        ({"x_test": digits(10)[:, :8]}, "all pictures must have one shape"),
+        ({"x_test": digits(10)[:, :8]}, "all images must have one shape"),
         ({"x_test": None}, "`y_test` has labels, but `x_test` is missing"),
-        ({"x_valid": digits(2)}, "`x_valid` needs labels"),
+        ({"x_val": digits(2)}, "`x_val` needs labels"),
         ({"y_test": np.arange(10) + 1}, r"'10 \(1 in test\)' are not in the training split"),
     ],
 )
@@ -208,10 +208,10 @@ def test_wrong_arrays_are_refused(changes: dict, message: str) -> None:
         module(arrays(**changes))
 
 
-def test_the_same_picture_in_two_classes_is_refused() -> None:
+def test_the_same_image_in_two_classes_is_refused() -> None:
     pixels = digits(20)
     pixels[11] = pixels[0]
-    with pytest.raises(DataError, match="1 pictures are the same, byte by byte, in two classes"):
+    with pytest.raises(DataError, match="1 images are the same, byte by byte, in two classes"):
         module(arrays(x_train=pixels))
 
 
@@ -235,7 +235,7 @@ def test_one_array_alone_is_refused(tmp_path: Path) -> None:
         module(tmp_path / "a.npy")
 
 
-def test_pictures_of_different_shapes_do_not_fit_into_one_array(pets: Path, draw) -> None:
+def test_images_of_different_shapes_do_not_fit_into_one_array(pets: Path, draw) -> None:
     draw(pets / "cat" / "large.png", size=(40, 40))
     with pytest.raises(DataError, match=r"1 are not 24 x 20 .* 'large\.png'|large\.png"):
         module(pets)

@@ -10,23 +10,23 @@ from lightning_fastrecipes.data.images.label_table import LabelTable, list_table
 from lightning_fastrecipes.data.images.listing import list_folder
 from lightning_fastrecipes.errors import DataError
 
-PLAN = SplitPlan(valid_fraction=0.2, test_fraction=0.0, seed=0)
+PLAN = SplitPlan(val_fraction=0.2, test_fraction=0.0, seed=0)
 
 
-def names(pictures, split):
-    return ["/".join(os.fsdecode(path).split("/")[-2:]) for path in pictures.splits[split].paths]
+def names(photos, split):
+    return ["/".join(os.fsdecode(path).split("/")[-2:]) for path in photos.splits[split].paths]
 
 
 def test_drawn_splits_keep_the_mix_of_the_classes(pets):
-    pictures = assemble(list_folder(pets), SplitPlan(0.25, 0.25, 0), "raise")
+    photos = assemble(list_folder(pets), SplitPlan(0.25, 0.25, 0), "raise")
 
-    assert pictures.classes == ["cat", "dog"]
+    assert photos.classes == ["cat", "dog"]
     counts = {
         split: np.bincount(samples.targets, minlength=2).tolist()
-        for split, samples in pictures.splits.items()
+        for split, samples in photos.splits.items()
         if split != "predict"
     }
-    assert counts == {"train": [5, 4], "valid": [3, 2], "test": [2, 2]}
+    assert counts == {"train": [5, 4], "val": [3, 2], "test": [2, 2]}
 
 
 def test_the_split_depends_on_relative_names_and_seed_alone(pets, tmp_path):
@@ -35,27 +35,27 @@ def test_the_split_depends_on_relative_names_and_seed_alone(pets, tmp_path):
 
     after = assemble(list_folder(moved), PLAN, "raise")
 
-    assert names(after, "valid") == names(before, "valid")
+    assert names(after, "val") == names(before, "val")
     other = assemble(list_folder(moved), SplitPlan(0.2, 0.0, seed=1), "raise")
-    assert names(other, "valid") != names(before, "valid")
+    assert names(other, "val") != names(before, "val")
 
 
-def test_a_new_picture_hardly_moves_the_others(pets, draw):
+def test_a_new_image_hardly_moves_the_others(pets, draw):
     before = assemble(list_folder(pets), PLAN, "raise")
     draw(pets / "cat" / "00.png")
 
     after = assemble(list_folder(pets), PLAN, "raise")
 
-    moved = set(names(before, "valid")) ^ set(names(after, "valid"))
+    moved = set(names(before, "val")) ^ set(names(after, "val"))
     assert len(moved - {"cat/00.png"}) <= 1
 
 
 def test_a_split_that_the_data_bring_is_not_drawn(split_pets):
-    pictures = assemble(list_folder(split_pets), SplitPlan(0.5, 0.25, 0), "raise")
+    photos = assemble(list_folder(split_pets), SplitPlan(0.5, 0.25, 0), "raise")
 
-    assert {split: len(samples.paths) for split, samples in pictures.splits.items()} == {
+    assert {split: len(samples.paths) for split, samples in photos.splits.items()} == {
         "train": 6,
-        "valid": 4,
+        "val": 4,
         "test": 2,
         "predict": 0,
     }
@@ -64,26 +64,26 @@ def test_a_split_that_the_data_bring_is_not_drawn(split_pets):
 def test_targets_match_the_folders_in_every_split(split_pets, draw):
     draw(split_pets / "test" / "dog" / "0.png")
 
-    pictures = assemble(list_folder(split_pets), PLAN, "raise")
+    photos = assemble(list_folder(split_pets), PLAN, "raise")
 
-    for split, samples in pictures.splits.items():
-        labels = [name.split("/")[0] for name in names(pictures, split)]
-        assert [pictures.classes[target] for target in samples.targets] == labels
+    for split, samples in photos.splits.items():
+        labels = [name.split("/")[0] for name in names(photos, split)]
+        assert [photos.classes[target] for target in samples.targets] == labels
         assert samples.targets.dtype == np.int64
 
 
 def test_a_class_that_validation_lacks_does_not_shift_the_others(tmp_path, draw):
-    for split, classes in (("train", "abc"), ("valid", "ac")):
+    for split, classes in (("train", "abc"), ("val", "ac")):
         for name in classes:
             draw(tmp_path / split / name / "0.png")
 
-    pictures = assemble(list_folder(tmp_path), PLAN, "raise")
+    photos = assemble(list_folder(tmp_path), PLAN, "raise")
 
-    assert pictures.splits["valid"].targets.tolist() == [0, 2]
+    assert photos.splits["val"].targets.tolist() == [0, 2]
 
 
 def test_a_class_that_training_lacks_is_refused_by_name(split_pets, draw):
-    draw(split_pets / "valid" / "bird" / "0.png")
+    draw(split_pets / "val" / "bird" / "0.png")
 
     with pytest.raises(DataError, match=r"'bird \(1 in valid\)' are not in the training split"):
         assemble(list_folder(split_pets), PLAN, "raise")
@@ -97,12 +97,12 @@ def test_soft_targets_go_with_their_files(tmp_path, draw):
     (tmp_path / "labels.csv").write_text(text)
     table = LabelTable(probability_column="p", classes=["no", "yes"])
 
-    pictures = assemble(list_table(tmp_path / "labels.csv", table), PLAN, "raise")
+    photos = assemble(list_table(tmp_path / "labels.csv", table), PLAN, "raise")
 
-    assert pictures.classes == ["no", "yes"]
-    for split, count in (("train", 8), ("valid", 2)):
-        samples = pictures.splits[split]
-        expected = [int(name.split("/")[1][0]) / 10 for name in names(pictures, split)]
+    assert photos.classes == ["no", "yes"]
+    for split, count in (("train", 8), ("val", 2)):
+        samples = photos.splits[split]
+        expected = [int(name.split("/")[1][0]) / 10 for name in names(photos, split)]
         assert samples.targets.shape == (count, 2)
         assert samples.targets[:, 1].tolist() == pytest.approx(expected)
         assert samples.targets.sum(axis=1).tolist() == pytest.approx([1.0] * count)
@@ -111,7 +111,7 @@ def test_soft_targets_go_with_their_files(tmp_path, draw):
 @pytest.fixture
 def damaged(pets):
     (pets / "cat" / "empty.png").write_bytes(b"")
-    (pets / "dog" / "text.png").write_text("no picture")
+    (pets / "dog" / "text.png").write_text("no image")
     return pets
 
 
@@ -121,13 +121,13 @@ def test_all_bad_files_are_named_in_one_error(damaged):
 
 
 def test_bad_files_are_left_out_and_listed_and_never_substituted(damaged):
-    pictures = assemble(list_folder(damaged), PLAN, "skip")
+    photos = assemble(list_folder(damaged), PLAN, "skip")
 
-    assert pictures.skipped_files == [
+    assert photos.skipped_files == [
         (str(damaged / "cat" / "empty.png"), "is empty (0 bytes)"),
-        (str(damaged / "dog" / "text.png"), "not a picture that Pillow can read"),
+        (str(damaged / "dog" / "text.png"), "not a image that Pillow can read"),
     ]
-    everything = names(pictures, "train") + names(pictures, "valid")
+    everything = names(photos, "train") + names(photos, "val")
     assert len(everything) == len(set(everything)) == 18
 
 
@@ -137,7 +137,7 @@ def test_repairing_a_file_leaves_the_others_in_their_splits(damaged, draw):
 
     after = assemble(list_folder(damaged), PLAN, "skip")
 
-    for split in ("train", "valid"):
+    for split in ("train", "val"):
         assert set(names(after, split)) - {"cat/empty.png"} == set(names(before, split))
 
 
@@ -145,14 +145,14 @@ def test_a_class_of_bad_files_is_refused(split_pets):
     (split_pets / "train" / "ant").mkdir()
     (split_pets / "train" / "ant" / "0.png").write_bytes(b"")
 
-    with pytest.raises(DataError, match=r"No readable training picture is left .* 'ant'"):
+    with pytest.raises(DataError, match=r"No readable training image is left .* 'ant'"):
         assemble(list_folder(split_pets), PLAN, "skip")
 
 
 def test_the_same_bytes_in_two_classes_are_refused(pets):
     (pets / "dog" / "copy.png").write_bytes((pets / "cat" / "3.png").read_bytes())
 
-    with pytest.raises(DataError, match=r"1 pictures are the same.*'cat/3\.png = dog/copy\.png'"):
+    with pytest.raises(DataError, match=r"1 images are the same.*'cat/3\.png = dog/copy\.png'"):
         assemble(list_folder(pets), PLAN, "raise")
 
 
@@ -162,22 +162,22 @@ def test_the_same_bytes_twice_in_a_class_are_allowed(pets):
     assert assemble(list_folder(pets), PLAN, "raise").classes == ["cat", "dog"]
 
 
-def test_a_fraction_that_gives_no_picture_is_refused(pets):
-    with pytest.raises(DataError, match=r"`valid_fraction` of 0\.01 leaves the valid split"):
+def test_a_fraction_that_gives_no_image_is_refused(pets):
+    with pytest.raises(DataError, match=r"`val_fraction` of 0\.01 leaves the valid split"):
         assemble(list_folder(pets), SplitPlan(0.01, 0.0, 0), "raise")
 
 
-def test_a_single_training_picture_is_refused(tmp_path, draw):
+def test_a_single_training_image_is_refused(tmp_path, draw):
     draw(tmp_path / "cat" / "0.png")
 
-    with pytest.raises(DataError, match="at least 2 pictures, but the training split has 1"):
+    with pytest.raises(DataError, match="at least 2 images, but the training split has 1"):
         assemble(list_folder(tmp_path), SplitPlan(0.0, 0.0, 0), "raise")
 
 
 @pytest.mark.parametrize(
     ("fractions", "message"),
     [
-        pytest.param((1.0, 0.0), r"`valid_fraction` must lie in \[0, 1\), got 1\.0", id="all"),
+        pytest.param((1.0, 0.0), r"`val_fraction` must lie in \[0, 1\), got 1\.0", id="all"),
         pytest.param(
             (0.2, -0.1), r"`test_fraction` must lie in \[0, 1\), got -0\.1", id="negative"
         ),

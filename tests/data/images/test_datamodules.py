@@ -1,4 +1,4 @@
-"""The two datamodules of pictures, as people and recipes build them."""
+"""The two datamodules of images, as people and recipes build them."""
 
 import pickle
 
@@ -20,7 +20,7 @@ from lightning_fastrecipes.errors import DataNotFoundError
 
 @pytest.fixture
 def cells(tmp_path, draw, monkeypatch):
-    """Make a package of pictures with a table of probabilities, like the solar cells."""
+    """Make a package of images with a table of probabilities, like the solar cells."""
     home = tmp_path / "tiny_cells" / "data"
     lines = []
     for number in range(24):
@@ -43,13 +43,13 @@ TABLE = {
 
 def test_a_table_in_a_package_gives_soft_targets(cells):
     data = ImageCSVDataModule(
-        cells, table=LabelTable(**TABLE), image_size=16, batch_size=6, valid_fraction=1 / 3
+        cells, table=LabelTable(**TABLE), image_size=16, batch_size=6, val_fraction=1 / 3
     )
     data.prepare_data()
     data.setup("fit")
 
     assert (data.classes, data.label_kind) == (["intact", "broken"], "soft")
-    assert (len(data.eval_dataset("train")), len(data.eval_dataset("valid"))) == (16, 8)
+    assert (len(data.eval_dataset("train")), len(data.eval_dataset("val"))) == (16, 8)
     images, targets = next(iter(data.train_dataloader()))
     assert (images.shape, images.dtype) == ((6, 3, 16, 16), torch.uint8)
     assert (targets.shape, targets.dtype) == ((6, 2), torch.float32)
@@ -66,8 +66,8 @@ def test_a_data_frame_gives_class_indices(pets):
     for data in (table, folder):
         data.setup()
 
-    # The same pictures under the same names: the same split, whichever way they came.
-    for split in ("train", "valid"):
+    # The same images under the same names: the same split, whichever way they came.
+    for split in ("train", "val"):
         assert table.eval_dataset(split).files == folder.eval_dataset(split).files
         assert torch.equal(table.eval_dataset(split).targets, folder.eval_dataset(split).targets)
     assert table.label_kind == "single"

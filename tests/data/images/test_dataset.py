@@ -23,7 +23,7 @@ def samples(tmp_path, draw):
     return Samples.from_files(files, np.array([2, 0, 1]))
 
 
-def test_samples_are_pictures_with_targets(samples):
+def test_samples_are_images_with_targets(samples):
     dataset = ImageDataset(samples, EVAL)
     image, target = dataset[1]
 
@@ -53,7 +53,7 @@ def test_a_negative_index_is_refused(samples, has_epochs):
         ImageDataset(samples, EVAL, has_epochs=has_epochs)[-1]
 
 
-def test_memory_does_not_hold_an_object_per_picture(samples):
+def test_memory_does_not_hold_an_object_per_image(samples):
     many = Samples(np.repeat(samples.paths, 10_000), np.repeat(samples.targets, 10_000))
 
     assert many.paths.dtype.kind == "S"

@@ -1,4 +1,4 @@
-"""Every kind of picture comes out right, and every damaged one is named."""
+"""Every kind of image comes out right, and every damaged one is named."""
 
 import re
 
@@ -111,7 +111,7 @@ def test_of_an_animation_the_first_frame_is_taken_and_noted(tmp_path):
     assert inspect_image(tmp_path / "film.gif").note == "first of 2 frames"
 
 
-def test_a_good_picture_is_described(tmp_path, draw):
+def test_a_good_image_is_described(tmp_path, draw):
     facts = inspect_image(draw(tmp_path / "good.png", (24, 20)))
 
     assert facts[:3] == (24, 20, "RGB")
@@ -123,7 +123,7 @@ def test_a_good_picture_is_described(tmp_path, draw):
     ("content", "reason"),
     [
         pytest.param(b"", r"is empty \(0 bytes\)", id="empty"),
-        pytest.param(b"no picture", "not a picture that Pillow can read", id="text"),
+        pytest.param(b"no image", "not a image that Pillow can read", id="text"),
         pytest.param(None, "truncated|broken", id="truncated"),
     ],
 )

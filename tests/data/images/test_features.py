@@ -37,7 +37,7 @@ def photos(tmp_path: Path) -> Path:
 def parts(photos: Path, **options) -> tuple[ImageFolderDataModule, ImageClassifier]:
     torch.manual_seed(0)
     images = ImageFolderDataModule(
-        photos, image_size=32, batch_size=5, valid_fraction=0.25, num_workers=0, **options
+        photos, image_size=32, batch_size=5, val_fraction=0.25, num_workers=0, **options
     )
     model = ImageClassifier("test_resnet.r160_in1k", 2, head={"hidden": 8})
     model.freeze()
@@ -105,7 +105,7 @@ def _new_size(photos: Path, images, model) -> None:
     images.image_size = 64
 
 
-def _new_picture(photos: Path, images, model) -> None:
+def _new_image(photos: Path, images, model) -> None:
     Image.new("RGB", (40, 36), "red").save(photos / "cat" / "0.png")
 
 
@@ -125,7 +125,7 @@ def _new_normalisation(photos: Path, images, model) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [_new_weights, _new_statistics, _new_size, _new_picture, _new_time, _new_split,
+    [_new_weights, _new_statistics, _new_size, _new_image, _new_time, _new_split,
      _new_normalisation],
     ids=lambda f: f.__name__,
 )  # fmt: skip
@@ -161,7 +161,7 @@ def test_a_trial_run_writes_no_cache(photos: Path) -> None:
     assert written() == []
 
 
-def test_epochs_are_shuffled_apart_and_hold_every_picture(photos: Path) -> None:
+def test_epochs_are_shuffled_apart_and_hold_every_image(photos: Path) -> None:
     images, model = parts(photos)
     data = FeatureDataModule(images, model)
     seen: list[torch.Tensor] = []
@@ -191,7 +191,7 @@ def test_a_module_without_the_protocol_is_refused(photos: Path) -> None:
         FeatureDataModule(images, pl.LightningModule())
 
 
-def test_precomputed_features_are_balanced_as_pictures_are(photos: Path) -> None:
+def test_precomputed_features_are_balanced_as_images_are(photos: Path) -> None:
     for number in range(2, 8):
         (photos / "dog" / f"{number}.png").unlink()
     images, model = parts(photos, balance=True, seed=3)

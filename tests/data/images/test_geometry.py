@@ -1,4 +1,4 @@
-"""Pictures become square as the model expects, and at random for training."""
+"""Images become square as the model expects, and at random for training."""
 
 import dataclasses
 
@@ -16,14 +16,14 @@ from lightning_fastrecipes.protocols import InputSpec
 SPEC = InputSpec(interpolation="bicubic", crop_fraction=0.8)
 
 
-def picture(height=30, width=47):
+def photo(height=30, width=47):
     return torch.randint(256, (3, height, width), generator=seeded_generator(1)).byte()
 
 
 @pytest.mark.parametrize(("height", "width"), [(30, 47), (61, 33), (20, 20), (200, 90)])
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
 def test_evaluation_equals_torchvisions_resize_and_centre_crop(height, width, interpolation):
-    image = picture(height, width)
+    image = photo(height, width)
     mode = "nearest-exact" if interpolation == "nearest" else interpolation
     reference = v2.Compose(
         [v2.Resize(25, v2.InterpolationMode(mode), antialias=True), v2.CenterCrop(20)]
@@ -35,8 +35,8 @@ def test_evaluation_equals_torchvisions_resize_and_centre_crop(height, width, in
     assert torch.equal(result, reference(image))
 
 
-def test_squish_keeps_the_whole_picture():
-    image = picture()
+def test_squish_keeps_the_whole_image():
+    image = photo()
     result = EvalTransform(16, Geometry(resize="squish"), SPEC)(image, 0, 0)
 
     expected = v2.functional.resize(image, [16, 16], v2.InterpolationMode.BICUBIC, antialias=True)
@@ -67,10 +67,10 @@ def test_what_the_geometry_says_wins_over_the_model():
     resize=st.sampled_from(["crop", "squish"]),
 )
 @settings(max_examples=200, deadline=None)
-def test_the_middle_of_whole_pictures_is_what_the_evaluation_sees(
+def test_the_middle_of_whole_images_is_what_the_evaluation_sees(
     height, width, size, fraction, resize
 ):
-    geometry, image = Geometry(resize, crop_fraction=fraction), picture(height, width)
+    geometry, image = Geometry(resize, crop_fraction=fraction), photo(height, width)
     evaluation, transform = (kind(size, geometry, SPEC) for kind in (EvalTransform, WholeTransform))
     side = transform.whole_size
     whole = transform(image, 0, 0)
@@ -82,16 +82,16 @@ def test_the_middle_of_whole_pictures_is_what_the_evaluation_sees(
     assert transform.key() != evaluation.key()
 
 
-def test_the_middle_of_pictures_of_another_size_is_refused():
+def test_the_middle_of_images_of_another_size_is_refused():
     transform = WholeTransform(16, Geometry(), SPEC)
-    with pytest.raises(ValueError, match="Whole pictures must be 20 x 20 px, but are 20 x 24"):
-        transform.middle(picture(20, 24))
+    with pytest.raises(ValueError, match="Whole images must be 20 x 20 px, but are 20 x 24"):
+        transform.middle(photo(20, 24))
 
 
-def test_whole_pictures_are_all_of_the_shorter_side():
-    whole = WholeTransform(16, Geometry(), SPEC)(picture(30, 47), 0, 0)
+def test_whole_images_are_all_of_the_shorter_side():
+    whole = WholeTransform(16, Geometry(), SPEC)(photo(30, 47), 0, 0)
 
-    expected = v2.functional.resize(picture(30, 47), [20], v2.InterpolationMode.BICUBIC)
+    expected = v2.functional.resize(photo(30, 47), [20], v2.InterpolationMode.BICUBIC)
     assert whole.shape == (3, 20, 20)
     assert torch.equal(whole, expected[..., 6:26])
 
@@ -101,8 +101,8 @@ def train_transform(augmentation="top_down", seed=0, **geometry):
 
 
 @pytest.mark.parametrize("resize", ["crop", "squish"])
-def test_training_pictures_depend_on_seed_epoch_and_index_alone(resize):
-    image, transform = picture(), train_transform(resize=resize)
+def test_training_images_depend_on_seed_epoch_and_index_alone(resize):
+    image, transform = photo(), train_transform(resize=resize)
     same = [transform(image, 3, 5), train_transform(resize=resize)(image, 3, 5)]
     others = [transform(image, 4, 5), transform(image, 3, 6), train_transform(seed=1)(image, 3, 5)]
 
@@ -112,7 +112,7 @@ def test_training_pictures_depend_on_seed_epoch_and_index_alone(resize):
     assert same[0].dtype == torch.uint8
 
 
-def test_zoom_shows_less_of_the_picture():
+def test_zoom_shows_less_of_the_image():
     # Columns rise from 0 to 255, so the range of a crop is the share of the width that it shows.
     ramp = torch.arange(256).byte().expand(3, 256, 256)
     ranges = []
@@ -126,7 +126,7 @@ def test_zoom_shows_less_of_the_picture():
     assert ranges[1] / ranges[0] == pytest.approx(expected, abs=0.07)
 
 
-def test_random_crops_reach_both_ends_of_a_long_picture():
+def test_random_crops_reach_both_ends_of_a_long_image():
     ramp = torch.arange(64).byte().expand(3, 16, 64)
     starts = [train_transform("basic", max_zoom=1.0)(ramp, 0, index).min() for index in range(200)]
 
@@ -142,21 +142,21 @@ def windows(transform, image, count):
 @pytest.mark.parametrize("max_zoom", [1.4, 2.0])
 def test_far_zooms_on_the_device_leave_as_much_detail_as_in_the_loader(max_zoom, resize):
     """Detail that is left out instead of averaged turns to noise, which has more contrast."""
-    noise, count = picture(160, 240), 200
+    noise, count = photo(160, 240), 200
     geometry = Geometry(resize, max_zoom=max_zoom)
     transform = TrainTransform(64, geometry, InputSpec(), augmentation="side_on", seed=0)
     in_loader = torch.stack([transform(noise, 0, index) for index in range(count)])
     made = windows(transform, noise, count)
     on_device = transform.batch(made, 0, torch.arange(count), count)
 
-    contrast = [pictures.float().std().item() for pictures in (in_loader, on_device)]
+    contrast = [photos.float().std().item() for photos in (in_loader, on_device)]
     assert contrast[1] == pytest.approx(contrast[0], rel=0.04)
 
 
 @pytest.mark.parametrize("max_zoom", [1.1, 2.0, 3.0])
-def test_on_the_device_a_picture_does_not_depend_on_its_batch(max_zoom):
+def test_on_the_device_a_image_does_not_depend_on_its_batch(max_zoom):
     transform, count = train_transform(max_zoom=max_zoom), 40
-    made = windows(transform, picture(100, 140), count)
+    made = windows(transform, photo(100, 140), count)
     together = transform.batch(made, 0, torch.arange(count), count)
 
     for rows in (torch.tensor([7]), torch.arange(count).flip(0), torch.arange(3, count, 5)):
@@ -179,14 +179,14 @@ def test_on_the_device_far_zooms_show_the_same_part_as_one_resample_of_the_windo
 @pytest.mark.parametrize("max_zoom", [1.0, 1.1, 1.25])
 def test_near_zooms_on_the_device_are_one_resample_of_the_window(max_zoom):
     transform, count = train_transform(max_zoom=max_zoom, crop_fraction=1.0), 40
-    made = windows(transform, picture(), count)
+    made = windows(transform, photo(), count)
     expected = augment_batch(made, transform._drawn_for(0, count), 16)
 
     assert torch.equal(transform.batch(made, 0, torch.arange(count), count), expected)
 
 
 def test_a_card_is_given_floats_to_average():
-    """PyTorch resizes ``uint8`` on the processor alone; the meta device stands for a card."""
+    """PyTorch resizes ``uint8`` on the CPU alone; the meta device stands for a card."""
     transform, seen = train_transform(max_zoom=2.0), []
     resize = transform._resize
     transform._resize = lambda images, side: seen.append(images.dtype) or resize(images, side)

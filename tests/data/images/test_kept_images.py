@@ -1,4 +1,4 @@
-"""Datamodules that keep decoded pictures, and finish them on the device, serve the same data."""
+"""Datamodules that keep decoded images, and finish them on the device, serve the same data."""
 
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ def photos(tmp_path: Path) -> Path:
     """One class for each of 12 photos, oblong and of different sizes, and two to validate on."""
     generator = np.random.default_rng(0)
     for number in range(12):
-        for split in ("train", "valid") if number < 2 else ("train",):
+        for split in ("train", "val") if number < 2 else ("train",):
             folder = tmp_path / "photos" / split / f"{number:02}"
             folder.mkdir(parents=True)
             shape = (20 + number, 40 - number, 3)
@@ -94,17 +94,17 @@ def test_evaluation_is_the_same_to_the_last_bit(photos: Path) -> None:
     for epoch in range(2):
         for target, image in plain.trained[epoch].items():
             assert torch.equal(image, kept.trained[epoch][target]), target
-    assert [name.split("-")[0] for name in kept_files()] == ["train", "valid"]
+    assert [name.split("-")[0] for name in kept_files()] == ["train", "val"]
 
 
 @pytest.mark.parametrize(
     ("options", "num_workers"),
     [
-        ({"augmentation": "none"}, {"train": 0, "valid": 0}),
-        ({"augment_on": "device"}, {"train": 0, "valid": 0}),
-        ({"augment_on": "loader"}, {"train": 1, "valid": 0}),
-        ({"cache": "off"}, {"train": 1, "valid": 1}),
-        ({"augment_on": "device", "num_workers": 1}, {"train": 1, "valid": 1}),
+        ({"augmentation": "none"}, {"train": 0, "val": 0}),
+        ({"augment_on": "device"}, {"train": 0, "val": 0}),
+        ({"augment_on": "loader"}, {"train": 1, "val": 0}),
+        ({"cache": "off"}, {"train": 1, "val": 1}),
+        ({"augment_on": "device", "num_workers": 1}, {"train": 1, "val": 1}),
     ],
     ids=str,
 )
@@ -116,7 +116,7 @@ def test_what_is_only_cut_needs_no_worker_beside_a_model_on_the_processor(
     data = module(photos, **{"num_workers": None, "augmentation": "side_on"} | options)
     fit(data)
     assert data.train_dataloader().num_workers == num_workers["train"]
-    assert data.val_dataloader().num_workers == num_workers["valid"]
+    assert data.val_dataloader().num_workers == num_workers["val"]
     card = property(lambda _strategy: torch.device("cuda"))
     monkeypatch.setattr(type(data.trainer.strategy), "root_device", card)
     assert data.train_dataloader().num_workers == 1
@@ -126,7 +126,7 @@ def test_nothing_is_decoded_from_the_second_epoch_on(photos: Path, monkeypatch) 
     fit(module(photos))
 
     def refuse(*_: Any) -> None:
-        raise AssertionError("a picture was decoded")
+        raise AssertionError("a image was decoded")
 
     monkeypatch.setattr(pixel_cache, "load_image", refuse)
     monkeypatch.setattr("lightning_fastrecipes.data.images.dataset.load_image", refuse)
@@ -157,14 +157,14 @@ def test_without_room_auto_decodes_every_time_and_a_folder_is_an_error(
     photos: Path, tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.setattr(disk_room, "SPARE", 1 << 60)
-    with pytest.warns(UserWarning, match="needs .* MiB in .* Until then pictures are decoded"):
+    with pytest.warns(UserWarning, match="needs .* MiB in .* Until then images are decoded"):
         module_seen = fit(module(photos))
     assert len(module_seen.trained[1]) == 12
     with pytest.raises(DataError, match="give `cache` a folder on another disk"):
         fit(module(photos, cache=str(tmp_path / "here")))
 
 
-def test_pictures_of_fits_are_kept_once_for_all_sizes(photos: Path) -> None:
+def test_images_of_fits_are_kept_once_for_all_sizes(photos: Path) -> None:
     data = module(photos, image_size=8)
     data.largest_image_size = 12
     fit(data, max_epochs=1)
@@ -172,7 +172,7 @@ def test_pictures_of_fits_are_kept_once_for_all_sizes(photos: Path) -> None:
     data.image_size = 12
     fit(data, max_epochs=1)
     assert kept_files() == names
-    assert [name.split("-")[0] for name in names] == ["train", "valid"]
+    assert [name.split("-")[0] for name in names] == ["train", "val"]
 
 
 # Augmentation on the device
@@ -190,7 +190,7 @@ def test_the_device_finishes_what_the_loader_cut(photos: Path, num_workers: int)
     )
     for epoch in range(2):
         for target, image in seen.trained[epoch].items():
-            window = transform.window(data._windows._picture(target), epoch, target, 12)
+            window = transform.window(data._windows._image(target), epoch, target, 12)
             place = torch.tensor([target])
             expected = transform.batch(window[None], epoch, place, 12)[0]
             assert image.shape == (3, 12, 12)
@@ -236,7 +236,7 @@ def test_both_forms_of_augmentation_follow_one_law(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_pictures_that_grow_come_from_one_cache(photos: Path, num_workers: int) -> None:
+def test_images_that_grow_come_from_one_cache(photos: Path, num_workers: int) -> None:
     data = module(
         photos, image_size=8, augmentation="side_on", augment_on="device", num_workers=num_workers
     )
@@ -247,7 +247,7 @@ def test_pictures_that_grow_come_from_one_cache(photos: Path, num_workers: int) 
         assert len(seen.trained[epoch]) == 12
         assert {image.shape for image in seen.trained[epoch].values()} == {(3, side, side)}
     names = [name.split("-")[0] for name in kept_files()]
-    assert names == ["train", "valid"]
+    assert names == ["train", "val"]
 
 
 def test_without_a_trainer_the_loader_does_it_all(photos: Path) -> None:
@@ -262,7 +262,7 @@ def test_arrays_need_neither() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (12, 12, 12), dtype=np.uint8)
     data = ImageArrayDataModule(
         {"x_train": pixels, "y_train": np.arange(12)}, image_size=12, batch_size=4,
-        valid_fraction=0.0, augmentation="side_on",
+        val_fraction=0.0, augmentation="side_on",
     )  # fmt: skip
     assert len(fit(data).trained[1]) == 12
     assert kept_files() == []
@@ -272,16 +272,16 @@ def test_arrays_need_neither() -> None:
 
 
 def labels_by_colour(data: ImageFolderDataModule) -> list[tuple[int, int]]:
-    """Give for each training picture the class its colour tells, and its label."""
-    pictures = data._train_dataset()
-    assert pictures.store is not None
-    samples = [pictures[place] for place in range(len(pictures))]
+    """Return for each training image the class its colour tells, and its label."""
+    photos = data._train_dataset()
+    assert photos.store is not None
+    samples = [photos[place] for place in range(len(photos))]
     return [(int(image[2].sum() > image[0].sum()), int(target)) for image, target in samples]
 
 
 @pytest.fixture
 def colours(tmp_path: Path) -> Path:
-    """Red pictures in class `a`, blue ones in class `b`."""
+    """Red images in class `a`, blue ones in class `b`."""
     for name, colour in (("a", (255, 0, 0)), ("b", (0, 0, 255))):
         (tmp_path / "colours" / name).mkdir(parents=True)
         for number in range(6):

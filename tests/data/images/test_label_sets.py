@@ -1,4 +1,4 @@
-"""The whole table decides whether a picture may have several labels, and says why."""
+"""The whole table decides whether a image may have several labels, and says why."""
 
 import random
 
@@ -87,7 +87,7 @@ def table_of(values: list[str], **columns) -> pd.DataFrame:
     return pd.DataFrame({"file": files, "label": values, **columns})
 
 
-def test_pictures_without_any_label_are_legal_among_several_and_nowhere_else() -> None:
+def test_images_without_any_label_are_legal_among_several_and_nowhere_else() -> None:
     values = [*tagged(" "), ""]
     frame = table_of(values).replace({"label": {"": None}})
 
@@ -166,7 +166,7 @@ def test_targets_are_floats_of_0_and_1_for_every_label(drawn) -> None:
 
     assert images.label_kind == "multi"
     assert images.classes == sorted(TAGS)
-    for split in ("train", "valid"):
+    for split in ("train", "val"):
         dataset = images.eval_dataset(split)
         assert dataset.targets.dtype == torch.float32
         for file, row in zip(dataset.files, dataset.targets.tolist(), strict=True):
@@ -178,7 +178,7 @@ def test_targets_are_floats_of_0_and_1_for_every_label(drawn) -> None:
 
 def test_the_decision_is_of_the_whole_table_not_of_a_split(drawn) -> None:
     values = [*tagged(" "), "sun", "sea", "sky", "sand", "palm"]
-    splits = ["valid"] * 40 + ["train"] * 5
+    splits = ["val"] * 40 + ["train"] * 5
 
     images = drawn(values, columns={"part": splits}, table={"split_column": "part"})
 
@@ -195,7 +195,7 @@ def test_the_reason_is_printed(drawn, caplog) -> None:
 
 def test_unknown_labels_of_other_splits_are_listed_with_their_number(drawn) -> None:
     values = ["sun sea", "sun", "sea fog", "fog rain"]
-    splits = ["train", "train", "valid", "test"]
+    splits = ["train", "train", "val", "test"]
     with pytest.raises(DataError, match=r"'fog \(1 in valid\)', 'fog \(1 in test\)', 'rain \(1"):
         drawn(
             values, columns={"part": splits}, table={"split_column": "part", "label_separator": " "}
@@ -206,7 +206,7 @@ def test_a_drawn_split_leaves_every_label_in_the_training_split(drawn) -> None:
     """With seeds where the strata alone would lose one."""
     draw = random.Random(3)
     values = [" ".join(f"t{draw.randrange(40)}" for _ in range(3)) for _ in range(24)]
-    options = {"table": {"label_separator": " "}, "valid_fraction": 0.5}
+    options = {"table": {"label_separator": " "}, "val_fraction": 0.5}
     for seed in (2, 4, 6):
         images = drawn(values, split_seed=seed, **options)
         assert images.train_targets.any(dim=0).all()
@@ -219,19 +219,19 @@ def test_a_drawn_split_keeps_the_share_of_rare_labels(drawn) -> None:
     values = ["sea sun"] * 60 + ["sea rare"] * 20
     random.Random(0).shuffle(values)
 
-    images = drawn(values, table={"label_separator": " "}, valid_fraction=0.25)
+    images = drawn(values, table={"label_separator": " "}, val_fraction=0.25)
 
     rare = images.classes.index("rare")
-    assert int(images.eval_dataset("valid").targets[:, rare].sum()) == 5
+    assert int(images.eval_dataset("val").targets[:, rare].sum()) == 5
 
 
-def test_the_same_picture_with_other_tags_is_no_error(tmp_path, draw) -> None:
+def test_the_same_image_with_other_tags_is_no_error(tmp_path, draw) -> None:
     first = draw(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(first.read_bytes())
     draw(tmp_path / "c.png")
     frame = pd.DataFrame({"file": ["a.png", "b.png", "c.png"], "label": ["x y", "x", "y"]})
     table = LabelTable(folder=str(tmp_path), label_separator=" ")
-    images = ImageCSVDataModule(frame, table=table, valid_fraction=0.0)
+    images = ImageCSVDataModule(frame, table=table, val_fraction=0.0)
     images.setup()
     assert len(images.train_targets) == 3
 
@@ -244,10 +244,10 @@ def test_a_checkpoint_of_another_kind_is_refused(drawn) -> None:
 
 def test_a_balanced_epoch_draws_rare_labels_as_often_as_common_ones(drawn) -> None:
     values = ["sea"] * 90 + ["rare"] * 10
-    images = drawn(values, valid_fraction=0.0, balance=True, batch_size=100)
+    images = drawn(values, val_fraction=0.0, balance=True, batch_size=100)
 
     _, balanced = next(iter(images.train_dataloader()))
-    plain = drawn(values, valid_fraction=0.0, batch_size=100)
+    plain = drawn(values, val_fraction=0.0, batch_size=100)
     _, as_they_are = next(iter(plain.train_dataloader()))
 
     assert images.classes == ["rare", "sea"]

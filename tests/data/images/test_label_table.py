@@ -65,7 +65,7 @@ def test_a_split_column_gives_splits(tmp_path):
 
     listing = list_table(write(tmp_path, text), LabelTable(split_column="part"))
 
-    assert listing.rows["split"].tolist() == ["train", "valid", "valid", "test"]
+    assert listing.rows["split"].tolist() == ["train", "val", "val", "test"]
 
 
 def test_one_probability_becomes_two_classes_and_ties_are_positive(tmp_path):
@@ -108,13 +108,13 @@ def test_strata_may_be_several_columns(tmp_path):
         pytest.param(
             "file,label\na,x\n./a,y\nb,x\n",
             {},
-            r"2 rows .* name a picture twice: 'a \(row 0\)', './a \(row 1\)'",
+            r"2 rows .* name a image twice: 'a \(row 0\)', './a \(row 1\)'",
             id="duplicate",
         ),
         pytest.param(
             "file,label,part\na,x,train\nb,x,dev\n",
             {"split_column": "part"},
-            r"unknown split: 'b \(row 1\)'\. Use train, valid, val, test",
+            r"unknown split: 'b \(row 1\)'\. Use train, val, val, test",
             id="split",
         ),
         pytest.param(

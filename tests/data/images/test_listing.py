@@ -1,4 +1,4 @@
-"""Folders of pictures are read as they are laid out, in the same order everywhere."""
+"""Folders of images are read as they are laid out, in the same order everywhere."""
 
 import os
 
@@ -21,13 +21,13 @@ def test_class_folders_give_labels_and_sorted_relative_files(pets):
     }
 
 
-@pytest.mark.parametrize("name", ["valid", "val"])
+@pytest.mark.parametrize("name", ["val", "valid"])
 def test_split_folders_give_splits(split_pets, name):
-    (split_pets / "valid").rename(split_pets / name)
+    (split_pets / "val").rename(split_pets / name)
 
     rows = list_folder(split_pets).rows
 
-    assert rows["split"].value_counts().to_dict() == {"train": 8, "valid": 4}
+    assert rows["split"].value_counts().to_dict() == {"train": 8, "val": 4}
     assert set(rows["label"]) == {"cat", "dog"}
 
 
@@ -58,7 +58,7 @@ def test_what_is_hidden_is_left_alone(pets, draw):
     assert list_folder(pets).rows.equals(before)
 
 
-def test_pictures_in_folders_inside_a_class_are_found(pets, draw):
+def test_images_in_folders_inside_a_class_are_found(pets, draw):
     draw(pets / "cat" / "siamese" / "young" / "0.png")
 
     rows = list_folder(pets).rows
@@ -87,7 +87,7 @@ def test_a_folder_without_classes_is_refused_with_the_layout_that_is_expected(tm
 
 
 def test_an_empty_class_is_an_error_in_training_only(split_pets):
-    (split_pets / "valid" / "bird").mkdir()
+    (split_pets / "val" / "bird").mkdir()
     assert set(list_folder(split_pets).rows["label"]) == {"cat", "dog"}
 
     (split_pets / "train" / "bird").mkdir()
@@ -98,12 +98,12 @@ def test_an_empty_class_is_an_error_in_training_only(split_pets):
 def test_two_validation_folders_are_refused(split_pets):
     (split_pets / "val" / "cat").mkdir(parents=True)
 
-    with pytest.raises(DataError, match="both 'valid' and 'val'"):
+    with pytest.raises(DataError, match="both 'val' and 'val'"):
         list_folder(split_pets)
 
 
 def test_validation_without_training_is_refused(split_pets):
     (split_pets / "train").rename(split_pets / "training")
 
-    with pytest.raises(DataError, match="a folder 'valid' but no 'train'"):
+    with pytest.raises(DataError, match="a folder 'val' but no 'train'"):
         list_folder(split_pets)

@@ -1,4 +1,4 @@
-"""The scan decodes a picture once, and again only when the file has changed."""
+"""The scan decodes a image once, and again only when the file has changed."""
 
 import logging
 import os
@@ -8,7 +8,7 @@ import pytest
 
 from lightning_fastrecipes.data.common.sources import cache_folder
 from lightning_fastrecipes.data.images import manifest
-from lightning_fastrecipes.data.images.manifest import name_some, scan_pictures
+from lightning_fastrecipes.data.images.manifest import name_some, scan_images
 from lightning_fastrecipes.errors import DataError
 
 
@@ -34,7 +34,7 @@ def files(tmp_path, draw):
 def test_rows_follow_the_files_and_say_what_they_are(tmp_path, files):
     (tmp_path / "bad.png").write_bytes(b"")
 
-    rows = scan_pictures(tmp_path, [*files, "bad.png"])
+    rows = scan_images(tmp_path, [*files, "bad.png"])
 
     assert rows["file"].tolist() == ["c.png", "a.png", "b.png", "bad.png"]
     assert rows["problem"].tolist() == ["", "", "", "is empty (0 bytes)"]
@@ -44,64 +44,64 @@ def test_rows_follow_the_files_and_say_what_they_are(tmp_path, files):
 
 
 def test_a_second_scan_decodes_nothing_and_finds_the_same(tmp_path, files, decoded):
-    first = scan_pictures(tmp_path, files)
+    first = scan_images(tmp_path, files)
     assert sorted(decoded) == ["a.png", "b.png", "c.png"]
     decoded.clear()
 
-    second = scan_pictures(tmp_path, files)
+    second = scan_images(tmp_path, files)
 
     assert decoded == []
     assert second.to_dict() == first.to_dict()
 
 
 def test_only_a_changed_file_is_decoded_again(tmp_path, files, decoded, draw):
-    scan_pictures(tmp_path, files)
+    scan_images(tmp_path, files)
     decoded.clear()
 
     draw(tmp_path / "a.png", (30, 10))
-    rows = scan_pictures(tmp_path, files)
+    rows = scan_images(tmp_path, files)
 
     assert decoded == ["a.png"]
     assert rows["width"].tolist() == [24, 30, 24]
 
 
 def test_a_new_time_of_change_is_enough(tmp_path, files, decoded):
-    scan_pictures(tmp_path, files)
+    scan_images(tmp_path, files)
     decoded.clear()
 
     os.utime(tmp_path / "b.png", ns=(1, 1))
-    scan_pictures(tmp_path, files)
+    scan_images(tmp_path, files)
 
     assert decoded == ["b.png"]
 
 
 def test_a_scan_of_fewer_files_forgets_nothing(tmp_path, files, decoded):
-    scan_pictures(tmp_path, files)
-    scan_pictures(tmp_path, files[:1])
+    scan_images(tmp_path, files)
+    scan_images(tmp_path, files[:1])
     decoded.clear()
 
-    scan_pictures(tmp_path, files)
+    scan_images(tmp_path, files)
 
     assert decoded == []
 
 
 def test_a_damaged_manifest_is_rebuilt_with_a_warning(tmp_path, files, decoded):
-    expected = scan_pictures(tmp_path, files)
+    expected = scan_images(tmp_path, files)
     (cache,) = (cache_folder() / "manifests").glob("*.feather")
     cache.write_bytes(cache.read_bytes()[:100])
     decoded.clear()
 
     with pytest.warns(UserWarning, match=r"manifest .* is damaged .* checked again"):
-        rows = scan_pictures(tmp_path, files)
+        rows = scan_images(tmp_path, files)
 
     assert len(decoded) == 3
     assert rows.to_dict() == expected.to_dict()
-    assert scan_pictures(tmp_path, files).to_dict() == expected.to_dict()
+    assert scan_images(tmp_path, files).to_dict() == expected.to_dict()
 
 
 def test_scans_at_the_same_time_decode_each_file_once(tmp_path, files, decoded):
     with ThreadPoolExecutor(4) as threads:
-        list(threads.map(lambda _: scan_pictures(tmp_path, files), range(4)))
+        list(threads.map(lambda _: scan_images(tmp_path, files), range(4)))
 
     assert sorted(decoded) == ["a.png", "b.png", "c.png"]
 
@@ -109,22 +109,22 @@ def test_scans_at_the_same_time_decode_each_file_once(tmp_path, files, decoded):
 def test_a_scan_that_dies_leaves_no_half_written_manifest(tmp_path, files, monkeypatch):
     monkeypatch.setattr(manifest.pd.DataFrame, "to_feather", _die_half_way)
 
-    with pytest.warns(UserWarning, match="disk full.* Until then the pictures are checked"):
-        scan_pictures(tmp_path, files)
+    with pytest.warns(UserWarning, match="disk full.* Until then the images are checked"):
+        scan_images(tmp_path, files)
 
     assert [path.suffix for path in (cache_folder() / "manifests").iterdir()] in ([], [".lock"])
 
 
 def test_missing_files_are_named_together(tmp_path, files):
-    with pytest.raises(DataError, match=r"2 pictures are not in .*'x\.png', 'y\.png'"):
-        scan_pictures(tmp_path, ["x.png", *files, "y.png"])
+    with pytest.raises(DataError, match=r"2 images are not in .*'x\.png', 'y\.png'"):
+        scan_images(tmp_path, ["x.png", *files, "y.png"])
 
 
 def test_progress_is_logged(tmp_path, files, caplog):
     with caplog.at_level(logging.INFO, logger="lightning_fastrecipes.data.images.manifest"):
-        scan_pictures(tmp_path, files)
+        scan_images(tmp_path, files)
 
-    assert "Checking 3 of 3 pictures" in caplog.text
+    assert "Checking 3 of 3 images" in caplog.text
 
 
 def test_long_lists_are_cut_with_their_count():

@@ -1,4 +1,4 @@
-"""Datamodules of pictures: reproducible batches, whatever the workers, and loaders that fit."""
+"""Datamodules of images: reproducible batches, whatever the workers, and loaders that fit."""
 
 import pickle
 from pathlib import Path
@@ -18,7 +18,7 @@ SPEC = InputSpec(mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bicubic", crop_
 
 
 class Recorder(pl.LightningModule):
-    """Remember what each training step was given, by the place of the pictures in the epoch."""
+    """Remember what each training step was given, by the place of the images in the epoch."""
 
     def __init__(self, input_spec: InputSpec | None = None) -> None:
         super().__init__()
@@ -86,11 +86,11 @@ def test_epochs_differ_and_a_second_run_repeats_them(uninterrupted, pets, tmp_pa
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_pictures_do_not_depend_on_the_number_of_workers(uninterrupted, pets, tmp_path, workers):
+def test_images_do_not_depend_on_the_number_of_workers(uninterrupted, pets, tmp_path, workers):
     assert fit(tmp_path, module(pets, num_workers=workers)).steps == uninterrupted
 
 
-def test_pictures_do_not_depend_on_workers_staying(pets):
+def test_images_do_not_depend_on_workers_staying(pets):
     data = module(pets)
     data.setup()
     loader = data.train_dataloader()
@@ -108,7 +108,7 @@ def test_pictures_do_not_depend_on_workers_staying(pets):
     assert not torch.equal(seen[0], seen[1])
 
 
-def test_spawned_workers_give_the_same_pictures(pets):
+def test_spawned_workers_give_the_same_images(pets):
     data = module(pets)
     data.setup()
     loader = data.train_dataloader()
@@ -139,14 +139,14 @@ def test_a_resumed_run_sees_what_the_uninterrupted_run_sees(
     assert first + resumed.steps == uninterrupted
 
 
-def test_the_seed_changes_order_and_pictures(uninterrupted, pets, tmp_path):
+def test_the_seed_changes_order_and_images(uninterrupted, pets, tmp_path):
     other = fit(tmp_path, module(pets, seed=1), epochs=1).steps
 
     assert [step[2] for step in other] != [step[2] for step in uninterrupted[:4]]
     assert [step[1] for step in other] != [step[1] for step in uninterrupted[:4]]
 
 
-def test_without_augmentation_training_pictures_are_those_of_the_evaluation(pets):
+def test_without_augmentation_training_images_are_those_of_the_evaluation(pets):
     data = module(pets, augmentation="none")
     data.setup()
     dataset = data.train_dataloader().dataset
@@ -166,7 +166,7 @@ def test_assigned_settings_reach_the_next_loaders(pets, tmp_path, workers):
 
     assert [tuple(images.shape) for images in before] == [(4, 3, 16, 16)] * 3 + [(2, 3, 16, 16)]
     assert [tuple(images.shape) for images in after] == [(7, 3, 24, 24)] * 2
-    assert data.eval_dataset("valid")[0][0].shape == (3, 24, 24)
+    assert data.eval_dataset("val")[0][0].shape == (3, 24, 24)
     assert data.eval_transform_key()["image_size"] == 24
 
 
@@ -189,7 +189,7 @@ def test_an_explicit_geometry_wins_over_the_module(pets, tmp_path):
 
 
 @pytest.mark.parametrize("spec", [None, SPEC], ids=["imagenet", "own"])
-def test_any_other_module_gets_normalised_pictures(pets, tmp_path, spec):
+def test_any_other_module_gets_normalised_images(pets, tmp_path, spec):
     data = module(pets, augmentation="none", batch_size=100)
     data.input_spec = spec
     model = fit(tmp_path, data, epochs=1)
@@ -205,7 +205,7 @@ def test_any_other_module_gets_normalised_pictures(pets, tmp_path, spec):
 
 
 def test_a_last_batch_of_one_is_dropped_in_training_only(tmp_path, draw):
-    for split, count in (("train", 5), ("valid", 5)):
+    for split, count in (("train", 5), ("val", 5)):
         for number in range(count):
             draw(tmp_path / split / "cat" / f"{number}.png")
     data = module(tmp_path)
@@ -222,7 +222,7 @@ def test_evaluation_loaders_are_plain_and_in_order(split_pets, draw):
     data = module(split_pets)
     data.setup()
 
-    for loader, split in ((data.val_dataloader(), "valid"), (data.predict_dataloader(), "predict")):
+    for loader, split in ((data.val_dataloader(), "val"), (data.predict_dataloader(), "predict")):
         assert type(loader.sampler) is SequentialSampler
         targets = torch.cat([targets for _, targets in loader])
         assert torch.equal(targets, data.eval_dataset(split).targets)
@@ -231,12 +231,12 @@ def test_evaluation_loaders_are_plain_and_in_order(split_pets, draw):
 
 
 def test_without_a_validation_split_lightning_skips_validation(pets, tmp_path):
-    data = module(pets, valid_fraction=0.0)
+    data = module(pets, val_fraction=0.0)
     model = fit(tmp_path, data, epochs=1)
 
     assert data.val_dataloader() == []
     assert data.test_dataloader() == []
-    assert len(data.eval_dataset("valid")) == 0
+    assert len(data.eval_dataset("val")) == 0
     assert (len(model.steps), model.num_validated) == (5, 0)
 
 
@@ -293,11 +293,11 @@ def test_setup_after_prepare_data_decodes_nothing(pets, monkeypatch):
 
     data = module(pets)
     data.setup("fit")
-    pictures = data._pictures
+    photos = data._images
     data.setup("validate")
 
     assert data.classes == ["cat", "dog"]
-    assert data._pictures is pictures
+    assert data._images is photos
 
 
 def test_prepare_data_leaves_no_state(pets):
@@ -336,7 +336,7 @@ def test_bad_files_stop_a_run_before_training(pets, tmp_path):
     (pets / "cat" / "bad.png").write_bytes(b"")
     model = Recorder()
 
-    with pytest.raises(DataError, match=r"1 files are no good pictures: .*bad\.png"):
+    with pytest.raises(DataError, match=r"1 files are no good images: .*bad\.png"):
         trainer(tmp_path, max_epochs=1).fit(model, module(pets))
 
     assert model.steps == []
@@ -393,7 +393,7 @@ class TestClassMapInCheckpoints:
         ({"num_workers": -1}, ValueError, "`num_workers` must be at least 0, got -1"),
         ({"augmentation": "all"}, ValueError, "`augmentation` must be one of none, basic, side_on"),
         ({"on_bad_file": "ignore"}, ValueError, "`on_bad_file` must be one of raise, skip"),
-        ({"valid_fraction": 1.0}, ValueError, "`valid_fraction` must lie in"),
+        ({"val_fraction": 1.0}, ValueError, "`val_fraction` must lie in"),
         (
             {"geometry": {"resize": "squish"}},
             TypeError,
@@ -427,13 +427,13 @@ class Watcher(Recorder):
 
 @pytest.mark.parametrize("spec", [None, SPEC], ids=["normalised", "uint8"])
 @pytest.mark.parametrize("run", ["validate", "test", "predict"])
-def test_whole_pictures_come_with_their_middle(squares, tmp_path, run, spec):
+def test_whole_images_come_with_their_middle(squares, tmp_path, run, spec):
     (squares / "test").mkdir()
     for file in squares.glob("red/*.png"):
         (squares / "test" / file.name).write_bytes(file.read_bytes())
-    shares = {"valid_fraction": 0.3, "test_fraction": 0.2 if run == "test" else 0.0}
+    shares = {"val_fraction": 0.3, "test_fraction": 0.2 if run == "test" else 0.0}
     data = module(squares, geometry=Geometry(crop_fraction=0.8), **shares)
-    split = {"validate": "valid", "test": "test", "predict": "predict"}[run]
+    split = {"validate": "val", "test": "test", "predict": "predict"}[run]
     watcher = Watcher(spec)
     data.serves_whole = True
     getattr(trainer(tmp_path), run)(watcher, datamodule=data)
@@ -450,10 +450,10 @@ def test_whole_pictures_come_with_their_middle(squares, tmp_path, run, spec):
     assert all(isinstance(batch, WholeBatch) and len(batch) == 2 for batch in watcher.seen)
 
 
-def test_training_batches_stay_as_they_are_where_whole_pictures_are_served(squares, tmp_path):
+def test_training_batches_stay_as_they_are_where_whole_images_are_served(squares, tmp_path):
     seen = []
     for serves_whole in (False, True):
-        data = module(squares, geometry=Geometry(crop_fraction=0.8), valid_fraction=0.3)
+        data = module(squares, geometry=Geometry(crop_fraction=0.8), val_fraction=0.3)
         data.serves_whole = serves_whole
         recorder = Watcher(SPEC)
         trainer(tmp_path, max_epochs=1).fit(recorder, datamodule=data)

@@ -1,4 +1,4 @@
-"""A cache of decoded pictures gives what decoding gives, and mends what is not whole."""
+"""A cache of decoded images gives what decoding gives, and mends what is not whole."""
 
 import multiprocessing
 import pickle
@@ -14,17 +14,19 @@ from PIL import Image
 from lightning_fastrecipes.data.common.disk_room import SPARE, NoRoomError
 from lightning_fastrecipes.data.images import pixel_cache
 from lightning_fastrecipes.data.images.decoding import file_digest, load_image
-from lightning_fastrecipes.data.images.geometry import StoredForm
-from lightning_fastrecipes.data.images.pixel_cache import Listed, get_or_write_pixels
+from lightning_fastrecipes.data.images.geometry import CachedSize
+from lightning_fastrecipes.data.images.pixel_cache import ListedFile, get_or_write_pixels
 from lightning_fastrecipes.errors import DataError
 
-FORM = StoredForm(side=16, resize="crop", interpolation="bilinear", background="white")
-SQUISH = StoredForm(side=16, resize="squish", interpolation="bilinear", background="white")
+FORM = CachedSize(side=16, resize="crop", interpolation="bilinear", background="white")
+SQUISH = CachedSize(side=16, resize="squish", interpolation="bilinear", background="white")
 
 
-def listed(files: list[Path]) -> Listed:
+def listed(files: list[Path]) -> ListedFile:
     shapes = np.array([load_image(file).shape[1:] for file in files], dtype=np.int64)
-    return Listed([str(f) for f in files], [file_digest(f) for f in files], shapes.reshape(-1, 2))
+    return ListedFile(
+        [str(f) for f in files], [file_digest(f) for f in files], shapes.reshape(-1, 2)
+    )
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ def test_it_gives_what_decoding_and_shrinking_give(files, path, form) -> None:
         assert image.shape[1:] == form.shape(*load_image(file).shape[1:])
 
 
-def test_small_pictures_are_not_enlarged() -> None:
+def test_small_images_are_not_enlarged() -> None:
     assert [FORM.shape(*shape) for shape in [(8, 30), (16, 99), (20, 40), (40, 20)]] == [
         (8, 30), (16, 99), (16, 32), (32, 16),
     ]  # fmt: skip
@@ -78,7 +80,7 @@ def test_it_is_written_once_and_read_after_that(files, path, decoded) -> None:
     assert torch.equal(again[1], FORM.bring(load_image(files[1])))
 
 
-def test_only_changed_pictures_are_decoded_again(files, path, decoded, draw) -> None:
+def test_only_changed_images_are_decoded_again(files, path, decoded, draw) -> None:
     get_or_write_pixels(path, listed(files), FORM)
     decoded.clear()
     draw(files[2], (50, 40))
@@ -88,7 +90,7 @@ def test_only_changed_pictures_are_decoded_again(files, path, decoded, draw) -> 
         assert torch.equal(store[position], FORM.bring(load_image(file)))
 
 
-def test_another_order_and_fewer_pictures_are_no_reason_to_decode(files, path, decoded) -> None:
+def test_another_order_and_fewer_images_are_no_reason_to_decode(files, path, decoded) -> None:
     get_or_write_pixels(path, listed(files), FORM)
     decoded.clear()
     chosen = [files[3], files[0]]
@@ -98,14 +100,14 @@ def test_another_order_and_fewer_pictures_are_no_reason_to_decode(files, path, d
     assert torch.equal(store[1], FORM.bring(load_image(files[0])))
 
 
-def test_a_damaged_picture_is_found_and_decoded_again(files, path, decoded) -> None:
+def test_a_damaged_image_is_found_and_decoded_again(files, path, decoded) -> None:
     get_or_write_pixels(path, listed(files), FORM)
     decoded.clear()
     content = bytearray(path.read_bytes())
-    place = 3 * 16 * 19 + 100  # the first picture is kept as 16 x 19 pixels
+    place = 3 * 16 * 19 + 100  # the first image is kept as 16 x 19 pixels
     content[place] ^= 1
     path.write_bytes(content)
-    with pytest.warns(UserWarning, match="1 of 5 pictures in the pixel cache .* are damaged"):
+    with pytest.warns(UserWarning, match="1 of 5 images in the pixel cache .* are damaged"):
         store = get_or_write_pixels(path, listed(files), FORM)
     assert decoded == ["1.png"]
     assert torch.equal(store[1], FORM.bring(load_image(files[1])))
@@ -168,7 +170,7 @@ def test_a_disk_that_fills_up_meanwhile_is_named(files, path, monkeypatch) -> No
         get_or_write_pixels(path, listed(files), FORM)
 
 
-def test_a_picture_that_changes_while_it_is_read_is_refused(files, path, draw) -> None:
+def test_a_image_that_changes_while_it_is_read_is_refused(files, path, draw) -> None:
     seen = listed(files)
     draw(files[1], (20, 40))
     with pytest.raises(DataError, match=r"1\.png' has changed since it was checked"):
@@ -183,13 +185,13 @@ def test_workers_get_the_path_and_not_the_pixels(files, path) -> None:
     assert torch.equal(pickle.loads(sent)[2], expected)
 
 
-def test_another_run_with_other_pictures_changes_nothing_for_this_one(files, path) -> None:
+def test_another_run_with_other_images_changes_nothing_for_this_one(files, path) -> None:
     store = get_or_write_pixels(path, listed(files), FORM)
     sent = pickle.loads(pickle.dumps(store))
     get_or_write_pixels(path, listed(files[2:]), FORM)
     for position, file in enumerate(files):
         assert torch.equal(store[position], FORM.bring(load_image(file)))
-    with pytest.raises(DataError, match=r"another run has put other pictures in its place\. Give"):
+    with pytest.raises(DataError, match=r"another run has put other images in its place\. Give"):
         sent[0]
 
 

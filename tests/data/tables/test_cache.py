@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_fastrecipes.data.tables.cache import (
-    HeldTable,
+    MappedTable,
     arrow_table,
     cached_table,
     file_facts,
@@ -67,7 +67,7 @@ def test_numbers_are_mapped_and_not_copied(tmp_path: Path) -> None:
 @given(st.lists(st.integers(0, 11), unique=True, min_size=1), st.integers(1, 13))
 def test_parts_are_those_of_the_whole_and_name_their_rows(rows, size) -> None:
     frame = pd.DataFrame({"a": range(12), "b": list("abcdefghijkl")})
-    table = HeldTable.of_frame(frame)
+    table = MappedTable.of_frame(frame)
 
     part = table.frame(["b"], np.sort(rows))
     assert part.index.tolist() == sorted(rows)

@@ -56,7 +56,7 @@ def csv(tmp_path: Path) -> Path:
 
 
 def module(source, columns: TableColumns = COLUMNS, **options) -> TabularDataModule:
-    options = {"batch_size": 8, "split": TableSplit(date="day", valid_fraction=0.25)} | options
+    options = {"batch_size": 8, "split": TableSplit(date="day", val_fraction=0.25)} | options
     made = TabularDataModule(source, columns, **options)
     made.prepare_data()
     made.setup("fit")
@@ -96,7 +96,7 @@ def test_batches_of_a_file_are_inputs_and_targets(csv) -> None:
 
 
 def test_every_split_has_its_rows_and_evaluation_keeps_their_order(csv) -> None:
-    split = TableSplit(date="day", valid_fraction=0.2, test_fraction=0.1)
+    split = TableSplit(date="day", val_fraction=0.2, test_fraction=0.1)
     data = module(csv, split=split, eval_batch_size=3)
 
     trained = [row for inputs, _ in data.train_dataloader() for row in rows_of(data, inputs)]
@@ -114,11 +114,11 @@ def test_every_split_has_its_rows_and_evaluation_keeps_their_order(csv) -> None:
 
 
 def test_a_split_that_is_not_there_gives_no_batches_or_is_named(csv) -> None:
-    data = module(csv, split=TableSplit(valid_fraction=0.0))
+    data = module(csv, split=TableSplit(val_fraction=0.0))
 
     assert data.val_dataloader() == data.test_dataloader() == []
-    with pytest.raises(DataError, match="no split 'valid', only 'train'"):
-        data.eval_dataloader("valid")
+    with pytest.raises(DataError, match="no split 'val', only 'train'"):
+        data.eval_dataloader("val")
 
 
 def test_the_seams_to_tasks_and_callbacks_are_kept(csv) -> None:
@@ -195,14 +195,14 @@ def test_rows_are_numbered_as_in_their_files_whatever_is_left_out(tmp_path, wher
     files = {path.name: pd.read_csv(path) for path in paths}
     for _ in range(2):  # the second comes from the cache
         data = module(paths, where=where, cache=cache)
-        for split in ("train", "valid"):
+        for split in ("train", "val"):
             named = data.row_names(split)
             pairs = zip(named["file"], named["row"], strict=True)
             held = [r for inputs, _ in data.eval_dataloader(split) for r in rows_of(data, inputs)]
             assert [files[file]["row"][row] for file, row in pairs] == held
         assert named.columns.tolist() == ["file", "row"]
         assert set(named["file"]) == {"new.csv"}
-    alone = module(table(), where=where, cache=cache).row_names("valid")
+    alone = module(table(), where=where, cache=cache).row_names("val")
     assert alone.to_dict("list") == {"row": held}
 
 
@@ -222,14 +222,14 @@ def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path, monkeypatch
         pytest.param("part", "no", {"column": "part"}, "'no' in row 20", id="names-of-splits"),
         pytest.param("day", "no", {"date": "day"}, "'no' in row 20", id="dates"),
         pytest.param(
-            "km", 1.0, {"date": "day", "valid_from": "2014-01-21", "test_until": "2014-01-21"},
+            "km", 1.0, {"date": "day", "val_from": "2014-01-21", "test_until": "2014-01-21"},
             "both hold row 20", id="ranges",
         ),
     ],
 )  # fmt: skip
 def test_messages_number_rows_as_in_the_source(column, bad, split, message) -> None:
-    frame = table().assign(part=["train"] * 30 + ["valid"] * 10)
-    frame["other"] = np.where(frame["row"] == 20, "valid", "train")
+    frame = table().assign(part=["train"] * 30 + ["val"] * 10)
+    frame["other"] = np.where(frame["row"] == 20, "val", "train")
     frame.loc[20, column] = bad
     with pytest.raises(DataError, match=message):
         module(frame, where="row >= 15", split=TableSplit(**split))
@@ -249,7 +249,7 @@ def test_what_was_found_is_logged_once_and_kept(caplog) -> None:
     data = module(frame)
     data.setup("test")
 
-    assert data.report.unknown == {"train": {}, "valid": {"shop": 3}}
+    assert data.report.unknown == {"train": {}, "val": {"shop": 3}}
     assert data.report.filled["train"] == {"km": 4}
     logged = [record.getMessage() for record in caplog.records]
     assert sum("values unknown to training: 'shop' 3" in message for message in logged) == 1
@@ -301,11 +301,11 @@ def test_the_second_start_reads_nothing_and_gives_the_same(csv, monkeypatch) -> 
 
 
 def test_another_split_or_other_columns_use_the_kept_table(csv, monkeypatch) -> None:
-    split = TableSplit(date="day", valid_fraction=0.5)
+    split = TableSplit(date="day", val_fraction=0.5)
     module(csv)
     monkeypatch.setattr(table_source, "read_files", _never)
 
-    assert module(csv, split=split).report.num_rows == {"train": 20, "valid": 20}
+    assert module(csv, split=split).report.num_rows == {"train": 20, "val": 20}
     swapped = TableColumns("sales", ["shop", "open"], ["km", "row"], log_target=True, min_count=2)
     assert module(csv, swapped).spec.log_target
 
@@ -484,7 +484,7 @@ def test_yaml_describes_the_whole_datamodule(csv) -> None:
         init_args:
           source: {csv}
           columns: {{target: sales, categorical: [shop], continuous: [km], log_target: true}}
-          split: {{date: day, valid_from: 2014-02-01, only_past: true}}
+          split: {{date: day, val_from: 2014-02-01, only_past: true}}
           steps: [{{derive: {{far: km * 2}}}}]
           where: sales > 0
           batch_size: 4
@@ -494,7 +494,7 @@ def test_yaml_describes_the_whole_datamodule(csv) -> None:
     data.prepare_data()
     data.setup("fit")
 
-    assert data.report.num_rows == {"train": 31, "valid": 9}
+    assert data.report.num_rows == {"train": 31, "val": 9}
     assert data.spec.log_target
 
 

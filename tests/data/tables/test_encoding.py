@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lightning_fastrecipes.data.tables.cache import HeldTable
+from lightning_fastrecipes.data.tables.cache import MappedTable
 from lightning_fastrecipes.data.tables.encoding import TableFindings, cached_encoding, encode_splits
 from lightning_fastrecipes.data.tables.splits import TableSplit
 from lightning_fastrecipes.functional.tables.spec import TableSpec
@@ -29,7 +29,7 @@ def table(num_rows: int = 30) -> pd.DataFrame:
 
 def encoded(frame: pd.DataFrame, chunk_rows: int = 7, **split):
     split = split or {"column": "part"}
-    return encode_splits(HeldTable.of_frame(frame), TableSplit(**split), COLUMNS, fit, chunk_rows)
+    return encode_splits(MappedTable.of_frame(frame), TableSplit(**split), COLUMNS, fit, chunk_rows)
 
 
 def never():
@@ -37,7 +37,7 @@ def never():
 
 
 @pytest.mark.parametrize("chunk_rows", [1, 7, 100])
-@pytest.mark.parametrize("split", [{"column": "part"}, {}, {"valid_fraction": 0.0}], ids=str)
+@pytest.mark.parametrize("split", [{"column": "part"}, {}, {"val_fraction": 0.0}], ids=str)
 def test_chunks_give_what_the_whole_table_gives(chunk_rows, split) -> None:
     frame = table()
     found = encoded(frame, chunk_rows, **split)
@@ -68,8 +68,8 @@ def test_held_out_rows_change_no_number_of_the_training_rows() -> None:
     for part in ("codes", "continuous", "target"):
         first, second = (getattr(found.splits["train"], part) for found in (one, two))
         assert np.array_equal(first, second)
-    assert (two.splits["valid"].codes == 0).all()
-    assert two.report.unknown["valid"] == {"shop": 6}
+    assert (two.splits["val"].codes == 0).all()
+    assert two.report.unknown["val"] == {"shop": 6}
 
 
 def test_the_cache_gives_the_same_and_makes_nothing(tmp_path) -> None:
@@ -104,8 +104,8 @@ def test_a_column_that_is_constant_in_training_is_noted() -> None:
 def test_the_report_says_what_was_found() -> None:
     report = TableFindings(
         steps=["join store.csv: 2 rows without a match"],
-        num_rows={"train": 1000, "valid": 5},
-        unknown={"train": {}, "valid": {"shop": 2}},
+        num_rows={"train": 1000, "val": 5},
+        unknown={"train": {}, "val": {"shop": 2}},
         filled={"train": {"km": 1200, "kg": 1}},
     )
 

@@ -19,32 +19,32 @@ def rows(frame: pd.DataFrame = DAYS, **arguments) -> dict[str, list[int]]:
 
 
 def test_fractions_are_drawn_by_the_split_seed_alone() -> None:
-    first = rows(valid_fraction=0.3, test_fraction=0.2)
+    first = rows(val_fraction=0.3, test_fraction=0.2)
     np.random.default_rng(7)
     shuffled = DAYS.iloc[::-1].set_index("Date").assign(other=1)
 
     assert {name: len(found) for name, found in first.items()} == {
         "train": 5,
-        "valid": 3,
+        "val": 3,
         "test": 2,
     }
-    assert rows(shuffled, valid_fraction=0.3, test_fraction=0.2) == first
-    assert rows(valid_fraction=0.3, test_fraction=0.2, split_seed=1) != first
+    assert rows(shuffled, val_fraction=0.3, test_fraction=0.2) == first
+    assert rows(val_fraction=0.3, test_fraction=0.2, split_seed=1) != first
 
 
 def test_a_fifth_is_validated_on_unless_something_else_is_said() -> None:
     assert {name: len(found) for name, found in rows().items()} == {
         "train": 8,
-        "valid": 2,
+        "val": 2,
         "test": 0,
     }
-    assert rows(valid_fraction=0.0)["valid"] == []
+    assert rows(val_fraction=0.0)["val"] == []
 
 
 def test_a_column_names_the_splits() -> None:
-    frame = pd.DataFrame({"part": ["val", "train", "test", "valid", "train"]}, index=[9] * 5)
+    frame = pd.DataFrame({"part": ["val", "train", "test", "val", "train"]}, index=[9] * 5)
 
-    assert rows(frame, column="part") == {"train": [1, 4], "valid": [0, 3], "test": [2]}
+    assert rows(frame, column="part") == {"train": [1, 4], "val": [0, 3], "test": [2]}
 
 
 @pytest.mark.parametrize(
@@ -64,50 +64,50 @@ def test_a_name_that_is_no_split_is_refused_with_its_rows(names, message) -> Non
 def test_a_categorical_column_may_name_the_splits() -> None:
     frame = pd.DataFrame({"part": pd.Categorical(["test", "train", "val"])})
 
-    assert rows(frame, column="part") == {"train": [1], "valid": [2], "test": [0]}
+    assert rows(frame, column="part") == {"train": [1], "val": [2], "test": [0]}
 
 
 def test_the_last_fractions_by_date_are_held_out_in_order_of_time() -> None:
-    found = rows(DAYS.iloc[::-1], date="Date", valid_fraction=0.2, test_fraction=0.3)
+    found = rows(DAYS.iloc[::-1], date="Date", val_fraction=0.2, test_fraction=0.3)
 
-    assert found == {"train": [5, 6, 7, 8, 9], "valid": [3, 4], "test": [0, 1, 2]}
+    assert found == {"train": [5, 6, 7, 8, 9], "val": [3, 4], "test": [0, 1, 2]}
 
 
 def test_from_a_date_on_everything_is_held_out() -> None:
-    assert rows(date="Date", valid_from="2014-08-05") == {
-        "train": [0, 1, 2, 3, 4, 5, 6, 7], "valid": [8, 9], "test": [],
+    assert rows(date="Date", val_from="2014-08-05") == {
+        "train": [0, 1, 2, 3, 4, 5, 6, 7], "val": [8, 9], "test": [],
     }  # fmt: skip
 
 
 def test_a_range_holds_both_its_ends_and_later_rows_are_trained_on() -> None:
-    arguments = {"date": "Date", "valid_from": "2014-08-01", "valid_until": "2014-08-03"}
+    arguments = {"date": "Date", "val_from": "2014-08-01", "val_until": "2014-08-03"}
 
-    assert rows(**arguments)["valid"] == [4, 5, 6]
+    assert rows(**arguments)["val"] == [4, 5, 6]
     assert rows(**arguments)["train"] == [0, 1, 2, 3, 7, 8, 9]
     assert rows(**arguments, only_past=True)["train"] == [0, 1, 2, 3]
-    assert rows(**arguments, only_past=True)["valid"] == [4, 5, 6]
+    assert rows(**arguments, only_past=True)["val"] == [4, 5, 6]
 
 
 def test_nothing_after_the_first_held_out_date_is_trained_on_even_before_the_test() -> None:
     found = rows(
-        date="Date", valid_from="2014-07-30", valid_until="2014-07-31", test_from="2014-08-04",
+        date="Date", val_from="2014-07-30", val_until="2014-07-31", test_from="2014-08-04",
         test_until="2014-08-05", only_past=True,
     )  # fmt: skip
 
-    assert found == {"train": [0, 1], "valid": [2, 3], "test": [7, 8]}
+    assert found == {"train": [0, 1], "val": [2, 3], "test": [7, 8]}
 
 
 def test_validation_without_an_end_goes_up_to_the_test() -> None:
-    found = rows(date="Date", valid_from="2014-08-02", test_from="2014-08-05")
+    found = rows(date="Date", val_from="2014-08-02", test_from="2014-08-05")
 
-    assert found == {"train": [0, 1, 2, 3, 4], "valid": [5, 6, 7], "test": [8, 9]}
+    assert found == {"train": [0, 1, 2, 3, 4], "val": [5, 6, 7], "test": [8, 9]}
 
 
 def test_the_last_day_of_a_range_counts_to_its_end() -> None:
     hours = pd.DataFrame({"at": pd.date_range("2014-08-01", periods=5, freq="10h")})
 
-    assert rows(hours, date="at", valid_until="2014-08-01")["valid"] == [0, 1, 2]
-    assert rows(hours, date="at", valid_until="2014-08-01 10:00")["valid"] == [0, 1]
+    assert rows(hours, date="at", val_until="2014-08-01")["val"] == [0, 1, 2]
+    assert rows(hours, date="at", val_until="2014-08-01 10:00")["val"] == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_the_last_day_of_a_range_counts_to_its_end() -> None:
 def test_dates_of_any_kind_mean_the_same(column) -> None:
     frame = pd.DataFrame({"Date": column})
 
-    assert rows(frame, date="Date", valid_from=date(2014, 8, 5))["valid"] == [8, 9]
+    assert rows(frame, date="Date", val_from=date(2014, 8, 5))["val"] == [8, 9]
 
 
 @pytest.mark.parametrize(
@@ -145,12 +145,12 @@ def test_rows_without_a_date_are_named(values, message) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"date": "Date", "valid_from": "2015-01-01"}, "'valid' must have rows, but of 10 there"),
-        ({"date": "Date", "valid_from": "2014-01-01"}, "'train' must have rows"),
+        ({"date": "Date", "val_from": "2015-01-01"}, "'val' must have rows, but of 10 there"),
+        ({"date": "Date", "val_from": "2014-01-01"}, "'train' must have rows"),
         ({"date": "Date", "test_until": "2014-01-01"}, "'test' must have rows"),
-        ({"date": "Date", "valid_fraction": 0.01}, "'valid' must have rows"),
-        ({"valid_fraction": 0.01}, "'valid' must have rows"),
-        ({"date": "Date", "valid_until": "2014-08-01", "only_past": True}, "'train' must have"),
+        ({"date": "Date", "val_fraction": 0.01}, "'val' must have rows"),
+        ({"val_fraction": 0.01}, "'val' must have rows"),
+        ({"date": "Date", "val_until": "2014-08-01", "only_past": True}, "'train' must have"),
     ],
     ids=["valid-range", "train", "test-range", "by-time", "by-fraction", "nothing-before"],
 )
@@ -160,7 +160,7 @@ def test_an_empty_split_is_refused(arguments, message) -> None:
 
 
 def test_one_date_alone_cannot_be_split_by_time() -> None:
-    with pytest.raises(DataError, match=r"'train' must have rows, .* 0 of 'train', 3 of 'valid'"):
+    with pytest.raises(DataError, match=r"'train' must have rows, .* 0 of 'train', 3 of 'val'"):
         rows(pd.DataFrame({"Date": ["2014-01-01"] * 3}), date="Date")
 
 
@@ -172,7 +172,7 @@ def test_a_table_that_names_no_training_rows_is_refused() -> None:
 def test_rows_in_two_ranges_are_refused() -> None:
     with pytest.raises(DataError, match=r"must not overlap, but both hold rows 5, 6\."):
         rows(
-            date="Date", valid_from="2014-08-01", valid_until="2014-08-03",
+            date="Date", val_from="2014-08-01", val_until="2014-08-03",
             test_from="2014-08-02",
         )  # fmt: skip
 
@@ -187,18 +187,18 @@ def test_a_missing_column_and_an_empty_table_are_refused() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"valid_fraction": 1.0}, r"`valid_fraction` must lie in \[0, 1\), got 1.0"),
+        ({"val_fraction": 1.0}, r"`val_fraction` must lie in \[0, 1\), got 1.0"),
         ({"test_fraction": -0.1}, r"`test_fraction` must lie in \[0, 1\)"),
         ({"test_fraction": 0.8}, "must leave something to train on"),
         ({"column": "a", "date": "b"}, "`column` and `date` contradict one another"),
-        ({"column": "a", "valid_fraction": 0.1}, "`valid_fraction` and `column` contradict"),
-        ({"valid_from": "2014-01-01"}, "`valid_from` needs `date`"),
+        ({"column": "a", "val_fraction": 0.1}, "`val_fraction` and `column` contradict"),
+        ({"val_from": "2014-01-01"}, "`val_from` needs `date`"),
         (
-            {"date": "a", "valid_from": "2014-01-01", "test_fraction": 0.1},
-            "`test_fraction` and `valid_from` contradict",
+            {"date": "a", "val_from": "2014-01-01", "test_fraction": 0.1},
+            "`test_fraction` and `val_from` contradict",
         ),
-        ({"date": "a", "valid_from": "soon"}, "`valid_from` must be a date such as"),
-        ({"date": "a", "valid_from": "2014-01-01T00:00Z"}, "without a time zone"),
+        ({"date": "a", "val_from": "soon"}, "`val_from` must be a date such as"),
+        ({"date": "a", "val_from": "2014-01-01T00:00Z"}, "without a time zone"),
         ({"date": "a", "only_past": True}, "`only_past` needs a range of dates"),
     ],
     ids=str,
@@ -211,19 +211,19 @@ def test_arguments_that_cannot_be_meant_are_refused(arguments, message) -> None:
 def test_yaml_may_write_dates_without_quotes() -> None:
     parser = ArgumentParser()
     parser.add_argument("--split", type=TableSplit)
-    text = "{date: Date, valid_from: 2014-08-05, only_past: true}"
+    text = "{date: Date, val_from: 2014-08-05, only_past: true}"
 
     split = parser.instantiate(parser.parse_args([f"--split={text}"])).split
 
-    assert split.rows(DAYS)["valid"].tolist() == [8, 9]
+    assert split.rows(DAYS)["val"].tolist() == [8, 9]
 
 
 def test_any_argument_that_moves_rows_is_part_of_the_key() -> None:
     arguments = [
-        {}, {"valid_fraction": 0.3}, {"test_fraction": 0.1}, {"split_seed": 1}, {"column": "a"},
-        {"date": "a"}, {"date": "a", "valid_from": "2014-01-01"},
-        {"date": "a", "valid_from": "2014-01-01", "only_past": True},
-        {"date": "a", "valid_until": "2014-01-01"},
+        {}, {"val_fraction": 0.3}, {"test_fraction": 0.1}, {"split_seed": 1}, {"column": "a"},
+        {"date": "a"}, {"date": "a", "val_from": "2014-01-01"},
+        {"date": "a", "val_from": "2014-01-01", "only_past": True},
+        {"date": "a", "val_until": "2014-01-01"},
     ]  # fmt: skip
 
     assert len({str(TableSplit(**one).key()) for one in arguments}) == len(arguments)

@@ -26,7 +26,7 @@ from lightning_fastrecipes.protocols import InputSpec
 DRAWS = 20_000
 
 
-def test_no_picture_is_turned_further_than_asked_for() -> None:
+def test_no_image_is_turned_further_than_asked_for() -> None:
     generator = seeded_generator(0)
     assert draw_parameters(400, "basic", 1.1, generator, max_angle=3).angle.abs().max() <= 3
     assert not draw_parameters(400, "top_down", 1.1, generator, max_angle=0).angle.any()
@@ -41,7 +41,7 @@ def draw(augmentation, count=DRAWS, max_zoom=1.2, seed=0):
     return draw_parameters(count, augmentation, max_zoom, seeded_generator(seed))
 
 
-def pictures(count, size=16, seed=0):
+def photos(count, size=16, seed=0):
     return torch.randint(256, (count, 3, size, size), generator=seeded_generator(seed)).byte()
 
 
@@ -50,7 +50,7 @@ def neutral(count) -> AugmentationParameters:
 
 
 @pytest.mark.parametrize("preset", ["basic", "side_on", "top_down"])
-def test_three_of_four_pictures_are_turned_by_up_to_ten_degrees(preset):
+def test_three_of_four_images_are_turned_by_up_to_ten_degrees(preset):
     angle = draw(preset).angle
 
     assert (angle != 0).float().mean().item() == pytest.approx(0.75, abs=0.015)
@@ -75,7 +75,7 @@ def test_balance_is_uniform_and_contrast_is_balanced_around_one(preset):
     assert inverse.mean().item() == pytest.approx(0.025, rel=0.03)
 
 
-def test_three_of_four_pictures_are_zoomed_and_crops_lie_anywhere():
+def test_three_of_four_images_are_zoomed_and_crops_lie_anywhere():
     drawn = draw("basic", max_zoom=1.4)
 
     assert (drawn.zoom > 1).float().mean().item() == pytest.approx(0.75, abs=0.015)
@@ -106,7 +106,7 @@ def test_poses_are_uniform_over_those_of_the_preset(preset, poses):
 
 
 def test_the_preset_none_changes_no_bit():
-    images = pictures(5)
+    images = photos(5)
 
     result = augment(images, neutral(5))
 
@@ -116,7 +116,7 @@ def test_the_preset_none_changes_no_bit():
 
 
 def test_the_input_is_left_as_it_was():
-    images = pictures(4)
+    images = photos(4)
     before = images.clone()
 
     augment(images, draw("top_down", 4))
@@ -125,8 +125,8 @@ def test_the_input_is_left_as_it_was():
 
 
 @pytest.mark.parametrize("preset", get_args(Augmentation))
-def test_a_batch_equals_its_pictures_one_by_one(preset):
-    images, drawn = pictures(16), draw(preset, 16, seed=3)
+def test_a_batch_equals_its_images_one_by_one(preset):
+    images, drawn = photos(16), draw(preset, 16, seed=3)
 
     batch = augment(images, drawn)
 
@@ -141,7 +141,7 @@ def test_a_batch_equals_its_pictures_one_by_one(preset):
 
 
 def test_poses_move_pixels_of_a_batch_without_resampling():
-    images = pictures(8)
+    images = photos(8)
     drawn = dataclasses.replace(neutral(8), pose=torch.arange(8))
 
     result = augment(images, drawn)
@@ -150,8 +150,8 @@ def test_poses_move_pixels_of_a_batch_without_resampling():
         assert torch.equal(result[element], dihedral(images[element], element))
 
 
-def test_a_picture_that_is_not_turned_is_not_resampled():
-    images = pictures(2)
+def test_a_image_that_is_not_turned_is_not_resampled():
+    images = photos(2)
     drawn = dataclasses.replace(neutral(2), angle=torch.tensor([0.0, 9.0]))
 
     result = augment(images, drawn)
@@ -161,7 +161,7 @@ def test_a_picture_that_is_not_turned_is_not_resampled():
 
 
 def test_a_quarter_turn_by_resampling_equals_the_exact_turn():
-    images = pictures(3, size=12)
+    images = photos(3, size=12)
     drawn = dataclasses.replace(neutral(3), angle=torch.full((3,), 90.0))
 
     difference = augment(images, drawn).int() - dihedral(images, 1).int()
@@ -169,7 +169,7 @@ def test_a_quarter_turn_by_resampling_equals_the_exact_turn():
     assert difference.abs().max().item() <= 1
 
 
-def test_an_oblong_picture_keeps_its_shapes_when_turned():
+def test_an_oblong_image_keeps_its_shapes_when_turned():
     image = torch.zeros(1, 3, 40, 80, dtype=torch.uint8)
     image[..., 18:22, 20:60] = 255  # a bar of length 40, to be turned upright
     drawn = dataclasses.replace(neutral(1), angle=torch.tensor([90.0]))
@@ -190,7 +190,7 @@ def test_borders_are_reflected_when_turned():
 @settings(max_examples=25, deadline=None)
 @given(balance=st.floats(-0.05, 0.05), contrast=st.floats(0.95, 1.05))
 def test_lighting_is_the_courses_formula(balance, contrast):
-    images = pictures(1, size=8)
+    images = photos(1, size=8)
     drawn = dataclasses.replace(
         neutral(1), balance=torch.tensor([balance]), contrast=torch.tensor([contrast])
     )
@@ -212,7 +212,7 @@ def test_draws_depend_on_the_whole_key():
 def test_the_global_generator_is_left_alone():
     before = torch.get_rng_state()
 
-    augment(pictures(2), draw("top_down", 2))
+    augment(photos(2), draw("top_down", 2))
 
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -233,8 +233,8 @@ def test_what_cannot_be_augmented_is_refused():
 # A batch in one resample
 
 
-def smooth_pictures(count: int, size: int) -> torch.Tensor:
-    """Give pictures that a resample hardly blurs."""
+def smooth_images(count: int, size: int) -> torch.Tensor:
+    """Return images that a resample hardly blurs."""
     coarse = torch.rand(count, 3, 4, 4, generator=seeded_generator(3))
     fine = torch.nn.functional.interpolate(coarse, size, mode="bicubic", align_corners=True)
     return (fine.clamp(0, 1) * 255).round().byte()
@@ -250,7 +250,7 @@ def test_in_one_resample_nothing_drawn_changes_nothing(shape: tuple[int, int]) -
 
 @pytest.mark.parametrize("corner", [(0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0)])
 def test_in_one_resample_a_crop_is_where_it_was_drawn(corner: tuple[float, float]) -> None:
-    images = pictures(1, size=20)
+    images = photos(1, size=20)
     top, left = (torch.tensor([share]) for share in corner)
     drawn = dataclasses.replace(draw("none", 1), zoom=torch.tensor([1.25]))
     drawn = dataclasses.replace(drawn, crop_top=top, crop_left=left)
@@ -263,9 +263,9 @@ def test_in_one_resample_a_crop_is_where_it_was_drawn(corner: tuple[float, float
 @pytest.mark.parametrize("augmentation", ["basic", "side_on", "top_down"])
 @pytest.mark.parametrize("shape", [(40, 40), (40, 60)], ids=["square", "oblong"])
 def test_one_resample_agrees_with_resize_crop_and_turn(augmentation, shape) -> None:
-    """The same draws give the same pictures, but for the corners."""
+    """The same draws give the same images, but for the corners."""
     count, size = 64, 40
-    images = smooth_pictures(count, 60)[..., : shape[0], : shape[1]]
+    images = smooth_images(count, 60)[..., : shape[0], : shape[1]]
     drawn = draw(augmentation, count, max_zoom=1.2)
     # Zooms and places that need no rounding to whole pixels.
     zoom = (drawn.zoom * 20).round() / 20
@@ -291,30 +291,30 @@ def test_one_resample_agrees_with_resize_crop_and_turn(augmentation, shape) -> N
         middle = slice(8, -8)
         difference = (expected.float() - at_once[row].float())[:, middle, middle]
         differences.append(difference.abs().mean().item())
-    # To leave out what either does changes these pictures by more than five grey levels.
+    # To leave out what either does changes these images by more than five grey levels.
     assert max(differences) < 1
 
 
 @pytest.mark.parametrize("pose", range(8))
 def test_in_one_resample_poses_move_pixels_exactly(pose: int) -> None:
-    images = pictures(1)
+    images = photos(1)
     drawn = dataclasses.replace(neutral(1), pose=torch.tensor([pose]))
     assert torch.equal(augment_batch(images, drawn, image_size=16)[0], dihedral(images[0], pose))
 
 
-def test_a_picture_is_posed_after_it_is_turned() -> None:
-    images, drawn = pictures(64), draw("top_down", 64)
-    posed = augment_batch(images, drawn, image_size=16)
+def test_a_image_is_posed_after_it_is_turned() -> None:
+    images, drawn = photos(64), draw("top_down", 64)
+    dihedral = augment_batch(images, drawn, image_size=16)
     upright = dataclasses.replace(drawn, pose=torch.zeros_like(drawn.pose))
     for found, turned, pose in zip(
-        posed, augment_batch(images, upright, image_size=16), drawn.pose, strict=True
+        dihedral, augment_batch(images, upright, image_size=16), drawn.pose, strict=True
     ):
         assert (found.int() - dihedral(turned, int(pose)).int()).abs().max() <= 1
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 100])
 def test_how_many_are_worked_on_together_does_not_matter(at_once, monkeypatch) -> None:
-    images, drawn = pictures(16), draw("top_down", 16)
+    images, drawn = photos(16), draw("top_down", 16)
     one_by_one = [drawn.rows(torch.tensor([row])) for row in range(16)]
     monkeypatch.setattr(augment_module, "num_at_once", lambda *_: at_once)
     found = augment(images, drawn), augment_batch(images, drawn, image_size=12)
@@ -324,8 +324,8 @@ def test_how_many_are_worked_on_together_does_not_matter(at_once, monkeypatch) -
         assert torch.equal(augment_batch(image, alone, image_size=12)[0], found[1][row])
 
 
-def test_squished_pictures_are_zoomed_alike_on_both_sides() -> None:
-    images = smooth_pictures(1, 40)[..., :20]
+def test_squished_images_are_zoomed_alike_on_both_sides() -> None:
+    images = smooth_images(1, 40)[..., :20]
     found = augment_batch(images, draw("none", 1), image_size=40, squish=True)
     expected = torch.nn.functional.interpolate(images.float(), (40, 40), mode="bilinear")
     assert (found.float() - expected).abs().max() <= 1
@@ -339,13 +339,13 @@ def test_rows_of_parameters_go_together() -> None:
         assert getattr(chosen, field.name).tolist() == [values[7], values[2]]
 
 
-def test_a_batch_of_no_pictures_stays_empty() -> None:
-    found = augment_batch(pictures(0), draw("basic", 0), image_size=5)
+def test_a_batch_of_no_images_stays_empty() -> None:
+    found = augment_batch(photos(0), draw("basic", 0), image_size=5)
     assert found.shape == (0, 3, 5, 5)
 
 
 def test_a_wrong_size_or_batch_is_refused() -> None:
     with pytest.raises(ValueError, match="`image_size` must be at least 1, got 0"):
-        augment_batch(pictures(1), draw("none", 1), image_size=0)
+        augment_batch(photos(1), draw("none", 1), image_size=0)
     with pytest.raises(ValueError, match="must be `uint8`"):
-        augment_batch(pictures(1).float(), draw("none", 1), image_size=4)
+        augment_batch(photos(1).float(), draw("none", 1), image_size=4)

@@ -54,7 +54,7 @@ def test_light_works_in_place_between_black_and_white(white):
     torch.testing.assert_close(found, expected)
 
 
-def test_few_large_pictures_are_worked_on_together_and_many_small_ones():
+def test_few_large_images_are_worked_on_together_and_many_small_ones():
     threads = torch.get_num_threads()
     large, small = torch.empty(64, 3, 512, 512, dtype=torch.uint8), torch.empty(2, 1, 28, 28)
     assert num_at_once(large) == threads
@@ -63,5 +63,5 @@ def test_few_large_pictures_are_worked_on_together_and_many_small_ones():
     assert num_at_once(torch.empty(0, 0, 5, 5)) >= 1
 
 
-def test_a_card_takes_all_pictures_at_once():
+def test_a_card_takes_all_images_at_once():
     assert num_at_once(torch.empty(64, 3, 512, 512, device="meta")) == 64

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 
 from lightning_fastrecipes.functional.images.augment import augment_batch, seeded_generator
-from lightning_fastrecipes.functional.images.pixels import posed
+from lightning_fastrecipes.functional.images.pixels import dihedral
 from lightning_fastrecipes.functional.images.views import Views, make_view, mean_of_views
 from lightning_fastrecipes.functional.labels.merging import (
     best_weight,
@@ -25,7 +25,7 @@ SPEC = InputSpec(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 TOP_DOWN = Views("augmentation", 3, "top_down", max_zoom=1.3)
 
 
-def pictures(count: int, size: int = 16, seed: int = 0) -> torch.Tensor:
+def photos(count: int, size: int = 16, seed: int = 0) -> torch.Tensor:
     return torch.randint(256, (count, 3, size, size), generator=seeded_generator(seed)).byte()
 
 
@@ -42,7 +42,7 @@ def places(*numbers: int) -> torch.Tensor:
     ("num_views", "weight"),
     [(1, 1 / 2), (2, 1 / 3), (4, 1 / 5), (5, 2 / 7), (8, 1 / 5), (9, 3 / 12)],
 )
-def test_the_course_counts_the_plain_picture_once_for_four_views(num_views, weight):
+def test_the_course_counts_the_plain_image_once_for_four_views(num_views, weight):
     assert Views("augmentation", num_views).weight == pytest.approx(weight)
 
 
@@ -75,7 +75,7 @@ def test_flips_are_the_poses_of_the_square_each_once():
 
 
 def test_five_crops_are_the_corners_enlarged():
-    """A picture of 16 px: each crop shows 14 of them; pixels next to the corner are reflected."""
+    """A image of 16 px: each crop shows 14 of them; pixels next to the corner are reflected."""
     ramp = torch.arange(16.0).expand(16, 16)
     image = torch.stack([ramp, ramp.T])[None]
     views = Views("five_crops")
@@ -98,8 +98,8 @@ def test_scales_show_the_middle():
     torch.testing.assert_close(found, spots, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("images", [pictures(3), normalised(pictures(3))], ids=["uint8", "float"])
-def test_whole_pictures_are_shown_as_they_are_and_enlarged(images):
+@pytest.mark.parametrize("images", [photos(3), normalised(photos(3))], ids=["uint8", "float"])
+def test_whole_images_are_shown_as_they_are_and_enlarged(images):
     views = Views("whole", 3)
     assert (views.sizes(16), views.weight) == ([16, 18, 20], 1 / 4)
     made = [
@@ -115,19 +115,19 @@ def test_whole_pictures_are_shown_as_they_are_and_enlarged(images):
 
 
 @pytest.mark.parametrize(("sizes", "seen"), [(None, [16, 18]), ([16, 24], [16, 24])])
-def test_whole_pictures_are_predicted_at_the_sizes_of_their_views(sizes, seen):
+def test_whole_images_are_predicted_at_the_sizes_of_their_views(sizes, seen):
     found = []
 
     def predict(images):
         found.append(images.shape[-1])
         return images.float().mean((2, 3))
 
-    mean_of_views(Views("whole"), predict, pictures(2), places(0, 1), sizes=sizes)
+    mean_of_views(Views("whole"), predict, photos(2), places(0, 1), sizes=sizes)
     assert found == seen
 
 
-def test_pictures_of_another_size_are_zoomed_turned_and_lit_as_those_of_their_own():
-    images, where = pictures(6, size=32), torch.arange(6)
+def test_images_of_another_size_are_zoomed_turned_and_lit_as_those_of_their_own():
+    images, where = photos(6, size=32), torch.arange(6)
     parameters = TOP_DOWN.parameters(0, where)
     smooth = torch.nn.functional.avg_pool2d(images.float(), 5, 1, 2).to(torch.uint8)
     large = make_view(smooth, parameters, size=64)
@@ -138,15 +138,15 @@ def test_pictures_of_another_size_are_zoomed_turned_and_lit_as_those_of_their_ow
 
 
 def test_the_views_of_training_are_made_as_in_training():
-    images, where = pictures(6), places(0, 1, 2, 3, 4, 300)
+    images, where = photos(6), places(0, 1, 2, 3, 4, 300)
     parameters = TOP_DOWN.parameters(1, where)
     expected = augment_batch(images, parameters, 16)
     assert (make_view(images, parameters).int() - expected.int()).abs().max() <= 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
-def test_normalised_pictures_get_the_views_of_their_pixels(dtype):
-    images, parameters = pictures(6), TOP_DOWN.parameters(0, torch.arange(6))
+def test_normalised_images_get_the_views_of_their_pixels(dtype):
+    images, parameters = photos(6), TOP_DOWN.parameters(0, torch.arange(6))
     found = make_view(normalised(images).to(dtype), parameters, SPEC)
     assert found.dtype == dtype
     expected = normalised(make_view(images, parameters))
@@ -160,8 +160,8 @@ def test_floats_of_unknown_scale_are_moved_but_not_lit():
     torch.testing.assert_close(found, images)
 
 
-def test_oblong_pictures_are_turned_without_shear():
-    """A round spot stays round in a picture that is twice as wide as high."""
+def test_oblong_images_are_turned_without_shear():
+    """A round spot stays round in a image that is twice as wide as high."""
     rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(64.0), indexing="ij")
     spot = torch.exp(-((rows - 15.5) ** 2 + (columns - 31.5) ** 2) / 40)[None, None]
     views = Views("augmentation", 1, "basic", max_zoom=1.0, max_angle=45.0)
@@ -172,17 +172,17 @@ def test_oblong_pictures_are_turned_without_shear():
     assert middle.abs().max() < 0.02
 
 
-def test_oblong_pictures_are_mirrored_as_the_last_of_all():
+def test_oblong_images_are_mirrored_as_the_last_of_all():
     images, drawn = torch.rand(32, 3, 6, 12), Views("augmentation", 1, "side_on")
     parameters = drawn.parameters(0, torch.arange(32))
     assert set(parameters.pose[parameters.zoom != 1].tolist()) == {0, 4}
     upright = make_view(images, replace(parameters, pose=torch.zeros(32, dtype=torch.long)))
     torch.testing.assert_close(
-        make_view(images, parameters), posed(upright, parameters.pose), atol=1e-5, rtol=0
+        make_view(images, parameters), dihedral(upright, parameters.pose), atol=1e-5, rtol=0
     )
 
 
-def test_oblong_pictures_are_not_turned_by_a_quarter():
+def test_oblong_images_are_not_turned_by_a_quarter():
     views = Views("flips", 7)
     make_view(torch.zeros(1, 3, 4, 8), views.parameters(2, places(0)))
     with pytest.raises(ValueError, match="must be square to be turned by a quarter, but are 4 x 8"):
@@ -197,7 +197,7 @@ def test_equal_predictions_are_merged_into_exactly_themselves(num_views, weight,
     assert torch.equal(weigh(plain, mean, weight), plain)
 
 
-@pytest.mark.parametrize("images", [pictures(3), normalised(pictures(3))], ids=["uint8", "float"])
+@pytest.mark.parametrize("images", [photos(3), normalised(photos(3))], ids=["uint8", "float"])
 def test_identity_views_are_the_very_pixels(images):
     views = Views("augmentation", 3, "none", max_zoom=1.5)
     assert torch.equal(make_view(images, views.parameters(2, torch.arange(3)), SPEC), images)

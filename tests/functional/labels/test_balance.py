@@ -18,7 +18,7 @@ def test_certain_probabilities_weigh_as_class_indices_do() -> None:
     torch.testing.assert_close(balancing_weights(soft), balancing_weights(targets))
 
 
-def test_the_rarest_label_of_a_picture_counts_and_none_is_a_label_too() -> None:
+def test_the_rarest_label_of_a_image_counts_and_none_is_a_label_too() -> None:
     targets = torch.tensor([[1, 0], [1, 0], [1, 1], [0, 0], [0, 0]]).float()
     weights = balancing_weights(targets, multi_label=True)
     expected = torch.tensor([1 / 3, 1 / 3, 1, 1 / 2, 1 / 2])

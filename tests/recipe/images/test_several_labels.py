@@ -1,4 +1,4 @@
-"""A recipe of pictures with several labels, from its CSV to predictions in the shell."""
+"""A recipe of images with several labels, from its CSV to predictions in the shell."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ from lightning_fastrecipes.recipe.run.runner import Run
 from lightning_fastrecipes.recipe.shared.predictions import prediction_table
 
 CLASSES = ["blue", "green", "rare", "red"]
-SPLITS = ("valid", "test")
+SPLITS = ("val", "test")
 
 
 def write(folder: Path, content: dict) -> Path:
@@ -32,12 +32,12 @@ def write(folder: Path, content: dict) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(tagged_pictures, tagged_document, tmp_path_factory) -> Path:
+def whole(tagged_images, tagged_document, tmp_path_factory) -> Path:
     """The folder of one run from the shell, which no test may change."""
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTRECIPES_CACHE", str(folder / "cache"))
-        recipe = write(folder / "tags", tagged_document(tagged_pictures))
+        recipe = write(folder / "tags", tagged_document(tagged_images))
         assert main(["run", str(recipe), "--out", str(folder / "run")]) == 0
     return folder / "run"
 
@@ -51,9 +51,9 @@ def read_predictions(path: Path) -> pd.DataFrame:
 
 
 def test_thresholds_are_tuned_on_what_predicts(
-    tagged_pictures, tagged_document, tmp_path, monkeypatch
+    tagged_images, tagged_document, tmp_path, monkeypatch
 ) -> None:
-    document = tagged_document(tagged_pictures)
+    document = tagged_document(tagged_images)
     document["evaluation"] = {"tta": {"preset": "scales", "n": 4, "plain_weight": 0.0}}
     recipe = write(tmp_path / "tags", document)
     assert main(["run", str(recipe), "--out", str(tmp_path / "run")]) == 0
@@ -63,8 +63,8 @@ def test_thresholds_are_tuned_on_what_predicts(
     merged = {s: torch.tensor(table[CLASSES].to_numpy()).float() for s, table in tables.items()}
     targets = {s: torch.tensor([tags(c) for c in table["target"]]) for s, table in tables.items()}
     metric = SampleFBeta(len(CLASSES), kind="per_label")
-    metric.update(merged["valid"], targets["valid"])
-    assert float(metric.compute()) == pytest.approx(results["valid"]["f2_tta"], abs=1e-4)
+    metric.update(merged["val"], targets["val"])
+    assert float(metric.compute()) == pytest.approx(results["val"]["f2_tta"], abs=1e-4)
     assert list(exported.values()) == pytest.approx(metric.best_thresholds.tolist())
 
     fixed = SampleFBeta(len(CLASSES), kind="per_label")
@@ -76,7 +76,7 @@ def test_thresholds_are_tuned_on_what_predicts(
     found = json.loads((tmp_path / "run" / "export" / "model.json").read_text())
     own = list(found["plain_thresholds"].values())
     assert own != list(found["thresholds"].values())
-    for split, name in (("valid", "val"), ("test", "test")):
+    for split, name in (("val", "val"), ("test", "test")):
         files = [Path(file) for file in tables[split]["file"]]
         plain, _ = predict_files(tmp_path / "run", files, tta=False)
         probabilities = torch.tensor(plain[CLASSES].to_numpy()).float()
@@ -92,7 +92,7 @@ def test_predictions_are_the_tags_that_reach_their_thresholds(whole) -> None:
     thresholds = json.loads((whole / "export" / "model.json").read_text())["thresholds"]
     assert list(thresholds) == CLASSES
     results = json.loads((whole / "results.json").read_text())
-    for split in ("valid", "test"):
+    for split in ("val", "test"):
         table = read_predictions(whole / f"predictions_{split}.csv")
         assert len(table) in (9, 10, 11)
         decided = table[CLASSES].to_numpy() >= np.array([thresholds[name] for name in CLASSES])
@@ -130,7 +130,7 @@ def test_which_labels_go_together_is_counted_and_drawn(whole) -> None:
     table = pd.read_csv(whole / "label_cooccurrence.csv")
     assert table["label"].tolist() == CLASSES
     assert (table[CLASSES].to_numpy() == truth.T @ truth).all()
-    for name in ("label_cooccurrence.png", "label_cooccurrence_valid.png", "labels_valid.csv"):
+    for name in ("label_cooccurrence.png", "label_cooccurrence_valid.png", "labels_val.csv"):
         assert (whole / name).is_file()
     assert not (whole / "confusion_matrix.png").exists()
 
@@ -144,8 +144,8 @@ def test_the_shell_predicts_tags_as_the_evaluation_did(whole, tmp_path) -> None:
     np.testing.assert_allclose(found[CLASSES], expected[CLASSES], atol=2e-6)
 
 
-def test_the_reason_is_printed(tagged_pictures, tagged_document, tmp_path, capsys) -> None:
-    recipe = write(tmp_path / "tags", tagged_document(tagged_pictures))
+def test_the_reason_is_printed(tagged_images, tagged_document, tmp_path, capsys) -> None:
+    recipe = write(tmp_path / "tags", tagged_document(tagged_images))
     assert main(["explain", str(recipe)]) == 0
     assert "Labels: multi, since" in capsys.readouterr().out
 
@@ -169,9 +169,9 @@ class StopInSecondEpoch(pl.Callback):
 
 @pytest.mark.parametrize("stage", [0, 1])
 def test_a_resumed_run_ends_as_an_uninterrupted_one(
-    whole, tagged_pictures, tagged_document, tmp_path, stage
+    whole, tagged_images, tagged_document, tmp_path, stage
 ) -> None:
-    recipe = write(tmp_path / "tags", tagged_document(tagged_pictures))
+    recipe = write(tmp_path / "tags", tagged_document(tagged_images))
     folder = tmp_path / "run"
     job = Run(load_recipe(recipe), folder, show_progress=False)
     job.prepare()
@@ -212,9 +212,9 @@ def test_data_that_now_have_one_label_each_do_not_flip_a_finished_stage(whole, t
 
 
 def test_snapshots_predict_together_with_thresholds_of_their_own(
-    tagged_pictures, tagged_document, tmp_path
+    tagged_images, tagged_document, tmp_path
 ) -> None:
-    content = tagged_document(tagged_pictures) | {"evaluation": {"ensemble": "snapshots"}}
+    content = tagged_document(tagged_images) | {"evaluation": {"ensemble": "snapshots"}}
     folder = tmp_path / "run"
     assert main(["run", str(write(tmp_path / "tags", content)), "--out", str(folder)]) == 0
 
@@ -230,18 +230,18 @@ def test_snapshots_predict_together_with_thresholds_of_their_own(
     found, _ = predict_files(folder, [Path(file) for file in table["file"]])
     assert found["prediction"].tolist() == table["prediction"].tolist()
     # Tuned on what the members predict together, not on what the last of them does.
-    merged = read_predictions(folder / "predictions_valid.csv")
+    merged = read_predictions(folder / "predictions_val.csv")
     metric = SampleFBeta(4, kind="per_label")
     targets = torch.tensor([tags(cell) for cell in merged["target"]])
     metric.update(torch.tensor(merged[CLASSES].to_numpy(), dtype=torch.float32), targets)
-    assert results["valid"]["f2"] == pytest.approx(float(metric.compute()), abs=1e-6)
+    assert results["val"]["f2"] == pytest.approx(float(metric.compute()), abs=1e-6)
     assert list(noted.values()) == pytest.approx(metric.best_thresholds.tolist())
 
 
 def test_models_of_several_seeds_predict_with_the_thresholds_of_their_mean(
-    tagged_pictures, tagged_document, tmp_path
+    tagged_images, tagged_document, tmp_path
 ) -> None:
-    content = tagged_document(tagged_pictures)
+    content = tagged_document(tagged_images)
     content["stages"] = content["stages"][:1]
     content["rungs"] = [{"name": "mean", "seeds": 2, "set": {"stages.head.max_epochs": 1}}]
     folder = tmp_path / "run"
@@ -256,7 +256,7 @@ def test_models_of_several_seeds_predict_with_the_thresholds_of_their_mean(
 
 
 def test_runs_of_one_and_of_several_labels_do_not_predict_together(
-    whole, recipe_file, tmp_path, tagged_pictures
+    whole, recipe_file, tmp_path, tagged_images
 ) -> None:
     content = yaml.safe_load(recipe_file.read_text())
     root = Path(content["data"]["init_args"]["root"])
@@ -267,8 +267,8 @@ def test_runs_of_one_and_of_several_labels_do_not_predict_together(
     other = tmp_path / "other"
     assert main(["run", str(write(tmp_path / "one", content)), "--out", str(other)]) == 0
     for folders in ([whole, other], [other, whole]):
-        with pytest.raises(DataError, match="some give one label per picture, and others several"):
-            predict_files(folders, [tagged_pictures / "1.png"])
+        with pytest.raises(DataError, match="some give one label per image, and others several"):
+            predict_files(folders, [tagged_images / "1.png"])
 
 
 def test_names_with_spaces_are_joined_by_another_sign() -> None:

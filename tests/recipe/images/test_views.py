@@ -59,7 +59,7 @@ def predicted(folder, squares, **options):
 def test_plain_and_augmented_metrics_stand_side_by_side(recipe_file, tmp_path, squares):
     folder = tmp_path / "run"
     results = run(short(recipe_file, tta=3), folder)
-    assert set(results["test"]) == set(results["valid"]) == METRICS
+    assert set(results["test"]) == set(results["val"]) == METRICS
     table, found = predicted(folder, squares)
     np.testing.assert_allclose(table[CLASSES], found[CLASSES], atol=2e-6)
     right = (table["prediction"] == table["target"]).mean()
@@ -125,11 +125,11 @@ def test_snapshots_predict_all_views_together(recipe_file, tmp_path, squares):
 
 def test_snapshots_learn_one_weight_together(recipe_file, tmp_path, squares):
     views = {"preset": "flips", "plain_weight": "learn"}
-    path = with_snapshots(recipe_file, tta=views, splits=["test", "valid"])
+    path = with_snapshots(recipe_file, tta=views, splits=["test", "val"])
     folder = tmp_path / "run"
     results = run(path, folder)
     weight = results["test"]["plain_weight"]
-    assert weight == results["valid"]["plain_weight"]
+    assert weight == results["val"]["plain_weight"]
 
     members = [folder / "export" / "members" / f"cycle-{cycle}" for cycle in (1, 2)]
     noted = [json.loads((place / "model.json").read_text())["tta"] for place in members]
@@ -138,7 +138,7 @@ def test_snapshots_learn_one_weight_together(recipe_file, tmp_path, squares):
     np.testing.assert_allclose(table[CLASSES], found[CLASSES], atol=2e-6)
 
     # In validation the views were merged with the usual weight of a half.
-    table = pd.read_csv(folder / "predictions_valid.csv")
+    table = pd.read_csv(folder / "predictions_val.csv")
     files = [squares / name for name in table["file"]]
     each = [predict_files(place, files, tta=False)[0][CLASSES] for place in members]
     plain = np.mean(each, axis=0)
@@ -165,7 +165,7 @@ def test_the_weight_of_snapshots_is_learned_from_their_means(
     results = run(path, folder)
     assert results["test"]["plain_weight"] == 0.37
     [(_, merged)] = asked
-    table = pd.read_csv(folder / "predictions_valid.csv")
+    table = pd.read_csv(folder / "predictions_val.csv")
     np.testing.assert_allclose(merged.numpy(), table[CLASSES], atol=2e-6)
     exported = folder / "export" / "members" / "cycle-1" / "model.json"
     assert json.loads(exported.read_text())["tta"]["plain_weight"] == 0.37
@@ -186,7 +186,7 @@ def test_the_learned_weight_is_exported(recipe_file, tmp_path, squares):
     folder = tmp_path / "run"
     results = run(short(recipe_file, tta={"preset": "flips", "plain_weight": "learn"}), folder)
     exported = json.loads((folder / "export" / "model.json").read_text())
-    assert exported["tta"]["plain_weight"] == pytest.approx(results["valid"]["plain_weight"])
+    assert exported["tta"]["plain_weight"] == pytest.approx(results["val"]["plain_weight"])
     table, found = predicted(folder, squares)
     np.testing.assert_allclose(table[CLASSES], found[CLASSES], atol=2e-6)
 
@@ -211,7 +211,7 @@ def test_views_that_cannot_be_are_refused_before_training(recipe_file, evaluatio
     assert not (recipe_file.parent / "run" / "checkpoints").exists()
 
 
-def test_an_evaluation_sees_more_of_larger_pictures_and_training_does_not(
+def test_an_evaluation_sees_more_of_larger_images_and_training_does_not(
     recipe_file, tmp_path, squares
 ):
     results = {}
@@ -242,7 +242,7 @@ def test_an_evaluation_sees_more_of_larger_pictures_and_training_does_not(
         (["evaluation.crop_fraction=1.5"], r"evaluation: `crop_fraction` must lie in \(0, 1\]"),
         (
             ["evaluation.crop_fraction=1.0", "data.geometry={resize: squish}"],
-            "evaluation: `crop_fraction` must be left out where pictures are squished, got 1.0",
+            "evaluation: `crop_fraction` must be left out where images are squished, got 1.0",
         ),
         (
             ["evaluation.image_size=40", "model.backbone=test_vit.r160_in1k"],
@@ -270,7 +270,7 @@ def test_an_evaluation_that_cannot_be_is_refused_before_training(recipe_file, wo
     assert not (path.parent / "run" / "checkpoints").exists()
 
 
-def test_views_of_whole_pictures_are_exported(recipe_file, tmp_path, squares):
+def test_views_of_whole_images_are_exported(recipe_file, tmp_path, squares):
     folder = tmp_path / "run"
     words = ["data.geometry={crop_fraction: 0.8}", "evaluation.tta={preset: whole, n: 3}"]
     results = run(short(recipe_file), folder, *words)
@@ -290,7 +290,7 @@ def test_views_of_whole_pictures_are_exported(recipe_file, tmp_path, squares):
     np.testing.assert_allclose(pd.read_csv(out)[CLASSES], table[CLASSES], atol=2e-6)
 
 
-def test_snapshots_see_whole_pictures_together(recipe_file, tmp_path, squares):
+def test_snapshots_see_whole_images_together(recipe_file, tmp_path, squares):
     path = with_snapshots(recipe_file, tta={"preset": "whole"})
     folder = tmp_path / "run"
     results = run(path, folder, "data.geometry={crop_fraction: 0.8}")

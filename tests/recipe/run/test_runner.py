@@ -86,7 +86,7 @@ def test_a_run_fills_its_folder(whole: Run) -> None:
         "recipe.yaml", "metrics.csv", "results.json", "confusion_matrix.png", "curves.png",
         "checkpoints/head.ckpt", "checkpoints/augmented.ckpt", "checkpoints/all.ckpt",
         "export/model.safetensors", "export/model.json",
-        "predictions_valid.csv", "predictions_test.csv",
+        "predictions_val.csv", "predictions_test.csv",
     ]:  # fmt: skip
         assert (folder / name).is_file(), name
     results = json.loads((folder / "results.json").read_text())
@@ -109,7 +109,7 @@ def test_a_run_fills_its_folder(whole: Run) -> None:
 def test_the_metrics_are_those_of_the_predictions_file(whole: Run) -> None:
     folder = whole.folder.path
     results = json.loads((folder / "results.json").read_text())
-    for split in ("valid", "test"):
+    for split in ("val", "test"):
         table = pd.read_csv(folder / f"predictions_{split}.csv")
         accuracy = (table["prediction"] == table["target"]).mean()
         assert results[split]["accuracy"] == pytest.approx(accuracy)
@@ -132,7 +132,7 @@ def test_predictions_of_the_export_equal_the_evaluation_row_for_row(
     assert not bad
     pd.testing.assert_frame_equal(table, expected.drop(columns="target"), atol=2e-6, rtol=0)
     # Another order and other neighbours in the batch change nothing.
-    (squares / "red" / "broken.png").write_bytes(b"no picture")
+    (squares / "red" / "broken.png").write_bytes(b"no image")
     everything, bad = predict_files(folder, [squares])
     assert [Path(name).name for name, _ in bad] == ["broken.png"]
     assert len(everything) == 28
@@ -267,7 +267,7 @@ def test_the_trained_head_carries_over_from_precomputed_features(
 def test_a_skipped_file_is_listed_in_the_run_folder(
     recipe_file: Path, squares: Path, tmp_path: Path
 ) -> None:
-    (squares / "red" / "broken.png").write_bytes(b"no picture")
+    (squares / "red" / "broken.png").write_bytes(b"no image")
     recipe = load_recipe(recipe_file, ["data.on_bad_file=skip"])
     job = Run(recipe, tmp_path / "run", show_progress=False)
     with pytest.warns(UserWarning, match="1 unreadable files are left out"):
@@ -276,9 +276,9 @@ def test_a_skipped_file_is_listed_in_the_run_folder(
     assert table["file"].tolist() == [str(squares / "red" / "broken.png")]
 
 
-def test_without_validation_or_test_pictures_a_run_still_ends(recipe_file, tmp_path) -> None:
-    options = ["data.valid_fraction=0", "data.test_fraction=0"]
+def test_without_validation_or_test_images_a_run_still_ends(recipe_file, tmp_path) -> None:
+    options = ["data.val_fraction=0", "data.test_fraction=0"]
     job = run(recipe_file, tmp_path / "run", *options)
     results = json.loads(job.folder.results.read_text())
-    assert results["valid"] == results["test"] == {}
+    assert results["val"] == results["test"] == {}
     assert (tmp_path / "run" / "curves.png").is_file()

@@ -36,7 +36,7 @@ def document(source: Path) -> dict:
             "class_path": "lightning_fastrecipes.ImageArrayDataModule",
             "init_args": {
                 "source": str(source),
-                "valid_fraction": 0.25,
+                "val_fraction": 0.25,
                 "image_size": SIZE,
                 "batch_size": 4,
             },
@@ -105,7 +105,7 @@ def test_the_command_line_has_the_last_word_on_every_rung(ladder_file: Path, tmp
 
 @pytest.fixture(scope="module")
 def climbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
-    """Give a finished run that no test may change."""
+    """Return a finished run that no test may change."""
     home = tmp_path_factory.mktemp("climbed")
     path = ladder_file.__wrapped__(home)
     return home / "run", climb(path, home / "run")

@@ -1,4 +1,4 @@
-"""A recipe's training pictures can be looked at before any training."""
+"""A recipe's training images can be looked at before any training."""
 
 import itertools
 from pathlib import Path
@@ -26,24 +26,24 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict:
     return kept
 
 
-def test_rows_are_pictures_and_columns_are_epochs(recipe_file, tmp_path, drawn, capsys) -> None:
+def test_rows_are_images_and_columns_are_epochs(recipe_file, tmp_path, drawn, capsys) -> None:
     out = tmp_path / "grid.png"
     assert main(["show-batch", str(recipe_file), "--out", str(out)]) == 0
-    assert "Pictures of the stage augmented in" in capsys.readouterr().out
+    assert "Images of the stage augmented in" in capsys.readouterr().out
     assert np.asarray(Image.open(out)).std() > 10
     assert list(drawn["names"]) == ["blue"] * 3 + ["red"] * 3
     for plain, *epochs in drawn["rows"]:
         assert len(epochs) == 5
-        assert all(picture.shape == (3, 32, 32) for picture in (plain, *epochs))
+        assert all(image.shape == (3, 32, 32) for image in (plain, *epochs))
         pairs = itertools.pairwise(epochs)
         assert not any(torch.equal(one, other) for one, other in pairs)
 
 
-def test_a_stage_without_augmentation_shows_plain_pictures(recipe_file, tmp_path, drawn) -> None:
+def test_a_stage_without_augmentation_shows_plain_images(recipe_file, tmp_path, drawn) -> None:
     words = ["show-batch", str(recipe_file), "--stage", "head", "--out", str(tmp_path / "a.png")]
     assert main(words) == 0
     for plain, *epochs in drawn["rows"]:
-        assert all(torch.equal(plain, picture) for picture in epochs)
+        assert all(torch.equal(plain, image) for image in epochs)
 
 
 def test_an_unknown_stage_is_named(recipe_file, capsys) -> None:
@@ -51,9 +51,9 @@ def test_an_unknown_stage_is_named(recipe_file, capsys) -> None:
     assert "there is no stage 'al'. Stages: head, augmented, all" in capsys.readouterr().err
 
 
-def test_titles_and_names_stand_beside_the_pictures(tmp_path: Path) -> None:
-    pictures = [[torch.zeros(3, 4, 4, dtype=torch.uint8)] * 3] * 2
-    figure = draw_batch(pictures, ["a", "b"], tmp_path / "a.png")
+def test_titles_and_names_stand_beside_the_images(tmp_path: Path) -> None:
+    images = [[torch.zeros(3, 4, 4, dtype=torch.uint8)] * 3] * 2
+    figure = draw_batch(images, ["a", "b"], tmp_path / "a.png")
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == ["not augmented", "epoch 0", "epoch 1", "", "", ""]
     assert [figure.axes[place].get_ylabel() for place in (0, 3)] == ["a", "b"]

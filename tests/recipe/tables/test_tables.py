@@ -1,4 +1,4 @@
-"""Recipes whose data is a table: everything that a recipe for pictures can, and what differs."""
+"""Recipes whose data is a table: everything that a recipe for images can, and what differs."""
 
 import json
 import shutil
@@ -49,7 +49,7 @@ def write_tables(folder: Path) -> Path:
 
 
 def document(folder: Path) -> dict:
-    """Give a recipe of two stages that trains in a second."""
+    """Return a recipe of two stages that trains in a second."""
     sgdr = {"class_path": "lightning_fastrecipes.SGDR", "init_args": {"cycle_len": 1}}
     return {
         "description": "Sales.",
@@ -63,7 +63,7 @@ def document(folder: Path) -> dict:
                     "continuous": ["Km", "Noise"],
                     "log_target": True,
                 },
-                "split": {"date": "Date", "valid_fraction": 0.2, "test_fraction": 0.1},
+                "split": {"date": "Date", "val_fraction": 0.2, "test_fraction": 0.1},
                 "steps": [
                     {"derive": {"Day": "@date(Date)", "DayOfWeek": "Day.dt.day_of_week"}},
                     {"join": {"table": "shops.csv", "on": ["Shop"]}},
@@ -84,7 +84,7 @@ def document(folder: Path) -> dict:
 
 
 def classes_document(folder: Path) -> dict:
-    """Give the recipe with classes in place of numbers."""
+    """Return the recipe with classes in place of numbers."""
     described = document(folder)
     columns = described["data"]["init_args"]["columns"]
     columns |= {"target": "Kind", "task": "classes", "log_target": False}
@@ -134,22 +134,22 @@ def test_a_run_fills_its_folder(whole: Run) -> None:
     for name in [
         "recipe.yaml", "metrics.csv", "results.json", "curves.png", "table_report.txt",
         "checkpoints/top.ckpt", "checkpoints/all.ckpt", "export/model.safetensors",
-        "export/model.json", "predictions_valid.csv", "predictions_test.csv", "importance.csv",
+        "export/model.json", "predictions_val.csv", "predictions_test.csv", "importance.csv",
         "importance.png", "embeddings.png", "embeddings/00_Shop.csv", "embeddings/01_State.csv",
-        "predictions_valid.png", "predictions_test.png",
+        "predictions_val.png", "predictions_test.png",
     ]:  # fmt: skip
         assert (folder / name).is_file(), name
     results = json.loads(whole.folder.results.read_text())
     assert [stage["batch_size"] for stage in results["stages"]] == [8, 16]
     assert all(stage["rows_per_second"] > 0 for stage in results["stages"])
-    assert set(results["valid"]) == {"loss", "mae", "rmse", "rmspe"}
+    assert set(results["val"]) == {"loss", "mae", "rmse", "rmspe"}
     assert "120 of 120 rows found their row" in (folder / "table_report.txt").read_text()
 
 
 def test_predictions_are_those_that_were_measured_and_name_their_rows(whole: Run) -> None:
     folder = whole.folder.path
     sales = pd.read_csv(folder.parent / "tables" / "sales.csv")
-    for split, rows in (("valid", range(84, 108)), ("test", range(108, 120))):
+    for split, rows in (("val", range(84, 108)), ("test", range(108, 120))):
         table = pd.read_csv(folder / f"predictions_{split}.csv")
         assert table.columns.tolist() == ["row", "target", "prediction"]
         assert table["row"].tolist() == list(rows)
@@ -181,7 +181,7 @@ def test_predictions_name_file_and_row_where_some_rows_are_left_out(tables: Path
     described["data"]["init_args"] |= {"source": files, "where": "Noise < 1"}
     described["stages"] = described["stages"][:1]
     run(write(described, tmp_path), tmp_path / "run")
-    for split, expected in (("valid", {"old.csv", "new.csv"}), ("test", {"new.csv"})):
+    for split, expected in (("val", {"old.csv", "new.csv"}), ("test", {"new.csv"})):
         table = pd.read_csv(tmp_path / "run" / f"predictions_{split}.csv")
         assert table.columns.tolist() == ["file", "row", "target", "prediction"]
         assert set(table["file"]) == expected
@@ -219,7 +219,7 @@ def test_unknown_values_and_gaps_are_counted_on_the_command_line(
     assert printed.count("missing in 3, such as those of (Shop=99).") == 1
     assert pd.read_csv("preds.csv")["prediction"].notna().all()
     assert main([*words, "--tta"]) == 2
-    assert "is for pictures" in capsys.readouterr().err
+    assert "is for images" in capsys.readouterr().err
 
 
 def test_side_tables_are_found_beside_the_rows_or_missed_by_name(whole: Run, tmp_path) -> None:
@@ -350,7 +350,7 @@ def test_training_until_overfitting_keeps_the_best_weights(recipe_file, tmp_path
     folder = run(recipe_file, tmp_path / "run", "stages.all.until_overfitting=1").folder.path
     rows = pd.read_csv(folder / "metrics.csv")
     best = rows[rows["stage"] == "all"]["val_rmse"].min()
-    found = json.loads((folder / "results.json").read_text())["valid"]["rmse"]
+    found = json.loads((folder / "results.json").read_text())["val"]["rmse"]
     assert found == pytest.approx(best, rel=1e-4)
 
 
@@ -359,8 +359,8 @@ def test_the_importance_tells_what_the_target_depends_on(recipe_file: Path, tmp_
     table = pd.read_csv(folder / "importance.csv")
     assert sorted(table["column"]) == ["DayOfWeek", "Km", "Noise", "Shop", "State"]
     assert table["column"][0] == "Shop"
-    assert set(table["split"]) == {"valid"}
-    loss = json.loads((folder / "results.json").read_text())["valid"]["loss"]
+    assert set(table["split"]) == {"val"}
+    loss = json.loads((folder / "results.json").read_text())["val"]["loss"]
     assert table["plain_error"][0] == pytest.approx(loss**0.5, rel=1e-4)
 
 
@@ -427,7 +427,7 @@ def test_a_trial_run_goes_through_everything(
     monkeypatch.chdir(tmp_path)
     assert main(["run", str(recipe_file), "--fast-dev-run", "--out", "trial"]) == 0
     assert (tmp_path / "trial" / "importance.png").is_file()
-    assert len(pd.read_csv(tmp_path / "trial" / "predictions_valid.csv"))
+    assert len(pd.read_csv(tmp_path / "trial" / "predictions_val.csv"))
 
 
 def test_a_stage_finds_its_rate(recipe_file: Path, tmp_path: Path) -> None:
@@ -446,27 +446,27 @@ def test_a_stage_finds_its_rate(recipe_file: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("stages.all.image_size=64", r"stages\[1\] \(all\): `image_size` is for pictures"),
-        ("stages.all.augmentation=basic", "`augmentation` is for pictures"),
-        ("stages.top.precompute=true", "`precompute` is for pictures"),
-        ("evaluation.tta=4", r"evaluation\.tta: is for pictures"),
-        ("evaluation.image_size=64", r"evaluation\.image_size: is for pictures"),
-        ("evaluation.crop_fraction=1.0", r"evaluation\.crop_fraction: is for pictures"),
+        ("stages.all.image_size=64", r"stages\[1\] \(all\): `image_size` is for images"),
+        ("stages.all.augmentation=basic", "`augmentation` is for images"),
+        ("stages.top.precompute=true", "`precompute` is for images"),
+        ("evaluation.tta=4", r"evaluation\.tta: is for images"),
+        ("evaluation.image_size=64", r"evaluation\.image_size: is for images"),
+        ("evaluation.crop_fraction=1.0", r"evaluation\.crop_fraction: is for images"),
         ("data.image_size=64", "has no argument `image_size`"),
         ("model.class_path=lightning_fastrecipes.ImageClassifier", "model"),
     ],
     ids=lambda value: value.split("=")[0],
 )
-def test_what_is_for_pictures_is_refused_by_name(recipe_file, override, message) -> None:
+def test_what_is_for_images_is_refused_by_name(recipe_file, override, message) -> None:
     with pytest.raises(RecipeError, match=message):
         load_recipe(recipe_file, [override])
 
 
-def test_a_callback_for_pictures_is_refused_by_name(recipe_file: Path) -> None:
+def test_a_callback_for_images_is_refused_by_name(recipe_file: Path) -> None:
     described = yaml.safe_load(recipe_file.read_text())
     described["stages"][0]["callbacks"] = ["lightning_fastrecipes.TestTimeAugmentation"]
     recipe_file.write_text(yaml.safe_dump(described))
-    with pytest.raises(RecipeError, match="`TestTimeAugmentation` is for pictures"):
+    with pytest.raises(RecipeError, match="`TestTimeAugmentation` is for images"):
         load_recipe(recipe_file)
 
 
@@ -486,7 +486,7 @@ def test_a_column_that_is_not_there_ends_with_1(recipe_file: Path, capsys) -> No
     assert "Kilometres" in capsys.readouterr().err
 
 
-def test_the_runner_asks_for_no_library_of_pictures_where_there_is_a_table(
+def test_the_runner_asks_for_no_library_of_images_where_there_is_a_table(
     recipe_file: Path, tmp_path: Path
 ) -> None:
     # torchmetrics loads torchvision where it is installed; it is our own modules that must not.

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-SCRIPT = Path(__file__).with_name("pictures_on_two_processes.py")
+SCRIPT = Path(__file__).with_name("images_on_two_processes.py")
 
 pytestmark = [
     pytest.mark.distributed,
@@ -20,17 +20,17 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """Give what one process found, and what each of two did; validation and test are odd."""
-    folder = tmp_path_factory.mktemp("pictures")
+    """Return what one process found, and what each of two did; validation and test are odd."""
+    folder = tmp_path_factory.mktemp("images")
     generator = torch.Generator().manual_seed(0)
     for index, name in enumerate(["blue", "red"]):
-        (folder / "pictures" / name).mkdir(parents=True)
+        (folder / "images" / name).mkdir(parents=True)
         for number in range(16 + 3 * index):
             pixels = torch.randint(0, 200, (24, 24, 3), generator=generator, dtype=torch.uint8)
             pixels[:, :, 0 if index else 2] += 55
-            Image.fromarray(pixels.numpy()).save(folder / "pictures" / name / f"{number}.png")
+            Image.fromarray(pixels.numpy()).save(folder / "images" / name / f"{number}.png")
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(folder / "pictures"), str(folder)],
+        [sys.executable, str(SCRIPT), str(folder / "images"), str(folder)],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -38,28 +38,28 @@ def results(tmp_path_factory):
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    spec = importlib.util.spec_from_file_location("pictures_on_two_processes", SCRIPT)
+    spec = importlib.util.spec_from_file_location("images_on_two_processes", SCRIPT)
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    one = script.work(folder / "pictures", num_processes=1)
+    one = script.work(folder / "images", num_processes=1)
     return one, [torch.load(folder / f"process-{rank}.pt") for rank in (0, 1)]
 
 
 def test_augmented_metrics_count_every_row_once(results):
     one, two = results
-    assert {"val_loss", "val_loss_tta", "val_accuracy_tta"} < set(one["valid"])
+    assert {"val_loss", "val_loss_tta", "val_accuracy_tta"} < set(one["val"])
     for process in two:
-        assert process["valid"] == pytest.approx(one["valid"], abs=1e-5)
+        assert process["val"] == pytest.approx(one["val"], abs=1e-5)
         assert process["test"] == pytest.approx(one["test"], abs=1e-5)
-    assert one["valid"]["val_loss_tta"] != pytest.approx(one["valid"]["val_loss"], abs=1e-4)
+    assert one["val"]["val_loss_tta"] != pytest.approx(one["val"]["val_loss"], abs=1e-4)
 
 
-def test_whole_pictures_are_counted_once(results):
+def test_whole_images_are_counted_once(results):
     one, two = results
     for process in two:
         assert process["whole"] == pytest.approx(one["whole"], abs=1e-5)
-    assert one["whole"]["val_loss"] == one["valid"]["val_loss"]
-    assert one["whole"]["val_loss_tta"] != pytest.approx(one["valid"]["val_loss_tta"], abs=1e-5)
+    assert one["whole"]["val_loss"] == one["val"]["val_loss"]
+    assert one["whole"]["val_loss_tta"] != pytest.approx(one["val"]["val_loss_tta"], abs=1e-5)
 
 
 def test_processes_learn_one_weight(results):

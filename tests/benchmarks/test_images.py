@@ -1,4 +1,4 @@
-"""Pictures against fastai, and what views cost, measured in turn: ``pytest -m benchmark -s``.
+"""Images against fastai, and what views cost, measured in turn: ``pytest -m benchmark -s``.
 
 ``FASTRECIPES_PHOTOS`` names a folder of photos, one folder per class. fastai is asked where it is
 installed beside us.
@@ -32,7 +32,7 @@ except ImportError:
 pytestmark = pytest.mark.benchmark
 
 ARCHITECTURE, WEIGHTS = "tf_efficientnet_lite0", "package:efficientnet-lite0"
-SPLITS = {"image_size": 160, "batch_size": 32, "valid_fraction": 0.05, "test_fraction": 0.25}
+SPLITS = {"image_size": 160, "batch_size": 32, "val_fraction": 0.05, "test_fraction": 0.25}
 
 
 @pytest.fixture
@@ -74,12 +74,12 @@ def fine_tune_by_fastai(photos: str) -> tuple[float, float]:
     images = ImageFolderDataModule(photos, cache="off", **SPLITS)
     images.prepare_data()
     images.setup("test")
-    files = {s: images.eval_dataset(s).files for s in ("train", "valid", "test")}
+    files = {s: images.eval_dataset(s).files for s in ("train", "val", "test")}
     root = fastai.Path(photos)
     paths = {split: [root / name for name in names] for split, names in files.items()}
     fastai.set_seed(0)
     started = time.perf_counter()
-    table = [*paths["train"], *paths["valid"]]
+    table = [*paths["train"], *paths["val"]]
     block = fastai.DataBlock(
         blocks=(fastai.ImageBlock, fastai.CategoryBlock),
         get_items=lambda _: table,
@@ -123,7 +123,7 @@ def test_a_head_on_features_is_ten_times_faster_than_fastai_and_more_accurate(
 
 
 def test_four_views_cost_five_plain_passes(photos: str) -> None:
-    # As the command does; without it a third of the processor's time goes to clearing pages.
+    # As the command does; without it a third of the CPU's time goes to clearing pages.
     keep_freed_memory()
     images = ImageFolderDataModule(photos, **SPLITS | {"augmentation": "side_on"})
     model = ImageClassifier(ARCHITECTURE, num_classes=2, weights=WEIGHTS)

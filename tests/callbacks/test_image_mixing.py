@@ -1,4 +1,4 @@
-"""Pictures and targets are mixed in the same shares."""
+"""Images and targets are mixed in the same shares."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_fastrecipes import ImageClassifier, PictureMixing
+from lightning_fastrecipes import ImageClassifier, ImageMixing
 from lightning_fastrecipes.protocols import InputSpec
 
 NUM_CLASSES = 4
@@ -35,7 +35,7 @@ class Seen(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.01)
 
 
-def fit(module: pl.LightningModule, callback: PictureMixing, *tensors: Tensor, **options: Any):
+def fit(module: pl.LightningModule, callback: ImageMixing, *tensors: Tensor, **options: Any):
     trainer = pl.Trainer(
         max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, callbacks=[callback],
@@ -45,17 +45,17 @@ def fit(module: pl.LightningModule, callback: PictureMixing, *tensors: Tensor, *
 
 
 def plain(count: int = 24) -> tuple[Tensor, Tensor]:
-    """Give pictures of one grey each, by class, so that a share can be read off a pixel."""
+    """Return images of one grey each, by class, so that a share can be read off a pixel."""
     targets = torch.arange(count) % NUM_CLASSES
     images = (targets * 60).view(-1, 1, 1, 1).expand(-1, 3, 6, 6).to(torch.uint8)
     return images.contiguous(), targets
 
 
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
-def test_targets_have_the_shares_that_pictures_have(kind: str) -> None:
+def test_targets_have_the_shares_that_images_have(kind: str) -> None:
     torch.manual_seed(0)
     images, targets = plain()
-    seen = fit(Seen(), PictureMixing(kind), images, targets)
+    seen = fit(Seen(), ImageMixing(kind), images, targets)
     assert len(seen.batches) == 3
     is_mixed = []
     for pixels, shares in seen.batches:
@@ -73,7 +73,7 @@ def test_float_targets_are_mixed_as_they_are() -> None:
     images, targets = plain(8)
     tags = torch.nn.functional.one_hot(targets, NUM_CLASSES).float()
     tags[:, 0] = 1.0  # several labels at once
-    seen = fit(Seen(), PictureMixing("mixup"), images.float(), tags)
+    seen = fit(Seen(), ImageMixing("mixup"), images.float(), tags)
     shares = seen.batches[0][1]
     assert torch.allclose(shares[:, 0], torch.ones(8))
     assert shares.sum(1).max() <= 2.0 + 1e-5
@@ -84,7 +84,7 @@ def test_it_trains_our_classifier_on_bytes() -> None:
     images = torch.randint(256, (16, 3, 32, 32), dtype=torch.uint8)
     model = ImageClassifier("test_resnet.r160_in1k", num_classes=NUM_CLASSES)
     before = model.head[2].weight.clone()
-    fit(model, PictureMixing("cutmix"), images, torch.arange(16) % NUM_CLASSES)
+    fit(model, ImageMixing("cutmix"), images, torch.arange(16) % NUM_CLASSES)
     assert not torch.equal(before, model.head[2].weight)
 
 
@@ -97,12 +97,12 @@ def test_validation_is_left_alone() -> None:
         def val_dataloader(self) -> DataLoader:
             return DataLoader(TensorDataset(*plain(8)), batch_size=8)
 
-    fit(Validated(), PictureMixing(), *plain())
+    fit(Validated(), ImageMixing(), *plain())
 
 
 def test_a_batch_of_one_stays_as_it_is() -> None:
     images, targets = plain(9)
-    seen = fit(Seen(), PictureMixing(), images, targets)
+    seen = fit(Seen(), ImageMixing(), images, targets)
     assert torch.equal(seen.batches[-1][0], images[8:])
 
 
@@ -116,15 +116,15 @@ def test_a_batch_of_one_stays_as_it_is() -> None:
 )
 def test_wrong_arguments_are_refused(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        PictureMixing(**arguments)
+        ImageMixing(**arguments)
 
 
 def test_what_cannot_be_mixed_is_refused_with_the_cure() -> None:
     class Silent(Seen):
         num_classes = None
 
-    with pytest.raises(MisconfigurationException, match=r"PictureMixing\(num_classes=\.\.\.\)"):
-        fit(Silent(), PictureMixing(), *plain())
+    with pytest.raises(MisconfigurationException, match=r"ImageMixing\(num_classes=\.\.\.\)"):
+        fit(Silent(), ImageMixing(), *plain())
 
     class Bytes(Silent):
         input_spec = None
@@ -135,6 +135,6 @@ def test_what_cannot_be_mixed_is_refused_with_the_cure() -> None:
             return super().__getattribute__(name)
 
     with pytest.raises(MisconfigurationException, match="Give it an `input_spec`"):
-        fit(Bytes(), PictureMixing(num_classes=NUM_CLASSES), *plain())
+        fit(Bytes(), ImageMixing(num_classes=NUM_CLASSES), *plain())
     with pytest.raises(MisconfigurationException, match="cannot be mixed"):
-        fit(Seen(), PictureMixing(), torch.rand(8, 3), torch.arange(8) % 4)
+        fit(Seen(), ImageMixing(), torch.rand(8, 3), torch.arange(8) % 4)

@@ -1,4 +1,4 @@
-"""Test-time views of whole pictures, of which the plain prediction sees the middle."""
+"""Test-time views of whole images, of which the plain prediction sees the middle."""
 
 import pytest
 import pytorch_lightning as pl
@@ -62,7 +62,7 @@ class Own(pl.LightningModule):
 
 def data(squares, **options) -> ImageFolderDataModule:
     defaults = {"image_size": SIZE, "batch_size": 5, "num_workers": 0}
-    defaults |= {"valid_fraction": 0.4, "test_fraction": 0.2}
+    defaults |= {"val_fraction": 0.4, "test_fraction": 0.2}
     geometry = options.pop("geometry", Geometry(crop_fraction=0.75))
     return ImageFolderDataModule(squares, geometry=geometry, **(defaults | options))
 
@@ -86,7 +86,7 @@ def add_unlabelled(squares) -> None:
 
 
 class Keeper(pl.Callback):
-    """Keep what the steps of a validation return, and how large their pictures were."""
+    """Keep what the steps of a validation return, and how large their images were."""
 
     def on_validation_epoch_start(self, *_) -> None:
         self.rows, self.sizes = [], set()
@@ -105,8 +105,8 @@ def validate(callback, model, images):
     return metrics, keeper
 
 
-def pixels_of(images, split="valid") -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Give a split's evaluated pictures, the whole of them, and targets."""
+def pixels_of(images, split="val") -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return a split's evaluated images, the whole of them, and targets."""
     images.setup()
     plain = images.eval_dataset(split)
     size, geometry = images.image_size, images.geometry
@@ -123,7 +123,7 @@ def enlarged(wholes: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def expected_of(model, plain, wholes, sizes) -> tuple[torch.Tensor, torch.Tensor]:
-    """Predict the plain pictures, and merge them with the whole ones of several sizes."""
+    """Predict the plain images, and merge them with the whole ones of several sizes."""
     model.eval()
     with torch.inference_mode():
         alone = model(plain).softmax(1)
@@ -175,10 +175,10 @@ def test_every_file_is_decoded_once(squares, monkeypatch):
         image_dataset, "load_image", lambda path, *a: decoded.append(path) or original(path, *a)
     )
     validate(TestTimeAugmentation(4, "whole"), classifier(), images)
-    assert sorted(decoded) == sorted(images.eval_dataset("valid").files)
+    assert sorted(decoded) == sorted(images.eval_dataset("val").files)
 
 
-def test_modules_of_ones_own_see_normalised_pictures(squares):
+def test_modules_of_ones_own_see_normalised_images(squares):
     model, images = Own(), data(squares)
     accuracy = MulticlassAccuracy(2, average="micro")
     callback = TestTimeAugmentation(preset="whole", metrics={"accuracy": accuracy})
@@ -202,7 +202,7 @@ def test_an_ensemble_predicts_the_views_with_every_member(squares):
     torch.testing.assert_close(torch.cat(found), torch.stack(each).mean(0), atol=1e-4, rtol=0)
 
 
-def test_the_weight_of_the_plain_picture_is_learned(squares):
+def test_the_weight_of_the_plain_image_is_learned(squares):
     callback = TestTimeAugmentation(preset="whole", plain_weight="learn")
     model, images = classifier(3), data(squares)
     metrics, _ = validate(callback, model, images)
@@ -244,7 +244,7 @@ def test_validations_of_a_fit_follow_the_size_that_is_trained(squares):
     run = trainer(resizing, callback, max_epochs=2, num_sanity_val_steps=0)
     images = data(squares, batch_size=64)
     run.fit(model, images)
-    # Each is tried out once; plain pictures are predicted by the step and for the callback.
+    # Each is tried out once; plain images are predicted by the step and for the callback.
     tried, first, second = [12, 24, 16, 18], [12, 12, 16, 18], [24, 24, 32, 36]
     assert seen == [*tried, *first, 32, 36, *second]
     assert "val_loss_tta" in run.callback_metrics
@@ -254,7 +254,7 @@ def test_validations_of_a_fit_follow_the_size_that_is_trained(squares):
 # Whatever the data and the module.
 
 
-def test_pictures_in_memory_and_grey_ones_are_seen_whole():
+def test_images_in_memory_and_grey_ones_are_seen_whole():
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (20, 32, 32), generator=generator, dtype=torch.uint8).numpy()
     arrays = {"x_train": pixels, "y_train": [0, 1] * 10}
@@ -268,7 +268,7 @@ def test_pictures_in_memory_and_grey_ones_are_seen_whole():
     torch.testing.assert_close(found, merged, atol=2e-4, rtol=0)
 
 
-def test_a_subclass_that_picks_its_pictures_is_heeded(squares):
+def test_a_subclass_that_picks_its_images_is_heeded(squares):
     class Fewer(ImageFolderDataModule):
         def eval_dataset(self, split, *, whole=False):
             return Subset(super().eval_dataset(split, whole=whole), [0, 1, 2])
@@ -281,10 +281,10 @@ def test_a_subclass_that_picks_its_pictures_is_heeded(squares):
     assert len(keeper.joined("probabilities_tta")) == 3
 
 
-def test_several_loaders_of_whole_pictures_are_measured_apart(squares):
+def test_several_loaders_of_whole_images_are_measured_apart(squares):
     class Several(ImageFolderDataModule):
         def val_dataloader(self):
-            splits = ("valid", "test")
+            splits = ("val", "test")
             return [self.eval_dataloader(split, whole=self.serves_whole) for split in splits]
 
     options = {"image_size": 24, "num_workers": 0, "test_fraction": 0.2}
@@ -298,7 +298,7 @@ def test_several_loaders_of_whole_pictures_are_measured_apart(squares):
 
 
 def test_losses_of_training_samples_stay_those_of_the_middle(squares):
-    """`OverfittingStop` validates on clean training pictures, which nobody wants whole."""
+    """`OverfittingStop` validates on clean training images, which nobody wants whole."""
     found = []
     for extra in ([], [TestTimeAugmentation(preset="whole", during_fit=True)]):
         stop = OverfittingStop(patience=9, cycle_len=1, gap_patience=9)
@@ -352,9 +352,7 @@ class Unserved(Own):
 
 def test_loaders_are_refused(squares):
     loader = DataLoader(TensorDataset(torch.zeros(2, 3, 24, 24), torch.zeros(2)))
-    with pytest.raises(
-        MisconfigurationException, match="serves whole pictures, but the run has lo"
-    ):
+    with pytest.raises(MisconfigurationException, match="serves whole images, but the run has lo"):
         trainer(TestTimeAugmentation(preset="whole")).validate(Unserved(), loader)
 
 
@@ -379,7 +377,7 @@ def test_networks_of_one_size_are_refused_before_anything_runs(squares):
             super().__init__()
             self.layers = nn.Sequential(nn.Flatten(), nn.Linear(3 * 24 * 24, 2))
 
-    with pytest.raises(MisconfigurationException, match="Fixed must take pictures of 32 x 32 px"):
+    with pytest.raises(MisconfigurationException, match="Fixed must take images of 32 x 32 px"):
         validate(callback, Fixed(), images)
     assert images.serves_whole is False
 
@@ -397,7 +395,7 @@ def test_a_datamodule_of_ones_own_must_keep_its_word(squares):
 
     class Several(ImageFolderDataModule):
         def val_dataloader(self):
-            return [self.eval_dataloader("valid"), self.eval_dataloader("train")]
+            return [self.eval_dataloader("val"), self.eval_dataloader("train")]
 
     for kind, message in {
         Forgetful: "that are a `WholeBatch`, but got a list",
@@ -413,4 +411,4 @@ def test_loaders_after_a_datamodule_are_refused(squares):
     run, images = trainer(TestTimeAugmentation(preset="whole")), data(squares)
     run.validate(classifier(), datamodule=images, verbose=False)
     with pytest.raises(MisconfigurationException, match="needs batches that are a `WholeBatch`"):
-        run.validate(classifier(), images.eval_dataloader("valid"), verbose=False)
+        run.validate(classifier(), images.eval_dataloader("val"), verbose=False)

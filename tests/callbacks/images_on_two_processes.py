@@ -1,6 +1,6 @@
-"""Resize and augment pictures on two gloo processes, or on one, and write down what came out.
+"""Resize and augment images on two gloo processes, or on one, and write down what came out.
 
-``test_pictures_on_two_processes.py`` calls ``work``, and starts this script, which forks.
+``test_images_on_two_processes.py`` calls ``work``, and starts this script, which forks.
 """
 
 import multiprocessing
@@ -22,13 +22,13 @@ from lightning_fastrecipes import (
 )
 
 
-def main(pictures: Path, folder: Path) -> None:
+def main(photos: Path, folder: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": "0"}
     fork = multiprocessing.get_context("fork")
-    processes = [fork.Process(target=work_alone, args=(r, pictures, folder)) for r in (0, 1)]
+    processes = [fork.Process(target=work_alone, args=(r, photos, folder)) for r in (0, 1)]
     for process in processes:
         process.start()
     for process in processes:
@@ -36,13 +36,13 @@ def main(pictures: Path, folder: Path) -> None:
     sys.exit(max(abs(process.exitcode) for process in processes))
 
 
-def work_alone(rank: int, pictures: Path, folder: Path) -> None:
+def work_alone(rank: int, photos: Path, folder: Path) -> None:
     os.environ["LOCAL_RANK"] = str(rank)
-    torch.save(work(pictures, num_processes=2), folder / f"process-{rank}.pt")
+    torch.save(work(photos, num_processes=2), folder / f"process-{rank}.pt")
 
 
 class Sizes(pl.Callback):
-    """Note epoch, size and number of pictures of each training batch, and the rate."""
+    """Note epoch, size and number of images of each training batch, and the rate."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[int, int, int]] = []
@@ -53,7 +53,7 @@ class Sizes(pl.Callback):
         self.lrs.append(trainer.optimizers[0].param_groups[-1]["lr"])
 
 
-def work(pictures: Path, num_processes: int) -> dict[str, Any]:
+def work(photos: Path, num_processes: int) -> dict[str, Any]:
     def trainer(*callbacks: pl.Callback, **options: Any) -> pl.Trainer:
         strategy = {"strategy": "ddp", "devices": 2} if num_processes == 2 else {"devices": 1}
         return pl.Trainer(
@@ -68,24 +68,24 @@ def work(pictures: Path, num_processes: int) -> dict[str, Any]:
         )
 
     images = ImageFolderDataModule(
-        pictures,
+        photos,
         image_size=24,
         batch_size=6 // num_processes,
         num_workers=0,
         augmentation="top_down",
-        valid_fraction=0.38,
+        val_fraction=0.38,
         test_fraction=0.25,
     )
     torch.manual_seed(0)
     model = ImageClassifier("test_resnet.r160_in1k", num_classes=2, head="linear", num_groups=2)
     augmented = TestTimeAugmentation(3, plain_weight="learn")
     quiet = {"datamodule": images, "verbose": False}
-    found: dict[str, Any] = {"valid": trainer(augmented).validate(model, **quiet)[0]}
+    found: dict[str, Any] = {"val": trainer(augmented).validate(model, **quiet)[0]}
     found["weight"] = augmented.weight
     found["test"] = trainer(augmented).test(model, **quiet)[0]
     wholes = TestTimeAugmentation(preset="whole")
     found["whole"] = trainer(wholes).validate(model, **quiet)[0]
-    predictions = trainer(augmented).predict(model, images.eval_dataloader("valid"))
+    predictions = trainer(augmented).predict(model, images.eval_dataloader("val"))
     found["predictions"] = torch.cat(predictions)
     sizes, batches = {0: 16, 1: 24}, {0: 4 // num_processes, 1: 6 // num_processes}
     noted = Sizes()

@@ -1,14 +1,11 @@
-"""Whole pictures, for test-time views of what the evaluation crops."""
+"""Whole images, for test-time views of what the evaluation crops."""
 
 from typing import Any
 
-import pytorch_lightning as pl
-from pytorch_lightning.utilities import rank_zero_info
-from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
-    MisconfigurationException,
-)
 from torch import Tensor, nn
 
+from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes._lightning import MisconfigurationException, rank_zero_info
 from lightning_fastrecipes.functional.images.batches import WholeBatch
 from lightning_fastrecipes.functional.images.views import Views
 from lightning_fastrecipes.nn.probing import taken_sizes
@@ -16,13 +13,13 @@ from lightning_fastrecipes.protocols import ServesWhole
 
 
 def view_sizes(views: Views, module: nn.Module, image_size: int, whole_size: int) -> list[int]:
-    """Round the sizes of views of whole pictures to what a module takes, trying each of them out.
+    """Round the sizes of views of whole images to what a module takes, trying each of them out.
 
     Args:
-        views: Views that see whole pictures.
+        views: Views that see whole images.
         module: The module that predicts.
         image_size: Side of what is evaluated in pixels.
-        whole_size: Side of the whole pictures that it is the middle of.
+        whole_size: Side of the whole images that it is the middle of.
 
     Returns:
         Side of each view in pixels.
@@ -42,23 +39,23 @@ def view_sizes(views: Views, module: nn.Module, image_size: int, whole_size: int
         taken = taken_sizes(module, wanted)
     except ValueError as error:
         raise ValueError(
-            f"the preset `whole` predicts pictures of {', '.join(map(str, wanted))} px. {error}"
+            f"the preset `whole` predicts images of {', '.join(map(str, wanted))} px. {error}"
             " Or take another preset, such as `scales`."
         ) from error
     if len(set(taken)) < len(taken):
         raise ValueError(
             f"the views of `whole` must differ in size, but {', '.join(map(str, wanted))} px become"
             f" {', '.join(map(str, taken))} px, which {type(module).__name__} takes. Take fewer"
-            " views, larger pictures, or another preset, such as `scales`."
+            " views, larger images, or another preset, such as `scales`."
         )
     return taken
 
 
-class WholePictures:
-    """Let a run's datamodule serve whole pictures beside the evaluated ones, and know their views.
+class WholeImages:
+    """Let a run's datamodule serve whole images beside the evaluated ones, and know their views.
 
     Args:
-        views: Views that see whole pictures.
+        views: Views that see whole images.
     """
 
     def __init__(self, views: Views) -> None:
@@ -67,7 +64,7 @@ class WholePictures:
         self._served_before: bool | None = None
 
     def begin(self, trainer: pl.Trainer) -> None:
-        """Ask for whole pictures.
+        """Ask for whole images.
 
         Args:
             trainer: Before it asks for loaders.
@@ -105,12 +102,12 @@ class WholePictures:
         self.sizes(module, size, datamodule.whole_image_size)
 
     def sizes(self, module: nn.Module, image_size: int, whole_size: int) -> list[int]:
-        """Give what :func:`view_sizes` gives, worked out once for each size.
+        """Return what :func:`view_sizes` gives, worked out once for each size.
 
         Args:
             module: The module that predicts.
             image_size: Side of what is evaluated in pixels.
-            whole_size: Side of the whole pictures.
+            whole_size: Side of the whole images.
 
         Returns:
             Side of each view in pixels.
@@ -135,7 +132,7 @@ class WholePictures:
 
 
 def wholes_of(batch: Any) -> Tensor:
-    """Find the whole pictures of a batch.
+    """Find the whole images of a batch.
 
     Args:
         batch: What the datamodule gave after the transfer.
@@ -156,7 +153,7 @@ def wholes_of(batch: Any) -> Tensor:
     height, width = batch.wholes.shape[-2:]
     if height != width:
         raise MisconfigurationException(
-            f"`TestTimeAugmentation`: whole pictures must be square, but are {height} x {width}"
+            f"`TestTimeAugmentation`: whole images must be square, but are {height} x {width}"
             " (height x width). Crop them to their shorter side."
         )
     return batch.wholes
@@ -167,7 +164,7 @@ def _datamodule(trainer: pl.Trainer) -> ServesWhole:
     if not isinstance(datamodule, ServesWhole):
         found = "loaders" if datamodule is None else type(datamodule).__name__
         raise MisconfigurationException(
-            "`TestTimeAugmentation(preset='whole')` needs a datamodule that serves whole pictures,"
+            "`TestTimeAugmentation(preset='whole')` needs a datamodule that serves whole images,"
             f" but the run has {found}. Use an `ImageFolderDataModule`, or take another preset,"
             " such as `scales`."
         )

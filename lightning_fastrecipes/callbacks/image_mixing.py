@@ -1,38 +1,36 @@
-"""MixUp and CutMix: every picture of a batch mixed with another one, and so their targets."""
+"""MixUp and CutMix: every image of a batch mixed with another one, and so their targets."""
 
 from typing import Any, Literal, get_args
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
-    MisconfigurationException,
-)
 from torch import Tensor
 from torchvision.transforms import v2
 
+from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes._lightning import MisconfigurationException
 from lightning_fastrecipes.protocols import HasInputSpec
 
 Mixing = Literal["mixup", "cutmix"]
 
 
-class PictureMixing(pl.Callback):
-    """Mix the pictures of each training batch, by torchvision's ``MixUp`` or ``CutMix``.
+class ImageMixing(pl.Callback):
+    """Mix the images of each training batch, by torchvision's ``MixUp`` or ``CutMix``.
 
     Targets become probabilities, ``(batch, num_classes)``, in the same shares; the loss must take
-    them, as ``torch.nn.functional.cross_entropy`` does. ``uint8`` pictures are normalised first, by
+    them, as ``torch.nn.functional.cross_entropy`` does. ``uint8`` images are normalised first, by
     the module's ``input_spec``, since bytes cannot be mixed.
 
     Args:
-        kind: ``mixup`` lays one picture over the other; ``cutmix`` puts a part of one into it.
+        kind: ``mixup`` lays one image over the other; ``cutmix`` puts a part of one into it.
         alpha: Of the Beta distribution that the share is drawn from, above 0: small values leave
-            most pictures nearly as they are, at 1 all shares are as frequent.
+            most images nearly as they are, at 1 all shares are as frequent.
         num_classes: Number of classes; ``num_classes`` of the module if ``None``.
 
     Raises:
         ValueError: If an argument is out of its range.
 
     Example:
-        >>> PictureMixing("cutmix", alpha=0.5).kind
+        >>> ImageMixing("cutmix", alpha=0.5).kind
         'cutmix'
 
     References:
@@ -56,7 +54,7 @@ class PictureMixing(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Mix the batch in place, or refuse one that is no list of pictures and targets."""
+        """Mix the batch in place, or refuse one that is no list of images and targets."""
         images, targets = self._parts(batch)
         if len(images) < 2:
             return
@@ -69,8 +67,8 @@ class PictureMixing(pl.Callback):
             num_classes = self.num_classes or getattr(pl_module, "num_classes", None)
             if num_classes is None:
                 raise MisconfigurationException(
-                    "`PictureMixing` needs the number of classes, which the module does not say."
-                    " Write `PictureMixing(num_classes=...)`."
+                    "`ImageMixing` needs the number of classes, which the module does not say."
+                    " Write `ImageMixing(num_classes=...)`."
                 )
             mixed = mix(alpha=self.alpha, num_classes=num_classes)(images, targets)
         batch[0], batch[1] = mixed
@@ -82,7 +80,7 @@ class PictureMixing(pl.Callback):
             if images.ndim == 4:
                 return images, targets
         raise MisconfigurationException(
-            "`PictureMixing` needs batches that are lists of pictures (batch, channels, height,"
+            "`ImageMixing` needs batches that are lists of images (batch, channels, height,"
             f" width) and targets, but got {type(batch).__name__}. Precomputed features cannot be"
             " mixed; other batches need a list in place of a tuple."
         )
@@ -91,7 +89,7 @@ class PictureMixing(pl.Callback):
 def _normalised(images: Tensor, pl_module: pl.LightningModule) -> Tensor:
     if not isinstance(pl_module, HasInputSpec):
         raise MisconfigurationException(
-            "`PictureMixing` got `uint8` pictures, but the module does not say how it normalises"
+            "`ImageMixing` got `uint8` images, but the module does not say how it normalises"
             " them. Give it an `input_spec`, or normalise in the loader."
         )
     return pl_module.input_spec.normalised(images)
