@@ -14,9 +14,10 @@ from lightning_fastrecipes._lightning import MisconfigurationException, TrainerF
 from lightning_fastrecipes.callbacks.engine.view_metrics import ViewMetrics
 from lightning_fastrecipes.callbacks.whole_images import WholeImages, wholes_of
 from lightning_fastrecipes.functional.images.augment import Augmentation
-from lightning_fastrecipes.functional.images.batches import images_of, num_repeated_rows
+from lightning_fastrecipes.functional.images.batches import images_of
 from lightning_fastrecipes.functional.images.views import Preset, Views, mean_of_views
 from lightning_fastrecipes.functional.labels.merging import best_weight, weigh, weight_losses
+from lightning_fastrecipes.functional.labels.targets import num_repeated_rows
 from lightning_fastrecipes.protocols import (
     HasAugmentation,
     HasInputSpec,

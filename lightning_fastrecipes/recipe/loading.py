@@ -14,7 +14,8 @@ from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.callbacks.schedule import Schedule
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 from lightning_fastrecipes.errors import RecipeError
-from lightning_fastrecipes.recipe.config.documents import check_keys, read_document, suggestion
+from lightning_fastrecipes.messages import suggestion
+from lightning_fastrecipes.recipe.config.documents import check_keys, read_document
 from lightning_fastrecipes.recipe.config.overrides import (
     SECTIONS,
     Override,

@@ -17,7 +17,7 @@ from lightning_fastrecipes._lightning import (
     rank_zero_warn,
 )
 from lightning_fastrecipes.errors import ConfigurationError
-from lightning_fastrecipes.functional.images.batches import num_repeated_rows
+from lightning_fastrecipes.functional.labels.targets import num_repeated_rows
 from lightning_fastrecipes.functional.training.layer_groups import (
     NormPolicy,
     audit_param_groups,

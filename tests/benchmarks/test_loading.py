@@ -16,11 +16,8 @@ import pytorch_lightning as pl
 import torch
 
 from lightning_fastrecipes import ImageClassifier, ImageFolderDataModule
-from lightning_fastrecipes.functional.images.augment import (
-    augment_batch,
-    draw_parameters,
-    seeded_generator,
-)
+from lightning_fastrecipes.functional.images.augment import augment_batch, draw_parameters
+from lightning_fastrecipes.functional.random import seeded_generator
 from lightning_fastrecipes.recipe.config.defaults import default_precision
 
 pytestmark = pytest.mark.benchmark

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from lightning_fastrecipes.data.images.manifest import name_some
 from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.messages import name_some
 
 SPLIT_NAMES = {"train": "train", "valid": "val", "val": "val", "test": "test"}
 """What people call a split, and what it is called here."""

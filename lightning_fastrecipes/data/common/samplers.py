@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DistributedSampler
 
 from lightning_fastrecipes import _lightning as pl
-from lightning_fastrecipes.functional.images.augment import seeded_generator
+from lightning_fastrecipes.functional.random import seeded_generator
 
 
 class ShuffleSampler(DistributedSampler[int]):

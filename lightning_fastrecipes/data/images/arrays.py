@@ -12,8 +12,8 @@ import pandas as pd
 from lightning_fastrecipes.data.common.workers import map_threads
 from lightning_fastrecipes.data.images.decoding import load_image
 from lightning_fastrecipes.data.images.listing import Listing, list_folder
-from lightning_fastrecipes.data.images.manifest import name_some
 from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.messages import name_some
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 

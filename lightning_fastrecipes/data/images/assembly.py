@@ -12,9 +12,10 @@ import pandas as pd
 from lightning_fastrecipes.data.images.dataset import Samples, Targets
 from lightning_fastrecipes.data.images.label_sets import LABEL_JOINER
 from lightning_fastrecipes.data.images.listing import Listing
-from lightning_fastrecipes.data.images.manifest import name_some, scan_images
+from lightning_fastrecipes.data.images.manifest import scan_images
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.splits import keep_labels, stratified_split
+from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.protocols import LabelKind
 
 OnBadFile = Literal["raise", "skip"]

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from lightning_fastrecipes.data.images.manifest import name_some
 from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.messages import name_some
 
 
 def refuse_other_classes(stored: Sequence[str], found: Sequence[str]) -> None:

@@ -25,10 +25,10 @@ from lightning_fastrecipes.data.images.label_sets import (
     split_labels,
 )
 from lightning_fastrecipes.data.images.listing import Listing
-from lightning_fastrecipes.data.images.manifest import name_some
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.labels.targets import hard_labels
 from lightning_fastrecipes.functional.splits import rarest_labels
+from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.protocols import LabelKind
 
 _SUM_TOLERANCE = 1e-3

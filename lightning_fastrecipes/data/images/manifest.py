@@ -20,11 +20,11 @@ from lightning_fastrecipes.data.common.sources import cache_folder
 from lightning_fastrecipes.data.common.workers import map_threads
 from lightning_fastrecipes.data.images.decoding import ImageFacts, inspect_image
 from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.messages import name_some
 
 _VERSION = 1
 _KEY = ["file", "size", "mtime"]
 _COLUMNS = [*_KEY, *ImageFacts._fields]
-_MAX_NAMED = 20
 _KIND = "manifest"
 
 logger = logging.getLogger(__name__)
@@ -61,23 +61,6 @@ def scan_images(folder: Path, files: Sequence[str]) -> pd.DataFrame:
         _warn(error)
         known = _with_new(folder, found, pd.DataFrame(columns=_COLUMNS))
     return found.merge(known, on=_KEY, how="left", validate="one_to_one")
-
-
-def name_some(names: Sequence[str]) -> str:
-    """List names for a message: the first 20, and how many there are.
-
-    Args:
-        names: Names of files, rows or classes.
-
-    Returns:
-        The names separated by commas.
-
-    Example:
-        >>> name_some(["a.png", "b.png"])
-        "'a.png', 'b.png'"
-    """
-    shown = ", ".join(f"'{name}'" for name in names[:_MAX_NAMED])
-    return shown if len(names) <= _MAX_NAMED else f"{shown}, ... ({len(names)} in all)"
 
 
 def _stat(folder: Path, files: Sequence[str]) -> pd.DataFrame:

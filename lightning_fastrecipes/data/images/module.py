@@ -23,11 +23,11 @@ from lightning_fastrecipes.data.images.dataset import (
 from lightning_fastrecipes.data.images.geometry import EvalTransform
 from lightning_fastrecipes.data.images.listing import Listing
 from lightning_fastrecipes.data.images.loaders import Loader, make_loader
-from lightning_fastrecipes.data.images.manifest import name_some
 from lightning_fastrecipes.data.images.settings import ImageSettings
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.images.batches import WholeBatch, Wholes
 from lightning_fastrecipes.functional.labels.balance import balancing_weights
+from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.protocols import HasInputSpec, InputSpec, LabelKind
 
 _SPLITS_READ: dict[str, tuple[Split, ...]] = {

@@ -12,8 +12,8 @@ from lightning_fastrecipes.functional.images.augment import (
     augment,
     augment_batch,
     draw_parameters,
-    seeded_generator,
 )
+from lightning_fastrecipes.functional.random import seeded_generator
 from lightning_fastrecipes.protocols import InputSpec
 
 # A resample of four neighbours leaves out pixels beyond this, and their detail turns to noise.

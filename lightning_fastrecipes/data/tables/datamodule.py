@@ -13,7 +13,6 @@ from lightning_fastrecipes._lightning import rank_zero_info, rank_zero_warn
 from lightning_fastrecipes.data.common.cache_choice import Cache, cache_choice
 from lightning_fastrecipes.data.common.samplers import upcoming_epoch
 from lightning_fastrecipes.data.common.settings import WholeNumber
-from lightning_fastrecipes.data.images.manifest import name_some
 from lightning_fastrecipes.data.tables.columns import TableColumns
 from lightning_fastrecipes.data.tables.encoding import (
     EncodedSplit,
@@ -27,6 +26,7 @@ from lightning_fastrecipes.data.tables.source import Source, TableSource
 from lightning_fastrecipes.data.tables.splits import TableSplit, TableSplitName
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.tables.spec import TableSpec
+from lightning_fastrecipes.messages import name_some
 
 _DEVICE_SHARE = 0.5
 """Share of an accelerator's free memory that a split may take."""

@@ -16,10 +16,10 @@ import pandas as pd
 from pandas.api.types import infer_dtype, union_categoricals
 
 from lightning_fastrecipes.data.common.sources import resolve_source
-from lightning_fastrecipes.data.images.manifest import name_some
 from lightning_fastrecipes.data.tables.typed_files import FEATHER_FILES, PARQUET_FILES, TypedFile
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
 from lightning_fastrecipes.functional.tables.narrowing import narrow_column
+from lightning_fastrecipes.messages import name_some
 
 Column: TypeAlias = "pd.Series[Any]"
 Source = str | Path | Sequence[str | Path]

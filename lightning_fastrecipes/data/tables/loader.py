@@ -9,7 +9,7 @@ from torch.utils.data import Dataset, DistributedSampler, SequentialSampler
 
 from lightning_fastrecipes.data.common.samplers import drops_last_batch
 from lightning_fastrecipes.data.tables.encoding import EncodedSplit
-from lightning_fastrecipes.functional.images.augment import seeded_generator
+from lightning_fastrecipes.functional.random import seeded_generator
 from lightning_fastrecipes.protocols import TableInputs
 
 TableBatch = tuple[TableInputs, Tensor] | tuple[TableInputs]

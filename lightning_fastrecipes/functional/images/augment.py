@@ -3,7 +3,6 @@
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,25 +57,6 @@ class AugmentationParameters:
         """
         chosen = {field.name: getattr(self, field.name)[positions] for field in fields(self)}
         return AugmentationParameters(**chosen)
-
-
-def seeded_generator(*key: int) -> torch.Generator:
-    """Make a generator whose draws depend on a key of integers alone.
-
-    Args:
-        *key: Integers of at least 0, such as seed, epoch and index. Neighbouring keys give
-            unrelated draws.
-
-    Returns:
-        A generator on the CPU.
-
-    Example:
-        >>> first, second = (torch.rand(1, generator=seeded_generator(0, 3, 7)) for _ in range(2))
-        >>> torch.equal(first, second)
-        True
-    """
-    state = np.random.SeedSequence(key).generate_state(1, np.uint32)
-    return torch.Generator().manual_seed(int(state[0]))
 
 
 def draw_parameters(

@@ -1,12 +1,9 @@
 """What a batch of images holds, whoever made it."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from torch import Tensor
-from torch.utils.data.distributed import DistributedSampler
-
-from lightning_fastrecipes.functional.labels.targets import padding_rows
 
 
 class Wholes(NamedTuple):
@@ -60,24 +57,3 @@ def images_of(batch: Any) -> Tensor:
         f" {type(batch).__name__}, has no tensor of four dimensions. Serve images: precomputed"
         " features have lost them."
     )
-
-
-def num_repeated_rows(loader: Any, batch_idx: int) -> int:
-    """Count a batch's rows that a distributed sampler repeats to even out the shards.
-
-    Args:
-        loader: The loader that the batch is from; without a distributed sampler, nothing is
-            repeated.
-        batch_idx: Number of the batch, from 0.
-
-    Returns:
-        0 or 1: rows at the end of the batch that another process counts already.
-
-    Example:
-        >>> num_repeated_rows([torch.zeros(2)], 0)
-        0
-    """
-    sampler = getattr(loader, "sampler", None)
-    if not isinstance(sampler, DistributedSampler) or batch_idx != len(loader) - 1:
-        return 0
-    return padding_rows(len(cast(Any, sampler.dataset)), sampler.num_replicas, sampler.rank)

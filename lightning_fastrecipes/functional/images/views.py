@@ -12,7 +12,6 @@ from lightning_fastrecipes.functional.images.augment import (
     Augmentation,
     AugmentationParameters,
     draw_parameters,
-    seeded_generator,
 )
 from lightning_fastrecipes.functional.images.pixels import (
     adjust_brightness_contrast,
@@ -22,6 +21,7 @@ from lightning_fastrecipes.functional.images.pixels import (
     resample,
 )
 from lightning_fastrecipes.functional.labels.merging import running_mean
+from lightning_fastrecipes.functional.random import seeded_generator
 from lightning_fastrecipes.protocols import InputSpec
 
 Preset = Literal["augmentation", "flips", "five_crops", "scales", "whole"]

@@ -1,7 +1,10 @@
 """What a target is: class indices, or one probability per class."""
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor
+from torch.utils.data.distributed import DistributedSampler
 
 
 def hard_labels(targets: Tensor) -> Tensor:
@@ -53,3 +56,24 @@ def padding_rows(num_samples: int, num_replicas: int, rank: int) -> int:
         [0, 1]
     """
     return int(0 < num_samples % num_replicas <= rank)
+
+
+def num_repeated_rows(loader: Any, batch_idx: int) -> int:
+    """Count a batch's rows that a distributed sampler repeats to even out the shards.
+
+    Args:
+        loader: The loader that the batch is from; without a distributed sampler, nothing is
+            repeated.
+        batch_idx: Number of the batch, from 0.
+
+    Returns:
+        0 or 1: rows at the end of the batch that another process counts already.
+
+    Example:
+        >>> num_repeated_rows([torch.zeros(2)], 0)
+        0
+    """
+    sampler = getattr(loader, "sampler", None)
+    if not isinstance(sampler, DistributedSampler) or batch_idx != len(loader) - 1:
+        return 0
+    return padding_rows(len(cast(Any, sampler.dataset)), sampler.num_replicas, sampler.rank)

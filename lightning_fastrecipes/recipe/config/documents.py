@@ -1,6 +1,5 @@
 """YAML documents of recipes, read strictly and written in a fixed order."""
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import yaml
 
 from lightning_fastrecipes.errors import RecipeError
+from lightning_fastrecipes.messages import suggestion
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -106,9 +106,3 @@ def check_keys(
             meant = suggestion(str(name), known)
             options = "" if meant else f" Known: {', '.join(known)}."
             raise RecipeError(f"{where}{what}.{meant}{options}")
-
-
-def suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """Ask whether a known name was meant, or say nothing if none is close."""
-    close = difflib.get_close_matches(name, list(known), 1)
-    return f" Did you mean `{prefix}{close[0]}`?" if close else ""

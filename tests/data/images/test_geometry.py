@@ -10,7 +10,8 @@ from torchvision.transforms import v2
 
 from lightning_fastrecipes.data.images.geometry import EvalTransform, Geometry, WholeTransform
 from lightning_fastrecipes.data.images.train_transform import TrainTransform
-from lightning_fastrecipes.functional.images.augment import augment_batch, seeded_generator
+from lightning_fastrecipes.functional.images.augment import augment_batch
+from lightning_fastrecipes.functional.random import seeded_generator
 from lightning_fastrecipes.protocols import InputSpec
 
 SPEC = InputSpec(interpolation="bicubic", crop_fraction=0.8)

@@ -8,8 +8,9 @@ import pytest
 
 from lightning_fastrecipes.data.common.sources import cache_folder
 from lightning_fastrecipes.data.images import manifest
-from lightning_fastrecipes.data.images.manifest import name_some, scan_images
+from lightning_fastrecipes.data.images.manifest import scan_images
 from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.messages import name_some
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, SequentialSampler, Subset
 
 from lightning_fastrecipes.data.tables.encoding import EncodedSplit
 from lightning_fastrecipes.data.tables.loader import TableLoader, TableRows, TableSampler
-from lightning_fastrecipes.functional.images.batches import num_repeated_rows
+from lightning_fastrecipes.functional.labels.targets import num_repeated_rows
 from lightning_fastrecipes.protocols import TableInputs
 
 

@@ -18,9 +18,9 @@ from lightning_fastrecipes.functional.images.augment import (
     augment,
     augment_batch,
     draw_parameters,
-    seeded_generator,
 )
 from lightning_fastrecipes.functional.images.pixels import dihedral
+from lightning_fastrecipes.functional.random import seeded_generator
 from lightning_fastrecipes.protocols import InputSpec
 
 DRAWS = 20_000

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from lightning_fastrecipes.functional.images.augment import draw_parameters, seeded_generator
+from lightning_fastrecipes.functional.images.augment import draw_parameters
 from lightning_fastrecipes.functional.images.pixels import (
     crop_matrix,
     dihedral,
@@ -12,6 +12,7 @@ from lightning_fastrecipes.functional.images.pixels import (
     num_at_once,
     resample,
 )
+from lightning_fastrecipes.functional.random import seeded_generator
 
 
 def test_the_eight_poses_are_different_exact_moves_that_form_a_group():

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 
-from lightning_fastrecipes.functional.images.augment import augment_batch, seeded_generator
+from lightning_fastrecipes.functional.images.augment import augment_batch
 from lightning_fastrecipes.functional.images.pixels import dihedral
 from lightning_fastrecipes.functional.images.views import Views, make_view, mean_of_views
 from lightning_fastrecipes.functional.labels.merging import (
@@ -19,6 +19,7 @@ from lightning_fastrecipes.functional.labels.merging import (
     weigh,
     weight_losses,
 )
+from lightning_fastrecipes.functional.random import seeded_generator
 from lightning_fastrecipes.protocols import InputSpec
 
 SPEC = InputSpec(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
