@@ -3,18 +3,18 @@
 import copy
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
-
-from jsonargparse import ArgumentError, ArgumentParser
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.callbacks.schedule import Schedule
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.messages import suggestion
+from lightning_fastrecipes.recipe.config.building import make_parser, parse_values
 from lightning_fastrecipes.recipe.config.documents import check_keys, read_document
 from lightning_fastrecipes.recipe.config.overrides import (
     SECTIONS,
@@ -30,7 +30,7 @@ from lightning_fastrecipes.recipe.config.schema import (
     Rung,
     Stage,
 )
-from lightning_fastrecipes.recipe.shared.seam import kind_of
+from lightning_fastrecipes.recipe.shared.modality import Modality
 
 T = TypeVar("T")
 
@@ -75,33 +75,26 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     return replace(recipe, rungs=_rungs(document, path), source=source)
 
 
-def build(spec: ClassSpec, base: type[T], path: Path, key: str, **extra: Any) -> T:
-    """Build the object that a specification describes.
+def modality_of(recipe: Recipe) -> Modality:
+    """Return whether a recipe is for images or for tables, by the class of its data.
 
     Args:
-        spec: Class and arguments.
-        base: What the object must be an instance of.
-        path: The recipe file, for messages.
-        key: Key path of the specification, for messages.
-        **extra: Arguments that the recipe leaves out.
+        recipe: A recipe, whose class paths are known to be right.
 
     Returns:
-        The object.
-
-    Raises:
-        RecipeError: If the arguments do not fit the constructor.
+        The modality.
     """
-    parser = _parser(lambda p: p.add_subclass_arguments(base, "object", required=True))
-    value = {"class_path": spec.class_path, "init_args": {**spec.init_args, **extra}}
-    parsed = _parsed(parser, {"object": value}, path, key)
-    try:
-        built = parser.instantiate(parsed)
-    except ValueError as error:
-        # jsonargparse lists what each type of a union said; the first is that of the class.
-        said = re.search(r"Errors:\s+- (.*)", str(error))
-        raise RecipeError(f"{path}: {key}: {said[1] if said else error}") from error
-    result: T = built.object
-    return result
+    # Imported here, so that a recipe for tables imports no library of images.
+    from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
+
+    module, _, name = recipe.data.class_path.rpartition(".")
+    if issubclass(getattr(import_module(module), name), TabularDataModule):
+        from lightning_fastrecipes.recipe.tables.modality import Tables
+
+        return Tables()
+    from lightning_fastrecipes.recipe.images.modality import Images
+
+    return Images()
 
 
 def _recipe(document: dict[str, Any], path: Path) -> Recipe:
@@ -132,7 +125,7 @@ def _recipe(document: dict[str, Any], path: Path) -> Recipe:
         initial_checks=_switch(document.get("initial_checks", True), path, "initial_checks"),
         source={key: document[key] for key in SECTIONS if key in document},
     )
-    kind_of(recipe).check(recipe)
+    modality_of(recipe).check(recipe)
     return recipe
 
 
@@ -266,12 +259,12 @@ def _trainer(value: Any, path: Path) -> dict[str, Any]:
     check_keys(
         value, set(inspect.signature(pl.Trainer).parameters) - set(RUNNER_KEYS), path, "trainer"
     )
-    parser = _parser(
+    parser = make_parser(
         lambda p: p.add_class_arguments(
             pl.Trainer, "object", skip=set(RUNNER_KEYS), instantiate=False
         )
     )
-    parsed = _parsed(parser, {"object": dict(value)}, path, "trainer")
+    parsed = parse_values(parser, {"object": dict(value)}, path, "trainer")
     built = parser.instantiate(parsed).object
     return {key: built[key] for key in value}
 
@@ -291,9 +284,9 @@ def _class_spec(value: Any, base: type, path: Path, key: str) -> ClassSpec:
         check_keys(spec.init_args, parameters, path, key, owner=spec.name)
     # Filled in from the data when the model is built.
     extra = {"num_classes": 2} if "num_classes" in parameters else {}
-    parser = _parser(lambda p: p.add_subclass_arguments(base, "object", required=True))
+    parser = make_parser(lambda p: p.add_subclass_arguments(base, "object", required=True))
     checked = {"class_path": spec.class_path, "init_args": extra | spec.init_args}
-    _parsed(parser, {"object": checked}, path, key)
+    parse_values(parser, {"object": checked}, path, key)
     return spec
 
 
@@ -321,8 +314,8 @@ def _dataclass(cls: type[T], value: Any, path: Path, key: str, **ready: Any) -> 
         raise RecipeError(f"{path}: {key}: must be a mapping, but is {value!r}.")
     names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
     check_keys(value, names, path, key)
-    parser = _parser(lambda p: p.add_class_arguments(cls, "object", skip=set(ready)))
-    parsed = _parsed(parser, {"object": dict(value)}, path, key).object
+    parser = make_parser(lambda p: p.add_class_arguments(cls, "object", skip=set(ready)))
+    parsed = parse_values(parser, {"object": dict(value)}, path, key).object
     return cls(**{name: parsed[name] for name in names if name not in ready}, **ready)
 
 
@@ -336,18 +329,3 @@ def _switch(value: Any, path: Path, key: str) -> bool:
     if not isinstance(value, bool):
         raise RecipeError(f"{path}: {key}: must be true or false, but is {value!r}.")
     return value
-
-
-def _parser(add: Callable[[ArgumentParser], Any]) -> ArgumentParser:
-    parser = ArgumentParser(exit_on_error=False)
-    add(parser)
-    return parser
-
-
-def _parsed(parser: ArgumentParser, value: dict[str, Any], path: Path, key: str) -> Any:
-    try:
-        return parser.parse_object(value)
-    except (ArgumentError, TypeError, ValueError) as error:
-        text = str(error).replace("object.init_args.", "").replace("object.", "")
-        text = re.sub(r"\s+", " ", text.replace('"object"', f'"{key}"')).strip()
-        raise RecipeError(f"{path}: {key}: {text}") from error

@@ -26,6 +26,7 @@ from lightning_fastrecipes.recipe.shared.ensembles import (
     load_average,
     measure,
 )
+from lightning_fastrecipes.recipe.shared.modality import Evaluator, MakeTrainer
 from lightning_fastrecipes.recipe.shared.predictions import (
     PredictionCollector,
     Split,
@@ -33,7 +34,6 @@ from lightning_fastrecipes.recipe.shared.predictions import (
     evaluate,
     prediction_table,
 )
-from lightning_fastrecipes.recipe.shared.seam import Evaluator, MakeTrainer
 from lightning_fastrecipes.tasks.image import ImageClassifier
 
 

@@ -15,15 +15,15 @@ from lightning_fastrecipes.data.images.datamodules import ImageDataModule
 from lightning_fastrecipes.data.images.features import FeatureDataModule
 from lightning_fastrecipes.data.images.geometry import WholeTransform
 from lightning_fastrecipes.errors import RecipeError
+from lightning_fastrecipes.recipe.config.building import build
 from lightning_fastrecipes.recipe.config.schema import Recipe, Stage
 from lightning_fastrecipes.recipe.images.evaluation import ImageEvaluator, evaluation_geometry
 from lightning_fastrecipes.recipe.images.views import build_tta
-from lightning_fastrecipes.recipe.loading import build
-from lightning_fastrecipes.recipe.shared.seam import Kind, MakeTrainer
+from lightning_fastrecipes.recipe.shared.modality import MakeTrainer, Modality
 from lightning_fastrecipes.tasks.image import ImageClassifier
 
 
-class ImageKind(Kind):
+class Images(Modality):
     """Images and a classifier of them."""
 
     size_names = ("image_size", "batch_size")

@@ -15,6 +15,7 @@ from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
 from lightning_fastrecipes.recipe.config.defaults import trainer_arguments
 from lightning_fastrecipes.recipe.config.schema import FIND, Recipe, Stage
+from lightning_fastrecipes.recipe.loading import modality_of
 from lightning_fastrecipes.recipe.run.plan import (
     apply_stage,
     build_callbacks,
@@ -22,7 +23,6 @@ from lightning_fastrecipes.recipe.run.plan import (
     resizing,
     stage_seed,
 )
-from lightning_fastrecipes.recipe.shared.seam import kind_of
 
 
 def finding_callbacks(stage: Stage, callbacks: Sequence[Callback], folder: Path) -> list[Callback]:
@@ -91,7 +91,7 @@ def find_stage_lr(recipe: Recipe, stage_name: str, run_folder: Path | None = Non
     apply_stage(recipe, index, data, model)
     resizing(recipe, index, data, model)(0)
     stage = recipe.stages[index]
-    training_data = kind_of(recipe).training_data(stage, data, model)
+    training_data = modality_of(recipe).training_data(stage, data, model)
     pl.seed_everything(stage_seed(recipe.seed, index), workers=True, verbose=False)
     own = [found for found in build_callbacks(recipe, index) if isinstance(found, LRFinder)]
     finder = own[0] if own else LRFinder()

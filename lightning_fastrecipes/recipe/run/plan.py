@@ -9,9 +9,9 @@ from typing import Any
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.data.common.samplers import drops_last_batch
 from lightning_fastrecipes.errors import RecipeError
+from lightning_fastrecipes.recipe.config.building import build
 from lightning_fastrecipes.recipe.config.schema import Recipe, Stage
-from lightning_fastrecipes.recipe.loading import build
-from lightning_fastrecipes.recipe.shared.seam import kind_of
+from lightning_fastrecipes.recipe.loading import modality_of
 
 LR_BEFORE_FINDING = 1e-3
 """What ``lr: find`` starts from, and what a rehearsal without a sweep trains with."""
@@ -71,7 +71,7 @@ def build_parts(recipe: Recipe) -> tuple[Any, Any]:
     Raises:
         RecipeError: If arguments do not fit, or a class is none that the runner can drive.
     """
-    return kind_of(recipe).build_parts(recipe)
+    return modality_of(recipe).build_parts(recipe)
 
 
 def apply_stage(recipe: Recipe, index: int, data: Any, model: Any) -> None:
@@ -86,11 +86,11 @@ def apply_stage(recipe: Recipe, index: int, data: Any, model: Any) -> None:
     Raises:
         RecipeError: If the stage does not fit the model, with file and key path.
     """
-    stage, kind = recipe.stages[index], kind_of(recipe)
+    stage, modality = recipe.stages[index], modality_of(recipe)
     # A stage that says nothing gets what the recipe says, not what the stage before it left.
     defaults = _signature_defaults(type(data)) | recipe.data.init_args
     try:
-        for name in kind.stage_names:
+        for name in modality.stage_names:
             value = getattr(stage, name)
             setattr(data, name, defaults[name] if value is None else value)
         data.seed = stage_seed(recipe.seed, index)
@@ -98,10 +98,10 @@ def apply_stage(recipe: Recipe, index: int, data: Any, model: Any) -> None:
         model.set_learning_rates(lr, stage.lr_ratio)
         model.freeze_to(stage.freeze_to)
         model.group_lrs()
-        kind.check_stage(stage, data, model)
+        modality.check_stage(stage, data, model)
     except ValueError as error:
         raise RecipeError(f"{recipe.path}: stages[{index}] ({stage.name}): {error}") from error
-    if stage.until_overfitting and not kind.num_samples(data, "val"):
+    if stage.until_overfitting and not modality.num_samples(data, "val"):
         raise RecipeError(
             f"{recipe.path}: stages[{index}] ({stage.name}): `until_overfitting` needs a validation"
             " split, but the data has none. Set `val_fraction`, of a table within `split`."
@@ -139,11 +139,11 @@ def plan_stages(recipe: Recipe, data: Any, model: Any) -> list[StagePlan]:
         One plan per stage. The model is left frozen as in the last stage, and the datamodule at the
         size that it ends with.
     """
-    plans, kind = [], kind_of(recipe)
+    plans, modality = [], modality_of(recipe)
     devices = recipe.trainer.get("devices", 1)
     num_devices = devices if isinstance(devices, int) and devices > 0 else 1
     accumulate = int(recipe.trainer.get("accumulate_grad_batches", 1))
-    num_samples = kind.num_samples(data, "train")
+    num_samples = modality.num_samples(data, "train")
     for index, stage in enumerate(recipe.stages):
         apply_stage(recipe, index, data, model)
         resize = resizing(recipe, index, data, model)
@@ -166,7 +166,7 @@ def plan_stages(recipe: Recipe, data: Any, model: Any) -> list[StagePlan]:
                 num_samples=num_samples,
             )
         )
-    kind.check_evaluation(recipe, data, model)
+    modality.check_evaluation(recipe, data, model)
     return plans
 
 
@@ -188,7 +188,7 @@ def resizing(recipe: Recipe, index: int, data: Any, model: Any) -> Callable[[int
     stage = recipe.stages[index]
     where = f"{recipe.path}: stages[{index}] ({stage.name}): `ProgressiveResizing`"
     try:
-        return kind_of(recipe).resizing(stage, build_callbacks(recipe, index), data, model)
+        return modality_of(recipe).resizing(stage, build_callbacks(recipe, index), data, model)
     except ValueError as error:
         raise RecipeError(f"{where}: {error}") from error
 

@@ -34,6 +34,7 @@ from lightning_fastrecipes.recipe.artifacts.snapshots import place_snapshots
 from lightning_fastrecipes.recipe.config.defaults import trainer_arguments
 from lightning_fastrecipes.recipe.config.documents import dump_document
 from lightning_fastrecipes.recipe.config.schema import Recipe
+from lightning_fastrecipes.recipe.loading import modality_of
 from lightning_fastrecipes.recipe.run.lr_search import finding_callbacks
 from lightning_fastrecipes.recipe.run.plan import (
     StagePlan,
@@ -43,8 +44,8 @@ from lightning_fastrecipes.recipe.run.plan import (
     plan_stages,
     stage_seed,
 )
+from lightning_fastrecipes.recipe.shared.modality import Evaluator
 from lightning_fastrecipes.recipe.shared.predictions import Split
-from lightning_fastrecipes.recipe.shared.seam import Evaluator, kind_of
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class Run:
         self.resume = resume
         self.fast_dev_run = fast_dev_run
         self.show_progress = show_progress
-        self.kind = kind_of(recipe)
+        self.modality = modality_of(recipe)
         self.data: Any
         self.model: Any
         self.evaluator: Evaluator
@@ -91,7 +92,7 @@ class Run:
         self.data, self.model = build_parts(self.recipe)
         self.plans = plan_stages(self.recipe, self.data, self.model)
         # By the attribute, so that it is the trainer of this run whoever makes it.
-        self.evaluator = self.kind.evaluator(
+        self.evaluator = self.modality.evaluator(
             self.recipe,
             self.folder.path,
             self.data,
@@ -100,7 +101,7 @@ class Run:
         )
         if is_first_process():
             write_atomically(self.folder.recipe, dump_document(self.recipe.source))
-            self.kind.write_findings(self.data, self.folder.path)
+            self.modality.write_findings(self.data, self.folder.path)
         if self.resume and self.folder.progress.is_file():
             self.stages = json.loads(self.folder.progress.read_text(encoding="utf-8"))["stages"]
             self._check_finished_stages()
@@ -120,13 +121,13 @@ class Run:
         if index < len(self.stages):
             self._load_weights(checkpoint)
             # Where a resizing was stopped early, the evaluation goes on at its last size.
-            for name in self.kind.size_names:
+            for name in self.modality.size_names:
                 setattr(self.data, name, self.stages[index].get(name, getattr(self.data, name)))
             logger.info("Stage %s is finished already", stage.name)
             return self.stages[index]
         apply_stage(self.recipe, index, self.data, self.model)
         pl.seed_everything(stage_seed(self.recipe.seed, index), workers=True, verbose=False)
-        data = self.kind.training_data(stage, self.data, self.model)
+        data = self.modality.training_data(stage, self.data, self.model)
         history = History(self.folder.metrics, stage.name)
         callbacks = build_callbacks(self.recipe, index)
         place_snapshots(callbacks, self.folder.path, stage.name)
@@ -168,11 +169,11 @@ class Run:
         figures = {
             "name": stage.name,
             "seconds": round(seconds, 2),
-            f"{self.kind.unit}_per_second": round(
+            f"{self.modality.unit}_per_second": round(
                 history.num_samples / max(history.train_seconds, 1e-9), 1
             ),
             "peak_memory_mib": peak_memory_mib(),
-            **{name: getattr(self.data, name) for name in self.kind.size_names},
+            **{name: getattr(self.data, name) for name in self.modality.size_names},
             "metrics": {
                 k: v for k, v in (last[0] if last else {}).items() if k not in {"stage", "seconds"}
             },
@@ -204,7 +205,7 @@ class Run:
         }
         # The validation split first: what is tuned on it, the test is measured with.
         for split in (split for split in get_args(Split) if split in self.recipe.evaluation.splits):
-            if self.kind.num_samples(self.data, split):
+            if self.modality.num_samples(self.data, split):
                 self.evaluator.measure(split, results)
         if is_first_process():
             self.evaluator.export(self.folder.path / "export")

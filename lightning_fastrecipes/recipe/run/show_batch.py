@@ -9,8 +9,8 @@ from lightning_fastrecipes.data.images.datamodules import ImageDataModule
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.plots.runs import draw_batch
 from lightning_fastrecipes.recipe.config.schema import Recipe
+from lightning_fastrecipes.recipe.loading import modality_of
 from lightning_fastrecipes.recipe.run.plan import apply_stage, build_parts
-from lightning_fastrecipes.recipe.shared.seam import kind_of
 
 NUM_IMAGES = 6
 NUM_EPOCHS = 5
@@ -30,7 +30,7 @@ def show_batch(recipe: Recipe, stage_name: str | None, path: Path) -> str:
     Raises:
         RecipeError: If there is no such stage, or there are no images.
     """
-    if kind_of(recipe).unit != "images":
+    if modality_of(recipe).unit != "images":
         raise RecipeError(f"{recipe.path}: a table has no images to show. Use `explain`.")
     names = [stage.name for stage in recipe.stages]
     if stage_name is not None and stage_name not in names:

@@ -9,13 +9,13 @@ from rich.table import Table
 
 from lightning_fastrecipes.callbacks.lr_curve import LRCurve
 from lightning_fastrecipes.recipe.config.schema import FIND, Recipe
+from lightning_fastrecipes.recipe.loading import modality_of
 from lightning_fastrecipes.recipe.run.plan import StagePlan
-from lightning_fastrecipes.recipe.shared.seam import kind_of
 
 
 def print_data(console: Console, recipe: Recipe, data: Any, model: Any) -> None:
     """Print what data and model are."""
-    for line in kind_of(recipe).describe(data, model):
+    for line in modality_of(recipe).describe(data, model):
         console.print(line, markup=False, style="yellow" if line.startswith("Skipped") else None)
 
 

@@ -13,7 +13,7 @@ from lightning_fastrecipes.nn.averaging import average_state, reestimate_batch_n
 from lightning_fastrecipes.recipe.artifacts.export_files import ENSEMBLE
 from lightning_fastrecipes.recipe.artifacts.snapshots import find_snapshots
 from lightning_fastrecipes.recipe.config.schema import Recipe
-from lightning_fastrecipes.recipe.shared.seam import MakeTrainer
+from lightning_fastrecipes.recipe.shared.modality import MakeTrainer
 from lightning_fastrecipes.tasks.base import LayerGroupTask
 
 

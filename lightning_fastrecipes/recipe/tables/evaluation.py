@@ -37,13 +37,13 @@ from lightning_fastrecipes.recipe.shared.ensembles import (
     load_member,
     measure,
 )
+from lightning_fastrecipes.recipe.shared.modality import Evaluator, MakeTrainer
 from lightning_fastrecipes.recipe.shared.predictions import (
     PredictionCollector,
     Split,
     confusion_counts,
     evaluate,
 )
-from lightning_fastrecipes.recipe.shared.seam import Evaluator, MakeTrainer
 from lightning_fastrecipes.recipe.tables.export import export_table_model, predicted_columns, to_csv
 from lightning_fastrecipes.tasks.table_task import TabularTask
 

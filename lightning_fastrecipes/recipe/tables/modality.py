@@ -9,9 +9,9 @@ from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
 from lightning_fastrecipes.errors import ConfigurationError, RecipeError
+from lightning_fastrecipes.recipe.config.building import build
 from lightning_fastrecipes.recipe.config.schema import Recipe, Stage
-from lightning_fastrecipes.recipe.loading import build
-from lightning_fastrecipes.recipe.shared.seam import Kind, MakeTrainer
+from lightning_fastrecipes.recipe.shared.modality import MakeTrainer, Modality
 from lightning_fastrecipes.recipe.tables.evaluation import TableEvaluator
 from lightning_fastrecipes.tasks.table_task import TabularTask
 from lightning_fastrecipes.tasks.tabular import TabularClassifier, TabularRegressor
@@ -27,7 +27,7 @@ _CALLBACKS_FOR_IMAGES = (
 _OUT = "Leave it out."
 
 
-class TableKind(Kind):
+class Tables(Modality):
     """A table and a regressor or classifier of its rows."""
 
     size_names = ("batch_size",)

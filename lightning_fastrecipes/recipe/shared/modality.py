@@ -1,8 +1,7 @@
-"""What differs between recipes for images and recipes for tables, behind one seam."""
+"""What differs between recipes for images and recipes for tables."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ class Evaluator(ABC):
         """
 
 
-class Kind(ABC):
+class Modality(ABC):
     """How the data and the model of a recipe are built, set for a stage, described and evaluated.
 
     Attributes:
@@ -58,7 +57,7 @@ class Kind(ABC):
 
     @abstractmethod
     def check(self, recipe: Recipe) -> None:
-        """Refuse keys that are not for this kind, before anything is built.
+        """Refuse keys that are not for this modality, before anything is built.
 
         Args:
             recipe: The recipe.
@@ -143,29 +142,3 @@ class Kind(ABC):
         Raises:
             RecipeError: If the evaluation cannot be made as the recipe says.
         """
-
-
-def kind_of(recipe: Recipe) -> Kind:
-    """Return what a recipe is of, by the class of its data.
-
-    Args:
-        recipe: A recipe, whose class paths are known to be right.
-
-    Returns:
-        The kind. Only that of images imports libraries of images.
-    """
-    # Imported here, so that tables need no library of images.
-    if _is_table(recipe.data.class_path):
-        from lightning_fastrecipes.recipe.tables.modality import TableKind
-
-        return TableKind()
-    from lightning_fastrecipes.recipe.images.modality import ImageKind
-
-    return ImageKind()
-
-
-def _is_table(class_path: str) -> bool:
-    from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
-
-    module, _, name = class_path.rpartition(".")
-    return issubclass(getattr(import_module(module), name), TabularDataModule)
