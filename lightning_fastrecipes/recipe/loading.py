@@ -14,6 +14,7 @@ from lightning_fastrecipes.callbacks.schedule import Schedule
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.messages import suggestion
+from lightning_fastrecipes.old_names import translate_recipe
 from lightning_fastrecipes.recipe.config.building import make_parser, parse_values
 from lightning_fastrecipes.recipe.config.documents import check_keys, read_document
 from lightning_fastrecipes.recipe.config.overrides import (
@@ -60,7 +61,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: If the file or an override cannot be understood.
     """
-    document = read_document(path)
+    document = translate_recipe(read_document(path))
     check_keys(document, SECTIONS, path, "")
     read = [apply_override(document, read_override(text, path), path) for text in overrides]
     rungs = document.get("rungs") or []

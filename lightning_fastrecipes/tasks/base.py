@@ -2,11 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NoReturn, TypedDict, cast, get_args
+from typing import Any, Literal, NoReturn, Self, TypedDict, cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
+from typing_extensions import override
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import (
@@ -28,8 +29,14 @@ from lightning_fastrecipes.functional.training.layer_groups import (
     set_frozen,
     set_frozen_modes,
 )
+from lightning_fastrecipes.old_names import translate_callback_states
 from lightning_fastrecipes.protocols import FeatureBatch, LayerGroup, TableInputs
-from lightning_fastrecipes.tasks.building import MetricSpec, build_metrics, build_optimizer
+from lightning_fastrecipes.tasks.building import (
+    MetricSpec,
+    build_metrics,
+    build_optimizer,
+    checkpoint_of_today,
+)
 
 Phase = Literal["val", "test"]
 CHECKPOINT_KEY = "fastrecipes"
@@ -275,6 +282,14 @@ class LayerGroupTask(pl.LightningModule, ABC):
         inputs = batch[0] if is_wrapped else batch
         return self.probabilities(self._logits(batch, inputs))
 
+    @classmethod
+    @override
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
+        checkpoint_path = checkpoint_of_today(
+            checkpoint_path, cls.__name__, weights_only=kwargs.get("weights_only")
+        )
+        return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store how much is frozen; refuse names that no uncompiled model could load."""
         check_parameter_names(self, self.layer_groups())
@@ -282,6 +297,9 @@ class LayerGroupTask(pl.LightningModule, ABC):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Freeze what was frozen, before Lightning builds the optimizer and wraps the model."""
+        if "callbacks" in checkpoint:
+            # Read by Lightning after this hook.
+            checkpoint["callbacks"] = translate_callback_states(checkpoint["callbacks"])
         saved = checkpoint.get(CHECKPOINT_KEY)
         if saved is None:
             return

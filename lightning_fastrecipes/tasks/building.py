@@ -3,6 +3,8 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +12,9 @@ from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.utilities import dim_zero_cat
 
+from lightning_fastrecipes._lightning import LightningModule
 from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.old_names import translate_hparams
 
 MetricFunction = Callable[[Tensor, Tensor], Tensor | float]
 MetricSpec = Metric | MetricFunction | str | Mapping[str, Any]
@@ -151,6 +155,32 @@ def build_optimizer(
         )
     _fuse_on_processor(optimizer)
     return optimizer
+
+
+def checkpoint_of_today(checkpoint: Any, class_name: str, *, weights_only: bool | None) -> Any:
+    """Return a checkpoint whose hyperparameters are arguments of today's constructor.
+
+    Lightning drops arguments that a constructor does not take without a word.
+
+    Args:
+        checkpoint: A file, or what else Lightning can read.
+        class_name: The class it is of.
+        weights_only: As for ``torch.load``.
+
+    Returns:
+        The same, or a file in memory where an old name was translated.
+    """
+    if not isinstance(checkpoint, (str, Path)) or not Path(checkpoint).is_file():
+        return checkpoint
+    saved = torch.load(checkpoint, "cpu", weights_only=weights_only, mmap=True)
+    hparams = saved.get(LightningModule.CHECKPOINT_HYPER_PARAMS_KEY, {})
+    today = translate_hparams(class_name, hparams)
+    if today == hparams:
+        return checkpoint
+    translated = BytesIO()
+    torch.save(saved | {LightningModule.CHECKPOINT_HYPER_PARAMS_KEY: today}, translated)
+    translated.seek(0)
+    return translated
 
 
 def plain_values(value: Any) -> Any:

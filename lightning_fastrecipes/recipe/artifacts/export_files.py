@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lightning_fastrecipes.data.common.files import atomic_path, write_atomically
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
+from lightning_fastrecipes.old_names import translate_export
 
 FORMAT_VERSION = 1
 WEIGHTS, DESCRIPTION, ENSEMBLE = "model.safetensors", "model.json", "ensemble.json"
@@ -61,7 +62,7 @@ def read_export(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
                 f" {FORMAT_VERSION}. Update lightning_fastrecipes."
             )
         description.setdefault("task", "")
-        return description, load_file(folder / WEIGHTS)
+        return translate_export(description), load_file(folder / WEIGHTS)
     except (KeyError, TypeError, SafetensorError, json.JSONDecodeError) as error:
         raise DataError(f"The exported model in {folder} is damaged: {error}") from error
 

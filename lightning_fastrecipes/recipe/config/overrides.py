@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from lightning_fastrecipes.errors import RecipeError
+from lightning_fastrecipes.old_names import translate_key
 from lightning_fastrecipes.recipe.config.documents import check_keys, parse_value
 
 SECTIONS = (
@@ -60,6 +61,7 @@ def read_override(text: str, path: Path) -> Override:
         raise RecipeError(
             f"`{text}` is no override. Write `--key.path=value`, such as `--data.root=photos`."
         )
+    key, value = translate_key(key, value)
     return Override(key, value, f"override --{key}", is_text=True)
 
 

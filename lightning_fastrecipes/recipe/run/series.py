@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_fastrecipes.data.common.files import write_atomically
+from lightning_fastrecipes.old_names import translate_results
 from lightning_fastrecipes.plots.runs import draw_rungs
 from lightning_fastrecipes.recipe.artifacts.environment import is_first_process, package_versions
 from lightning_fastrecipes.recipe.artifacts.export_files import ENSEMBLE, member_folders
@@ -128,7 +129,7 @@ class Ladder:
     def _train_one(self, recipe: Recipe, folder: Path, train: Callable[[Run], Results]) -> Results:
         finished = RunFolder(folder).results
         if self.resume and finished.is_file():
-            results: Results = json.loads(finished.read_text(encoding="utf-8"))
+            results = translate_results(json.loads(finished.read_text(encoding="utf-8")))
         else:
             results = train(self._run(recipe, folder))
         self._trained.append((recipe, folder, results))

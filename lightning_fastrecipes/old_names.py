@@ -1,0 +1,289 @@
+"""Old names in recipes, checkpoints, exports and callback states, translated to those of today.
+
+Every rename of a key, an argument or a class that a file may contain has one entry in a table here.
+Nothing else in the package knows an old name. All functions return new values, leave what is of
+today as it is, and log one line that lists what they translated.
+"""
+
+import copy
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+CLASSES = {
+    "PictureMixing": "ImageMixing",
+}
+"""Old name of a public class to the name of today."""
+
+MOVED_MODULES = {
+    "callbacks.picture_mixing",
+    "data.features",
+    "data.image",
+    "data.table_columns",
+    "data.table_splits",
+    "data.tabular",
+}
+"""Modules of the package that are gone; their public classes are in the package itself."""
+
+KEYS = {
+    "data.valid_fraction": "data.val_fraction",
+    "data.split.valid_fraction": "data.split.val_fraction",
+    "data.split.valid_from": "data.split.val_from",
+    "data.split.valid_until": "data.split.val_until",
+}
+"""Old key of a recipe to the key of today, as dotted paths without ``init_args``.
+
+The same table serves documents, variants, overrides, hyperparameters and exports: arguments of a
+model are the keys below ``model``.
+"""
+
+SHORT_FORMS: dict[str, str] = {}
+"""Key that may be one plain value, to the name of that value where others are moved beside it."""
+
+VALUES: dict[str, dict[Any, Any]] = {
+    "evaluation.splits": {"valid": "val"},
+}
+"""Key of today to old values, or old items of its list, and those of today."""
+
+CALLBACK_KEYS: dict[str, dict[str, str]] = {}
+"""Class of today of a callback to its old arguments and those of today."""
+
+
+def translate_recipe(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Translate the document of a recipe or a run folder.
+
+    Args:
+        document: A ``recipe.yaml`` as plain values, of any version.
+
+    Returns:
+        The same in the names of today.
+
+    Example:
+        >>> translate_recipe({"data": {"init_args": {"valid_fraction": 0.1}}})
+        {'data': {'init_args': {'val_fraction': 0.1}}}
+    """
+    with_today, notes = copy.deepcopy(dict(document)), list[str]()
+    _translate_classes(with_today, notes)
+    _translate_keys(with_today, notes)
+    for stage in _entries(with_today.get("stages")):
+        for callback in _entries(stage.get("callbacks")):
+            _translate_callback(callback, notes)
+    for rung in _entries(with_today.get("rungs")):
+        if isinstance(rung.get("set"), dict):
+            rung["set"] = dict(translate_key(k, v, notes) for k, v in rung["set"].items())
+    _log("The recipe", notes)
+    return with_today
+
+
+def translate_key(key: str, value: Any, notes: list[str] | None = None) -> tuple[str, Any]:
+    """Translate one dotted key and its value, as an override or a variant gives them.
+
+    Args:
+        key: Such as ``data.valid_fraction``, with or without ``init_args``.
+        value: Its value.
+        notes: What was translated is added here.
+
+    Returns:
+        Key and value in the names of today.
+
+    Example:
+        >>> translate_key("data.split.valid_from", "2014-08-01")
+        ('data.split.val_from', '2014-08-01')
+    """
+    notes = [] if notes is None else notes
+    plain = key.replace(".init_args", "")
+    if plain in KEYS:
+        notes.append(f"`{plain}` to `{KEYS[plain]}`")
+        key = plain = KEYS[plain]
+    changed: dict[str, Any] = {"": value}
+    _translate_classes(changed, notes)
+    # What is below the key, such as a whole `split`, may have old names too.
+    below = {old: new for old, new in KEYS.items() if old.startswith(f"{plain}.")}
+    for old, new in below.items():
+        if isinstance(changed[""], dict) and new.startswith(f"{plain}."):
+            _move(changed[""], old[len(plain) + 1 :], new[len(plain) + 1 :], notes)
+    return key, _translate_value(plain, changed[""], notes)
+
+
+def translate_hparams(class_name: str, hparams: Mapping[str, Any]) -> dict[str, Any]:
+    """Translate the hyperparameters of a checkpoint.
+
+    Args:
+        class_name: The task they belong to, for the log.
+        hparams: As Lightning stored them.
+
+    Returns:
+        Arguments of the constructor of today.
+    """
+    document, notes = {"model": {"init_args": copy.deepcopy(dict(hparams))}}, list[str]()
+    _translate_classes(document, notes)
+    _translate_keys(document, notes)
+    _log(f"Hyperparameters of `{class_name}`", notes)
+    return document["model"]["init_args"]
+
+
+def translate_export(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Translate the description of an exported model.
+
+    Args:
+        description: ``model.json`` as plain values.
+
+    Returns:
+        The same in the names of today.
+    """
+    today = copy.deepcopy(dict(description))
+    if isinstance(today.get("architecture"), dict):
+        name = str(today.get("task"))
+        today["architecture"] = translate_hparams(name, today["architecture"])
+    return today
+
+
+def translate_results(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Translate the ``results.json`` of a run folder.
+
+    Args:
+        results: Its plain values.
+
+    Returns:
+        The same in the names of today.
+    """
+    today, notes = copy.deepcopy(dict(results)), list[str]()
+    for part in (today, *_entries(today.get("rungs"))):
+        _move(part, "valid", "val", notes)
+    _log("Results", notes)
+    return today
+
+
+def translate_callback_states(states: Mapping[str, Any]) -> dict[str, Any]:
+    """Translate the states of callbacks in a checkpoint.
+
+    Args:
+        states: ``checkpoint["callbacks"]``: state keys, which begin with a class name, to states.
+
+    Returns:
+        The same with the class names of today.
+
+    Example:
+        >>> translate_callback_states({"PictureMixing{'alpha': 1.0}": {}})
+        {"ImageMixing{'alpha': 1.0}": {}}
+    """
+    today, notes = {}, list[str]()
+    for key, state in states.items():
+        name, separator, arguments = key.partition("{")
+        new = CLASSES.get(name, name)
+        if new != name:
+            notes.append(f"`{name}` to `{new}`")
+        today[f"{new}{separator}{arguments}"] = copy.deepcopy(state)
+    _log("States of callbacks", notes)
+    return today
+
+
+def _translate_classes(value: Any, notes: list[str]) -> None:
+    """Rename classes wherever a ``class_path`` names one, and drop modules that are gone."""
+    for key, item in list(_items(value)):
+        if key == "class_path" and isinstance(item, str):
+            value[key] = _translate_class_path(item, notes)
+        else:
+            _translate_classes(item, notes)
+
+
+def _translate_class_path(path: str, notes: list[str]) -> str:
+    package, _, name = path.rpartition(".")
+    root, _, module = package.partition(".")
+    if root != "lightning_fastrecipes":
+        return path
+    new = CLASSES.get(name, name)
+    if new != name or module in MOVED_MODULES:
+        notes.append(f"`{path}` to `{root}.{new}`")
+        return f"{root}.{new}"
+    return path
+
+
+def _translate_callback(callback: dict[str, Any], notes: list[str]) -> None:
+    name = str(callback.get("class_path")).rpartition(".")[2]
+    arguments = callback.get("init_args")
+    if isinstance(arguments, dict):
+        for old, new in CALLBACK_KEYS.get(name, {}).items():
+            _move(arguments, old, new, notes)
+
+
+def _translate_keys(document: dict[str, Any], notes: list[str]) -> None:
+    """Apply ``KEYS`` and ``VALUES`` to a document in place."""
+    for old, new in KEYS.items():
+        _move(document, old, new, notes)
+    for key in VALUES:
+        home, name = _find(document, key)
+        if home is not None and name in home:
+            home[name] = _translate_value(key, home[name], notes)
+
+
+def _translate_value(key: str, value: Any, notes: list[str]) -> Any:
+    known = VALUES.get(key, {})
+
+    def today(item: Any) -> Any:
+        if isinstance(item, (dict, list)) or item not in known:
+            return item
+        notes.append(f"`{key}: {item}` to `{known[item]}`")
+        return known[item]
+
+    return [today(item) for item in value] if isinstance(value, list) else today(value)
+
+
+def _move(document: dict[str, Any], old: str, new: str, notes: list[str]) -> None:
+    """Move the value of one key to another; a value that is there already stays."""
+    home, name = _find(document, old)
+    if home is None or name not in home:
+        return
+    target, new_name = _find(document, new, make=True)
+    # In place, so that the order of the keys stays where only a name changes.
+    if target is home and new_name not in home:
+        renamed = {new_name if key == name else key: item for key, item in home.items()}
+        home.clear()
+        home.update(renamed)
+    elif target is not None:
+        value = home.pop(name)
+        target.setdefault(new_name, value)
+    notes.append(f"`{old}` to `{new}`")
+
+
+def _find(
+    document: dict[str, Any], key: str, make: bool = False
+) -> tuple[dict[str, Any] | None, str]:
+    """Return the mapping that holds a dotted key, or would, and the key's last name."""
+    *parents, name = key.split(".")
+    found: dict[str, Any] = document
+    for depth, parent in enumerate(parents, start=1):
+        found = _arguments(found)
+        value = found.get(parent)
+        short = SHORT_FORMS.get(".".join(parents[:depth]))
+        if make and short is not None and value is not None and not isinstance(value, dict):
+            value = found[parent] = {short: value}
+        if make and value is None:
+            value = found[parent] = {}
+        if not isinstance(value, dict):
+            return None, name
+        found = value
+    return _arguments(found), name
+
+
+def _arguments(value: dict[str, Any]) -> dict[str, Any]:
+    arguments = value.get("init_args")
+    return arguments if isinstance(arguments, dict) else value
+
+
+def _entries(value: Any) -> list[dict[str, Any]]:
+    """Return the mappings in a list, or those that a mapping names."""
+    return [item for _, item in _items(value) if isinstance(item, dict)]
+
+
+def _items(value: Any) -> Any:
+    if isinstance(value, dict):
+        return value.items()
+    return enumerate(value) if isinstance(value, list) else ()
+
+
+def _log(what: str, notes: list[str]) -> None:
+    if notes:
+        logger.info("%s has old names: %s", what, ", ".join(dict.fromkeys(notes)))

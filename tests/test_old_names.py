@@ -1,0 +1,98 @@
+import copy
+import logging
+
+import pytest
+
+from lightning_fastrecipes.old_names import (
+    translate_callback_states,
+    translate_hparams,
+    translate_key,
+    translate_recipe,
+    translate_results,
+)
+
+OLD = {
+    "data": {
+        "class_path": "lightning_fastrecipes.data.image.ImageFolderDataModule",
+        "init_args": {"root": "photos", "valid_fraction": 0.1, "image_size": 32},
+    },
+    "stages": [
+        {
+            "name": "all",
+            "callbacks": [
+                {
+                    "class_path": "lightning_fastrecipes.PictureMixing",
+                    "init_args": {"kind": "cutmix"},
+                }
+            ],
+        }
+    ],
+    "evaluation": {"splits": ["valid"]},
+    "rungs": [{"name": "one", "set": {"data.valid_fraction": 0.5, "stages.all.lr": 1e-3}}],
+}
+
+
+def test_an_old_recipe_is_translated_and_left_as_it_was() -> None:
+    before = copy.deepcopy(OLD)
+    today = translate_recipe(OLD)
+    assert before == OLD
+    assert today["data"]["class_path"] == "lightning_fastrecipes.ImageFolderDataModule"
+    assert today["data"]["init_args"] == {"root": "photos", "val_fraction": 0.1, "image_size": 32}
+    assert list(today["data"]["init_args"]) == ["root", "val_fraction", "image_size"]
+    callback = today["stages"][0]["callbacks"][0]
+    assert callback["class_path"] == "lightning_fastrecipes.ImageMixing"
+    assert today["evaluation"]["splits"] == ["val"]
+    assert today["rungs"][0]["set"] == {"data.val_fraction": 0.5, "stages.all.lr": 1e-3}
+
+
+def test_what_is_of_today_stays_and_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    today = translate_recipe(OLD)
+    with caplog.at_level(logging.INFO):
+        assert translate_recipe(today) == today
+    assert not caplog.records
+
+
+def test_one_line_says_what_was_translated(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        translate_recipe(OLD)
+    (line,) = caplog.messages
+    assert "The recipe has old names: `lightning_fastrecipes.data.image.ImageFolder" in line
+    assert "`data.valid_fraction` to `data.val_fraction`" in line
+    assert "`evaluation.splits: valid` to `val`" in line
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        pytest.param(
+            "data.init_args.valid_fraction", 0.1, ("data.val_fraction", 0.1), id="init-args"
+        ),
+        pytest.param(
+            "data.split",
+            {"date": "Day", "valid_from": "2013-09-01"},
+            ("data.split", {"date": "Day", "val_from": "2013-09-01"}),
+            id="below-the-key",
+        ),
+        pytest.param("evaluation.splits", ["valid"], ("evaluation.splits", ["val"]), id="value"),
+        pytest.param("data.root", "valid", ("data.root", "valid"), id="of-today"),
+    ],
+)
+def test_an_old_key_of_the_command_line_is_translated(key, value, expected) -> None:
+    assert translate_key(key, value) == expected
+
+
+def test_hyperparameters_of_today_stay() -> None:
+    hparams = {"backbone": "resnet18", "head": {"hidden": 8}, "num_classes": 2}
+    assert translate_hparams("ImageClassifier", hparams) == hparams
+
+
+def test_results_name_the_validation_split_as_today() -> None:
+    results = {"valid": {"loss": 1.0}, "test": {}, "rungs": [{"name": "one", "valid": {}}]}
+    today = {"val": {"loss": 1.0}, "test": {}, "rungs": [{"name": "one", "val": {}}]}
+    assert translate_results(results) == today
+
+
+def test_states_of_renamed_callbacks_are_found() -> None:
+    states = {"PictureMixing": {"a": 1}, "OverfittingStop": {"best": None}}
+    today = {"ImageMixing": {"a": 1}, "OverfittingStop": {"best": None}}
+    assert translate_callback_states(states) == today
