@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
     from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
     from lightning_fastrecipes.callbacks.triangular import Triangular
+    from lightning_fastrecipes.data.common.split_choice import (
+        ColumnSplit,
+        DateSplit,
+        FractionSplit,
+        GroupSplit,
+    )
     from lightning_fastrecipes.data.images.datamodules import (
         Geometry,
         ImageArrayDataModule,
@@ -42,11 +48,15 @@ __version__ = "0.1.0"
 __all__ = [
     "RMSPE",
     "SGDR",
+    "ColumnSplit",
     "CycleSnapshots",
+    "DateSplit",
     "Ensemble",
     "FeatureDataModule",
     "FlatCosine",
+    "FractionSplit",
     "Geometry",
+    "GroupSplit",
     "Head",
     "ImageArrayDataModule",
     "ImageCSVDataModule",
@@ -79,11 +89,15 @@ __all__ = [
 _HOMES = {
     "RMSPE": "nn.rmspe",
     "SGDR": "callbacks.sgdr",
+    "ColumnSplit": "data.common.split_choice",
     "CycleSnapshots": "callbacks.snapshots",
+    "DateSplit": "data.common.split_choice",
     "Ensemble": "tasks.ensemble",
     "FeatureDataModule": "data.images.features",
     "FlatCosine": "callbacks.flat_cosine",
+    "FractionSplit": "data.common.split_choice",
     "Geometry": "data.images.geometry",
+    "GroupSplit": "data.common.split_choice",
     "Head": "tasks.image",
     "ImageArrayDataModule": "data.images.datamodules",
     "ImageCSVDataModule": "data.images.datamodules",

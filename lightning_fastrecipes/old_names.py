@@ -50,6 +50,15 @@ VALUES: dict[str, dict[Any, Any]] = {
 CALLBACK_KEYS: dict[str, dict[str, str]] = {}
 """Class of today of a callback to its old arguments and those of today."""
 
+_OLD_SPLIT_KEYS = {
+    "val_fraction",
+    "valid_fraction",
+    "test_fraction",
+    "split_seed",
+    "date",
+    "only_past",
+}
+
 
 def translate_recipe(document: Mapping[str, Any]) -> dict[str, Any]:
     """Translate the document of a recipe or a run folder.
@@ -178,6 +187,40 @@ def translate_callback_states(states: Mapping[str, Any]) -> dict[str, Any]:
         today[f"{new}{separator}{arguments}"] = copy.deepcopy(state)
     _log("States of callbacks", notes)
     return today
+
+
+def split_keys(old: Mapping[str, Any]) -> dict[str, Any]:
+    """Translate the arguments of the former ``TableSplit``, or fractions beside other options.
+
+    Args:
+        old: Keys such as ``date``, ``only_past``, ``val_fraction``, ``split_seed``; keys of today
+            are left as they are.
+
+    Returns:
+        Keys that ``data.common.split_choice.as_split`` takes.
+
+    Example:
+        >>> split_keys({"date": "day", "val_from": "2014-08-01", "only_past": True})
+        {'val_from': '2014-08-01', 'column': 'day', 'past_only': True}
+        >>> split_keys({"date": "day", "valid_fraction": 0.1})
+        {'column': 'day', 'val_last': 0.1, 'test_last': 0.0}
+    """
+    given = {key: value for key, value in old.items() if value is not None}
+    if not _OLD_SPLIT_KEYS & set(given):
+        return given
+    kept = {key: value for key, value in given.items() if key not in _OLD_SPLIT_KEYS}
+    val = given.get("val_fraction", given.get("valid_fraction"))
+    test = given.get("test_fraction")
+    if "date" not in given:
+        shares = {"val": val, "test": test, "seed": given.get("split_seed")}
+        return kept | {key: value for key, value in shares.items() if value is not None}
+    kept["column"] = given["date"]
+    if given.get("only_past"):
+        kept["past_only"] = True
+    if any(key.endswith(("_from", "_until")) for key in kept):
+        held_out = {"val_last": val, "test_last": test}
+        return kept | {key: value for key, value in held_out.items() if value}
+    return kept | {"val_last": 0.2 if val is None else val, "test_last": test or 0.0}
 
 
 def _translate_classes(value: Any, notes: list[str]) -> None:

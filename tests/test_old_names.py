@@ -3,7 +3,14 @@ import logging
 
 import pytest
 
+from lightning_fastrecipes.data.common.split_choice import (
+    ColumnSplit,
+    DateSplit,
+    FractionSplit,
+    as_split,
+)
 from lightning_fastrecipes.old_names import (
+    split_keys,
     translate_callback_states,
     translate_hparams,
     translate_key,
@@ -96,3 +103,33 @@ def test_states_of_renamed_callbacks_are_found() -> None:
     states = {"PictureMixing": {"a": 1}, "OverfittingStop": {"best": None}}
     today = {"ImageMixing": {"a": 1}, "OverfittingStop": {"best": None}}
     assert translate_callback_states(states) == today
+
+
+@pytest.mark.parametrize(
+    ("old", "expected"),
+    [
+        ({}, FractionSplit()),
+        ({"valid_fraction": 0.1, "test_fraction": 0.2}, FractionSplit(0.1, 0.2)),
+        ({"val_fraction": 0.1, "split_seed": 3}, FractionSplit(0.1, seed=3)),
+        ({"column": "part"}, ColumnSplit("part")),
+        ({"date": "day"}, DateSplit("day", val_last=0.2)),
+        (
+            {"date": "day", "val_from": "2014", "test_from": "2015", "only_past": True},
+            DateSplit("day", "2014", test_from="2015", past_only=True),
+        ),
+        ({"column": "day", "val_from": "2014"}, DateSplit("day", "2014")),
+    ],
+    ids=str,
+)
+def test_arguments_of_a_table_split_name_the_same_split(old, expected) -> None:
+    assert as_split(split_keys(old)) == expected
+
+
+@pytest.mark.parametrize(
+    "old",
+    [{"date": "a", "val_from": "2014", "val_fraction": 0.1}, {"date": "a", "only_past": True}],
+    ids=str,
+)
+def test_what_contradicted_itself_still_does(old) -> None:
+    with pytest.raises(ValueError, match="contradict|needs a range"):
+        as_split(split_keys(old))

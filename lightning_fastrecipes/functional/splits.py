@@ -125,6 +125,61 @@ def time_split(
     return [np.flatnonzero(~taken), *parts[::-1]]
 
 
+def grouped_split(
+    groups: Sequence[Hashable],
+    fractions: Sequence[float],
+    seed: int,
+    *,
+    strata: Sequence[Hashable] | None = None,
+) -> list[npt.NDArray[np.int64]]:
+    """Split positions so that items of one group stay together.
+
+    Groups are taken in an order drawn by ``seed``. Each goes to the part that lacks most of what
+    the group holds, stratum by stratum, so that the result is as near to ``fractions`` as whole
+    groups allow. A part with a fraction above 0 gets a group if there are enough of them.
+
+    Args:
+        groups: The group of each item; groups are told apart by their text.
+        fractions: Share of the items of each part, each at least 0, summing to 1.
+        seed: Another seed gives another split; any integer.
+        strata: One value per item, whose mix every part should have.
+
+    Returns:
+        One sorted array of positions per fraction: together every item once.
+
+    Raises:
+        ValueError: If the fractions do not sum to 1.
+
+    Example:
+        >>> train, val = grouped_split(["ann"] * 3 + ["bob"] * 3 + ["eve"] * 2, [0.75, 0.25], 0)
+        >>> train.tolist(), val.tolist()
+        ([0, 1, 2, 6, 7], [3, 4, 5])
+    """
+    _check_fractions(fractions)
+    found, codes = np.unique([str(group) for group in groups], return_inverse=True)
+    names: list[str] = found.tolist()
+    order = sorted(range(len(names)), key=lambda code: _rank(seed, names[code]))
+    kinds = {stratum: kind for kind, stratum in enumerate(dict.fromkeys(strata or [0]))}
+    held = np.zeros((len(names), len(kinds)))
+    columns = np.array([kinds[stratum] for stratum in strata or [0] * len(groups)], dtype=np.int64)
+    np.add.at(held, (codes, columns), 1)
+    totals = held.sum(0)
+    # What each part lacks of each stratum, as a share of the stratum.
+    lacking = np.repeat(np.array(fractions, dtype=float)[:, None], len(kinds), axis=1)
+    chosen = np.zeros(len(names), dtype=np.int64)
+    wanted = [part for part, fraction in enumerate(fractions) if fraction > 0]
+    empty = wanted
+    for place, code in enumerate(order):
+        must_fill = len(empty) >= len(order) - place
+        candidates = empty if must_fill and empty else wanted
+        need = {part: round(float(held[code] @ lacking[part]), 9) for part in candidates}
+        part = max(need, key=lambda part: need[part])
+        chosen[code] = part
+        lacking[part] -= held[code] / totals
+        empty = [other for other in empty if other != part]
+    return [np.flatnonzero(chosen[codes] == part) for part in range(len(fractions))]
+
+
 def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """Scramble 64-bit numbers one to one, as SplitMix64 does."""
     values = values + np.uint64(0x9E3779B97F4A7C15)

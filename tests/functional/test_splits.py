@@ -6,7 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedShuffleSplit
 
-from lightning_fastrecipes.functional.splits import keep_labels, rarest_labels, stratified_split
+from lightning_fastrecipes.functional.splits import (
+    grouped_split,
+    keep_labels,
+    rarest_labels,
+    stratified_split,
+)
 
 STRATA = st.lists(st.sampled_from("abcd"), min_size=1, max_size=60)
 FRACTIONS = st.sampled_from([[0.8, 0.2], [0.6, 0.25, 0.15], [1.0], [0.5, 0.5, 0.0]])
@@ -123,3 +128,40 @@ def test_only_items_that_must_move_do():
 def test_the_rarest_label_is_the_stratum_and_ties_are_alphabetical():
     assert rarest_labels([["a", "b"], ["a", "c"], ["a"], []]) == ["b", "c", "a", ""]
     assert rarest_labels([["b", "a"], ["a", "b"]]) == ["a", "a"]
+
+
+GROUPS = st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=60)
+
+
+@settings(max_examples=60, deadline=None)
+@given(GROUPS, FRACTIONS, st.integers(0, 5))
+def test_groups_stay_together_and_no_part_that_is_asked_for_is_empty(groups, fractions, seed):
+    parts = grouped_split(groups, fractions, seed)
+
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(groups)))
+    owners = [{groups[position] for position in part} for part in parts]
+    assert sum(map(len, owners)) == len(set(groups))
+    wanted = sum(fraction > 0 for fraction in fractions)
+    if len(set(groups)) >= wanted:
+        assert [bool(owner) for owner in owners] == [fraction > 0 for fraction in fractions]
+
+
+def test_groups_are_shared_out_as_nearly_as_they_allow_stratum_by_stratum():
+    groups = [f"patient {number % 40}" for number in range(400)]
+    strata = ["ill" if number % 40 < 10 else "well" for number in range(400)]
+
+    parts = grouped_split(groups, [0.6, 0.2, 0.2], 3, strata=strata)
+
+    for part, count in zip(parts, [60, 20, 20], strict=True):
+        assert sum(strata[position] == "ill" for position in part) == count
+        assert len(part) == 4 * count
+
+
+def test_another_seed_draws_other_groups_whatever_the_order_of_the_items():
+    groups = [f"{number % 9}" for number in range(90)]
+    first = grouped_split(groups, [0.7, 0.3], 0)[1]
+    mirrored = grouped_split(groups[::-1], [0.7, 0.3], 0)[1]
+
+    assert {groups[i] for i in first} == {groups[::-1][i] for i in mirrored}
+    assert {groups[i] for i in first} == {"4", "5", "6"}
+    assert first.tolist() != grouped_split(groups, [0.7, 0.3], 1)[1].tolist()

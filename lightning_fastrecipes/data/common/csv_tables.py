@@ -5,11 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from lightning_fastrecipes.data.common.split_choice import SPLIT_NAMES
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.messages import name_some
-
-SPLIT_NAMES = {"train": "train", "valid": "val", "val": "val", "test": "test"}
-"""What people call a split, and what it is called here."""
 
 SPLIT_COLUMN = "split (of the table)"
 """Column that ``read_folder`` adds."""

@@ -12,11 +12,11 @@ import torch
 
 from lightning_fastrecipes.data.common.csv_tables import (
     SPLIT_COLUMN,
-    SPLIT_NAMES,
     read_folder,
     read_table,
 )
 from lightning_fastrecipes.data.common.sources import resolve_source
+from lightning_fastrecipes.data.common.split_choice import SPLIT_NAMES
 from lightning_fastrecipes.data.images.label_sets import (
     LABEL_JOINER,
     LabelChoice,

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lightning_fastrecipes.data.common.csv_tables import SPLIT_NAMES
+from lightning_fastrecipes.data.common.split_choice import SPLIT_NAMES
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.splits import hashed_split, time_split
 

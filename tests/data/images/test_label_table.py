@@ -112,9 +112,9 @@ def test_strata_may_be_several_columns(tmp_path):
             id="duplicate",
         ),
         pytest.param(
-            "file,label,part\na,x,train\nb,x,dev\n",
+            "file,label,part\na,x,train\nb,x,holdout\n",
             {"split_column": "part"},
-            r"unknown split: 'b \(row 1\)'\. Use train, val, val, test",
+            r"unknown split: 'b \(row 1\)'\. Use train, val, valid, validation, dev, test",
             id="split",
         ),
         pytest.param(

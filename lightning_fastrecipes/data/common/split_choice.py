@@ -1,0 +1,306 @@
+"""How a data set is split: by fraction, by a column, by date, or by whole groups."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import date
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from lightning_fastrecipes.messages import name_some, suggestion
+
+SplitName = Literal["train", "val", "test"]
+
+SPLIT_NAMES: dict[str, SplitName] = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+}
+"""What people call a split in a column or a file name, and what it is called here."""
+
+_BOUNDS = ("val_from", "val_until", "test_from", "test_until")
+
+
+class _Split:
+    """What the ways to split have in common."""
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns that the split depends on."""
+        column = getattr(self, "column", None)
+        return [] if column is None else [column]
+
+    @property
+    def asked(self) -> set[SplitName]:
+        """Splits that must not come out empty."""
+        raise NotImplementedError
+
+    def key(self) -> dict[str, Any]:
+        """Describe the split by plain values, for the key of a cache."""
+        values = asdict(self)  # type: ignore[call-overload]
+        plain = {k: str(v) if isinstance(v, date) else v for k, v in values.items()}
+        return {"split": type(self).__name__, **plain}
+
+
+class _Shares(_Split):
+    """Splits that are drawn by the shares `val` and `test`, and the rest to train on."""
+
+    val: float
+    test: float
+
+    def __post_init__(self) -> None:
+        _check_shares({"val": self.val, "test": self.test})
+
+    @property
+    def fractions(self) -> list[float]:
+        """Shares of training, validation and test."""
+        return [1 - self.val - self.test, self.val, self.test]
+
+    @property
+    def asked(self) -> set[SplitName]:
+        """Splits that must not come out empty."""
+        return _asked(self.val, self.test)
+
+
+@dataclass(frozen=True)
+class FractionSplit(_Shares):
+    """Draw splits at random. Splits that the data bring along, such as a folder `val`, are kept.
+
+    Images are drawn class by class, so that every split has the same mix.
+
+    Args:
+        val: Share to validate on, in [0, 1).
+        test: Share to test on, in [0, 1).
+        seed: Another seed draws other samples; nothing else changes them.
+
+    Raises:
+        ValueError: If a share is out of its range, or nothing is left to train on.
+    """
+
+    val: float = 0.2
+    test: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ColumnSplit(_Split):
+    """Read the split of each row from a column that says ``train``, ``val`` or ``test``.
+
+    ``valid``, ``validation`` and ``dev`` mean ``val``.
+
+    Args:
+        column: Name of the column.
+        missing: How to draw a split that no row is in; there is no such split if not given.
+    """
+
+    column: str
+    missing: FractionSplit | None = None
+
+    @property
+    def asked(self) -> set[SplitName]:
+        """Splits that must not come out empty."""
+        return {"train"} if self.missing is None else self.missing.asked
+
+
+@dataclass(frozen=True)
+class DateSplit(_Split):
+    """Hold out ranges of dates, or the latest rows. Rows of one date stay together.
+
+    With ranges, rows before *and after* them are trained on, unless ``past_only``.
+
+    Args:
+        column: Column of dates.
+        val_from: First date to validate on, such as ``2014-08-01``; open if not given.
+        val_until: Last date to validate on, the whole of that day; open if not given, or up to
+            ``test_from``.
+        test_from: First date to test on.
+        test_until: Last date to test on.
+        past_only: Drop training rows dated after the start of validation or test, to avoid
+            leakage.
+        val_last: Share of the rows to validate on, in [0, 1): the latest ones, before those to
+            test on. In place of ranges.
+        test_last: Share of the rows to test on, in [0, 1): the latest ones. In place of ranges.
+
+    Raises:
+        ValueError: If an argument is out of its range, two of them contradict one another, or
+            nothing is held out.
+    """
+
+    column: str
+    val_from: str | date | None = None
+    val_until: str | date | None = None
+    test_from: str | date | None = None
+    test_until: str | date | None = None
+    past_only: bool = False
+    val_last: float = 0.0
+    test_last: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_shares({"val_last": self.val_last, "test_last": self.test_last})
+        shares = [name for name in ("val_last", "test_last") if getattr(self, name) > 0]
+        bounds = list(self.bounds)  # reads the dates
+        if bounds and shares:
+            raise ValueError(f"`{shares[0]}` and `{bounds[0]}` contradict one another. Give one.")
+        if not bounds and not shares:
+            raise ValueError(
+                "`DateSplit` must hold out some rows, but has neither a range of dates nor a share."
+                " Give `val_from`, or `val_last` for the latest rows."
+            )
+        if self.past_only and not bounds:
+            raise ValueError(
+                "`past_only` needs a range of dates, such as `val_from`. Give one, or leave it"
+                " out: `val_last` and `test_last` hold out the latest rows anyway."
+            )
+
+    @property
+    def bounds(self) -> dict[str, np.datetime64]:
+        """Ends of the ranges that are given, in microseconds, by the names of their arguments."""
+        given = {name: getattr(self, name) for name in _BOUNDS}
+        return {name: _moment(name, value) for name, value in given.items() if value is not None}
+
+    @property
+    def fractions(self) -> list[float]:
+        """Shares of training, validation and test, in the order of time."""
+        return [1 - self.val_last - self.test_last, self.val_last, self.test_last]
+
+    @property
+    def asked(self) -> set[SplitName]:
+        """Splits that must not come out empty."""
+        named = {name.partition("_")[0] for name in self.bounds}
+        return _asked(self.val_last or "val" in named, self.test_last or "test" in named)
+
+
+@dataclass(frozen=True)
+class GroupSplit(_Shares):
+    """Draw splits at random, but keep rows of one group together, such as photos of one patient.
+
+    Shares, and the mix of classes, are met as nearly as whole groups allow.
+
+    Args:
+        column: Column that names the group of each row.
+        val: Share of the rows to validate on, in [0, 1).
+        test: Share of the rows to test on, in [0, 1).
+        seed: Another seed draws other groups.
+
+    Raises:
+        ValueError: If a share is out of its range, or nothing is left to train on.
+    """
+
+    column: str
+    val: float = 0.2
+    test: float = 0.0
+    seed: int = 0
+
+
+Split: TypeAlias = FractionSplit | ColumnSplit | DateSplit | GroupSplit
+"""One of the four ways to split."""
+
+SplitChoice: TypeAlias = Split | float | str | dict[str, Any] | None
+"""A split; a number is the share to validate on, a text the column that names the splits."""
+
+_SHARE_KEYS = {"val", "test", "seed"}
+
+
+def as_split(choice: SplitChoice) -> Split:
+    """Turn what a user gives for ``split`` into one of the four classes.
+
+    Args:
+        choice: A split; the share to validate on; the name of a column of splits; a mapping with
+            the arguments of a split, whose keys say which one is meant: a ``column`` with shares
+            is a ``GroupSplit``, alone a ``ColumnSplit``, with dates a ``DateSplit``; ``None`` for
+            ``FractionSplit()``.
+
+    Returns:
+        The split.
+
+    Raises:
+        ValueError: If a value is out of its range, or keys belong to no split.
+        TypeError: If it is something else.
+
+    Example:
+        >>> as_split(0.1)
+        FractionSplit(val=0.1, test=0.0, seed=0)
+        >>> as_split({"column": "patient", "val": 0.25})
+        GroupSplit(column='patient', val=0.25, test=0.0, seed=0)
+    """
+    if isinstance(choice, Split):
+        return choice
+    if choice is None:
+        return FractionSplit()
+    if isinstance(choice, str):
+        return ColumnSplit(choice)
+    if isinstance(choice, Mapping):
+        return _from_mapping(choice)
+    if isinstance(choice, bool) or not isinstance(choice, int | float):
+        raise TypeError(
+            "`split` must be a share to validate on, the name of a column, or one of"
+            f" FractionSplit, ColumnSplit, DateSplit and GroupSplit, got {choice!r}."
+        )
+    return FractionSplit(choice)
+
+
+def _from_mapping(values: Mapping[str, Any]) -> Split:
+    keys = set(values)
+    kind: type[Split] = FractionSplit
+    if keys & {field.name for field in fields(DateSplit)} - {"column"}:
+        kind = DateSplit
+    elif "column" in keys:
+        kind = GroupSplit if keys & _SHARE_KEYS else ColumnSplit
+    known = [field.name for field in fields(kind)]
+    for key in values:
+        if key not in known:
+            every = {f.name for way in (ColumnSplit, DateSplit, GroupSplit) for f in fields(way)}
+            raise ValueError(
+                f"`split` has the key '{key}', but {kind.__name__} takes {name_some(known)}."
+                f"{suggestion(key, every) or ' Remove it.'}"
+            )
+    if kind is not FractionSplit and "column" not in keys:
+        raise ValueError(
+            f"`split` with '{next(iter(keys))}' needs a column of dates. Add `column`."
+        )
+    if isinstance(missing := values.get("missing"), Mapping):
+        values = {**values, "missing": FractionSplit(**missing)}
+    return kind(**values)
+
+
+def _asked(val: object, test: object) -> set[SplitName]:
+    names: set[SplitName] = {"train"}
+    if val:
+        names.add("val")
+    if test:
+        names.add("test")
+    return names
+
+
+def _check_shares(shares: Mapping[str, float]) -> None:
+    for name, share in shares.items():
+        if not 0 <= share < 1:
+            raise ValueError(f"`{name}` must lie in [0, 1), got {share}.")
+    if sum(shares.values()) >= 1:
+        raise ValueError(
+            f"`{'` and `'.join(shares)}` must sum to less than 1, got"
+            f" {' and '.join(map(str, shares.values()))}. Leave some to train on."
+        )
+
+
+def _moment(name: str, value: str | date) -> np.datetime64:
+    """Read an end of a range; the last day of one counts as a whole."""
+    try:
+        moment = pd.Timestamp(str(value))
+    except ValueError as error:
+        raise ValueError(
+            f"`{name}` must be a date such as '2014-08-01', got {value!r}. Write year, month, day."
+        ) from error
+    if pd.isna(moment) or moment.tzinfo is not None:
+        raise ValueError(
+            f"`{name}` must be a date without a time zone such as '2014-08-01', got {value!r}."
+        )
+    found = np.datetime64(moment.to_datetime64().astype("datetime64[us]"))
+    is_whole_day = moment == moment.normalize() and ":" not in str(value)
+    if name.endswith("_until") and is_whole_day:
+        found += np.timedelta64(1, "D") - np.timedelta64(1, "us")
+    return found
