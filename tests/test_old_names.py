@@ -131,5 +131,5 @@ def test_arguments_of_a_table_split_name_the_same_split(old, expected) -> None:
     ids=str,
 )
 def test_what_contradicted_itself_still_does(old) -> None:
-    with pytest.raises(ValueError, match="contradict|needs a range"):
+    with pytest.raises(ValueError, match=r"contradict|needs a range"):
         as_split(split_keys(old))
