@@ -1,7 +1,12 @@
-"""What ``cache`` of a datamodule may be, and what it then means."""
+"""The argument ``cache`` of a datamodule, and the folder that caches live in."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
+
+from lightning_fastrecipes._lightning import rank_zero_warn
+from lightning_fastrecipes.data.common.disk_room import FOLDER_ADVICE, NoRoomError, writing
 
 Cache = bool | str | Path
 """As people write it; YAML reads the words ``on`` and ``off`` as booleans."""
@@ -9,13 +14,16 @@ Cache = bool | str | Path
 CacheChoice = Literal["auto", "off"] | Path
 
 _WORDS = ("auto", "off", "on")
+_Cached = TypeVar("_Cached")
 
 
 def cache_choice(cache: Cache) -> CacheChoice:
     """Read the argument ``cache``.
 
     Args:
-        cache: ``auto`` or true, ``off`` or false, or a folder, where ``~`` is the home folder.
+        cache: ``auto`` or true keeps files in the cache folder and goes without where there is no
+            room; ``off`` or false keeps none; anything else is a folder, where ``~`` is the home
+            folder.
 
     Returns:
         ``auto``, ``off``, or the folder.
@@ -52,3 +60,48 @@ def cache_choice(cache: Cache) -> CacheChoice:
             f"`cache` must be a folder that can be found, got '{cache}': {error} Write the path in"
             " full."
         ) from error
+
+
+def cache_folder() -> Path:
+    """Return the folder for caches, and make it if need be.
+
+    Returns:
+        The folder that the environment variable ``FASTRECIPES_CACHE`` names, else
+        ``~/.cache/lightning_fastrecipes``.
+
+    Raises:
+        NoRoomError: If the folder cannot be made.
+    """
+    named = os.environ.get("FASTRECIPES_CACHE")
+    folder = Path(named).expanduser() if named else Path.home() / ".cache" / "lightning_fastrecipes"
+    with writing("whole", folder, advice=FOLDER_ADVICE):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def cached_if_possible(
+    choice: CacheChoice, subfolder: str, use: Callable[[Path], _Cached], otherwise: str
+) -> _Cached | None:
+    """Use a cache; where it cannot be written, go without it unless a folder was asked for.
+
+    Args:
+        choice: ``auto``, or the folder that was asked for; of ``off`` nothing comes.
+        subfolder: Where in the cache folder ``auto`` keeps the files.
+        use: Gets the folder, and loads or builds what is cached.
+        otherwise: What happens without the cache, for the warning.
+
+    Returns:
+        What ``use`` returns, or ``None`` without a cache.
+
+    Raises:
+        NoRoomError: If the folder that was asked for cannot take the files.
+    """
+    if choice == "off":
+        return None
+    try:
+        return use(choice if isinstance(choice, Path) else cache_folder() / subfolder)
+    except NoRoomError as error:
+        if choice != "auto":
+            raise
+        rank_zero_warn(f"{error} Until then {otherwise}.")
+        return None

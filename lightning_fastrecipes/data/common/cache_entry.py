@@ -1,4 +1,4 @@
-"""A folder of files made from something: found again, checked, and replaced as a whole."""
+"""A folder of cached files, shared by everything that is kept on disk between runs."""
 
 import hashlib
 import json
@@ -6,14 +6,19 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from filelock import FileLock
 
 from lightning_fastrecipes._lightning import rank_zero_warn
-from lightning_fastrecipes.data.common.disk_room import cache_lock, room_for
+from lightning_fastrecipes.data.common.disk_room import ADVICE, writing
 from lightning_fastrecipes.data.common.files import checksum, umask, write_atomically
+
+Stored = TypeVar("Stored")
 
 logger = logging.getLogger(__name__)
 
@@ -21,13 +26,13 @@ _MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
-class Content:
-    """What an entry is to hold.
+class EntryFiles:
+    """Files of an entry that are yet to be written.
 
     Args:
-        num_bytes: Room that the files need.
-        write: Writes the files into a folder that is empty.
-        notes: Plain JSON values to keep beside them.
+        num_bytes: Their size.
+        write: Writes them into an empty folder.
+        notes: Plain JSON values to store beside them.
     """
 
     num_bytes: int
@@ -36,40 +41,48 @@ class Content:
 
 
 class CacheEntry:
-    """A folder of a cache.
+    """A folder of files that is rebuilt if it is damaged or out of date.
 
-    Its name follows from *what it is for*; *what it was made from* is noted within it and compared,
-    so that an entry whose sources have changed is replaced, not left behind. A checksum guards each
-    file. What does not match is never used.
+    The folder name is a hash of ``key``. ``fingerprint`` is stored inside; if it differs, the entry
+    is rebuilt in place. Lengths and checksums of the files are compared before they are used.
 
     Args:
         folder: Where entries live; made if missing.
-        kind: What the files are, such as ``table``; the name begins with it.
-        purpose: What the entry is for, as plain JSON values, such as paths and options.
-        origin: What it is made from, as plain JSON values, such as sizes of files and versions.
+        name: What the files are, such as ``table``: the start of the folder name.
+        key: What the entry is for, as plain JSON values, such as paths and options.
+        fingerprint: What it was built from, as plain JSON values, such as file sizes and versions.
+        unchecked: Files without a checksum, which whoever loads them has to verify.
+        advice: What to do where the entry cannot be written, for messages.
 
     Example:
         >>> entry = CacheEntry(Path(tempfile.mkdtemp()), "text", {"of": "a"}, {"version": 1})
-        >>> def made() -> Content:
-        ...     return Content(2, lambda folder: (folder / "a.txt").write_text("hi"), {"words": 1})
-        >>> entry.get_or_make(made)
-        {'words': 1}
-        >>> (entry.path / "a.txt").read_text()
+        >>> def build(_: str | None) -> EntryFiles:
+        ...     return EntryFiles(2, lambda folder: (folder / "a.txt").write_text("hi"))
+        >>> entry.get_or_build(build, lambda folder, notes: (folder / "a.txt").read_text())
         'hi'
     """
 
     def __init__(
-        self, folder: Path, kind: str, purpose: Mapping[str, Any], origin: Mapping[str, Any]
+        self,
+        folder: Path,
+        name: str,
+        key: Mapping[str, Any],
+        fingerprint: Mapping[str, Any] | None = None,
+        *,
+        unchecked: Collection[str] = (),
+        advice: str = ADVICE,
     ) -> None:
-        self.purpose: dict[str, Any] = json.loads(json.dumps(purpose))
-        self.origin: dict[str, Any] = json.loads(json.dumps(origin))
-        self.kind = kind
-        text = json.dumps(self.purpose, sort_keys=True)
+        self.key: dict[str, Any] = json.loads(json.dumps(key))
+        self.fingerprint: dict[str, Any] = json.loads(json.dumps(fingerprint or {}))
+        self.name = name
+        text = json.dumps(self.key, sort_keys=True)
         digest = hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
-        self.path = folder / f"{kind}-{digest}"
+        self.path = folder / f"{name}-{digest}"
+        self._unchecked = unchecked
+        self._advice = advice
 
     def read(self) -> dict[str, Any] | None:
-        """Return the notes of an entry that can be trusted, ``None`` where there is none."""
+        """Return the notes of a stored entry, or ``None`` if there is none that can be used."""
         if not self.path.exists():
             return None
         try:
@@ -80,70 +93,101 @@ class CacheEntry:
                 return notes
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             problem = f"damaged: {type(error).__name__}: {error}"
-        rank_zero_warn(f"The {self.kind} cache '{self.path}' is {problem}. It is built anew.")
+        rank_zero_warn(f"The {self.name} cache '{self.path}' is {problem}. It is built anew.")
         return None
 
-    def get_or_make(self, make: Callable[[], Content]) -> dict[str, Any]:
-        """Read the notes, after making the files if need be, once even when several processes ask.
+    def get_or_build(
+        self,
+        build: Callable[[Stored | None], EntryFiles],
+        load: Callable[[Path, dict[str, Any]], Stored],
+        is_complete: Callable[[Stored], bool] = lambda stored: True,
+    ) -> Stored:
+        """Load the files, after building them if need be, once even if several processes ask.
 
         Args:
-            make: Called if there is no entry that can be trusted.
+            build: Called if there is nothing stored that can be used, or if it is not complete;
+                gets what is stored, or ``None``.
+            load: Opens the files; gets their folder and their notes.
+            is_complete: Whether what is stored is all that is needed.
 
         Returns:
-            The notes.
+            What ``load`` returns.
 
         Raises:
-            NoRoomError: If the disk or the folder cannot take the files.
+            NoRoomError: If the folder or the disk cannot take the files.
         """
-        with cache_lock(self.kind, self.path):
+        with self._writing():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(f"{self.path}.lock")
+            lock.acquire()
+        try:
             notes = self.read()
+            stored = None
             if notes is not None:
-                return notes
-            content = make()
-            _remove_leftovers(self.path)
-            with room_for(self.kind, self.path.parent, content.num_bytes):
-                self._write(content)
-        return dict(json.loads(json.dumps(content.notes)))
+                with self._writing():
+                    stored = load(self.path, notes)
+                if is_complete(stored):
+                    return stored
+            files = build(stored)
+            self._remove_leftovers()
+            with self._writing(files.num_bytes):
+                self._write(files)
+                return load(self.path, json.loads(json.dumps(files.notes)))
+        finally:
+            lock.release()
+
+    def _writing(self, num_bytes: int = 0) -> AbstractContextManager[None]:
+        return writing(self.name, self.path.parent, num_bytes, self._advice)
 
     def _problem(self, manifest: Mapping[str, Any]) -> str | None:
-        if manifest["purpose"] != self.purpose:
+        if manifest["key"] != self.key:
             return "damaged: it is for something else"
-        changed = _changes(manifest["origin"], self.origin)
+        changed = _changes(manifest["fingerprint"], self.fingerprint)
         if changed:
-            return f"stale: {changed}"
+            return f"stale: of what it was built from, {', '.join(changed)} changed"
         for name, (num_bytes, expected) in manifest["files"].items():
             file = self.path / name
             if file.stat().st_size != num_bytes:
                 return f"damaged: the length of '{name}' is wrong"
-            if checksum(file) != expected:
+            if expected is not None and checksum(file) != expected:
                 return f"damaged: the checksum of '{name}' is wrong"
         return None
 
-    def _write(self, content: Content) -> None:
+    def _write(self, files: EntryFiles) -> None:
         temporary = Path(tempfile.mkdtemp(dir=self.path.parent, prefix=f".{self.path.name}-"))
+        replaced = temporary.with_name(f"{temporary.name}-replaced")
         try:
-            content.write(temporary)
+            files.write(temporary)
             manifest = {
-                "purpose": self.purpose,
-                "origin": self.origin,
-                "notes": content.notes,
+                "key": self.key,
+                "fingerprint": self.fingerprint,
+                "notes": files.notes,
                 "files": {
-                    file.name: [file.stat().st_size, checksum(file)]
+                    file.name: [
+                        file.stat().st_size,
+                        None if file.name in self._unchecked else checksum(file),
+                    ]
                     for file in sorted(temporary.iterdir())
                 },
             }
             write_atomically(temporary / _MANIFEST, json.dumps(manifest, indent=1))
             temporary.chmod(0o777 & ~umask())
             if self.path.exists():
-                shutil.rmtree(self.path)
+                os.replace(self.path, replaced)
             os.replace(temporary, self.path)
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-        logger.info("Wrote the %s cache '%s'", self.kind, self.path)
+            for rest in (temporary, replaced):
+                shutil.rmtree(rest, ignore_errors=True)
+        logger.info("Wrote the %s cache '%s'", self.name, self.path)
+
+    def _remove_leftovers(self) -> None:
+        """Remove what a process left that was killed while it wrote; the lock is held."""
+        for leftover in self.path.parent.glob(f".{self.path.name}-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """Name what an entry was made from that is now something else, files by their paths."""
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Name the parts of a fingerprint that differ, and of a mapping in it its keys."""
     names = []
     for name in {**old, **new}:
         was, now = old.get(name), new.get(name)
@@ -151,10 +195,4 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
             names += [f"'{part}'" for part in {**was, **now} if was.get(part) != now.get(part)]
         elif was != now:
             names.append(f"'{name}'")
-    return f"of what it was made from, {', '.join(names)} changed" if names else ""
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Remove what a process left that was killed while it wrote; the lock is held."""
-    for leftover in path.parent.glob(f".{path.name}-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    return names

@@ -1,10 +1,9 @@
-"""Where data comes from and where caches go."""
+"""Where data comes from."""
 
 import os
 from importlib.util import find_spec
 from pathlib import Path
 
-from lightning_fastrecipes.data.common.disk_room import FOLDER_ADVICE, unwritable
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
 
 _PACKAGE_PREFIX = "package:"
@@ -62,25 +61,6 @@ def list_files(folder: Path) -> list[str]:
                 f"The file name {file!r} in '{folder}' is not valid text. Rename the file."
             ) from error
     return sorted(files)
-
-
-def cache_folder() -> Path:
-    """Return the folder for caches, and make it if need be.
-
-    Returns:
-        The folder that the environment variable ``FASTRECIPES_CACHE`` names, else
-        ``~/.cache/lightning_fastrecipes``.
-
-    Raises:
-        NoRoomError: If the folder cannot be made.
-    """
-    named = os.environ.get("FASTRECIPES_CACHE")
-    folder = Path(named).expanduser() if named else Path.home() / ".cache" / "lightning_fastrecipes"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritable("whole", folder, error, FOLDER_ADVICE) from error
-    return folder
 
 
 def _package_folder(package: str, source: str, argument: str) -> Path:

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lightning_fastrecipes.data.images.dataset import Samples, Targets
 from lightning_fastrecipes.data.images.label_sets import LABEL_JOINER
 from lightning_fastrecipes.data.images.listing import Listing
 from lightning_fastrecipes.data.images.manifest import scan_images
+from lightning_fastrecipes.data.images.samples import Samples, Targets
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.splits import keep_labels, stratified_split
 from lightning_fastrecipes.messages import name_some

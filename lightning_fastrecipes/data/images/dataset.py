@@ -3,12 +3,10 @@
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -23,44 +21,10 @@ from lightning_fastrecipes.data.images.geometry import (
     WholeTransform,
 )
 from lightning_fastrecipes.data.images.pixel_cache import PixelStore
+from lightning_fastrecipes.data.images.samples import Samples
 from lightning_fastrecipes.data.images.train_transform import TrainTransform
 from lightning_fastrecipes.functional.images.batches import Wholes
 from lightning_fastrecipes.protocols import InputSpec
-
-Targets = npt.NDArray[np.int64] | npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Files and targets of one split, in arrays that workers share instead of copying.
-
-    Args:
-        paths: Encoded absolute paths. Shape ``(images,)``.
-        targets: Class indices, -1 without a label, of shape ``(images,)``, or float32
-            probabilities of shape ``(images, classes)``.
-        pixels: The images, where they are in memory; paths are then only names. Shape
-            ``(images, height, width)`` or ``(images, height, width, 3)``.
-        digests: Hash of the content of each file, for caches. Shape ``(images,)``.
-        shapes: Height and width in each file, for caches. Shape ``(images, 2)``.
-    """
-
-    paths: npt.NDArray[np.bytes_]
-    targets: Targets
-    pixels: npt.NDArray[np.uint8] | None = None
-    digests: npt.NDArray[np.bytes_] | None = None
-    shapes: npt.NDArray[np.int64] | None = None
-
-    @classmethod
-    def from_files(
-        cls,
-        files: Sequence[str | Path],
-        targets: Targets | None = None,
-        pixels: npt.NDArray[np.uint8] | None = None,
-    ) -> "Samples":
-        """Encode paths; without targets every image is unlabelled."""
-        encoded = np.array([os.fsencode(os.path.abspath(file)) for file in files], dtype=np.bytes_)
-        unlabelled = np.full(len(files), -1, dtype=np.int64)
-        return cls(encoded, unlabelled if targets is None else targets, pixels)
 
 
 class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -95,7 +59,7 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
     @property
     def files(self) -> list[str]:
         """Absolute paths in the order of the index."""
-        return [os.fsdecode(path) for path in self._samples.paths]
+        return self._samples.files
 
     @property
     def targets(self) -> Tensor:

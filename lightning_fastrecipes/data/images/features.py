@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes.data.common.cache_choice import cache_folder
 from lightning_fastrecipes.data.common.samplers import drops_last_batch, upcoming_epoch
-from lightning_fastrecipes.data.common.sources import cache_folder
 from lightning_fastrecipes.data.images.assembly import Split
 from lightning_fastrecipes.data.images.datamodules import ImageDataModule
 from lightning_fastrecipes.data.images.dataset import same
-from lightning_fastrecipes.data.images.feature_cache import FeatureCache, FloatMatrix
+from lightning_fastrecipes.data.images.feature_cache import FloatMatrix, cached_features
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.nn.backbones import Backbone
 from lightning_fastrecipes.nn.weights import weights_digest
@@ -167,15 +167,15 @@ class FeatureDataModule(pl.LightningDataModule):
             return None
         if self._is_trial():
             return np.concatenate(list(self._run(split, max_batches=1)))
-        cache = FeatureCache(cache_folder() / "features", self._cache_parts(split))
         shape = (len(dataset), self.backbone.num_features)
-        return cache.get_or_write(lambda: self._run(split), shape)
+        folder, key = cache_folder() / "features", self._cache_key(split)
+        return cached_features(folder, key, lambda: self._run(split), shape)
 
     def _is_trial(self) -> bool:
         """Return whether a fast development run asks for a few batches only."""
         return bool(getattr(self.trainer, "fast_dev_run", False))
 
-    def _cache_parts(self, split: Split) -> dict[str, Any]:
+    def _cache_key(self, split: Split) -> dict[str, Any]:
         """Name all that the features depend on."""
         dataset = self.images.eval_dataset(split)
         precision = "32-true" if self.trainer is None else str(self.trainer.precision)
@@ -185,7 +185,7 @@ class FeatureDataModule(pl.LightningDataModule):
             "cut": "pooled output of the backbone",
             "image_size": self.images.image_size,
             "transform": self.images.eval_transform_key(),
-            "kept": None if dataset.store is None else dataset.store.form.key(),
+            "kept": None if dataset.store is None else dataset.store.size.key(),
             "normalisation": [list(self.input_spec.mean), list(self.input_spec.std)],
             "files": dataset.digest(),
             "dtype": "float32",

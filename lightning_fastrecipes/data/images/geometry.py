@@ -79,7 +79,7 @@ class CachedSize:
     interpolation: str
     background: str
 
-    def bring(self, image: Tensor) -> Tensor:
+    def shrink(self, image: Tensor) -> Tensor:
         """Make a large image smaller.
 
         Args:

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import feather
 
-from lightning_fastrecipes.data.common.cache_entry import CacheEntry, Content
+from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles
 from lightning_fastrecipes.data.tables.splits import Rows, name_rows
 from lightning_fastrecipes.errors import DataError
 
@@ -103,17 +103,17 @@ class MappedTable:
 
 def cached_table(
     folder: Path,
-    purpose: Mapping[str, Any],
-    origin: Mapping[str, Any],
-    make: Callable[[], tuple[pd.DataFrame, Mapping[str, Any]]],
+    key: Mapping[str, Any],
+    fingerprint: Mapping[str, Any],
+    prepare: Callable[[], tuple[pd.DataFrame, Mapping[str, Any]]],
 ) -> MappedTable:
-    """Open the cache of a table, after making it if need be, once even when several processes ask.
+    """Map a prepared table, after preparing and writing it if need be.
 
     Args:
         folder: Where caches live.
-        purpose: What the table is for, such as paths, steps and columns: names the entry.
-        origin: What it is made from: a difference makes the entry stale.
-        make: Gives the table and its notes; its index is left out.
+        key: What the table is for, such as paths, steps and columns.
+        fingerprint: What it is made from, such as sizes and times of files.
+        prepare: Returns the table, whose index is left out, and notes on it.
 
     Returns:
         The table, memory-mapped.
@@ -122,10 +122,10 @@ def cached_table(
         DataError: If a column cannot be kept.
         NoRoomError: If the disk has no room.
     """
-    entry = CacheEntry(folder, "table", purpose, {**origin, **_versions()})
+    entry = CacheEntry(folder, "table", key, {**fingerprint, **_versions()})
 
-    def content() -> Content:
-        frame, notes = make()
+    def build(_: MappedTable | None) -> EntryFiles:
+        frame, notes = prepare()
         table = arrow_table(frame)
 
         def write(place: Path) -> None:
@@ -134,13 +134,16 @@ def cached_table(
                 table, str(place / _FILE), "uncompressed", chunksize=max(len(table), 1)
             )
 
-        return Content(int(table.nbytes), write, notes)
+        return EntryFiles(int(table.nbytes), write, notes)
 
-    notes = entry.get_or_make(content)
+    def load(place: Path, notes: Mapping[str, Any]) -> MappedTable:
+        mapped = pa.memory_map(str(place / _FILE))
+        return MappedTable(pa.ipc.open_file(mapped).read_all(), notes)
+
+    table = entry.get_or_build(build, load)
     # What reading and writing took is kept by Arrow for next time, which may never come.
     pa.default_memory_pool().release_unused()
-    mapped = pa.memory_map(str(entry.path / _FILE))
-    return MappedTable(pa.ipc.open_file(mapped).read_all(), notes)
+    return table
 
 
 def arrow_table(frame: pd.DataFrame) -> pa.Table:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from lightning_fastrecipes.data.common.cache_entry import CacheEntry, Content
+from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles
 from lightning_fastrecipes.data.tables.cache import MappedTable
 from lightning_fastrecipes.data.tables.splits import TABLE_SPLITS, Rows, TableSplit, TableSplitName
 from lightning_fastrecipes.errors import DataError
@@ -191,17 +191,17 @@ def encode_rows(
 
 def cached_encoding(
     folder: Path,
-    purpose: Mapping[str, Any],
-    origin: Mapping[str, Any],
-    make: Callable[[], EncodedSplits],
+    key: Mapping[str, Any],
+    fingerprint: Mapping[str, Any],
+    encode: Callable[[], EncodedSplits],
 ) -> EncodedSplits:
-    """Open the cache of encoded splits, after making it if need be.
+    """Map encoded splits, after encoding and writing them if need be.
 
     Args:
         folder: Where caches live.
-        purpose: What the splits are for, such as columns and split: names the entry.
-        origin: What they are made from: a difference makes the entry stale.
-        make: Gives the splits.
+        key: What the splits are for, such as columns and split.
+        fingerprint: What they are made from, such as sizes and times of files.
+        encode: Returns the splits.
 
     Returns:
         The splits, mapped from their files; nothing that is done to them reaches the files.
@@ -210,10 +210,10 @@ def cached_encoding(
         NoRoomError: If the disk has no room.
     """
     versions = {"format": FORMAT_VERSION, **{name: version(name) for name in _PACKAGES}}
-    entry = CacheEntry(folder, "encoded", purpose, {**origin, **versions})
+    entry = CacheEntry(folder, "encoded", key, {**fingerprint, **versions})
 
-    def content() -> Content:
-        made = make()
+    def build(_: EncodedSplits | None) -> EntryFiles:
+        made = encode()
         arrays = {
             f"{name}-{part}.npy": array
             for name, one in made.splits.items()
@@ -232,12 +232,14 @@ def cached_encoding(
             "report": asdict(made.report),
             "file_rows": list(made.file_rows),
         }
-        return Content(sum(array.nbytes for array in arrays.values()), write, notes)
+        return EntryFiles(sum(array.nbytes for array in arrays.values()), write, notes)
 
-    notes = entry.get_or_make(content)
-    spec = TableSpec.from_dict(json.loads((entry.path / "spec.json").read_text(encoding="utf-8")))
-    splits = {name: _mapped(entry.path, name) for name in notes["splits"]}
-    return EncodedSplits(spec, splits, TableFindings(**notes["report"]), notes["file_rows"])
+    def load(place: Path, notes: Mapping[str, Any]) -> EncodedSplits:
+        spec = TableSpec.from_dict(json.loads((place / "spec.json").read_text(encoding="utf-8")))
+        splits = {name: _mapped(place, name) for name in notes["splits"]}
+        return EncodedSplits(spec, splits, TableFindings(**notes["report"]), notes["file_rows"])
+
+    return entry.get_or_build(build, load)
 
 
 class _Builder:

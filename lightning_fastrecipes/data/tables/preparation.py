@@ -1,15 +1,13 @@
 """From a table's files to its encoded splits, by way of the caches."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
-from lightning_fastrecipes._lightning import rank_zero_warn
-from lightning_fastrecipes.data.common.cache_choice import Cache, cache_choice
-from lightning_fastrecipes.data.common.disk_room import NoRoomError
-from lightning_fastrecipes.data.common.sources import cache_folder
+from lightning_fastrecipes.data.common.cache_choice import Cache, cache_choice, cached_if_possible
 from lightning_fastrecipes.data.tables.cache import SOURCE_ROW, MappedTable, cached_table
 from lightning_fastrecipes.data.tables.columns import TableColumns
 from lightning_fastrecipes.data.tables.encoding import (
@@ -21,6 +19,8 @@ from lightning_fastrecipes.data.tables.source import TableSource
 from lightning_fastrecipes.data.tables.splits import TableSplit
 from lightning_fastrecipes.functional.tables.checks import check_columns
 
+_Cached = TypeVar("_Cached")
+
 
 class PreparedTable:
     """A table that is prepared, split and encoded, each once as long as its files stay the same.
@@ -29,8 +29,7 @@ class PreparedTable:
         source: The table and its steps.
         columns: What the columns are for.
         split: Which row is of which split.
-        cache: ``auto`` or true keeps tables in the cache folder and does without where there is no
-            room; ``off`` or false keeps none; anything else is a folder to keep them in.
+        cache: As for ``cache_choice``.
     """
 
     def __init__(
@@ -52,30 +51,34 @@ class PreparedTable:
         """
         made: list[EncodedSplits] = []
 
-        def make() -> EncodedSplits:
+        def encode() -> EncodedSplits:
             columns = self.columns
             made.append(encode_splits(self._table(), self.split, columns.names, columns.fit))
             return made[0]
 
-        if self.cache == "off":
-            return make()
         columns = {name: str(value) for name, value in asdict(self.columns).items()}
-        purpose = {**self._purpose(), "columns": columns, "split": self.split.key()}
-        try:
-            return cached_encoding(self._folder(), purpose, self.source.origin(), make)
-        except NoRoomError as error:
-            self._do_without(error)
-            return made[0] if made else make()
+        found = self._cached(
+            lambda folder: cached_encoding(
+                folder,
+                {**self._key(), "columns": columns, "split": self.split.key()},
+                self.source.fingerprint(),
+                encode,
+            )
+        )
+        if found is None:
+            return made[0] if made else encode()
+        return found
 
     def _table(self) -> MappedTable:
-        if self.cache == "off":
-            return MappedTable.of_frame(*self._prepared())
-        origin = self.source.origin()
-        try:
-            return cached_table(self._folder(), self._purpose(), origin, self._prepared)
-        except NoRoomError as error:
-            self._do_without(error)
-            return MappedTable.of_frame(*self._prepared())
+        fingerprint = self.source.fingerprint()
+        found = self._cached(
+            lambda folder: cached_table(folder, self._key(), fingerprint, self._prepared)
+        )
+        return MappedTable.of_frame(*self._prepared()) if found is None else found
+
+    def _cached(self, use: Callable[[Path], _Cached]) -> _Cached | None:
+        otherwise = "the table is prepared at every start"
+        return cached_if_possible(self.cache, "tables", use, otherwise)
 
     def _prepared(self) -> tuple[pd.DataFrame, dict[str, Any]]:
         table = self.source.table()
@@ -90,13 +93,5 @@ class PreparedTable:
     def _kept_columns(self) -> list[str]:
         return list(dict.fromkeys([*self.columns.names, *self.split.columns]))
 
-    def _purpose(self) -> dict[str, Any]:
-        return self.source.purpose(self._kept_columns())
-
-    def _folder(self) -> Path:
-        return self.cache if isinstance(self.cache, Path) else cache_folder() / "tables"
-
-    def _do_without(self, error: NoRoomError) -> None:
-        if self.cache != "auto":
-            raise error
-        rank_zero_warn(f"{error} Until then the table is prepared at every start.")
+    def _key(self) -> dict[str, Any]:
+        return self.source.key(self._kept_columns())

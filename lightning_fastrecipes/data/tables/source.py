@@ -74,8 +74,8 @@ class TableSource:
         self.folder = folder or (self._files[0].parent if self._files else Path())
         self._digest: str | None = None
 
-    def purpose(self, columns: Sequence[str]) -> dict[str, Any]:
-        """Describe what the prepared table is for, to name its cache.
+    def key(self, columns: Sequence[str]) -> dict[str, Any]:
+        """Describe what the prepared table is for, for the key of its cache.
 
         Args:
             columns: The columns that are kept.
@@ -94,8 +94,8 @@ class TableSource:
             "columns": list(columns),
         }
 
-    def origin(self) -> dict[str, Any]:
-        """Describe the files that the prepared table is made from, those of side tables too."""
+    def fingerprint(self) -> dict[str, Any]:
+        """Return size and time of the files that the table is made from, side tables included."""
         return {"files": file_facts([*self._files, *step_files(self._steps, self.folder)])}
 
     def row_names(self, rows: Rows, file_rows: Sequence[int]) -> pd.DataFrame:

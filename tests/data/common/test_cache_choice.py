@@ -1,4 +1,4 @@
-"""What `cache` may be: two words, their booleans, or a folder."""
+"""What `cache` may be, and where caches live."""
 
 from pathlib import Path
 
@@ -12,8 +12,9 @@ from lightning_fastrecipes import (
     TableColumns,
     TabularDataModule,
 )
-from lightning_fastrecipes.data.common.cache_choice import cache_choice
+from lightning_fastrecipes.data.common.cache_choice import cache_choice, cache_folder
 from lightning_fastrecipes.data.images.pixel_stores import PixelStores
+from lightning_fastrecipes.errors import DataError
 
 
 @pytest.mark.parametrize(
@@ -91,3 +92,25 @@ def test_a_recipe_and_a_command_line_may_write_the_bare_word(kind, written, expe
         parser.parse_string(f"data:\n  cache: {written}\n"),
     ]
     assert [cache_choice(values.data.cache) for values in read] == [expected] * 2
+
+
+def test_the_cache_lies_where_the_environment_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTRECIPES_CACHE", str(tmp_path / "deep" / "cache"))
+
+    assert cache_folder() == tmp_path / "deep" / "cache"
+    assert cache_folder().is_dir()
+
+
+def test_without_the_variable_the_cache_lies_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("FASTRECIPES_CACHE")
+    monkeypatch.setattr("pathlib.Path.home", lambda: tmp_path)
+
+    assert cache_folder() == tmp_path / ".cache" / "lightning_fastrecipes"
+
+
+def test_a_cache_that_cannot_be_made_names_the_variable(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FASTRECIPES_CACHE", str(tmp_path / "file" / "cache"))
+
+    with pytest.raises(DataError, match=r"this is a file.* `FASTRECIPES_CACHE`"):
+        cache_folder()

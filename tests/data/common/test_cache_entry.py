@@ -10,13 +10,13 @@ from threading import Barrier
 
 import pytest
 
-from lightning_fastrecipes.data.common.cache_entry import CacheEntry, Content
+from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles
 from lightning_fastrecipes.data.common.disk_room import NoRoomError
 
-PURPOSE, ORIGIN = {"columns": ["a"]}, {"files": {"x.csv": [1, 2], "y.csv": [3, 4]}, "pandas": "3"}
+KEY, FINGERPRINT = {"columns": ["a"]}, {"files": {"x.csv": [1, 2], "y.csv": [3, 4]}, "pandas": "3"}
 
 
-def never() -> Content:
+def never(_) -> EntryFiles:
     raise AssertionError("the cache should have been used")
 
 
@@ -25,11 +25,15 @@ def text(words: str = "hello"):
         (folder / "a.txt").write_text(words)
         (folder / "b.txt").write_text(words * 2)
 
-    return lambda: Content(3 * len(words), write, {"words": words})
+    return lambda _: EntryFiles(3 * len(words), write, {"words": words})
 
 
-def entry(folder: Path, purpose=PURPOSE, origin=ORIGIN) -> CacheEntry:
-    return CacheEntry(folder, "text", purpose, origin)
+def entry(folder: Path, key=KEY, fingerprint=FINGERPRINT) -> CacheEntry:
+    return CacheEntry(folder, "text", key, fingerprint)
+
+
+def get(made: CacheEntry, build) -> dict:
+    return made.get_or_build(build, lambda _, notes: notes)
 
 
 def left(folder: Path) -> list[str]:
@@ -37,36 +41,36 @@ def left(folder: Path) -> list[str]:
 
 
 def test_a_second_reader_makes_nothing(tmp_path) -> None:
-    assert entry(tmp_path).get_or_make(text()) == {"words": "hello"}
-    assert entry(tmp_path).get_or_make(never) == {"words": "hello"}
+    assert get(entry(tmp_path), text()) == {"words": "hello"}
+    assert get(entry(tmp_path), never) == {"words": "hello"}
     assert (entry(tmp_path).path / "b.txt").read_text() == "hellohello"
 
 
-def test_another_purpose_is_another_entry(tmp_path) -> None:
-    entry(tmp_path).get_or_make(text())
+def test_another_key_is_another_entry(tmp_path) -> None:
+    get(entry(tmp_path), text())
 
     assert entry(tmp_path, {"columns": ["b"]}).read() is None
-    assert entry(tmp_path, {"columns": ["b"]}).get_or_make(text("bye")) == {"words": "bye"}
-    assert entry(tmp_path).get_or_make(never) == {"words": "hello"}
+    assert get(entry(tmp_path, {"columns": ["b"]}), text("bye")) == {"words": "bye"}
+    assert get(entry(tmp_path), never) == {"words": "hello"}
 
 
 @pytest.mark.parametrize(
-    ("origin", "named"),
+    ("fingerprint", "named"),
     [
-        (ORIGIN | {"pandas": "2"}, "'pandas' changed"),
-        (ORIGIN | {"files": {"x.csv": [1, 2], "y.csv": [3, 5]}}, "'y.csv' changed"),
-        (ORIGIN | {"files": {"x.csv": [1, 2]}}, "'y.csv' changed"),
-        (ORIGIN | {"pyarrow": "1"}, "'pyarrow' changed"),
+        (FINGERPRINT | {"pandas": "2"}, "'pandas' changed"),
+        (FINGERPRINT | {"files": {"x.csv": [1, 2], "y.csv": [3, 5]}}, "'y.csv' changed"),
+        (FINGERPRINT | {"files": {"x.csv": [1, 2]}}, "'y.csv' changed"),
+        (FINGERPRINT | {"pyarrow": "1"}, "'pyarrow' changed"),
     ],
     ids=["version", "file", "fewer-files", "new-part"],
 )
-def test_a_stale_entry_is_replaced_with_a_warning(tmp_path, origin, named) -> None:
-    entry(tmp_path).get_or_make(text())
+def test_a_stale_entry_is_replaced_with_a_warning(tmp_path, fingerprint, named) -> None:
+    get(entry(tmp_path), text())
 
     with pytest.warns(UserWarning, match=f"is stale: .*{named}. It is built anew"):
-        assert entry(tmp_path, origin=origin).get_or_make(text("new")) == {"words": "new"}
+        assert get(entry(tmp_path, fingerprint=fingerprint), text("new")) == {"words": "new"}
 
-    assert entry(tmp_path, origin=origin).get_or_make(never) == {"words": "new"}
+    assert get(entry(tmp_path, fingerprint=fingerprint), never) == {"words": "new"}
     assert len(left(tmp_path)) == 1
 
 
@@ -87,19 +91,19 @@ def _empty(path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.txt", "b.txt", "manifest.json"])
 @pytest.mark.parametrize("damage", [_cut, _flip, _empty, Path.unlink], ids=lambda f: f.__name__)
 def test_a_damaged_entry_is_rebuilt_with_a_warning(tmp_path, damage, name) -> None:
-    entry(tmp_path).get_or_make(text())
+    get(entry(tmp_path), text())
     damage(entry(tmp_path).path / name)
 
     with pytest.warns(UserWarning, match=r"is damaged: .* built anew"):
-        entry(tmp_path).get_or_make(text())
+        get(entry(tmp_path), text())
 
-    assert entry(tmp_path).get_or_make(never) == {"words": "hello"}
+    assert get(entry(tmp_path), never) == {"words": "hello"}
 
 
-def test_the_purpose_is_compared_in_full(tmp_path) -> None:
-    entry(tmp_path).get_or_make(text())
+def test_the_key_is_compared_in_full(tmp_path) -> None:
+    get(entry(tmp_path), text())
     manifest = entry(tmp_path).path / "manifest.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"purpose": {}}))
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"key": {}}))
 
     with pytest.warns(UserWarning, match="it is for something else"):
         assert entry(tmp_path).read() is None
@@ -111,26 +115,26 @@ def test_an_interrupted_write_leaves_the_old_entry_or_none(tmp_path, error) -> N
         (folder / "a.txt").write_text("half")
         raise error
 
-    broken = lambda: Content(4, write)  # noqa: E731
+    broken = lambda _: EntryFiles(4, write)  # noqa: E731
     expected = NoRoomError if isinstance(error, OSError) else KeyboardInterrupt
     with pytest.raises(expected, match=r"No space left|^$"):
-        entry(tmp_path).get_or_make(broken)
+        get(entry(tmp_path), broken)
     assert left(tmp_path) == []
 
-    entry(tmp_path).get_or_make(text())
+    get(entry(tmp_path), text())
     with (
         pytest.raises(expected, match=r"No space left|^$"),
         pytest.warns(UserWarning, match="stale"),
     ):
-        entry(tmp_path, origin={}).get_or_make(broken)
-    assert entry(tmp_path).get_or_make(never) == {"words": "hello"}
+        get(entry(tmp_path, fingerprint={}), broken)
+    assert get(entry(tmp_path), never) == {"words": "hello"}
 
 
 def test_what_a_killed_writer_left_is_removed(tmp_path) -> None:
     folder = tmp_path / f".{entry(tmp_path).path.name}-dead"
     folder.mkdir()
 
-    entry(tmp_path).get_or_make(text())
+    get(entry(tmp_path), text())
 
     assert left(tmp_path) == [entry(tmp_path).path.name]
 
@@ -143,29 +147,29 @@ def test_room_is_checked_before_anything_is_written(tmp_path, monkeypatch) -> No
         raise AssertionError("room should have been checked")
 
     with pytest.raises(NoRoomError, match=r"needs 0\.0 MiB .* 256 MiB are free.* `cache`"):
-        entry(tmp_path).get_or_make(lambda: Content(15, never_written))
-    assert entry(tmp_path).get_or_make(lambda: Content(14, lambda folder: None)) == {}
+        get(entry(tmp_path), lambda _: EntryFiles(15, never_written))
+    assert get(entry(tmp_path), lambda _: EntryFiles(14, lambda folder: None)) == {}
 
 
 def test_an_error_of_the_maker_is_not_taken_for_a_full_disk(tmp_path) -> None:
-    def missing() -> Content:
+    def missing(_) -> EntryFiles:
         raise FileNotFoundError("train.csv")
 
     with pytest.raises(FileNotFoundError, match=r"^train\.csv$"):
-        entry(tmp_path).get_or_make(missing)
+        get(entry(tmp_path), missing)
 
 
 def test_of_two_that_ask_at_once_one_makes_the_entry(tmp_path) -> None:
     made, both_are_here = [], Barrier(2)
 
-    def make() -> Content:
+    def make(_) -> EntryFiles:
         made.append(1)
         time.sleep(0.3)
-        return text()()
+        return text()(None)
 
     def ask(_: int) -> dict:
         both_are_here.wait()
-        return entry(tmp_path).get_or_make(make)
+        return get(entry(tmp_path), make)
 
     with ThreadPoolExecutor(2) as threads:  # each has a lock of its own, as processes have
         assert list(threads.map(ask, range(2))) == [{"words": "hello"}] * 2

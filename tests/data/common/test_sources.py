@@ -1,11 +1,11 @@
-"""Paths and packages resolve, and caches have a home."""
+"""Paths and packages resolve."""
 
 import os
 import sys
 
 import pytest
 
-from lightning_fastrecipes.data.common.sources import cache_folder, list_files, resolve_source
+from lightning_fastrecipes.data.common.sources import list_files, resolve_source
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
 
 
@@ -37,28 +37,6 @@ def test_the_home_sign_is_expanded(tmp_path, monkeypatch):
     monkeypatch.setattr(os.path, "expanduser", lambda path: path.replace("~", str(tmp_path)))
 
     assert resolve_source("~", "root") == tmp_path
-
-
-def test_the_cache_lies_where_the_environment_says(tmp_path, monkeypatch):
-    monkeypatch.setenv("FASTRECIPES_CACHE", str(tmp_path / "deep" / "cache"))
-
-    assert cache_folder() == tmp_path / "deep" / "cache"
-    assert cache_folder().is_dir()
-
-
-def test_without_the_variable_the_cache_lies_in_the_home_folder(tmp_path, monkeypatch):
-    monkeypatch.delenv("FASTRECIPES_CACHE")
-    monkeypatch.setattr("pathlib.Path.home", lambda: tmp_path)
-
-    assert cache_folder() == tmp_path / ".cache" / "lightning_fastrecipes"
-
-
-def test_a_cache_that_cannot_be_made_names_the_variable(tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("FASTRECIPES_CACHE", str(tmp_path / "file" / "cache"))
-
-    with pytest.raises(DataError, match=r"this is a file.* `FASTRECIPES_CACHE`"):
-        cache_folder()
 
 
 def test_a_name_that_is_not_text_is_refused(tmp_path):

@@ -12,11 +12,11 @@ import pytorch_lightning as pl
 import torch
 
 from lightning_fastrecipes import ImageFolderDataModule, TableColumns, TabularDataModule
-from lightning_fastrecipes.data.common import disk_room, files
-from lightning_fastrecipes.data.common.cache_entry import CacheEntry, Content
+from lightning_fastrecipes.data.common import cache_entry, disk_room
+from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles
 from lightning_fastrecipes.data.common.disk_room import NoRoomError
 from lightning_fastrecipes.data.images import manifest, pixel_cache
-from lightning_fastrecipes.data.images.feature_cache import FeatureCache
+from lightning_fastrecipes.data.images.feature_cache import cached_features
 from lightning_fastrecipes.errors import DataError
 
 CODES = ["ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM"]
@@ -53,14 +53,14 @@ def fit(root: Path, **options) -> Nothing:
 def refuse_locks_in(folder: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail like a disk that takes no file below a folder."""
 
-    class Lock(disk_room.FileLock):
+    class Lock(cache_entry.FileLock):
         def acquire(self, *args, **options):
             if Path(self.lock_file).is_relative_to(folder):
                 number = getattr(errno, code)
                 raise OSError(number, os.strerror(number), self.lock_file)
             return super().acquire(*args, **options)
 
-    monkeypatch.setattr(disk_room, "FileLock", Lock)
+    monkeypatch.setattr(cache_entry, "FileLock", Lock)
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -117,7 +117,7 @@ def test_auto_goes_on_where_the_variable_names_a_file(pets, tmp_path, monkeypatc
 
 
 def test_a_full_disk_does_not_make_a_scan_decode_twice(pets, monkeypatch) -> None:
-    made = tempfile.mkstemp
+    made = tempfile.mkdtemp
 
     def full(*args, **options):
         if str(options["dir"]).endswith("manifests"):
@@ -126,7 +126,7 @@ def test_a_full_disk_does_not_make_a_scan_decode_twice(pets, monkeypatch) -> Non
 
     names: list[str] = []
     inspect = manifest.inspect_image
-    monkeypatch.setattr(files.tempfile, "mkstemp", full)
+    monkeypatch.setattr(tempfile, "mkdtemp", full)
     monkeypatch.setattr(
         manifest, "inspect_image", lambda path: (names.append(path.name), inspect(path))[1]
     )
@@ -153,7 +153,9 @@ def test_a_disk_that_cannot_be_asked_is_named(tmp_path, monkeypatch) -> None:
 
     monkeypatch.setattr(disk_room.shutil, "disk_usage", refuse)
     with pytest.raises(NoRoomError, match="Permission denied"):
-        CacheEntry(tmp_path, "text", {}, {}).get_or_make(lambda: Content(1, lambda _: None))
+        CacheEntry(tmp_path, "text", {}).get_or_build(
+            lambda _: EntryFiles(1, lambda _: None), lambda *_: True
+        )
 
 
 def test_a_table_says_so_or_goes_on(tmp_path, monkeypatch) -> None:
@@ -172,6 +174,5 @@ def test_a_table_says_so_or_goes_on(tmp_path, monkeypatch) -> None:
 
 def test_features_say_so(tmp_path) -> None:
     (tmp_path / "file").write_text("mine")
-    cache = FeatureCache(tmp_path / "file", {})
     with pytest.raises(DataError, match=r"feature cache .*file', but this is a file"):
-        cache.get_or_write(lambda: [np.ones((1, 1), np.float32)], (1, 1))
+        cached_features(tmp_path / "file", {}, lambda: [np.ones((1, 1), np.float32)], (1, 1))

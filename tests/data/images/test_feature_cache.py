@@ -3,11 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightning_fastrecipes.data.images.feature_cache import FeatureCache
+from lightning_fastrecipes.data.images.feature_cache import cached_features
 from lightning_fastrecipes.errors import DataError
 
 ROWS = np.arange(12, dtype=np.float32).reshape(4, 3)
-PARTS = {"model": "net", "size": 32, "files": "abc"}
+KEY = {"model": "net", "size": 32, "files": "abc"}
 
 
 def never() -> list[np.ndarray]:
@@ -15,18 +15,18 @@ def never() -> list[np.ndarray]:
 
 
 def test_a_second_reader_gets_the_same_rows_without_computing(tmp_path: Path) -> None:
-    FeatureCache(tmp_path, PARTS).get_or_write(lambda: [ROWS[:3], ROWS[3:]], (4, 3))
-    again = FeatureCache(tmp_path, PARTS).get_or_write(never, (4, 3))
+    cached_features(tmp_path, KEY, lambda: [ROWS[:3], ROWS[3:]], (4, 3))
+    again = cached_features(tmp_path, KEY, never, (4, 3))
     assert isinstance(again, np.memmap)
     assert np.array_equal(again, ROWS)
 
 
 @pytest.mark.parametrize("part", ["model", "size", "files"], ids=str)
 def test_any_changed_part_is_another_cache(tmp_path: Path, part: str) -> None:
-    FeatureCache(tmp_path, PARTS).get_or_write(lambda: [ROWS], (4, 3))
-    changed = FeatureCache(tmp_path, PARTS | {part: "other"})
-    assert changed.read() is None
-    assert np.array_equal(changed.get_or_write(lambda: [ROWS + 1], (4, 3)), ROWS + 1)
+    cached_features(tmp_path, KEY, lambda: [ROWS], (4, 3))
+    changed = cached_features(tmp_path, KEY | {part: "other"}, lambda: [ROWS + 1], (4, 3))
+    assert np.array_equal(changed, ROWS + 1)
+    assert np.array_equal(cached_features(tmp_path, KEY, never, (4, 3)), ROWS)
 
 
 def _cut(path: Path) -> None:
@@ -43,33 +43,31 @@ def _empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".json"])
+@pytest.mark.parametrize("name", ["features.npy", "manifest.json"])
 @pytest.mark.parametrize("damage", [_cut, _flip, _empty, Path.unlink], ids=lambda f: f.__name__)
-def test_a_damaged_cache_is_rebuilt_with_a_warning(tmp_path: Path, damage, suffix: str) -> None:
-    cache = FeatureCache(tmp_path, PARTS)
-    cache.get_or_write(lambda: [ROWS], (4, 3))
-    damage(tmp_path / f"{cache.key}{suffix}")
-    with pytest.warns(UserWarning, match=r"is damaged .* built anew"):
-        rebuilt = cache.get_or_write(lambda: [ROWS], (4, 3))
+def test_a_damaged_cache_is_rebuilt_with_a_warning(tmp_path: Path, damage, name: str) -> None:
+    cached_features(tmp_path, KEY, lambda: [ROWS], (4, 3))
+    (file,) = tmp_path.glob(f"*/{name}")
+    damage(file)
+    with pytest.warns(UserWarning, match=r"is damaged: .* built anew"):
+        rebuilt = cached_features(tmp_path, KEY, lambda: [ROWS], (4, 3))
     assert np.array_equal(rebuilt, ROWS)
-    assert np.array_equal(cache.get_or_write(never, (4, 3)), ROWS)
+    assert np.array_equal(cached_features(tmp_path, KEY, never, (4, 3)), ROWS)
 
 
-def test_parts_under_the_same_key_are_compared_in_full(tmp_path: Path) -> None:
-    cache = FeatureCache(tmp_path, PARTS)
-    cache.get_or_write(lambda: [ROWS], (4, 3))
-    text = cache.manifest_path.read_text()
-    cache.manifest_path.write_text(text.replace('"net"', '"ten"'))
-    with pytest.warns(UserWarning, match="made from something else"):
-        assert cache.read() is None
+def test_the_whole_key_is_compared(tmp_path: Path) -> None:
+    cached_features(tmp_path, KEY, lambda: [ROWS], (4, 3))
+    (manifest,) = tmp_path.glob("*/manifest.json")
+    manifest.write_text(manifest.read_text().replace('"net"', '"ten"'))
+    with pytest.warns(UserWarning, match="it is for something else"):
+        cached_features(tmp_path, KEY, lambda: [ROWS], (4, 3))
 
 
 @pytest.mark.parametrize("num_rows", [3, 5], ids=["too-few", "too-many"])
 def test_a_wrong_number_of_rows_leaves_nothing_behind(tmp_path: Path, num_rows: int) -> None:
-    cache = FeatureCache(tmp_path, PARTS)
     rows = np.zeros((num_rows, 3), np.float32)
     with pytest.raises(DataError, match=f"must have 4 rows, but got {num_rows}"):
-        cache.get_or_write(lambda: [rows], (4, 3))
+        cached_features(tmp_path, KEY, lambda: [rows], (4, 3))
     assert [p.name for p in tmp_path.iterdir() if p.suffix != ".lock"] == []
 
 
@@ -79,7 +77,7 @@ def test_an_interrupted_write_leaves_nothing_behind(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        FeatureCache(tmp_path, PARTS).get_or_write(interrupted, (4, 3))
+        cached_features(tmp_path, KEY, interrupted, (4, 3))
     assert [p.name for p in tmp_path.iterdir() if p.suffix != ".lock"] == []
 
 
@@ -88,5 +86,5 @@ def test_a_full_disk_is_reported_with_what_to_do(tmp_path: Path) -> None:
         yield ROWS[:2]
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(DataError, match=r"48 bytes .* No space left .* FASTRECIPES_CACHE"):
-        FeatureCache(tmp_path, PARTS).get_or_write(full, (4, 3))
+    with pytest.raises(DataError, match=r"needs 0\.0 MiB .* No space left .* `FASTRECIPES_CACHE`"):
+        cached_features(tmp_path, KEY, full, (4, 3))

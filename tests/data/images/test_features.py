@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from lightning_fastrecipes import ImageClassifier, ImageFolderDataModule
-from lightning_fastrecipes.data.common.sources import cache_folder
+from lightning_fastrecipes.data.common.cache_choice import cache_folder
 from lightning_fastrecipes.data.images.features import FeatureDataModule
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.protocols import FeatureBatch
@@ -51,7 +51,7 @@ def fit(model: ImageClassifier, data: pl.LightningDataModule, **options) -> pl.T
 
 
 def written() -> list[str]:
-    return sorted(path.name for path in cache_folder().glob("features/*.npy"))
+    return sorted(path.parent.name for path in cache_folder().glob("features/*/*.npy"))
 
 
 def all_features(data: FeatureDataModule) -> FeatureBatch:
@@ -145,7 +145,7 @@ def test_whatever_matters_makes_another_cache_with_the_right_features(photos, ch
 def test_a_damaged_cache_is_rebuilt_with_a_warning(photos: Path) -> None:
     images, model = parts(photos)
     fit(model, FeatureDataModule(images, model))
-    for path in cache_folder().glob("features/*.npy"):
+    for path in cache_folder().glob("features/*/*.npy"):
         path.write_bytes(path.read_bytes()[:-8])
     images, model = parts(photos)
     data = FeatureDataModule(images, model)

@@ -1,5 +1,6 @@
 """Datamodules that keep decoded images, and finish them on the device, serve the same data."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lightning_fastrecipes import (
     ProgressiveResizing,
 )
 from lightning_fastrecipes.data.common import disk_room
-from lightning_fastrecipes.data.common.sources import cache_folder
+from lightning_fastrecipes.data.common.cache_choice import cache_folder
 from lightning_fastrecipes.data.images import pixel_cache
 from lightning_fastrecipes.data.images.train_transform import TrainTransform
 from lightning_fastrecipes.errors import DataError
@@ -82,9 +83,9 @@ def module(photos: Path, **options: Any) -> ImageFolderDataModule:
     return ImageFolderDataModule(photos, **options)
 
 
-def kept_files() -> list[str]:
-    folder = cache_folder() / "pixels"
-    return sorted(path.name for path in folder.glob("*.pixels")) if folder.is_dir() else []
+def kept_splits() -> list[str]:
+    manifests = (cache_folder() / "pixels").glob("*/manifest.json")
+    return sorted(json.loads(path.read_text())["key"]["split"] for path in manifests)
 
 
 def test_evaluation_is_the_same_to_the_last_bit(photos: Path) -> None:
@@ -94,7 +95,7 @@ def test_evaluation_is_the_same_to_the_last_bit(photos: Path) -> None:
     for epoch in range(2):
         for target, image in plain.trained[epoch].items():
             assert torch.equal(image, kept.trained[epoch][target]), target
-    assert [name.split("-")[0] for name in kept_files()] == ["train", "val"]
+    assert kept_splits() == ["train", "val"]
 
 
 @pytest.mark.parametrize(
@@ -144,13 +145,13 @@ def test_workers_read_the_same_cache(photos: Path) -> None:
 def test_off_and_a_trial_keep_nothing(photos: Path) -> None:
     fit(module(photos, cache="off"))
     fit(module(photos), max_epochs=1, fast_dev_run=True)
-    assert kept_files() == []
+    assert kept_splits() == []
 
 
 def test_a_folder_of_ones_own_is_used(photos: Path, tmp_path: Path) -> None:
     fit(module(photos, cache=str(tmp_path / "here")))
-    assert len(list((tmp_path / "here").glob("*.pixels"))) == 2
-    assert kept_files() == []
+    assert len(list((tmp_path / "here").glob("*/pixels.bin"))) == 2
+    assert kept_splits() == []
 
 
 def test_without_room_auto_decodes_every_time_and_a_folder_is_an_error(
@@ -168,11 +169,10 @@ def test_images_of_fits_are_kept_once_for_all_sizes(photos: Path) -> None:
     data = module(photos, image_size=8)
     data.largest_image_size = 12
     fit(data, max_epochs=1)
-    names = kept_files()
+    assert kept_splits() == ["train", "val"]
     data.image_size = 12
     fit(data, max_epochs=1)
-    assert kept_files() == names
-    assert [name.split("-")[0] for name in names] == ["train", "val"]
+    assert kept_splits() == ["train", "val"]
 
 
 # Augmentation on the device
@@ -246,8 +246,7 @@ def test_images_that_grow_come_from_one_cache(photos: Path, num_workers: int) ->
     for epoch, side in enumerate((8, 16)):
         assert len(seen.trained[epoch]) == 12
         assert {image.shape for image in seen.trained[epoch].values()} == {(3, side, side)}
-    names = [name.split("-")[0] for name in kept_files()]
-    assert names == ["train", "val"]
+    assert kept_splits() == ["train", "val"]
 
 
 def test_without_a_trainer_the_loader_does_it_all(photos: Path) -> None:
@@ -265,7 +264,7 @@ def test_arrays_need_neither() -> None:
         val_fraction=0.0, augmentation="side_on",
     )  # fmt: skip
     assert len(fit(data).trained[1]) == 12
-    assert kept_files() == []
+    assert kept_splits() == []
 
 
 # Files that change between two fits of one datamodule

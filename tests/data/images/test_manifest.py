@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from lightning_fastrecipes.data.common.sources import cache_folder
+from lightning_fastrecipes.data.common.cache_choice import cache_folder
 from lightning_fastrecipes.data.images import manifest
 from lightning_fastrecipes.data.images.manifest import scan_images
 from lightning_fastrecipes.errors import DataError
@@ -88,11 +88,11 @@ def test_a_scan_of_fewer_files_forgets_nothing(tmp_path, files, decoded):
 
 def test_a_damaged_manifest_is_rebuilt_with_a_warning(tmp_path, files, decoded):
     expected = scan_images(tmp_path, files)
-    (cache,) = (cache_folder() / "manifests").glob("*.feather")
+    (cache,) = (cache_folder() / "manifests").glob("*/*.feather")
     cache.write_bytes(cache.read_bytes()[:100])
     decoded.clear()
 
-    with pytest.warns(UserWarning, match=r"manifest .* is damaged .* checked again"):
+    with pytest.warns(UserWarning, match=r"manifest cache .* is damaged: .* built anew"):
         rows = scan_images(tmp_path, files)
 
     assert len(decoded) == 3
