@@ -13,9 +13,9 @@ from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import MisconfigurationException, TrainerFn
 from lightning_fastrecipes.callbacks.engine.view_metrics import ViewMetrics
 from lightning_fastrecipes.callbacks.whole_images import WholeImages, wholes_of
-from lightning_fastrecipes.functional.images.augment import Augmentation
+from lightning_fastrecipes.functional.images.augment import Preset
 from lightning_fastrecipes.functional.images.batches import images_of
-from lightning_fastrecipes.functional.images.views import Preset, Views, mean_of_views
+from lightning_fastrecipes.functional.images.views import ViewPreset, Views, mean_of_views
 from lightning_fastrecipes.functional.labels.merging import best_weight, weigh, weight_losses
 from lightning_fastrecipes.functional.labels.targets import num_repeated_rows
 from lightning_fastrecipes.protocols import (
@@ -90,8 +90,8 @@ class TestTimeAugmentation(pl.Callback):
     def __init__(
         self,
         n: int | None = None,
-        preset: Preset = "augmentation",
-        augmentation: Augmentation | None = None,
+        preset: ViewPreset = "augmentation",
+        augmentation: Preset | None = None,
         plain_weight: float | Literal["learn"] | None = None,
         seed: int = 0,
         during_fit: bool = False,
@@ -101,7 +101,7 @@ class TestTimeAugmentation(pl.Callback):
             raise ValueError(f"`plain_weight` must be a number or 'learn', got {plain_weight!r}.")
         self.is_learning = plain_weight == "learn"
         weight = None if isinstance(plain_weight, str) else plain_weight
-        drawn: Augmentation = "none" if augmentation is None else augmentation
+        drawn: Preset = "none" if augmentation is None else augmentation
         self.views = Views(preset, n, drawn, plain_weight=weight, seed=seed)
         self.augmentation = augmentation
         self.during_fit = during_fit

@@ -17,7 +17,7 @@ from lightning_fastrecipes.data.images.label_table import LabelTable, list_table
 from lightning_fastrecipes.data.images.listing import Listing, list_folder
 from lightning_fastrecipes.data.images.module import ImageDataModule
 from lightning_fastrecipes.data.images.settings import AugmentOn
-from lightning_fastrecipes.functional.images.augment import Augmentation
+from lightning_fastrecipes.functional.images.augment import Preset
 from lightning_fastrecipes.protocols import LabelKind
 
 __all__ = [
@@ -76,7 +76,7 @@ class ImageFolderDataModule(ImageDataModule):
         *,
         image_size: int = 224,
         batch_size: int = 32,
-        augmentation: Augmentation = "none",
+        augmentation: Preset = "none",
         val_fraction: float = 0.2,
         test_fraction: float = 0.0,
         split_seed: int = 0,
@@ -160,7 +160,7 @@ class ImageCSVDataModule(ImageDataModule):
         table: LabelTable | None = None,
         image_size: int = 224,
         batch_size: int = 32,
-        augmentation: Augmentation = "none",
+        augmentation: Preset = "none",
         val_fraction: float = 0.2,
         test_fraction: float = 0.0,
         split_seed: int = 0,
@@ -245,7 +245,7 @@ class ImageArrayDataModule(ImageDataModule):
         *,
         image_size: int = 224,
         batch_size: int = 32,
-        augmentation: Augmentation = "none",
+        augmentation: Preset = "none",
         val_fraction: float = 0.2,
         test_fraction: float = 0.0,
         split_seed: int = 0,

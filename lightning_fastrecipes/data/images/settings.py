@@ -20,7 +20,7 @@ from lightning_fastrecipes.data.images.geometry import (
 )
 from lightning_fastrecipes.data.images.pixel_stores import PixelStores
 from lightning_fastrecipes.data.images.train_transform import TrainTransform
-from lightning_fastrecipes.functional.images.augment import Augmentation
+from lightning_fastrecipes.functional.images.augment import Preset
 from lightning_fastrecipes.protocols import GrowsImages, HasInputSpec, InputSpec
 
 AugmentOn = Literal["loader", "device"]
@@ -68,7 +68,7 @@ class ImageSettings(pl.LightningDataModule):
     batch_size = WholeNumber(at_least=1)
     seed = WholeNumber(at_least=0)
     num_workers = MaybeWholeNumber(at_least=0)
-    augmentation: Choice[Augmentation] = Choice(get_args(Augmentation))
+    augmentation: Choice[Preset] = Choice(get_args(Preset))
     augment_on: Choice[AugmentOn] = Choice(get_args(AugmentOn))
     on_bad_file: Choice[OnBadFile] = Choice(get_args(OnBadFile))
     geometry = Instance(Geometry)
@@ -78,7 +78,7 @@ class ImageSettings(pl.LightningDataModule):
         *,
         image_size: int = 224,
         batch_size: int = 32,
-        augmentation: Augmentation = "none",
+        augmentation: Preset = "none",
         val_fraction: float = 0.2,
         test_fraction: float = 0.0,
         split_seed: int = 0,

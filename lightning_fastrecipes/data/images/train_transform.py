@@ -7,8 +7,8 @@ from torch import Tensor
 
 from lightning_fastrecipes.data.images.geometry import EvalTransform, Geometry
 from lightning_fastrecipes.functional.images.augment import (
-    Augmentation,
     AugmentationParameters,
+    Preset,
     augment,
     augment_batch,
     draw_parameters,
@@ -39,7 +39,7 @@ class TrainTransform(EvalTransform):
         geometry: Geometry,
         input_spec: InputSpec,
         *,
-        augmentation: Augmentation,
+        augmentation: Preset,
         seed: int,
     ) -> None:
         super().__init__(image_size, geometry, input_spec)

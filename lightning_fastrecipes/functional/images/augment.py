@@ -14,7 +14,7 @@ from lightning_fastrecipes.functional.images.pixels import (
     resample,
 )
 
-Augmentation = Literal["none", "basic", "side_on", "top_down"]
+Preset = Literal["none", "basic", "side_on", "top_down"]
 """``basic``: small turns and lighting; ``side_on``: and mirrored; ``top_down``: and all 8 poses."""
 
 MAX_ANGLE = 10.0
@@ -61,7 +61,7 @@ class AugmentationParameters:
 
 def draw_parameters(
     num_images: int,
-    augmentation: Augmentation,
+    augmentation: Preset,
     max_zoom: float,
     generator: torch.Generator,
     max_angle: float = MAX_ANGLE,
@@ -98,10 +98,9 @@ def draw_parameters(
     References:
         fast.ai 0.7, ``transforms_basic``, ``transforms_side_on`` and ``transforms_top_down``.
     """
-    if augmentation not in get_args(Augmentation):
+    if augmentation not in get_args(Preset):
         raise ValueError(
-            f"`augmentation` must be one of {', '.join(get_args(Augmentation))},"
-            f" got {augmentation!r}."
+            f"`augmentation` must be one of {', '.join(get_args(Preset))}, got {augmentation!r}."
         )
     if max_zoom < 1:
         raise ValueError(f"`max_zoom` must be at least 1, got {max_zoom}.")

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from lightning_fastrecipes.functional.images.augment import (
-    Augmentation,
     AugmentationParameters,
+    Preset,
     draw_parameters,
 )
 from lightning_fastrecipes.functional.images.pixels import (
@@ -24,7 +24,7 @@ from lightning_fastrecipes.functional.labels.merging import running_mean
 from lightning_fastrecipes.functional.random import seeded_generator
 from lightning_fastrecipes.protocols import InputSpec
 
-Preset = Literal["augmentation", "flips", "five_crops", "scales", "whole"]
+ViewPreset = Literal["augmentation", "flips", "five_crops", "scales", "whole"]
 """Kinds of views, see :class:`Views`."""
 
 _USUAL = {"augmentation": 4, "flips": 1, "five_crops": 4, "scales": 2, "whole": 2}
@@ -84,17 +84,17 @@ class Views:
         *Fixing the train-test resolution discrepancy* (2019), for ``whole``.
     """
 
-    preset: Preset = "augmentation"
+    preset: ViewPreset = "augmentation"
     n: int | None = None
-    augmentation: Augmentation = "none"
+    augmentation: Preset = "none"
     max_zoom: float = 1.1
     max_angle: float = 10.0
     plain_weight: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.preset not in get_args(Preset):
-            choices = ", ".join(get_args(Preset))
+        if self.preset not in get_args(ViewPreset):
+            choices = ", ".join(get_args(ViewPreset))
             raise ValueError(f"`preset` must be one of {choices}, got {self.preset!r}.")
         most = {"flips": len(_POSES), "five_crops": len(_CORNERS)}
         most |= dict.fromkeys(("scales", "whole"), _MAX_SCALES)
@@ -191,7 +191,7 @@ class Views:
 
 @lru_cache(maxsize=64)
 def _draw_block(
-    augmentation: Augmentation, max_zoom: float, max_angle: float, seed: int, view: int, block: int
+    augmentation: Preset, max_zoom: float, max_angle: float, seed: int, view: int, block: int
 ) -> AugmentationParameters:
     """Draw for many images at once: a generator for each of them would take longer."""
     generator = seeded_generator(seed, view, block)

@@ -7,7 +7,7 @@ from lightning_fastrecipes._lightning import MisconfigurationException
 from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
 from lightning_fastrecipes.data.images.datamodules import ImageDataModule
 from lightning_fastrecipes.errors import DataError, RecipeError
-from lightning_fastrecipes.functional.images.augment import Augmentation
+from lightning_fastrecipes.functional.images.augment import Preset
 from lightning_fastrecipes.functional.images.views import Views
 from lightning_fastrecipes.recipe.config.schema import TTA, Recipe
 
@@ -98,7 +98,7 @@ def exported_views(description: dict[str, Any], asked: bool | None) -> Views | N
     return Views(**chosen)
 
 
-def _training_augmentation(recipe: Recipe) -> Augmentation | None:
+def _training_augmentation(recipe: Recipe) -> Preset | None:
     """Return the augmentation of the last stage that has one; the very last may go without."""
     default = recipe.data.init_args.get("augmentation", "none")
     names = [stage.augmentation or default for stage in recipe.stages if not stage.precompute]

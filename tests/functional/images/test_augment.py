@@ -13,8 +13,8 @@ from lightning_fastrecipes.data.images.geometry import Geometry
 from lightning_fastrecipes.data.images.train_transform import TrainTransform
 from lightning_fastrecipes.functional.images import augment as augment_module
 from lightning_fastrecipes.functional.images.augment import (
-    Augmentation,
     AugmentationParameters,
+    Preset,
     augment,
     augment_batch,
     draw_parameters,
@@ -124,7 +124,7 @@ def test_the_input_is_left_as_it_was():
     assert torch.equal(images, before)
 
 
-@pytest.mark.parametrize("preset", get_args(Augmentation))
+@pytest.mark.parametrize("preset", get_args(Preset))
 def test_a_batch_equals_its_images_one_by_one(preset):
     images, drawn = photos(16), draw(preset, 16, seed=3)
 
