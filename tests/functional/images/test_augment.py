@@ -302,12 +302,12 @@ def test_in_one_resample_poses_move_pixels_exactly(pose: int) -> None:
     assert torch.equal(augment_batch(images, drawn, image_size=16)[0], dihedral(images[0], pose))
 
 
-def test_a_image_is_posed_after_it_is_turned() -> None:
+def test_an_image_is_flipped_and_rotated_by_90_degrees_after_it_is_turned() -> None:
     images, drawn = photos(64), draw("top_down", 64)
-    dihedral = augment_batch(images, drawn, image_size=16)
+    moved = augment_batch(images, drawn, image_size=16)
     upright = dataclasses.replace(drawn, pose=torch.zeros_like(drawn.pose))
     for found, turned, pose in zip(
-        dihedral, augment_batch(images, upright, image_size=16), drawn.pose, strict=True
+        moved, augment_batch(images, upright, image_size=16), drawn.pose, strict=True
     ):
         assert (found.int() - dihedral(turned, int(pose)).int()).abs().max() <= 1
 
