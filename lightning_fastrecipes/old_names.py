@@ -50,6 +50,13 @@ VALUES: dict[str, dict[Any, Any]] = {
 CALLBACK_KEYS: dict[str, dict[str, str]] = {}
 """Class of today of a callback to its old arguments and those of today."""
 
+WHOLE_VIEWS = (
+    "Test-time augmentation must not be `preset: whole`, which this version does not have: it"
+    " predicts without views. To show as much of each image, set `evaluation: {image_size: 256,"
+    " crop_fraction: 1.0}` and leave `tta` out."
+)
+"""What to say of a recipe or an export for which :func:`has_whole_views` holds."""
+
 _OLD_SPLIT_KEYS = {
     "val_fraction",
     "valid_fraction",
@@ -221,6 +228,11 @@ def split_keys(old: Mapping[str, Any]) -> dict[str, Any]:
         held_out = {"val_last": val, "test_last": test}
         return kept | {key: value for key, value in held_out.items() if value}
     return kept | {"val_last": 0.2 if val is None else val, "test_last": test or 0.0}
+
+
+def has_whole_views(tta: Any) -> bool:
+    """Return whether test-time augmentation, as written in a file, has the old preset `whole`."""
+    return isinstance(tta, Mapping) and tta.get("preset") == "whole"
 
 
 def _translate_classes(value: Any, notes: list[str]) -> None:

@@ -136,23 +136,6 @@ class GrowsImages(Protocol):
 
 
 @runtime_checkable
-class ServesWhole(HasImageSize, Protocol):
-    """A datamodule that can serve whole images, of which the evaluation sees the middle.
-
-    While ``serves_whole`` is set, what its loaders of validation, test and prediction give becomes
-    a ``functional.images.batches.WholeBatch`` after the transfer; training batches stay as they
-    are.
-    """
-
-    serves_whole: bool
-
-    @property
-    def whole_image_size(self) -> int:
-        """Side of the whole images in pixels."""
-        ...
-
-
-@runtime_checkable
 class TakesImageSizes(Protocol):
     """A module that knows which image sizes it takes."""
 

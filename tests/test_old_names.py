@@ -10,6 +10,7 @@ from lightning_fastrecipes.data.common.split_choice import (
     as_split,
 )
 from lightning_fastrecipes.old_names import (
+    has_whole_views,
     split_keys,
     translate_callback_states,
     translate_hparams,
@@ -133,3 +134,11 @@ def test_arguments_of_a_table_split_name_the_same_split(old, expected) -> None:
 def test_what_contradicted_itself_still_does(old) -> None:
     with pytest.raises(ValueError, match=r"contradict|needs a range"):
         as_split(split_keys(old))
+
+
+@pytest.mark.parametrize(
+    ("tta", "expected"),
+    [({"preset": "whole", "n": 3}, True), ({"preset": "flips"}, False), (4, False), (None, False)],
+)
+def test_views_of_whole_images_are_recognised(tta, expected) -> None:
+    assert has_whole_views(tta) is expected

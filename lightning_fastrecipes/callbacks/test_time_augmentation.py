@@ -12,7 +12,6 @@ from torchmetrics import Metric
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import MisconfigurationException, TrainerFn
 from lightning_fastrecipes.callbacks.engine.view_metrics import ViewMetrics
-from lightning_fastrecipes.callbacks.whole_images import WholeImages, wholes_of
 from lightning_fastrecipes.functional.images.augment import Preset
 from lightning_fastrecipes.functional.images.batches import images_of
 from lightning_fastrecipes.functional.images.views import ViewPreset, Views, mean_of_views
@@ -42,12 +41,6 @@ class TestTimeAugmentation(pl.Callback):
     Thresholds of several labels are tuned in ``validate`` for the merged predictions, apart from
     the plain ones, and used by ``test``; they are in checkpoints, as a learned weight is.
 
-    The preset ``whole`` asks the datamodule for whole images, of which the plain one is the
-    middle: an ``ImageDataModule``, or one of your own that is a ``ServesWhole``. Its views are
-    larger, and cost as much more as they have pixels: the usual two together three plain
-    predictions, where those see 7/8 of a side. Sizes are rounded to what the module takes, and
-    refused before anything is predicted where it takes none but its own.
-
     Works with any module whose ``forward`` takes images and gives logits; probabilities are their
     softmax, or what the module's own method ``probabilities`` makes of them. An ``Ensemble``
     predicts every view with every member. Batches are images, or images and targets. Put it
@@ -56,8 +49,7 @@ class TestTimeAugmentation(pl.Callback):
     Args:
         n: How many views, at least 1; what is usual for the preset if ``None``: 4 of
             ``augmentation``.
-        preset: ``augmentation`` (as in training), ``flips``, ``five_crops``, ``scales`` or
-            ``whole``.
+        preset: ``augmentation`` (as in training), ``flips``, ``five_crops`` or ``scales``.
         augmentation: For the preset ``augmentation``, what is drawn; as the datamodule has it for
             training if ``None``.
         plain_weight: Weight of the plain prediction in [0, 1]; ``None``: the course's, as much as
@@ -109,7 +101,6 @@ class TestTimeAugmentation(pl.Callback):
         self.learned_weight: float | None = None
         self._num_rows: Counter[int] = Counter()
         self._losses: Tensor | None = None
-        self._wholes = WholeImages(self.views) if self.views.sees_whole else None
 
     @property
     def weight(self) -> float:
@@ -165,7 +156,7 @@ class TestTimeAugmentation(pl.Callback):
                 "`TestTimeAugmentation` draws views as training images are augmented, but"
                 f" {'those are not' if has_own else 'the data do not say how they are'}. Set"
                 " `augmentation='side_on'` (photos) or 'top_down' (images from above), or take"
-                " the preset `flips`, `five_crops`, `scales` or `whole`."
+                " the preset `flips`, `five_crops` or `scales`."
             )
         return replace(views, augmentation=found)
 
@@ -190,30 +181,9 @@ class TestTimeAugmentation(pl.Callback):
         if stage == "fit" and not self.during_fit:
             return
         self.views = self.resolve(getattr(trainer, "datamodule", None))
-        if self._wholes is not None:
-            self._wholes.begin(trainer)
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Let the datamodule serve as before."""
-        if self._wholes is not None:
-            self._wholes.end(trainer)
-
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        """Let the datamodule serve as before."""
-        self.teardown(trainer, pl_module, "")
-
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Refuse views that the module does not take, now that it is ready to predict."""
-        if self._wholes is not None and (self.during_fit or not _is_fitting(trainer)):
-            self._wholes.check(trainer, pl_module)
-
-    on_validation_start = on_fit_start
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Refuse to predict with a weight that is not learned yet, or views of no use."""
-        self.on_fit_start(trainer, pl_module)
+        """Refuse to predict with a weight that is not learned yet."""
         if self.is_learning and self.learned_weight is None:
             raise MisconfigurationException(
                 "`plain_weight='learn'` needs a validation to learn from. Call `trainer.validate`"
@@ -250,7 +220,7 @@ class TestTimeAugmentation(pl.Callback):
         images, targets = images[: len(images) - repeated], targets[: len(targets) - repeated]
         given = outputs.get("probabilities") if isinstance(outputs, Mapping) else None
         plain = given if isinstance(given, Tensor) else None
-        plain, views = self._predict(trainer, pl_module, batch, images, plain, dataloader_idx)
+        plain, views = self._predict(trainer, pl_module, images, plain, dataloader_idx)
         multi_label = _is_multi_label(pl_module, plain, targets)
         if self.is_learning and not trainer.testing and len(images):
             losses = weight_losses(plain, views, targets, multi_label=multi_label)
@@ -289,7 +259,7 @@ class TestTimeAugmentation(pl.Callback):
         """Put the merged probabilities in the place of those that ``predict_step`` gave."""
         images = _images(batch)
         given = outputs if isinstance(pl_module, HasProbabilities) else None
-        plain, views = self._predict(trainer, pl_module, batch, images, given, dataloader_idx)
+        plain, views = self._predict(trainer, pl_module, images, given, dataloader_idx)
         merged = weigh(plain, views, self.weight)
         if not isinstance(outputs, Tensor) or outputs.shape != merged.shape:
             found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
@@ -304,7 +274,6 @@ class TestTimeAugmentation(pl.Callback):
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
-        batch: Any,
         images: Tensor,
         plain: Tensor | None,
         dataloader_idx: int,
@@ -326,12 +295,8 @@ class TestTimeAugmentation(pl.Callback):
         if not len(images):
             return plain, plain
         spec = _input_spec(trainer, pl_module)
-        seen, sizes = images, None
-        if self._wholes is not None:
-            seen = wholes_of(batch)[: len(images)]
-            sizes = self._wholes.sizes(pl_module, images.shape[-1], seen.shape[-1])
         try:
-            return plain, mean_of_views(self.views, predict, seen, places, spec, sizes)
+            return plain, mean_of_views(self.views, predict, images, places, spec)
         except ValueError as error:
             raise MisconfigurationException(f"`TestTimeAugmentation`: {error}") from error
 

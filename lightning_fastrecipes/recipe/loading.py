@@ -14,7 +14,7 @@ from lightning_fastrecipes.callbacks.schedule import Schedule
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.messages import suggestion
-from lightning_fastrecipes.old_names import translate_recipe
+from lightning_fastrecipes.old_names import WHOLE_VIEWS, has_whole_views, translate_recipe
 from lightning_fastrecipes.recipe.config.building import make_parser, parse_values
 from lightning_fastrecipes.recipe.config.documents import check_keys, read_document
 from lightning_fastrecipes.recipe.config.overrides import (
@@ -237,6 +237,9 @@ def _stages(value: Any, path: Path) -> tuple[Stage, ...]:
 
 
 def _evaluation(value: Any, path: Path) -> Evaluation:
+    if isinstance(value, Mapping) and has_whole_views(value.get("tta")):
+        pl.rank_zero_warn(f"{path}: evaluation.tta: {WHOLE_VIEWS}")
+        value = {**value, "tta": None}
     if not isinstance(value, Mapping) or not isinstance(value.get("tta"), Mapping):
         return _dataclass(Evaluation, value, path, "evaluation")
     plain = {name: content for name, content in value.items() if name != "tta"}

@@ -83,8 +83,6 @@ def work(photos: Path, num_processes: int) -> dict[str, Any]:
     found: dict[str, Any] = {"val": trainer(augmented).validate(model, **quiet)[0]}
     found["weight"] = augmented.weight
     found["test"] = trainer(augmented).test(model, **quiet)[0]
-    wholes = TestTimeAugmentation(preset="whole")
-    found["whole"] = trainer(wholes).validate(model, **quiet)[0]
     predictions = trainer(augmented).predict(model, images.eval_dataloader("val"))
     found["predictions"] = torch.cat(predictions)
     sizes, batches = {0: 16, 1: 24}, {0: 4 // num_processes, 1: 6 // num_processes}

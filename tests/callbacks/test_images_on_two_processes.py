@@ -54,14 +54,6 @@ def test_augmented_metrics_count_every_row_once(results):
     assert one["val"]["val_loss_tta"] != pytest.approx(one["val"]["val_loss"], abs=1e-4)
 
 
-def test_whole_images_are_counted_once(results):
-    one, two = results
-    for process in two:
-        assert process["whole"] == pytest.approx(one["whole"], abs=1e-5)
-    assert one["whole"]["val_loss"] == one["val"]["val_loss"]
-    assert one["whole"]["val_loss_tta"] != pytest.approx(one["val"]["val_loss_tta"], abs=1e-5)
-
-
 def test_processes_learn_one_weight(results):
     one, two = results
     assert [process["weight"] for process in two] == [one["weight"], one["weight"]]

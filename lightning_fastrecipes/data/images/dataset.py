@@ -14,16 +14,10 @@ from torch.utils.data import Dataset
 from lightning_fastrecipes.data.common.sources import list_files, resolve_source
 from lightning_fastrecipes.data.common.workers import map_threads
 from lightning_fastrecipes.data.images.decoding import inspect_image, load_image
-from lightning_fastrecipes.data.images.geometry import (
-    EvalTransform,
-    Geometry,
-    Resize,
-    WholeTransform,
-)
+from lightning_fastrecipes.data.images.geometry import EvalTransform, Geometry, Resize
 from lightning_fastrecipes.data.images.pixel_cache import PixelStore
 from lightning_fastrecipes.data.images.samples import Samples
 from lightning_fastrecipes.data.images.train_transform import TrainTransform
-from lightning_fastrecipes.functional.images.batches import Wholes
 from lightning_fastrecipes.protocols import InputSpec
 
 
@@ -84,8 +78,7 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
             index: From 0; with epochs also above the length.
 
         Returns:
-            Image of shape ``(3, image_size, image_size)``, ``uint8``, and its target; ``Wholes``
-            of whole images.
+            Image of shape ``(3, image_size, image_size)``, ``uint8``, and its target.
 
         Raises:
             IndexError: If ``index`` is out of range.
@@ -94,10 +87,7 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         if index < 0 or (index >= len(self) and not self.has_epochs):
             raise IndexError(f"`index` must lie in [0, {len(self)}), got {index}.")
         epoch, position = divmod(index, len(self))
-        image = self.transform(self._image(position), epoch, position)
-        if isinstance(self.transform, WholeTransform):
-            return Wholes(image, self.targets[position])
-        return image, self.targets[position]
+        return self.transform(self._image(position), epoch, position), self.targets[position]
 
     def _image(self, position: int) -> Tensor:
         if self.store is not None:
@@ -186,15 +176,14 @@ class PixelDataset(ImageDataset):
         images, targets = self.__getitems__([index])
         return images[0], targets[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[Tensor] | Wholes:
+    def __getitems__(self, indices: Sequence[int]) -> list[Tensor]:
         """Make a batch, which the loader passes on as it is.
 
         Args:
             indices: As for :meth:`__getitem__`, all of one epoch.
 
         Returns:
-            Images of shape ``(batch, 3, image_size, image_size)``, ``uint8``, and targets;
-            ``Wholes`` of whole images.
+            Images of shape ``(batch, 3, image_size, image_size)``, ``uint8``, and targets.
 
         Raises:
             IndexError: If an index is out of range.
@@ -207,8 +196,6 @@ class PixelDataset(ImageDataset):
         images = self.transform.batch(self._pixels[positions], epoch, positions, len(self))
         # Grey images stay in one channel until here.
         coloured = images.expand(-1, 3, -1, -1).contiguous()
-        if isinstance(self.transform, WholeTransform):
-            return Wholes(coloured, self.targets[positions])
         return [coloured, self.targets[positions]]
 
 
@@ -225,7 +212,6 @@ def prediction_dataset(
     interpolation: str = "bilinear",
     crop_fraction: float = 0.875,
     background: str = "white",
-    whole: bool = False,
 ) -> tuple[ImageDataset, list[tuple[str, str]]]:
     """Make a data set of files without labels, with the loader and geometry of the evaluation.
 
@@ -238,7 +224,6 @@ def prediction_dataset(
         interpolation: ``nearest``, ``bilinear`` or ``bicubic``.
         crop_fraction: Side of the centre crop over the resized shorter side, in (0, 1].
         background: Colour behind transparent pixels.
-        whole: Whether to give whole images, whose middle its ``transform`` takes out.
 
     Returns:
         The data set, with target -1 for every image, and the path and reason of each file that
@@ -256,6 +241,5 @@ def prediction_dataset(
     good = [file for file, problem in zip(files, problems, strict=True) if not problem]
     bad = [(str(file), problem) for file, problem in zip(files, problems, strict=True) if problem]
     geometry = Geometry(resize, interpolation, crop_fraction, background=background)
-    kind = WholeTransform if whole else EvalTransform
-    transform = kind(image_size, geometry, InputSpec())
+    transform = EvalTransform(image_size, geometry, InputSpec())
     return ImageDataset(Samples.from_files(good), transform), bad

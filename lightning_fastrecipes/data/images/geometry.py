@@ -191,53 +191,6 @@ class EvalTransform:
         return images[..., top : top + size, left : left + size].contiguous()
 
 
-class WholeTransform(EvalTransform):
-    """Keep the square of the whole shorter side around the centre that is evaluated.
-
-    The arguments are those of ``EvalTransform``, and say of what size the middle is.
-    """
-
-    @property
-    def whole_size(self) -> int:
-        """Side of the result in pixels: the shorter side, as the evaluation resizes it."""
-        return self._eval_side
-
-    def middle(self, wholes: Tensor) -> Tensor:
-        """Take out what the evaluation sees, the very pixels of ``EvalTransform``.
-
-        Args:
-            wholes: Shape ``(..., whole_size, whole_size)``, of any type.
-
-        Returns:
-            Shape ``(..., image_size, image_size)``.
-
-        Raises:
-            ValueError: If they are of another size.
-        """
-        side = self._eval_side
-        if wholes.shape[-2:] != (side, side):
-            found = " x ".join(map(str, wholes.shape[-2:]))
-            raise ValueError(
-                f"Whole images must be {side} x {side} px, but are {found}: the size was changed"
-                " after the loader was made. Make another loader."
-            )
-        return self._crop(wholes, self._margin, self._margin)
-
-    def key(self) -> dict[str, str | int | float]:
-        """Describe everything that the result depends on, for the key of a cache."""
-        return super().key() | {"whole": True}
-
-    @property
-    def _margin(self) -> int:
-        return _centred(self.image_size, self._eval_side)
-
-    def _centre(self, images: Tensor) -> Tensor:
-        images, side = self._resize(images, self._eval_side), self._eval_side
-        # From the middle outwards, so that rounding leaves it in the same place in every image.
-        top, left = (_centred(self.image_size, edge) - self._margin for edge in images.shape[-2:])
-        return images[..., top : top + side, left : left + side].contiguous()
-
-
 def _centred(length: int, edge: int) -> int:
     """Say where something in the middle of an edge starts."""
     return round((edge - length) / 2)

@@ -25,7 +25,6 @@ from lightning_fastrecipes.data.images.listing import Listing
 from lightning_fastrecipes.data.images.loaders import Loader, make_loader
 from lightning_fastrecipes.data.images.settings import ImageSettings
 from lightning_fastrecipes.errors import ConfigurationError, DataError
-from lightning_fastrecipes.functional.images.batches import WholeBatch, Wholes
 from lightning_fastrecipes.functional.labels.balance import balancing_weights
 from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.protocols import HasInputSpec, InputSpec, LabelKind
@@ -115,29 +114,27 @@ class ImageDataModule(ImageSettings):
                 " Replace or remove them, or see `skipped_files`."
             )
 
-    def eval_dataset(self, split: Split, *, whole: bool = False) -> ImageDataset:
+    def eval_dataset(self, split: Split) -> ImageDataset:
         """Return a split in order, with the transforms of the evaluation.
 
         Args:
             split: ``train``, ``val``, ``test``, or ``predict`` for unlabelled images.
-            whole: Whether samples are ``Wholes``: images with what the evaluation crops.
 
         Returns:
             The data set, empty if there is no such split.
         """
-        return self._dataset(split, self._whole_transform() if whole else self._eval_transform())
+        return self._dataset(split, self._eval_transform())
 
-    def eval_dataloader(self, split: Split, *, whole: bool = False) -> Loader:
+    def eval_dataloader(self, split: Split) -> Loader:
         """Return the batches of :meth:`eval_dataset`, in order and to the last image.
 
         Args:
             split: As for :meth:`eval_dataset`.
-            whole: As for :meth:`eval_dataset`.
 
         Returns:
             A loader.
         """
-        return self._loader(self.eval_dataset(split, whole=whole))
+        return self._loader(self.eval_dataset(split))
 
     def train_dataloader(self) -> Loader:
         """Return shuffled, augmented batches; a last batch of one image is dropped."""
@@ -180,19 +177,18 @@ class ImageDataModule(ImageSettings):
                 "There are no unlabelled images to predict. Put them into a folder 'test' beside"
                 " the training images, or use `prediction_dataset`."
             )
-        return self.eval_dataloader("predict", whole=self.serves_whole)
+        return self.eval_dataloader("predict")
 
-    def on_after_batch_transfer(self, batch: Batch | Wholes, dataloader_idx: int) -> Batch:
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment on the device if asked to, and normalise for a module that does not.
 
         Args:
-            batch: Images ``(batch, 3, height, width)``, ``uint8``, and targets, in ``Wholes``
-                where they are whole; windows also with their indices.
+            batch: Images ``(batch, 3, height, width)``, ``uint8``, and targets; windows
+                also with their indices.
             dataloader_idx: Not used.
 
         Returns:
-            The batch, with float images for a module without an ``input_spec``; of whole
-            images, a ``WholeBatch``.
+            The batch, with float images for a module without an ``input_spec``.
         """
         images, targets, *indices = batch
         if indices and self._windows is not None:
@@ -200,8 +196,6 @@ class ImageDataModule(ImageSettings):
         trainer = self.trainer
         if trainer is None or not isinstance(trainer.lightning_module, HasInputSpec):
             images = (self.input_spec or InputSpec()).normalised(images)
-        if isinstance(batch, Wholes):
-            return WholeBatch(self._whole_transform().middle(images), targets, images)
         return [images, targets]
 
     def state_dict(self) -> dict[str, Any]:
@@ -277,7 +271,7 @@ class ImageDataModule(ImageSettings):
     def _loader_or_nothing(self, split: Split) -> Loader | list[Loader]:
         if not len(self._assembled.splits[split].paths):
             return []
-        return self.eval_dataloader(split, whole=self.serves_whole)
+        return self.eval_dataloader(split)
 
     def _loader(self, dataset: ImageDataset, sampler: ShuffleSampler | None = None) -> Loader:
         size, given = self.batch_size, self.num_workers

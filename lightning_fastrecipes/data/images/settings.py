@@ -12,12 +12,7 @@ from lightning_fastrecipes.data.common.settings import (
     WholeNumber,
 )
 from lightning_fastrecipes.data.images.assembly import OnBadFile, Split, SplitPlan
-from lightning_fastrecipes.data.images.geometry import (
-    CachedSize,
-    EvalTransform,
-    Geometry,
-    WholeTransform,
-)
+from lightning_fastrecipes.data.images.geometry import CachedSize, EvalTransform, Geometry
 from lightning_fastrecipes.data.images.pixel_stores import PixelStores
 from lightning_fastrecipes.data.images.train_transform import TrainTransform
 from lightning_fastrecipes.functional.images.augment import Preset
@@ -59,8 +54,6 @@ class ImageSettings(pl.LightningDataModule):
             decoded once for all sizes; ``image_size`` itself if it is larger. A fit's
             ``ProgressiveResizing`` is heeded as well.
         input_spec: What the model expects of a image; adopted from the module in ``setup``.
-        serves_whole: Whether a trainer's batches of validation, test and prediction are
-            ``WholeBatch``, with what the evaluation crops; ``TestTimeAugmentation`` sets it.
     """
 
     image_size = WholeNumber(at_least=1)
@@ -103,14 +96,8 @@ class ImageSettings(pl.LightningDataModule):
         self.geometry = Geometry() if geometry is None else geometry
         self.largest_image_size = 0
         self.balance = balance
-        self.serves_whole = False
         self.input_spec: InputSpec | None = None
         self._stores = PixelStores(cache)
-
-    @property
-    def whole_image_size(self) -> int:
-        """Side in pixels of whole images, of which the evaluation sees the middle."""
-        return self._whole_transform().whole_size
 
     def eval_transform_key(self) -> dict[str, str | int | float]:
         """Describe the geometry of the evaluation, for the key of a cache or for an export.
@@ -127,10 +114,6 @@ class ImageSettings(pl.LightningDataModule):
     def _eval_transform(self, image_size: int | None = None) -> EvalTransform:
         size = image_size or self.eval_image_size or self.image_size
         return EvalTransform(size, self.geometry, self.input_spec or InputSpec())
-
-    def _whole_transform(self) -> WholeTransform:
-        size = self.eval_image_size or self.image_size
-        return WholeTransform(size, self.geometry, self.input_spec or InputSpec())
 
     def _cached_size(self, split: Split) -> CachedSize:
         """Return the smallest form that a split's images can be kept in, for all sizes to come."""

@@ -1,35 +1,9 @@
 """What a batch of images holds, whoever made it."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor
-
-
-class Wholes(NamedTuple):
-    """Whole images and targets, as loaders serve them, before their middle is taken out.
-
-    Args:
-        images: Shape ``(channels, side, side)``, with the batch before it where there is one.
-        targets: One, or one row each.
-    """
-
-    images: Tensor
-    targets: Tensor
-
-
-class WholeBatch(list[Tensor]):
-    """Images and targets, as usual, with the whole images that they are the middle of.
-
-    Args:
-        images: What is predicted. Shape ``(batch, channels, height, width)``.
-        targets: One row each.
-        wholes: The same images with what is around them. Shape ``(batch, channels, side, side)``.
-    """
-
-    def __init__(self, images: Tensor, targets: Tensor, wholes: Tensor) -> None:
-        super().__init__([images, targets])
-        self.wholes = wholes
 
 
 def images_of(batch: Any) -> Tensor:

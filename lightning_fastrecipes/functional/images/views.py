@@ -1,6 +1,6 @@
 """Test-time views of images: which there are, how they are made, and what they weigh."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, get_args
@@ -24,10 +24,10 @@ from lightning_fastrecipes.functional.labels.merging import running_mean
 from lightning_fastrecipes.functional.random import seeded_generator
 from lightning_fastrecipes.protocols import InputSpec
 
-ViewPreset = Literal["augmentation", "flips", "five_crops", "scales", "whole"]
+ViewPreset = Literal["augmentation", "flips", "five_crops", "scales"]
 """Kinds of views, see :class:`Views`."""
 
-_USUAL = {"augmentation": 4, "flips": 1, "five_crops": 4, "scales": 2, "whole": 2}
+_USUAL = {"augmentation": 4, "flips": 1, "five_crops": 4, "scales": 2}
 # Elements of the dihedral group: mirrored, upside down, both, and these after a quarter turn.
 _POSES = (4, 6, 2, 1, 3, 5, 7)
 # Top and left of the crop; as large a part of the image as 224 pixels are of 256.
@@ -41,8 +41,8 @@ _BLOCK = 256
 class Views:
     """Which views of a image are predicted beside the plain one, and how much they weigh.
 
-    All views but those of ``whole`` are made from the very pixels that the plain prediction sees,
-    at the same size, so that any network takes them; a file is decoded once for all:
+    All views are made from the very pixels that the plain prediction sees, at the same size, so
+    that any network takes them; a file is decoded once for all:
 
     - ``augmentation``: the training augmentation, drawn anew for each image and view; zoom and
       crop stay within the image;
@@ -50,14 +50,12 @@ class Views:
       and these turned by a quarter: 7 views, all poses of the square with the plain one;
     - ``five_crops``: the four corners, 7/8 of each side, enlarged; the plain image is the fifth;
     - ``scales``: the middle of the image enlarged by 9/8, 10/8, and so on; the plain image is
-      the smallest scale;
-    - ``whole``: the whole image, of which the plain prediction sees the middle, with things as
-      large as there, then enlarged by 9/8, 10/8, and so on: for networks that take any size.
+      the smallest scale.
 
     Args:
         preset: Which kind of views.
         n: How many, at least 1; if ``None``, 4 of ``augmentation``, 1 of ``flips``, 4 of
-            ``five_crops``, 2 of ``scales``, 2 of ``whole``.
+            ``five_crops``, 2 of ``scales``.
         augmentation: For the preset ``augmentation``, what is drawn.
         max_zoom: For the preset ``augmentation``, the largest zoom, at least 1.
         max_angle: For the preset ``augmentation``, the largest turn in degrees, at least 0.
@@ -80,8 +78,7 @@ class Views:
         whole image; here from what the plain prediction sees of it.
 
     References:
-        fast.ai course (2018), lesson 1: ``learn.TTA``; fastai 2, ``Learner.tta``; Touvron et al.,
-        *Fixing the train-test resolution discrepancy* (2019), for ``whole``.
+        fast.ai course (2018), lesson 1: ``learn.TTA``; fastai 2, ``Learner.tta``.
     """
 
     preset: ViewPreset = "augmentation"
@@ -96,8 +93,7 @@ class Views:
         if self.preset not in get_args(ViewPreset):
             choices = ", ".join(get_args(ViewPreset))
             raise ValueError(f"`preset` must be one of {choices}, got {self.preset!r}.")
-        most = {"flips": len(_POSES), "five_crops": len(_CORNERS)}
-        most |= dict.fromkeys(("scales", "whole"), _MAX_SCALES)
+        most = {"flips": len(_POSES), "five_crops": len(_CORNERS), "scales": _MAX_SCALES}
         limit = most.get(self.preset)
         if self.n is not None and (isinstance(self.n, bool) or not isinstance(self.n, int)):
             raise TypeError(f"`n` must be a whole number, got {self.n!r}.")
@@ -122,26 +118,6 @@ class Views:
             return self.plain_weight
         count = -(-self.num_views // 4)
         return count / (self.num_views + count)
-
-    @property
-    def sees_whole(self) -> bool:
-        """Whether views are made from whole images, and not from what the plain one sees."""
-        return self.preset == "whole"
-
-    def sizes(self, side: int) -> list[int]:
-        """Return how large the views of whole images are, for networks that take any size.
-
-        Args:
-            side: Side of a whole image in pixels.
-
-        Returns:
-            Side of each view in pixels.
-
-        Example:
-            >>> Views("whole").sizes(256)
-            [256, 288]
-        """
-        return [round(side * (1 + view / 8)) for view in range(self.num_views)]
 
     def parameters(self, view: int, places: Tensor) -> AugmentationParameters:
         """Return what one view does to each image.
@@ -202,9 +178,8 @@ def make_view(
     images: Tensor,
     parameters: AugmentationParameters,
     input_spec: InputSpec | None = None,
-    size: int | None = None,
 ) -> Tensor:
-    """Zoom, crop, turn, light and mirror each image of a batch, at the size it has or another.
+    """Zoom, crop, turn, light and mirror each image of a batch.
 
     Pixels are resampled once, and not at all where a image is only mirrored or left as it is.
 
@@ -213,11 +188,9 @@ def make_view(
             height, width)``.
         parameters: As :meth:`Views.parameters` gives them for as many images.
         input_spec: How floats were normalised; without it, floats are not lit.
-        size: Side of the result in pixels, for square images; as they are if ``None``.
 
     Returns:
-        New images of the same dtype and device, of the same shape or ``(batch, channels, size,
-        size)``.
+        New images of the same shape, dtype and device.
 
     Raises:
         ValueError: If images that are not square are to be turned by a quarter.
@@ -234,14 +207,11 @@ def make_view(
             f"Images must be square to be turned by a quarter, but are {height} x {width}. Crop"
             " them, or take up to 3 views of `flips`."
         )
-    shape = (height, width) if size is None else (size, size)
-    is_resized = shape != (height, width)
     can_be_lit = images.dtype == torch.uint8 or input_spec is not None
-    moved = (parameters.zoom != 1) | (parameters.angle != 0) | is_resized
+    moved = (parameters.zoom != 1) | (parameters.angle != 0)
     lit = (parameters.balance != 0) | (parameters.contrast != 1)
-    made = images.new_empty(*images.shape[:2], *shape) if is_resized else images.clone()
     # The resample brings its images into their pose as well.
-    made = dihedral_batch(made, parameters.pose.masked_fill(moved, 0))
+    made = dihedral_batch(images.clone(), parameters.pose.masked_fill(moved, 0))
     matrix = crop_matrix(
         parameters.angle,
         parameters.crop_top,
@@ -259,7 +229,7 @@ def make_view(
             where, balance, contrast = (values[rows] for values in drawn)
             pixels, white = _as_floats(source[rows], input_spec)
             if is_moved:
-                pixels = resample(pixels, where, *shape)
+                pixels = resample(pixels, where, height, width)
             if can_be_lit:
                 pixels = adjust_brightness_contrast(pixels, balance, contrast, white)
             made[rows] = _from_floats(pixels, images.dtype, input_spec)
@@ -272,28 +242,22 @@ def mean_of_views(
     images: Tensor,
     places: Tensor,
     input_spec: InputSpec | None = None,
-    sizes: Sequence[int] | None = None,
 ) -> Tensor:
     """Predict every view of a batch, one after the other, and give the mean.
 
     Args:
         views: Which views.
         predict: From images to probabilities ``(batch, num_classes)``.
-        images: As for :func:`make_view`; whole images for views that see those.
+        images: As for :func:`make_view`.
         places: Where the images are in their data set. Shape ``(batch,)``.
         input_spec: As for :func:`make_view`.
-        sizes: Side of each view of whole images, where the network does not take those of
-            :meth:`Views.sizes`.
 
     Returns:
         Probabilities. Shape ``(batch, num_classes)``. One view is held at a time.
     """
-    sides: Sequence[int | None] = [None] * views.num_views
-    if views.sees_whole:
-        sides = sizes or views.sizes(images.shape[-1])
     return running_mean(
-        predict(make_view(images, views.parameters(view, places), input_spec, side))
-        for view, side in enumerate(sides)
+        predict(make_view(images, views.parameters(view, places), input_spec))
+        for view in range(views.num_views)
     )
 
 

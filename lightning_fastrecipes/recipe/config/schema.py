@@ -64,8 +64,8 @@ class TTA:
 
     Args:
         n: How many views; what is usual for the preset if ``None``.
-        preset: ``augmentation`` (as in training), ``flips``, ``five_crops``, ``scales`` or
-            ``whole``.
+        preset: ``augmentation`` (as in training), ``flips``, ``five_crops`` or
+            ``scales``.
         augmentation: For the preset ``augmentation``, what is drawn; if ``None``, as in the last
             stage that augments its images.
         plain_weight: Weight of the plain prediction in [0, 1]; the course's if ``None``; ``learn``:
@@ -73,7 +73,7 @@ class TTA:
     """
 
     n: int | None = None
-    preset: Literal["augmentation", "flips", "five_crops", "scales", "whole"] = "augmentation"
+    preset: Literal["augmentation", "flips", "five_crops", "scales"] = "augmentation"
     augmentation: Literal["none", "basic", "side_on", "top_down"] | None = None
     plain_weight: float | Literal["learn"] | None = None
 

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_fastrecipes.data.images.datamodules import ImageDataModule, prediction_dataset
-from lightning_fastrecipes.data.images.geometry import WholeTransform
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.images.views import mean_of_views
 from lightning_fastrecipes.functional.labels.merging import (
@@ -20,7 +19,6 @@ from lightning_fastrecipes.functional.labels.merging import (
     merge_predictions,
     weigh,
 )
-from lightning_fastrecipes.nn.probing import taken_sizes
 from lightning_fastrecipes.protocols import InputSpec
 from lightning_fastrecipes.recipe.artifacts.export_files import (
     ENSEMBLE,
@@ -202,12 +200,7 @@ def _predict_with(
 ) -> Tensor:
     model, description = load_export(folder)
     views = exported_views(description, tta)
-    sees_whole = views is not None and views.sees_whole
-    dataset, found.bad = prediction_dataset(paths, **description["geometry"], whole=sees_whole)
-    whole = dataset.transform if isinstance(dataset.transform, WholeTransform) else None
-    sizes = None
-    if views is not None and whole is not None:
-        sizes = taken_sizes(model, views.sizes(whole.whole_size))
+    dataset, found.bad = prediction_dataset(paths, **description["geometry"])
     found.files = [str(name) for name in dataset.files]
     classes = list(model.classes or [])
     found.classes = found.classes or classes
@@ -229,11 +222,11 @@ def _predict_with(
     with torch.inference_mode():
         for served, _ in loader:
             seen = served.to(device)
-            probabilities = predict(seen if whole is None else whole.middle(seen))
+            probabilities = predict(seen)
             if views is not None:
                 start = sum(map(len, chunks))
                 places = torch.arange(start, start + len(seen))
-                mean = mean_of_views(views, predict, seen, places, model.input_spec, sizes)
+                mean = mean_of_views(views, predict, seen, places, model.input_spec)
                 probabilities = weigh(probabilities, mean, views.weight)
             chunks.append(probabilities.cpu())
     return torch.cat(chunks)[:, columns]

@@ -9,11 +9,9 @@ from torch import nn
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.callbacks.progressive_resizing import ProgressiveResizing
-from lightning_fastrecipes.callbacks.whole_images import view_sizes
 from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.data.images.datamodules import ImageDataModule
 from lightning_fastrecipes.data.images.features import FeatureDataModule
-from lightning_fastrecipes.data.images.geometry import WholeTransform
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.recipe.config.building import build
 from lightning_fastrecipes.recipe.config.schema import Recipe, Stage
@@ -91,20 +89,12 @@ class Images(Modality):
         """Refuse sizes and views that the model does not take, or that cannot be made."""
         asked = recipe.evaluation
         try:
-            geometry = evaluation_geometry(asked, data.geometry)
+            evaluation_geometry(asked, data.geometry)
             if asked.image_size is not None:
                 model.backbone.check_image_size(asked.image_size)
         except ValueError as error:
             raise RecipeError(f"{recipe.path}: evaluation: {error}") from error
-        callback = build_tta(recipe, data)
-        if callback is None or not callback.views.sees_whole:
-            return
-        size = asked.image_size or data.image_size
-        whole_size = WholeTransform(size, geometry, model.input_spec).whole_size
-        try:
-            view_sizes(callback.views, model, size, whole_size)
-        except ValueError as error:
-            raise RecipeError(f"{recipe.path}: evaluation.tta: {error}") from error
+        build_tta(recipe, data)
 
     def training_data(self, stage: Stage, data: Any, model: Any) -> pl.LightningDataModule:
         """Return the images, or their features."""

@@ -3,12 +3,13 @@
 from dataclasses import asdict, replace
 from typing import Any
 
-from lightning_fastrecipes._lightning import MisconfigurationException
+from lightning_fastrecipes._lightning import MisconfigurationException, rank_zero_warn
 from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
 from lightning_fastrecipes.data.images.datamodules import ImageDataModule
 from lightning_fastrecipes.errors import DataError, RecipeError
 from lightning_fastrecipes.functional.images.augment import Preset
 from lightning_fastrecipes.functional.images.views import Views
+from lightning_fastrecipes.old_names import WHOLE_VIEWS, has_whole_views
 from lightning_fastrecipes.recipe.config.schema import TTA, Recipe
 
 
@@ -86,6 +87,10 @@ def exported_views(description: dict[str, Any], asked: bool | None) -> Views | N
         DataError: If views are asked for, but the export does not say which.
     """
     evaluated, usual = description.get("tta"), description.get("training_views")
+    if has_whole_views(evaluated):
+        if asked is None:
+            rank_zero_warn(WHOLE_VIEWS)
+        evaluated = None
     if asked is False or (asked is None and evaluated is None):
         return None
     chosen = evaluated or usual

@@ -4,11 +4,9 @@ import dataclasses
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torchvision.transforms import v2
 
-from lightning_fastrecipes.data.images.geometry import EvalTransform, Geometry, WholeTransform
+from lightning_fastrecipes.data.images.geometry import EvalTransform, Geometry
 from lightning_fastrecipes.data.images.train_transform import TrainTransform
 from lightning_fastrecipes.functional.images.augment import augment_batch
 from lightning_fastrecipes.functional.random import seeded_generator
@@ -58,43 +56,6 @@ def test_what_the_geometry_says_wins_over_the_model():
     key = EvalTransform(20, Geometry(interpolation="nearest", crop_fraction=1.0), SPEC).key()
 
     assert (key["interpolation"], key["crop_fraction"]) == ("nearest", 1.0)
-
-
-@given(
-    height=st.integers(5, 70),
-    width=st.integers(5, 70),
-    size=st.integers(2, 40),
-    fraction=st.floats(0.4, 1.0),
-    resize=st.sampled_from(["crop", "squish"]),
-)
-@settings(max_examples=200, deadline=None)
-def test_the_middle_of_whole_images_is_what_the_evaluation_sees(
-    height, width, size, fraction, resize
-):
-    geometry, image = Geometry(resize, crop_fraction=fraction), photo(height, width)
-    evaluation, transform = (kind(size, geometry, SPEC) for kind in (EvalTransform, WholeTransform))
-    side = transform.whole_size
-    whole = transform(image, 0, 0)
-
-    assert whole.shape == (3, side, side)
-    assert torch.equal(transform.middle(whole), evaluation(image, 0, 0))
-    assert torch.equal(transform.batch(image[None], 0, torch.zeros(1), 1)[0], whole)
-    assert transform.side == evaluation.side
-    assert transform.key() != evaluation.key()
-
-
-def test_the_middle_of_images_of_another_size_is_refused():
-    transform = WholeTransform(16, Geometry(), SPEC)
-    with pytest.raises(ValueError, match="Whole images must be 20 x 20 px, but are 20 x 24"):
-        transform.middle(photo(20, 24))
-
-
-def test_whole_images_are_all_of_the_shorter_side():
-    whole = WholeTransform(16, Geometry(), SPEC)(photo(30, 47), 0, 0)
-
-    expected = v2.functional.resize(photo(30, 47), [20], v2.InterpolationMode.BICUBIC)
-    assert whole.shape == (3, 20, 20)
-    assert torch.equal(whole, expected[..., 6:26])
 
 
 def train_transform(augmentation="top_down", seed=0, **geometry):

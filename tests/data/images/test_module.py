@@ -11,7 +11,6 @@ from torch.utils.data import DataLoader, SequentialSampler
 from lightning_fastrecipes.data.images.datamodules import ImageCSVDataModule, ImageFolderDataModule
 from lightning_fastrecipes.data.images.geometry import Geometry
 from lightning_fastrecipes.errors import ConfigurationError, DataError
-from lightning_fastrecipes.functional.images.batches import WholeBatch
 from lightning_fastrecipes.protocols import HasClasses, InputSpec
 
 SPEC = InputSpec(mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bicubic", crop_fraction=1.0)
@@ -410,53 +409,3 @@ def test_wrong_arguments_are_refused_at_once(options, error, message):
 def test_a_mapping_is_no_label_table():
     with pytest.raises(TypeError, match="`table` must be a LabelTable, got a dict"):
         ImageCSVDataModule("not/read.csv", table={"label_kind": "multi"})
-
-
-class Watcher(Recorder):
-    """Keep the batches of an evaluation."""
-
-    def __init__(self, input_spec: InputSpec | None = None) -> None:
-        super().__init__(input_spec)
-        self.seen: list[WholeBatch] = []
-
-    def validation_step(self, batch, _batch_index):
-        self.seen.append(batch)
-
-    test_step = predict_step = validation_step
-
-
-@pytest.mark.parametrize("spec", [None, SPEC], ids=["normalised", "uint8"])
-@pytest.mark.parametrize("run", ["validate", "test", "predict"])
-def test_whole_images_come_with_their_middle(squares, tmp_path, run, spec):
-    (squares / "test").mkdir()
-    for file in squares.glob("red/*.png"):
-        (squares / "test" / file.name).write_bytes(file.read_bytes())
-    shares = {"val_fraction": 0.3, "test_fraction": 0.2 if run == "test" else 0.0}
-    data = module(squares, geometry=Geometry(crop_fraction=0.8), **shares)
-    split = {"validate": "val", "test": "test", "predict": "predict"}[run]
-    watcher = Watcher(spec)
-    data.serves_whole = True
-    getattr(trainer(tmp_path), run)(watcher, datamodule=data)
-
-    data.setup()
-    plain = [image for image, _ in data.eval_dataset(split)]
-    assert data.whole_image_size == 20
-    data.image_size, data.geometry = 20, Geometry(crop_fraction=1.0)
-    wholes = [image for image, _ in data.eval_dataset(split)]
-    prepare = (lambda images: images) if spec else InputSpec().normalised
-    for position, expected in enumerate((plain, wholes)):
-        found = [batch.wholes if position else batch[0] for batch in watcher.seen]
-        torch.testing.assert_close(torch.cat(found), prepare(torch.stack(expected)))
-    assert all(isinstance(batch, WholeBatch) and len(batch) == 2 for batch in watcher.seen)
-
-
-def test_training_batches_stay_as_they_are_where_whole_images_are_served(squares, tmp_path):
-    seen = []
-    for serves_whole in (False, True):
-        data = module(squares, geometry=Geometry(crop_fraction=0.8), val_fraction=0.3)
-        data.serves_whole = serves_whole
-        recorder = Watcher(SPEC)
-        trainer(tmp_path, max_epochs=1).fit(recorder, datamodule=data)
-        assert {isinstance(batch, WholeBatch) for batch in recorder.seen} == {serves_whole}
-        seen.append(torch.cat(recorder.batches))
-    assert torch.equal(*seen)

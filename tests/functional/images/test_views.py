@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 
 from lightning_fastrecipes.functional.images.augment import augment_batch
-from lightning_fastrecipes.functional.images.pixels import dihedral
+from lightning_fastrecipes.functional.images.pixels import dihedral_batch
 from lightning_fastrecipes.functional.images.views import Views, make_view, mean_of_views
 from lightning_fastrecipes.functional.labels.merging import (
     best_weight,
@@ -99,45 +99,6 @@ def test_scales_show_the_middle():
     torch.testing.assert_close(found, spots, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("images", [photos(3), normalised(photos(3))], ids=["uint8", "float"])
-def test_whole_images_are_shown_as_they_are_and_enlarged(images):
-    views = Views("whole", 3)
-    assert (views.sizes(16), views.weight) == ([16, 18, 20], 1 / 4)
-    made = [
-        make_view(images, views.parameters(view, torch.arange(3)), SPEC, size)
-        for view, size in enumerate(views.sizes(16))
-    ]
-    assert torch.equal(made[0], images)
-    for size, found in zip((18, 20), made[1:], strict=True):
-        expected = torch.nn.functional.interpolate(images.float(), (size, size), mode="bilinear")
-        assert found.dtype == images.dtype
-        error = 0.51 if images.dtype == torch.uint8 else 1e-4
-        torch.testing.assert_close(found.float(), expected, atol=error, rtol=0)
-
-
-@pytest.mark.parametrize(("sizes", "seen"), [(None, [16, 18]), ([16, 24], [16, 24])])
-def test_whole_images_are_predicted_at_the_sizes_of_their_views(sizes, seen):
-    found = []
-
-    def predict(images):
-        found.append(images.shape[-1])
-        return images.float().mean((2, 3))
-
-    mean_of_views(Views("whole"), predict, photos(2), places(0, 1), sizes=sizes)
-    assert found == seen
-
-
-def test_images_of_another_size_are_zoomed_turned_and_lit_as_those_of_their_own():
-    images, where = photos(6, size=32), torch.arange(6)
-    parameters = TOP_DOWN.parameters(0, where)
-    smooth = torch.nn.functional.avg_pool2d(images.float(), 5, 1, 2).to(torch.uint8)
-    large = make_view(smooth, parameters, size=64)
-    expected = make_view(smooth, parameters)
-    found = torch.nn.functional.avg_pool2d(large.float(), 2)
-    assert (found - expected.float()).abs().mean() < 2
-    assert (make_view(smooth, TOP_DOWN.parameters(1, where)).float() - found).abs().mean() > 10
-
-
 def test_the_views_of_training_are_made_as_in_training():
     images, where = photos(6), places(0, 1, 2, 3, 4, 300)
     parameters = TOP_DOWN.parameters(1, where)
@@ -179,7 +140,7 @@ def test_oblong_images_are_mirrored_as_the_last_of_all():
     assert set(parameters.pose[parameters.zoom != 1].tolist()) == {0, 4}
     upright = make_view(images, replace(parameters, pose=torch.zeros(32, dtype=torch.long)))
     torch.testing.assert_close(
-        make_view(images, parameters), dihedral(upright, parameters.pose), atol=1e-5, rtol=0
+        make_view(images, parameters), dihedral_batch(upright, parameters.pose), atol=1e-5, rtol=0
     )
 
 
@@ -256,7 +217,7 @@ def test_a_number_of_views_that_is_none_is_refused(n):
         ({"preset": "mirror"}, "`preset` must be one of augmentation, flips, .* got 'mirror'"),
         ({"n": 0}, "`n` must be at least 1 for the preset 'augmentation', got 0"),
         ({"preset": "five_crops", "n": 5}, "`n` must be in 1 to 4 for .* 'five_crops', got 5"),
-        ({"preset": "whole", "n": 9}, "`n` must be in 1 to 8 for .* 'whole', got 9"),
+        ({"preset": "scales", "n": 9}, "`n` must be in 1 to 8 for .* 'scales', got 9"),
         ({"plain_weight": 1.5}, r"`plain_weight` must lie in \[0, 1\], got 1.5"),
         ({"plain_weight": math.nan}, r"`plain_weight` must lie in \[0, 1\], got nan"),
         ({"augmentation": "wild"}, "`augmentation` must be one of none, .* got 'wild'"),

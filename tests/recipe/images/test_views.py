@@ -248,55 +248,14 @@ def test_an_evaluation_sees_more_of_larger_images_and_training_does_not(
             ["evaluation.image_size=40", "model.backbone=test_vit.r160_in1k"],
             "evaluation: `image_size` must be a multiple of 16 pixels for 'test_vit.r160_in1k'",
         ),
-        (
-            ["evaluation.crop_fraction=1.0", "evaluation.tta={preset: whole}"],
-            r"evaluation.tta: the preset `whole` .* crops nothing \(32 px of 32\)",
-        ),
-        (
-            [
-                "evaluation.tta={preset: whole}",
-                "data.image_size=224",
-                "model.backbone=mixer_s32_224",
-            ],
-            r"evaluation.tta: the preset `whole` .* must be 224 for 'mixer_s32_224', which",
-        ),
     ],
-    ids=["out-of-range", "squished", "size-of-no-use", "nothing-cropped", "one-size-alone"],
+    ids=["out-of-range", "squished", "size-of-no-use"],
 )
 def test_an_evaluation_that_cannot_be_is_refused_before_training(recipe_file, words, message):
     path = short(recipe_file)
     with pytest.raises(RecipeError, match=message):
         run(path, path.parent / "run", *words)
     assert not (path.parent / "run" / "checkpoints").exists()
-
-
-def test_views_of_whole_images_are_exported(recipe_file, tmp_path, squares):
-    folder = tmp_path / "run"
-    words = ["data.geometry={crop_fraction: 0.8}", "evaluation.tta={preset: whole, n: 3}"]
-    results = run(short(recipe_file), folder, *words)
-    assert set(results["test"]) == METRICS
-    table, found = predicted(folder, squares)
-    np.testing.assert_allclose(table[CLASSES], found[CLASSES], atol=2e-6)
-    described = json.loads((folder / "export" / "model.json").read_text())
-    assert (described["geometry"]["image_size"], described["tta"]["preset"]) == (32, "whole")
-
-    _, plain = predicted(folder, squares, tta=False)
-    chosen = [row[table.loc[place, "target"]] for place, row in plain.iterrows()]
-    assert results["test"]["loss"] == pytest.approx(-np.log(chosen).mean(), rel=1e-4)
-    assert not np.allclose(plain[CLASSES], found[CLASSES], atol=1e-4)
-    out = tmp_path / "out.csv"
-    files = [str(squares / name) for name in table["file"]]
-    assert main(["predict", str(folder), *files, "--out", str(out)]) == 0
-    np.testing.assert_allclose(pd.read_csv(out)[CLASSES], table[CLASSES], atol=2e-6)
-
-
-def test_snapshots_see_whole_images_together(recipe_file, tmp_path, squares):
-    path = with_snapshots(recipe_file, tta={"preset": "whole"})
-    folder = tmp_path / "run"
-    results = run(path, folder, "data.geometry={crop_fraction: 0.8}")
-    assert set(results["members"]["test"]["cycle-1"]) == METRICS
-    table, found = predicted(folder, squares)
-    np.testing.assert_allclose(table[CLASSES], found[CLASSES], atol=2e-6)
 
 
 def test_views_are_those_of_the_last_stage_that_augments(recipe_file):
@@ -318,3 +277,23 @@ def test_an_export_without_views_says_so(recipe_file, tmp_path, squares):
     run(short(recipe_file), folder, "stages.all.augmentation=none")
     with pytest.raises(DataError, match="trained without augmentation and evaluated without views"):
         predict_files(folder, [squares], tta=True)
+
+
+def test_an_export_with_the_old_views_of_whole_images_predicts_plainly(
+    recipe_file, tmp_path, squares
+):
+    folder = tmp_path / "run"
+    run(short(recipe_file, tta=3), folder)
+    described = folder / "export" / "model.json"
+    noted = json.loads(described.read_text())
+    described.write_text(json.dumps(noted | {"tta": {"preset": "whole", "n": 2}}))
+    with pytest.warns(UserWarning, match="must not be `preset: whole`.* predicts without views"):
+        _, found = predicted(folder, squares)
+    _, plain = predicted(folder, squares, tta=False)
+    pd.testing.assert_frame_equal(found, plain)
+
+
+def test_a_recipe_with_the_old_views_of_whole_images_is_evaluated_plainly(recipe_file):
+    path = short(recipe_file, tta={"preset": "whole", "n": 2})
+    with pytest.warns(UserWarning, match="evaluation.tta: .* must not be `preset: whole`"):
+        assert load_recipe(path).evaluation.tta is None
