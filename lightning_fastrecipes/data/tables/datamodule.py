@@ -49,8 +49,8 @@ class TabularDataModule(pl.LightningDataModule):
         columns: What the columns are for.
         split: Which row is of which split; a fifth is validated on if not given.
         steps: What is done to the table first, such as ``[{"date_parts": {"column": "Date"}}]``.
-        where: Condition on prepared rows in the language of ``DataFrame.query``, such as
-            ``Sales > 0``; other rows are left out, but for those to predict.
+        where: Condition on prepared rows such as ``Sales > 0``, in the language of the step
+            ``derive``; other rows are left out, except of those to predict.
         batch_size: Training rows per step and process, at least 1.
         eval_batch_size: Rows per step and process without training, at least 1.
         mask_fraction: Share of the codes of training batches, in [0, 1), that are replaced by the

@@ -18,7 +18,7 @@ from lightning_fastrecipes.data.tables.steps import (
     step_files,
     steps_to_list,
 )
-from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.functional.tables.expressions import select_rows
 from lightning_fastrecipes.functional.tables.narrowing import narrow_frame
 
 Source = str | Path | Sequence[str | Path] | pd.DataFrame
@@ -44,8 +44,8 @@ class TableSource:
     Args:
         source: A file or pattern, several that are put one below the other, or a frame.
         steps: What is done to the table, as ``parse_steps`` takes it.
-        where: Condition on the prepared rows in the language of ``DataFrame.query``; other rows are
-            left out.
+        where: Condition on the prepared rows, in the language of ``expressions.evaluate``; other
+            rows are left out.
         folder: What paths in steps are relative to; that of the first file if not given.
 
     Raises:
@@ -136,26 +136,9 @@ class TableSource:
             frame = narrow_frame(plain_index(self._frame))
         report = TableReport()
         frame = apply_steps(self._steps, frame, self.folder, report)
-        kept = self._filtered(frame)
+        kept = frame if self.where is None else select_rows(frame, self.where)
         said = [str(join) for join in report.joins]
         if len(kept) < len(frame):
             num_left_out = len(frame) - len(kept)
             said.append(f"where '{self.where}': {num_left_out:,} of {len(frame):,} rows left out.")
         return SourceTable(kept, said, file_rows)
-
-    def _filtered(self, frame: pd.DataFrame) -> pd.DataFrame:
-        if self.where is None:
-            return frame
-        try:
-            found = frame.query(self.where)
-        # Whatever pandas' own parser says of a condition that is none.
-        except (NameError, SyntaxError, ValueError, TypeError, KeyError) as error:
-            raise DataError(
-                f"`where` must be a condition on columns such as 'Sales > 0', got {self.where!r}:"
-                f" {error}. The columns are {', '.join(map(repr, frame.columns))}."
-            ) from error
-        if not len(found):
-            raise DataError(
-                f"`where` must leave rows, but of {len(frame):,} none is {self.where!r}. Change it."
-            )
-        return found

@@ -312,6 +312,8 @@ def _holiday_days(place: str) -> _HolidayDays:
         ) from error
     country, _, region = place.partition("-")
     try:
+        if not re.fullmatch("[A-Z]{2,3}", country):  # the package has more than countries
+            raise NotImplementedError(f"no country has the code {country!r}.")  # noqa: TRY301
         library.country_holidays(country, subdiv=region or None)
     except NotImplementedError as error:
         raise ValueError(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_fastrecipes.errors import DataError
-from lightning_fastrecipes.functional.tables.expressions import evaluate
+from lightning_fastrecipes.functional.tables.expressions import evaluate, select_rows
 
 
 @pytest.fixture
@@ -49,6 +49,35 @@ def table() -> pd.DataFrame:
         ("@date('2015-07-31') == Date", [True, False, False]),
         ("Date + @days(`a b`) > @date('2013-01-04')", [True, False, False]),
         ("Date - @days(gap) == @date('2015-07-30')", [True, False, False]),
+        ("n > 0 & km < 1", [True, False, False]),
+        ("(n < 0) | (km > 1)", [False, True, True]),
+        ("0 < n < 50", [False, False, True]),
+        ("n == [3, 100]", [True, False, True]),
+        ("kind not in ('a_x', 'z')", [False, True, True]),
+        ("kind == 'a_x' and `a b` == 1", [True, False, False]),
+        ('kind + "\'&@`"', ["a_x'&@`", "b_y'&@`", None]),
+        ("kind.str[:1] + kind.str[2]", ["ax", "by", None]),
+        ("kind.str.contains('^a|z$')", [True, False, False]),
+        ("kind.str.extract('_([xy])$')", ["x", "y", None]),
+        ("kind.str.replace('_', '-').str.len()", [3, 3, None]),
+        ("kind.str.replace('[_x]+', '', regex=True)", ["a", "by", None]),
+        ("kind.str.match('b')", [False, True, False]),
+        ("kind.str.fullmatch('b')", [False, False, False]),
+        ("kind.str.count('[a-z]')", [2, 2, None]),
+        ("kind.str.zfill(5)", ["00a_x", "00b_y", None]),
+        ("Date.dt.isocalendar().week", [31, 1, None]),
+        ("Date.dt.strftime('%d.%m.')", ["31.07.", "01.01.", None]),
+        ("Date > '2014-01-01'", [True, False, False]),
+        ("Date.dt.floor('7D') < Date", [True, True, False]),
+        ("-n ** 2", [-10_000, -10_000, -9]),
+        ("sqrt(n.abs() * 100 - 300).round(1)", [98.5, 98.5, 0]),
+        ("arctan2(km, 0) > 1", [True, False, True]),
+        ("(n - n.min()) / (n.max() - n.min()) > 0.5", [True, False, True]),
+        ("n.isin([3]) | gap.isna()", [False, True, True]),
+        ("n.replace([3, 100], 0)", [0, -100, 0]),
+        ("`a b`.shift(1).fillna(-1)", [-1, 1, 2]),
+        ("`a b`.astype('str') + '!'", ["1!", "2!", "3!"]),
+        ("n.where(n > 0, None).isna()", [False, True, False]),
     ],
 )
 def test_what_expressions_give(table, expression, expected) -> None:
@@ -104,13 +133,203 @@ def test_a_missing_part_makes_a_missing_date() -> None:
         ("y +", r"`new` cannot be computed by 'y \+': invalid syntax"),
         ("@exec('1')", r"`new` cannot be computed by .*exec"),
         ("y.nothing()", r"has no attribute 'nothing'"),
-        ("y.head(1)", r"it gives 1 values for 2 rows"),
-        ("y.to_frame()", r"it gives a table, not a column"),
+        ("y.head(1)", r"a column has no attribute 'head'. There are abs, cumsum, .*, where\.$"),
+        ("y.to_frame()", r"a column has no attribute 'to_frame'"),
+        ("y.dt.nanosecond", r"`\.dt` has no attribute 'nanosecond'. There are day, .*, year\.$"),
+        ("text.str.len", r"`\.str` has no attribute 'len' without brackets"),
+        ("y.clip(0, 1, 2, 3)", r"`clip` takes \(lower, upper\), but got 4 arguments"),
+        ("y.clip(low=1)", r"`clip` takes \(lower, upper\), but got low"),
+        ("y.clip(0, lower=1)", r"`clip` takes \(lower, upper\), but got lower"),
         ("text + y", r"`new` cannot be computed by 'text \+ y'"),
-        ("lambda: 1", r"`new` cannot be computed by"),
+        ("text * 2", r"text and other objects cannot be computed with"),
+        ("not y", r"`not` needs something that is true or false"),
+        ("3 in y", r"must be `column in \[value, ...\]`"),
+        ("lambda: 1", r"'lambda: 1' is not part of the language. There are columns, numbers, text"),
+        ("[y]", r"'\[y\]' is not part of the language"),
+        ("y = 3", r"invalid syntax"),
+        ("None", r"it gives a table or nothing"),
+        ("`y z` + 1", r"'y z' is not defined"),
+        ("Date.dt.isocalendar()", r"it gives a table"),
+        ("1 / 0", r"division by zero\.$"),
     ],
 )
 def test_what_cannot_be_computed_is_refused(expression, message) -> None:
     table = pd.DataFrame({"y": [2014, 2015], "text": ["2015-01-01", "x"]})
+    if "Date" in expression:
+        table = table.assign(Date=pd.to_datetime(["2015-01-01", None]))
     with pytest.raises(DataError, match=message):
         evaluate(table, "new", expression)
+
+
+NARROW = pd.DataFrame({"km": np.array([0.1, 0.3, 7.0], np.float32), "n": np.int8([100, 50, 1])})
+
+
+@pytest.mark.parametrize(
+    ("where", "kept"),
+    [
+        ("km == 0.1", [0]),
+        ("km > 0.1", [1, 2]),
+        ("0.3 >= km", [0, 1]),
+        ("km in [0.3, 7]", [1, 2]),
+        ("n * 2 > 128", [0]),  # more than eight bits hold
+        ("km.where(n < 100, None) > 0", [1, 2]),
+        ("n.astype('Int8').shift(1) > 60", [1]),
+        ("True", [0, 1, 2]),
+    ],
+)
+def test_rows_are_kept_where_a_condition_is_true(where, kept) -> None:
+    assert select_rows(NARROW, where).index.tolist() == kept
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("n > 200", r"`where` must leave rows, but of 3 none is 'n > 200'"),
+        (
+            "n",
+            r"`where` must be a condition on columns such as 'Sales > 0', got 'n': it gives in",
+        ),
+        ("x > 1", r"`where` must be a condition .*, got 'x > 1': 'x' is not defined"),
+    ],
+)
+def test_conditions_that_are_none_are_refused(where, message) -> None:
+    with pytest.raises(DataError, match=message):
+        select_rows(NARROW, where)
+
+
+SHELL = "os.system('touch proof')"
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        # What ran code when pandas' own parser evaluated expressions.
+        f"km * 2 + @date.func.__globals__.get('pd').io.common.{SHELL}",
+        f"km > @pd.io.common.{SHELL}",
+        f"km > @self.__init__.__globals__['{SHELL}']",
+        "km.to_csv('proof')",
+        "km.to_pickle('proof')",
+        "km.to_numpy().tofile('proof')",
+        # Their neighbours.
+        f"__import__('os').{SHELL}",
+        f"@__import__('os').{SHELL}",
+        f"eval(\"__import__('os').{SHELL}\")",
+        "open('proof', 'w')",
+        "km.apply(print)",
+        "km.map(open)",
+        "km.pipe(open)",
+        "km.agg('to_csv')",
+        "km.__class__",
+        "km.__class__.__init__.__globals__",
+        "km._mgr",
+        "km.values.tofile('proof')",
+        "km.str.__class__",
+        "km.str._inferred_dtype",
+        "km.dt.to_pydatetime",
+        "'{0.__class__}'.format(km)",
+        "f'{km.to_csv(\"proof\")}'",
+        "'%s' % km",
+        "[c for c in ().__class__.__base__.__subclasses__()]",
+        "(lambda: km)()",
+        "(x := km)",
+        "km if True else n",
+        "km.clip(**{'out': n})",
+        "km.clip(0, 1, out=n)",
+        "n.fillna(0, inplace=True)",
+        "km.where(km > 0, inplace=True, other=0)",
+        "km.astype('object')",
+        "km.astype('O')",
+        "@where.func",
+        "where.compute(km)",
+        "@date('1', '%999999999d')",
+        "day.dt.tz_localize('dateutil//etc/passwd')",
+        "day.dt.strftime('%1000000000d')",
+        "1j * km",
+        "b'x'",
+        "...",
+        "await km",
+        "km[0]",
+        "km[0:1]",
+        "text.str['__class__']",
+    ],
+)
+def test_expressions_run_no_code_and_write_nothing(expression, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = NARROW.assign(text=["a", "b", "c"], day=pd.to_datetime(["2015-01-01"] * 3))
+    before = table.copy(deep=True)
+    with pytest.raises(DataError, match="`x` cannot be computed by"):
+        evaluate(table, "x", expression)
+    with pytest.raises(DataError, match="`where` must be a condition on columns"):
+        select_rows(table, expression)
+    assert not list(tmp_path.iterdir())
+    pd.testing.assert_frame_equal(table, before)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "km + 9**9**9",
+        "9**9**9**9",
+        "2**64",
+        "2 * 9_223_372_036_854_775_808",
+        "1" + "0" * 5_000,
+        "1e308 * km ** 1000",
+        "km.repeat(2e9)",
+        "'a' * 9999999999",
+        "9999999999 * 'a'",
+        "text * 9999999999",
+        "'%9999999999d' % n",
+        "text % n",
+        "text.str.repeat(9999999999)",
+        "text.str.zfill(9999999999)",
+        "text.str.pad(9999999999)",
+        "text.str.cat(sep='" + "x" * 2_000 + "')",
+        "n.round(-9999999999)",
+        "big ** 9",
+        "big * big",
+        "text.cumsum()",
+        "[1] * 9999999999",
+        "(" * 300 + "n" + ")" * 300,
+        "(" * 5_000,
+        "-" * 9_000 + "n",
+        "n" + ".abs()" * 1_500,
+        "n" + " + n" * 2_000,
+        "n > " + "1" * 20_000,
+        "'" + "a" * 2_000 + "' == text",
+        "1 / 0",
+        "1 % 0",
+        "0.0 ** -1",
+        "\0",
+        "",
+    ],
+)
+def test_expressions_are_bounded(expression) -> None:
+    table = NARROW.assign(text=["a", "b", "c"], big=pd.Series([10**30, 1, 2], dtype=object))
+    with pytest.raises(DataError, match="cannot be computed by"):
+        evaluate(table, "x", expression)
+
+
+def test_text_cannot_double_without_end() -> None:
+    table = pd.DataFrame({"t": ["a" * 30_000_000]})
+    assert evaluate(table, "t", "t + t").str.len().item() == 60_000_000
+    with pytest.raises(DataError, match=r"would make 120,000,000 characters of text"):
+        evaluate(table, "t", "t + t + t + t")
+    with pytest.raises(DataError, match=r"characters of text"):
+        evaluate(table, "t", "t.str.replace('a', 'aaa')")
+
+
+def test_a_pattern_that_backtracks_for_ever_elsewhere_does_not_here() -> None:
+    table = pd.DataFrame({"t": ["a" * 5_000 + "!"]})
+    assert not evaluate(table, "x", "t.str.contains('(a+)+$')").item()
+    assert evaluate(table, "x", "t.str.extract('^((a*)*)$')").isna().all()
+
+
+def test_an_error_does_not_repeat_a_long_expression() -> None:
+    with pytest.raises(DataError) as raised:
+        evaluate(NARROW, "x", "y + " + "1 + " * 2_000 + "1")
+    assert len(str(raised.value)) < 2_000
+
+
+def test_a_column_of_any_name_is_found() -> None:
+    table = pd.DataFrame([[1, 2, 3, 4]], columns=["_q0", "µm", 7, "class"])
+    assert evaluate(table, "x", "_q0 + µm * 10 + `7` * 100 + `class` * 1000").item() == 4321
