@@ -22,7 +22,7 @@ from lightning_fastrecipes import (
     TestTimeAugmentation,
 )
 from lightning_fastrecipes.data.images import dataset as image_dataset
-from lightning_fastrecipes.functional.images.views import make_view
+from lightning_fastrecipes.functional.images.augment import make_view
 from lightning_fastrecipes.functional.labels.merging import weigh
 
 pytestmark = [

@@ -7,20 +7,21 @@ import torch
 from torch import Tensor
 
 from lightning_fastrecipes.functional.images.pixels import (
-    adjust_brightness_contrast,
+    change_pixels,
+    check_square,
     crop_matrix,
     dihedral_batch,
-    num_at_once,
-    resample,
 )
+from lightning_fastrecipes.protocols import InputSpec
 
 Preset = Literal["none", "basic", "side_on", "top_down"]
-"""``basic``: small turns and lighting; ``side_on``: and mirrored; ``top_down``: and all 8 poses."""
+"""``basic``: small rotations, brightness and contrast; ``side_on``: also flipped left and right;
+``top_down``: all 8 symmetries of the square."""
 
 MAX_ANGLE = 10.0
 ROTATE_PROBABILITY = 0.75
 ZOOM_PROBABILITY = 0.75
-MAX_BALANCE = 0.05
+MAX_BRIGHTNESS = 0.05
 MAX_CONTRAST = 0.05
 
 
@@ -32,19 +33,19 @@ class AugmentationParameters:
         zoom: The shorter side is resized to this many times the crop, at least 1.
         crop_top: Where the crop starts, as a fraction in [0, 1) of the rows to spare.
         crop_left: The same for the columns to spare.
-        angle: Turn in degrees, anticlockwise.
-        balance: Brightness added, on pixels in [0, 1].
+        angle: Rotation in degrees, anticlockwise.
+        brightness: What is added to pixels in [0, 1].
         contrast: Factor on the distance of a pixel from the image's mean.
-        pose: Element of the dihedral group in 0 to 7, see :func:`dihedral`.
+        dihedral: Symmetry of the square, 0 to 7, as in :func:`pixels.dihedral`.
     """
 
     zoom: Tensor
     crop_top: Tensor
     crop_left: Tensor
     angle: Tensor
-    balance: Tensor
+    brightness: Tensor
     contrast: Tensor
-    pose: Tensor
+    dihedral: Tensor
 
     def rows(self, positions: Tensor) -> "AugmentationParameters":
         """Return the parameters of some of the images.
@@ -66,18 +67,19 @@ def draw_parameters(
     generator: torch.Generator,
     max_angle: float = MAX_ANGLE,
 ) -> AugmentationParameters:
-    """Draw what happens to each image, by the laws of the course's presets.
+    """Draw what happens to each image, by the distributions of the course's presets.
 
-    ``basic`` turns by up to 10 degrees with probability 0.75 and changes balance and contrast by
-    up to 0.05; ``side_on`` also mirrors every second image; ``top_down`` also takes each of the 8
-    poses equally often. All three zoom with probability 0.75 and crop at random.
+    ``basic`` rotates by up to ``max_angle`` with probability 0.75 and changes brightness and
+    contrast by up to 0.05; ``side_on`` also flips every second image; ``top_down`` instead applies
+    each of the 8 symmetries of the square equally often. All zoom with probability 0.75 and crop
+    at random.
 
     Args:
         num_images: How many images to draw for, at least 0.
         augmentation: Name of the preset; ``none`` gives parameters that change nothing.
         max_zoom: Largest zoom, at least 1.
         generator: Where all randomness comes from, on the CPU.
-        max_angle: Largest turn in degrees, at least 0.
+        max_angle: Largest rotation in degrees, at least 0.
 
     Returns:
         Parameters with tensors of shape ``(num_images,)``.
@@ -92,8 +94,8 @@ def draw_parameters(
         tensor([0., 0., 0., 0.])
 
     Note:
-        As in fast.ai 0.7, where a image is turned before it is cropped; here it is cropped first,
-        so that one resample of the small image is enough.
+        fast.ai 0.7 rotates an image before it crops it; here it is cropped first, so that one
+        resample of the small image is enough.
 
     References:
         fast.ai 0.7, ``transforms_basic``, ``transforms_side_on`` and ``transforms_top_down``.
@@ -120,28 +122,28 @@ def draw_parameters(
             crop_top=ones / 2,
             crop_left=ones / 2,
             angle=zeros,
-            balance=zeros,
+            brightness=zeros,
             contrast=ones,
-            pose=zeros.long(),
+            dihedral=zeros.long(),
         )
-    poses = {"basic": 1, "side_on": 2, "top_down": 8}[augmentation]
+    elements = {"basic": 1, "side_on": 2, "top_down": 8}[augmentation]
     change = uniform(-MAX_CONTRAST, MAX_CONTRAST)
     return AugmentationParameters(
         zoom=torch.where(happens(ZOOM_PROBABILITY), uniform(1.0, max_zoom), 1.0),
         crop_top=uniform(0.0, 1.0),
         crop_left=uniform(0.0, 1.0),
         angle=torch.where(happens(ROTATE_PROBABILITY), uniform(-max_angle, max_angle), 0.0),
-        balance=uniform(-MAX_BALANCE, MAX_BALANCE),
+        brightness=uniform(-MAX_BRIGHTNESS, MAX_BRIGHTNESS),
         contrast=torch.where(change < 0, 1 / (1 - change), 1 + change),
-        pose=torch.randint(poses, (num_images,), generator=generator) * (8 // poses) % 8,
+        dihedral=torch.randint(elements, (num_images,), generator=generator) * (8 // elements) % 8,
     )
 
 
 def augment(images: Tensor, parameters: AugmentationParameters) -> Tensor:
-    """Turn, light and mirror each image of a batch by its own parameters.
+    """Rotate and adjust each image of a batch, then flip it, by its own parameters.
 
     Zoom and crop are not applied here: they belong to the resize that makes the images square.
-    A image that is not turned is not resampled, and poses move pixels without changing them.
+    An image that is not rotated is not resampled.
 
     Args:
         images: Images, on any device. Shape ``(batch, 3, height, width)``, ``uint8``.
@@ -151,8 +153,8 @@ def augment(images: Tensor, parameters: AugmentationParameters) -> Tensor:
         New images of the same shape, dtype and device.
 
     Raises:
-        ValueError: If ``images`` is not a batch of ``uint8`` images, or not square while a pose
-            swaps rows and columns.
+        ValueError: If ``images`` is not a batch of ``uint8`` images, or not square while a
+            dihedral element swaps rows and columns.
 
     Example:
         >>> images = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)
@@ -161,39 +163,26 @@ def augment(images: Tensor, parameters: AugmentationParameters) -> Tensor:
         True
     """
     _check_batch(images)
-    pose = parameters.pose
-    if bool((pose % 2 == 1).any()) and images.shape[-1] != images.shape[-2]:
-        raise ValueError(
-            f"`images` must be square for poses that swap rows and columns, got"
-            f" {tuple(images.shape[-2:])}. Crop them, or use the preset `side_on`."
-        )
-    images = images.clone()
-    turned = parameters.angle != 0
-    lit = (parameters.balance != 0) | (parameters.contrast != 1)
-    changed = (turned | lit).nonzero().flatten()
-    for chosen in torch.split(changed, num_at_once(images)) if len(changed) else ():
-        rows, is_turned = chosen.to(images.device), turned[chosen].to(images.device)
-        angle, balance, contrast = (
-            value[chosen].to(images.device)
-            for value in (parameters.angle, parameters.balance, parameters.contrast)
-        )
-        pixels = images[rows].float()
-        pixels[is_turned] = _rotate(pixels[is_turned], angle[is_turned])
-        images[rows] = (
-            adjust_brightness_contrast(pixels, balance, contrast, white=255).round_().byte()
-        )
-    return dihedral_batch(images, pose)
+    check_square(images, parameters.dihedral)
+    half, ones = torch.full_like(parameters.angle, 0.5), torch.ones_like(parameters.angle)
+    aspect = images.shape[-2] / images.shape[-1]
+    matrix = crop_matrix(parameters.angle, half, half, ones, ones, aspect)
+    result = images.clone()
+    change_pixels(
+        result, result, matrix, parameters.angle != 0, parameters.brightness, parameters.contrast
+    )
+    return dihedral_batch(result, parameters.dihedral)
 
 
 def augment_batch(
     images: Tensor, parameters: AugmentationParameters, image_size: int, *, squish: bool = False
 ) -> Tensor:
-    """Zoom, crop and turn each image of a batch in one bilinear resample, then light and mirror.
+    """Zoom, crop, rotate and flip each image of a batch in one bilinear resample, then adjust it.
 
-    The same law as a resize, a crop and :func:`augment` one after the other, up to the rounding
-    of sizes to whole pixels, and but for the corners of turned images: here they show what lies
-    outside of the crop, there the crop reflected. Images much larger than the result should be
-    made smaller first: a resample does not average.
+    The result has the distribution of a resize, a crop and :func:`augment` one after the other, up
+    to the rounding of sizes to whole pixels, except for the corners of rotated images: here they
+    show what lies outside of the crop, there the crop reflected. Images much larger than the result
+    should be made smaller first: a resample does not average.
 
     Args:
         images: Images, on any device. Shape ``(batch, channels, height, width)``, ``uint8``.
@@ -216,8 +205,6 @@ def augment_batch(
     _check_batch(images)
     if image_size < 1:
         raise ValueError(f"`image_size` must be at least 1, got {image_size}.")
-    if not len(images):
-        return images.new_empty(0, images.shape[1], image_size, image_size)
     # Sides of the zoomed image as multiples of the crop's.
     shorter = min(images.shape[-2:])
     tall, wide = (
@@ -229,16 +216,55 @@ def augment_batch(
         parameters.crop_left,
         tall,
         wide,
-        pose=parameters.pose,
+        elements=parameters.dihedral,
     )
     result = images.new_empty(len(images), images.shape[1], image_size, image_size)
-    drawn = (value.to(images.device) for value in (matrix, parameters.balance, parameters.contrast))
-    at_once = num_at_once(images, result)
-    parts = (torch.split(tensor, at_once) for tensor in (images, result, *drawn))
-    for some, made, where, balance, contrast in zip(*parts, strict=True):
-        pixels = resample(some.float(), where, image_size, image_size)
-        made.copy_(adjust_brightness_contrast(pixels, balance, contrast, white=255).round_())
-    return result
+    moved = torch.ones(len(images), dtype=torch.bool)
+    return change_pixels(images, result, matrix, moved, parameters.brightness, parameters.contrast)
+
+
+def make_view(
+    images: Tensor, parameters: AugmentationParameters, input_spec: InputSpec | None = None
+) -> Tensor:
+    """Zoom, crop, rotate, flip and adjust each image of a batch, at the size it has.
+
+    Pixels are resampled once, and not at all where an image is only flipped or left as it is.
+
+    Args:
+        images: ``uint8`` images, or normalised floats, on any device. Shape ``(batch, channels,
+            height, width)``.
+        parameters: As :meth:`Views.parameters` gives them for as many images.
+        input_spec: How floats were normalised; without it, brightness and contrast of floats stay.
+
+    Returns:
+        New images of the same shape, dtype and device.
+
+    Raises:
+        ValueError: If images that are not square are to be turned by a quarter.
+
+    Example:
+        >>> images = torch.tensor([[[[1, 2], [3, 4]]]], dtype=torch.uint8)
+        >>> unchanged = draw_parameters(1, "none", 1.0, torch.Generator())
+        >>> make_view(images, replace(unchanged, dihedral=torch.tensor([4])))
+        tensor([[[[2, 1],
+                  [4, 3]]]], dtype=torch.uint8)
+    """
+    check_square(images, parameters.dihedral)
+    moved = (parameters.zoom != 1) | (parameters.angle != 0)
+    # The resample flips its images as well.
+    result = dihedral_batch(images.clone(), parameters.dihedral.masked_fill(moved, 0))
+    matrix = crop_matrix(
+        parameters.angle,
+        parameters.crop_top,
+        parameters.crop_left,
+        tall=parameters.zoom,
+        wide=parameters.zoom,
+        aspect=images.shape[-2] / images.shape[-1],
+        elements=parameters.dihedral,
+    )
+    return change_pixels(
+        result, result, matrix, moved, parameters.brightness, parameters.contrast, input_spec
+    )
 
 
 def _check_batch(images: Tensor) -> None:
@@ -247,13 +273,3 @@ def _check_batch(images: Tensor) -> None:
             "`images` must be `uint8` of shape (batch, 3, height, width), got"
             f" {images.dtype} of shape {tuple(images.shape)}. Augment before normalising."
         )
-
-
-def _rotate(pixels: Tensor, degrees: Tensor) -> Tensor:
-    """Turn anticlockwise about the centre with reflected borders, by one bilinear resample."""
-    if not len(pixels):
-        return pixels
-    ones = torch.ones_like(degrees)
-    aspect = pixels.shape[-2] / pixels.shape[-1]
-    matrix = crop_matrix(degrees, ones / 2, ones / 2, ones, ones, aspect)
-    return resample(pixels, matrix, *pixels.shape[-2:])

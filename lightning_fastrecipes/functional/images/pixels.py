@@ -1,10 +1,13 @@
-"""How pixels of a batch of images are moved, resampled and lit."""
+"""Move, resample and brighten the pixels of a batch of images."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from lightning_fastrecipes.protocols import InputSpec
 
 # Floats: with what is made of them about as much as stays in a core's own cache.
 _AT_ONCE = 1 << 18
@@ -15,8 +18,8 @@ def dihedral(images: Tensor, element: int) -> Tensor:
 
     Args:
         images: Images in any layout whose last two axes are height and width.
-        element: 0 to 3 turn anticlockwise by that many quarters; 4 to 7 turn by ``element - 4``
-            quarters and then mirror left and right. 0 changes nothing, 4 is a plain mirror.
+        element: 0 to 3 rotate anticlockwise by that many quarter turns; 4 to 7 rotate by
+            ``element - 4`` of them and then flip left and right. 0 changes nothing, 4 is a flip.
 
     Returns:
         The moved images; height and width are swapped where ``element`` is odd.
@@ -35,12 +38,22 @@ def dihedral(images: Tensor, element: int) -> Tensor:
     return images.flip(-1) if element >= 4 else images
 
 
-def dihedral_batch(images: Tensor, pose: Tensor) -> Tensor:
+def dihedral_batch(images: Tensor, elements: Tensor) -> Tensor:
     """Move the pixels of each image in place, by its element as in :func:`dihedral`."""
-    for element in sorted(set(pose.tolist()) - {0}):
-        chosen = (pose == element).to(images.device)
+    for element in sorted(set(elements.tolist()) - {0}):
+        chosen = (elements == element).to(images.device)
         images[chosen] = dihedral(images[chosen], element)
     return images
+
+
+def check_square(images: Tensor, elements: Tensor) -> None:
+    """Refuse quarter turns of images that are not square."""
+    height, width = images.shape[-2:]
+    if height != width and bool((elements % 2 == 1).any()):
+        raise ValueError(
+            f"`images` must be square to be turned by a quarter, but are {height} x {width}. Crop"
+            " them, use the preset `side_on`, or take up to 3 views of `flips`."
+        )
 
 
 def crop_matrix(
@@ -50,31 +63,31 @@ def crop_matrix(
     tall: Tensor,
     wide: Tensor,
     aspect: float = 1.0,
-    pose: Tensor | None = None,
+    elements: Tensor | None = None,
 ) -> Tensor:
-    """Say where the pixels of zoomed, cropped and turned images come from, for :func:`resample`.
+    """Compute where the pixels of zoomed, cropped and rotated images come from.
 
     Args:
-        degrees: Turns, anticlockwise. Shape ``(batch,)``, as all others.
+        degrees: Rotations, anticlockwise. Shape ``(batch,)``, as all others.
         crop_top: Where the crop starts, as a fraction of the rows to spare.
         crop_left: The same for the columns to spare.
         tall: Height of the zoomed image as a multiple of the crop's.
         wide: The same for its width.
         aspect: Height over width of the crop: in the grid both are 2 long.
-        pose: What is done last, an element as in :func:`dihedral`, if anything.
+        elements: The last change, as in :func:`dihedral`, if any.
 
     Returns:
-        Shape ``(batch, 2, 3)``.
+        Matrices for :func:`resample`. Shape ``(batch, 2, 3)``.
     """
-    if pose is not None:
-        degrees = degrees + 90.0 * (pose % 4)
+    if elements is not None:
+        degrees = degrees + 90.0 * (elements % 4)
     radians = degrees * (math.pi / 180)
     cosine, sine = radians.cos(), radians.sin()
     right = (2 * crop_left - 1) * (wide - 1) / wide
     down = (2 * crop_top - 1) * (tall - 1) / tall
-    mirror = 1.0 if pose is None else torch.where(pose < 4, 1.0, -1.0)
-    across = [cosine / wide * mirror, -sine * aspect / wide, right]
-    along = [sine / aspect / tall * mirror, cosine / tall, down]
+    flip = 1.0 if elements is None else torch.where(elements < 4, 1.0, -1.0)
+    across = [cosine / wide * flip, -sine * aspect / wide, right]
+    along = [sine / aspect / tall * flip, cosine / tall, down]
     return torch.stack(across + along, dim=1).view(-1, 2, 3)
 
 
@@ -96,31 +109,110 @@ def resample(pixels: Tensor, matrix: Tensor, height: int, width: int) -> Tensor:
 
 
 def adjust_brightness_contrast(
-    pixels: Tensor, balance: Tensor, contrast: Tensor, white: float = 1.0
+    pixels: Tensor, brightness: Tensor, contrast: Tensor, white: float = 1.0
 ) -> Tensor:
     """Change the contrast about each image's mean, then its brightness, in place.
 
     Args:
         pixels: Floats in [0, ``white``]. Shape ``(batch, channels, height, width)``.
-        balance: Brightness added, as a part of ``white``. Shape ``(batch,)``.
+        brightness: What is added, as a fraction of ``white``. Shape ``(batch,)``.
         contrast: Factor on the distance from the mean. Shape ``(batch,)``.
         white: Largest value of a pixel.
 
     Returns:
         The same tensor.
     """
-    balance, contrast = balance.view(-1, 1, 1, 1), contrast.view(-1, 1, 1, 1)
-    added = pixels.mean(dim=(1, 2, 3), keepdim=True) * (1 - contrast) + white * balance
+    brightness, contrast = brightness.view(-1, 1, 1, 1), contrast.view(-1, 1, 1, 1)
+    added = pixels.mean(dim=(1, 2, 3), keepdim=True) * (1 - contrast) + white * brightness
     return pixels.mul_(contrast).add_(added).clamp_(0, white)
+
+
+def change_pixels(
+    images: Tensor,
+    result: Tensor,
+    matrix: Tensor,
+    moved: Tensor,
+    brightness: Tensor,
+    contrast: Tensor,
+    input_spec: InputSpec | None = None,
+) -> Tensor:
+    """Resample some images of a batch, and adjust brightness and contrast, a few at a time.
+
+    Args:
+        images: ``uint8`` images, or normalised floats, on any device. Shape ``(batch, channels,
+            height, width)``.
+        result: Where changed images are written; ``images`` itself, or images of another size if
+            all are moved.
+        matrix: Where the pixels of moved images come from, as for :func:`resample`, on the CPU.
+        moved: Which images are resampled. Shape ``(batch,)``, on the CPU, as the next two.
+        brightness: As for :func:`adjust_brightness_contrast`.
+        contrast: As for :func:`adjust_brightness_contrast`.
+        input_spec: How floats were normalised; without it, they are only moved.
+
+    Returns:
+        ``result``.
+    """
+    is_known = images.dtype == torch.uint8 or input_spec is not None
+    changed = moved | (((brightness != 0) | (contrast != 1)) & is_known)
+    drawn = [values.to(images.device) for values in (matrix, brightness, contrast)]
+    for rows in _chunks(changed, num_at_once(images, result)):
+        where, added, factor = (values[rows] for values in drawn)
+        pixels, white = _as_floats(images[rows], input_spec)
+        if moved[rows].all():
+            pixels = resample(pixels, where, *result.shape[-2:])
+        elif moved[rows].any():
+            chosen = moved[rows].to(images.device)
+            pixels[chosen] = resample(pixels[chosen], where[chosen], *result.shape[-2:])
+        if is_known:
+            pixels = adjust_brightness_contrast(pixels, added, factor, white)
+        result[rows] = _from_floats(pixels, images.dtype, input_spec)
+    return result
 
 
 def num_at_once(*images: Tensor) -> int:
     """Return how many images of a batch to work on together.
 
-    A few at a time stay in a CPU's cache, and take no memory for a whole batch of floats; a
-    card takes them all at once.
+    A few at a time stay in a CPU's cache, and need no memory for a whole batch of floats; a GPU
+    takes them all at once.
     """
     if images[0].device.type != "cpu":
         return max(len(images[0]), 1)
-    largest = max(math.prod(photos.shape[1:]) for photos in images)
+    largest = max(math.prod(batch.shape[1:]) for batch in images)
     return max(_AT_ONCE // max(largest, 1), 1) * torch.get_num_threads()
+
+
+def _chunks(changed: Tensor, at_once: int) -> Iterator[slice | Tensor]:
+    """Return the rows to change, as slices where all of them are, which copy nothing."""
+    if bool(changed.all()):
+        for start in range(0, len(changed), at_once):
+            yield slice(start, start + at_once)
+    else:
+        yield from torch.split(changed.nonzero().flatten(), at_once)
+
+
+def _as_floats(images: Tensor, input_spec: InputSpec | None) -> tuple[Tensor, float]:
+    """Undo the normalisation, where it is known; return the largest value of a pixel as well."""
+    pixels = images.float()
+    if images.dtype == torch.uint8:
+        return pixels, 255.0
+    if input_spec is None:
+        return pixels, 1.0
+    mean, std = _as_tensors(input_spec, pixels)
+    return pixels * std + mean, 1.0
+
+
+def _from_floats(pixels: Tensor, dtype: torch.dtype, input_spec: InputSpec | None) -> Tensor:
+    if dtype == torch.uint8:
+        return pixels.round_().to(dtype)
+    if input_spec is None:
+        return pixels.to(dtype)
+    mean, std = _as_tensors(input_spec, pixels)
+    return ((pixels - mean) / std).to(dtype)
+
+
+def _as_tensors(input_spec: InputSpec, like: Tensor) -> tuple[Tensor, Tensor]:
+    mean, std = (
+        torch.tensor(values, dtype=like.dtype, device=like.device).view(-1, 1, 1)
+        for values in (input_spec.mean, input_spec.std)
+    )
+    return mean, std

@@ -12,13 +12,7 @@ from lightning_fastrecipes.functional.images.augment import (
     AugmentationParameters,
     Preset,
     draw_parameters,
-)
-from lightning_fastrecipes.functional.images.pixels import (
-    adjust_brightness_contrast,
-    crop_matrix,
-    dihedral_batch,
-    num_at_once,
-    resample,
+    make_view,
 )
 from lightning_fastrecipes.functional.labels.merging import running_mean
 from lightning_fastrecipes.functional.random import seeded_generator
@@ -29,7 +23,7 @@ ViewPreset = Literal["augmentation", "flips", "five_crops", "scales"]
 
 _USUAL = {"augmentation": 4, "flips": 1, "five_crops": 4, "scales": 2}
 # Elements of the dihedral group: mirrored, upside down, both, and these after a quarter turn.
-_POSES = (4, 6, 2, 1, 3, 5, 7)
+_FLIPS = (4, 6, 2, 1, 3, 5, 7)
 # Top and left of the crop; as large a part of the image as 224 pixels are of 256.
 _CORNERS = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))
 _CORNER_ZOOM = 8 / 7
@@ -93,7 +87,7 @@ class Views:
         if self.preset not in get_args(ViewPreset):
             choices = ", ".join(get_args(ViewPreset))
             raise ValueError(f"`preset` must be one of {choices}, got {self.preset!r}.")
-        most = {"flips": len(_POSES), "five_crops": len(_CORNERS), "scales": _MAX_SCALES}
+        most = {"flips": len(_FLIPS), "five_crops": len(_CORNERS), "scales": _MAX_SCALES}
         limit = most.get(self.preset)
         if self.n is not None and (isinstance(self.n, bool) or not isinstance(self.n, int)):
             raise TypeError(f"`n` must be a whole number, got {self.n!r}.")
@@ -135,9 +129,9 @@ class Views:
         if self.preset == "augmentation":
             return self._drawn(view, places.cpu())
         plain = draw_parameters(1, "none", 1.0, seeded_generator(0))
-        zoom, pose, (top, left) = 1.0, 0, (0.5, 0.5)
+        zoom, element, (top, left) = 1.0, 0, (0.5, 0.5)
         if self.preset == "flips":
-            pose = _POSES[view]
+            element = _FLIPS[view]
         elif self.preset == "five_crops":
             zoom, (top, left) = _CORNER_ZOOM, _CORNERS[view]
         elif self.preset == "scales":
@@ -148,9 +142,9 @@ class Views:
             crop_top=torch.tensor([top]),
             crop_left=torch.tensor([left]),
             angle=plain.angle,
-            balance=plain.balance,
+            brightness=plain.brightness,
             contrast=plain.contrast,
-            pose=torch.tensor([pose]),
+            dihedral=torch.tensor([element]),
         ).rows(everywhere)
 
     def _drawn(self, view: int, places: Tensor) -> AugmentationParameters:
@@ -172,68 +166,6 @@ def _draw_block(
     """Draw for many images at once: a generator for each of them would take longer."""
     generator = seeded_generator(seed, view, block)
     return draw_parameters(_BLOCK, augmentation, max_zoom, generator, max_angle)
-
-
-def make_view(
-    images: Tensor,
-    parameters: AugmentationParameters,
-    input_spec: InputSpec | None = None,
-) -> Tensor:
-    """Zoom, crop, turn, light and mirror each image of a batch.
-
-    Pixels are resampled once, and not at all where a image is only mirrored or left as it is.
-
-    Args:
-        images: ``uint8`` images, or normalised floats, on any device. Shape ``(batch, channels,
-            height, width)``.
-        parameters: As :meth:`Views.parameters` gives them for as many images.
-        input_spec: How floats were normalised; without it, floats are not lit.
-
-    Returns:
-        New images of the same shape, dtype and device.
-
-    Raises:
-        ValueError: If images that are not square are to be turned by a quarter.
-
-    Example:
-        >>> images = torch.tensor([[[[1, 2], [3, 4]]]], dtype=torch.uint8)
-        >>> make_view(images, Views("flips").parameters(0, torch.zeros(1, dtype=torch.long)))
-        tensor([[[[2, 1],
-                  [4, 3]]]], dtype=torch.uint8)
-    """
-    height, width = images.shape[-2:]
-    if height != width and bool((parameters.pose % 2 == 1).any()):
-        raise ValueError(
-            f"Images must be square to be turned by a quarter, but are {height} x {width}. Crop"
-            " them, or take up to 3 views of `flips`."
-        )
-    can_be_lit = images.dtype == torch.uint8 or input_spec is not None
-    moved = (parameters.zoom != 1) | (parameters.angle != 0)
-    lit = (parameters.balance != 0) | (parameters.contrast != 1)
-    # The resample brings its images into their pose as well.
-    made = dihedral_batch(images.clone(), parameters.pose.masked_fill(moved, 0))
-    matrix = crop_matrix(
-        parameters.angle,
-        parameters.crop_top,
-        parameters.crop_left,
-        tall=parameters.zoom,
-        wide=parameters.zoom,
-        aspect=height / width,
-        pose=parameters.pose,
-    )
-    drawn = [v.to(images.device) for v in (matrix, parameters.balance, parameters.contrast)]
-    for is_moved, changed in ((True, moved), (False, lit & ~moved & can_be_lit)):
-        chosen = changed.nonzero().flatten().to(images.device)
-        source = images if is_moved else made
-        for rows in torch.split(chosen, num_at_once(images, made)) if len(chosen) else ():
-            where, balance, contrast = (values[rows] for values in drawn)
-            pixels, white = _as_floats(source[rows], input_spec)
-            if is_moved:
-                pixels = resample(pixels, where, height, width)
-            if can_be_lit:
-                pixels = adjust_brightness_contrast(pixels, balance, contrast, white)
-            made[rows] = _from_floats(pixels, images.dtype, input_spec)
-    return made
 
 
 def mean_of_views(
@@ -259,31 +191,3 @@ def mean_of_views(
         predict(make_view(images, views.parameters(view, places), input_spec))
         for view in range(views.num_views)
     )
-
-
-def _as_floats(images: Tensor, input_spec: InputSpec | None) -> tuple[Tensor, float]:
-    """Undo the normalisation, where it is known; give the largest value of a pixel as well."""
-    pixels = images.float()
-    if images.dtype == torch.uint8:
-        return pixels, 255.0
-    if input_spec is None:
-        return pixels, 1.0
-    mean, std = _as_tensors(input_spec, pixels)
-    return pixels * std + mean, 1.0
-
-
-def _from_floats(pixels: Tensor, dtype: torch.dtype, input_spec: InputSpec | None) -> Tensor:
-    if dtype == torch.uint8:
-        return pixels.round_().to(torch.uint8)
-    if input_spec is None:
-        return pixels.to(dtype)
-    mean, std = _as_tensors(input_spec, pixels)
-    return ((pixels - mean) / std).to(dtype)
-
-
-def _as_tensors(input_spec: InputSpec, like: Tensor) -> tuple[Tensor, Tensor]:
-    mean, std = (
-        torch.tensor(values, dtype=like.dtype, device=like.device).view(-1, 1, 1)
-        for values in (input_spec.mean, input_spec.std)
-    )
-    return mean, std

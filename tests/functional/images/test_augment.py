@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lightning_fastrecipes.data.images.geometry import Geometry
 from lightning_fastrecipes.data.images.train_transform import TrainTransform
-from lightning_fastrecipes.functional.images import augment as augment_module
+from lightning_fastrecipes.functional.images import pixels as pixels_module
 from lightning_fastrecipes.functional.images.augment import (
     AugmentationParameters,
     Preset,
@@ -61,12 +61,12 @@ def test_three_of_four_images_are_turned_by_up_to_ten_degrees(preset):
 
 
 @pytest.mark.parametrize("preset", ["basic", "side_on", "top_down"])
-def test_balance_is_uniform_and_contrast_is_balanced_around_one(preset):
+def test_brightness_is_uniform_and_contrast_is_balanced_around_one(preset):
     drawn = draw(preset)
 
-    assert drawn.balance.min().item() == pytest.approx(-0.05, abs=1e-4)
-    assert drawn.balance.max().item() == pytest.approx(0.05, abs=1e-4)
-    assert drawn.balance.std().item() == pytest.approx(0.1 / math.sqrt(12), rel=0.02)
+    assert drawn.brightness.min().item() == pytest.approx(-0.05, abs=1e-4)
+    assert drawn.brightness.max().item() == pytest.approx(0.05, abs=1e-4)
+    assert drawn.brightness.std().item() == pytest.approx(0.1 / math.sqrt(12), rel=0.02)
     assert drawn.contrast.min().item() == pytest.approx(1 / 1.05, abs=1e-4)
     assert drawn.contrast.max().item() == pytest.approx(1.05, abs=1e-4)
     assert (drawn.contrast < 1).float().mean().item() == pytest.approx(0.5, abs=0.015)
@@ -89,7 +89,7 @@ def test_three_of_four_images_are_zoomed_and_crops_lie_anywhere():
 
 
 @pytest.mark.parametrize(
-    ("preset", "poses"),
+    ("preset", "elements"),
     [
         pytest.param("none", {0}, id="none"),
         pytest.param("basic", {0}, id="basic"),
@@ -97,12 +97,12 @@ def test_three_of_four_images_are_zoomed_and_crops_lie_anywhere():
         pytest.param("top_down", set(range(8)), id="top-down-takes-all-eight"),
     ],
 )
-def test_poses_are_uniform_over_those_of_the_preset(preset, poses):
-    counts = torch.bincount(draw(preset).pose, minlength=8) / DRAWS
+def test_symmetries_are_uniform_over_those_of_the_preset(preset, elements):
+    counts = torch.bincount(draw(preset).dihedral, minlength=8) / DRAWS
 
-    for pose in range(8):
-        expected = 1 / len(poses) if pose in poses else 0
-        assert counts[pose].item() == pytest.approx(expected, abs=0.015)
+    for element in range(8):
+        expected = 1 / len(elements) if element in elements else 0
+        assert counts[element].item() == pytest.approx(expected, abs=0.015)
 
 
 def test_the_preset_none_changes_no_bit():
@@ -140,9 +140,9 @@ def test_a_batch_equals_its_images_one_by_one(preset):
         assert torch.equal(augment(images[index : index + 1], alone)[0], batch[index])
 
 
-def test_poses_move_pixels_of_a_batch_without_resampling():
+def test_symmetries_move_pixels_of_a_batch_without_resampling():
     images = photos(8)
-    drawn = dataclasses.replace(neutral(8), pose=torch.arange(8))
+    drawn = dataclasses.replace(neutral(8), dihedral=torch.arange(8))
 
     result = augment(images, drawn)
 
@@ -188,15 +188,15 @@ def test_borders_are_reflected_when_turned():
 
 
 @settings(max_examples=25, deadline=None)
-@given(balance=st.floats(-0.05, 0.05), contrast=st.floats(0.95, 1.05))
-def test_lighting_is_the_courses_formula(balance, contrast):
+@given(brightness=st.floats(-0.05, 0.05), contrast=st.floats(0.95, 1.05))
+def test_lighting_is_the_courses_formula(brightness, contrast):
     images = photos(1, size=8)
     drawn = dataclasses.replace(
-        neutral(1), balance=torch.tensor([balance]), contrast=torch.tensor([contrast])
+        neutral(1), brightness=torch.tensor([brightness]), contrast=torch.tensor([contrast])
     )
 
     pixels = images.double() / 255
-    expected = ((pixels - pixels.mean()) * contrast + pixels.mean() + balance).clip(0, 1) * 255
+    expected = ((pixels - pixels.mean()) * contrast + pixels.mean() + brightness).clip(0, 1) * 255
 
     assert (augment(images, drawn) - expected).abs().max().item() <= 0.51
 
@@ -221,7 +221,7 @@ def test_what_cannot_be_augmented_is_refused():
     with pytest.raises(ValueError, match="`images` must be `uint8`"):
         augment(torch.rand(1, 3, 8, 8), neutral(1))
     oblong = torch.zeros(1, 3, 8, 9, dtype=torch.uint8)
-    quarter_turn = dataclasses.replace(neutral(1), pose=torch.tensor([1]))
+    quarter_turn = dataclasses.replace(neutral(1), dihedral=torch.tensor([1]))
     with pytest.raises(ValueError, match="`images` must be square"):
         augment(oblong, quarter_turn)
     with pytest.raises(ValueError, match="`augmentation` must be one of none, basic"):
@@ -295,28 +295,28 @@ def test_one_resample_agrees_with_resize_crop_and_turn(augmentation, shape) -> N
     assert max(differences) < 1
 
 
-@pytest.mark.parametrize("pose", range(8))
-def test_in_one_resample_poses_move_pixels_exactly(pose: int) -> None:
+@pytest.mark.parametrize("element", range(8))
+def test_in_one_resample_symmetries_move_pixels_exactly(element: int) -> None:
     images = photos(1)
-    drawn = dataclasses.replace(neutral(1), pose=torch.tensor([pose]))
-    assert torch.equal(augment_batch(images, drawn, image_size=16)[0], dihedral(images[0], pose))
+    drawn = dataclasses.replace(neutral(1), dihedral=torch.tensor([element]))
+    assert torch.equal(augment_batch(images, drawn, image_size=16)[0], dihedral(images[0], element))
 
 
 def test_an_image_is_flipped_and_rotated_by_90_degrees_after_it_is_turned() -> None:
     images, drawn = photos(64), draw("top_down", 64)
     moved = augment_batch(images, drawn, image_size=16)
-    upright = dataclasses.replace(drawn, pose=torch.zeros_like(drawn.pose))
-    for found, turned, pose in zip(
-        moved, augment_batch(images, upright, image_size=16), drawn.pose, strict=True
+    upright = dataclasses.replace(drawn, dihedral=torch.zeros_like(drawn.dihedral))
+    for found, turned, element in zip(
+        moved, augment_batch(images, upright, image_size=16), drawn.dihedral, strict=True
     ):
-        assert (found.int() - dihedral(turned, int(pose)).int()).abs().max() <= 1
+        assert (found.int() - dihedral(turned, int(element)).int()).abs().max() <= 1
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 100])
 def test_how_many_are_worked_on_together_does_not_matter(at_once, monkeypatch) -> None:
     images, drawn = photos(16), draw("top_down", 16)
     one_by_one = [drawn.rows(torch.tensor([row])) for row in range(16)]
-    monkeypatch.setattr(augment_module, "num_at_once", lambda *_: at_once)
+    monkeypatch.setattr(pixels_module, "num_at_once", lambda *_: at_once)
     found = augment(images, drawn), augment_batch(images, drawn, image_size=12)
     for row, alone in enumerate(one_by_one):
         image = images[row : row + 1]

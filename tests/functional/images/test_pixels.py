@@ -47,10 +47,10 @@ def test_a_resample_is_that_of_an_affine_grid(size):
 def test_brightness_and_contrast_change_in_place_between_black_and_white(white):
     pixels = white * torch.rand(2, 3, 4, 4, generator=seeded_generator(0))
     mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
-    balance, contrast = torch.tensor([0.3, -0.3]), torch.tensor([1.5, 0.5])
+    brightness, contrast = torch.tensor([0.3, -0.3]), torch.tensor([1.5, 0.5])
     expected = (pixels - mean) * contrast.view(-1, 1, 1, 1) + mean
-    expected = (expected + white * balance.view(-1, 1, 1, 1)).clamp(0, white)
-    found = adjust_brightness_contrast(pixels, balance, contrast, white)
+    expected = (expected + white * brightness.view(-1, 1, 1, 1)).clamp(0, white)
+    found = adjust_brightness_contrast(pixels, brightness, contrast, white)
     assert found is pixels
     torch.testing.assert_close(found, expected)
 

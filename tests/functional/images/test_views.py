@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 
-from lightning_fastrecipes.functional.images.augment import augment_batch
+from lightning_fastrecipes.functional.images.augment import augment_batch, make_view
 from lightning_fastrecipes.functional.images.pixels import dihedral_batch
-from lightning_fastrecipes.functional.images.views import Views, make_view, mean_of_views
+from lightning_fastrecipes.functional.images.views import Views, mean_of_views
 from lightning_fastrecipes.functional.labels.merging import (
     best_weight,
     row_losses,
@@ -65,7 +65,7 @@ def test_views_seeds_and_places_differ():
     assert len(drawn) == 5
 
 
-def test_flips_are_the_poses_of_the_square_each_once():
+def test_flips_are_the_symmetries_of_the_square_each_once():
     image = torch.arange(9).view(1, 1, 3, 3).to(torch.uint8)
     views = Views("flips", 7)
     found = [make_view(image, views.parameters(v, places(0))) for v in range(7)]
@@ -137,10 +137,13 @@ def test_oblong_images_are_turned_without_shear():
 def test_oblong_images_are_mirrored_as_the_last_of_all():
     images, drawn = torch.rand(32, 3, 6, 12), Views("augmentation", 1, "side_on")
     parameters = drawn.parameters(0, torch.arange(32))
-    assert set(parameters.pose[parameters.zoom != 1].tolist()) == {0, 4}
-    upright = make_view(images, replace(parameters, pose=torch.zeros(32, dtype=torch.long)))
+    assert set(parameters.dihedral[parameters.zoom != 1].tolist()) == {0, 4}
+    upright = make_view(images, replace(parameters, dihedral=torch.zeros(32, dtype=torch.long)))
     torch.testing.assert_close(
-        make_view(images, parameters), dihedral_batch(upright, parameters.pose), atol=1e-5, rtol=0
+        make_view(images, parameters),
+        dihedral_batch(upright, parameters.dihedral),
+        atol=1e-5,
+        rtol=0,
     )
 
 
