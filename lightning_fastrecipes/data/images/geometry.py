@@ -1,9 +1,10 @@
-"""How a image of any size becomes a square one for the evaluation, and is kept for it."""
+"""Which part of an image a model sees, and how an image is kept for it."""
 
 import math
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
+import torch
 from PIL import ImageColor
 from torch import Tensor
 from torch.nn import functional
@@ -18,7 +19,7 @@ _MODES = {"nearest": "nearest-exact", "bilinear": "bilinear", "bicubic": "bicubi
 
 @dataclass(frozen=True)
 class Geometry:
-    """How images are brought to the image size.
+    """How images of any size become square ones.
 
     Args:
         resize: ``crop`` keeps the aspect ratio and loses the margins; ``squish`` keeps everything.
@@ -26,7 +27,7 @@ class Geometry:
         crop_fraction: For evaluation, side of the centre crop over the resized shorter side, in
             (0, 1]; from the model if not given. Not used by ``squish``.
         max_zoom: For training with augmentation, the largest zoom, at least 1.
-        max_angle: For training with augmentation, the largest turn in degrees, at least 0.
+        max_angle: For training with augmentation, the largest rotation in degrees, at least 0.
         background: Colour behind transparent pixels, a name or ``#rrggbb``.
 
     Raises:
@@ -64,7 +65,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class CachedSize:
-    """The size at which decoded images are kept, in a cache.
+    """The size at which decoded images are kept in a cache.
 
     Args:
         side: Length in pixels of the shorter side, or with ``squish`` of both sides. Images that
@@ -80,28 +81,21 @@ class CachedSize:
     background: str
 
     def shrink(self, image: Tensor) -> Tensor:
-        """Make a large image smaller.
-
-        Args:
-            image: Shape ``(3, height, width)``, ``uint8``.
-
-        Returns:
-            Shape ``(3, height, width)``, ``uint8``.
-        """
-        size = self.shape(*image.shape[-2:])
-        return _interpolate(image[None], size, self.interpolation)[0]
+        """Make an image smaller if it is larger. Shape ``(3, height, width)``, ``uint8``."""
+        shape = self.shape(*image.shape[-2:])
+        return _interpolate(image[None], shape, self.interpolation)[0]
 
     def shape(self, height: int, width: int) -> tuple[int, int]:
-        """Return height and width of what is kept of a image of this height and width."""
+        """Return height and width at which an image of this height and width is kept."""
         is_small = (
             height * width <= self.side**2
             if self.resize == "squish"
             else min(height, width) <= self.side
         )
-        return (height, width) if is_small else _size(height, width, self.side, self.resize)
+        return (height, width) if is_small else _shape(height, width, self.side, self.resize)
 
     def key(self) -> dict[str, str | int]:
-        """Describe the form with plain names and values; equal keys mean equal pixels."""
+        """Describe the size with plain names and values; equal keys mean equal pixels."""
         return asdict(self)
 
 
@@ -123,51 +117,47 @@ class EvalTransform:
 
     @property
     def side(self) -> int:
-        """Pixels of the shorter side that a image needs so that nothing is enlarged."""
-        return self._eval_side
-
-    @property
-    def _eval_side(self) -> int:
-        whole = self.resize == "squish"
-        return self.image_size if whole else math.floor(self.image_size / self.crop_fraction)
+        """Pixels of the shorter side that an image needs so that nothing is enlarged."""
+        if self.resize == "squish":
+            return self.image_size
+        return math.floor(self.image_size / self.crop_fraction)
 
     def cached_size(self) -> CachedSize:
-        """Return the smallest form from which the result is the same, to the last bit."""
+        """Return the smallest size from which the result is the same, to the last bit."""
         return CachedSize(self.side, self.resize, self.interpolation, self.background)
 
     def __call__(self, image: Tensor, epoch: int, index: int) -> Tensor:
-        """Bring a image to the image size.
+        """Make an image square.
 
         Args:
             image: Shape ``(3, height, width)``, ``uint8``.
-            epoch: Epoch from 0, for transforms that are random.
-            index: Position of the image in its data set, for transforms that are random.
+            epoch: Epoch from 0, for random transforms.
+            index: Position of the image in its data set, for random transforms.
 
         Returns:
             Shape ``(3, image_size, image_size)``, ``uint8``.
         """
-        return self._centre(image[None])[0]
+        return self.batch(image[None], epoch, torch.tensor([index]), 1)[0]
 
     def batch(self, images: Tensor, epoch: int, positions: Tensor, num_images: int) -> Tensor:
-        """Bring images of one shape to the image size.
+        """Make images of one shape square.
 
         Args:
             images: Shape ``(batch, channels, height, width)``, ``uint8``.
-            epoch: Epoch from 0, for transforms that are random.
-            positions: Where the images are in their data set, for transforms that are random.
+            epoch: Epoch from 0, for random transforms.
+            positions: Where the images are in their data set, for random transforms. Shape
+                ``(batch,)``.
             num_images: Length of that data set.
 
         Returns:
             Shape ``(batch, channels, image_size, image_size)``, ``uint8``.
         """
-        return self._centre(images)
+        images = self._resize(images, self.side)
+        top, left = (round((edge - self.image_size) / 2) for edge in images.shape[-2:])
+        return self._crop(images, top, left, self.image_size)
 
     def key(self) -> dict[str, str | int | float]:
-        """Describe everything that the result depends on, for the key of a cache.
-
-        Returns:
-            Plain names and values; equal keys mean equal pixels.
-        """
+        """Describe with plain names and values all that the result depends on."""
         return {
             "image_size": self.image_size,
             "resize": self.resize,
@@ -176,35 +166,28 @@ class EvalTransform:
             "background": self.background,
         }
 
-    def _centre(self, images: Tensor) -> Tensor:
-        images = self._resize(images, self._eval_side)
-        top, left = (_centred(self.image_size, edge) for edge in images.shape[-2:])
-        return self._crop(images, top, left)
-
     def _resize(self, images: Tensor, side: int) -> Tensor:
-        """Bring the shorter side, or both sides of squished images, to a length."""
+        """Resize the shorter side, or both sides of squished images, to a length."""
         height, width = images.shape[-2:]
-        return _interpolate(images, _size(height, width, side, self.resize), self.interpolation)
+        return _interpolate(images, _shape(height, width, side, self.resize), self.interpolation)
 
-    def _crop(self, images: Tensor, top: int, left: int) -> Tensor:
-        size = self.image_size
+    def _crop(self, images: Tensor, top: int, left: int, size: int) -> Tensor:
         return images[..., top : top + size, left : left + size].contiguous()
 
 
-def _centred(length: int, edge: int) -> int:
-    """Say where something in the middle of an edge starts."""
-    return round((edge - length) / 2)
-
-
-def _size(height: int, width: int, side: int, resize: Resize) -> tuple[int, int]:
+def _shape(height: int, width: int, side: int, resize: Resize) -> tuple[int, int]:
     if resize == "squish":
         return side, side
     shorter = min(height, width)
     return side * height // shorter, side * width // shorter
 
 
-def _interpolate(images: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
-    if size == tuple(images.shape[-2:]):
+def _interpolate(images: Tensor, shape: tuple[int, int], interpolation: str) -> Tensor:
+    """Resize ``uint8`` images; on a GPU PyTorch averages floats alone."""
+    if shape == tuple(images.shape[-2:]):
         return images
-    mode = _MODES[interpolation]
-    return functional.interpolate(images, size, mode=mode, antialias=interpolation != "nearest")
+    on_cpu = images.device.type == "cpu"
+    mode, antialias = _MODES[interpolation], interpolation != "nearest"
+    pixels = images if on_cpu else images.float()
+    resized = functional.interpolate(pixels, shape, mode=mode, antialias=antialias)
+    return resized if on_cpu else resized.round_().clamp_(0, 255).byte()

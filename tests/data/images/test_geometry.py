@@ -147,14 +147,19 @@ def test_near_zooms_on_the_device_are_one_resample_of_the_window(max_zoom):
     assert torch.equal(transform.batch(made, 0, torch.arange(count), count), expected)
 
 
-def test_a_card_is_given_floats_to_average():
-    """PyTorch resizes ``uint8`` on the CPU alone; the meta device stands for a card."""
-    transform, seen = train_transform(max_zoom=2.0), []
-    resize = transform._resize
-    transform._resize = lambda images, side: seen.append(images.dtype) or resize(images, side)
-    on_card = torch.empty(2, 3, 64, 64, dtype=torch.uint8, device="meta")
+def test_a_gpu_is_given_floats_to_average(monkeypatch):
+    """PyTorch resizes ``uint8`` on the CPU alone; the meta device stands for a GPU."""
+    seen, interpolate = [], torch.nn.functional.interpolate
+    monkeypatch.setattr(
+        torch.nn.functional,
+        "interpolate",
+        lambda images, *args, **options: (
+            seen.append(images.dtype) or interpolate(images, *args, **options)
+        ),
+    )
+    on_gpu = torch.empty(2, 3, 64, 64, dtype=torch.uint8, device="meta")
 
-    result = transform._resize_anywhere(on_card, 20)
+    result = train_transform(max_zoom=2.0)._resize(on_gpu, 20)
     assert seen == [torch.float32]
     assert (result.dtype, result.shape) == (torch.uint8, (2, 3, 20, 20))
 
