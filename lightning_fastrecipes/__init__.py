@@ -1,7 +1,8 @@
 """The fast.ai course's way of training, for PyTorch Lightning."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from lightning_fastrecipes.dotted import load_object
 
 if TYPE_CHECKING:
     from lightning_fastrecipes.callbacks.flat_cosine import FlatCosine
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
     from lightning_fastrecipes.tasks.ensemble import Ensemble
     from lightning_fastrecipes.tasks.image import Head, ImageClassifier
+    from lightning_fastrecipes.tasks.optim import Optim
+    from lightning_fastrecipes.tasks.table_task import TabularNetwork
     from lightning_fastrecipes.tasks.tabular import TabularClassifier, TabularRegressor
 
 __version__ = "0.1.0"
@@ -69,6 +72,7 @@ __all__ = [
     "Labels",
     "MultiLabelSwitch",
     "OneCycle",
+    "Optim",
     "OverfittingStop",
     "ProgressiveResizing",
     "SampleFBeta",
@@ -77,6 +81,7 @@ __all__ = [
     "TableSplit",
     "TabularClassifier",
     "TabularDataModule",
+    "TabularNetwork",
     "TabularRegressor",
     "TestTimeAugmentation",
     "Triangular",
@@ -109,6 +114,7 @@ _HOMES = {
     "Labels": "nn.label_rules",
     "MultiLabelSwitch": "callbacks.multi_label_switch",
     "OneCycle": "callbacks.one_cycle",
+    "Optim": "tasks.optim",
     "OverfittingStop": "callbacks.overfitting_stop",
     "ImageMixing": "callbacks.image_mixing",
     "ProgressiveResizing": "callbacks.progressive_resizing",
@@ -118,6 +124,7 @@ _HOMES = {
     "TableSplit": "data.tables.splits",
     "TabularClassifier": "tasks.tabular",
     "TabularDataModule": "data.tables.datamodule",
+    "TabularNetwork": "tasks.table_task",
     "TabularRegressor": "tasks.tabular",
     "TestTimeAugmentation": "callbacks.test_time_augmentation",
     "Triangular": "callbacks.triangular",
@@ -131,7 +138,7 @@ def __getattr__(name: str) -> Any:
     """Import a public class where it lives, the first time it is asked for."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    value = load_object(f"{__name__}.{_HOMES[name]}.{name}")
     globals()[name] = value
     return value
 

@@ -32,6 +32,15 @@ KEYS = {
     "data.split.valid_fraction": "data.split.val_fraction",
     "data.split.valid_from": "data.split.val_from",
     "data.split.valid_until": "data.split.val_until",
+    "model.weight_decay": "model.optim.weight_decay",
+    "model.optimizer": "model.optim.optimizer",
+    "model.layers": "model.network.layers",
+    "model.dropout": "model.network.dropout",
+    "model.embedding_dropout": "model.network.embedding_dropout",
+    "model.embedding_rule": "model.network.embedding_rule",
+    "model.point": "model.point_estimate",
+    "model.head.kind": "model.head.layout",
+    "model.labels.thresholds": "model.labels.threshold",
 }
 """Old key of a recipe to the key of today, as dotted paths without ``init_args``.
 
@@ -44,11 +53,15 @@ SHORT_FORMS: dict[str, str] = {}
 
 VALUES: dict[str, dict[Any, Any]] = {
     "evaluation.splits": {"valid": "val"},
+    "model.point_estimate": {"percentage": "min_rmspe"},
 }
 """Key of today to old values, or old items of its list, and those of today."""
 
-CALLBACK_KEYS: dict[str, dict[str, str]] = {}
-"""Class of today of a callback to its old arguments and those of today."""
+CLASS_KEYS: dict[str, dict[str, str]] = {
+    "MultiLabelSwitch": {"thresholds": "threshold"},
+    "SampleFBeta": {"kind": "threshold", "thresholds": "grid"},
+}
+"""Class of today of a callback or a metric to its old arguments and those of today."""
 
 WHOLE_VIEWS = (
     "Test-time augmentation must not be `preset: whole`, which this version does not have: it"
@@ -85,20 +98,30 @@ def translate_recipe(document: Mapping[str, Any]) -> dict[str, Any]:
     _translate_keys(with_today, notes)
     for stage in _entries(with_today.get("stages")):
         for callback in _entries(stage.get("callbacks")):
-            _translate_callback(callback, notes)
+            _translate_arguments(callback, notes)
+    for metric in _entries(_arguments(dict(with_today.get("model") or {})).get("metrics")):
+        _translate_arguments(metric, notes)
     for rung in _entries(with_today.get("rungs")):
         if isinstance(rung.get("set"), dict):
-            rung["set"] = dict(translate_key(k, v, notes) for k, v in rung["set"].items())
+            rung["set"] = dict(
+                translate_key(k, v, with_today, notes) for k, v in rung["set"].items()
+            )
     _log("The recipe", notes)
     return with_today
 
 
-def translate_key(key: str, value: Any, notes: list[str] | None = None) -> tuple[str, Any]:
+def translate_key(
+    key: str,
+    value: Any,
+    document: Mapping[str, Any] | None = None,
+    notes: list[str] | None = None,
+) -> tuple[str, Any]:
     """Translate one dotted key and its value, as an override or a variant gives them.
 
     Args:
         key: Such as ``data.valid_fraction``, with or without ``init_args``.
         value: Its value.
+        document: The recipe; arguments of classes of other packages are left alone.
         notes: What was translated is added here.
 
     Returns:
@@ -109,10 +132,14 @@ def translate_key(key: str, value: Any, notes: list[str] | None = None) -> tuple
         ('data.split.val_from', '2014-08-01')
     """
     notes = [] if notes is None else notes
+    if _is_foreign(document or {}, key):
+        return key, value
     plain = key.replace(".init_args", "")
-    if plain in KEYS:
-        notes.append(f"`{plain}` to `{KEYS[plain]}`")
-        key = plain = KEYS[plain]
+    renamed = [old for old in KEYS if plain == old or key.startswith(f"{old}.")]
+    for old in renamed[:1]:
+        notes.append(f"`{old}` to `{KEYS[old]}`")
+        key = KEYS[old] + (key[len(old) :] if key.startswith(old) else "")
+        plain = key.replace(".init_args", "")
     changed: dict[str, Any] = {"": value}
     _translate_classes(changed, notes)
     # What is below the key, such as a whole `split`, may have old names too.
@@ -256,22 +283,30 @@ def _translate_class_path(path: str, notes: list[str]) -> str:
     return path
 
 
-def _translate_callback(callback: dict[str, Any], notes: list[str]) -> None:
-    name = str(callback.get("class_path")).rpartition(".")[2]
-    arguments = callback.get("init_args")
+def _translate_arguments(spec: dict[str, Any], notes: list[str]) -> None:
+    name = str(spec.get("class_path")).rpartition(".")[2]
+    arguments = spec.get("init_args")
     if isinstance(arguments, dict):
-        for old, new in CALLBACK_KEYS.get(name, {}).items():
+        for old, new in CLASS_KEYS.get(name, {}).items():
             _move(arguments, old, new, notes)
 
 
 def _translate_keys(document: dict[str, Any], notes: list[str]) -> None:
     """Apply ``KEYS`` and ``VALUES`` to a document in place."""
     for old, new in KEYS.items():
-        _move(document, old, new, notes)
+        if not _is_foreign(document, old):
+            _move(document, old, new, notes)
     for key in VALUES:
         home, name = _find(document, key)
         if home is not None and name in home:
             home[name] = _translate_value(key, home[name], notes)
+
+
+def _is_foreign(document: Mapping[str, Any], key: str) -> bool:
+    """Return whether a key is an argument of a class that is not of this package."""
+    section = document.get(key.partition(".")[0])
+    path = section.get("class_path") if isinstance(section, Mapping) else section
+    return isinstance(path, str) and not path.startswith("lightning_fastrecipes.")
 
 
 def _translate_value(key: str, value: Any, notes: list[str]) -> Any:

@@ -235,6 +235,13 @@ class TableInputs(NamedTuple):
     continuous: Tensor
 
 
+def inputs_of(batch: Any) -> Any:
+    """Return the inputs of a batch that may hold targets beside them."""
+    # The inputs of a table are a tuple themselves.
+    is_alone = isinstance(batch, TableInputs) or not isinstance(batch, (tuple, list))
+    return batch if is_alone else batch[0]
+
+
 @runtime_checkable
 class HasTableSpec(Protocol):
     """A datamodule that knows how its table becomes numbers: a ``TableSpec``, after ``setup``."""

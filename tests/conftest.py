@@ -150,7 +150,7 @@ def several_labels_document(images: Path) -> dict:
             "init_args": {
                 "backbone": "test_resnet.r160_in1k",
                 "head": {"kind": "linear", "dropout": 0.0},
-                "labels": {"pos_weight": "balanced", "thresholds": "per_label"},
+                "labels": {"pos_weight": "balanced", "threshold": "per_label"},
             },
         },
         "trainer": {"accelerator": "cpu", "precision": "32-true"},

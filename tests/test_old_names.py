@@ -94,6 +94,43 @@ def test_hyperparameters_of_today_stay() -> None:
     assert translate_hparams("ImageClassifier", hparams) == hparams
 
 
+def test_arguments_of_tasks_move_into_their_options() -> None:
+    old = {"layers": [8], "dropout": [0.1], "embedding_dropout": 0.04, "embedding_rule": "course"}
+    old |= {"point": "percentage", "lr": 0.01, "lr_ratio": 3.0}
+    old |= {"weight_decay": 0.1, "optimizer": "torch.optim.SGD"}
+    assert translate_hparams("TabularRegressor", old) == {
+        "network": {
+            "layers": [8],
+            "dropout": [0.1],
+            "embedding_dropout": 0.04,
+            "embedding_rule": "course",
+        },
+        "point_estimate": "min_rmspe",
+        "lr": 0.01,
+        "lr_ratio": 3.0,
+        "optim": {"weight_decay": 0.1, "optimizer": "torch.optim.SGD"},
+    }
+    old = {"head": {"kind": "linear", "hidden": 8}, "labels": {"thresholds": "per_label"}}
+    assert translate_hparams("ImageClassifier", old) == {
+        "head": {"layout": "linear", "hidden": 8},
+        "labels": {"threshold": "per_label"},
+    }
+    fbeta = {"class_path": "lightning_fastrecipes.SampleFBeta", "init_args": {"kind": "one"}}
+    model = {"class_path": "lightning_fastrecipes.ImageClassifier"}
+    today = translate_recipe({"model": model | {"init_args": {"metrics": {"f2": fbeta}}}})
+    assert today["model"]["init_args"]["metrics"]["f2"]["init_args"] == {"threshold": "one"}
+
+
+def test_arguments_of_a_model_of_the_users_own_stay() -> None:
+    document = {"model": {"class_path": "own.Model", "init_args": {"weight_decay": 0.1}}}
+    assert translate_recipe(document) == document
+    key = "model.weight_decay"
+    assert translate_key(key, 0.2, document) == (key, 0.2)
+    assert translate_key(key, 0.2) == ("model.optim.weight_decay", 0.2)
+    old = "model.optimizer.init_args.momentum"
+    assert translate_key(old, 0.9) == ("model.optim.optimizer.init_args.momentum", 0.9)
+
+
 def test_results_name_the_validation_split_as_today() -> None:
     results = {"valid": {"loss": 1.0}, "test": {}, "rungs": [{"name": "one", "valid": {}}]}
     today = {"val": {"loss": 1.0}, "test": {}, "rungs": [{"name": "one", "val": {}}]}

@@ -11,7 +11,7 @@ from torchmetrics import MetricCollection
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import rank_zero_info
 from lightning_fastrecipes.errors import ConfigurationError
-from lightning_fastrecipes.functional.labels.multi_label import ThresholdKind, balanced_pos_weight
+from lightning_fastrecipes.functional.labels.multi_label import Threshold, balanced_pos_weight
 from lightning_fastrecipes.nn.label_rules import Labels, MultiLabel
 from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
 from lightning_fastrecipes.protocols import HasClasses, HasDecisionHead, HasTrainTargets
@@ -35,7 +35,7 @@ class MultiLabelSwitch(pl.Callback):
 
     Args:
         label_kind: ``auto``: the datamodule decides; ``single`` or ``multi`` override it.
-        thresholds: ``one`` for all labels, or ``per_label``.
+        threshold: ``one`` for all labels, or one ``per_label``.
         beta: What F-beta the thresholds are tuned for, above 0.
         pos_weight: How much a positive weighs in the loss, for each label; ``balanced`` for
             ``negatives / positives`` of the datamodule's ``train_targets``.
@@ -54,7 +54,7 @@ class MultiLabelSwitch(pl.Callback):
     def __init__(
         self,
         label_kind: LabelChoice = "auto",
-        thresholds: ThresholdKind = "one",
+        threshold: Threshold = "one",
         beta: float = 2.0,
         pos_weight: Literal["balanced"] | list[float] | None = None,
     ) -> None:
@@ -63,7 +63,7 @@ class MultiLabelSwitch(pl.Callback):
                 f"`label_kind` must be 'auto', 'single' or 'multi', got {label_kind!r}."
             )
         self.label_kind = label_kind
-        self.options = Labels("multi", pos_weight, thresholds, beta)
+        self.options = Labels("multi", pos_weight, threshold, beta)
         self._is_multi = False
         self._guard: RemovableHandle | None = None
 
@@ -108,7 +108,7 @@ class MultiLabelSwitch(pl.Callback):
             ConfigurationError: If the module was switched before and the data are now of one label,
                 or nothing says what they are.
         """
-        if hasattr(pl_module, "adopt_classes"):
+        if hasattr(pl_module, "set_classes"):
             return  # a task of this package, which switches by itself
         datamodule = getattr(trainer, "datamodule", None)
         kind, reason = self._decide(datamodule)

@@ -4,24 +4,24 @@ from typing import Literal
 
 from torch import nn
 
-HeadKind = Literal["course", "linear"]
+Layout = Literal["course", "linear"]
 """``course``: two layers with batch norm and dropout; ``linear``: one layer."""
 
 _LAST_STD = 0.01
 
 
 def create_head(
-    kind: HeadKind,
+    layout: Layout,
     num_features: int,
     num_classes: int,
     *,
     hidden: int = 512,
     dropout: float = 0.5,
 ) -> nn.Module:
-    """Build a head by its kind.
+    """Build the head of a layout.
 
     Args:
-        kind: ``course`` or ``linear``.
+        layout: ``course`` or ``linear``.
         num_features: Width of the backbone's pooled output, at least 1.
         num_classes: Number of logits, at least 1.
         hidden: Width of the course head's middle, at least 1; ``linear`` has none.
@@ -31,17 +31,17 @@ def create_head(
         A module from ``(batch, num_features)`` to ``(batch, num_classes)``.
 
     Raises:
-        ValueError: If there is no such kind, or a number is out of range.
+        ValueError: If there is no such layout, or a number is out of range.
 
     Example:
         >>> create_head("linear", 8, 2)(torch.zeros(4, 8)).shape
         torch.Size([4, 2])
     """
-    if kind == "course":
+    if layout == "course":
         return concat_pool_head(num_features, num_classes, hidden=hidden, dropout=dropout)
-    if kind == "linear":
+    if layout == "linear":
         return linear_head(num_features, num_classes, dropout=dropout)
-    raise ValueError(f"`kind` of head must be 'course' or 'linear', got {kind!r}.")
+    raise ValueError(f"`layout` of a head must be 'course' or 'linear', got {layout!r}.")
 
 
 def concat_pool_head(

@@ -13,7 +13,7 @@ from torchmetrics.classification import MulticlassAccuracy, MultilabelAccuracy
 
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.labels.merging import logits_of
-from lightning_fastrecipes.functional.labels.multi_label import ThresholdKind
+from lightning_fastrecipes.functional.labels.multi_label import Threshold
 from lightning_fastrecipes.functional.labels.targets import hard_labels
 from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
 from lightning_fastrecipes.protocols import LabelKind
@@ -28,9 +28,9 @@ class Labels:
             ``None``.
         pos_weight: With several labels, how much a positive weighs in the loss, for each label;
             ``balanced`` for ``negatives / positives`` of the training split.
-        thresholds: With several labels, ``one`` threshold for all of them or ``per_label``, which
-            needs many validation images of each.
-        beta: With several labels, the F-beta that the thresholds are tuned for, above 0.
+        threshold: With several labels, ``one`` for all of them, or one ``per_label``, which needs
+            many validation images of each.
+        beta: With several labels, the F-beta that thresholds are tuned for, above 0.
 
     Raises:
         ValueError: If an argument is none of these.
@@ -38,7 +38,7 @@ class Labels:
 
     kind: LabelKind | None = None
     pos_weight: Literal["balanced"] | list[float] | None = None
-    thresholds: ThresholdKind = "one"
+    threshold: Threshold = "one"
     beta: float = 2.0
 
     def __post_init__(self) -> None:
@@ -51,7 +51,7 @@ class Labels:
                 "`labels.pos_weight` must be 'balanced' or one number per label, got"
                 f" {self.pos_weight!r}."
             )
-        SampleFBeta(1, self.beta, self.thresholds)
+        SampleFBeta(1, self.beta, self.threshold)
 
 
 class LabelRules(ABC):
@@ -185,7 +185,7 @@ class MultiLabel(LabelRules):
     def fbeta(self) -> dict[str, SampleFBeta]:
         """Return the metric that the thresholds are tuned with, by its name, such as ``f2``."""
         beta = self.options.beta
-        metric = SampleFBeta(self.num_classes, beta, self.options.thresholds)
+        metric = SampleFBeta(self.num_classes, beta, self.options.threshold)
         return {f"f{beta:g}".replace(".", "_"): metric}
 
 

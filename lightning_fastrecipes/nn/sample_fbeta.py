@@ -10,7 +10,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from lightning_fastrecipes.functional.labels.multi_label import (
     SCORE_UNITS,
-    ThresholdKind,
+    Threshold,
     best_index,
     bucket,
     sample_fbeta,
@@ -35,8 +35,8 @@ class SampleFBeta(Metric):
     Args:
         num_labels: Number of labels, at least 1.
         beta: How many times recall counts as much as precision, above 0.
-        kind: ``one`` threshold for all labels, or ``per_label``.
-        thresholds: How many evenly spaced thresholds are tried, at least 1, or the thresholds
+        threshold: ``one`` for all labels, or one ``per_label``.
+        grid: How many evenly spaced thresholds are tried, at least 1, or the thresholds
             themselves, ascending, in [0, 1].
 
     Attributes:
@@ -72,20 +72,20 @@ class SampleFBeta(Metric):
         self,
         num_labels: int,
         beta: float = 2.0,
-        kind: ThresholdKind = "one",
-        thresholds: int | Sequence[float] = 99,
+        threshold: Threshold = "one",
+        grid: int | Sequence[float] = 99,
     ) -> None:
         super().__init__()
         if num_labels < 1:
             raise ValueError(f"`num_labels` must be at least 1, got {num_labels}.")
         if not beta > 0:
             raise ValueError(f"`beta` must be above 0, got {beta}.")
-        if kind not in get_args(ThresholdKind):
-            raise ValueError(f"`kind` must be 'one' or 'per_label', got {kind!r}.")
+        if threshold not in get_args(Threshold):
+            raise ValueError(f"`threshold` must be 'one' or 'per_label', got {threshold!r}.")
         self.num_labels = num_labels
         self.beta = beta
-        self.kind = kind
-        self.register_buffer("grid", _grid(thresholds), persistent=False)
+        self.threshold = threshold
+        self.register_buffer("grid", _grid(grid), persistent=False)
         self.best_thresholds = torch.full((num_labels,), 0.5)
         self.fixed_thresholds: Tensor | None = None
         zeros = torch.zeros(len(self.grid), dtype=torch.int64)
@@ -132,7 +132,7 @@ class SampleFBeta(Metric):
             self.fixed_score += score_units(scores).sum()
             return
         self.scores += sums_at_thresholds(probabilities, targets, self.grid, self.beta)
-        if self.kind == "per_label":
+        if self.threshold == "per_label":
             # Types that every backend can gather.
             small = torch.uint8 if len(self.grid) < 256 else torch.int32
             self.buckets.append(bucket(probabilities, self.grid).to(small))
@@ -145,7 +145,7 @@ class SampleFBeta(Metric):
             return self.fixed_score / count
         place = best_index(self.scores)
         best = self.grid[place]
-        if self.kind == "one" or not int(self.count):
+        if self.threshold == "one" or not int(self.count):
             self.best_thresholds = best.repeat(self.num_labels)
             return self.scores[place] / count
         buckets, truth = dim_zero_cat(self.buckets).long(), dim_zero_cat(self.truth)
@@ -156,14 +156,13 @@ class SampleFBeta(Metric):
         return score_units(sample_fbeta(decided, truth, 0.5, self.beta)).sum() / count
 
 
-def _grid(thresholds: int | Sequence[float]) -> Tensor:
-    if isinstance(thresholds, int):
-        if thresholds < 1:
-            raise ValueError(f"`thresholds` must be at least 1, got {thresholds}.")
-        return threshold_grid(thresholds)
-    grid = torch.tensor(list(thresholds), dtype=torch.float32)
-    if not len(grid) or bool((grid.diff() <= 0).any()) or grid[0] < 0 or grid[-1] > 1:
-        raise ValueError(
-            f"`thresholds` must be ascending and lie in [0, 1], got {list(thresholds)}."
-        )
-    return grid
+def _grid(grid: int | Sequence[float]) -> Tensor:
+    if isinstance(grid, int):
+        if grid < 1:
+            raise ValueError(f"`grid` must be at least 1, got {grid}.")
+        return threshold_grid(grid)
+    thresholds = torch.tensor(list(grid), dtype=torch.float32)
+    is_rising = bool((thresholds.diff() > 0).all())
+    if not len(thresholds) or not is_rising or thresholds[0] < 0 or thresholds[-1] > 1:
+        raise ValueError(f"`grid` must be ascending and lie in [0, 1], got {list(grid)}.")
+    return thresholds

@@ -2,10 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NoReturn, Self, TypedDict, cast, get_args
+from dataclasses import replace
+from typing import Any, Literal, Self, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from typing_extensions import override
 
@@ -22,6 +24,7 @@ from lightning_fastrecipes.functional.labels.targets import num_repeated_rows
 from lightning_fastrecipes.functional.training.layer_groups import (
     NormPolicy,
     audit_param_groups,
+    check_norm_policy,
     check_parameter_names,
     frozen_count,
     optimizer_groups,
@@ -29,21 +32,17 @@ from lightning_fastrecipes.functional.training.layer_groups import (
     set_frozen,
     set_frozen_modes,
 )
-from lightning_fastrecipes.old_names import translate_callback_states
-from lightning_fastrecipes.protocols import FeatureBatch, LayerGroup, TableInputs
-from lightning_fastrecipes.tasks.building import (
-    MetricSpec,
-    build_metrics,
-    build_optimizer,
-    checkpoint_of_today,
-)
+from lightning_fastrecipes.old_names import translate_callback_states, translate_hparams
+from lightning_fastrecipes.protocols import FeatureBatch, LayerGroup, inputs_of
+from lightning_fastrecipes.tasks.building import MetricSpec, build_metrics, saved_hparams
+from lightning_fastrecipes.tasks.optim import Optim, Rates, as_optim, build_optimizer
 
 Phase = Literal["val", "test"]
 CHECKPOINT_KEY = "fastrecipes"
 
 
 class StepOutput(TypedDict):
-    """What validation and test steps hand to callbacks, repeated rows removed."""
+    """What validation and test steps return to callbacks, without repeated rows."""
 
     probabilities: Tensor
     targets: Tensor
@@ -52,19 +51,19 @@ class StepOutput(TypedDict):
 class LayerGroupTask(pl.LightningModule, ABC):
     """Train a model group by group: one place for freezing, rates, metrics and the optimizer.
 
-    A subclass sets ``backbone`` and ``head``, and says what its groups, loss and probabilities are.
+    A subclass sets ``backbone`` and ``head``, and defines its layer groups, loss and probabilities.
     Freezing changes only between two calls of ``Trainer.fit``: Lightning's distributed strategies
-    wrap the model once per fit, and what is unfrozen later would train apart on every process.
+    wrap the model once per fit, and parameters that are unfrozen later would be trained on each
+    process by itself.
 
     Args:
         norm_policy: How batch norm behaves; see ``functional.training.layer_groups.NormPolicy``.
-        lr: Learning rate: one number, or one per trained group from the input side, above 0.
-        lr_ratio: With one number: how many times smaller each earlier group's rate is, at least 1.
-        weight_decay: Weight decay of matrices and kernels, at least 0; norms and biases get none.
-        optimizer: Class path of an optimizer, or ``{"class_path": ..., "init_args": {...}}``.
+        optim: Optimizer, rates and weight decay.
+        lr: Replaces ``optim.lr``.
+        lr_ratio: Replaces ``optim.lr_ratio``.
         metrics: Name to torchmetrics metric, its class path, or a plain function of
             ``(probabilities, targets)`` that is called once per epoch on all rows.
-        metric_defaults: Arguments given to metric classes that take them, such as ``num_classes``.
+        metric_defaults: Arguments passed to metric classes that take them, such as ``num_classes``.
 
     References:
         Howard and Ruder, *Universal Language Model Fine-tuning* (2018), section 3.2; fast.ai
@@ -77,29 +76,34 @@ class LayerGroupTask(pl.LightningModule, ABC):
     def __init__(
         self,
         norm_policy: NormPolicy,
-        lr: float | Sequence[float],
-        lr_ratio: float,
-        weight_decay: float,
-        optimizer: str | Mapping[str, Any],
+        *,
+        optim: Optim | Mapping[str, Any] | None = None,
+        lr: Rates | None = None,
+        lr_ratio: float | None = None,
         metrics: Mapping[str, MetricSpec],
         metric_defaults: Mapping[str, Any],
     ) -> None:
         super().__init__()
-        if weight_decay < 0:
-            raise ValueError(f"`weight_decay` must be at least 0, got {weight_decay}.")
-        if norm_policy not in get_args(NormPolicy):
-            raise ValueError(
-                f"`norm_policy` must be one of {', '.join(get_args(NormPolicy))}, got"
-                f" {norm_policy!r}."
-            )
+        check_norm_policy(norm_policy)
         self.norm_policy = norm_policy
-        self.lr = lr
-        self.lr_ratio = lr_ratio
-        self.weight_decay = weight_decay
-        self.optimizer = optimizer
+        self.optim = as_optim(optim, lr, lr_ratio)
         self.num_frozen = 0
         self.set_metrics(metrics, metric_defaults)
         self.phase_losses = nn.ModuleDict({"val_": MeanMetric(), "test_": MeanMetric()})
+
+    @classmethod
+    def from_architecture(cls, architecture: Mapping[str, Any]) -> Self:
+        """Build an untrained model from the attribute ``architecture`` of another."""
+        return cls(**architecture)
+
+    @classmethod
+    @override
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
+        """Load a checkpoint as Lightning does, also one with arguments of an earlier version."""
+        # Lightning drops hyperparameters that the constructor does not take.
+        old = saved_hparams(checkpoint_path, weights_only=kwargs.get("weights_only"))
+        today = translate_hparams(cls.__name__, old)
+        return super().load_from_checkpoint(checkpoint_path, *args, **(today | kwargs))
 
     @abstractmethod
     def layer_groups(self) -> list[LayerGroup]:
@@ -107,11 +111,11 @@ class LayerGroupTask(pl.LightningModule, ABC):
 
     @abstractmethod
     def forward_features(self, inputs: Any) -> Tensor:
-        """Turn inputs into the features that the head takes."""
+        """Compute the features that the head takes. Shape ``(batch, num_features)``."""
 
     @abstractmethod
     def forward_head(self, features: Tensor) -> Tensor:
-        """Turn features into logits."""
+        """Compute float32 logits from features. Shape ``(batch, num_outputs)`` or ``(batch,)``."""
 
     @abstractmethod
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -119,7 +123,7 @@ class LayerGroupTask(pl.LightningModule, ABC):
 
     @abstractmethod
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Turn logits into what metrics and users see."""
+        """Turn logits into what metrics and users see, in the shape of the logits."""
 
     @abstractmethod
     def metric_targets(self, targets: Tensor) -> Tensor:
@@ -129,17 +133,12 @@ class LayerGroupTask(pl.LightningModule, ABC):
         """Name the parameters, besides norms and biases, that get no weight decay."""
         return set()
 
+    @override
     def forward(self, inputs: Any) -> Tensor:
-        """Turn inputs into logits. Shape ``(batch, num_outputs)``, or ``(batch,)``."""
         return self.forward_head(self.forward_features(inputs))
 
     def set_metrics(self, metrics: Mapping[str, MetricSpec], defaults: Mapping[str, Any]) -> None:
-        """Measure something else in validation and test, from the next fit on.
-
-        Args:
-            metrics: As for the constructor.
-            defaults: Arguments given to metric classes that take them, such as ``num_classes``.
-        """
+        """Replace the metrics of validation and test; arguments as for the constructor."""
         collection = MetricCollection(build_metrics(metrics, defaults), compute_groups=False)
         self.phase_metrics = nn.ModuleDict(
             {f"{phase}_": collection.clone(prefix=f"{phase}_") for phase in ("val", "test")}
@@ -164,44 +163,40 @@ class LayerGroupTask(pl.LightningModule, ABC):
                 " running. Parameters unfrozen now would train apart on every process: end this"
                 " fit and start another."
             )
-        groups = self.layer_groups()
-        self.num_frozen = frozen_count(n, len(groups))
-        set_frozen(self, groups, self.num_frozen, self.norm_policy)
-        self.train(self.training)
+        self._set_num_frozen(frozen_count(n, len(self.layer_groups())))
 
+    @override
     def freeze(self) -> None:  # type: ignore[override]
-        """Freeze everything but the head: ``freeze_to(-1)``.
+        """Train the head alone, where Lightning's ``freeze`` freezes the head as well.
 
-        Note:
-            Lightning's own ``freeze`` freezes the head as well; fast.ai's meaning is used here.
+        The same as ``freeze_to(-1)``, as in fast.ai.
         """
         self.freeze_to(-1)
 
+    @override
     def unfreeze(self) -> None:  # type: ignore[override]
-        """Train every group: ``freeze_to(0)``."""
+        """Train every group; unlike Lightning's ``unfreeze``, only between two fits.
+
+        The same as ``freeze_to(0)``.
+        """
         self.freeze_to(0)
 
-    def set_learning_rates(self, lr: float | Sequence[float], lr_ratio: float = 1.0) -> None:
-        """Set the rates that the next fit starts from.
-
-        Args:
-            lr: One rate, or one per trained group from the input side, above 0.
-            lr_ratio: With one rate: how many times smaller each earlier group's is, at least 1.
-        """
-        self.lr = lr
-        self.lr_ratio = lr_ratio
+    def set_learning_rates(self, lr: Rates, lr_ratio: float = 1.0) -> None:
+        """Set the rates that the next fit starts from; arguments as for ``Optim``."""
+        self.optim = replace(self.optim, lr=lr, lr_ratio=lr_ratio)
 
     def group_lrs(self) -> list[float]:
         """Return one learning rate per layer group, 0 for frozen ones."""
         return resolve_group_lrs(
-            self.lr,
-            self.lr_ratio,
+            self.optim.lr,
+            self.optim.lr_ratio,
             num_groups=len(self.layer_groups()),
             num_frozen=self.num_frozen,
             train_frozen_norms=self.norm_policy == "train",
         )
 
-    def train(self, mode: bool = True) -> "LayerGroupTask":
+    @override
+    def train(self, mode: bool = True) -> Self:
         """Switch modes; frozen norms and dropout stay in eval mode."""
         super().train(mode)
         if mode:
@@ -210,15 +205,8 @@ class LayerGroupTask(pl.LightningModule, ABC):
 
     # Hooks, in the order they fire.
 
+    @override
     def setup(self, stage: str) -> None:
-        """Refuse strategies that shard parameters, by name and before any training.
-
-        Args:
-            stage: ``fit``, ``validate``, ``test`` or ``predict``.
-
-        Raises:
-            ConfigurationError: If the strategy is neither of one device nor plain ``ddp``.
-        """
         strategy = self.trainer.strategy
         if stage == "fit" and not isinstance(strategy, (SingleDeviceStrategy, DDPStrategy)):
             raise ConfigurationError(
@@ -226,34 +214,36 @@ class LayerGroupTask(pl.LightningModule, ABC):
                 f" {type(strategy).__name__}, which does not keep frozen and trained parameters"
                 " apart. Use `Trainer(strategy='ddp')`."
             )
-        # States that an earlier evaluation left behind were made in inference mode, outside of
-        # which they cannot be updated.
+        # States left by an earlier evaluation were made in inference mode, outside of which they
+        # cannot be updated.
         for part in (self.phase_metrics, self.phase_losses):
             for metric in part.values():
                 cast(Metric, metric).reset()
 
+    @override
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Build every parameter group once, frozen or not, in fixed order and with names."""
         groups = optimizer_groups(
             dict(self.named_parameters()),
             self.layer_groups(),
             self.group_lrs(),
-            self.weight_decay,
+            self.optim.weight_decay,
             self.no_weight_decay(),
         )
-        return build_optimizer(self.optimizer, groups)
+        return build_optimizer(self.optim.optimizer, groups)
 
+    @override
     def on_fit_start(self) -> None:
-        """Refuse to train with a parameter that no optimizer group, or two of them, hold."""
         groups = [group for opt in self.trainer.optimizers for group in opt.param_groups]
         audit_param_groups(dict(self.named_parameters()), groups)
 
+    @override
     def on_train_epoch_start(self) -> None:
-        """Assert the modes of frozen parts again, whatever ran before."""
+        """Set the modes of frozen parts again: callbacks may have changed them."""
         self.train()
 
+    @override
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Return the loss of one batch."""
         inputs, targets = batch
         if len(targets) == 1:
             self._refuse_single_sample()
@@ -261,40 +251,33 @@ class LayerGroupTask(pl.LightningModule, ABC):
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(targets))
         return loss
 
+    @override
     def on_train_epoch_end(self) -> None:
-        """Return every process the buffers of the first, so that replicas stay equal."""
+        """Copy the buffers of the first process to the others, so that replicas stay equal."""
         if self.trainer.world_size > 1:
             for buffer in self.buffers():
                 torch.distributed.broadcast(buffer, src=0)
 
+    @override
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> StepOutput:
-        """Add one batch to the validation metrics."""
         return self._evaluation_step(batch, batch_idx, dataloader_idx, "val")
 
+    @override
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> StepOutput:
-        """Add one batch to the test metrics."""
         return self._evaluation_step(batch, batch_idx, dataloader_idx, "test")
 
+    @override
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Return the probabilities of one batch, with or without targets beside the inputs."""
-        # The inputs of a table are a tuple themselves.
-        is_wrapped = isinstance(batch, (tuple, list)) and not isinstance(batch, TableInputs)
-        inputs = batch[0] if is_wrapped else batch
-        return self.probabilities(self._logits(batch, inputs))
+        return self.probabilities(self._logits(batch, inputs_of(batch)))
 
-    @classmethod
     @override
-    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
-        checkpoint_path = checkpoint_of_today(
-            checkpoint_path, cls.__name__, weights_only=kwargs.get("weights_only")
-        )
-        return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store how much is frozen; refuse names that no uncompiled model could load."""
         check_parameter_names(self, self.layer_groups())
         checkpoint[CHECKPOINT_KEY] = {"version": 1, "num_frozen": self.num_frozen}
 
+    @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Freeze what was frozen, before Lightning builds the optimizer and wraps the model."""
         if "callbacks" in checkpoint:
@@ -310,11 +293,12 @@ class LayerGroupTask(pl.LightningModule, ABC):
                 f" has {self.num_frozen}. Training resumes with {num_frozen}; call `freeze_to`"
                 " and start a fit without `ckpt_path` for another depth."
             )
+        self._set_num_frozen(num_frozen)
+
+    def _set_num_frozen(self, num_frozen: int) -> None:
         self.num_frozen = num_frozen
         set_frozen(self, self.layer_groups(), num_frozen, self.norm_policy)
         self.train(self.training)
-
-    # Private helpers.
 
     def _logits(self, batch: Any, inputs: Any) -> Tensor:
         """Run the whole model, or the head alone on precomputed features."""
@@ -338,7 +322,6 @@ class LayerGroupTask(pl.LightningModule, ABC):
         return {"probabilities": probabilities, "targets": targets}
 
     def _num_repeated_rows(self, batch_idx: int, dataloader_idx: int, phase: Phase) -> int:
-        """Count this batch's rows that a distributed sampler repeats to even out the shards."""
         if self.trainer.world_size == 1:
             return 0
         loaders = self.trainer.val_dataloaders if phase == "val" else self.trainer.test_dataloaders
@@ -346,7 +329,7 @@ class LayerGroupTask(pl.LightningModule, ABC):
         return num_repeated_rows(loader, batch_idx)
 
     def _is_fitting(self) -> bool:
-        """Return whether a trainer is inside ``fit``, from its set-up to its last hook."""
+        """Return whether a trainer is inside ``fit``, from its setup to its last hook."""
         try:
             state = self.trainer.state
         except RuntimeError:  # not attached
@@ -354,14 +337,11 @@ class LayerGroupTask(pl.LightningModule, ABC):
         return state.fn == TrainerFn.FITTING and state.status == TrainerStatus.RUNNING
 
     def _refuse_single_sample(self) -> None:
-        """Name the cure where batch norm would fail on a batch of one."""
+        """Raise with advice where batch norm would fail on a batch of one."""
         for name, module in self.named_modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
-                _raise_single_sample(name)
-
-
-def _raise_single_sample(name: str) -> NoReturn:
-    raise ConfigurationError(
-        f"A training batch must hold at least 2 samples for the batch norm `{name}`, but got 1."
-        " Raise `batch_size`, or drop the last batch of your loader (`drop_last=True`)."
-    )
+            if isinstance(module, _BatchNorm) and module.training:
+                raise ConfigurationError(
+                    "A training batch must hold at least 2 samples for the batch norm"
+                    f" `{name}`, but got 1. Raise `batch_size`, or drop the last batch of your"
+                    " loader (`drop_last=True`)."
+                )

@@ -1,9 +1,7 @@
-"""Networks, optimizers and metrics from class paths, objects or plain functions."""
+"""Networks and metrics from class paths, objects or plain functions."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +11,8 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.utilities import dim_zero_cat
 
 from lightning_fastrecipes._lightning import LightningModule
+from lightning_fastrecipes.dotted import load_object
 from lightning_fastrecipes.errors import ConfigurationError
-from lightning_fastrecipes.old_names import translate_hparams
 
 MetricFunction = Callable[[Tensor, Tensor], Tensor | float]
 MetricSpec = Metric | MetricFunction | str | Mapping[str, Any]
@@ -93,8 +91,8 @@ def build_network(spec: Mapping[str, Any]) -> nn.Module:
     Raises:
         ConfigurationError: If the class is no module, or does not take the arguments.
     """
-    path, init_args = _path_and_args(spec, "backbone")
-    cls: Any = _load(path, "backbone")
+    path, init_args = path_and_args(spec, "backbone")
+    cls: Any = load_from_path(path, "backbone")
     if not (inspect.isclass(cls) and issubclass(cls, nn.Module)):
         raise ConfigurationError(
             f"`backbone` must name a subclass of `torch.nn.Module`, but got {path!r}. Use a class"
@@ -109,78 +107,13 @@ def build_network(spec: Mapping[str, Any]) -> nn.Module:
     return network
 
 
-def build_optimizer(
-    spec: str | Mapping[str, Any], groups: Sequence[dict[str, Any]]
-) -> torch.optim.Optimizer:
-    """Build an optimizer over named parameter groups.
-
-    Args:
-        spec: Class path, or ``{"class_path": ..., "init_args": {...}}``.
-        groups: Parameter groups with ``params``, ``lr``, ``weight_decay`` and ``name``.
-
-    Returns:
-        The optimizer.
-
-    Raises:
-        ConfigurationError: If the class is no optimizer, or cannot take these groups.
-    """
-    path, init_args = _path_and_args(spec, "optimizer")
-    cls: Any = _load(path, "optimizer")
-    if not (inspect.isclass(cls) and issubclass(cls, torch.optim.Optimizer)):
-        raise ConfigurationError(
-            f"`optimizer` must name a subclass of `torch.optim.Optimizer`, but got {path!r}."
-            " Use a class path such as 'torch.optim.AdamW'."
-        )
-    clash = sorted({"lr", "weight_decay", "params"} & set(init_args))
-    if clash:
-        raise ConfigurationError(
-            f"`optimizer.init_args` must not hold {clash}: the layer groups carry their own rates"
-            " and decay. Use the arguments `lr`, `lr_ratio` and `weight_decay` of the model."
-        )
-    takes_decay = "weight_decay" in inspect.signature(cls).parameters
-    kept = [
-        {k: v for k, v in group.items() if takes_decay or k != "weight_decay"} for group in groups
-    ]
-    try:
-        optimizer: torch.optim.Optimizer = cls(kept, **init_args)
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError(
-            f"`{path}` cannot train these layer groups: {error}. Choose an optimizer that takes"
-            " several parameter groups, or mend `optimizer.init_args`."
-        ) from error
-    if isinstance(optimizer, torch.optim.SparseAdam):
-        raise ConfigurationError(
-            "`torch.optim.SparseAdam` needs sparse gradients, which no layer here gives."
-            " Use 'torch.optim.AdamW'."
-        )
-    _fuse_on_processor(optimizer)
-    return optimizer
-
-
-def checkpoint_of_today(checkpoint: Any, class_name: str, *, weights_only: bool | None) -> Any:
-    """Return a checkpoint whose hyperparameters are arguments of today's constructor.
-
-    Lightning drops arguments that a constructor does not take without a word.
-
-    Args:
-        checkpoint: A file, or what else Lightning can read.
-        class_name: The class it is of.
-        weights_only: As for ``torch.load``.
-
-    Returns:
-        The same, or a file in memory where an old name was translated.
-    """
+def saved_hparams(checkpoint: Any, *, weights_only: bool | None) -> dict[str, Any]:
+    """Read the hyperparameters of a checkpoint; nothing where it is no local file."""
     if not isinstance(checkpoint, (str, Path)) or not Path(checkpoint).is_file():
-        return checkpoint
+        return {}
     saved = torch.load(checkpoint, "cpu", weights_only=weights_only, mmap=True)
-    hparams = saved.get(LightningModule.CHECKPOINT_HYPER_PARAMS_KEY, {})
-    today = translate_hparams(class_name, hparams)
-    if today == hparams:
-        return checkpoint
-    translated = BytesIO()
-    torch.save(saved | {LightningModule.CHECKPOINT_HYPER_PARAMS_KEY: today}, translated)
-    translated.seek(0)
-    return translated
+    hparams: dict[str, Any] = saved.get(LightningModule.CHECKPOINT_HYPER_PARAMS_KEY, {})
+    return hparams
 
 
 def plain_values(value: Any) -> Any:
@@ -192,28 +125,12 @@ def plain_values(value: Any) -> Any:
     return value
 
 
-def _fuse_on_processor(optimizer: torch.optim.Optimizer) -> None:
-    """Let torch's own optimizers update a parameter on the CPU in one pass.
-
-    Five times as fast as the default there, or more. The argument ``fused`` of the constructor
-    would also promise to undo the scale of mixed precision, and Lightning then refuses to clip
-    gradients.
-    """
-    if not type(optimizer).__module__.startswith("torch.optim."):
-        return
-    for group in optimizer.param_groups:
-        chooses = group.get("differentiable") or group.get("foreach") is not None
-        fits = all(p.device.type == "cpu" and p.is_floating_point() for p in group["params"])
-        if "fused" in group and group["fused"] is None and fits and not chooses:
-            group["fused"] = True
-
-
 def _build_metric(name: str, spec: MetricSpec, defaults: Mapping[str, Any]) -> Metric:
     if isinstance(spec, Metric):
         return spec
     if isinstance(spec, (str, Mapping)):
-        path, init_args = _path_and_args(spec, f"metrics.{name}")
-        target = _load(path, f"metrics.{name}")
+        path, init_args = path_and_args(spec, f"metrics.{name}")
+        target = load_from_path(path, f"metrics.{name}")
         if inspect.isclass(target) and issubclass(target, Metric):
             # Some classes choose their implementation in `__new__`, which names the arguments.
             taken = {
@@ -236,7 +153,8 @@ def _build_metric(name: str, spec: MetricSpec, defaults: Mapping[str, Any]) -> M
     )
 
 
-def _path_and_args(spec: str | Mapping[str, Any], what: str) -> tuple[str, dict[str, Any]]:
+def path_and_args(spec: str | Mapping[str, Any], what: str) -> tuple[str, dict[str, Any]]:
+    """Split what the argument ``what`` was given into a class path and arguments."""
     if isinstance(spec, str):
         return spec, {}
     unknown = set(spec) - {"class_path", "init_args"}
@@ -248,10 +166,10 @@ def _path_and_args(spec: str | Mapping[str, Any], what: str) -> tuple[str, dict[
     return str(spec["class_path"]), dict(spec.get("init_args") or {})
 
 
-def _load(path: str, what: str) -> Any:
-    module, _, name = path.rpartition(".")
+def load_from_path(path: str, what: str) -> Any:
+    """Import what the argument ``what`` names, or say that its path leads nowhere."""
     try:
-        return getattr(import_module(module), name)
+        return load_object(path)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigurationError(
             f"`{what}` must be an import path such as 'torch.optim.AdamW', but {path!r} leads"

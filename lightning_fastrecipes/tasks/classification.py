@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.labels.multi_label import balanced_pos_weight
@@ -22,22 +23,40 @@ from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY, LayerGroupTask
 from lightning_fastrecipes.tasks.building import MetricSpec
 
 
-class ClassificationTask(LayerGroupTask, ABC):
+class FollowsLabelRules:
+    """What a task asks its ``rules``; a mixin, to stand before ``LayerGroupTask``."""
+
+    rules: LabelRules
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean cross entropy; with several labels, of each label by itself."""
+        return self.rules.loss(logits, targets)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return the softmax, or the sigmoid of several labels. Shape ``(batch, num_classes)``."""
+        return self.rules.probabilities(logits)
+
+    def metric_targets(self, targets: Tensor) -> Tensor:
+        """Decide one class per row where targets are probabilities, or yes or no per label."""
+        return self.rules.metric_targets(targets)
+
+
+class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
     """Classify into named classes; the data say whether a sample has one label or several.
 
-    With several, the switch is of loss, probabilities, metrics and decisions together, and never
+    With several labels, loss, probabilities, metrics and decisions are switched together, and never
     back: a checkpoint of the other kind is refused. The thresholds of the decisions are tuned on
-    every validation; they are a buffer, so that they go wherever the weights go.
+    every validation; they are a buffer, and so part of every copy of the weights.
 
     Args:
         num_classes: Number of classes, at least 2.
-        metrics: Name to metric, class path or plain function; the kind's own if ``None``.
+        metrics: Name to metric, class path or plain function; those of the rules if ``None``.
         labels: How several labels are trained, and what targets are where no datamodule says so.
         **options: Arguments of ``LayerGroupTask``.
     """
 
     thresholds: Tensor | None
-    """Where a label's probability begins to count, with several labels. Shape ``(classes,)``."""
+    """Lowest probability at which each of several labels holds. Shape ``(num_classes,)``."""
 
     def __init__(
         self,
@@ -47,7 +66,7 @@ class ClassificationTask(LayerGroupTask, ABC):
         labels: Labels | Mapping[str, Any] | None,
         **options: Any,
     ) -> None:
-        rules: LabelRules = SingleLabel(num_classes)
+        rules = SingleLabel(num_classes)
         super().__init__(
             metrics=rules.metrics(metrics), metric_defaults=rules.metric_defaults, **options
         )
@@ -59,44 +78,33 @@ class ClassificationTask(LayerGroupTask, ABC):
         self._chosen_metrics = metrics
         self.register_buffer("thresholds", None)
         if self.labels.kind is not None:
-            self._take_kind(self.labels.kind)
+            self._set_label_kind(self.labels.kind)
 
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean cross entropy; with several labels of each label by itself."""
-        return self.rules.loss(logits, targets)
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Return the softmax, or the sigmoid of several labels. Shape ``(batch, num_classes)``."""
-        return self.rules.probabilities(logits)
-
-    def metric_targets(self, targets: Tensor) -> Tensor:
-        """Decide one class per row where targets are probabilities, or yes or no per label."""
-        return self.rules.metric_targets(targets)
-
+    @override
     def setup(self, stage: str) -> None:
-        """Take classes and kind of labels of the datamodule, or compare them with our own."""
         super().setup(stage)
         datamodule = getattr(self.trainer, "datamodule", None)
         if isinstance(datamodule, HasClasses):
             if self.classes is None:
-                self.adopt_classes(datamodule.classes, datamodule.label_kind)
+                self.set_classes(datamodule.classes, datamodule.label_kind)
             elif list(datamodule.classes) != self.classes:
                 raise ConfigurationError(_class_difference(self.classes, list(datamodule.classes)))
             else:
                 self._refuse_other_kind(datamodule.label_kind, "the data")
-        if stage == "fit" and self.labels.pos_weight == "balanced":
-            self._balance(datamodule)
+        is_balanced = self.labels.pos_weight == "balanced"
+        if stage == "fit" and is_balanced and isinstance(self.rules, MultiLabel):
+            self.rules.weigh(_balanced_weights(datamodule))
 
-    def adopt_classes(self, classes: Sequence[str], label_kind: LabelKind = "single") -> None:
-        """Name the outputs; names and kind are saved in every checkpoint.
+    def set_classes(self, classes: Sequence[str], label_kind: LabelKind = "single") -> None:
+        """Name the outputs; names and kind of labels are saved in every checkpoint.
 
         Args:
             classes: One name per output, in order.
             label_kind: What targets are.
 
         Raises:
-            ConfigurationError: If there are not ``num_classes`` names, or the kind is settled and
-                another.
+            ConfigurationError: If there are not ``num_classes`` names, or the kind of labels is
+                settled already and differs.
         """
         if len(classes) != self.num_classes:
             raise ConfigurationError(
@@ -106,30 +114,25 @@ class ClassificationTask(LayerGroupTask, ABC):
             )
         self._refuse_other_kind(label_kind, "the data")
         self.classes = list(classes)
-        self._take_kind(label_kind)
+        self._set_label_kind(label_kind)
 
     def tune_thresholds(self, probabilities: Tensor, targets: Tensor) -> None:
-        """Tune the thresholds on predictions made elsewhere, such as merged ones.
-
-        Args:
-            probabilities: Shape ``(rows, num_classes)``.
-            targets: As the data give them, one row each.
-        """
+        """Set the thresholds to the :meth:`best_thresholds` of predictions made elsewhere."""
         found = self.best_thresholds(probabilities, targets)
         if found is not None and self.thresholds is not None:
             self.thresholds.copy_(found)
 
     def best_thresholds(self, probabilities: Tensor, targets: Tensor) -> Tensor | None:
-        """Return the thresholds that are best for predictions, and keep one's own.
+        """Return the thresholds that are best for predictions, without changing the model's own.
 
         Args:
             probabilities: Shape ``(rows, num_classes)``.
-            targets: As the data give them, one row each.
+            targets: As the datamodule gives them, one row each.
 
         Returns:
             Shape ``(num_classes,)``, or ``None`` with one label per sample.
         """
-        found = self._fbeta("val")
+        found = self._tuned_metric()
         if found is None:
             return None
         metric = cast(SampleFBeta, found.clone()).to(probabilities.device)
@@ -140,39 +143,37 @@ class ClassificationTask(LayerGroupTask, ABC):
         metric.compute()
         return metric.best_thresholds
 
+    @override
     def on_validation_epoch_end(self) -> None:
         """Tune the thresholds on all rows of the validation."""
-        metric = self._fbeta("val")
-        if metric is not None and not self.trainer.sanity_checking:
+        metric = self._tuned_metric()
+        if metric is not None and self.thresholds is not None and not self.trainer.sanity_checking:
             metric.compute()
-            self._take_thresholds(metric)
+            self.thresholds.copy_(metric.best_thresholds)
 
+    @override
     def on_test_epoch_start(self) -> None:
         """Measure the test with the thresholds of the validation."""
         self.fix_thresholds(self.phase_metrics["test_"])
 
     def fix_thresholds(self, metrics: Any, thresholds: Tensor | None = None) -> None:
-        """Let metrics measure with the thresholds as they are now, not with the best.
-
-        Args:
-            metrics: A collection of metrics.
-            thresholds: Others, in place of one's own.
-        """
+        """Let a collection of metrics use given thresholds, or the model's own, not the best."""
         for metric in metrics.values():
             if isinstance(metric, SampleFBeta):
                 metric.fix(self.thresholds if thresholds is None else thresholds)
 
+    @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store class names and what labels are, as plain values."""
         super().on_save_checkpoint(checkpoint)
-        rules = self.rules
-        weighed = isinstance(rules, MultiLabel) and rules.pos_weight is not None
+        pos_weight = self.rules.pos_weight if isinstance(self.rules, MultiLabel) else None
         checkpoint[CHECKPOINT_KEY] |= {
             "classes": self.classes,
             "label_kind": self.label_kind,
-            "pos_weight": rules.pos_weight.tolist() if weighed else None,  # type: ignore[attr-defined]
+            "pos_weight": None if pos_weight is None else pos_weight.tolist(),
         }
 
+    @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore class names and kind of labels, and refuse a checkpoint of others."""
         super().on_load_checkpoint(checkpoint)
@@ -184,24 +185,19 @@ class ClassificationTask(LayerGroupTask, ABC):
             raise ConfigurationError(_class_difference(list(classes), self.classes))
         self._refuse_other_kind(saved["label_kind"], "the checkpoint")
         self.classes = None if classes is None else list(classes)
-        self._take_kind(saved["label_kind"])
+        self._set_label_kind(saved["label_kind"])
         if saved.get("pos_weight") is not None and isinstance(self.rules, MultiLabel):
             self.rules.weigh(torch.tensor(saved["pos_weight"]))
 
-    # Private helpers.
-
-    def _take_kind(self, kind: LabelKind) -> None:
-        """Switch everything that depends on the kind, unless it is so already."""
+    def _set_label_kind(self, kind: LabelKind) -> None:
+        """Switch everything that depends on the kind of labels, unless it is switched already."""
         self.label_kind = kind
-        is_multi_label = kind == "multi"
-        if is_multi_label == self.rules.multi_label:
-            if not is_multi_label:
-                label_rules(kind, self.num_classes, self.labels)
+        rules = label_rules(kind, self.num_classes, self.labels)
+        if rules.multi_label == self.rules.multi_label:
             return
-        self.rules = label_rules(kind, self.num_classes, self.labels)
-        chosen = self.rules.metrics(self._chosen_metrics)
-        self.set_metrics(chosen, self.rules.metric_defaults)
-        if is_multi_label:
+        self.rules = rules
+        self.set_metrics(rules.metrics(self._chosen_metrics), rules.metric_defaults)
+        if rules.multi_label:
             self.thresholds = torch.full((self.num_classes,), 0.5, device=self.device)
 
     def _refuse_other_kind(self, kind: LabelKind, source: str) -> None:
@@ -213,26 +209,21 @@ class ClassificationTask(LayerGroupTask, ABC):
                 " with `label_kind` of the `LabelTable`, or start a new model."
             )
 
-    def _balance(self, datamodule: Any) -> None:
-        if not isinstance(self.rules, MultiLabel):
-            return
-        if not isinstance(datamodule, HasTrainTargets):
-            raise ConfigurationError(
-                "`labels.pos_weight='balanced'` needs a datamodule with `train_targets`, but the"
-                f" trainer has {type(datamodule).__name__}. Give one number per label instead."
-            )
-        self.rules.weigh(balanced_pos_weight(datamodule.train_targets))
-
-    def _fbeta(self, phase: str) -> SampleFBeta | None:
-        """Return the metric that the thresholds are tuned with."""
-        metrics: Any = self.phase_metrics[f"{phase}_"]
+    def _tuned_metric(self) -> SampleFBeta | None:
+        """Return the metric that the thresholds are tuned with; ``None`` with one label."""
         if self.thresholds is None:
             return None
+        metrics: Any = self.phase_metrics["val_"]
         return next(metric for metric in metrics.values() if isinstance(metric, SampleFBeta))
 
-    def _take_thresholds(self, metric: SampleFBeta) -> None:
-        if self.thresholds is not None:
-            self.thresholds.copy_(metric.best_thresholds)
+
+def _balanced_weights(datamodule: Any) -> Tensor:
+    if not isinstance(datamodule, HasTrainTargets):
+        raise ConfigurationError(
+            "`labels.pos_weight='balanced'` needs a datamodule with `train_targets`, but the"
+            f" trainer has {type(datamodule).__name__}. Give one number per label instead."
+        )
+    return balanced_pos_weight(datamodule.train_targets)
 
 
 def _class_difference(model: list[str], data: list[str]) -> str:

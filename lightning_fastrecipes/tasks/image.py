@@ -2,20 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.training.layer_groups import NormPolicy
 from lightning_fastrecipes.nn.backbones import Backbone, create_backbone
-from lightning_fastrecipes.nn.heads import create_head
+from lightning_fastrecipes.nn.heads import Layout, create_head
 from lightning_fastrecipes.nn.label_rules import Labels
 from lightning_fastrecipes.protocols import HasImageSize, InputSpec, LayerGroup
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY
 from lightning_fastrecipes.tasks.building import MetricSpec, build_network, plain_values
 from lightning_fastrecipes.tasks.classification import ClassificationTask
+from lightning_fastrecipes.tasks.optim import Optim, Rates
 
 
 @dataclass(frozen=True)
@@ -23,13 +25,13 @@ class Head:
     """Layers after the backbone.
 
     Args:
-        kind: ``course`` (batch norm, dropout, linear, ReLU, batch norm, dropout, linear) or
+        layout: ``course`` (batch norm, dropout, linear, ReLU, batch norm, dropout, linear) or
             ``linear``.
-        hidden: Width of the course head's hidden layer, at least 1.
-        dropout: Probability before the last layer, in [0, 1); the course head's first is half.
+        hidden: Width of the hidden layer of ``course``, at least 1.
+        dropout: Probability before the last layer, in [0, 1); the first of ``course`` is half.
     """
 
-    kind: Literal["course", "linear"] = "course"
+    layout: Layout = "course"
     hidden: int = 512
     dropout: float = 0.5
 
@@ -52,10 +54,9 @@ class ImageClassifier(ClassificationTask):
         norm_policy: Batch norm of the backbone: ``eval`` (stored statistics, also where trained),
             ``eval_if_frozen``, ``stats_if_frozen`` or ``train``. ``None`` takes ``eval`` for
             pretrained weights and ``eval_if_frozen`` for random ones.
-        lr: Learning rate of the head, or one per trained group from the input side, above 0.
-        lr_ratio: How many times smaller each earlier group's rate is, at least 1.
-        weight_decay: Weight decay of matrices and kernels, at least 0.
-        optimizer: Class path, or ``{"class_path": ..., "init_args": {...}}``.
+        lr: Learning rate of the head, or one per trained group; replaces ``optim.lr``.
+        lr_ratio: How many times smaller each earlier group's rate is; replaces ``optim.lr_ratio``.
+        optim: Optimizer, rates and weight decay: an ``Optim``.
         metrics: Name to metric, class path or plain function; accuracy if ``None``, and with
             several labels per image also ``f2``, a ``SampleFBeta`` at the best threshold.
         labels: How several labels per image are trained, and what targets are where no
@@ -91,13 +92,12 @@ class ImageClassifier(ClassificationTask):
         *,
         weights: str | None = None,
         pretrained: bool = False,
-        head: Literal["course", "linear"] | Head | Mapping[str, Any] = "course",
+        head: Layout | Head | Mapping[str, Any] = "course",
         num_groups: int = 3,
         norm_policy: NormPolicy | None = None,
-        lr: float | Sequence[float] = 1e-3,
-        lr_ratio: float = 1.0,
-        weight_decay: float = 1e-2,
-        optimizer: str | Mapping[str, Any] = "torch.optim.AdamW",
+        lr: Rates | None = None,
+        lr_ratio: float | None = None,
+        optim: Optim | Mapping[str, Any] | None = None,
         metrics: Mapping[str, MetricSpec] | None = None,
         labels: Labels | Mapping[str, Any] | None = None,
     ) -> None:
@@ -119,21 +119,20 @@ class ImageClassifier(ClassificationTask):
             metrics=metrics,
             labels=labels,
             norm_policy=norm_policy,
+            optim=optim,
             lr=lr,
             lr_ratio=lr_ratio,
-            weight_decay=weight_decay,
-            optimizer=optimizer,
         )
         self.backbone = built
         self.head = create_head(
-            head.kind, built.num_features, num_classes, hidden=head.hidden, dropout=head.dropout
+            head.layout, built.num_features, num_classes, hidden=head.hidden, dropout=head.dropout
         )
         self.input_spec: InputSpec = built.input_spec
         self.num_groups = num_groups
         self._groups = _joined_groups(built.layer_groups(num_groups - 1), self.head)
         self._register_normalisation()
-        # Plain values alone, so that a checkpoint loads with `weights_only`; weights come from the
-        # checkpoint, not a second time from where they came first.
+        # Plain values alone, so that a checkpoint loads with `weights_only`. `weights` is left out:
+        # they come from the checkpoint then.
         self.architecture: dict[str, Any] = {
             "backbone": plain_values(backbone) if isinstance(backbone, Mapping) else built.name,
             "num_classes": num_classes,
@@ -141,35 +140,14 @@ class ImageClassifier(ClassificationTask):
             "num_groups": num_groups,
             "norm_policy": norm_policy,
         }
-        training: dict[str, Any] = {"lr": lr, "lr_ratio": lr_ratio, "weight_decay": weight_decay}
-        training |= {"optimizer": optimizer, "labels": asdict(self.labels)}
+        training = {"optim": asdict(self.optim), "labels": asdict(self.labels)}
         hparams = plain_values(self.architecture | training)
         if isinstance(backbone, nn.Module):
             del hparams["backbone"]
         self.save_hyperparameters(hparams)
 
-    @classmethod
-    def from_architecture(cls, architecture: Mapping[str, Any]) -> "ImageClassifier":
-        """Build an untrained model of the same shape from its plain description.
-
-        Args:
-            architecture: The attribute ``architecture`` of a model whose backbone was given by name
-                or class path.
-
-        Returns:
-            The model, with random weights.
-        """
-        return cls(**architecture)
-
+    @override
     def setup(self, stage: str) -> None:
-        """Refuse images of a size that the backbone does not take, before any batch.
-
-        Args:
-            stage: ``fit``, ``validate``, ``test`` or ``predict``.
-
-        Raises:
-            ConfigurationError: If the backbone does not take a size of the datamodule.
-        """
         super().setup(stage)
         datamodule = getattr(self.trainer, "datamodule", None)
         if not isinstance(datamodule, HasImageSize):
@@ -186,16 +164,17 @@ class ImageClassifier(ClassificationTask):
                     f" does not: {error}"
                 ) from error
 
+    @override
     def layer_groups(self) -> list[LayerGroup]:
-        """Return the groups: parts of the backbone from the input side, then the head."""
         return self._groups
 
+    @override
     def no_weight_decay(self) -> set[str]:
-        """Name the parameters that the backbone's authors train without weight decay."""
         return {f"backbone.{name}" for name in self.backbone.no_weight_decay()}
 
+    @override
     def forward_features(self, images: Tensor) -> Tensor:
-        """Turn images into pooled features.
+        """Compute pooled features.
 
         Args:
             images: ``uint8`` in [0, 255], or float and normalised. Shape
@@ -208,22 +187,22 @@ class ImageClassifier(ClassificationTask):
             images = (images.float() - self.pixel_mean).div_(self.pixel_std)
         return cast(Tensor, self.backbone(images))
 
+    @override
     def forward_head(self, features: Tensor) -> Tensor:
-        """Turn pooled features into float32 logits. Shape ``(batch, num_classes)``."""
         return cast(Tensor, self.head(features)).float()
 
     def nearest_image_size(self, size: int) -> int:
-        """Round an image size to one that the backbone takes, or refuse it with a ValueError."""
+        """Round an image size to one that the backbone takes; a ValueError if it takes none."""
         return self.backbone.nearest_image_size(size)
 
+    @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the input that the weights expect, as plain values."""
         super().on_save_checkpoint(checkpoint)
         spec = {k: plain_values(v) for k, v in asdict(self.input_spec).items()}
         checkpoint[CHECKPOINT_KEY] |= {"input_spec": spec}
 
+    @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the input that the weights expect."""
         super().on_load_checkpoint(checkpoint)
         saved = checkpoint.get(CHECKPOINT_KEY)
         if saved is None:
@@ -234,7 +213,7 @@ class ImageClassifier(ClassificationTask):
         )
 
     def set_input_spec(self, spec: InputSpec) -> None:
-        """Normalise as ``spec`` says; for weights whose file does not say what they expect."""
+        """Normalise as ``spec`` says, for weights whose file does not state what they expect."""
         self.input_spec = spec
         self._register_normalisation()
 
@@ -253,7 +232,7 @@ class ImageClassifier(ClassificationTask):
 def _as_head(head: str | Head | Mapping[str, Any]) -> Head:
     if isinstance(head, Head):
         return head
-    return Head(**head) if isinstance(head, Mapping) else Head(kind=cast(Any, head))
+    return Head(**head) if isinstance(head, Mapping) else Head(cast(Layout, head))
 
 
 def _joined_groups(backbone_groups: Sequence[LayerGroup], head: nn.Module) -> list[LayerGroup]:

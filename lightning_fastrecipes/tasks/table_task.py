@@ -2,37 +2,88 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Self, cast
+from dataclasses import asdict, dataclass, replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.tables.encoding import EmbeddingRule, embedding_size
 from lightning_fastrecipes.functional.tables.spec import TableSpec
 from lightning_fastrecipes.functional.tables.target import TableTask
-from lightning_fastrecipes.functional.training.layer_groups import NormPolicy, set_frozen
+from lightning_fastrecipes.functional.training.layer_groups import NormPolicy
 from lightning_fastrecipes.nn.tabular import TableBackbone
 from lightning_fastrecipes.protocols import HasTableSpec, LayerGroup, TableInputs
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY, LayerGroupTask
 from lightning_fastrecipes.tasks.building import MetricSpec, plain_values
 
-_EMBEDDINGS = "backbone.embeddings."
+
+@dataclass(frozen=True)
+class TabularNetwork:
+    """The network of a task on a table: embeddings, then hidden layers.
+
+    Args:
+        layers: Widths of the hidden layers, at least 1 each; ``None`` for those of the task:
+            1000 and 500 for a regression, 200 and 100 for a classification.
+        dropout: Probability after each hidden layer, in [0, 1); one for all, or one for each;
+            ``None`` for that of the task: 0.001 and 0.01, or 0.01.
+        embedding_dropout: Probability after the embeddings, in [0, 1).
+        embedding_rule: Width of the categories' vectors, ``course`` or ``fastai``; see
+            ``functional.tables.encoding``.
+
+    Raises:
+        ValueError: If a number is out of range.
+
+    Example:
+        >>> TabularNetwork(layers=[200, 100], dropout=0.1).embedding_dropout
+        0.04
+    """
+
+    layers: Sequence[int] | None = None
+    dropout: float | Sequence[float] | None = None
+    embedding_dropout: float = 0.04
+    embedding_rule: EmbeddingRule = "course"
+
+    def __post_init__(self) -> None:
+        if any(width < 1 for width in self.layers or ()):
+            raise ValueError(
+                f"`layers` must be widths of at least 1, got {list(self.layers or ())}."
+            )
+        shares = [self.dropout] if isinstance(self.dropout, (int, float)) else self.dropout or ()
+        for argument, values in (
+            ("dropout", list(shares)),
+            ("embedding_dropout", [self.embedding_dropout]),
+        ):
+            if not all(0 <= value < 1 for value in values):
+                raise ValueError(f"`{argument}` must lie in [0, 1), got {values}.")
+        embedding_size(1, self.embedding_rule)
+
+    def or_default(self, default: "TabularNetwork") -> "TabularNetwork":
+        """Fill in layers and dropout of the task, and write out one dropout for each layer."""
+        layers = default.layers if self.layers is None else self.layers
+        dropout = default.dropout if self.dropout is None else self.dropout
+        layers = list(layers or ())
+        shares = [dropout] * len(layers) if isinstance(dropout, (int, float)) else dropout or ()
+        if len(shares) != len(layers):
+            raise ValueError(
+                f"`dropout` must have one probability for each of the {len(layers)} `layers`, got"
+                f" {list(shares)}. Give one number for all, or one for each."
+            )
+        return replace(self, layers=layers, dropout=list(shares))
 
 
 class TabularTask(LayerGroupTask, ABC):
     """Train a network on the columns that a ``TableSpec`` describes.
 
-    A task's constructor ends with ``begin``. The network is built when the spec is known: given,
-    taken of the trainer's datamodule, or read from a checkpoint, which holds it. Until then there
-    are three empty layer groups, so that freezing and rates can be set already.
+    The constructor of a task ends with ``finish``. The network is built when the spec is known:
+    given, taken from the trainer's datamodule, or read from a checkpoint, which holds it. Until
+    then there are three empty layer groups, so that freezing and rates can be set already.
 
     Args:
-        layers: Widths of the hidden layers, at least 1 each.
-        dropout: Probability after each hidden layer, in [0, 1); one for all, or one for each.
-        embedding_dropout: Probability after the embeddings, in [0, 1).
-        embedding_rule: Width of the categories' vectors; see ``functional.tables.encoding``.
-        metrics: Name to metric, class path or plain function; the task's own if ``None``.
+        network: Layers and embeddings.
+        metrics: Name to metric, class path or plain function; those of the task if ``None``.
         norm_policy: How batch norm behaves; see ``functional.training.layer_groups.NormPolicy``.
         **options: Arguments of ``LayerGroupTask``.
     """
@@ -40,45 +91,38 @@ class TabularTask(LayerGroupTask, ABC):
     task_kind: TableTask
     """What the target of the spec must be."""
 
+    default_network: TabularNetwork
+
     def __init__(
         self,
         *,
-        layers: Sequence[int],
-        dropout: float | Sequence[float],
-        embedding_dropout: float,
-        embedding_rule: EmbeddingRule,
+        network: TabularNetwork | Mapping[str, Any] | None,
         metrics: Mapping[str, MetricSpec] | None,
         norm_policy: NormPolicy,
         **options: Any,
     ) -> None:
         super().__init__(norm_policy, metrics={}, metric_defaults={}, **options)
-        shares = [dropout] * len(layers) if isinstance(dropout, (int, float)) else list(dropout)
-        _check_shape(layers, shares, embedding_dropout)
-        embedding_size(1, embedding_rule)
-        self.layers = list(layers)
-        self.dropout = shares
-        self.embedding_dropout = embedding_dropout
-        self.embedding_rule = embedding_rule
+        chosen = network if isinstance(network, TabularNetwork) else TabularNetwork(**network or {})
+        self.network = chosen.or_default(self.default_network)
         self._chosen_metrics = metrics
         self.spec: TableSpec | None = None
         # Nothing to freeze or to train until the columns are known.
         self.backbone = nn.Identity()
         self.head = nn.Identity()
 
-    def begin(self, spec: TableSpec | Mapping[str, Any] | None, extra: Mapping[str, Any]) -> None:
-        """Note what a checkpoint must say of the model, and build it if the spec is known.
+    def finish(self, spec: TableSpec | Mapping[str, Any] | None, **arguments: Any) -> None:
+        """Save the constructor's arguments for checkpoints, and build the model if it can be.
 
         Args:
-            spec: As for the constructor, at the end of which a task calls this.
-            extra: Arguments of the task's own, plain values.
+            spec: As for the constructor.
+            **arguments: Plain values of arguments that other tasks do not have.
         """
-        self._extra = plain_values(extra)
-        training = {"lr": self.lr, "lr_ratio": self.lr_ratio, "weight_decay": self.weight_decay}
+        self._own_arguments = plain_values(arguments)
         # The spec has a place of its own in a checkpoint.
         shape = {name: value for name, value in self.architecture.items() if name != "spec"}
-        self.save_hyperparameters(plain_values({**shape, **training, "optimizer": self.optimizer}))
+        self.save_hyperparameters(plain_values(shape | {"optim": asdict(self.optim)}))
         if spec is not None:
-            self.adopt_spec(spec if isinstance(spec, TableSpec) else TableSpec.from_dict(spec))
+            self.set_spec(spec if isinstance(spec, TableSpec) else TableSpec.from_dict(spec))
 
     @abstractmethod
     def build_head(self, spec: TableSpec, num_features: int) -> nn.Linear:
@@ -86,17 +130,17 @@ class TabularTask(LayerGroupTask, ABC):
 
     @abstractmethod
     def logits(self, probabilities: Tensor) -> Tensor:
-        """Return what the model says where ``probabilities`` makes this of it."""
+        """Invert :meth:`probabilities`."""
 
     @abstractmethod
     def default_metrics(self, spec: TableSpec) -> dict[str, MetricSpec]:
-        """Return the metrics of those who choose none."""
+        """Return the metrics for those who choose none."""
 
     def metric_defaults(self, spec: TableSpec) -> dict[str, Any]:
         """Return the arguments for metric classes that take them."""
         return {}
 
-    def adopt_spec(self, spec: TableSpec) -> None:
+    def set_spec(self, spec: TableSpec) -> None:
         """Build the network for these columns, unless it is built; saved in every checkpoint.
 
         Args:
@@ -122,52 +166,45 @@ class TabularTask(LayerGroupTask, ABC):
         self.spec = spec
         backbone = TableBackbone(
             spec.cardinalities,
-            spec.embedding_sizes(self.embedding_rule),
+            spec.embedding_sizes(self.network.embedding_rule),
             len(spec.continuous_columns),
-            self.layers,
-            self.dropout,
-            self.embedding_dropout,
+            cast(Sequence[int], self.network.layers),
+            cast(Sequence[float], self.network.dropout),
+            self.network.embedding_dropout,
         )
         self.backbone = backbone.to(self.device)
         self.head = self.build_head(spec, backbone.num_features).to(self.device)
-        chosen = (
-            self.default_metrics(spec) if self._chosen_metrics is None else self._chosen_metrics
-        )
-        self.set_metrics(chosen, self.metric_defaults(spec))
+        chosen = self._chosen_metrics
+        metrics = self.default_metrics(spec) if chosen is None else chosen
+        self.set_metrics(metrics, self.metric_defaults(spec))
         self.phase_metrics.to(self.device)
-        set_frozen(self, self.layer_groups(), self.num_frozen, self.norm_policy)
-        self.train(self.training)
+        self._set_num_frozen(self.num_frozen)
+
+    def require_spec(self) -> TableSpec:
+        """Return the spec, or raise a ConfigurationError if it is not known yet."""
+        if self.spec is None:
+            raise ConfigurationError(
+                f"`{type(self).__name__}` must know the columns of its table, but has no `spec`."
+                " Give `spec`, call `set_spec`, load a checkpoint, or use a"
+                " `TabularDataModule` as the trainer's datamodule."
+            )
+        return self.spec
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """Plain values that ``from_architecture`` builds the same untrained model from."""
-        spec = None if self.spec is None else self.spec.to_dict()
+        """Plain values from which ``from_architecture`` builds the same untrained model."""
         return {
-            "spec": spec,
-            "layers": self.layers,
-            "dropout": self.dropout,
-            "embedding_dropout": self.embedding_dropout,
-            "embedding_rule": self.embedding_rule,
+            "spec": None if self.spec is None else self.spec.to_dict(),
+            "network": asdict(self.network),
             "norm_policy": self.norm_policy,
-            **self._extra,
+            **self._own_arguments,
         }
 
-    @classmethod
-    def from_architecture(cls, architecture: Mapping[str, Any]) -> Self:
-        """Build an untrained model of the same shape from its plain description.
-
-        Args:
-            architecture: The attribute ``architecture`` of a model.
-
-        Returns:
-            The model, with random weights.
-        """
-        return cls(**architecture)
-
+    @override
     def layer_groups(self) -> list[LayerGroup]:
         """Return the groups: embeddings, trunk (the norm of continuous columns in it), output."""
         names = [name for name, _ in self.named_parameters()]
-        embeddings = [name for name in names if name.startswith(_EMBEDDINGS)]
+        embeddings = [name for name in names if name.startswith("backbone.embeddings.")]
         output = [name for name in names if name.startswith("head.")]
         trunk = [name for name in names if name not in {*embeddings, *output}]
         return [
@@ -178,80 +215,44 @@ class TabularTask(LayerGroupTask, ABC):
 
     def embedding_weights(self) -> dict[str, Tensor]:
         """Return the vectors of each categorical column, one row for each index."""
-        spec, backbone = self.built()
-        tables = (cast(nn.Embedding, table) for table in backbone.embeddings.tables)
+        spec = self.require_spec()
+        tables = cast(TableBackbone, self.backbone).embeddings.tables
         return {
-            name: table.weight.detach().cpu()
+            name: cast(nn.Embedding, table).weight.detach().cpu()
             for name, table in zip(spec.categorical, tables, strict=True)
         }
 
+    @override
     def forward_features(self, inputs: TableInputs) -> Tensor:
-        """Turn a batch of rows into features. Shape ``(batch, num_features)``."""
-        _, backbone = self.built()
-        return cast(Tensor, backbone(inputs))
+        self.require_spec()
+        return cast(Tensor, self.backbone(inputs))
 
+    @override
     def forward_head(self, features: Tensor) -> Tensor:
-        """Turn features into float32 numbers, in full precision. Shape ``(batch, num_outputs)``."""
+        """Compute the outputs in full precision. Shape ``(batch, num_outputs)``, float32."""
         head = cast(nn.Linear, self.head)
         # Rounded to 8 bits, a forecast of sales would be off by half a per cent.
         with torch.autocast(features.device.type, enabled=False):
             return cast(Tensor, head(features.to(head.weight.dtype))).float()
 
+    @override
     def setup(self, stage: str) -> None:
-        """Take the spec of the datamodule, or compare it with our own.
-
-        Args:
-            stage: ``fit``, ``validate``, ``test`` or ``predict``.
-
-        Raises:
-            ConfigurationError: If nothing says what the columns are, or the datamodule says
-                something else than the model.
-        """
+        """Take the spec of the datamodule, or compare it with the model's own."""
         super().setup(stage)
         datamodule = getattr(self.trainer, "datamodule", None)
         if isinstance(datamodule, HasTableSpec) and isinstance(datamodule.spec, TableSpec):
-            self.adopt_spec(datamodule.spec)
-        self.built()
+            self.set_spec(datamodule.spec)
+        self.require_spec()
 
+    @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the spec, as plain values."""
         super().on_save_checkpoint(checkpoint)
-        spec, _ = self.built()
-        checkpoint[CHECKPOINT_KEY] |= {"table_spec": spec.to_dict()}
+        checkpoint[CHECKPOINT_KEY] |= {"table_spec": self.require_spec().to_dict()}
 
+    @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Build the network for the checkpoint's table, or refuse that of another one."""
         saved = checkpoint.get(CHECKPOINT_KEY)
         if saved is not None:
-            self.adopt_spec(TableSpec.from_dict(saved["table_spec"]))
+            self.set_spec(TableSpec.from_dict(saved["table_spec"]))
         super().on_load_checkpoint(checkpoint)
-
-    def built(self) -> tuple[TableSpec, TableBackbone]:
-        """Return the spec and the network.
-
-        Returns:
-            Both.
-
-        Raises:
-            ConfigurationError: If the spec is not known yet.
-        """
-        if self.spec is None:
-            raise ConfigurationError(
-                f"`{type(self).__name__}` must know the columns of its table, but has no `spec`."
-                " Give `spec`, call `adopt_spec`, load a checkpoint, or use a"
-                " `TabularDataModule` as the trainer's datamodule."
-            )
-        return self.spec, cast(TableBackbone, self.backbone)
-
-
-def _check_shape(layers: Sequence[int], dropout: Sequence[float], embedding_dropout: float) -> None:
-    if any(width < 1 for width in layers):
-        raise ValueError(f"`layers` must be widths of at least 1, got {list(layers)}.")
-    if len(dropout) != len(layers):
-        raise ValueError(
-            f"`dropout` must have one probability for each of the {len(layers)} `layers`, got"
-            f" {list(dropout)}. Give one number for all, or one for each."
-        )
-    for argument, shares in (("dropout", dropout), ("embedding_dropout", [embedding_dropout])):
-        if not all(0 <= share < 1 for share in shares):
-            raise ValueError(f"`{argument}` must lie in [0, 1), got {list(shares)}.")

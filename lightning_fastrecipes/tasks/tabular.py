@@ -1,24 +1,26 @@
 """Regression and classification of the rows of a table."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torchmetrics import MeanAbsoluteError, MeanSquaredError
+from typing_extensions import override
 
 from lightning_fastrecipes.errors import ConfigurationError
-from lightning_fastrecipes.functional.tables.encoding import EmbeddingRule
 from lightning_fastrecipes.functional.tables.spec import TableSpec
-from lightning_fastrecipes.functional.tables.target import Point, log_shift
+from lightning_fastrecipes.functional.tables.target import PointEstimate, log_shift
 from lightning_fastrecipes.functional.training.layer_groups import NormPolicy
 from lightning_fastrecipes.nn.label_rules import SingleLabel
 from lightning_fastrecipes.nn.rmspe import RMSPE
 from lightning_fastrecipes.protocols import LabelKind
 from lightning_fastrecipes.tasks.building import MetricSpec
-from lightning_fastrecipes.tasks.table_task import TabularTask
+from lightning_fastrecipes.tasks.classification import FollowsLabelRules
+from lightning_fastrecipes.tasks.optim import Optim, Rates
+from lightning_fastrecipes.tasks.table_task import TabularNetwork, TabularTask
 
 _SHARE_OF_A_STEP = 0.01
 OutputRange = Literal["auto", "span"] | tuple[float, float] | None
@@ -27,43 +29,39 @@ OutputRange = Literal["auto", "span"] | tuple[float, float] | None
 class TabularRegressor(TabularTask):
     """Predict a number for each row of a table, by entity embeddings.
 
-    Takes ``TableInputs``, gives the target in transformed units, and measures and predicts in the
-    user's: with ``log_target``, ``forward`` gives logarithms and ``predict_step`` what they are of.
-    The loss is the mean squared error in transformed units. The first prediction, before any
-    training, is about the mean of the training targets, whatever their size.
+    ``forward`` takes ``TableInputs`` and returns the target in transformed units: logarithms with
+    ``log_target``. Metrics and ``predict_step`` are in the units of the table. The loss is the mean
+    squared error in transformed units. Before any training, predictions are close to the mean of
+    the training targets.
 
     Args:
         spec: How the table becomes numbers, or the same as plain values; ``None`` if the trainer's
             datamodule or a checkpoint will say.
-        layers: Widths of the hidden layers, at least 1 each.
-        dropout: Probability after each hidden layer, in [0, 1); one for all, or one for each.
-        embedding_dropout: Probability after the embeddings, in [0, 1).
-        embedding_rule: Width of the categories' vectors: ``course`` or ``fastai``.
+        network: Layers and embeddings: a ``TabularNetwork``.
         y_range: Least and greatest prediction, in transformed units, by a scaled sigmoid;
             ``span``: the spec's ``target_range``; ``auto``: that, if the logarithm is predicted,
             else no range; ``None``: no range.
-        point: What a predicted logarithm becomes: the ``median`` of what it says, the ``mean``, or
-            what is best in shares of the target, ``percentage``; see ``table_target.log_shift``.
-            The last two need ``log_target``.
-        lr: Learning rate of the output layer, or one per trained group from the input side, above
-            0; the groups are ``embeddings``, ``trunk`` and ``output``.
-        lr_ratio: How many times smaller each earlier group's rate is, at least 1.
-        weight_decay: Weight decay of matrices, embeddings included, at least 0.
-        optimizer: Class path, or ``{"class_path": ..., "init_args": {...}}``.
+        point_estimate: The number that is predicted where a logarithm was learned: the ``median``
+            or the ``mean`` of the target, or ``min_rmspe``, which minimises ``RMSPE``; see
+            ``functional.tables.target.log_shift``. The last two need ``log_target``.
+        lr: Learning rate of the output layer, or one per trained group of ``embeddings``,
+            ``trunk`` and ``output``; replaces ``optim.lr``.
+        lr_ratio: How many times smaller each earlier group's rate is; replaces ``optim.lr_ratio``.
+        optim: Optimizer, rates and weight decay: an ``Optim``.
         metrics: Name to metric, class path or plain function, in the user's units; if ``None``,
             ``mae`` and ``rmse``, and with logarithms ``rmspe``.
         norm_policy: How batch norm behaves; see ``functional.training.layer_groups.NormPolicy``.
 
     Raises:
         ValueError: If a number is out of range.
-        ConfigurationError: If the spec is of classes, or ``point`` needs logarithms.
+        ConfigurationError: If the spec is of classes, or ``point_estimate`` needs logarithms.
 
     Attributes:
         squared_error: Running mean of the loss of the last hundred training steps or so, kept in
-            checkpoints, for ``point``.
+            checkpoints, for ``point_estimate``.
 
     Example:
-        >>> model = TabularRegressor(layers=[8], dropout=0.1, lr=1e-3, lr_ratio=3)
+        >>> model = TabularRegressor(network=TabularNetwork([8], 0.1), lr=1e-3, lr_ratio=3)
         >>> [group.name for group in model.layer_groups()]
         ['embeddings', 'trunk', 'output']
 
@@ -73,61 +71,56 @@ class TabularRegressor(TabularTask):
     """
 
     task_kind = "regression"
+    default_network = TabularNetwork((1000, 500), (0.001, 0.01))
 
     def __init__(
         self,
         spec: TableSpec | Mapping[str, Any] | None = None,
         *,
-        layers: Sequence[int] = (1000, 500),
-        dropout: float | Sequence[float] = (0.001, 0.01),
-        embedding_dropout: float = 0.04,
-        embedding_rule: EmbeddingRule = "course",
+        network: TabularNetwork | Mapping[str, Any] | None = None,
         y_range: OutputRange = "auto",
-        point: Point = "median",
-        lr: float | Sequence[float] = 1e-3,
-        lr_ratio: float = 1.0,
-        weight_decay: float = 1e-2,
-        optimizer: str | Mapping[str, Any] = "torch.optim.AdamW",
+        point_estimate: PointEstimate = "median",
+        lr: Rates | None = None,
+        lr_ratio: float | None = None,
+        optim: Optim | Mapping[str, Any] | None = None,
         metrics: Mapping[str, MetricSpec] | None = None,
         norm_policy: NormPolicy = "eval_if_frozen",
     ) -> None:
         super().__init__(
-            layers=layers,
-            dropout=dropout,
-            embedding_dropout=embedding_dropout,
-            embedding_rule=embedding_rule,
+            network=network,
             metrics=metrics,
             norm_policy=norm_policy,
+            optim=optim,
             lr=lr,
             lr_ratio=lr_ratio,
-            weight_decay=weight_decay,
-            optimizer=optimizer,
         )
         _check_range(y_range)
-        log_shift(point, torch.zeros(()))
+        log_shift(point_estimate, torch.zeros(()))
         self.y_range = y_range
-        self.point: Point = point
+        self.point_estimate: PointEstimate = point_estimate
         self.squared_error: Tensor
         self.register_buffer("squared_error", torch.zeros(()))
-        self.begin(spec, {"y_range": y_range, "point": point})
+        self.finish(spec, y_range=y_range, point_estimate=point_estimate)
 
     @property
     def output_range(self) -> tuple[float, float] | None:
         """Least and greatest prediction in transformed units; ``None`` if there is no bound."""
         if not isinstance(self.y_range, str):
             return self.y_range
-        spec, _ = self.built()
+        spec = self.require_spec()
         found = spec.target_range if self.y_range == "span" or spec.log_target else None
         return found if found is not None and found[0] < found[1] else None
 
+    @override
     def build_head(self, spec: TableSpec, num_features: int) -> nn.Linear:
         """Build an output of one number, about the mean of the training targets at first."""
-        if self.point != "median" and not spec.log_target:
+        if self.point_estimate != "median" and not spec.log_target:
             raise ConfigurationError(
-                f"`point='{self.point}'` needs a table whose columns have `log_target: true`, but"
-                f" '{spec.target}' is predicted as it is. Set `log_target`, or leave `point` out."
+                f"`point_estimate='{self.point_estimate}'` needs a table whose columns have"
+                f" `log_target: true`, but '{spec.target}' is predicted as it is. Set `log_target`,"
+                " or leave `point_estimate` out."
             )
-        head = _timid(nn.Linear(num_features, 1))
+        head = _small(nn.Linear(num_features, 1))
         share = 0.5
         if self.output_range is not None:
             low, high = self.output_range
@@ -136,68 +129,65 @@ class TabularRegressor(TabularTask):
         nn.init.constant_(head.bias, math.log(share / (1 - share)))
         return head
 
+    @override
     def default_metrics(self, spec: TableSpec) -> dict[str, MetricSpec]:
-        """Return absolute and squared errors, and shares of the target under logarithms."""
         metrics: dict[str, MetricSpec] = {
             "mae": MeanAbsoluteError(),
             "rmse": MeanSquaredError(squared=False),
         }
         return metrics | ({"rmspe": RMSPE()} if spec.log_target else {})
 
+    @override
     def forward_head(self, features: Tensor) -> Tensor:
-        """Turn features into targets in transformed units, float32. Shape ``(batch,)``."""
-        spec, _ = self.built()
+        spec = self.require_spec()
         raw = super().forward_head(features).squeeze(1)
         if self.output_range is None:
             return spec.target_column.mean + (spec.target_column.std or 1.0) * raw
         low, high = self.output_range
         return low + (high - low) * raw.sigmoid()
 
+    @override
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Return the loss of one batch, and note how large the errors are."""
         loss = super().training_step(batch, batch_idx)
         self.squared_error.lerp_(loss.detach().float(), _SHARE_OF_A_STEP)
         return loss
 
+    @override
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean squared error in transformed units."""
         return F.mse_loss(logits, targets.to(logits.dtype))
 
+    @override
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Return predictions in the user's units. Shape ``(batch,)``."""
-        spec, _ = self.built()
-        return spec.invert_target(logits + log_shift(self.point, self.squared_error))
+        """Return predictions in the units of the table. Shape ``(batch,)``."""
+        spec = self.require_spec()
+        return spec.invert_target(logits + log_shift(self.point_estimate, self.squared_error))
 
+    @override
     def logits(self, probabilities: Tensor) -> Tensor:
-        """Return predictions in transformed units. Shape ``(batch,)``."""
-        spec, _ = self.built()
-        shift = log_shift(self.point, self.squared_error).to(probabilities.device)
+        spec = self.require_spec()
+        shift = log_shift(self.point_estimate, self.squared_error).to(probabilities.device)
         return spec.target_column.transform(probabilities) - shift
 
+    @override
     def metric_targets(self, targets: Tensor) -> Tensor:
-        """Return targets in the user's units. Shape ``(batch,)``."""
-        spec, _ = self.built()
+        spec = self.require_spec()
         return spec.invert_target(targets)
 
 
-class TabularClassifier(TabularTask):
+class TabularClassifier(FollowsLabelRules, TabularTask):
     """Predict one of two or more classes for each row of a table, by entity embeddings.
 
-    Takes ``TableInputs``, gives one logit per class, also where there are two; the loss is the
-    cross entropy. The classes are those of the spec.
+    ``forward`` takes ``TableInputs`` and returns one logit per class, also where there are two. The
+    loss is the cross entropy; the classes are those of the spec.
 
     Args:
         spec: How the table becomes numbers, or the same as plain values; ``None`` if the trainer's
             datamodule or a checkpoint will say.
-        layers: Widths of the hidden layers, at least 1 each.
-        dropout: Probability after each hidden layer, in [0, 1); one for all, or one for each.
-        embedding_dropout: Probability after the embeddings, in [0, 1).
-        embedding_rule: Width of the categories' vectors: ``course`` or ``fastai``.
-        lr: Learning rate of the output layer, or one per trained group from the input side, above
-            0; the groups are ``embeddings``, ``trunk`` and ``output``.
-        lr_ratio: How many times smaller each earlier group's rate is, at least 1.
-        weight_decay: Weight decay of matrices, embeddings included, at least 0.
-        optimizer: Class path, or ``{"class_path": ..., "init_args": {...}}``.
+        network: Layers and embeddings: a ``TabularNetwork``.
+        lr: Learning rate of the output layer, or one per trained group of ``embeddings``,
+            ``trunk`` and ``output``; replaces ``optim.lr``.
+        lr_ratio: How many times smaller each earlier group's rate is; replaces ``optim.lr_ratio``.
+        optim: Optimizer, rates and weight decay: an ``Optim``.
         metrics: Name to metric, class path or plain function of probabilities ``(batch, classes)``
             and class indices; accuracy if ``None``.
         norm_policy: How batch norm behaves; see ``functional.training.layer_groups.NormPolicy``.
@@ -207,7 +197,7 @@ class TabularClassifier(TabularTask):
         ConfigurationError: If the spec is of a regression.
 
     Example:
-        >>> TabularClassifier(layers=[8, 8], dropout=0.1).num_classes is None
+        >>> TabularClassifier(network=TabularNetwork([8, 8], 0.1)).num_classes is None
         True
 
     References:
@@ -215,36 +205,29 @@ class TabularClassifier(TabularTask):
     """
 
     task_kind = "classes"
+    default_network = TabularNetwork((200, 100), 0.01)
     label_kind: LabelKind = "single"
 
     def __init__(
         self,
         spec: TableSpec | Mapping[str, Any] | None = None,
         *,
-        layers: Sequence[int] = (200, 100),
-        dropout: float | Sequence[float] = 0.01,
-        embedding_dropout: float = 0.04,
-        embedding_rule: EmbeddingRule = "course",
-        lr: float | Sequence[float] = 1e-3,
-        lr_ratio: float = 1.0,
-        weight_decay: float = 1e-2,
-        optimizer: str | Mapping[str, Any] = "torch.optim.AdamW",
+        network: TabularNetwork | Mapping[str, Any] | None = None,
+        lr: Rates | None = None,
+        lr_ratio: float | None = None,
+        optim: Optim | Mapping[str, Any] | None = None,
         metrics: Mapping[str, MetricSpec] | None = None,
         norm_policy: NormPolicy = "eval_if_frozen",
     ) -> None:
         super().__init__(
-            layers=layers,
-            dropout=dropout,
-            embedding_dropout=embedding_dropout,
-            embedding_rule=embedding_rule,
+            network=network,
             metrics=metrics,
             norm_policy=norm_policy,
+            optim=optim,
             lr=lr,
             lr_ratio=lr_ratio,
-            weight_decay=weight_decay,
-            optimizer=optimizer,
         )
-        self.begin(spec, {})
+        self.finish(spec)
 
     @property
     def classes(self) -> list[str] | None:
@@ -257,42 +240,30 @@ class TabularClassifier(TabularTask):
         return None if self.classes is None else len(self.classes)
 
     @property
-    def rules(self) -> SingleLabel:
+    def rules(self) -> SingleLabel:  # type: ignore[override]
         """What loss, probabilities and metrics are with one label for each row."""
-        spec, _ = self.built()
-        return SingleLabel(len(spec.classes or ()))
+        return SingleLabel(len(self.require_spec().classes or ()))
 
+    @override
     def build_head(self, spec: TableSpec, num_features: int) -> nn.Linear:
         """Build one output for each class, all of about the same probability at first."""
-        return _timid(nn.Linear(num_features, len(spec.classes or ())))
+        return _small(nn.Linear(num_features, len(spec.classes or ())))
 
+    @override
     def default_metrics(self, spec: TableSpec) -> dict[str, MetricSpec]:
-        """Return the accuracy."""
         return self.rules.metrics(None)
 
+    @override
     def metric_defaults(self, spec: TableSpec) -> dict[str, Any]:
-        """Return the number of classes to metrics that take it."""
         return self.rules.metric_defaults
 
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean cross entropy."""
-        return F.cross_entropy(logits, targets)
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Return the softmax. Shape ``(batch, num_classes)``."""
-        return logits.softmax(dim=1)
-
+    @override
     def logits(self, probabilities: Tensor) -> Tensor:
-        """Return logits that have these probabilities. Shape ``(batch, num_classes)``."""
         return self.rules.logits(probabilities)
 
-    def metric_targets(self, targets: Tensor) -> Tensor:
-        """Return class indices. Shape ``(batch,)``."""
-        return targets
 
-
-def _timid(head: nn.Linear) -> nn.Linear:
-    """Let an output layer say almost the same of every row at first."""
+def _small(head: nn.Linear) -> nn.Linear:
+    """Start an output layer from small weights, so that all rows get almost the same output."""
     nn.init.normal_(head.weight, std=0.01)
     nn.init.zeros_(head.bias)
     return head

@@ -26,7 +26,7 @@ def main() -> None:
         "tf_efficientnet_lite0",
         num_classes=len(images.classes),
         weights="package:efficientnet-lite0",
-        head=fr.Head(kind="linear", dropout=0.2),
+        head=fr.Head(layout="linear", dropout=0.2),
     )
 
     def trainer(max_epochs: int, *callbacks: pl.Callback) -> pl.Trainer:

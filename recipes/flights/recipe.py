@@ -41,8 +41,8 @@ def main() -> None:
     pl.seed_everything(options.seed, workers=True)
     table = load_table()
     table.seed = options.seed
-    layers, dropout = [200, 100], [0.001, 0.01]
-    model = fr.TabularRegressor(layers=layers, dropout=dropout, embedding_dropout=0.04, lr=1e-3)
+    network = fr.TabularNetwork([200, 100], dropout=[0.001, 0.01], embedding_dropout=0.04)
+    model = fr.TabularRegressor(network=network, lr=1e-3)
     schedule = fr.SGDR(cycle_len=1)
     trial = options.fast_dev_run
     trainer = pl.Trainer(max_epochs=1, callbacks=[schedule], fast_dev_run=trial)

@@ -24,13 +24,10 @@ def main() -> None:
     columns, split = fr.TableColumns(**said.pop("columns")), fr.TableSplit(**said.pop("split"))
     table = fr.TabularDataModule(said.pop("source"), columns, split=split, **said)
     model = fr.TabularRegressor(
-        layers=[1000, 500],
-        dropout=[0.05, 0.1],
-        embedding_dropout=0.1,
+        network=fr.TabularNetwork([1000, 500], dropout=[0.05, 0.1], embedding_dropout=0.1),
         y_range="auto",
-        point="percentage",
-        lr=4e-3,
-        weight_decay=0.1,
+        point_estimate="min_rmspe",
+        optim=fr.Optim(lr=4e-3, weight_decay=0.1),
     )
     snapshots = fr.CycleSnapshots(f"rossmann/seed-{options.seed}")
     trainer = pl.Trainer(

@@ -29,7 +29,7 @@ def main() -> None:
         geometry=fr.Geometry(resize="squish", max_zoom=1.0, max_angle=0.0),
         augment_on="device",
     )
-    weights, head = "package:efficientnet-lite0", fr.Head(kind="course", dropout=0.5)
+    weights, head = "package:efficientnet-lite0", fr.Head(layout="course", dropout=0.5)
     model = fr.ImageClassifier(
         "tf_efficientnet_lite0", 2, weights=weights, head=head, norm_policy="stats_if_frozen"
     )

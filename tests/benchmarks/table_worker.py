@@ -85,14 +85,14 @@ def epoch(folder: Path, ending: str, batch_size: int, num_threads: int, precisio
     import torch
 
     from lightning_fastrecipes.recipe.config.defaults import default_precision
+    from lightning_fastrecipes.tasks.table_task import TabularNetwork
     from lightning_fastrecipes.tasks.tabular import TabularRegressor
 
     torch.set_num_threads(num_threads)
     data = module(folder, ending, batch_size)
     model = TabularRegressor(
-        layers=LAYERS, dropout=DROPOUT, embedding_dropout=EMBEDDING_DROPOUT, lr=LR,
-        embedding_rule="fastai",
-    )  # fmt: skip
+        network=TabularNetwork(LAYERS, DROPOUT, EMBEDDING_DROPOUT, "fastai"), lr=LR
+    )
 
     class Clock(pl.Callback):
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
@@ -203,7 +203,7 @@ def size(folder: Path, ending: str, batch_size: int, num_threads: int) -> dict:
     )  # fmt: skip
     with Peak() as peak:
         started = time.perf_counter()
-        trainer.fit(TabularRegressor(layers=[64], dropout=0.0), data)
+        trainer.fit(TabularRegressor(network={"layers": [64], "dropout": 0.0}), data)
         found["epoch_seconds"] = time.perf_counter() - started
     found["epoch_peak_mib"] = peak.mib
     found["process_peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -235,7 +235,7 @@ def test_without_a_datamodule_the_user_must_say() -> None:
     ("options", "message"),
     [
         ({"label_kind": "soft"}, "`label_kind` must be 'auto', 'single' or 'multi'"),
-        ({"thresholds": "each"}, "`kind` must be 'one' or 'per_label'"),
+        ({"threshold": "each"}, "`threshold` must be 'one' or 'per_label'"),
         ({"pos_weight": "even"}, "`labels.pos_weight` must be 'balanced'"),
     ],
     ids=str,

@@ -67,7 +67,8 @@ def work(folder: Path, num_processes: int) -> dict[str, Any]:
     )
     torch.manual_seed(0)
     model = TabularRegressor(
-        layers=(4,), dropout=(0.0,), metrics={"mse": "torchmetrics.MeanSquaredError"}
+        network={"layers": (4,), "dropout": (0.0,)},
+        metrics={"mse": "torchmetrics.MeanSquaredError"},
     )
     notes = Notes()
     strategy = {"strategy": "ddp", "devices": 2} if num_processes == 2 else {"devices": 1}

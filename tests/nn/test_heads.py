@@ -47,9 +47,9 @@ def test_a_linear_head_is_one_layer_after_dropout() -> None:
     assert head(torch.zeros(2, 8)).shape == (2, 3)
 
 
-@pytest.mark.parametrize(("kind", "num_layers"), [("course", 7), ("linear", 2)])
-def test_heads_are_built_by_kind(kind, num_layers) -> None:
-    head = create_head(kind, 8, 3, hidden=16, dropout=0.0)
+@pytest.mark.parametrize(("layout", "num_layers"), [("course", 7), ("linear", 2)])
+def test_heads_are_built_by_layout(layout, num_layers) -> None:
+    head = create_head(layout, 8, 3, hidden=16, dropout=0.0)
     assert len(head) == num_layers
     assert head(torch.randn(4, 8)).shape == (4, 3)
 
@@ -58,7 +58,7 @@ def test_heads_are_built_by_kind(kind, num_layers) -> None:
     ("arguments", "message"),
     [
         pytest.param(
-            {"kind": "mlp"}, "`kind` of head must be 'course' or 'linear', got 'mlp'", id="k"
+            {"layout": "mlp"}, "`layout` of a head must be 'course' or 'linear', got 'mlp'", id="k"
         ),
         pytest.param(
             {"num_features": 0}, "`num_features` must be at least 1, got 0", id="features"
@@ -70,4 +70,4 @@ def test_heads_are_built_by_kind(kind, num_layers) -> None:
 )
 def test_heads_that_cannot_be_are_refused(arguments, message) -> None:
     with pytest.raises(ValueError, match=message):
-        create_head(**({"kind": "course", "num_features": 8, "num_classes": 2} | arguments))
+        create_head(**({"layout": "course", "num_features": 8, "num_classes": 2} | arguments))

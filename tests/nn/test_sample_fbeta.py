@@ -62,7 +62,7 @@ def test_the_mean_of_batches_is_something_else() -> None:
 
 def test_a_threshold_for_each_label_is_better_where_their_scales_differ() -> None:
     probabilities, targets = rows()
-    one, each = SampleFBeta(LABELS), SampleFBeta(LABELS, kind="per_label")
+    one, each = SampleFBeta(LABELS), SampleFBeta(LABELS, threshold="per_label")
     for metric in (one, each):
         metric.update(probabilities[:50], targets[:50])
         metric.update(probabilities[50:], targets[50:])
@@ -93,9 +93,9 @@ def test_reset_forgets_rows_and_keeps_what_is_fixed() -> None:
     [
         ({"num_labels": 0}, "`num_labels` must be at least 1, got 0"),
         ({"beta": 0.0}, "`beta` must be above 0, got 0.0"),
-        ({"kind": "each"}, "`kind` must be 'one' or 'per_label', got 'each'"),
-        ({"thresholds": 0}, "`thresholds` must be at least 1, got 0"),
-        ({"thresholds": [0.5, 0.2]}, r"`thresholds` must be ascending .* got \[0.5, 0.2\]"),
+        ({"threshold": "each"}, "`threshold` must be 'one' or 'per_label', got 'each'"),
+        ({"grid": 0}, "`grid` must be at least 1, got 0"),
+        ({"grid": [0.5, 0.2]}, r"`grid` must be ascending .* got \[0.5, 0.2\]"),
     ],
     ids=str,
 )
@@ -115,7 +115,7 @@ def work(rank: int, port: int, folder: str) -> None:
     probabilities, targets = rows()
     found = {}
     for kind in ("one", "per_label"):
-        metric = SampleFBeta(LABELS, kind=kind)
+        metric = SampleFBeta(LABELS, threshold=kind)
         metric.update(probabilities[rank::2], targets[rank::2])
         found[kind] = (metric.compute(), metric.best_thresholds)
     torch.save(found, f"{folder}/{rank}.pt")
@@ -130,7 +130,7 @@ def test_two_processes_with_shards_of_unequal_length_agree_with_one_bit_for_bit(
     arguments = (port, str(tmp_path))
     torch.multiprocessing.start_processes(work, arguments, nprocs=2, start_method="fork")
     for kind in ("one", "per_label"):
-        metric = SampleFBeta(LABELS, kind=kind)
+        metric = SampleFBeta(LABELS, threshold=kind)
         metric.update(*rows())
         expected = metric.compute()
         for rank in (0, 1):

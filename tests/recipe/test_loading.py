@@ -119,7 +119,7 @@ def test_overrides_reach_every_part(recipe_file: Path) -> None:
             "data.batch_size=8",
             "data.init_args.num_workers=1",
             "model.backbone=resnet18",
-            "model.head.kind=linear",
+            "model.head.layout=linear",
             "trainer.devices=2",
             "stages.all.lr=[1e-4, 1e-3, 1e-2]",
             "stages.0.max_epochs=5",

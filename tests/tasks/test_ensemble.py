@@ -21,7 +21,7 @@ IMAGES = torch.randint(0, 256, (6, 3, 32, 32), generator=torch.Generator().manua
 def make(seed: int, classes=("a", "b", "c"), backbone="test_resnet.r160_in1k") -> ImageClassifier:
     torch.manual_seed(seed)
     model = ImageClassifier(backbone, num_classes=3, pretrained=False, head="linear")
-    model.adopt_classes(list(classes))
+    model.set_classes(list(classes))
     return model.eval()
 
 

@@ -16,6 +16,7 @@ from lightning_fastrecipes import (
     FeatureDataModule,
     ImageClassifier,
     ImageFolderDataModule,
+    Optim,
     ProgressiveResizing,
 )
 from lightning_fastrecipes.errors import ConfigurationError
@@ -206,7 +207,7 @@ def test_a_list_of_rates_is_one_per_trained_group() -> None:
 
 
 def test_norms_and_biases_have_no_weight_decay() -> None:
-    groups = tiny_model(weight_decay=0.1).configure_optimizers().param_groups
+    groups = tiny_model(optim=Optim(weight_decay=0.1)).configure_optimizers().param_groups
     for group in groups:
         matrices = {parameter.ndim > 1 for parameter in group["params"]}
         assert matrices == {group["weight_decay"] > 0}
@@ -231,7 +232,7 @@ OPTIMIZERS = sorted(
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_of_torch_trains_or_says_why_not(name: str) -> None:
-    model = tiny_model(optimizer=f"torch.optim.{name}", lr=1e-2)
+    model = tiny_model(optim={"optimizer": f"torch.optim.{name}"}, lr=1e-2)
     if name in {"LBFGS", "SparseAdam", "Muon"}:
         with pytest.raises(ConfigurationError, match=name):
             fit(model)
@@ -254,7 +255,7 @@ def test_every_optimizer_of_torch_trains_or_says_why_not(name: str) -> None:
 )
 def test_a_wrong_optimizer_is_refused(spec, message) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        tiny_model(optimizer=spec).configure_optimizers()
+        tiny_model(optim=Optim(optimizer=spec)).configure_optimizers()
 
 
 # Metrics and targets
@@ -433,7 +434,7 @@ def test_sizes_that_are_rounded_and_features_are_not_refused(squares) -> None:
 
 def test_a_checkpoint_reloads_with_weights_only_and_gives_the_same_logits(tmp_path: Path) -> None:
     model = ImageClassifier("test_resnet.r160_in1k", 2, lr=[1e-3, 1e-2, 1e-1])
-    model.adopt_classes(["cat", "dog"])
+    model.set_classes(["cat", "dog"])
     model.set_input_spec(InputSpec(mean=(0.5, 0.5, 0.5)))
     trainer = fit(model, data=loader())
     path = tmp_path / "model.ckpt"
@@ -444,7 +445,7 @@ def test_a_checkpoint_reloads_with_weights_only_and_gives_the_same_logits(tmp_pa
     assert torch.equal(again.eval()(images), model.eval()(images))
     assert again.classes == ["cat", "dog"]
     assert again.input_spec.mean == (0.5, 0.5, 0.5)
-    assert again.lr == [1e-3, 1e-2, 1e-1]
+    assert again.optim.lr == [1e-3, 1e-2, 1e-1]
 
 
 def test_a_users_module_reloads_when_it_is_given_again(tmp_path: Path) -> None:
@@ -461,7 +462,7 @@ def test_a_users_module_reloads_when_it_is_given_again(tmp_path: Path) -> None:
 def test_other_classes_are_refused_by_name() -> None:
     model = tiny_model()
     with pytest.raises(ConfigurationError, match=r"3 classes .* `num_classes=2`"):
-        model.adopt_classes(["a", "b", "c"])
+        model.set_classes(["a", "b", "c"])
 
 
 @pytest.mark.parametrize(
@@ -484,7 +485,7 @@ def test_data_with_other_classes_is_refused_before_testing(classes, message) -> 
             return loader()
 
     model = tiny_model()
-    model.adopt_classes(["cat", "dog"])
+    model.set_classes(["cat", "dog"])
     with pytest.raises(ConfigurationError, match=message):
         pl.Trainer(**QUIET).test(model, datamodule=Data(), verbose=False)
 
@@ -494,7 +495,7 @@ def test_data_with_other_classes_is_refused_before_testing(classes, message) -> 
     [
         ({"num_classes": 1}, "`num_classes` must be at least 2"),
         ({"num_groups": 1}, "`num_groups` must be at least 2"),
-        ({"weight_decay": -1}, "`weight_decay` must be at least 0"),
+        ({"optim": {"weight_decay": -1}}, "`weight_decay` must be at least 0"),
         ({"norm_policy": "frozen"}, "norm_policy"),
     ],
     ids=str,

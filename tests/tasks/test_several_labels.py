@@ -173,7 +173,7 @@ def test_a_model_never_flips_between_two_fits() -> None:
 
 def test_a_resumed_fit_ends_as_an_uninterrupted_one(tmp_path) -> None:
     def start(epochs, **how):
-        model = tiny(labels={"thresholds": "per_label", "pos_weight": "balanced"})
+        model = tiny(labels={"threshold": "per_label", "pos_weight": "balanced"})
         return model, fit(model, epochs=epochs, default_root_dir=tmp_path, how=how)
 
     whole, _ = start(4)
@@ -236,7 +236,7 @@ def test_weights_that_do_not_fit_are_refused(labels, message) -> None:
     [
         ({"kind": "several"}, "`labels.kind` must be 'single', 'soft' or 'multi'"),
         ({"pos_weight": "even"}, "`labels.pos_weight` must be 'balanced' or one number"),
-        ({"thresholds": "all"}, "`kind` must be 'one' or 'per_label'"),
+        ({"threshold": "all"}, "`threshold` must be 'one' or 'per_label'"),
         ({"beta": -1.0}, "`beta` must be above 0"),
     ],
     ids=str,

@@ -26,6 +26,7 @@ from lightning_fastrecipes.functional.tables.spec import TableSpec
 from lightning_fastrecipes.functional.tables.target import log_shift
 from lightning_fastrecipes.protocols import TableInputs
 from lightning_fastrecipes.tasks.ensemble import Ensemble
+from lightning_fastrecipes.tasks.table_task import TabularNetwork
 from lightning_fastrecipes.tasks.tabular import TabularClassifier, TabularRegressor
 
 QUIET = {
@@ -36,7 +37,7 @@ QUIET = {
     "enable_model_summary": False,
     "enable_checkpointing": False,
 }
-SMALL = {"layers": (16, 8), "dropout": 0.0, "embedding_dropout": 0.0}
+SMALL = {"network": TabularNetwork((16, 8), dropout=0.0, embedding_dropout=0.0)}
 
 
 def table(num_rows=96, num_shops=6):
@@ -128,14 +129,14 @@ def test_a_regression_learns_and_predicts_in_the_units_of_the_user():
     )
 
 
-@pytest.mark.parametrize("point", ["median", "mean", "percentage"])
+@pytest.mark.parametrize("point", ["median", "mean", "min_rmspe"])
 def test_a_point_of_a_distribution_is_best_at_what_it_is_for(point):
     draw = np.random.default_rng(0)
     sales = np.exp(6 + 0.3 * draw.normal(size=200_000))
     best = {
         "median": np.median(sales),
         "mean": sales.mean(),
-        "percentage": (1 / sales).mean() / (1 / sales**2).mean(),
+        "min_rmspe": (1 / sales).mean() / (1 / sales**2).mean(),
     }
     shift = log_shift(point, torch.tensor(0.3**2))
     assert math.exp(6 + shift) == pytest.approx(best[point], rel=0.005)
@@ -146,22 +147,22 @@ def test_the_point_for_shares_has_the_least_percentage_error(tmp_path):
     noise = np.random.default_rng(1).normal(0, 0.4, len(frame))
     frame["sales"] = frame["sales"] * np.exp(noise)
     data = Tables(frame, batch_size=64)
-    model = regressor(point="percentage")
+    model = regressor(point_estimate="min_rmspe")
     trainer = fitted(model, data, epochs=30)
     # 240 steps: all but 0.99 ** 240 of the mean.
     assert model.squared_error.item() == pytest.approx(0.4**2, rel=0.25)
     found = {}
-    for point in ("median", "mean", "percentage"):
-        model.point = point
+    for point in ("median", "mean", "min_rmspe"):
+        model.point_estimate = point
         found[point] = trainer.validate(model, data, verbose=False)[0]
         logs = torch.tensor([5.0, 8.0])
         torch.testing.assert_close(model.logits(model.probabilities(logs)), logs)
-    assert found["percentage"]["val_rmspe"] < 0.95 * found["median"]["val_rmspe"]
+    assert found["min_rmspe"]["val_rmspe"] < 0.95 * found["median"]["val_rmspe"]
     assert found["mean"]["val_rmse"] < found["median"]["val_rmse"]
-    assert found["mean"]["val_loss"] == found["percentage"]["val_loss"]  # of the logarithms
+    assert found["mean"]["val_loss"] == found["min_rmspe"]["val_loss"]  # of the logarithms
     trainer.save_checkpoint(tmp_path / "model.ckpt")
     loaded = TabularRegressor.load_from_checkpoint(tmp_path / "model.ckpt")
-    assert loaded.point == "percentage"
+    assert loaded.point_estimate == "min_rmspe"
     assert torch.equal(loaded.squared_error, model.squared_error)
 
 
@@ -279,7 +280,7 @@ def test_frozen_groups_stay_bit_for_bit_and_others_learn(given):
     model.freeze_to(1)
     model.set_learning_rates([0.01, 0.02])
     if not given:
-        model.adopt_spec(data.spec)
+        model.set_spec(data.spec)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     fitted(model, data)
     same = {name for name, value in model.state_dict().items() if torch.equal(value, before[name])}
@@ -315,7 +316,7 @@ def test_a_checkpoint_alone_predicts(kind, tmp_path):
     rows = Rows(loaded.spec, new, has_target=False)
 
     assert loaded.spec == data.spec
-    assert loaded.hparams.lr == [0.01, 0.02, 0.03]
+    assert loaded.hparams.optim["lr"] == [0.01, 0.02, 0.03]
     model.eval()
     loaded.eval()
     torch.testing.assert_close(loaded(rows.inputs), model(rows.inputs), rtol=0, atol=0)
@@ -400,8 +401,10 @@ def test_what_does_not_fit_is_refused_before_training():
         TabularClassifier(data.spec)
     with pytest.raises(ConfigurationError, match=r"`task` is 'regression', .* `TabularClassifier`"):
         regressor(spec_of(table(), **CLASSES))
-    with pytest.raises(ConfigurationError, match=r"`point='mean'` needs .* `log_target: true`"):
-        regressor(spec_of(table(), log_target=False), point="mean")
+    with pytest.raises(
+        ConfigurationError, match=r"`point_estimate='mean'` needs .* `log_target: true`"
+    ):
+        regressor(spec_of(table(), log_target=False), point_estimate="mean")
     one = DataLoader(Rows(data.spec, table().iloc[:1]), 1)
     with pytest.raises(ConfigurationError, match="at least 2 samples"):
         pl.Trainer(max_epochs=1, **QUIET).fit(regressor(data.spec), one)
@@ -410,14 +413,20 @@ def test_what_does_not_fit_is_refused_before_training():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layers": (8, 0)}, r"`layers` must be widths of at least 1, got \[8, 0\]"),
-        ({"dropout": (0.1,)}, r"`dropout` .* each of the 2 `layers`, got \[0.1\]"),
-        ({"dropout": 1.0}, r"`dropout` must lie in \[0, 1\), got \[1.0, 1.0\]"),
-        ({"embedding_dropout": -0.1}, r"`embedding_dropout` must lie .* got \[-0.1\]"),
-        ({"embedding_rule": "own"}, "`rule` must be 'course' or 'fastai', got 'own'"),
+        ({"network": {"layers": (8, 0)}}, r"`layers` must be widths of at least 1, got \[8, 0\]"),
+        (
+            {"network": {"layers": (16, 8), "dropout": (0.1,)}},
+            r"`dropout` .* each of the 2 `layers`, got \[0.1\]",
+        ),
+        ({"network": {"dropout": 1.0}}, r"`dropout` must lie in \[0, 1\), got \[1.0\]"),
+        ({"network": {"embedding_dropout": -0.1}}, r"`embedding_dropout` must lie .* got \[-0.1\]"),
+        ({"network": {"embedding_rule": "own"}}, "`rule` must be 'course' or 'fastai', got 'own'"),
         ({"y_range": (3, 1)}, r"`y_range` must be .* got \(3, 1\)"),
         ({"y_range": "all"}, "`y_range` must be .* got 'all'"),
-        ({"point": "mode"}, "`point` must be one of 'median', 'mean', 'percentage', got 'mode'"),
+        (
+            {"point_estimate": "mode"},
+            "`point_estimate` must be one of 'median', 'mean', 'min_rmspe', got 'mode'",
+        ),
         ({"norm_policy": "never"}, "`norm_policy` must be one of"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -430,7 +439,9 @@ def test_bad_arguments_are_refused(options, message):
 def test_the_rule_sets_the_width_of_the_vectors():
     spec = spec_of(table())
     assert regressor(spec).embedding_weights()["shop"].shape == (7, 4)
-    assert regressor(spec, embedding_rule="fastai").embedding_weights()["shop"].shape == (7, 5)
+    assert regressor(spec, network={"embedding_rule": "fastai"}).embedding_weights()[
+        "shop"
+    ].shape == (7, 5)
 
 
 def test_single_precision_is_kept_at_the_output_under_autocast():

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-ThresholdKind = Literal["one", "per_label"]
+Threshold = Literal["one", "per_label"]
 """``one``: the same threshold for every label; ``per_label``: one for each."""
 
 SCORE_UNITS = 1 << 24

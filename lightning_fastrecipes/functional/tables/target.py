@@ -19,14 +19,14 @@ from lightning_fastrecipes.functional.tables.encoding import (
 from lightning_fastrecipes.functional.tables.scaling import LARGEST, as_numbers, mean_and_std
 
 TableTask = Literal["regression", "classes"]
-Point = Literal["median", "mean", "percentage"]
-"""``median``: the logarithm undone; ``mean``: what has the least squared error; ``percentage``: the
-least squared error in shares of the target, which ``RMSPE`` measures."""
+PointEstimate = Literal["median", "mean", "min_rmspe"]
+"""``median``: the logarithm undone; ``mean``: minimises the squared error; ``min_rmspe``: minimises
+the squared error as a share of the target, which ``RMSPE`` measures."""
 
-_SHIFTS = {"median": 0.0, "mean": 0.5, "percentage": -1.5}
+_SHIFTS = {"median": 0.0, "mean": 0.5, "min_rmspe": -1.5}
 
 
-def log_shift(point: Point, squared_error: Tensor) -> Tensor:
+def log_shift(point_estimate: PointEstimate, squared_error: Tensor) -> Tensor:
     """Return how far from a predicted logarithm that of the best single number lies.
 
     A logarithm with an error says that the target lies around its ``exp``, half of it above. Where
@@ -34,27 +34,30 @@ def log_shift(point: Point, squared_error: Tensor) -> Tensor:
     lower: to predict 2 where 1 comes is an error of 100 %, to predict 1 where 2 comes one of 50 %.
 
     Args:
-        point: Which number.
+        point_estimate: Which number.
         squared_error: Mean squared error of the logarithms, at least 0.
 
     Returns:
         What to add to each logarithm, of the shape of ``squared_error``.
 
     Raises:
-        ValueError: If there is no such point.
+        ValueError: If there is no such point estimate.
 
     Example:
         >>> import torch
-        >>> log_shift("percentage", torch.tensor(0.01))
+        >>> log_shift("min_rmspe", torch.tensor(0.01))
         tensor(-0.0150)
 
     References:
         Park and Stefanski, *Relative-error prediction* (1998): best in shares is
         ``E[1 / y] / E[1 / y ** 2]``.
     """
-    if point not in _SHIFTS:
-        raise ValueError(f"`point` must be one of {', '.join(map(repr, _SHIFTS))}, got {point!r}.")
-    return _SHIFTS[point] * squared_error
+    if point_estimate not in _SHIFTS:
+        raise ValueError(
+            f"`point_estimate` must be one of {', '.join(map(repr, _SHIFTS))}, got"
+            f" {point_estimate!r}."
+        )
+    return _SHIFTS[point_estimate] * squared_error
 
 
 @dataclass(frozen=True)

@@ -237,7 +237,7 @@ def set_frozen(
         ValueError: If a group names a parameter that the model has not, as where a part is wrapped
             by ``torch.compile``, or there is no such policy.
     """
-    _check_policy(norm_policy)
+    check_norm_policy(norm_policy)
     parameters = dict(model.named_parameters(remove_duplicate=False))
     spared = _norm_parameters(model) if norm_policy == "train" else set()
     for position, group in enumerate(groups):
@@ -265,7 +265,7 @@ def set_frozen_modes(model: nn.Module, backbone: nn.Module, norm_policy: NormPol
         ``track_running_stats`` is never touched: without it a batch norm uses the statistics of the
         batch, and training and evaluation disagree.
     """
-    _check_policy(norm_policy)
+    check_norm_policy(norm_policy)
     spared = _norm_parameters(model) if norm_policy == "train" else set()
     in_frozen: list[nn.Module] = []
     for module in model.modules():
@@ -325,7 +325,8 @@ def _set_norm_mode(modules: Iterable[nn.Module], *, mode: bool) -> None:
             module.train(mode)
 
 
-def _check_policy(norm_policy: str) -> None:
+def check_norm_policy(norm_policy: str) -> None:
+    """Raise a ValueError if there is no such policy."""
     if norm_policy not in get_args(NormPolicy):
         raise ValueError(
             f"`norm_policy` must be one of {', '.join(get_args(NormPolicy))}, got {norm_policy!r}."

@@ -61,7 +61,6 @@ def read_override(text: str, path: Path) -> Override:
         raise RecipeError(
             f"`{text}` is no override. Write `--key.path=value`, such as `--data.root=photos`."
         )
-    key, value = translate_key(key, value)
     return Override(key, value, f"override --{key}", is_text=True)
 
 
@@ -79,6 +78,8 @@ def apply_override(document: dict[str, Any], override: Override, path: Path) -> 
     Raises:
         RecipeError: If there is no such place.
     """
+    key, value = translate_key(override.key, override.value, document)
+    override = replace(override, key=key, value=value)
     parts = override.parts
     check_keys({parts[0]: None}, SECTIONS, path, override.label)
     target: Any = document

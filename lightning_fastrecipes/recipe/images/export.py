@@ -101,7 +101,7 @@ def load_export(folder: Path) -> tuple[ImageClassifier, dict[str, Any]]:
         )
     try:
         model = ImageClassifier.from_architecture(description["architecture"])
-        model.adopt_classes(description["classes"], description["label_kind"])
+        model.set_classes(description["classes"], description["label_kind"])
         model.load_state_dict(weights)
     except (KeyError, TypeError, RuntimeError) as error:
         raise DataError(f"The exported model in {folder} is damaged: {error}") from error

@@ -52,7 +52,7 @@ class Images(Modality):
                 f"{recipe.path}: model.class_path: must name a subclass of `ImageClassifier`, but"
                 f" is {recipe.model.class_path!r}."
             )
-        model.adopt_classes(images.classes, images.label_kind)
+        model.set_classes(images.classes, images.label_kind)
         images.input_spec = model.input_spec
         if any(isinstance(module, nn.Conv2d) for module in model.backbone.modules()):
             model.to(memory_format=torch.channels_last)

@@ -121,7 +121,7 @@ class TableEvaluator(Evaluator):
 
         export(folder)
         export_members(folder, self._members, self.model, export)
-        spec, _ = self.model.built()
+        spec = self.model.require_spec()
         if spec.categorical:
             self._write_embeddings(spec)
         splits: tuple[TableSplitName, ...] = ("val", "test", "train")
@@ -141,7 +141,7 @@ class TableEvaluator(Evaluator):
         if not is_first_process():
             return
         targets = self.model.metric_targets(encoded)
-        spec, _ = self.model.built()
+        spec = self.model.require_spec()
         # A rehearsal predicts the first batch alone.
         table = self.data.row_names(split).head(len(predictions))
         if spec.classes is None:
@@ -216,7 +216,7 @@ def column_importance(model: TabularTask, split: EncodedSplit, seed: int) -> pd.
     Returns:
         As ``permutation_importance`` gives it.
     """
-    spec, _ = model.built()
+    spec = model.require_spec()
     generator = np.random.default_rng(seed)
     num_rows = min(NUM_SAMPLED_ROWS, len(split.rows))
     drawn = np.sort(generator.choice(len(split.rows), num_rows, replace=False))

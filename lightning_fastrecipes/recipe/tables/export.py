@@ -39,7 +39,7 @@ def export_table_model(folder: Path, model: TabularTask, data: TabularDataModule
         model: The trained model.
         data: Its datamodule.
     """
-    spec, _ = model.built()
+    spec = model.require_spec()
     package = next((text for text in data.source_names if text.startswith("package:")), None)
     description = {
         "task": f"table {spec.task}",
@@ -106,7 +106,7 @@ def predict_tables(
     members = [member for folder in folders for member in member_folders(folder)]
     if not members:
         raise DataError("`folders` must name at least one run, got none.")
-    first, _ = load_table_export(members[0])[0].built()
+    first = load_table_export(members[0])[0].require_spec()
     mean = running_mean(_predict_with(member, first, tables, where) for member in members)
     found = predicted_columns(first, mean)
     return pd.concat([tables.rows, found], axis=1), list(tables.notes)
@@ -173,7 +173,7 @@ class _Tables:
 
 def _predict_with(folder: Path, first: TableSpec, tables: _Tables, device: torch.device) -> Tensor:
     model, description = load_table_export(folder)
-    spec, _ = model.built()
+    spec = model.require_spec()
     if (spec.target, spec.task, spec.classes) != (first.target, first.task, first.classes):
         raise DataError(
             f"The models must predict the same to be averaged, but one predicts"

@@ -68,7 +68,7 @@ class Tables(Modality):
         data.setup("fit")
         model: Any = build(recipe.model, pl.LightningModule, recipe.path, "model")
         try:
-            model.adopt_spec(data.spec)
+            model.set_spec(data.spec)
         except ConfigurationError as error:
             raise RecipeError(f"{recipe.path}: model: {error}") from error
         return data, model
@@ -98,7 +98,7 @@ class Tables(Modality):
         """Return how many rows there are, what their columns become, and what was found in them."""
         counts = [f"{data.num_rows(split):,} {split}" for split in ("train", "val", "test")]
         spec = data.spec
-        sizes = spec.embedding_sizes(model.embedding_rule)
+        sizes = spec.embedding_sizes(model.network.embedding_rule)
         columns = zip(spec.categorical, spec.cardinalities, sizes, strict=True)
         named = [f"{name} {cardinality}x{size}" for name, cardinality, size in columns]
         target = f"log({spec.target})" if spec.log_target else spec.target
@@ -109,7 +109,7 @@ class Tables(Modality):
             *str(data.report).splitlines(),
             f"Categorical columns and their vectors: {', '.join(named) or 'none'}",
             f"Continuous columns: {', '.join(spec.continuous_columns) or 'none'}",
-            f"Model: {type(model).__name__}, hidden layers {model.layers}; batch norm"
+            f"Model: {type(model).__name__}, hidden layers {model.network.layers}; batch norm"
             f" `{model.norm_policy}`",
         ]
 

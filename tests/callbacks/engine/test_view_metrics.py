@@ -78,7 +78,7 @@ class Own(pl.LightningModule):
 
 
 def at_best(probabilities, targets, kind) -> tuple[float, torch.Tensor]:
-    metric = SampleFBeta(3, kind=kind)
+    metric = SampleFBeta(3, threshold=kind)
     metric.update(probabilities, targets)
     return float(metric.compute()), metric.best_thresholds
 
@@ -102,7 +102,7 @@ def predicted(model, images) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("kind", ["one", "per_label"])
 def test_plain_and_merged_predictions_are_tested_at_thresholds_of_their_own(kind):
-    model, callback = classifier(thresholds=kind), TestTimeAugmentation(1, "flips")
+    model, callback = classifier(threshold=kind), TestTimeAugmentation(1, "flips")
     (images, targets), (others, wanted) = rows(0), rows(1)
     val = trainer(callback).validate(model, loader(0), verbose=False)[0]
     plain, merged = predicted(model, images)

@@ -62,12 +62,12 @@ def test_thresholds_are_tuned_on_what_predicts(
     tables = {s: read_predictions(tmp_path / "run" / f"predictions_{s}.csv") for s in SPLITS}
     merged = {s: torch.tensor(table[CLASSES].to_numpy()).float() for s, table in tables.items()}
     targets = {s: torch.tensor([tags(c) for c in table["target"]]) for s, table in tables.items()}
-    metric = SampleFBeta(len(CLASSES), kind="per_label")
+    metric = SampleFBeta(len(CLASSES), threshold="per_label")
     metric.update(merged["val"], targets["val"])
     assert float(metric.compute()) == pytest.approx(results["val"]["f2_tta"], abs=1e-4)
     assert list(exported.values()) == pytest.approx(metric.best_thresholds.tolist())
 
-    fixed = SampleFBeta(len(CLASSES), kind="per_label")
+    fixed = SampleFBeta(len(CLASSES), threshold="per_label")
     fixed.fix(metric.best_thresholds)
     fixed.update(merged["test"], targets["test"])
     assert float(fixed.compute()) == pytest.approx(results["test"]["f2_tta"], abs=1e-4)
@@ -231,7 +231,7 @@ def test_snapshots_predict_together_with_thresholds_of_their_own(
     assert found["prediction"].tolist() == table["prediction"].tolist()
     # Tuned on what the members predict together, not on what the last of them does.
     merged = read_predictions(folder / "predictions_val.csv")
-    metric = SampleFBeta(4, kind="per_label")
+    metric = SampleFBeta(4, threshold="per_label")
     targets = torch.tensor([tags(cell) for cell in merged["target"]])
     metric.update(torch.tensor(merged[CLASSES].to_numpy(), dtype=torch.float32), targets)
     assert results["val"]["f2"] == pytest.approx(float(metric.compute()), abs=1e-6)

@@ -23,7 +23,7 @@ def finding_file(recipe_file: Path) -> Path:
     document["stages"][0]["lr"] = "find"
     document["stages"][0]["max_epochs"] = 3
     document["data"]["init_args"]["batch_size"] = 14
-    document["model"]["init_args"] |= {"head": "linear", "optimizer": "torch.optim.SGD"}
+    document["model"]["init_args"] |= {"head": "linear", "optim": {"optimizer": "torch.optim.SGD"}}
     finder = {"class_path": "lightning_fastrecipes.LRFinder"}
     finder["init_args"] = {"min_lr": 1e-5, "max_lr": 1e5, "on_refusal": "raise"}
     document["stages"][0]["callbacks"] = [finder]

@@ -73,7 +73,7 @@ def document(folder: Path) -> dict:
         },
         "model": {
             "class_path": "lightning_fastrecipes.TabularRegressor",
-            "init_args": {"layers": [16, 8], "dropout": 0.0, "embedding_dropout": 0.0},
+            "init_args": {"network": {"layers": [16, 8], "dropout": 0.0, "embedding_dropout": 0.0}},
         },
         "trainer": {"accelerator": "cpu", "precision": "32-true"},
         "stages": [

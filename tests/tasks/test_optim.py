@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_fastrecipes import ImageClassifier
-from lightning_fastrecipes.tasks.building import build_optimizer
+from lightning_fastrecipes.tasks.optim import build_optimizer
 
 OPTIMIZERS = [
     ("torch.optim.AdamW", {}),
