@@ -130,7 +130,7 @@ def test_overrides_reach_every_part(recipe_file: Path) -> None:
     assert recipe.data.init_args["batch_size"] == 8
     assert recipe.data.init_args["num_workers"] == 1
     assert recipe.model.init_args["backbone"] == "resnet18"
-    assert recipe.model.init_args["head"] == {"hidden": 8, "kind": "linear"}
+    assert recipe.model.init_args["head"] == {"hidden": 8, "layout": "linear"}
     assert recipe.trainer["devices"] == 2
     assert recipe.stages[2].lr == [1e-4, 1e-3, 1e-2]
     assert recipe.stages[0].max_epochs == 5
