@@ -149,7 +149,7 @@ def several_labels_document(images: Path) -> dict:
             "class_path": "lightning_fastrecipes.ImageClassifier",
             "init_args": {
                 "backbone": "test_resnet.r160_in1k",
-                "head": {"kind": "linear", "dropout": 0.0},
+                "head": {"layout": "linear", "dropout": 0.0},
                 "labels": {"pos_weight": "balanced", "threshold": "per_label"},
             },
         },

@@ -348,7 +348,7 @@ def test_several_labels_are_merged_by_sigmoids_and_measured_with_the_tuned_thres
     model = ImageClassifier(
         "test_resnet.r160_in1k",
         num_classes=3,
-        head={"kind": "linear", "dropout": 0.0},
+        head={"layout": "linear", "dropout": 0.0},
         labels={"kind": "multi"},
     ).eval()
     callback = TestTimeAugmentation(1, "flips")

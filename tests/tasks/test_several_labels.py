@@ -66,7 +66,7 @@ def tiny(**options) -> ImageClassifier:
     return ImageClassifier(
         network,
         4,
-        **({"head": {"kind": "linear", "dropout": 0.0}, "lr": 0.05, "num_groups": 2} | options),
+        **({"head": {"layout": "linear", "dropout": 0.0}, "lr": 0.05, "num_groups": 2} | options),
     )
 
 

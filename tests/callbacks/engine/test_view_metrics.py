@@ -46,7 +46,7 @@ def trainer(*callbacks) -> pl.Trainer:
 def classifier(**labels) -> ImageClassifier:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        head = {"kind": "linear", "dropout": 0.0}
+        head = {"layout": "linear", "dropout": 0.0}
         labels = {"kind": "multi", **labels}
         return ImageClassifier("test_resnet.r160_in1k", num_classes=3, head=head, labels=labels)
 

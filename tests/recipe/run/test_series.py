@@ -43,7 +43,7 @@ def document(source: Path) -> dict:
         },
         "model": {
             "class_path": "lightning_fastrecipes.ImageClassifier",
-            "init_args": {"backbone": network, "head": {"kind": "linear"}, "num_groups": 2},
+            "init_args": {"backbone": network, "head": {"layout": "linear"}, "num_groups": 2},
         },
         "trainer": {"accelerator": "cpu", "precision": "32-true"},
         "stages": [{"name": "all", "max_epochs": 1}],
