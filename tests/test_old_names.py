@@ -55,6 +55,7 @@ def test_an_old_recipe_is_translated_and_left_as_it_was() -> None:
 
 def test_what_is_of_today_stays_and_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
     today = translate_recipe(OLD)
+    caplog.clear()
     with caplog.at_level(logging.INFO):
         assert translate_recipe(today) == today
     assert not caplog.records
