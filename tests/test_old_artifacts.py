@@ -112,6 +112,23 @@ def test_an_export_predicts_the_same(name, expected, options, house: Path) -> No
     pd.testing.assert_frame_equal(predicted(name, house, *options), before, **CLOSE)
 
 
+def test_an_export_with_views_of_whole_images_predicts_plainly_and_says_so(house: Path) -> None:
+    path = house / "run_folders" / "photos" / "export" / "model.json"
+    views = {"preset": "whole", "n": 2, "augmentation": "none", "max_zoom": 1.2, "seed": 3}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"tta": views}))
+    with pytest.warns(UserWarning, match="`preset: whole`, which this version does not have"):
+        found = predicted("photos", house)
+    expected = pd.read_csv(house / "predictions" / "photos.csv")
+    pd.testing.assert_frame_equal(found, expected, **CLOSE)
+
+
+def test_a_recipe_with_views_of_whole_images_is_read_and_says_so(house: Path) -> None:
+    path = house / "recipes" / "photos.yaml"
+    path.write_text(path.read_text() + "  tta: {preset: whole}\n")
+    with pytest.warns(UserWarning, match=r"evaluation.tta: .* `preset: whole`"):
+        assert main(["check", str(path)]) == 0
+
+
 @pytest.mark.parametrize(
     ("stopped", "finished"),
     [

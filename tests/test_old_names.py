@@ -62,6 +62,7 @@ def test_what_is_of_today_stays_and_says_nothing(caplog: pytest.LogCaptureFixtur
 
 
 def test_one_line_says_what_was_translated(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.clear()
     with caplog.at_level(logging.INFO):
         translate_recipe(OLD)
     (line,) = caplog.messages
