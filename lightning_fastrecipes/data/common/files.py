@@ -1,4 +1,4 @@
-"""Files that are either whole or absent."""
+"""Write files as a whole, and check them."""
 
 import os
 import tempfile
@@ -10,13 +10,10 @@ from pathlib import Path
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Return a temporary path beside ``path`` that replaces it if the block ends well.
+    """Yield a temporary path that replaces ``path`` if the block ends well, else is removed.
 
     Args:
-        path: Final place; its folder is made if missing.
-
-    Yields:
-        A path to write to; it is removed if the block raises.
+        path: Final path; its folder is made if missing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
@@ -31,25 +28,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: str) -> None:
-    """Write text so that a reader finds the old file or the new one, never half of one.
-
-    Args:
-        path: Final place; its folder is made if missing.
-        content: The whole new text.
-    """
+    """Write text so that a reader finds the old file or the new one, never half of one."""
     with atomic_path(path) as temporary:
         temporary.write_text(content, encoding="utf-8")
 
 
 def checksum(path: Path) -> int:
-    """Return the CRC-32 of a file, read piece by piece.
-
-    Args:
-        path: A file that exists.
-
-    Returns:
-        A number that another content has by chance once in four thousand million.
-    """
+    """Return the CRC-32 of a file, read piece by piece."""
     found = 0
     with path.open("rb") as file:
         while piece := file.read(1 << 22):

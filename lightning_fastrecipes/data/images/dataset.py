@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+from typing_extensions import override
 
 from lightning_fastrecipes.data.common.sources import list_files, resolve_source
 from lightning_fastrecipes.data.common.workers import map_threads
@@ -27,9 +28,9 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
     Args:
         samples: Files and targets.
         transform: Makes a decoded image square.
-        has_epochs: Whether an index is ``epoch * len(dataset) + index``, as ``ShuffleSampler``
-            makes it, so that a random transform depends on the epoch whichever worker runs it.
-        store: Where the images are kept decoded; files are decoded every time if ``None``.
+        has_epochs: Whether an index is ``epoch * len(dataset) + position``, as ``ShuffleSampler``
+            makes it, so that random transforms depend on the epoch whichever worker runs them.
+        store: Decoded images; without it, files are decoded every time.
     """
 
     def __init__(
@@ -47,12 +48,12 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
 
     @property
     def is_quick(self) -> bool:
-        """Whether a sample is cut from pixels that are there, with nothing drawn at random."""
+        """Whether making a sample is cheaper than sending it from a worker."""
         return self.store is not None and not isinstance(self.transform, TrainTransform)
 
     @property
     def files(self) -> list[str]:
-        """Absolute paths in the order of the index."""
+        """Absolute paths, by position."""
         return self._samples.files
 
     @property
@@ -64,7 +65,7 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         return len(self._samples.paths)
 
     def digest(self) -> str:
-        """Hash what says that the images are the same: names, sizes and times of the files."""
+        """Hash the names, sizes and times of the files."""
         digest = hashlib.sha256()
         for name in self.files:
             status = os.stat(name)
@@ -97,12 +98,12 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
 
 
 class WindowDataset(ImageDataset):
-    """Cut out what the rest of a random transform is done to later, on the device.
+    """Cut windows out of images in the loader; :meth:`finish` augments them on the device.
 
     Args:
         samples: Files and targets.
         transform: Cuts windows, and makes a batch of them square.
-        store: Where the images are kept decoded; files are decoded every time if ``None``.
+        store: As for ``ImageDataset``.
     """
 
     transform: TrainTransform
@@ -113,25 +114,18 @@ class WindowDataset(ImageDataset):
         super().__init__(samples, transform, has_epochs=True, store=store)
 
     @property
+    @override
     def is_quick(self) -> bool:
-        """Whether a window is cut from pixels that are there; the rest is for the device."""
         return self.store is not None
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
-        """Make one sample.
-
-        Args:
-            index: ``epoch * len(dataset) + position``.
-
-        Returns:
-            Window of shape ``(3, side, side)``, ``uint8``, its target, and the index.
-        """
+        """Return a window ``(3, side, side)``, ``uint8``, its target, and the index."""
         epoch, position = divmod(index, len(self))
         window = self.transform.window(self._image(position), epoch, position, len(self))
         return window, self.targets[position], torch.tensor(index)
 
     def finish(self, windows: Tensor, indices: Tensor) -> Tensor:
-        """Make this epoch's version of a batch of windows, on their device.
+        """Augment a batch of windows, on their device.
 
         Args:
             windows: Shape ``(batch, 3, side, side)``, ``uint8``.
@@ -154,6 +148,8 @@ class PixelDataset(ImageDataset):
         has_epochs: As for ``ImageDataset``.
     """
 
+    is_quick = True
+
     def __init__(
         self, samples: Samples, transform: EvalTransform, *, has_epochs: bool = False
     ) -> None:
@@ -162,17 +158,12 @@ class PixelDataset(ImageDataset):
         in_rows = torch.from_numpy(pixels)
         self._pixels = in_rows[:, None] if in_rows.ndim == 3 else in_rows.permute(0, 3, 1, 2)
 
-    @property
-    def is_quick(self) -> bool:
-        """Always: a batch is cut faster than it is sent from one process to another."""
-        return True
-
+    @override
     def digest(self) -> str:
-        """Hash what says that the images are the same: their pixels."""
         return hashlib.sha256(self._pixels.contiguous().numpy().data).hexdigest()
 
+    @override
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Make one sample, as :meth:`__getitems__` makes it in a batch."""
         images, targets = self.__getitems__([index])
         return images[0], targets[0]
 
@@ -195,12 +186,11 @@ class PixelDataset(ImageDataset):
         epoch = int(found[0]) // len(self)
         images = self.transform.batch(self._pixels[positions], epoch, positions, len(self))
         # Grey images stay in one channel until here.
-        coloured = images.expand(-1, 3, -1, -1).contiguous()
-        return [coloured, self.targets[positions]]
+        return [images.expand(-1, 3, -1, -1).contiguous(), self.targets[positions]]
 
 
-def same(batch: Any) -> Any:
-    """Pass on what is a batch already, for loaders of data sets with ``__getitems__``."""
+def identity_collate(batch: Any) -> Any:
+    """Return what is a batch already, for loaders of data sets with ``__getitems__``."""
     return batch
 
 
@@ -215,7 +205,7 @@ def prediction_dataset(
 ) -> tuple[ImageDataset, list[tuple[str, str]]]:
     """Make a data set of files without labels, with the loader and geometry of the evaluation.
 
-    The keyword arguments are those that ``ImageDataModule.eval_transform_key`` describes.
+    ``ImageDataModule.eval_transform_key`` returns the keyword arguments.
 
     Args:
         paths: Files, or folders that are searched to any depth in the order of their names.
@@ -235,8 +225,7 @@ def prediction_dataset(
     files: list[Path] = []
     for path in paths:
         found = resolve_source(path, "paths")
-        inside = [found / name for name in list_files(found)] if found.is_dir() else [found]
-        files += inside
+        files += [found / name for name in list_files(found)] if found.is_dir() else [found]
     problems = [facts.problem for facts in map_threads(inspect_image, files)]
     good = [file for file, problem in zip(files, problems, strict=True) if not problem]
     bad = [(str(file), problem) for file, problem in zip(files, problems, strict=True) if problem]

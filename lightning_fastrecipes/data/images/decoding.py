@@ -1,4 +1,4 @@
-"""One way from a file to pixels, whatever the file holds; used by training and prediction alike."""
+"""Decode image files to RGB pixels, for training and prediction alike."""
 
 import hashlib
 from io import BytesIO
@@ -16,7 +16,7 @@ _SIXTEEN_BIT_MODES = {"I;16", "I;16B", "I;16L", "I;16N"}
 
 
 class ImageFacts(NamedTuple):
-    """What a full decode of a file found out; ``problem`` is empty for a good image."""
+    """What is known of a file once it is decoded; ``problem`` is empty for a good image."""
 
     width: int = 0
     height: int = 0
@@ -29,9 +29,9 @@ class ImageFacts(NamedTuple):
 def load_image(
     path: str | Path, background: str = "white", shorter_side: int | None = None
 ) -> Tensor:
-    """Decode a image to RGB, upright, with nothing lost silently.
+    """Decode an image to RGB, upright, with nothing lost silently.
 
-    16-bit grey is scaled by its bit depth, transparency is laid on a background, CMYK and palettes
+    16-bit grey is scaled by its bit depth, transparent pixels show a background, CMYK and palettes
     are converted, the EXIF orientation is applied, and of an animation the first frame is taken.
 
     Args:
@@ -60,7 +60,7 @@ def load_image(
 
 
 def inspect_image(path: str | Path) -> ImageFacts:
-    """Decode a image to the end and say what it is, never raising for what is in the file.
+    """Decode an image to the end and report what it is; whatever is in the file raises no error.
 
     Args:
         path: Any file.
@@ -115,5 +115,5 @@ def _to_rgb(image: Image.Image, background: str) -> Image.Image:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "not a image that Pillow can read"
+        return "not an image that Pillow can read"
     return str(error) or type(error).__name__

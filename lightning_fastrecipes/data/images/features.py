@@ -14,7 +14,7 @@ from lightning_fastrecipes.data.common.cache_choice import cache_folder
 from lightning_fastrecipes.data.common.samplers import drops_last_batch, upcoming_epoch
 from lightning_fastrecipes.data.images.assembly import Split
 from lightning_fastrecipes.data.images.datamodules import ImageDataModule
-from lightning_fastrecipes.data.images.dataset import same
+from lightning_fastrecipes.data.images.dataset import identity_collate
 from lightning_fastrecipes.data.images.feature_cache import FloatMatrix, cached_features
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.nn.backbones import Backbone
@@ -134,7 +134,7 @@ class FeatureDataModule(pl.LightningDataModule):
             dataset,
             batch_size=batch_size,
             sampler=sampler,
-            collate_fn=same,
+            collate_fn=identity_collate,
             drop_last=drops_last_batch(len(sampler), batch_size),
         )
 
@@ -151,7 +151,8 @@ class FeatureDataModule(pl.LightningDataModule):
         Returns:
             A loader.
         """
-        return DataLoader(self._datasets[split], batch_size=self.images.batch_size, collate_fn=same)
+        dataset, size = self._datasets[split], self.images.batch_size
+        return DataLoader(dataset, batch_size=size, collate_fn=identity_collate)
 
     def state_dict(self) -> dict[str, Any]:
         """Store what the images' datamodule stores."""

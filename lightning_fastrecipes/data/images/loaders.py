@@ -6,7 +6,7 @@ from torch.utils.data import DataLoader
 
 from lightning_fastrecipes.data.common.samplers import ShuffleSampler, drops_last_batch
 from lightning_fastrecipes.data.common.workers import num_loader_workers
-from lightning_fastrecipes.data.images.dataset import ImageDataset, PixelDataset, same
+from lightning_fastrecipes.data.images.dataset import ImageDataset, PixelDataset, identity_collate
 
 Loader = DataLoader[tuple[Tensor, Tensor]]
 
@@ -45,7 +45,7 @@ def make_loader(
         dataset,
         batch_size=batch_size,
         sampler=sampler,
-        collate_fn=same if in_memory else None,
+        collate_fn=identity_collate if in_memory else None,
         num_workers=found,
         persistent_workers=found > 0,
         pin_memory=torch.cuda.is_available(),

@@ -4,18 +4,18 @@ from collections.abc import Mapping
 
 
 def check_milestones(name: str, steps: Mapping[int, int]) -> dict[int, int]:
-    """Refuse what is no step function of the epoch.
+    """Check a mapping from epochs to the values that hold from there on.
 
     Args:
-        name: What to call it in messages.
-        steps: Epoch from 0 to the value that holds from there on; 0 must be among the epochs.
+        name: Name of the argument, for messages.
+        steps: Epoch from 0 to value; 0 must be among the epochs.
 
     Returns:
-        The same, sorted by epoch.
+        The mapping, sorted by epoch.
 
     Raises:
-        ValueError: If there is no value for epoch 0, an epoch is negative, or a value below 1.
-        TypeError: If it is no mapping, or an epoch or a value is no whole number.
+        ValueError: If there is no value for epoch 0, an epoch is negative, or a value is below 1.
+        TypeError: If it is not a mapping from whole numbers to whole numbers.
 
     Example:
         >>> check_milestones("sizes", {3: 160, 0: 128})
@@ -49,11 +49,11 @@ def milestone_value(steps: Mapping[int, int], epoch: int) -> int:
     """Return the value that holds in an epoch.
 
     Args:
-        steps: Epoch to the value that holds from there on; 0 is among the epochs.
+        steps: As :func:`check_milestones` returns it.
         epoch: Epoch from 0.
 
     Returns:
-        The value of the last entry that is not after the epoch.
+        The value of the last entry up to the epoch.
 
     Example:
         >>> [milestone_value({0: 128, 3: 160, 5: 224}, epoch) for epoch in range(7)]
@@ -63,7 +63,7 @@ def milestone_value(steps: Mapping[int, int], epoch: int) -> int:
 
 
 def nearest_multiple(size: int, multiple: int) -> int:
-    """Round a size to a multiple that is not 0; half-way sizes are rounded up.
+    """Round a size to the nearest multiple above 0; half-way sizes are rounded up.
 
     Args:
         size: At least 1.

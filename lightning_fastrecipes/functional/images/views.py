@@ -1,4 +1,4 @@
-"""Test-time views of images: which there are, how they are made, and what they weigh."""
+"""Test-time views of images: which there are, and how their predictions are weighted."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ ViewPreset = Literal["augmentation", "flips", "five_crops", "scales"]
 """Kinds of views, see :class:`Views`."""
 
 _USUAL = {"augmentation": 4, "flips": 1, "five_crops": 4, "scales": 2}
-# Elements of the dihedral group: mirrored, upside down, both, and these after a quarter turn.
+# Symmetries as of `dihedral`: left-right, upside down, both, and these after a quarter turn.
 _FLIPS = (4, 6, 2, 1, 3, 5, 7)
 # Top and left of the crop; as large a part of the image as 224 pixels are of 256.
 _CORNERS = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))
@@ -33,15 +33,15 @@ _BLOCK = 256
 
 @dataclass(frozen=True)
 class Views:
-    """Which views of a image are predicted beside the plain one, and how much they weigh.
+    """Which views of an image are predicted beside the plain one, and how they are weighted.
 
-    All views are made from the very pixels that the plain prediction sees, at the same size, so
-    that any network takes them; a file is decoded once for all:
+    All views are made from the pixels that the plain prediction sees, at the same size, so that any
+    network takes them and a file is decoded once:
 
     - ``augmentation``: the training augmentation, drawn anew for each image and view; zoom and
       crop stay within the image;
-    - ``flips``: mirrored left and right; then, for images without an upside, upside down, both,
-      and these turned by a quarter: 7 views, all poses of the square with the plain one;
+    - ``flips``: flipped left and right; then, for images that have no upright side, upside down,
+      both, and these after a quarter turn: 7 views; with the plain one, all 8 symmetries;
     - ``five_crops``: the four corners, 7/8 of each side, enlarged; the plain image is the fifth;
     - ``scales``: the middle of the image enlarged by 9/8, 10/8, and so on; the plain image is
       the smallest scale.
@@ -52,10 +52,10 @@ class Views:
             ``five_crops``, 2 of ``scales``.
         augmentation: For the preset ``augmentation``, what is drawn.
         max_zoom: For the preset ``augmentation``, the largest zoom, at least 1.
-        max_angle: For the preset ``augmentation``, the largest turn in degrees, at least 0.
-        plain_weight: Weight of the plain prediction in [0, 1]; the views share the rest equally. If
-            ``None``, that of the course.
-        seed: Of what is drawn, at least 0.
+        max_angle: For the preset ``augmentation``, the largest rotation in degrees, at least 0.
+        plain_weight: Weight of the plain prediction in [0, 1]; the views share the rest equally;
+            that of the course if ``None``.
+        seed: For the preset ``augmentation``, at least 0.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -66,10 +66,10 @@ class Views:
         (1, 0.2)
 
     Note:
-        The course's weight, fast.ai 0.7, counts the plain prediction ``ceil(n / 4)`` times among
-        ``n + ceil(n / 4)``: as much as one view where there are up to 4. fastai 2 weighs it by 0.25
-        however many there are: ``plain_weight=0.25``. In both, ``augmentation`` crops from the
-        whole image; here from what the plain prediction sees of it.
+        The course (fast.ai 0.7) counts the plain prediction ``ceil(n / 4)`` times among
+        ``n + ceil(n / 4)``: as much as one view if there are up to 4. fastai 2 weights it by 0.25
+        whatever their number: ``plain_weight=0.25``. In both, ``augmentation`` crops from the whole
+        image; here from what the plain prediction sees of it.
 
     References:
         fast.ai course (2018), lesson 1: ``learn.TTA``; fastai 2, ``Learner.tta``.
@@ -116,8 +116,8 @@ class Views:
     def parameters(self, view: int, places: Tensor) -> AugmentationParameters:
         """Return what one view does to each image.
 
-        It depends on the seed, the view and the place alone: not on which others share the batch,
-        nor on how many workers or processes there are.
+        It depends on the seed, the view and the position alone: not on which images share a batch,
+        nor on the number of workers or processes.
 
         Args:
             view: From 0.
@@ -163,7 +163,7 @@ class Views:
 def _draw_block(
     augmentation: Preset, max_zoom: float, max_angle: float, seed: int, view: int, block: int
 ) -> AugmentationParameters:
-    """Draw for many images at once: a generator for each of them would take longer."""
+    """Draw for many images at once, which is faster than a generator for each of them."""
     generator = seeded_generator(seed, view, block)
     return draw_parameters(_BLOCK, augmentation, max_zoom, generator, max_angle)
 
@@ -175,7 +175,7 @@ def mean_of_views(
     places: Tensor,
     input_spec: InputSpec | None = None,
 ) -> Tensor:
-    """Predict every view of a batch, one after the other, and give the mean.
+    """Return the mean of the predictions of all views of a batch.
 
     Args:
         views: Which views.
@@ -185,7 +185,7 @@ def mean_of_views(
         input_spec: As for :func:`make_view`.
 
     Returns:
-        Probabilities. Shape ``(batch, num_classes)``. One view is held at a time.
+        Probabilities. Shape ``(batch, num_classes)``. One view is in memory at a time.
     """
     return running_mean(
         predict(make_view(images, views.parameters(view, places), input_spec))

@@ -125,7 +125,7 @@ def test_bad_files_are_left_out_and_listed_and_never_substituted(damaged):
 
     assert photos.skipped_files == [
         (str(damaged / "cat" / "empty.png"), "is empty (0 bytes)"),
-        (str(damaged / "dog" / "text.png"), "not a image that Pillow can read"),
+        (str(damaged / "dog" / "text.png"), "not an image that Pillow can read"),
     ]
     everything = names(photos, "train") + names(photos, "val")
     assert len(everything) == len(set(everything)) == 18

@@ -123,7 +123,7 @@ def test_a_good_image_is_described(tmp_path, draw):
     ("content", "reason"),
     [
         pytest.param(b"", r"is empty \(0 bytes\)", id="empty"),
-        pytest.param(b"no image", "not a image that Pillow can read", id="text"),
+        pytest.param(b"no image", "not an image that Pillow can read", id="text"),
         pytest.param(None, "truncated|broken", id="truncated"),
     ],
 )
