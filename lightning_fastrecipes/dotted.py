@@ -7,14 +7,11 @@ from typing import Any
 def load_object(path: str) -> Any:
     """Import what a dotted path names: a class, a function or another attribute of a module.
 
-    Raises:
-        ImportError: If the module cannot be imported.
-        AttributeError: If the module has no such attribute.
-        ValueError: If ``path`` is no dotted path.
+    An ImportError says that there is no such module, an AttributeError that the module has no such
+    attribute, a ValueError that ``path`` is no dotted path.
 
-    Example:
-        >>> load_object("torch.optim.AdamW").__name__
-        'AdamW'
+    >>> load_object("torch.optim.AdamW").__name__
+    'AdamW'
     """
     module, _, name = path.rpartition(".")
     # With the colon an error inside of the module is reported as it is.

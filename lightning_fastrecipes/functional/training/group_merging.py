@@ -14,12 +14,12 @@ def merge_groups(
     """Merge consecutive groups of parameters into as many layer groups as asked for.
 
     The cuts make the groups as equally deep as they can be, depth being the number of tensors with
-    two or more axes (one a layer). Where two cuts are equally good, the one with the more equal
+    two or more axes (one per layer). Of two equally good cuts, the one with the more equal
     parameter counts wins. Parameter counts alone would leave almost every layer in the first group,
-    for the last stage holds most of them: this rule cuts a ResNet where fast.ai does.
+    since the last stage holds most of them; this rule cuts a ResNet where fast.ai does.
 
     Args:
-        groups: Parameter names, one sequence a group, input side first.
+        groups: Parameter names, one sequence per group, from the input side.
         parameters: The parameters by name.
         num_groups: How many groups to make, at least 1 and at most ``len(groups)``.
 
@@ -51,22 +51,15 @@ def merge_groups(
 
 
 def groups_by_prefix(parameters: Mapping[str, Tensor], at_least: int) -> list[list[str]]:
-    """Divide parameters by the module they are in, in order of registration.
+    """Divide parameters, in the order of ``named_parameters``, by the module they are in.
 
-    The direct children of the network come first. While there are too few, the largest is opened
-    in its place. Parameters of a module that is opened go with its first child.
+    The direct children of the network come first. While there are fewer than ``at_least`` groups,
+    the largest is replaced by its own children, as long as there are any; the parameters of its own
+    go with its first child.
 
-    Args:
-        parameters: The parameters by name, in the order of ``named_parameters``.
-        at_least: How many groups to try for, at least 1.
-
-    Returns:
-        Groups of names, input side first; fewer than ``at_least`` where there are no more modules.
-
-    Example:
-        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
-        >>> groups_by_prefix(dict(net.named_parameters()), at_least=2)
-        [['0.weight', '0.bias'], ['1.weight', '1.bias']]
+    >>> net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    >>> groups_by_prefix(dict(net.named_parameters()), at_least=2)
+    [['0.weight', '0.bias'], ['1.weight', '1.bias']]
     """
     groups = _opened(list(parameters), depth=0)
     depths = [1] * len(groups)

@@ -1,4 +1,4 @@
-"""What a model must show before it has learned anything."""
+"""What the first batch must show, before a model has learned anything."""
 
 import math
 
@@ -17,28 +17,16 @@ def expected_initial_loss(
     targets: Tensor | None = None,
     pos_weight: Tensor | None = None,
 ) -> float:
-    """Return the cross entropy of even probabilities, which a new head starts from.
+    """Return the cross entropy of even probabilities, from which a new head starts.
 
-    Args:
-        num_classes: Number of classes, at least 1.
-        multi_label: Whether each class is a yes or no of its own.
-        targets: With ``pos_weight``, what it weighs. Shape ``(batch, num_classes)``.
-        pos_weight: How much each class's positives weigh, if not as much as its negatives.
+    That is ``log(num_classes)``; with several labels, the mean over yes and no, ``log(2)``. Targets
+    and ``pos_weight``, of shapes ``(batch, num_classes)`` and ``(num_classes,)``, multiply it by
+    the mean weight. A ValueError says if there is no class.
 
-    Returns:
-        ``log(num_classes)``, or ``log(2)`` for the mean over yes and no, times their mean weight.
-
-    Raises:
-        ValueError: If there is no class.
-
-    Example:
-        >>> round(expected_initial_loss(10), 3)
-        2.303
-        >>> round(expected_initial_loss(17, multi_label=True), 3)
-        0.693
-
-    References:
-        Stanford CS231n, *Neural Networks Part 3*.
+    >>> round(expected_initial_loss(10), 3)
+    2.303
+    >>> round(expected_initial_loss(17, multi_label=True), 3)
+    0.693
     """
     if num_classes < 1:
         raise ValueError(f"`num_classes` must be at least 1, got {num_classes}.")
@@ -51,7 +39,7 @@ def expected_initial_loss(
 
 
 def label_problem(targets: Tensor, num_classes: int, *, multi_label: bool = False) -> str | None:
-    """Return what is wrong with the labels of a batch.
+    """Return what is wrong with the labels of a batch and what to do, or ``None``.
 
     Args:
         targets: Class indices ``(batch,)``, or one number for each class ``(batch, num_classes)``:
@@ -60,13 +48,13 @@ def label_problem(targets: Tensor, num_classes: int, *, multi_label: bool = Fals
         multi_label: Whether several classes may hold at once.
 
     Returns:
-        What is wrong and what to do, or ``None``.
+        A clause for a message, or ``None``.
 
     Example:
         >>> label_problem(torch.tensor([0, 3]), num_classes=3)
         'labels must lie in 0 to 2, but reach from 0 to 3. Check the class map and `num_classes`.'
     """
-    # Maps of labels and such: their rules are not known here.
+    # What maps of labels and the like must hold is not known here.
     if not targets.numel() or targets.ndim > 2:
         return None
     low, high = float(targets.min()), float(targets.max())
@@ -102,20 +90,13 @@ def label_problem(targets: Tensor, num_classes: int, *, multi_label: bool = Fals
 
 
 def pixel_problem(images: Tensor) -> str | None:
-    """Return what is wrong with the scale of normalised images.
+    """Return what is wrong with the scale of normalised images and what to do, or ``None``.
 
-    Args:
-        images: Images as the network sees them. Shape ``(batch, channels, height, width)``.
-
-    Returns:
-        What is wrong and what to do, or ``None``.
-
-    Example:
-        >>> pixels = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-        >>> print(pixel_problem(pixels))
-        None
-        >>> print(pixel_problem(255 * pixels.sigmoid()).partition(",")[0])
-        pixels have mean 129.5 and deviation 51.1
+    >>> pixels = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    >>> print(pixel_problem(pixels))
+    None
+    >>> print(pixel_problem(255 * pixels.sigmoid()).partition(",")[0])
+    pixels have mean 129.5 and deviation 51.1
     """
     if not bool(torch.isfinite(images).all()):
         return "pixels must be finite numbers, but some are not. Check the transforms."

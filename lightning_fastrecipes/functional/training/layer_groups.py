@@ -28,8 +28,8 @@ def frozen_count(freeze_to: int, num_groups: int) -> int:
     """Count the leading groups that are frozen.
 
     Args:
-        freeze_to: Index of the first trained group, from ``-num_groups`` to ``num_groups - 1``; a
-            negative one counts from the head, so that -1 trains the last group alone.
+        freeze_to: Index of the first trained group; a negative one counts from the head, so that -1
+            trains the last group alone.
         num_groups: Number of layer groups, at least 1.
 
     Returns:
@@ -58,10 +58,10 @@ def resolve_group_lrs(
     *,
     train_frozen_norms: bool = False,
 ) -> list[float]:
-    """Return every layer group its learning rate.
+    """Return the learning rate of every layer group, from the input side.
 
     Args:
-        lr: Rate of the last group, above 0; or one rate per trained group, input side first.
+        lr: Rate of the last group, above 0; or one rate per trained group, from the input side.
         lr_ratio: With one rate: how many times smaller each earlier group's is, at least 1.
         num_groups: Number of layer groups, at least 1.
         num_frozen: How many leading groups are frozen, in [0, ``num_groups``).
@@ -69,7 +69,7 @@ def resolve_group_lrs(
             Then frozen groups follow the ratio too, instead of having the rate 0.
 
     Returns:
-        One rate per group, input side first.
+        One rate per group.
 
     Raises:
         TypeError: If a rate is no number.
@@ -131,7 +131,7 @@ def optimizer_groups(
 
     Args:
         model_parameters: The parameters by name, as ``named_parameters`` gives them.
-        groups: The layer groups, input side first.
+        groups: The layer groups, from the input side.
         group_lrs: One rate per layer group, at least 0.
         weight_decay: For matrices and convolutions, at least 0.
         no_decay: Further names without weight decay, such as position embeddings.
@@ -141,7 +141,7 @@ def optimizer_groups(
         group's with ``/decay`` or ``/no_decay``. Empty ones are left out.
 
     Raises:
-        ValueError: If the rates do not fit the groups, or a group names what is not there.
+        ValueError: If the rates do not fit the groups, or a group has an unknown name.
 
     Example:
         >>> layer = torch.nn.Linear(2, 2)
@@ -182,21 +182,13 @@ def audit_param_groups(
 ) -> None:
     """Check that an optimizer holds every parameter of a model exactly once, and no other.
 
-    Parameters are told apart by identity: two biases full of zeros are two parameters, and one
-    tensor under two names is one.
+    Parameters are compared by identity: two biases full of zeros are two parameters, and one tensor
+    under two names is one. A ValueError lists what is missing, held twice, or not of the model.
 
-    Args:
-        named_parameters: The model's parameters by name.
-        param_groups: The optimizer's parameter groups.
-
-    Raises:
-        ValueError: If a parameter is missing, there twice, or not the model's.
-
-    Example:
-        >>> layer = torch.nn.Linear(2, 2)
-        >>> audit_param_groups(dict(layer.named_parameters()), [{"params": [layer.weight]}])
-        Traceback (most recent call last):
-        ValueError: The optimizer must hold every parameter once. Missing: bias. ...
+    >>> layer = torch.nn.Linear(2, 2)
+    >>> audit_param_groups(dict(layer.named_parameters()), [{"params": [layer.weight]}])
+    Traceback (most recent call last):
+    ValueError: The optimizer must hold every parameter once. Missing: bias. ...
     """
     names: dict[int, str] = {}
     for name, parameter in named_parameters.items():
@@ -227,15 +219,9 @@ def set_frozen(
 ) -> None:
     """Freeze the leading layer groups and let the others train.
 
-    Args:
-        model: The module whose parameters the groups name.
-        groups: The layer groups, input side first.
-        num_frozen: How many leading groups to freeze, in [0, ``len(groups)``].
-        norm_policy: With ``train``, batch norm weights train in frozen groups too.
-
-    Raises:
-        ValueError: If a group names a parameter that the model has not, as where a part is wrapped
-            by ``torch.compile``, or there is no such policy.
+    With the norm policy ``train``, batch norm weights train in frozen groups too. A ValueError says
+    if a group names a parameter that the model does not have, as where ``torch.compile`` wraps a
+    part.
     """
     check_norm_policy(norm_policy)
     parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -250,20 +236,10 @@ def set_frozen_modes(model: nn.Module, backbone: nn.Module, norm_policy: NormPol
     """Put what is frozen into eval mode, after the whole model went into train mode.
 
     A module whose parameters are all frozen goes into eval mode with everything in it, so that
-    dropout and stochastic depth rest too. What batch norm does is the policy's choice. Modules
-    without parameters of their own follow the module they are in.
-
-    Args:
-        model: The whole model, in train mode.
-        backbone: The part of it whose batch norms the policy ``eval`` keeps in eval mode.
-        norm_policy: How batch norm behaves.
-
-    Raises:
-        ValueError: If there is no such policy.
-
-    Note:
-        ``track_running_stats`` is never touched: without it a batch norm uses the statistics of the
-        batch, and training and evaluation disagree.
+    dropout and stochastic depth are off too. Batch norm follows the policy; ``eval`` applies to the
+    batch norms of ``backbone``. Modules without parameters follow the module they are in.
+    ``track_running_stats`` is never changed: without it a batch norm uses the statistics of the
+    batch, and training and evaluation disagree.
     """
     check_norm_policy(norm_policy)
     spared = _norm_parameters(model) if norm_policy == "train" else set()
@@ -282,15 +258,7 @@ def set_frozen_modes(model: nn.Module, backbone: nn.Module, norm_policy: NormPol
 
 
 def check_parameter_names(model: nn.Module, groups: Sequence[LayerGroup]) -> None:
-    """Refuse a model that has not the parameters which its layer groups name.
-
-    Args:
-        model: The module whose parameters the groups name.
-        groups: The layer groups, input side first.
-
-    Raises:
-        ValueError: If one is missing, as where a part is wrapped by ``torch.compile``.
-    """
+    """Raise a ValueError if the model lacks parameters that its layer groups name."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
     for group in groups:
         for name in group.parameters:

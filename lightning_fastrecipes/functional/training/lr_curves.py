@@ -32,7 +32,7 @@ _SLIDE_CHANGE = 0.005
 
 @dataclass(frozen=True)
 class LRSuggestion:
-    """What the rules make of one curve.
+    """The learning rates that the rules read off one curve.
 
     Args:
         picks: Learning rate by rule; empty if the curve is refused.
@@ -44,7 +44,7 @@ class LRSuggestion:
 
     @property
     def agreement(self) -> float:
-        """Smallest pick over the largest, in (0, 1]: at 0.1 the rules are a factor 10 apart."""
+        """Smallest pick divided by the largest, in (0, 1]."""
         return min(self.picks.values()) / max(self.picks.values()) if self.picks else math.nan
 
 
@@ -83,28 +83,16 @@ def sweep_lrs(
 
 
 def smooth_losses(losses: Sequence[float], smoothing: float = SMOOTHING) -> list[float]:
-    """Smooth losses by an exponential average, free of the pull of its start.
+    """Smooth losses by an exponential average that is not biased towards its start.
 
     After ``n`` losses the weights ``(1 - s) s^(n - i)`` are divided by their sum ``1 - s^n``, so
-    that the first smoothed loss is the first loss and a constant stays what it is.
+    that the first smoothed loss is the first loss and a constant stays what it is. ``smoothing`` is
+    the weight ``s`` of the past, in [0, 1). Lightning divides by ``1 - s^(n + 1)``: its first
+    values are 50, 67 and 76 % of the loss, so that the best loss is too small and the sweep stops
+    too early.
 
-    Args:
-        losses: Loss of each step.
-        smoothing: Weight ``s`` of the past, in [0, 1).
-
-    Returns:
-        One smoothed loss for each step.
-
-    Raises:
-        ValueError: If ``smoothing`` is out of its range.
-
-    Example:
-        >>> smooth_losses([2.0, 2.0, 2.0])
-        [2.0, 2.0, 2.0]
-
-    Note:
-        Lightning divides by ``1 - s^(n + 1)``: its first values are 50, 67 and 76 % of the loss, so
-        that the best loss is too small and the sweep stops too early.
+    >>> smooth_losses([2.0, 2.0, 2.0])
+    [2.0, 2.0, 2.0]
     """
     if not 0 <= smoothing < 1:
         raise ValueError(f"`smoothing` must lie in [0, 1), got {smoothing}.")
@@ -117,22 +105,15 @@ def smooth_losses(losses: Sequence[float], smoothing: float = SMOOTHING) -> list
 
 
 def average_losses(lrs: Sequence[float], losses: Sequence[float]) -> list[float]:
-    """Smooth a whole curve without lag: the view that :func:`suggest_lr` has of it.
+    """Smooth a whole curve without lag, as :func:`suggest_lr` sees it.
 
-    Each value lies on a straight line fitted to the losses around it, with weights that fall like
-    a normal distribution of ``BANDWIDTH`` decades. Losses far above the first ones count as half as
-    much again as those, so that the blow-up at the end does not reach back.
+    Each value lies on a straight line fitted to the losses around it, weighted by a normal
+    distribution of ``BANDWIDTH`` decades. Losses are capped at one and a half times the first ones,
+    so that the blow-up at the end does not reach back. From the first loss on that is not finite,
+    values are NaN.
 
-    Args:
-        lrs: Learning rate of each step, rising.
-        losses: Loss of each step, finite up to the last ones.
-
-    Returns:
-        One value for each rate, not a number from the first loss on that is not finite.
-
-    Example:
-        >>> [round(loss, 6) for loss in average_losses([0.1, 1.0, 10.0], [1.0, 0.9, 0.8])]
-        [1.0, 0.9, 0.8]
+    >>> [round(loss, 6) for loss in average_losses([0.1, 1.0, 10.0], [1.0, 0.9, 0.8])]
+    [1.0, 0.9, 0.8]
     """
     num_points = _num_finite(losses)
     if not num_points:
@@ -149,15 +130,8 @@ def has_diverged(losses: Sequence[float]) -> bool:
     loss is above its first value and further above its best than ``DIVERGENCE_FACTOR - 1`` times
     the size of the best. For losses above 0 the latter means ``DIVERGENCE_FACTOR`` times the best.
 
-    Args:
-        losses: Loss of each step so far.
-
-    Returns:
-        True if larger rates will tell nothing more.
-
-    Example:
-        >>> has_diverged([1.0] * 20), has_diverged([1.0] * 20 + [float("nan")])
-        (False, True)
+    >>> has_diverged([1.0] * 20), has_diverged([1.0] * 20 + [float("nan")])
+    (False, True)
 
     References:
         fast.ai 0.7, ``LR_Finder``: four times the best loss, after 10 steps.
@@ -177,8 +151,7 @@ def has_diverged(losses: Sequence[float]) -> bool:
 def suggest_lr(lrs: Sequence[float], losses: Sequence[float]) -> LRSuggestion:
     """Read learning rates off the curve of a sweep, or say why none can be read.
 
-    The rules see the curve through a local linear average over ``BANDWIDTH`` decades to each side
-    (not the lagging average of :func:`smooth_losses`), on the logarithm of the rate:
+    The rules see the curve as :func:`average_losses` smooths it, on the logarithm of the rate:
 
     - ``course``: where half of the loss's fall is done, but at most a tenth of the rate of the
       lowest loss: one to two orders below the minimum, loss still clearly falling.
@@ -193,7 +166,7 @@ def suggest_lr(lrs: Sequence[float], losses: Sequence[float]) -> LRSuggestion:
 
     Args:
         lrs: Learning rate of each step, rising.
-        losses: Loss of each step; what follows a value that is not finite is left out.
+        losses: Loss of each step; everything from the first value on that is not finite is ignored.
 
     Returns:
         One pick for each rule, or the reason why there is none.
@@ -209,7 +182,7 @@ def suggest_lr(lrs: Sequence[float], losses: Sequence[float]) -> LRSuggestion:
 
     Note:
         Lightning takes the steepest slope on the rate itself, not on its logarithm: on noisy curves
-        its pick ends near the smallest rate.
+        its pick is near the smallest rate.
 
     References:
         fast.ai course of 2018, lesson 1; Smith, *Cyclical Learning Rates for Training Neural
@@ -275,7 +248,7 @@ def _too_few(num_points: int) -> str:
 
 
 def _local_average(decades: Curve, losses: Curve) -> tuple[Curve, float]:
-    """Average along local straight lines; also give the noise left in one averaged point."""
+    """Average along local straight lines; also return the noise left in one averaged point."""
     # Where training blows up, one huge loss would bend the average far to its left.
     first = float(np.median(losses[: len(losses) // 10 + 1]))
     losses = np.minimum(losses, first + (_OUTLIER_FACTOR - 1) * abs(first))
@@ -285,11 +258,11 @@ def _local_average(decades: Curve, losses: Curve) -> tuple[Curve, float]:
         (kernel * distances**power).sum(axis=1, keepdims=True) for power in (0, 1, 2)
     )
     determinant = zeroth * second - first**2
-    # Alone within the bandwidth, as the first points of a linear sweep are: no line to be drawn.
+    # A point alone within the bandwidth, as the first of a linear sweep are, has no line.
     alone = determinant < 1e-9 * zeroth**2
     line = kernel * (second - distances * first) / np.where(alone, 1.0, determinant)
     weights = np.where(alone, kernel / zeroth, line)
-    # Differences of second order see the noise and hardly the curve; 6 is their variance.
+    # Second differences hold the noise and little of the curve; 6 is their variance.
     variance = (
         float(np.median(np.diff(losses, n=2) ** 2)) / (6.0 * 0.4549) if len(losses) > 2 else 0.0
     )

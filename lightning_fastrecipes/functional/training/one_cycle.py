@@ -1,6 +1,6 @@
-"""Schedules of one cycle as long as the training, as pure functions of the share that is done."""
+"""Schedules as long as the training, as pure functions of the share of it that is done."""
 
-from lightning_fastrecipes.functional.training.schedules import Shape, between
+from lightning_fastrecipes.functional.training.schedules import Shape, interpolate
 
 
 def one_cycle_factor(
@@ -11,7 +11,7 @@ def one_cycle_factor(
     tail: float = 0.0,
     shape: Shape = "cosine",
 ) -> float:
-    """Return the share of the peak rate at one moment of a single cycle.
+    """Return the factor of the peak rate in a single cycle as long as the training.
 
     From ``start`` up to 1, and down to ``end``; with a ``tail``, down to ``start`` and from there
     to ``end`` over the last share of training.
@@ -22,7 +22,7 @@ def one_cycle_factor(
         start: First rate as a share of the peak rate, in [0, 1].
         end: Last rate as a share of the peak rate, in [0, 1].
         tail: Share of the training from the return to ``start`` to its end, in [0, 1 - rise).
-        shape: ``cosine``: half a cosine for each part; ``linear``: a straight line.
+        shape: Of each part: ``cosine`` or ``linear``.
 
     Returns:
         Factor for every peak rate, in [0, 1].
@@ -48,13 +48,13 @@ def one_cycle_factor(
                 f"`{name}` must lie in [0, 1], got {share}. It is a share of the peak."
             )
     if progress <= rise:
-        return between(start, 1.0, progress / rise, shape)
+        return interpolate(start, 1.0, progress / rise, shape)
     turn = 1 - tail
     if progress <= turn and tail:
-        return between(1.0, start, (progress - rise) / (turn - rise), shape)
+        return interpolate(1.0, start, (progress - rise) / (turn - rise), shape)
     if tail:
-        return between(start, end, (progress - turn) / tail, shape)
-    return between(1.0, end, (progress - rise) / (1 - rise), shape)
+        return interpolate(start, end, (progress - turn) / tail, shape)
+    return interpolate(1.0, end, (progress - rise) / (1 - rise), shape)
 
 
 def one_cycle_momentum(
@@ -65,25 +65,14 @@ def one_cycle_momentum(
     tail: float = 0.0,
     shape: Shape = "cosine",
 ) -> float:
-    """Return the momentum that belongs to :func:`one_cycle_factor`: low where the rate is high.
+    """Return the momentum that goes with :func:`one_cycle_factor`: low where the rate is high.
 
-    Args:
-        progress: Share of the training that is done, in [0, 1].
-        rise: Share of the training in which the rate rises, in (0, 1).
-        high: Momentum at the start and at the end, in [0, 1).
-        low: Momentum at the peak of the rate, in [0, ``high``].
-        tail: Last share of the training, in which the momentum stays high, in [0, 1 - rise).
-        shape: ``cosine`` or ``linear``.
+    Momentum is ``high`` at the start, at the end and in the tail, and ``low``, which must not be
+    above ``high``, at the peak of the rate. ``progress``, ``rise``, ``tail`` and ``shape`` are
+    those of the factor. A ValueError says which argument is out of its range.
 
-    Returns:
-        Momentum, in [``low``, ``high``].
-
-    Raises:
-        ValueError: If an argument is out of its range.
-
-    Example:
-        >>> [round(one_cycle_momentum(share), 3) for share in (0, 0.25, 1)]
-        [0.95, 0.85, 0.95]
+    >>> [round(one_cycle_momentum(share), 3) for share in (0, 0.25, 1)]
+    [0.95, 0.85, 0.95]
     """
     _check_cycle_parts(progress, rise, tail)
     if not 0 <= low <= high < 1:
@@ -91,43 +80,37 @@ def one_cycle_momentum(
             f"Momentum must lie in [0, 1), the low one below the high one, got {low} and {high}."
         )
     if progress <= rise:
-        return between(high, low, progress / rise, shape)
-    return between(low, high, min(1.0, (progress - rise) / (1 - tail - rise)), shape)
+        return interpolate(high, low, progress / rise, shape)
+    return interpolate(low, high, min(1.0, (progress - rise) / (1 - tail - rise)), shape)
 
 
 def flat_cosine_factor(progress: float, flat: float = 0.75, end: float = 1e-5) -> float:
-    """Return the share of the peak rate at one moment: the peak for long, then half a cosine.
+    """Return the factor of the peak rate that stays at 1 for long, then falls along half a cosine.
 
-    Args:
-        progress: Share of the training that is done, in [0, 1].
-        flat: Share of the training at the peak, in [0, 1).
-        end: Last rate as a share of the peak rate, in [0, 1].
+    ``flat``, in [0, 1), is the share of the training at the peak; ``end``, in [0, 1], the last rate
+    as a share of the peak. A ValueError says which argument is out of its range.
 
-    Returns:
-        Factor for every peak rate, in [``end``, 1].
-
-    Raises:
-        ValueError: If an argument is out of its range.
-
-    Example:
-        >>> [round(flat_cosine_factor(share), 3) for share in (0, 0.75, 0.875, 1)]
-        [1.0, 1.0, 0.5, 0.0]
+    >>> [round(flat_cosine_factor(share), 3) for share in (0, 0.75, 0.875, 1)]
+    [1.0, 1.0, 0.5, 0.0]
 
     References:
         fastai 2, ``fit_flat_cos``.
     """
-    if not 0 <= progress <= 1:
-        raise ValueError(f"`progress` must lie in [0, 1], got {progress}.")
+    _check_progress(progress)
     if not 0 <= flat < 1:
         raise ValueError(f"`flat` must lie in [0, 1), got {flat}. It is a share of the training.")
     if not 0 <= end <= 1:
         raise ValueError(f"`end` must lie in [0, 1], got {end}. It is a share of the peak.")
-    return between(1.0, end, max(0.0, progress - flat) / (1 - flat), "cosine")
+    return interpolate(1.0, end, max(0.0, progress - flat) / (1 - flat), "cosine")
+
+
+def _check_progress(progress: float) -> None:
+    if not 0 <= progress <= 1:
+        raise ValueError(f"`progress` must lie in [0, 1], got {progress}.")
 
 
 def _check_cycle_parts(progress: float, rise: float, tail: float) -> None:
-    if not 0 <= progress <= 1:
-        raise ValueError(f"`progress` must lie in [0, 1], got {progress}.")
+    _check_progress(progress)
     if not 0 < rise < 1:
         raise ValueError(f"`rise` must lie in (0, 1), got {rise}. It is a share of the training.")
     if not 0 <= tail < 1 - rise:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 Shape = Literal["cosine", "linear"]
-"""How a rate gets from one value to the next."""
+"""``cosine``: half a cosine from one value to the next; ``linear``: a straight line."""
 
 _WARM_IN_START = 0.01
 
@@ -23,13 +23,13 @@ def warm_restart_factor(
     warm_in: float = 0.0,
     peak_decay: float = 1.0,
 ) -> float:
-    """Return the share of the peak rate at one moment of cosine annealing with warm restarts.
+    """Return the factor of the peak rate in cosine annealing with warm restarts.
 
-    Every cycle falls from its peak towards ``floor`` of it along half a cosine and the next one
-    starts at its own peak again, ``peak_decay`` times the one before. The arithmetic is that of
-    fractions, without logarithm: numbers are taken as the decimals that they print as, so a restart
-    falls exactly where the lengths add up to. Give ``epoch`` as ``Fraction(step, steps_per_epoch)``
-    to meet the restarts to the very step.
+    Every cycle falls from its peak towards ``floor`` of it along half a cosine, and the next one
+    starts at its own peak, ``peak_decay`` times the one before. Numbers are computed as fractions
+    of the decimals that they print as, without logarithms, so that restarts fall exactly where the
+    cycle lengths add up to. Pass ``epoch`` as ``Fraction(step, steps_per_epoch)`` to meet the
+    restarts to the very step.
 
     Args:
         epoch: Time since the start of training in epochs, at least 0.
@@ -58,23 +58,18 @@ def warm_restart_factor(
     References:
         Loshchilov and Hutter, *SGDR: Stochastic Gradient Descent with Warm Restarts* (2017).
     """
-    _check_time("epoch", epoch)
-    if not 0 < cycle_len < math.inf:
-        raise ValueError(f"`cycle_len` must be a finite number of epochs above 0, got {cycle_len}.")
+    if not 0 <= epoch < math.inf:
+        raise ValueError(f"`epoch` must be a finite number of at least 0, got {epoch}.")
+    _check_common(cycle_len, floor, peak_decay)
     if not 1 <= cycle_mult < math.inf:
         raise ValueError(
             f"`cycle_mult` must be at least 1, got {cycle_mult}. Cycles may grow, but not shrink."
-        )
-    if not 0 <= floor < 1:
-        raise ValueError(
-            f"`floor` must lie in [0, 1), got {floor}. It is a share of each group's peak rate."
         )
     if not 0 <= warm_in <= cycle_len:
         raise ValueError(
             f"`warm_in` must be at least 0 epochs and end with the first cycle, got {warm_in} for"
             f" a cycle of {cycle_len}."
         )
-    _check_peak_decay(peak_decay)
     # Through `str`, so that 0.1 means a tenth and not the binary number next to it.
     position, length, growth = (Fraction(str(value)) for value in (epoch, cycle_len, cycle_mult))
     num_cycles = 0
@@ -84,9 +79,9 @@ def warm_restart_factor(
         position -= length
         length *= growth
         num_cycles += 1
-    fallen = between(1.0, floor, float(position / length), "cosine")
+    fallen = interpolate(1.0, floor, float(position / length), "cosine")
     warmth = float(epoch) / warm_in if epoch < warm_in else 1.0
-    return peak_decay**num_cycles * fallen * between(_WARM_IN_START, 1.0, warmth, "linear")
+    return peak_decay**num_cycles * fallen * interpolate(_WARM_IN_START, 1.0, warmth, "linear")
 
 
 def triangular_factor(
@@ -96,7 +91,7 @@ def triangular_factor(
     floor: float = 0.25,
     peak_decay: float = 1.0,
 ) -> float:
-    """Return the share of the peak rate at one moment of triangular cyclical rates.
+    """Return the factor of the peak rate in triangular cycles.
 
     Every cycle rises in a straight line from ``floor`` to its peak, and falls back in another.
 
@@ -124,16 +119,11 @@ def triangular_factor(
     References:
         Smith, *Cyclical Learning Rates for Training Neural Networks* (2017).
     """
-    _check_time("epoch", epoch)
-    if not 0 < cycle_len < math.inf:
-        raise ValueError(f"`cycle_len` must be a finite number of epochs above 0, got {cycle_len}.")
+    if not 0 <= epoch < math.inf:
+        raise ValueError(f"`epoch` must be a finite number of at least 0, got {epoch}.")
+    _check_common(cycle_len, floor, peak_decay)
     if not 0 < rise < 1:
         raise ValueError(f"`rise` must lie in (0, 1), got {rise}. It is a share of the cycle.")
-    if not 0 <= floor < 1:
-        raise ValueError(
-            f"`floor` must lie in [0, 1), got {floor}. It is a share of the peak rate."
-        )
-    _check_peak_decay(peak_decay)
     num_cycles, position = divmod(Fraction(str(epoch)), Fraction(str(cycle_len)))
     share = float(position) / cycle_len
     height = share / rise if share <= rise else (1 - share) / (1 - rise)
@@ -143,20 +133,11 @@ def triangular_factor(
 def cycle_lengths(cycle_len: int, cycle_mult: int, num_cycles: int) -> list[int]:
     """List how many epochs each of the first cycles lasts.
 
-    Args:
-        cycle_len: Length of the first cycle in epochs, at least 1.
-        cycle_mult: Growth of each cycle over the one before it, at least 1.
-        num_cycles: Number of cycles, at least 0.
+    All arguments are whole numbers of at least 1, ``num_cycles`` of at least 0; a ValueError says
+    which is not.
 
-    Returns:
-        One length in epochs for each cycle.
-
-    Raises:
-        ValueError: If an argument is no whole number in its range.
-
-    Example:
-        >>> cycle_lengths(cycle_len=1, cycle_mult=2, num_cycles=4)
-        [1, 2, 4, 8]
+    >>> cycle_lengths(cycle_len=1, cycle_mult=2, num_cycles=4)
+    [1, 2, 4, 8]
     """
     check_cycle(cycle_len, cycle_mult)
     if num_cycles < 0:
@@ -165,37 +146,19 @@ def cycle_lengths(cycle_len: int, cycle_mult: int, num_cycles: int) -> list[int]
 
 
 def cycle_ends(cycle_len: int, cycle_mult: int, num_cycles: int) -> list[int]:
-    """List after how many epochs each of the first cycles ends.
+    """List how many epochs each of the first cycles ends after the start of training.
 
-    Args:
-        cycle_len: Length of the first cycle in epochs, at least 1.
-        cycle_mult: Growth of each cycle over the one before it, at least 1.
-        num_cycles: Number of cycles, at least 0.
-
-    Returns:
-        For each cycle the number of epochs from the start of training to its end.
-
-    Example:
-        >>> cycle_ends(cycle_len=1, cycle_mult=2, num_cycles=4)
-        [1, 3, 7, 15]
+    >>> cycle_ends(cycle_len=1, cycle_mult=2, num_cycles=4)
+    [1, 3, 7, 15]
     """
     return list(accumulate(cycle_lengths(cycle_len, cycle_mult, num_cycles)))
 
 
 def epochs_for_cycles(cycle_len: int, cycle_mult: int, num_cycles: int) -> int:
-    """Count the epochs that a number of whole cycles takes.
+    """Return the ``max_epochs`` with which training ends exactly at the end of a cycle.
 
-    Args:
-        cycle_len: Length of the first cycle in epochs, at least 1.
-        cycle_mult: Growth of each cycle over the one before it, at least 1.
-        num_cycles: Number of cycles, at least 0.
-
-    Returns:
-        The ``max_epochs`` that ends exactly with the last of the cycles.
-
-    Example:
-        >>> epochs_for_cycles(cycle_len=1, cycle_mult=2, num_cycles=3)
-        7
+    >>> epochs_for_cycles(cycle_len=1, cycle_mult=2, num_cycles=3)
+    7
     """
     return sum(cycle_lengths(cycle_len, cycle_mult, num_cycles))
 
@@ -203,10 +166,10 @@ def epochs_for_cycles(cycle_len: int, cycle_mult: int, num_cycles: int) -> int:
 def simulate(
     schedule: Callable[[Fraction], float], num_epochs: int, steps_per_epoch: int
 ) -> Tensor:
-    """Return the whole curve of a schedule without training.
+    """Compute the whole curve of a schedule without training.
 
     Args:
-        schedule: What to simulate: a function from the time in epochs to a factor or a rate.
+        schedule: A function from the time in epochs to a factor or a rate.
         num_epochs: Length of the curve in epochs, at least 0.
         steps_per_epoch: Optimizer steps in one epoch, at least 1.
 
@@ -214,7 +177,7 @@ def simulate(
         One value for each optimizer step. Shape ``(num_epochs * steps_per_epoch,)``, ``float64``.
 
     Raises:
-        ValueError: If there is not at least one step an epoch, or ``num_epochs`` is below 0.
+        ValueError: If a number is out of its range.
 
     Example:
         >>> simulate(lambda epoch: warm_restart_factor(epoch, 1), num_epochs=2, steps_per_epoch=2)
@@ -229,15 +192,7 @@ def simulate(
 
 
 def check_cycle(cycle_len: int, cycle_mult: int) -> None:
-    """Refuse cycles that do not end together with an epoch.
-
-    Args:
-        cycle_len: Length of the first cycle in epochs, at least 1.
-        cycle_mult: Growth of each cycle over the one before it, at least 1.
-
-    Raises:
-        ValueError: If either is no whole number of at least 1.
-    """
+    """Raise a ValueError if cycles of this length and growth do not end with an epoch."""
     for name, value in (("cycle_len", cycle_len), ("cycle_mult", cycle_mult)):
         if not isinstance(value, int) or value < 1:
             raise ValueError(
@@ -246,24 +201,11 @@ def check_cycle(cycle_len: int, cycle_mult: int) -> None:
             )
 
 
-def between(first: float, last: float, share: float, shape: Shape) -> float:
-    """Return a value on the way from one to another.
+def interpolate(first: float, last: float, share: float, shape: Shape) -> float:
+    """Return the value at a ``share`` in [0, 1] of the way from one value to another.
 
-    Args:
-        first: Value at the start.
-        last: Value at the end.
-        share: How much of the way is done, in [0, 1].
-        shape: ``cosine``: half a cosine; ``linear``: a straight line.
-
-    Returns:
-        The value.
-
-    Raises:
-        ValueError: If there is no such shape.
-
-    Example:
-        >>> round(between(1.0, 0.0, 0.5, "cosine"), 6), between(1.0, 0.0, 0.25, "linear")
-        (0.5, 0.75)
+    >>> round(interpolate(1.0, 0.0, 0.5, "cosine"), 6), interpolate(1.0, 0.0, 0.25, "linear")
+    (0.5, 0.75)
     """
     if shape not in get_args(Shape):
         raise ValueError(f"`shape` must be 'cosine' or 'linear', got {shape!r}.")
@@ -271,11 +213,12 @@ def between(first: float, last: float, share: float, shape: Shape) -> float:
     return first + (last - first) * done
 
 
-def _check_time(name: str, value: float | Fraction) -> None:
-    if not 0 <= value < math.inf:
-        raise ValueError(f"`{name}` must be a finite number of at least 0, got {value}.")
-
-
-def _check_peak_decay(peak_decay: float) -> None:
+def _check_common(cycle_len: float, floor: float, peak_decay: float) -> None:
+    if not 0 < cycle_len < math.inf:
+        raise ValueError(f"`cycle_len` must be a finite number of epochs above 0, got {cycle_len}.")
+    if not 0 <= floor < 1:
+        raise ValueError(
+            f"`floor` must lie in [0, 1), got {floor}. It is a share of each group's peak rate."
+        )
     if not 0 < peak_decay <= 1:
         raise ValueError(f"`peak_decay` must lie in (0, 1], got {peak_decay}. Use 1 for none.")
