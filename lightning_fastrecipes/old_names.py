@@ -29,7 +29,12 @@ MOVED_MODULES = {
 
 KEYS = {
     "data.valid_fraction": "data.val_fraction",
-    "data.split.valid_fraction": "data.split.val_fraction",
+    "data.split.valid_fraction": "data.split.val",
+    "data.split.val_fraction": "data.split.val",
+    "data.split.test_fraction": "data.split.test",
+    "data.split.split_seed": "data.split.seed",
+    "data.split.date": "data.split.column",
+    "data.split.only_past": "data.split.past_only",
     "data.split.valid_from": "data.split.val_from",
     "data.split.valid_until": "data.split.val_until",
     "model.weight_decay": "model.optim.weight_decay",
@@ -142,7 +147,9 @@ def translate_key(
         plain = key.replace(".init_args", "")
     changed: dict[str, Any] = {"": value}
     _translate_classes(changed, notes)
-    # What is below the key, such as a whole `split`, may have old names too.
+    if plain == "data.split" and isinstance(value, dict):
+        changed[""] = _translate_split(changed[""], notes)
+    # What is below the key may have old names too.
     below = {old: new for old, new in KEYS.items() if old.startswith(f"{plain}.")}
     for old, new in below.items():
         if isinstance(changed[""], dict) and new.startswith(f"{plain}."):
@@ -245,6 +252,8 @@ def split_keys(old: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in given.items() if key not in _OLD_SPLIT_KEYS}
     val = given.get("val_fraction", given.get("valid_fraction"))
     test = given.get("test_fraction")
+    if "column" in kept:
+        return {"column": kept["column"]}
     if "date" not in given:
         shares = {"val": val, "test": test, "seed": given.get("split_seed")}
         return kept | {key: value for key, value in shares.items() if value is not None}
@@ -293,6 +302,9 @@ def _translate_arguments(spec: dict[str, Any], notes: list[str]) -> None:
 
 def _translate_keys(document: dict[str, Any], notes: list[str]) -> None:
     """Apply ``KEYS`` and ``VALUES`` to a document in place."""
+    home, name = _find(document, "data.split")
+    if home is not None and isinstance(home.get(name), dict):
+        home[name] = _translate_split(home[name], notes)
     for old, new in KEYS.items():
         if not _is_foreign(document, old):
             _move(document, old, new, notes)
@@ -319,6 +331,13 @@ def _translate_value(key: str, value: Any, notes: list[str]) -> Any:
         return known[item]
 
     return [today(item) for item in value] if isinstance(value, list) else today(value)
+
+
+def _translate_split(split: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+    today = split_keys(split)
+    old = [key for key in split if key in _OLD_SPLIT_KEYS]
+    notes += [f"`data.split.{key}` to keys of today" for key in old]
+    return today if old else split
 
 
 def _move(document: dict[str, Any], old: str, new: str, notes: list[str]) -> None:

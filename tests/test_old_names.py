@@ -53,6 +53,13 @@ def test_an_old_recipe_is_translated_and_left_as_it_was() -> None:
     assert today["rungs"][0]["set"] == {"data.val_fraction": 0.5, "stages.all.lr": 1e-3}
 
 
+def test_an_old_split_of_a_table_is_translated_as_a_whole() -> None:
+    split = {"date": "day", "valid_fraction": 0.1, "val_from": None}
+    today = translate_recipe({"data": {"init_args": {"split": split}}})
+    assert as_split(today["data"]["init_args"]["split"]) == DateSplit("day", val_last=0.1)
+    assert translate_key("data.split.only_past", True) == ("data.split.past_only", True)
+
+
 def test_what_is_of_today_stays_and_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
     today = translate_recipe(OLD)
     caplog.clear()
@@ -80,7 +87,7 @@ def test_one_line_says_what_was_translated(caplog: pytest.LogCaptureFixture) -> 
         pytest.param(
             "data.split",
             {"date": "Day", "valid_from": "2013-09-01"},
-            ("data.split", {"date": "Day", "val_from": "2013-09-01"}),
+            ("data.split", {"column": "Day", "val_from": "2013-09-01"}),
             id="below-the-key",
         ),
         pytest.param("evaluation.splits", ["valid"], ("evaluation.splits", ["val"]), id="value"),
@@ -152,6 +159,7 @@ def test_states_of_renamed_callbacks_are_found() -> None:
         ({"valid_fraction": 0.1, "test_fraction": 0.2}, FractionSplit(0.1, 0.2)),
         ({"val_fraction": 0.1, "split_seed": 3}, FractionSplit(0.1, seed=3)),
         ({"column": "part"}, ColumnSplit("part")),
+        ({"column": "part", "test_fraction": 0.0, "split_seed": 0}, ColumnSplit("part")),
         ({"date": "day"}, DateSplit("day", val_last=0.2)),
         (
             {"date": "day", "val_from": "2014", "test_from": "2015", "only_past": True},

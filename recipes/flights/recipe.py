@@ -18,7 +18,7 @@ parser.add_argument("--fast-dev-run", action="store_true")
 def load_table() -> fr.TabularDataModule:
     recipe = yaml.safe_load(Path(__file__).with_name("recipe.yaml").read_text())
     said = dict(recipe["data"]["init_args"])
-    columns, split = fr.TableColumns(**said.pop("columns")), fr.TableSplit(**said.pop("split"))
+    columns, split = fr.TableColumns(**said.pop("columns")), fr.DateSplit(**said.pop("split"))
     return fr.TabularDataModule(said.pop("source"), columns, split=split, **said)
 
 

@@ -21,7 +21,7 @@ def main() -> None:
     # Columns and steps are long: they stand in the recipe.
     recipe = yaml.safe_load(Path(__file__).with_name("recipe.yaml").read_text())
     said = recipe["data"]["init_args"] | {"source": options.source, "seed": options.seed}
-    columns, split = fr.TableColumns(**said.pop("columns")), fr.TableSplit(**said.pop("split"))
+    columns, split = fr.TableColumns(**said.pop("columns")), fr.DateSplit(**said.pop("split"))
     table = fr.TabularDataModule(said.pop("source"), columns, split=split, **said)
     model = fr.TabularRegressor(
         network=fr.TabularNetwork([1000, 500], dropout=[0.05, 0.1], embedding_dropout=0.1),

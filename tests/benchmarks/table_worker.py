@@ -49,14 +49,14 @@ def make(folder: Path, num_rows: int, ending: str) -> dict:
 
 
 def module(folder: Path, ending: str, batch_size: int):
+    from lightning_fastrecipes.data.common.split_choice import DateSplit
     from lightning_fastrecipes.data.tables.columns import TableColumns
     from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
-    from lightning_fastrecipes.data.tables.splits import TableSplit
 
     return TabularDataModule(
         folder / f"table{ending}",
         TableColumns("sales", CATEGORICAL, CONTINUOUS, log_target=True),
-        split=TableSplit(date="day", val_from="2015-06-19"),
+        split=DateSplit("day", val_from="2015-06-19"),
         batch_size=batch_size,
         cache=folder / "cache",
     )

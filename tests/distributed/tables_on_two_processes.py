@@ -15,7 +15,6 @@ import torch
 
 from lightning_fastrecipes.data.tables.columns import TableColumns
 from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
-from lightning_fastrecipes.data.tables.splits import TableSplit
 from lightning_fastrecipes.tasks.tabular import TabularRegressor
 
 
@@ -59,7 +58,7 @@ def work(folder: Path, num_processes: int) -> dict[str, Any]:
     data = TabularDataModule(
         folder / "table.csv",
         TableColumns("row", ["shop"], ["km"]),
-        split=TableSplit(column="part"),
+        split="part",
         batch_size=12 // num_processes,
         eval_batch_size=4,
         mask_fraction=0.3,

@@ -8,7 +8,7 @@ import pytest
 import pytorch_lightning as pl
 
 import lightning_fastrecipes
-from lightning_fastrecipes import FeatureDataModule, TableColumns, TableSplit
+from lightning_fastrecipes import DateSplit, FeatureDataModule, TableColumns
 from lightning_fastrecipes.cli.main import main
 from lightning_fastrecipes.data.images import label_table
 from lightning_fastrecipes.nn.backbones import create_backbone
@@ -266,7 +266,7 @@ def test_the_script_for_a_table_trains_what_the_recipe_says(
 
     assert asked["source"] == said["source"]
     assert asked["columns"] == TableColumns(**said["columns"])
-    assert asked["split"] == TableSplit(**said["split"])
+    assert asked["split"] == DateSplit(**said["split"])
     for name in ("steps", "where", "batch_size"):
         assert asked[name] == said[name]
     [(trainer, model)], [stage] = fitted, recipe.stages

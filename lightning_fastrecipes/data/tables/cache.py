@@ -13,8 +13,9 @@ import pyarrow as pa
 from pyarrow import feather
 
 from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles
-from lightning_fastrecipes.data.tables.splits import Rows, name_rows
+from lightning_fastrecipes.data.tables.splits import Rows
 from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.functional.tables.rows import name_rows
 
 FORMAT_VERSION = 2
 SOURCE_ROW = "row (of the source)"
@@ -268,9 +269,10 @@ def _refuse_mixed(column: "pd.Series[Any]", reason: object) -> NoReturn:
     kinds = column.astype(object).map(lambda value: type(value).__name__).to_numpy()
     present = column.notna().to_numpy()
     first = kinds[present][0]
-    others = np.flatnonzero(present & (kinds != first))
-    rows = name_rows(column.index[others])
-    came = f"{first}, and {kinds[others[0]]} in {rows}" if len(others) else first
+    others = present & (kinds != first)
+    came = str(first)
+    if others.any():
+        came += f", and {kinds[others][0]} in {name_rows(column.index, others)}"
     raise DataError(
         f"The column {column.name!r} must hold values of one type to be kept, but holds {came}"
         f" ({reason}). Turn it into one type, such as text, or drop it."

@@ -13,6 +13,7 @@ from lightning_fastrecipes._lightning import rank_zero_info, rank_zero_warn
 from lightning_fastrecipes.data.common.cache_choice import Cache, cache_choice
 from lightning_fastrecipes.data.common.samplers import upcoming_epoch
 from lightning_fastrecipes.data.common.settings import WholeNumber
+from lightning_fastrecipes.data.common.split_choice import SplitChoice, SplitName, as_split
 from lightning_fastrecipes.data.tables.columns import TableColumns
 from lightning_fastrecipes.data.tables.encoding import (
     EncodedSplit,
@@ -23,7 +24,6 @@ from lightning_fastrecipes.data.tables.encoding import (
 from lightning_fastrecipes.data.tables.loader import TableLoader, TableRows, TableSampler
 from lightning_fastrecipes.data.tables.preparation import PreparedTable
 from lightning_fastrecipes.data.tables.source import Source, TableSource
-from lightning_fastrecipes.data.tables.splits import TableSplit, TableSplitName
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.tables.spec import TableSpec
 from lightning_fastrecipes.messages import name_some
@@ -47,7 +47,9 @@ class TabularDataModule(pl.LightningDataModule):
         source: A CSV, TSV, Parquet or feather file, or a pattern; several files that are put one
             below the other; or a frame, whose index counts only where it has a name.
         columns: What the columns are for.
-        split: Which row is of which split; a fifth is validated on if not given.
+        split: ``FractionSplit``, ``ColumnSplit``, ``DateSplit`` or ``GroupSplit``, or a mapping
+            with the arguments of one; a number is the share to validate on, a text the column that
+            names the splits; a fifth is validated on if not given.
         steps: What is done to the table first, such as ``[{"date_parts": {"column": "Date"}}]``.
         where: Condition on prepared rows such as ``Sales > 0``, in the language of the step
             ``derive``; other rows are left out, except of those to predict.
@@ -80,7 +82,7 @@ class TabularDataModule(pl.LightningDataModule):
         source: Source,
         columns: TableColumns,
         *,
-        split: TableSplit | None = None,
+        split: SplitChoice = None,
         steps: Sequence[Mapping[str, Any]] = (),
         where: str | None = None,
         batch_size: int = 512,
@@ -97,7 +99,7 @@ class TabularDataModule(pl.LightningDataModule):
         self.seed = seed
         self.mask_fraction = mask_fraction
         self.columns = columns
-        self.split = split or TableSplit()
+        self.split = as_split(split)
         self.cache = cache_choice(cache)
         self.spec: TableSpec | None = None
         self.report: TableFindings | None = None
@@ -111,7 +113,7 @@ class TabularDataModule(pl.LightningDataModule):
         self._encoded: EncodedSplits | None = None
         self._to_predict: Source | None = None
         self._stored_spec: TableSpec | None = None
-        self._placed: dict[TableSplitName, TableRows] = {}
+        self._placed: dict[SplitName, TableRows] = {}
 
     @classmethod
     def from_spec(
@@ -148,7 +150,7 @@ class TabularDataModule(pl.LightningDataModule):
         """Targets of the training split, transformed, in the order of the table."""
         return torch.from_numpy(self._splits["train"].target)
 
-    def num_rows(self, split: TableSplitName) -> int:
+    def num_rows(self, split: SplitName) -> int:
         """Count the rows of a split, 0 if there is no such split.
 
         Args:
@@ -159,7 +161,7 @@ class TabularDataModule(pl.LightningDataModule):
         """
         return len(self._splits[split].rows) if split in self._splits else 0
 
-    def encoded(self, split: TableSplitName) -> EncodedSplit:
+    def encoded(self, split: SplitName) -> EncodedSplit:
         """Return the rows of a split as numbers.
 
         Args:
@@ -171,7 +173,7 @@ class TabularDataModule(pl.LightningDataModule):
         found: EncodedSplit = self._splits[split]
         return found
 
-    def row_names(self, split: TableSplitName) -> pd.DataFrame:
+    def row_names(self, split: SplitName) -> pd.DataFrame:
         """Tell where the rows of a split are in the source, to put predictions beside them.
 
         Args:
@@ -242,7 +244,7 @@ class TabularDataModule(pl.LightningDataModule):
         """Return the test split in order; nothing without such a split."""
         return self.eval_dataloader("test") if "test" in self._splits else []
 
-    def eval_dataloader(self, split: TableSplitName) -> TableLoader:
+    def eval_dataloader(self, split: SplitName) -> TableLoader:
         """Return the batches of a split in order, to the last row and without masks.
 
         Args:
@@ -318,7 +320,7 @@ class TabularDataModule(pl.LightningDataModule):
         self._compare_specs()
 
     @property
-    def _splits(self) -> Mapping[TableSplitName, Any]:
+    def _splits(self) -> Mapping[SplitName, Any]:
         if self._encoded is None or self.spec is None:
             what = "is for prediction alone" if self.spec else "has not read its table yet"
             raise ConfigurationError(
@@ -342,7 +344,7 @@ class TabularDataModule(pl.LightningDataModule):
                 " start afresh."
             )
 
-    def _rows(self, split: TableSplitName) -> TableRows:
+    def _rows(self, split: SplitName) -> TableRows:
         """Return a split, on the accelerator if it fits, where it is copied once per fit."""
         rows = TableRows.of(self._splits[split])
         if self.trainer is None or (device := self.trainer.strategy.root_device).type != "cuda":

@@ -13,8 +13,9 @@ import pandas as pd
 import pyarrow as pa
 
 from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles
+from lightning_fastrecipes.data.common.split_choice import Split, SplitName
 from lightning_fastrecipes.data.tables.cache import MappedTable
-from lightning_fastrecipes.data.tables.splits import TABLE_SPLITS, Rows, TableSplit, TableSplitName
+from lightning_fastrecipes.data.tables.splits import TABLE_SPLITS, Rows, split_rows
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.spec import EncodedTable, TableSpec
 
@@ -109,14 +110,14 @@ class EncodedSplits:
     """
 
     spec: TableSpec
-    splits: Mapping[TableSplitName, EncodedSplit]
+    splits: Mapping[SplitName, EncodedSplit]
     report: TableFindings
     file_rows: Sequence[int] = ()
 
 
 def encode_splits(
     table: MappedTable,
-    split: TableSplit,
+    split: Split,
     columns: list[str],
     fit: Callable[[pd.DataFrame], TableSpec],
     chunk_rows: int = CHUNK_ROWS,
@@ -138,7 +139,7 @@ def encode_splits(
     Raises:
         DataError: If the table cannot be split or encoded.
     """
-    rows = split.rows(table.frame(split.columns) if split.columns else table.frame([]))
+    rows = split_rows(split, table.frame(split.columns))
     spec = fit(table.frame(columns, rows["train"]))
     # Arrow keeps the room of the training rows, which may lie scattered and be copied.
     pa.default_memory_pool().release_unused()
@@ -276,7 +277,7 @@ class _Builder:
         return EncodedSplit(parts.codes, parts.continuous, parts.target, source_rows)
 
 
-def _mapped(folder: Path, name: TableSplitName) -> EncodedSplit:
+def _mapped(folder: Path, name: SplitName) -> EncodedSplit:
     # Copy on write: torch wants memory that may be written to.
     arrays = [
         np.load(folder / f"{name}-{part}.npy", mmap_mode="c", allow_pickle=False)

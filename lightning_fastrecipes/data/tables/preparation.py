@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from lightning_fastrecipes.data.common.cache_choice import Cache, cache_choice, cached_if_possible
+from lightning_fastrecipes.data.common.split_choice import Split
 from lightning_fastrecipes.data.tables.cache import SOURCE_ROW, MappedTable, cached_table
 from lightning_fastrecipes.data.tables.columns import TableColumns
 from lightning_fastrecipes.data.tables.encoding import (
@@ -16,7 +17,6 @@ from lightning_fastrecipes.data.tables.encoding import (
     encode_splits,
 )
 from lightning_fastrecipes.data.tables.source import TableSource
-from lightning_fastrecipes.data.tables.splits import TableSplit
 from lightning_fastrecipes.functional.tables.checks import check_columns
 
 _Cached = TypeVar("_Cached")
@@ -33,7 +33,7 @@ class PreparedTable:
     """
 
     def __init__(
-        self, source: TableSource, columns: TableColumns, split: TableSplit, cache: Cache
+        self, source: TableSource, columns: TableColumns, split: Split, cache: Cache
     ) -> None:
         self.source = source
         self.columns = columns

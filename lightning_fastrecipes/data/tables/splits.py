@@ -1,270 +1,145 @@
-"""Which row of a table is of which split: by fraction, by a column, or by date."""
+"""Which row of a table is of which split."""
 
-from dataclasses import dataclass
-from datetime import date as calendar_date
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lightning_fastrecipes.data.common.split_choice import SPLIT_NAMES
+from lightning_fastrecipes.data.common.split_choice import (
+    SPLIT_NAMES,
+    ColumnSplit,
+    DateSplit,
+    FractionSplit,
+    GroupSplit,
+    Split,
+    SplitName,
+    as_split,
+)
 from lightning_fastrecipes.errors import DataError
-from lightning_fastrecipes.functional.splits import hashed_split, time_split
+from lightning_fastrecipes.functional.splits import grouped_split, hashed_split, time_split
+from lightning_fastrecipes.functional.tables.rows import name_rows
+from lightning_fastrecipes.old_names import split_keys
 
-TableSplitName = Literal["train", "val", "test"]
 Rows = npt.NDArray[np.int64]
 Dates = npt.NDArray[np.datetime64]
 
-TABLE_SPLITS: tuple[TableSplitName, ...] = get_args(TableSplitName)
-
-_VALID_FRACTION = 0.2
-_FRACTIONS = ("val_fraction", "test_fraction")
-_MAX_NAMED = 5
+TABLE_SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 
 
-@dataclass(frozen=True)
-class TableSplit:
-    """How rows are shared out: give fractions, ``column``, or ``date``.
-
-    With ``date`` alone the fractions are cut off by time: the last rows are tested on, those before
-    them validated on, and rows of one date stay together. With ``date`` and a range, such as
-    ``val_from`` and ``val_until``, the rows within it are held out; rows before *and after* it
-    are trained on, unless ``only_past``.
+def TableSplit(**arguments: Any) -> Split:  # noqa: N802
+    """Return a split by the arguments that earlier versions had for tables.
 
     Args:
-        val_fraction: Share to validate on, in [0, 1); 0.2 if neither a column nor a range says.
-        test_fraction: Share to test on, in [0, 1).
-        split_seed: Another seed draws other rows by fraction; nothing else changes them.
-        column: Column that says ``train``, ``val`` (or ``val``) or ``test``.
-        date: Column of dates.
-        val_from: First date to validate on, such as ``2014-08-01``; open if not given.
-        val_until: Last date to validate on, the whole of that day; open if not given, or up to
-            ``test_from``.
-        test_from: First date to test on.
-        test_until: Last date to test on.
-        only_past: Whether rows after the first date that is held out are trained on by nobody, so
-            that the model knows nothing of the future.
-
-    Raises:
-        ValueError: If an argument is out of its range, or two of them contradict one another.
-    """
-
-    val_fraction: float | None = None
-    test_fraction: float = 0.0
-    split_seed: int = 0
-    column: str | None = None
-    date: str | None = None
-    val_from: str | calendar_date | None = None
-    val_until: str | calendar_date | None = None
-    test_from: str | calendar_date | None = None
-    test_until: str | calendar_date | None = None
-    only_past: bool = False
-
-    def __post_init__(self) -> None:
-        for name, fraction in zip(_FRACTIONS, self._fractions()[1:], strict=True):
-            if not 0 <= fraction < 1:
-                raise ValueError(f"`{name}` must lie in [0, 1), got {fraction}.")
-        if self._fractions()[0] <= 0:
-            raise ValueError(
-                "`val_fraction` and `test_fraction` must leave something to train on, got"
-                f" {self._fractions()[1:]}. Lower one of them."
-            )
-        for name, value in self._bounds().items():
-            _bound(name, value)
-        self._refuse_contradictions()
-
-    @property
-    def columns(self) -> list[str]:
-        """Name the columns that a split depends on."""
-        return [name for name in (self.column, self.date) if name is not None]
-
-    def key(self) -> dict[str, str | int | float | bool | None]:
-        """Describe the split by plain values, for the key of a cache."""
-        return {
-            "fractions": str(self._fractions()),
-            "split_seed": self.split_seed,
-            "column": self.column,
-            "date": self.date,
-            "only_past": self.only_past,
-            **{name: str(value) for name, value in self._bounds().items()},
-        }
-
-    def rows(self, frame: pd.DataFrame) -> dict[TableSplitName, Rows]:
-        """Return which rows are of which split.
-
-        Args:
-            frame: A table with at least :attr:`columns`; its index names rows in messages.
-
-        Returns:
-            Sorted row numbers, from 0, of ``train``, ``val`` and ``test``. Validation and test
-            are empty only where nobody asked for them.
-
-        Raises:
-            DataError: If a column is missing, a value of it cannot be used, or a split is empty.
-        """
-        if not len(frame):
-            raise DataError("The table must have rows, but has none. Check its file and `where`.")
-        for name in self.columns:
-            if name not in frame:
-                raise DataError(
-                    f"`split` needs the column '{name}', but the table has only:"
-                    f" {', '.join(map(repr, frame.columns))}. Correct its name."
-                )
-        if self.column is not None:
-            parts = _by_names(frame[self.column])
-        elif self.date is None:
-            parts = hashed_split(len(frame), self._fractions(), self.split_seed)
-        else:
-            dates = _dates(frame[self.date])
-            parts = (
-                self._by_ranges(dates, frame.index)
-                if self._bounds()
-                else time_split(dates, self._fractions())
-            )
-        found = dict(zip(TABLE_SPLITS, parts, strict=True))
-        self._refuse_empty(found, len(frame))
-        return found
-
-    def _bounds(self) -> dict[str, str | calendar_date]:
-        """Return the ends of ranges that are given, by the names of their arguments."""
-        names = ("val_from", "val_until", "test_from", "test_until")
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-
-    def _fractions(self) -> list[float]:
-        val = _VALID_FRACTION if self.val_fraction is None else self.val_fraction
-        return [1 - val - self.test_fraction, val, self.test_fraction]
-
-    def _refuse_contradictions(self) -> None:
-        bounds = list(self._bounds())
-        ways = ["column"] if self.column is not None else []
-        ways += ["date"] if self.date is not None else []
-        if len(ways) > 1:
-            raise ValueError("`column` and `date` contradict one another. Give one.")
-        if bounds and self.date is None:
-            raise ValueError(f"`{bounds[0]}` needs `date`, the name of a column of dates. Give it.")
-        if self.only_past and not bounds:
-            raise ValueError(
-                "`only_past` needs a range of dates, such as `val_from`. Give one, or leave it"
-                " out: fractions by date are cut off the end, and nothing later is left."
-            )
-        ruling = "column" if self.column is not None else bounds[0] if bounds else None
-        for name, is_given in {
-            "val_fraction": self.val_fraction is not None,
-            "test_fraction": self.test_fraction > 0,
-        }.items():
-            if ruling is not None and is_given:
-                raise ValueError(f"`{name}` and `{ruling}` contradict one another. Give one.")
-
-    def _by_ranges(self, dates: Dates, index: "pd.Index[Any]") -> list[Rows]:
-        bounds = {name: _bound(name, value) for name, value in self._bounds().items()}
-        test = _within(dates, bounds, "test")
-        if "val_until" not in bounds and "val_from" in bounds and "test_from" in bounds:
-            bounds["val_until"] = bounds["test_from"] - np.timedelta64(1, "us")
-        val = _within(dates, bounds, "val")
-        both = np.flatnonzero(val & test)
-        if len(both):
-            raise DataError(
-                "The ranges to validate and to test on must not overlap, but both hold"
-                f" {name_rows(index[both])}. Move `val_until` or `test_from`."
-            )
-        train = ~(val | test)
-        if self.only_past:
-            train &= dates < dates[~train].min(initial=dates.max() + np.timedelta64(1, "us"))
-        return [np.flatnonzero(part) for part in (train, val, test)]
-
-    def _refuse_empty(self, found: dict[TableSplitName, Rows], num_rows: int) -> None:
-        if self._bounds():
-            asked = {name.partition("_")[0] for name in self._bounds()}
-        elif self.column is None:
-            fractions = zip(TABLE_SPLITS, self._fractions(), strict=True)
-            asked = {name for name, fraction in fractions if fraction > 0}
-        else:
-            asked = set[str]()
-        for name, rows in found.items():
-            if name in asked | {"train"} and not len(rows):
-                counts = ", ".join(f"{len(found[other]):,} of '{other}'" for other in found)
-                raise DataError(
-                    f"The split '{name}' must have rows, but of {num_rows:,} there are {counts}."
-                    f" Change `split`: {self}."
-                )
-
-
-def name_rows(rows: npt.ArrayLike) -> str:
-    """Name rows for a message: the first five, and how many there are.
-
-    Args:
-        rows: Row numbers, from 0.
+        arguments: Such as ``val_fraction``, ``split_seed``, ``date`` and ``only_past``.
 
     Returns:
-        Such as ``row 7`` or ``rows 1, 5, 7, 8, 9, ... (12 in all)``.
+        The split of today.
 
     Example:
-        >>> name_rows([3]), name_rows(range(7))
-        ('row 3', 'rows 0, 1, 2, 3, 4, ... (7 in all)')
+        >>> TableSplit(val_fraction=0.1, split_seed=3)
+        FractionSplit(val=0.1, test=0.0, seed=3)
     """
-    numbers = np.asarray(rows).tolist()
-    shown = ", ".join(str(number) for number in numbers[:_MAX_NAMED])
-    rest = f", ... ({len(numbers):,} in all)" if len(numbers) > _MAX_NAMED else ""
-    return f"row{'s' if len(numbers) != 1 else ''} {shown}{rest}"
+    return as_split(split_keys(arguments))
 
 
-def _by_names(column: pd.Series) -> list[Rows]:
-    codes, names = pd.factorize(column, use_na_sentinel=True)
+def split_rows(split: Split, frame: pd.DataFrame) -> dict[SplitName, Rows]:
+    """Return which rows are of which split.
+
+    Args:
+        split: How to share them out.
+        frame: A table with at least the columns of the split; its index names rows in messages.
+
+    Returns:
+        Sorted row numbers, from 0, of ``train``, ``val`` and ``test``. Validation and test are
+        empty only where nobody asked for them.
+
+    Raises:
+        DataError: If a column is missing, a value of it cannot be used, or a split is empty.
+    """
+    if not len(frame):
+        raise DataError("The table must have rows, but has none. Check its file and `where`.")
+    for name in split.columns:
+        if name not in frame:
+            raise DataError(
+                f"`split` needs the column '{name}', but the table has only:"
+                f" {', '.join(map(repr, frame.columns))}. Correct its name."
+            )
+    if isinstance(split, FractionSplit):
+        parts = hashed_split(len(frame), split.fractions, split.seed)
+    elif isinstance(split, ColumnSplit):
+        parts = _by_names(frame[split.column], split.missing)
+    elif isinstance(split, GroupSplit):
+        parts = _by_groups(frame[split.column], split)
+    else:
+        dates = _dates(frame[split.column])
+        if split.bounds:
+            parts = _by_ranges(split, dates, frame.index)
+        else:
+            parts = time_split(dates, split.fractions)
+    found = dict(zip(TABLE_SPLITS, parts, strict=True))
+    for name, rows in found.items():
+        if name in split.asked and not len(rows):
+            counts = ", ".join(f"{len(found[other]):,} of '{other}'" for other in found)
+            raise DataError(
+                f"The split '{name}' must have rows, but of {len(frame):,} there are {counts}."
+                f" Change `split`: {split}."
+            )
+    return found
+
+
+def _by_names(column: pd.Series, missing: FractionSplit | None) -> list[Rows]:
+    codes, names = pd.factorize(column)
     splits = [SPLIT_NAMES.get(name) if isinstance(name, str) else None for name in names]
     wrong = np.isin(codes, [i for i, split in enumerate(splits) if split is None] + [-1])
     if wrong.any():
-        rows = np.flatnonzero(wrong)
         raise DataError(
-            f"The column '{column.name}' must say 'train', 'val', 'val' or 'test', but says"
-            f" {column.iloc[rows[0]]!r} in {name_rows(column.index[rows])}. Correct it, or drop"
-            " those rows."
+            f"The column '{column.name}' must say 'train', 'val' or 'test', but says"
+            f" {_example(column, wrong)}. Correct it, or drop those rows."
         )
-    return [
+    parts = [
         np.flatnonzero(np.isin(codes, [i for i, found in enumerate(splits) if found == split]))
         for split in TABLE_SPLITS
     ]
+    if missing is not None:
+        val, test = [
+            0.0 if len(rows) else share
+            for rows, share in zip(parts[1:], missing.fractions[1:], strict=True)
+        ]
+        drawn = hashed_split(len(parts[0]), [1 - val - test, val, test], missing.seed)
+        parts[1:] = [
+            named if len(named) else parts[0][rows]
+            for named, rows in zip(parts[1:], drawn[1:], strict=True)
+        ]
+        parts[0] = parts[0][drawn[0]]
+    return parts
 
 
-def _dates(column: pd.Series) -> Dates:
-    """Return dates in microseconds, in the clock time of their own zone."""
-    if pd.api.types.is_numeric_dtype(column):
+def _by_groups(column: pd.Series, split: GroupSplit) -> list[Rows]:
+    is_missing = column.isna().to_numpy()
+    if is_missing.any():
         raise DataError(
-            f"The column '{column.name}' must hold dates, but holds {column.dtype}. Turn it into"
-            " dates, or name another column."
+            f"The column '{column.name}' must name the group of every row, but does not in"
+            f" {name_rows(column.index, is_missing)}. Fill it in, or drop those rows."
         )
-    zone = getattr(column.dtype, "tz", None)
-    if zone is not None:
-        parsed = column.dt.tz_localize(None)
-    else:
-        parsed = pd.to_datetime(column, format="ISO8601", errors="coerce")
-    missing = np.flatnonzero(parsed.isna())
-    if len(missing):
+    return grouped_split(column.tolist(), split.fractions, split.seed)
+
+
+def _by_ranges(split: DateSplit, dates: Dates, index: "pd.Index[Any]") -> list[Rows]:
+    bounds = split.bounds
+    test = _within(dates, bounds, "test")
+    if "val_until" not in bounds and "val_from" in bounds and "test_from" in bounds:
+        bounds["val_until"] = bounds["test_from"] - np.timedelta64(1, "us")
+    val = _within(dates, bounds, "val")
+    if (val & test).any():
         raise DataError(
-            f"The column '{column.name}' must hold a date such as '2014-08-01' in every row, but"
-            f" holds {column.iloc[missing[0]]!r} in {name_rows(column.index[missing])}. Correct or"
-            " drop them."
+            "The ranges to validate and to test on must not overlap, but both hold"
+            f" {name_rows(index, val & test)}. Move `val_until` or `test_from`."
         )
-    return cast(Dates, parsed.to_numpy().astype("datetime64[us]"))
-
-
-def _bound(name: str, value: str | calendar_date) -> np.datetime64:
-    """Read an end of a range; the last day of one is meant as a whole."""
-    try:
-        moment = pd.Timestamp(str(value))
-    except ValueError as error:
-        raise ValueError(
-            f"`{name}` must be a date such as '2014-08-01', got {value!r}. Write year, month, day."
-        ) from error
-    if pd.isna(moment) or moment.tzinfo is not None:
-        raise ValueError(
-            f"`{name}` must be a date without a time zone such as '2014-08-01', got {value!r}."
-        )
-    found = moment.to_datetime64().astype("datetime64[us]")
-    is_whole_day = moment == moment.normalize() and ":" not in str(value)
-    if name.endswith("_until") and is_whole_day:
-        found += np.timedelta64(1, "D") - np.timedelta64(1, "us")
-    return cast(np.datetime64, found)
+    train = ~(val | test)
+    if split.past_only:
+        train &= dates < dates[~train].min(initial=dates.max() + np.timedelta64(1, "us"))
+    return [np.flatnonzero(part) for part in (train, val, test)]
 
 
 def _within(dates: Dates, bounds: dict[str, np.datetime64], split: str) -> npt.NDArray[np.bool_]:
@@ -275,3 +150,27 @@ def _within(dates: Dates, bounds: dict[str, np.datetime64], split: str) -> npt.N
     if end is not None:
         within &= dates <= end
     return within
+
+
+def _dates(column: pd.Series) -> Dates:
+    """Return dates in microseconds, in the clock time of their own zone."""
+    if pd.api.types.is_numeric_dtype(column):
+        raise DataError(
+            f"The column '{column.name}' must hold dates, but holds {column.dtype}. Turn it into"
+            " dates, or name another column."
+        )
+    if getattr(column.dtype, "tz", None) is not None:
+        parsed = column.dt.tz_localize(None)
+    else:
+        parsed = pd.to_datetime(column, format="ISO8601", errors="coerce")
+    is_missing = parsed.isna().to_numpy()
+    if is_missing.any():
+        raise DataError(
+            f"The column '{column.name}' must hold a date such as '2014-08-01' in every row, but"
+            f" holds {_example(column, is_missing)}. Correct or drop them."
+        )
+    return cast(Dates, parsed.to_numpy().astype("datetime64[us]"))
+
+
+def _example(column: pd.Series, is_meant: npt.NDArray[np.bool_]) -> str:
+    return f"{column[is_meant].iloc[0]!r} in {name_rows(column.index, is_meant)}"

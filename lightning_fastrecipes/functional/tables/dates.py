@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from lightning_fastrecipes.errors import DataError
-from lightning_fastrecipes.functional.tables.rows import column_of, name_rows
+from lightning_fastrecipes.functional.tables.rows import column_of, name_values
 
 Array = npt.NDArray[Any]
 Days = npt.NDArray[np.int64]
@@ -147,7 +147,7 @@ def parse_dates(values: "pd.Series[Any]", date_format: str = "ISO8601") -> "pd.S
     parsed = _parse(pd.Series(unique), values.name, date_format)
     is_wrong = parsed.isna().to_numpy() & (pd.Series(unique).astype(str) != "").to_numpy()
     if is_wrong.any():
-        rows = name_rows(values, np.append(is_wrong, False)[codes])
+        rows = name_values(values, np.append(is_wrong, False)[codes])
         raise DataError(
             f"`{values.name}` must hold dates in the format '{date_format}', but cannot be read in"
             f" {rows}. Correct them, empty them, or give another `date_format`."

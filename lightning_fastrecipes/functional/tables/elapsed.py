@@ -10,7 +10,7 @@ import pandas as pd
 
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.dates import parse_dates
-from lightning_fastrecipes.functional.tables.rows import column_of, name_rows
+from lightning_fastrecipes.functional.tables.rows import column_of, name_values
 
 Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
@@ -184,7 +184,7 @@ def _day_numbers(df: pd.DataFrame, date: str) -> Integers:
     if dates.hasnans:
         raise DataError(
             f"`{date}` must have a date in every row, but has none in"
-            f" {name_rows(dates, dates.isna().to_numpy())}. Fill them in, or drop these rows."
+            f" {name_values(dates, dates.isna().to_numpy())}. Fill them in, or drop these rows."
         )
     local = dates.dt.tz_localize(None) if isinstance(dates.dtype, pd.DatetimeTZDtype) else dates
     return local.to_numpy().astype("datetime64[D]").astype(np.int64)
@@ -198,7 +198,7 @@ def _group_numbers(df: pd.DataFrame, groups: Sequence[str]) -> Integers:
         if (codes < 0).any():
             raise DataError(
                 f"`{name}` must say in every row which group it belongs to, but does not in"
-                f" {name_rows(values, codes < 0)}. Fill it in, or drop these rows."
+                f" {name_values(values, codes < 0)}. Fill it in, or drop these rows."
             )
         # Renumbered each time, so that many columns with many values do not overflow.
         numbers = pd.factorize(numbers * max(len(different), 1) + codes)[0]

@@ -103,27 +103,6 @@ def chunks(num_rows: int) -> Iterator[slice]:
     return (slice(start, start + CHUNK_ROWS) for start in range(0, num_rows, CHUNK_ROWS))
 
 
-def few_rows(index: "pd.Index[Any]", mask: Mask) -> str:
-    """Name the first rows where a mask is true, by their labels, and how many there are.
-
-    Args:
-        index: Labels of all rows.
-        mask: True where a row is meant. Shape ``(rows,)``.
-
-    Returns:
-        Words for a message.
-
-    Example:
-        >>> few_rows(pd.RangeIndex(9), np.arange(9) > 3)
-        'rows 4, 5, 6 (5 in all)'
-    """
-    places = np.flatnonzero(mask)
-    named = ", ".join(str(label) for label in index[places[:3]])
-    if len(places) <= 3:
-        return f"row{'s' if len(places) > 1 else ''} {named}"
-    return f"rows {named} ({len(places):,} in all)"
-
-
 @dataclass(frozen=True)
 class CategoryColumn:
     """The categories of one column; index 0 stands for everything unknown and missing.

@@ -11,29 +11,32 @@ from lightning_fastrecipes.errors import DataError
 _MAX_NAMED = 5
 
 
-def name_rows(values: "pd.Series[Any]", is_meant: npt.NDArray[np.bool_]) -> str:
-    """List rows for a message: the first few with their values, and how many there are.
-
-    Args:
-        values: A column; its index names the rows.
-        is_meant: Which rows to name. Shape ``(rows,)``.
-
-    Returns:
-        Such as ``2 rows (7: 'x', 9: 'y')``.
+def name_rows(index: "pd.Index[Any]", is_meant: npt.NDArray[np.bool_]) -> str:
+    """Name rows for a message: the first five by their labels, and how many there are.
 
     Example:
-        >>> name_rows(pd.Series([4, 5, 6]), np.array([True, False, True]))
+        >>> name_rows(pd.RangeIndex(9), np.arange(9) == 3)
+        'row 3'
+        >>> name_rows(pd.RangeIndex(9), np.arange(9) > 1)
+        'rows 2, 3, 4, 5, 6, ... (7 in all)'
+    """
+    labels = index[np.flatnonzero(is_meant)]
+    shown = ", ".join(str(label) for label in labels[:_MAX_NAMED])
+    rest = f", ... ({len(labels):,} in all)" if len(labels) > _MAX_NAMED else ""
+    return f"row{'s' if len(labels) != 1 else ''} {shown}{rest}"
+
+
+def name_values(values: "pd.Series[Any]", is_meant: npt.NDArray[np.bool_]) -> str:
+    """Count rows for a message, and show the first five with their values.
+
+    Example:
+        >>> name_values(pd.Series([4, 5, 6]), np.array([True, False, True]))
         '2 rows (0: 4, 2: 6)'
     """
-    positions = np.flatnonzero(is_meant)
-    named = [
-        f"{values.index[position]}: {_plain(values.iloc[position])!r}"
-        for position in positions[:_MAX_NAMED]
-    ]
-    if len(positions) > _MAX_NAMED:
-        named.append("...")
-    rows = "row" if len(positions) == 1 else "rows"
-    return f"{len(positions):,} {rows} ({', '.join(named)})"
+    meant = values[is_meant]
+    named = [f"{label}: {_plain(value)!r}" for label, value in meant[:_MAX_NAMED].items()]
+    more = ", ..." if len(meant) > _MAX_NAMED else ""
+    return f"{len(meant):,} row{'s' if len(meant) != 1 else ''} ({', '.join(named)}{more})"
 
 
 def column_of(df: pd.DataFrame, column: str, what: str = "The table") -> "pd.Series[Any]":

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from lightning_fastrecipes.errors import DataError
-from lightning_fastrecipes.functional.tables.encoding import chunks, few_rows
+from lightning_fastrecipes.functional.tables.encoding import chunks
+from lightning_fastrecipes.functional.tables.rows import name_rows
 
 Doubles = npt.NDArray[np.float64]
 
@@ -146,7 +147,7 @@ def _filled_chunks(column: "pd.Series[Any]", median: float) -> Iterator[Doubles]
 
 
 def _refuse_infinite(column: "pd.Series[Any]", name: str) -> None:
-    rows = few_rows(column.index, np.abs(as_numbers(column)) > LARGEST)
+    rows = name_rows(column.index, np.abs(as_numbers(column)) > LARGEST)
     raise DataError(
         f"Column {name!r} must hold finite numbers, but has infinite ones, or ones beyond 3e38, in"
         f" {rows}. Mend them, or make them missing."

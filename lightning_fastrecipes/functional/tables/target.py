@@ -13,9 +13,9 @@ from lightning_fastrecipes.functional.tables.encoding import (
     CategoryColumn,
     Mask,
     chunks,
-    few_rows,
     other_kind,
 )
+from lightning_fastrecipes.functional.tables.rows import name_rows
 from lightning_fastrecipes.functional.tables.scaling import LARGEST, as_numbers, mean_and_std
 
 TableTask = Literal["regression", "classes"]
@@ -177,7 +177,7 @@ class TargetColumn:
                 raise DataError(
                     f"The target {self.name!r} must be one of the training classes"
                     f" {self.classes}, but is {column[unseen].iloc[:1].tolist()[0]!r} in"
-                    f" {few_rows(column.index, unseen)}. Leave such rows out, or train with them."
+                    f" {name_rows(column.index, unseen)}. Leave such rows out, or train with them."
                 )
             return codes - 1
         values = np.empty(len(column), dtype=np.float32)
@@ -210,6 +210,6 @@ def _refuse_gaps(column: "pd.Series[Any]", name: str) -> None:
 def _refuse(column: "pd.Series[Any]", name: str, bad: Mask, what: str) -> None:
     if bad.any():
         raise DataError(
-            f"The target {name!r} {what} in {few_rows(column.index, bad)}. Leave such rows out, or"
+            f"The target {name!r} {what} in {name_rows(column.index, bad)}. Leave such rows out, or"
             " mend them."
         )

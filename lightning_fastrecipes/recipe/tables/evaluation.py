@@ -13,9 +13,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from lightning_fastrecipes.data.common.files import write_atomically
+from lightning_fastrecipes.data.common.split_choice import SplitName
 from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
 from lightning_fastrecipes.data.tables.encoding import EncodedSplit
-from lightning_fastrecipes.data.tables.splits import TableSplitName
 from lightning_fastrecipes.functional.labels.merging import running_mean
 from lightning_fastrecipes.functional.tables.embeddings import embedding_table
 from lightning_fastrecipes.functional.tables.importance import permutation_importance
@@ -124,7 +124,7 @@ class TableEvaluator(Evaluator):
         spec = self.model.require_spec()
         if spec.categorical:
             self._write_embeddings(spec)
-        splits: tuple[TableSplitName, ...] = ("val", "test", "train")
+        splits: tuple[SplitName, ...] = ("val", "test", "train")
         split = next(name for name in splits if self.data.num_rows(name))
         importance = column_importance(self.model, self.data.encoded(split), self.recipe.seed)
         importance.insert(1, "split", split)

@@ -16,11 +16,11 @@ from jsonargparse import ArgumentParser
 from torch import nn
 
 from lightning_fastrecipes.data.common.disk_room import NoRoomError
+from lightning_fastrecipes.data.common.split_choice import DateSplit
 from lightning_fastrecipes.data.tables import source as table_source
 from lightning_fastrecipes.data.tables.columns import TableColumns
 from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
 from lightning_fastrecipes.data.tables.loader import TableRows
-from lightning_fastrecipes.data.tables.splits import TableSplit
 from lightning_fastrecipes.errors import ConfigurationError, DataError, DataNotFoundError
 from lightning_fastrecipes.protocols import (
     HasEvalDataLoader,
@@ -56,7 +56,7 @@ def csv(tmp_path: Path) -> Path:
 
 
 def module(source, columns: TableColumns = COLUMNS, **options) -> TabularDataModule:
-    options = {"batch_size": 8, "split": TableSplit(date="day", val_fraction=0.25)} | options
+    options = {"batch_size": 8, "split": DateSplit("day", val_last=0.25)} | options
     made = TabularDataModule(source, columns, **options)
     made.prepare_data()
     made.setup("fit")
@@ -96,7 +96,7 @@ def test_batches_of_a_file_are_inputs_and_targets(csv) -> None:
 
 
 def test_every_split_has_its_rows_and_evaluation_keeps_their_order(csv) -> None:
-    split = TableSplit(date="day", val_fraction=0.2, test_fraction=0.1)
+    split = DateSplit("day", val_last=0.2, test_last=0.1)
     data = module(csv, split=split, eval_batch_size=3)
 
     trained = [row for inputs, _ in data.train_dataloader() for row in rows_of(data, inputs)]
@@ -114,7 +114,7 @@ def test_every_split_has_its_rows_and_evaluation_keeps_their_order(csv) -> None:
 
 
 def test_a_split_that_is_not_there_gives_no_batches_or_is_named(csv) -> None:
-    data = module(csv, split=TableSplit(val_fraction=0.0))
+    data = module(csv, split=0.0)
 
     assert data.val_dataloader() == data.test_dataloader() == []
     with pytest.raises(DataError, match="no split 'val', only 'train'"):
@@ -217,12 +217,12 @@ def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("column", "bad", "split", "message"),
     [
-        pytest.param("km", np.inf, {"date": "day"}, "infinite .* in row 20", id="training"),
-        pytest.param("km", np.inf, {"column": "other"}, "infinite .* in row 20", id="validation"),
-        pytest.param("part", "no", {"column": "part"}, "'no' in row 20", id="names-of-splits"),
-        pytest.param("day", "no", {"date": "day"}, "'no' in row 20", id="dates"),
+        pytest.param("km", np.inf, DateSplit("day", val_last=0.2), "infinite .* 20", id="train"),
+        pytest.param("km", np.inf, "other", "infinite .* in row 20", id="validation"),
+        pytest.param("part", "no", "part", "'no' in row 20", id="names-of-splits"),
+        pytest.param("day", "no", {"column": "day", "val_last": 0.5}, "'no' in row 20", id="dates"),
         pytest.param(
-            "km", 1.0, {"date": "day", "val_from": "2014-01-21", "test_until": "2014-01-21"},
+            "km", 1.0, {"column": "day", "val_from": "2014-01-21", "test_until": "2014-01-21"},
             "both hold row 20", id="ranges",
         ),
     ],
@@ -232,7 +232,7 @@ def test_messages_number_rows_as_in_the_source(column, bad, split, message) -> N
     frame["other"] = np.where(frame["row"] == 20, "val", "train")
     frame.loc[20, column] = bad
     with pytest.raises(DataError, match=message):
-        module(frame, where="row >= 15", split=TableSplit(**split))
+        module(frame, where="row >= 15", split=split)
 
 
 def test_a_column_of_one_value_is_warned_of() -> None:
@@ -301,7 +301,7 @@ def test_the_second_start_reads_nothing_and_gives_the_same(csv, monkeypatch) -> 
 
 
 def test_another_split_or_other_columns_use_the_kept_table(csv, monkeypatch) -> None:
-    split = TableSplit(date="day", val_fraction=0.5)
+    split = DateSplit("day", val_last=0.5)
     module(csv)
     monkeypatch.setattr(table_source, "read_files", _never)
 
@@ -414,7 +414,7 @@ def test_rows_to_predict_that_are_not_there_or_not_alike_are_named(csv) -> None:
         ({"where": "sales >"}, "`where` must be a condition"),
         ({"where": "price > 3"}, "`where` must be a condition .* got 'price > 3'.*'shop'"),
         ({"where": "sales > 1000"}, "`where` must leave rows, but of 40 none is"),
-        ({"split": TableSplit(column="part")}, "'part'"),
+        ({"split": "part"}, "'part'"),
     ],
     ids=["column", "syntax", "unknown-name", "nothing-left", "split-column"],
 )
@@ -484,7 +484,7 @@ def test_yaml_describes_the_whole_datamodule(csv) -> None:
         init_args:
           source: {csv}
           columns: {{target: sales, categorical: [shop], continuous: [km], log_target: true}}
-          split: {{date: day, val_from: 2014-02-01, only_past: true}}
+          split: {{column: day, val_from: 2014-02-01, past_only: true}}
           steps: [{{derive: {{far: km * 2}}}}]
           where: sales > 0
           batch_size: 4

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lightning_fastrecipes.data.common.split_choice import as_split
 from lightning_fastrecipes.data.tables.cache import MappedTable
 from lightning_fastrecipes.data.tables.encoding import TableFindings, cached_encoding, encode_splits
-from lightning_fastrecipes.data.tables.splits import TableSplit
+from lightning_fastrecipes.data.tables.splits import split_rows
 from lightning_fastrecipes.functional.tables.spec import TableSpec
 
 COLUMNS = ["shop", "km", "sales"]
@@ -27,9 +28,8 @@ def table(num_rows: int = 30) -> pd.DataFrame:
     )
 
 
-def encoded(frame: pd.DataFrame, chunk_rows: int = 7, **split):
-    split = split or {"column": "part"}
-    return encode_splits(MappedTable.of_frame(frame), TableSplit(**split), COLUMNS, fit, chunk_rows)
+def encoded(frame: pd.DataFrame, chunk_rows: int = 7, split="part"):
+    return encode_splits(MappedTable.of_frame(frame), as_split(split), COLUMNS, fit, chunk_rows)
 
 
 def never():
@@ -37,11 +37,11 @@ def never():
 
 
 @pytest.mark.parametrize("chunk_rows", [1, 7, 100])
-@pytest.mark.parametrize("split", [{"column": "part"}, {}, {"val_fraction": 0.0}], ids=str)
+@pytest.mark.parametrize("split", ["part", None, 0.0], ids=str)
 def test_chunks_give_what_the_whole_table_gives(chunk_rows, split) -> None:
     frame = table()
-    found = encoded(frame, chunk_rows, **split)
-    rows = TableSplit(**(split or {"column": "part"})).rows(frame)
+    found = encoded(frame, chunk_rows, split)
+    rows = split_rows(as_split(split), frame)
 
     assert list(found.splits) == [name for name in rows if len(rows[name])]
     for name, one in found.splits.items():
@@ -112,5 +112,5 @@ def test_the_report_says_what_was_found() -> None:
     assert str(report).splitlines() == [
         "join store.csv: 2 rows without a match",
         "train: 1,000 rows; gaps filled: 'km' 1,200, 'kg' 1",
-        "valid: 5 rows; values unknown to training: 'shop' 2",
+        "val: 5 rows; values unknown to training: 'shop' 2",
     ]

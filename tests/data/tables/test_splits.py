@@ -5,9 +5,15 @@ from datetime import date
 import numpy as np
 import pandas as pd
 import pytest
-from jsonargparse import ArgumentParser
 
-from lightning_fastrecipes.data.tables.splits import TableSplit, name_rows
+from lightning_fastrecipes.data.common.split_choice import (
+    ColumnSplit,
+    DateSplit,
+    FractionSplit,
+    GroupSplit,
+    as_split,
+)
+from lightning_fastrecipes.data.tables.splits import TableSplit, split_rows
 from lightning_fastrecipes.errors import DataError
 
 DAYS = pd.DataFrame({"Date": pd.date_range("2014-07-28", periods=10).astype(str)})
@@ -15,11 +21,11 @@ DAYS = pd.DataFrame({"Date": pd.date_range("2014-07-28", periods=10).astype(str)
 
 
 def rows(frame: pd.DataFrame = DAYS, **arguments) -> dict[str, list[int]]:
-    return {name: found.tolist() for name, found in TableSplit(**arguments).rows(frame).items()}
+    return {name: found.tolist() for name, found in split_rows(as_split(arguments), frame).items()}
 
 
 def test_fractions_are_drawn_by_the_split_seed_alone() -> None:
-    first = rows(val_fraction=0.3, test_fraction=0.2)
+    first = rows(val=0.3, test=0.2)
     np.random.default_rng(7)
     shuffled = DAYS.iloc[::-1].set_index("Date").assign(other=1)
 
@@ -28,8 +34,8 @@ def test_fractions_are_drawn_by_the_split_seed_alone() -> None:
         "val": 3,
         "test": 2,
     }
-    assert rows(shuffled, val_fraction=0.3, test_fraction=0.2) == first
-    assert rows(val_fraction=0.3, test_fraction=0.2, split_seed=1) != first
+    assert rows(shuffled, val=0.3, test=0.2) == first
+    assert rows(val=0.3, test=0.2, seed=1) != first
 
 
 def test_a_fifth_is_validated_on_unless_something_else_is_said() -> None:
@@ -38,7 +44,7 @@ def test_a_fifth_is_validated_on_unless_something_else_is_said() -> None:
         "val": 2,
         "test": 0,
     }
-    assert rows(val_fraction=0.0)["val"] == []
+    assert rows(val=0.0)["val"] == []
 
 
 def test_a_column_names_the_splits() -> None:
@@ -68,37 +74,37 @@ def test_a_categorical_column_may_name_the_splits() -> None:
 
 
 def test_the_last_fractions_by_date_are_held_out_in_order_of_time() -> None:
-    found = rows(DAYS.iloc[::-1], date="Date", val_fraction=0.2, test_fraction=0.3)
+    found = rows(DAYS.iloc[::-1], column="Date", val_last=0.2, test_last=0.3)
 
     assert found == {"train": [5, 6, 7, 8, 9], "val": [3, 4], "test": [0, 1, 2]}
 
 
 def test_from_a_date_on_everything_is_held_out() -> None:
-    assert rows(date="Date", val_from="2014-08-05") == {
+    assert rows(column="Date", val_from="2014-08-05") == {
         "train": [0, 1, 2, 3, 4, 5, 6, 7], "val": [8, 9], "test": [],
     }  # fmt: skip
 
 
 def test_a_range_holds_both_its_ends_and_later_rows_are_trained_on() -> None:
-    arguments = {"date": "Date", "val_from": "2014-08-01", "val_until": "2014-08-03"}
+    arguments = {"column": "Date", "val_from": "2014-08-01", "val_until": "2014-08-03"}
 
     assert rows(**arguments)["val"] == [4, 5, 6]
     assert rows(**arguments)["train"] == [0, 1, 2, 3, 7, 8, 9]
-    assert rows(**arguments, only_past=True)["train"] == [0, 1, 2, 3]
-    assert rows(**arguments, only_past=True)["val"] == [4, 5, 6]
+    assert rows(**arguments, past_only=True)["train"] == [0, 1, 2, 3]
+    assert rows(**arguments, past_only=True)["val"] == [4, 5, 6]
 
 
 def test_nothing_after_the_first_held_out_date_is_trained_on_even_before_the_test() -> None:
     found = rows(
-        date="Date", val_from="2014-07-30", val_until="2014-07-31", test_from="2014-08-04",
-        test_until="2014-08-05", only_past=True,
+        column="Date", val_from="2014-07-30", val_until="2014-07-31", test_from="2014-08-04",
+        test_until="2014-08-05", past_only=True,
     )  # fmt: skip
 
     assert found == {"train": [0, 1], "val": [2, 3], "test": [7, 8]}
 
 
 def test_validation_without_an_end_goes_up_to_the_test() -> None:
-    found = rows(date="Date", val_from="2014-08-02", test_from="2014-08-05")
+    found = rows(column="Date", val_from="2014-08-02", test_from="2014-08-05")
 
     assert found == {"train": [0, 1, 2, 3, 4], "val": [5, 6, 7], "test": [8, 9]}
 
@@ -106,8 +112,8 @@ def test_validation_without_an_end_goes_up_to_the_test() -> None:
 def test_the_last_day_of_a_range_counts_to_its_end() -> None:
     hours = pd.DataFrame({"at": pd.date_range("2014-08-01", periods=5, freq="10h")})
 
-    assert rows(hours, date="at", val_until="2014-08-01")["val"] == [0, 1, 2]
-    assert rows(hours, date="at", val_until="2014-08-01 10:00")["val"] == [0, 1]
+    assert rows(hours, column="at", val_until="2014-08-01")["val"] == [0, 1, 2]
+    assert rows(hours, column="at", val_until="2014-08-01 10:00")["val"] == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +130,7 @@ def test_the_last_day_of_a_range_counts_to_its_end() -> None:
 def test_dates_of_any_kind_mean_the_same(column) -> None:
     frame = pd.DataFrame({"Date": column})
 
-    assert rows(frame, date="Date", val_from=date(2014, 8, 5))["val"] == [8, 9]
+    assert rows(frame, column="Date", val_from=date(2014, 8, 5))["val"] == [8, 9]
 
 
 @pytest.mark.parametrize(
@@ -139,18 +145,18 @@ def test_dates_of_any_kind_mean_the_same(column) -> None:
 )
 def test_rows_without_a_date_are_named(values, message) -> None:
     with pytest.raises(DataError, match=message):
-        rows(pd.DataFrame({"Date": values}), date="Date")
+        rows(pd.DataFrame({"Date": values}), column="Date", val_last=0.2)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"date": "Date", "val_from": "2015-01-01"}, "'val' must have rows, but of 10 there"),
-        ({"date": "Date", "val_from": "2014-01-01"}, "'train' must have rows"),
-        ({"date": "Date", "test_until": "2014-01-01"}, "'test' must have rows"),
-        ({"date": "Date", "val_fraction": 0.01}, "'val' must have rows"),
-        ({"val_fraction": 0.01}, "'val' must have rows"),
-        ({"date": "Date", "val_until": "2014-08-01", "only_past": True}, "'train' must have"),
+        ({"column": "Date", "val_from": "2015-01-01"}, "'val' must have rows, but of 10 there"),
+        ({"column": "Date", "val_from": "2014-01-01"}, "'train' must have rows"),
+        ({"column": "Date", "test_until": "2014-01-01"}, "'test' must have rows"),
+        ({"column": "Date", "val_last": 0.01}, "'val' must have rows"),
+        ({"val": 0.01}, "'val' must have rows"),
+        ({"column": "Date", "val_until": "2014-08-01", "past_only": True}, "'train' must have"),
     ],
     ids=["valid-range", "train", "test-range", "by-time", "by-fraction", "nothing-before"],
 )
@@ -161,7 +167,7 @@ def test_an_empty_split_is_refused(arguments, message) -> None:
 
 def test_one_date_alone_cannot_be_split_by_time() -> None:
     with pytest.raises(DataError, match=r"'train' must have rows, .* 0 of 'train', 3 of 'val'"):
-        rows(pd.DataFrame({"Date": ["2014-01-01"] * 3}), date="Date")
+        rows(pd.DataFrame({"Date": ["2014-01-01"] * 3}), column="Date", val_last=0.2)
 
 
 def test_a_table_that_names_no_training_rows_is_refused() -> None:
@@ -172,62 +178,49 @@ def test_a_table_that_names_no_training_rows_is_refused() -> None:
 def test_rows_in_two_ranges_are_refused() -> None:
     with pytest.raises(DataError, match=r"must not overlap, but both hold rows 5, 6\."):
         rows(
-            date="Date", val_from="2014-08-01", val_until="2014-08-03",
+            column="Date", val_from="2014-08-01", val_until="2014-08-03",
             test_from="2014-08-02",
         )  # fmt: skip
 
 
 def test_a_missing_column_and_an_empty_table_are_refused() -> None:
     with pytest.raises(DataError, match="needs the column 'day', but the table has only: 'Date'"):
-        rows(date="day")
+        rows(column="day", val_last=0.2)
     with pytest.raises(DataError, match="must have rows, but has none"):
         rows(DAYS.iloc[:0])
 
 
+def test_splits_that_a_column_does_not_name_are_drawn_if_asked_for() -> None:
+    frame = pd.DataFrame({"part": ["train"] * 8 + ["test"] * 2})
+    found = split_rows(ColumnSplit("part", FractionSplit(0.25, 0.5)), frame)
+    assert {name: len(part) for name, part in found.items()} == {"train": 6, "val": 2, "test": 2}
+    assert found["test"].tolist() == [8, 9]
+    assert sorted([*found["train"], *found["val"]]) == [*range(8)]
+
+
+def test_rows_of_one_group_stay_together() -> None:
+    frame = pd.DataFrame({"patient": [*"aabbccddee"]})
+    found = split_rows(GroupSplit("patient", 0.2, 0.2), frame)
+    groups = [set(frame["patient"][part]) for part in found.values()]
+    assert [len(part) for part in found.values()] == [6, 2, 2]
+    assert sum(map(len, groups)) == len(set.union(*groups)) == 5
+    with pytest.raises(DataError, match="must name the group of every row, but does not in row 1"):
+        split_rows(GroupSplit("patient"), pd.DataFrame({"patient": ["a", None, "b"]}))
+
+
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "expected"),
     [
-        ({"val_fraction": 1.0}, r"`val_fraction` must lie in \[0, 1\), got 1.0"),
-        ({"test_fraction": -0.1}, r"`test_fraction` must lie in \[0, 1\)"),
-        ({"test_fraction": 0.8}, "must leave something to train on"),
-        ({"column": "a", "date": "b"}, "`column` and `date` contradict one another"),
-        ({"column": "a", "val_fraction": 0.1}, "`val_fraction` and `column` contradict"),
-        ({"val_from": "2014-01-01"}, "`val_from` needs `date`"),
+        ({}, FractionSplit()),
+        ({"test_fraction": 0.1, "split_seed": 2}, FractionSplit(test=0.1, seed=2)),
+        ({"column": "part"}, ColumnSplit("part")),
+        ({"date": "day"}, DateSplit("day", val_last=0.2)),
         (
-            {"date": "a", "val_from": "2014-01-01", "test_fraction": 0.1},
-            "`test_fraction` and `val_from` contradict",
+            {"date": "day", "val_from": "2014-08-01", "only_past": True},
+            DateSplit("day", val_from="2014-08-01", past_only=True),
         ),
-        ({"date": "a", "val_from": "soon"}, "`val_from` must be a date such as"),
-        ({"date": "a", "val_from": "2014-01-01T00:00Z"}, "without a time zone"),
-        ({"date": "a", "only_past": True}, "`only_past` needs a range of dates"),
     ],
     ids=str,
 )
-def test_arguments_that_cannot_be_meant_are_refused(arguments, message) -> None:
-    with pytest.raises(ValueError, match=message):
-        TableSplit(**arguments)
-
-
-def test_yaml_may_write_dates_without_quotes() -> None:
-    parser = ArgumentParser()
-    parser.add_argument("--split", type=TableSplit)
-    text = "{date: Date, val_from: 2014-08-05, only_past: true}"
-
-    split = parser.instantiate(parser.parse_args([f"--split={text}"])).split
-
-    assert split.rows(DAYS)["val"].tolist() == [8, 9]
-
-
-def test_any_argument_that_moves_rows_is_part_of_the_key() -> None:
-    arguments = [
-        {}, {"val_fraction": 0.3}, {"test_fraction": 0.1}, {"split_seed": 1}, {"column": "a"},
-        {"date": "a"}, {"date": "a", "val_from": "2014-01-01"},
-        {"date": "a", "val_from": "2014-01-01", "only_past": True},
-        {"date": "a", "val_until": "2014-01-01"},
-    ]  # fmt: skip
-
-    assert len({str(TableSplit(**one).key()) for one in arguments}) == len(arguments)
-
-
-def test_rows_are_named_up_to_five() -> None:
-    assert name_rows(np.arange(1200)) == "rows 0, 1, 2, 3, 4, ... (1,200 in all)"
+def test_the_former_table_split_makes_splits_of_today(arguments, expected) -> None:
+    assert TableSplit(**arguments) == expected

@@ -553,7 +553,7 @@ def test_a_column_without_any_value_fits_every_kind(name):
 def test_rows_are_named_by_the_labels_of_the_table():
     spec = TableSpec.fit(TABLE, **ROLES)
     many = pd.concat([TABLE.assign(km=math.inf)] * 2).set_axis(list("abcdefgh"))
-    with pytest.raises(DataError, match=r"in rows a, b, c \(8 in all\)\. Mend"):
+    with pytest.raises(DataError, match=r"in rows a, b, c, d, e, \.\.\. \(8 in all\)\. Mend"):
         spec.encode(many)
 
 

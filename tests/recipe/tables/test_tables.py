@@ -63,7 +63,7 @@ def document(folder: Path) -> dict:
                     "continuous": ["Km", "Noise"],
                     "log_target": True,
                 },
-                "split": {"date": "Date", "val_fraction": 0.2, "test_fraction": 0.1},
+                "split": {"column": "Date", "val_last": 0.2, "test_last": 0.1},
                 "steps": [
                     {"derive": {"Day": "@date(Date)", "DayOfWeek": "Day.dt.day_of_week"}},
                     {"join": {"table": "shops.csv", "on": ["Shop"]}},
@@ -413,7 +413,7 @@ def test_check_and_explain_say_what_is_trained_on(recipe_file: Path, capsys) -> 
     assert main(["check", str(recipe_file)]) == 0
     assert main(["explain", str(recipe_file)]) == 0
     printed = capsys.readouterr().out
-    assert "84 train, 24 valid, 12 test rows; target log(Sales)" in printed
+    assert "84 train, 24 val, 12 test rows; target log(Sales)" in printed
     assert "Shop 6x3, State 3x2, DayOfWeek 8x4" in printed
     assert "Continuous columns: Km, Noise, Km_na" in printed
     assert "Stage top: 1 epoch of 11 steps (11), batches of 8" in printed
