@@ -106,11 +106,12 @@ def translate_recipe(document: Mapping[str, Any]) -> dict[str, Any]:
             _translate_arguments(callback, notes)
     for metric in _entries(_arguments(dict(with_today.get("model") or {})).get("metrics")):
         _translate_arguments(metric, notes)
-    for rung in _entries(with_today.get("rungs")):
-        if isinstance(rung.get("set"), dict):
-            rung["set"] = dict(
-                translate_key(k, v, with_today, notes) for k, v in rung["set"].items()
-            )
+    _translate_rungs(with_today, notes)
+    _translate_stages(with_today, notes)
+    for name, changes in list(_items(with_today.get("variants"))):
+        if isinstance(changes, dict):
+            items = [translate_key(k, v, with_today, notes) for k, v in changes.items()]
+            with_today["variants"][name] = dict(items)
     _log("The recipe", notes)
     return with_today
 
@@ -139,6 +140,13 @@ def translate_key(
     notes = [] if notes is None else notes
     if _is_foreign(document or {}, key):
         return key, value
+    if key == "stages":
+        whole = {key: copy.deepcopy(value)}
+        _translate_stages(whole, notes)
+        value = whole[key]
+    elif key.startswith("rungs."):
+        notes.append("`rungs` to `variants`")
+        key = key.replace("rungs.", "variants.", 1)
     plain = key.replace(".init_args", "")
     renamed = [old for old in KEYS if plain == old or key.startswith(f"{old}.")]
     for old in renamed[:1]:
@@ -200,7 +208,9 @@ def translate_results(results: Mapping[str, Any]) -> dict[str, Any]:
         The same in the names of today.
     """
     today, notes = copy.deepcopy(dict(results)), list[str]()
-    for part in (today, *_entries(today.get("rungs"))):
+    if "rungs" in today:
+        _move(today, "rungs", "variants", notes)
+    for part in (today, *_entries(today.get("variants"))):
         _move(part, "valid", "val", notes)
     _log("Results", notes)
     return today
@@ -269,6 +279,44 @@ def split_keys(old: Mapping[str, Any]) -> dict[str, Any]:
 def has_whole_views(tta: Any) -> bool:
     """Return whether test-time augmentation, as written in a file, has the old preset `whole`."""
     return isinstance(tta, Mapping) and tta.get("preset") == "whole"
+
+
+def _translate_rungs(document: dict[str, Any], notes: list[str]) -> None:
+    """Make a list of rungs, each the one before it changed, a cumulative series of variants."""
+    rungs = _by_name(document.get("rungs"))
+    if rungs is None or any(not isinstance(rung.get("set") or {}, dict) for rung in rungs.values()):
+        return
+    variants: dict[str, Any] = {}
+    seeds = 1
+    for name, rung in rungs.items():
+        variants[name] = dict(rung.get("set") or {})
+        # The seeds of a rung are its own; those of a variant hold for the next one too.
+        if rung.get("seeds", 1) != seeds:
+            seeds = variants[name]["seeds"] = rung.get("seeds", 1)
+    del document["rungs"]
+    document |= {"variants": variants, "series": "cumulative"}
+    notes.append("`rungs` to `variants` with `series: cumulative`")
+
+
+def _translate_stages(document: dict[str, Any], notes: list[str]) -> None:
+    """Make a list of stages with names a mapping from name to stage."""
+    stages = _by_name(document.get("stages"))
+    if stages is not None:
+        document["stages"] = stages
+        notes.append("the list `stages` to a mapping")
+
+
+def _by_name(items: Any) -> dict[str, dict[str, Any]] | None:
+    """Return the mappings of a list by their names, if each has a name of its own."""
+    if not isinstance(items, list):
+        return None
+    names = [item.get("name") for item in items if isinstance(item, dict)]
+    unique = {name for name in names if isinstance(name, str)}
+    if not items or len(unique) < len(items):
+        return None
+    return {
+        item["name"]: {key: value for key, value in item.items() if key != "name"} for item in items
+    }
 
 
 def _translate_classes(value: Any, notes: list[str]) -> None:

@@ -47,10 +47,11 @@ def test_an_old_recipe_is_translated_and_left_as_it_was() -> None:
     assert today["data"]["class_path"] == "lightning_fastrecipes.ImageFolderDataModule"
     assert today["data"]["init_args"] == {"root": "photos", "val_fraction": 0.1, "image_size": 32}
     assert list(today["data"]["init_args"]) == ["root", "val_fraction", "image_size"]
-    callback = today["stages"][0]["callbacks"][0]
+    callback = today["stages"]["all"]["callbacks"][0]
     assert callback["class_path"] == "lightning_fastrecipes.ImageMixing"
     assert today["evaluation"]["splits"] == ["val"]
-    assert today["rungs"][0]["set"] == {"data.val_fraction": 0.5, "stages.all.lr": 1e-3}
+    assert today["series"] == "cumulative"
+    assert today["variants"] == {"one": {"data.val_fraction": 0.5, "stages.all.lr": 1e-3}}
 
 
 def test_an_old_split_of_a_table_is_translated_as_a_whole() -> None:
@@ -142,7 +143,7 @@ def test_arguments_of_a_model_of_the_users_own_stay() -> None:
 
 def test_results_name_the_validation_split_as_today() -> None:
     results = {"valid": {"loss": 1.0}, "test": {}, "rungs": [{"name": "one", "valid": {}}]}
-    today = {"val": {"loss": 1.0}, "test": {}, "rungs": [{"name": "one", "val": {}}]}
+    today = {"val": {"loss": 1.0}, "test": {}, "variants": [{"name": "one", "val": {}}]}
     assert translate_results(results) == today
 
 

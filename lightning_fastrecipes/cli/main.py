@@ -1,4 +1,4 @@
-"""The command ``fastrecipes``: list, read, copy, check, explain and run recipes, and predict."""
+"""The ``fastrecipes`` command: list, read, copy, check, explain and run recipes, and predict."""
 
 import argparse
 import logging
@@ -69,38 +69,45 @@ def _commands() -> dict[str, Command]:
 
 
 def _ls(options: argparse.Namespace) -> int:
-    from lightning_fastrecipes.recipe.config.catalog import list_recipes
+    from lightning_fastrecipes.recipe.config.catalog import list_recipes, list_variants
 
     recipes = list_recipes()
     width = max(map(len, recipes), default=0)
     for name, description in recipes.items():
-        _out.print(f"{name:<{width}}  {description}", markup=False)
+        variants = list_variants(name)
+        more = f" Variants: {', '.join(variants)}." if variants else ""
+        _out.print(f"{name:<{width}}  {description}{more}", markup=False)
     return OK
 
 
 def _show(options: argparse.Namespace) -> int:
     from lightning_fastrecipes.recipe.config.catalog import find_recipe
+    from lightning_fastrecipes.recipe.config.documents import dump_document
 
     path = find_recipe(options.recipe)
     card = path.with_name("README.md")
     if card.is_file():
         _out.print(card.read_text(encoding="utf-8"), markup=False)
-    _out.print(path.read_text(encoding="utf-8"), markup=False)
+    text = path.read_text(encoding="utf-8")
+    if options.variant is not None:
+        text = dump_document(_load(options).source)
+    _out.print(text, markup=False)
     return OK
 
 
 def _copy(options: argparse.Namespace) -> int:
     from lightning_fastrecipes.recipe.config.catalog import copy_recipe
 
-    target = copy_recipe(options.recipe, options.folder)
+    source = None if options.variant is None else _load(options).source
+    target = copy_recipe(options.recipe, options.folder, source)
     _out.print(f"Copied to {target}. Edit {target / 'recipe.yaml'}, then: fastrecipes run {target}")
     return OK
 
 
 def _check(options: argparse.Namespace) -> int:
     recipe = _load(options)
-    rungs = f"{len(recipe.rungs)} rungs of " if recipe.rungs else ""
-    _out.print(f"{recipe.path}: fine ({rungs}{len(recipe.stages)} stages)")
+    variants = f"{len(recipe.variants)} variants of " if recipe.variants else ""
+    _out.print(f"{recipe.path}: fine ({variants}{len(recipe.stages)} stages)")
     return OK
 
 
@@ -112,10 +119,11 @@ def _explain(options: argparse.Namespace) -> int:
 
     keep_quiet()
     _out.print(f"{recipe.name}: {recipe.description}", markup=False)
-    for rung in recipe.rungs or [None]:
-        if rung is not None:
-            _out.print(f"Rung {rung.name}, models: {rung.num_models}", markup=False)
-        planned = recipe if rung is None else rung.recipe
+    if recipe.variants and not recipe.series:
+        _out.print(f"Variants (`--variant NAME`): {', '.join(recipe.variants)}", markup=False)
+    for name, planned in recipe.variants.items() if recipe.series else [(None, recipe)]:
+        if name is not None:
+            _out.print(f"Variant {name}, models: {planned.seeds}", markup=False)
         data, model = build_parts(planned)
         print_data(_out, planned, data, model)
         for plan in plan_stages(planned, data, model):
@@ -124,7 +132,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _show_batch(options: argparse.Namespace) -> int:
-    recipe = _load_rung(options)
+    recipe = _load_one(options)
     from lightning_fastrecipes.recipe.run.show_batch import show_batch
 
     stage = show_batch(recipe, options.stage, options.out)
@@ -133,7 +141,7 @@ def _show_batch(options: argparse.Namespace) -> int:
 
 
 def _lr_find(options: argparse.Namespace) -> int:
-    recipe = _load_rung(options)
+    recipe = _load_one(options)
     from lightning_fastrecipes.recipe.artifacts.environment import keep_freed_memory
     from lightning_fastrecipes.recipe.run.lr_search import find_stage_lr, write_curve
     from lightning_fastrecipes.recipe.run.terminal import print_curve
@@ -143,12 +151,12 @@ def _lr_find(options: argparse.Namespace) -> int:
     folder = options.out or Path("runs") / f"{recipe.name}-lr-find"
     folder.mkdir(parents=True, exist_ok=True)
     write_curve(curve, folder, options.stage)
-    image = folder / f"lr_finder_{options.stage}.png"
+    plot = folder / f"lr_finder_{options.stage}.png"
     if curve.suggestion is None:
-        _err.print(f"fastrecipes: no suggestion: {curve.refusal} See {image}", style="red")
+        _err.print(f"fastrecipes: no suggestion: {curve.refusal} See {plot}", style="red")
         return FAILED
     print_curve(_out, curve, options.stage)
-    _out.print(f"Suggested lr: {curve.suggestion:.2e} ({curve.rule}); curve in {image}")
+    _out.print(f"Suggested lr: {curve.suggestion:.2e} ({curve.rule}); curve in {plot}")
     return OK
 
 
@@ -174,13 +182,13 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
     )
     from lightning_fastrecipes.recipe.artifacts.logs import log_to
     from lightning_fastrecipes.recipe.run.runner import Run
-    from lightning_fastrecipes.recipe.run.series import Ladder
+    from lightning_fastrecipes.recipe.run.series import Series
     from lightning_fastrecipes.recipe.run.terminal import (
         print_data,
         print_plan,
         print_results,
-        print_rungs,
         print_stage,
+        print_variants,
     )
 
     keep_freed_memory()
@@ -203,10 +211,11 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
 
     how = {"resume": resume, "fast_dev_run": options.fast_dev_run, "show_progress": first}
     try:
-        if recipe.rungs:
-            ladder = Ladder(recipe, folder, **how)
-            ladder.check()
-            print_rungs(console, ladder.climb(train))
+        if recipe.has_many_runs:
+            series = Series(recipe, folder, **how)
+            series.check()
+            results = series.run_all(train)
+            (print_variants if recipe.series else print_results)(console, results)
         else:
             train(Run(recipe, folder, **how))
     except Exception:
@@ -237,33 +246,35 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _load(options: argparse.Namespace) -> Any:
+    """Load a recipe with its overrides, or the variant that is named."""
     from lightning_fastrecipes.recipe.config.catalog import find_recipe
     from lightning_fastrecipes.recipe.loading import load_recipe
 
-    path = find_recipe(options.recipe)
-    recipe = load_recipe(path, options.overrides)
+    path, overrides = find_recipe(options.recipe), options.overrides
+    recipe = load_recipe(path, overrides, options.variant)
     if getattr(options, "tta", False) and recipe.evaluation.tta is None:
-        return load_recipe(path, [*options.overrides, "evaluation.tta={}"])
+        return load_recipe(path, [*overrides, "evaluation.tta={}"], options.variant)
     return recipe
 
 
-def _load_rung(options: argparse.Namespace) -> Any:
-    """Load a recipe, or the one of its rungs that is named, if it has any."""
+def _load_one(options: argparse.Namespace) -> Any:
+    """Load a recipe that says one thing: of a series, the variant that is named."""
     recipe = _load(options)
-    names = [rung.name for rung in recipe.rungs]
-    if not names and options.rung is None:
-        return recipe
-    if options.rung not in names:
-        known = f"Rungs: {', '.join(names)}." if names else "It has no rungs: leave it out."
-        raise RecipeError(f"{recipe.path}: `--rung` must name a rung of the recipe. {known}")
-    return recipe.rungs[names.index(options.rung)].recipe
+    if recipe.series is not None:
+        raise RecipeError(
+            f"{recipe.path}: `--variant` must name a variant of the recipe, which runs all of them"
+            f" in a series. Variants: {', '.join(recipe.variants)}."
+        )
+    return recipe
 
 
 def _run_folder(options: argparse.Namespace) -> Path:
     """Decide the run folder, once for all processes of a run."""
     if options.resume is not None:
-        if options.out is not None or options.recipe is not None:
-            raise RecipeError("`--resume DIR` takes recipe and folder from DIR: leave them out.")
+        if not options.out is options.recipe is options.variant is None:
+            raise RecipeError(
+                "`--resume DIR` takes recipe, variant and folder from DIR: leave them out."
+            )
         if not (options.resume / "recipe.yaml").is_file():
             raise RecipeError(f"{options.resume} is no run folder: it has no recipe.yaml.")
         return Path(options.resume)
@@ -279,7 +290,7 @@ def _run_folder(options: argparse.Namespace) -> Path:
         name = (
             Path(options.recipe).resolve().parent.name if "/" in options.recipe else options.recipe
         )
-        base = Path("runs") / name
+        base = Path("runs") / "-".join(filter(None, (name, options.variant)))
         taken = (Path(f"{base}-{number}") for number in range(2, 100_000))
         folder = base if not base.exists() else next(path for path in taken if not path.exists())
     # What stopped before training, for want of its data, has left its log alone.

@@ -1,10 +1,9 @@
-"""What can be said after ``fastrecipes``: commands, options, and overrides of a recipe's keys."""
+"""The argument parser of the ``fastrecipes`` command."""
 
 import argparse
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from lightning_fastrecipes import __version__
 from lightning_fastrecipes.errors import RecipeError
@@ -12,15 +11,29 @@ from lightning_fastrecipes.errors import RecipeError
 Command = Callable[[argparse.Namespace], int]
 
 _OVERRIDE = re.compile(
-    r"--(?:(?:data|model|trainer|stages|evaluation|rungs)\.[\w.-]+|seed|initial_checks)(?==|$)"
+    r"--(?:(?:data|model|trainer|stages|evaluation|variants|rungs)\.[\w.-]+"
+    r"|seed|seeds|initial_checks)(?==|$)"
 )
+_RECIPE = "name of a recipe (see `fastrecipes ls`) or path of a recipe.yaml"
+_COMMANDS = {
+    "ls": "List the recipes.",
+    "show": "Print a recipe's card and file.",
+    "copy": "Copy a recipe's folder, to be edited.",
+    "check": "Check every key and type of a recipe.",
+    "explain": "Show, before any training, what each stage trains, how fast and on what.",
+    "show-batch": "Draw some training images as a stage augments them.",
+    "lr-find": "Sweep the learning rate of one stage, and train nothing.",
+    "run": "Run a recipe into a run folder.",
+    "predict": "Predict images, or the rows of tables, with a finished run.",
+}
+_TAKE_OVERRIDES = ("check", "explain", "show-batch", "lr-find", "run")
 
 
 def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
     """Build the parser of all commands.
 
     Args:
-        functions: Name of each command to what it does with its options.
+        functions: What each command does with its options, by name.
 
     Returns:
         A parser whose options have ``function`` and ``takes_overrides``.
@@ -29,54 +42,39 @@ def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
         prog="fastrecipes",
         description="Train as the fast.ai course does, with PyTorch Lightning.",
         epilog="Any key of a recipe can be overridden: --data.root=photos --trainer.devices=2"
-        " --stages.head.max_epochs=3 --seed=1",
+        " --stages.head.max_epochs=3 --stages.all.callbacks.SGDR.cycle_len=2 --seed=1",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def add(name: str, text: str, takes_overrides: bool = False) -> Any:
+    found: dict[str, argparse.ArgumentParser] = {}
+    for name, text in _COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        command.set_defaults(function=functions[name], takes_overrides=takes_overrides)
-        return command
+        command.set_defaults(function=functions[name], takes_overrides=name in _TAKE_OVERRIDES)
+        if name not in ("ls", "predict"):
+            command.add_argument("recipe", nargs="?" if name == "run" else None, help=_RECIPE)
+            command.add_argument(
+                "--variant", metavar="NAME", help="take this variant of the recipe"
+            )
+        found[name] = command
+    found["copy"].add_argument("folder", type=Path, help="where the copy goes")
+    _add_stage_options(found["show-batch"], found["lr-find"])
+    _add_run_options(found["run"])
+    _add_predict_options(found["predict"])
+    return parser
 
-    recipe_help = "name of a recipe (see `fastrecipes ls`) or path of a recipe.yaml"
-    add("ls", "List the recipes.")
-    add("show", "Print a recipe's card and file.").add_argument("recipe", help=recipe_help)
-    copy = add("copy", "Copy a recipe's folder, to be edited.")
-    copy.add_argument("recipe", help=recipe_help)
-    copy.add_argument("folder", type=Path, help="where the copy goes")
-    check = add("check", "Check every key and type of a recipe.", takes_overrides=True)
-    check.add_argument("recipe", help=recipe_help)
-    explain = add(
-        "explain",
-        "Show, before any training, what each stage trains, how fast and on what.",
-        takes_overrides=True,
-    )
-    explain.add_argument("recipe", help=recipe_help)
-    show_batch = add(
-        "show-batch",
-        "Draw some training images as a stage augments them.",
-        takes_overrides=True,
-    )
-    show_batch.add_argument("recipe", help=recipe_help)
+
+def _add_stage_options(show_batch: argparse.ArgumentParser, find: argparse.ArgumentParser) -> None:
     show_batch.add_argument("--stage", help="name of the stage (default: the first that augments)")
-    show_batch.add_argument("--rung", help="name of the rung, in a recipe that has rungs")
     show_batch.add_argument("--out", type=Path, default=Path("batch.png"), help="PNG to write")
-    find = add(
-        "lr-find",
-        "Sweep the learning rate of one stage, and train nothing.",
-        takes_overrides=True,
-    )
-    find.add_argument("recipe", help=recipe_help)
     find.add_argument("--stage", required=True, help="name of the stage")
-    find.add_argument("--rung", help="name of the rung, in a recipe that has rungs")
     find.add_argument(
         "--run", type=Path, metavar="RUN_DIR", help="start from the stage before in this run"
     )
     find.add_argument("--out", type=Path, help="folder (default: runs/NAME-lr-find)")
-    run = add("run", "Run a recipe into a run folder.", takes_overrides=True)
-    run.add_argument("recipe", nargs="?", help=recipe_help)
+
+
+def _add_run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--out", type=Path, help="run folder (default: runs/NAME)")
     run.add_argument("--resume", type=Path, metavar="DIR", help="go on with an interrupted run")
     run.add_argument("--fast-dev-run", action="store_true", help="one batch of everything")
@@ -86,7 +84,9 @@ def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
         help="evaluate with test-time augmentation: what the recipe says of it, or 4 views of the"
         " training augmentation; --evaluation.tta.preset=flips for others",
     )
-    predict = add("predict", "Predict images, or the rows of tables, with a finished run.")
+
+
+def _add_predict_options(predict: argparse.ArgumentParser) -> None:
     predict.add_argument(
         "run_folder", type=Path, metavar="RUN_DIR", help="folder of a finished run"
     )
@@ -111,14 +111,10 @@ def build_parser(functions: Mapping[str, Command]) -> argparse.ArgumentParser:
         help="predict with test-time augmentation, or without (default: as the run was evaluated)",
     )
     predict.add_argument("--out", type=Path, required=True, help="CSV to write")
-    return parser
 
 
 def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Take ``--key.path=value`` and ``--key.path value`` out of the words.
-
-    Args:
-        words: Those after ``fastrecipes``.
+    """Take ``--key.path=value`` and ``--key.path value`` out of the words after ``fastrecipes``.
 
     Returns:
         The other words, and the overrides as ``key.path=value``.
@@ -144,9 +140,6 @@ def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def check_overrides(options: argparse.Namespace) -> None:
     """Refuse overrides of a command that takes none.
-
-    Args:
-        options: As the parser gave them, with ``overrides``.
 
     Raises:
         RecipeError: If there are some.

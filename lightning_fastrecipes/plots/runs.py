@@ -1,4 +1,4 @@
-"""Images of a run: its confusion matrix, its curves and its rungs."""
+"""Images of a run: its confusion matrix, its curves and its variants."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -160,27 +160,27 @@ def draw_curves(history: pd.DataFrame, path: str | Path) -> Figure:
     return _write(figure, path)
 
 
-def draw_rungs(rungs: Sequence[Mapping[str, Any]], path: str | Path) -> Figure | None:
-    """Draw the share of mistakes, or the error, that each rung makes, the first one on top.
+def draw_variants(variants: Sequence[Mapping[str, Any]], path: str | Path) -> Figure | None:
+    """Draw the share of mistakes, or the error, that each variant makes, the first one on top.
 
     Args:
-        rungs: For each rung ``name``, ``seconds``, and its metrics on ``test`` and ``val``; the
+        variants: For each variant ``name``, ``seconds``, and metrics on ``test`` and ``val``; the
             test split is drawn if there is one.
-        path: Image to write, such as ``rungs.png``.
+        path: Image to write, such as ``variants.png``.
 
     Returns:
-        The figure as written, or ``None`` if the rungs share neither ``accuracy`` nor one of
+        The figure as written, or ``None`` if the variants share neither ``accuracy`` nor one of
         ``rmspe``, ``rmse`` and ``mae``.
     """
     choices = [(split, name) for split in ("test", "val") for name in ("accuracy", *_ERRORS)]
-    shared = [c for c in choices if all(c[1] in rung[c[0]] for rung in rungs)]
+    shared = [c for c in choices if all(c[1] in variant[c[0]] for variant in variants)]
     if not shared:
         return None
     split, metric = shared[0]
-    values = np.array([rung[split][metric] for rung in rungs])
-    figure = _new_figure(width=8.0, height=1.2 + 0.45 * len(rungs))
+    values = np.array([variant[split][metric] for variant in variants])
+    figure = _new_figure(width=8.0, height=1.2 + 0.45 * len(variants))
     axes = figure.add_subplot()
-    places = np.arange(len(rungs))
+    places = np.arange(len(variants))
     if metric == "accuracy":
         ends = _draw_mistakes(axes, 100.0 * (1.0 - values))
         texts = [f"{100 * value:.2f} % right" for value in values]
@@ -190,10 +190,10 @@ def draw_rungs(rungs: Sequence[Mapping[str, Any]], path: str | Path) -> Figure |
         axes.barh(places, values)
         axes.set_xlim(0.0, 1.3 * values.max())
         axes.set_xlabel(f"{metric} on the {split} split")
-    axes.set_yticks(places, [_shorten(rung["name"]) for rung in rungs], parse_math=False)
+    axes.set_yticks(places, [_shorten(variant["name"]) for variant in variants], parse_math=False)
     axes.invert_yaxis()
-    for place, end, text, rung in zip(places.tolist(), ends, texts, rungs, strict=True):
-        minutes = rung["seconds"] / 60
+    for place, end, text, variant in zip(places.tolist(), ends, texts, variants, strict=True):
+        minutes = variant["seconds"] / 60
         axes.text(end, place, f" {text}, {minutes:.1f} min", verticalalignment="center")
     return _write(figure, path)
 
@@ -228,7 +228,7 @@ def draw_batch(
 
 def _draw_mistakes(axes: Axes, mistakes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Draw bars on a logarithmic axis, and give where they end."""
-    # A logarithmic axis has no 0: a rung without a mistake gets a bar of the shortest length.
+    # A logarithmic axis has no 0: a variant without a mistake gets a bar of the shortest length.
     shortest = 0.5 * mistakes[mistakes > 0].min(initial=100.0)
     ends: npt.NDArray[np.float64] = np.maximum(mistakes, shortest)
     axes.barh(np.arange(len(mistakes)), ends - shortest / 2, left=shortest / 2)

@@ -1,59 +1,47 @@
-"""Recipe files read, overridden and checked: every mistake is named with file and key path."""
+"""Read recipe files: overrides and variants applied, every key and type checked."""
 
 import copy
-import inspect
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
-from importlib import import_module
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.callbacks.schedule import Schedule
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
-from lightning_fastrecipes.errors import RecipeError
-from lightning_fastrecipes.messages import suggestion
-from lightning_fastrecipes.old_names import WHOLE_VIEWS, has_whole_views, translate_recipe
-from lightning_fastrecipes.recipe.config.building import make_parser, parse_values
-from lightning_fastrecipes.recipe.config.documents import check_keys, read_document
+from lightning_fastrecipes.old_names import WHOLE_VIEWS, has_whole_views
+from lightning_fastrecipes.recipe.config.building import (
+    read_class,
+    read_plain,
+    read_settings,
+    read_trainer,
+)
+from lightning_fastrecipes.recipe.config.documents import Place, check_keys, read_document
 from lightning_fastrecipes.recipe.config.overrides import (
     SECTIONS,
     Override,
     apply_override,
     read_override,
 )
-from lightning_fastrecipes.recipe.config.schema import (
-    TTA,
-    ClassSpec,
-    Evaluation,
-    Recipe,
-    Rung,
-    Stage,
-)
+from lightning_fastrecipes.recipe.config.schema import TTA, Evaluation, Recipe, Stage
 from lightning_fastrecipes.recipe.shared.modality import Modality
 
-T = TypeVar("T")
-
-REQUIRED = ("description", "data", "model", "stages")
-# Set for every stage by the runner; a recipe that sets them too would say one thing twice.
-RUNNER_KEYS = {
-    "max_epochs": "set it per stage",
-    "callbacks": "list them per stage",
-    "default_root_dir": "use `--out`",
-    "enable_checkpointing": "every stage writes one checkpoint",
-    "fast_dev_run": "use `--fast-dev-run`",
-}
+_REQUIRED = ("description", "data", "model", "stages")
+_OF_THE_WHOLE = ("name", "variants", "series")
+"""Keys that a variant cannot change."""
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(path: Path, overrides: Sequence[str] = (), variant: str | None = None) -> Recipe:
     """Read a recipe file, apply overrides and check every key and type.
 
     Args:
         path: A ``recipe.yaml``.
         overrides: ``key.path=value`` each: ``data.root=photos``, ``trainer.devices=2``,
-            ``stages.head.max_epochs=3``. Keys of ``data`` and ``model`` are the arguments of
-            their classes.
+            ``stages.head.max_epochs=3``, ``stages.all.callbacks.SGDR.cycle_len=2``. Keys of
+            ``data``, ``model`` and callbacks are the arguments of their classes. They hold for
+            every variant.
+        variant: Name of the variant to load, or ``None`` for the recipe itself.
 
     Returns:
         The recipe, with nothing built yet.
@@ -61,35 +49,32 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: If the file or an override cannot be understood.
     """
-    document = translate_recipe(read_document(path))
-    check_keys(document, SECTIONS, path, "")
-    read = [apply_override(document, read_override(text, path), path) for text in overrides]
-    rungs = document.get("rungs") or []
+    document, place = read_document(path), Place(path)
+    check_keys(document, SECTIONS, place)
+    applied = []
+    for text in overrides:
+        override = read_override(text)
+        at = place.at(f"override --{override.key}")
+        applied.append(apply_override(document, override, at))
     # Written into a run folder, where the folder's own name says nothing of the recipe.
     folder_or_file = path.parent.resolve().name if path.name == "recipe.yaml" else path.stem
     document.setdefault("name", folder_or_file)
-    recipe = _recipe({key: document[key] for key in document if key != "rungs"}, path)
-    if not rungs:
-        return recipe
-    _append_to_rungs(document, [override for override in read if override.parts[0] != "rungs"])
-    source = {key: document[key] for key in SECTIONS if key in document}
-    return replace(recipe, rungs=_rungs(document, path), source=source)
+    recipe = _read_recipe({k: v for k, v in document.items() if k not in _OF_THE_WHOLE[1:]}, place)
+    if "variants" in document or "series" in document:
+        variants = _read_variants(document, applied, place)
+        recipe = replace(recipe, variants=variants, series=document.get("series"))
+        if recipe.series is not None:
+            source = {key: document[key] for key in SECTIONS if key in document}
+            recipe = replace(recipe, source=source)
+    return recipe if variant is None else recipe.variant(variant)
 
 
 def modality_of(recipe: Recipe) -> Modality:
-    """Return whether a recipe is for images or for tables, by the class of its data.
-
-    Args:
-        recipe: A recipe, whose class paths are known to be right.
-
-    Returns:
-        The modality.
-    """
+    """Return whether a recipe is for images or for tables, by the class of its data."""
     # Imported here, so that a recipe for tables imports no library of images.
     from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
 
-    module, _, name = recipe.data.class_path.rpartition(".")
-    if issubclass(getattr(import_module(module), name), TabularDataModule):
+    if issubclass(recipe.data.load(), TabularDataModule):
         from lightning_fastrecipes.recipe.tables.modality import Tables
 
         return Tables()
@@ -98,238 +83,144 @@ def modality_of(recipe: Recipe) -> Modality:
     return Images()
 
 
-def _recipe(document: dict[str, Any], path: Path) -> Recipe:
-    """Check a document without rungs, and read it."""
-    missing = [key for key in REQUIRED if key not in document]
-    if missing:
-        raise RecipeError(f"{path}: the key `{missing[0]}` is missing. Add it at the top level.")
-    data = _class_spec(document["data"], pl.LightningDataModule, path, "data")
-    model = _class_spec(document["model"], pl.LightningModule, path, "model")
-    stages = _stages(document["stages"], path)
-    evaluation = _evaluation(document.get("evaluation") or {}, path)
-    keeps_any = any(_has_callback(stage, CycleSnapshots) for stage in stages)
-    if evaluation.ensemble is not None and not keeps_any:
-        raise RecipeError(
-            f"{path}: evaluation.ensemble: {evaluation.ensemble!r} needs snapshots, but no stage"
-            " keeps any. Add `lightning_fastrecipes.CycleSnapshots` to a stage's callbacks."
-        )
+def _read_recipe(document: dict[str, Any], place: Place) -> Recipe:
+    """Check a document without variants, and read it."""
+    for key in _REQUIRED:
+        if key not in document:
+            raise place.error(f"the key `{key}` is missing. Add it at the top level.")
     recipe = Recipe(
-        name=_typed(str, document["name"], path, "name"),
-        path=path,
-        description=_typed(str, document["description"], path, "description"),
-        seed=_typed(int, document.get("seed", 0), path, "seed"),
-        data=data,
-        model=model,
-        trainer=_trainer(document.get("trainer") or {}, path),
-        stages=stages,
-        evaluation=evaluation,
-        initial_checks=_switch(document.get("initial_checks", True), path, "initial_checks"),
+        name=read_plain(str, document["name"], place.at("name")),
+        path=place.path,
+        description=read_plain(str, document["description"], place.at("description")),
+        seed=read_plain(int, document.get("seed", 0), place.at("seed")),
+        seeds=read_plain(int, document.get("seeds", 1), place.at("seeds")),
+        data=read_class(document["data"], pl.LightningDataModule, place.at("data")),
+        model=read_class(document["model"], pl.LightningModule, place.at("model")),
+        trainer=read_trainer(document.get("trainer") or {}, place.at("trainer")),
+        stages=_read_stages(document["stages"], place.at("stages")),
+        evaluation=_read_evaluation(document.get("evaluation") or {}, place.at("evaluation")),
+        initial_checks=read_plain(
+            bool, document.get("initial_checks", True), place.at("initial_checks")
+        ),
         source={key: document[key] for key in SECTIONS if key in document},
     )
+    _check_evaluation(recipe, place)
     modality_of(recipe).check(recipe)
     return recipe
 
 
-def _append_to_rungs(document: dict[str, Any], overrides: Sequence[Override]) -> None:
-    """Let what was said on the command line hold on every rung, also when the run is resumed."""
-    for rung in document["rungs"]:
-        # What is of another kind is refused by name later.
-        if isinstance(rung, dict) and isinstance(rung.get("set") or {}, dict):
-            changes = rung["set"] = rung.get("set") or {}
-            for override in overrides:
+def _check_evaluation(recipe: Recipe, place: Place) -> None:
+    """Refuse an evaluation that stages or seeds contradict."""
+    asked, seeds = recipe.evaluation, recipe.seeds
+    if asked.ensemble is not None and not any(_has(s, CycleSnapshots) for s in recipe.stages):
+        raise place.at("evaluation.ensemble").error(
+            f"{asked.ensemble!r} needs snapshots, but no stage keeps any. Add"
+            " `lightning_fastrecipes.CycleSnapshots` to a stage's callbacks."
+        )
+    if seeds < 1:
+        raise place.at("seeds").error(f"must be at least 1, but is {seeds}.")
+    if seeds > 1 and asked.ensemble is not None:
+        raise place.at("seeds").error(
+            f"{seeds} models predict together, so `evaluation.ensemble` must be left out."
+        )
+    if seeds > 1 and isinstance(asked.tta, TTA) and asked.tta.plain_weight == "learn":
+        raise place.at("seeds").error(
+            f"{seeds} models predict together, and each would learn its own"
+            " `evaluation.tta.plain_weight`. Give a number."
+        )
+
+
+def _read_variants(
+    document: dict[str, Any], overrides: Sequence[Override], place: Place
+) -> dict[str, Recipe]:
+    """Read the variants; in a cumulative series each starts from the one before it."""
+    variants, series = document.get("variants"), document.get("series")
+    if not isinstance(variants, dict) or not variants:
+        raise place.at("variants").error(
+            f"must be a mapping from name to changed keys, but is {variants!r}."
+            " Write `longer: {stages.all.max_epochs: 2}`."
+        )
+    if series not in (None, "cumulative"):
+        raise place.at("series").error(f"must be `cumulative` or be left out, but is {series!r}.")
+    base = {key: value for key, value in document.items() if key not in _OF_THE_WHOLE}
+    recipes: dict[str, Recipe] = {}
+    for name, changes in variants.items():
+        at = place.at("variants").at(str(name))
+        _check_name(name, at)
+        if not isinstance(changes, (dict, type(None))):
+            raise at.error(f"must be a mapping from keys to values, but is {changes!r}.")
+        changes = variants[name] = dict(changes or {})
+        # What is set on the command line holds for every variant, also when the run is resumed.
+        for override in overrides:
+            if not override.key.startswith("variants."):
                 changes.pop(override.key, None)
                 changes[override.key] = override.value
+        changed = copy.deepcopy(base)
+        for key, value in changes.items():
+            if str(key).partition(".")[0] in _OF_THE_WHOLE:
+                raise at.error(f"`{key}` belongs to the whole recipe. A variant cannot change it.")
+            where = Place(place.path, f"{at.key}: {key}")
+            apply_override(changed, Override(str(key), value), where)
+        recipes[name] = _read_recipe(changed | {"name": f"{document['name']}-{name}"}, at)
+        if series == "cumulative":
+            base = changed
+    return recipes
 
 
-def _rungs(document: dict[str, Any], path: Path) -> tuple[Rung, ...]:
-    """Read the rungs: each is the one before it, changed."""
-    if not isinstance(document["rungs"], list):
-        raise RecipeError(
-            f"{path}: rungs: must be a list, but is {document['rungs']!r}."
-            " Write `- {name: linear, set: {stages.all.max_epochs: 2}}`."
+def _read_stages(value: Any, place: Place) -> tuple[Stage, ...]:
+    if not isinstance(value, dict) or not value:
+        raise place.error(
+            f"must be a mapping with at least one stage, but is {value!r}."
+            " Write `head: {max_epochs: 1}`; in a list, each stage needs a name of its own."
         )
-    changed = {key: value for key, value in document.items() if key != "rungs"}
-    rungs: list[Rung] = []
-    for index, item in enumerate(document["rungs"]):
-        key = f"rungs[{index}]"
-        if not isinstance(item, Mapping):
-            raise RecipeError(f"{path}: {key}: must be a mapping, but is {item!r}.")
-        check_keys(item, ("name", "set", "seeds"), path, key)
-        name = _typed(str, item.get("name"), path, f"{key}.name")
-        _check_name(name, path, f"{key}.name")
-        if name in [rung.name for rung in rungs]:
-            raise RecipeError(f"{path}: rungs: two rungs are named {name!r}. Rename one.")
-        changes = item.get("set") or {}
-        if not isinstance(changes, Mapping):
-            raise RecipeError(f"{path}: {key}.set: must be a mapping, but is {changes!r}.")
-        num_models = _typed(int, item.get("seeds", 1), path, f"{key}.seeds")
-        if num_models < 1:
-            raise RecipeError(f"{path}: {key}.seeds: must be at least 1, but is {num_models}.")
-        changed = copy.deepcopy(changed)
-        for change, value in changes.items():
-            override = Override(str(change), value, f"{key}.set: {change}")
-            if override.parts[0] in {"rungs", "name"}:
-                raise RecipeError(f"{path}: {override.label}: a rung changes the recipe alone.")
-            apply_override(changed, override, path)
-        recipe = _recipe(changed | {"name": f"{document['name']}-{name}"}, path)
-        if num_models > 1 and recipe.evaluation.ensemble is not None:
-            raise RecipeError(
-                f"{path}: {key}.seeds: {num_models} models predict together, so"
-                " `evaluation.ensemble` must be left out."
-            )
-        tta = recipe.evaluation.tta
-        if num_models > 1 and isinstance(tta, TTA) and tta.plain_weight == "learn":
-            raise RecipeError(
-                f"{path}: {key}.seeds: {num_models} models predict together, and each would learn"
-                " its own `evaluation.tta.plain_weight`. Give a number."
-            )
-        rungs.append(Rung(name, recipe, num_models))
-    return tuple(rungs)
+    return tuple(_read_stage(name, item, place.at(str(name))) for name, item in value.items())
 
 
-def _check_name(name: str, path: Path, key: str) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise RecipeError(f"{path}: {key}: must be letters, digits, '-' and '_', but is {name!r}.")
-
-
-def _stages(value: Any, path: Path) -> tuple[Stage, ...]:
-    if not isinstance(value, list) or not value:
-        raise RecipeError(
-            f"{path}: stages: must be a list of at least one stage, but is {value!r}."
-            " Write `- {name: head, max_epochs: 1}`."
-        )
-    stages = []
-    for index, item in enumerate(value):
-        key = f"stages[{index}]"
-        if not isinstance(item, Mapping):
-            raise RecipeError(f"{path}: {key}: must be a mapping, but is {item!r}.")
-        plain = {name: content for name, content in item.items() if name != "callbacks"}
-        callbacks = item.get("callbacks") or []
-        if not isinstance(callbacks, list):
-            raise RecipeError(f"{path}: {key}.callbacks: must be a list, but is {callbacks!r}.")
-        specs = tuple(
-            _class_spec(spec, pl.Callback, path, f"{key}.callbacks[{i}]")
-            for i, spec in enumerate(callbacks)
-        )
-        stage = _dataclass(Stage, plain, path, key, callbacks=specs)
-        _check_name(stage.name, path, f"{key}.name")
-        if stage.max_epochs < 1:
-            raise RecipeError(
-                f"{path}: {key}.max_epochs: must be at least 1, but is {stage.max_epochs}."
-                " Remove the stage to leave it out."
-            )
-        if stage.until_overfitting < 0:
-            raise RecipeError(
-                f"{path}: {key}.until_overfitting: must be a number of cycles, at least 0, but is"
-                f" {stage.until_overfitting}."
-            )
-        if stage.until_overfitting and not _has_callback(stage, Schedule):
-            raise RecipeError(
-                f"{path}: {key}.until_overfitting: looks at the ends of cycles, but the stage has"
-                " none. Add `lightning_fastrecipes.SGDR` to its callbacks."
-            )
-        stages.append(stage)
-    names = [stage.name for stage in stages]
-    for name in names:
-        if names.count(name) > 1:
-            raise RecipeError(f"{path}: stages: two stages are named {name!r}. Rename one.")
-    return tuple(stages)
-
-
-def _evaluation(value: Any, path: Path) -> Evaluation:
-    if isinstance(value, Mapping) and has_whole_views(value.get("tta")):
-        pl.rank_zero_warn(f"{path}: evaluation.tta: {WHOLE_VIEWS}")
-        value = {**value, "tta": None}
-    if not isinstance(value, Mapping) or not isinstance(value.get("tta"), Mapping):
-        return _dataclass(Evaluation, value, path, "evaluation")
-    plain = {name: content for name, content in value.items() if name != "tta"}
-    tta = _dataclass(TTA, value["tta"], path, "evaluation.tta")
-    return _dataclass(Evaluation, plain, path, "evaluation", tta=tta)
-
-
-def _has_callback(stage: Stage, base: type) -> bool:
-    """Return whether a stage has a callback of a kind; its class paths are known to be right."""
-    paths = [spec.class_path.rpartition(".") for spec in stage.callbacks]
-    classes = [getattr(__import__(module, fromlist=[name]), name) for module, _, name in paths]
-    return any(issubclass(cls, base) for cls in classes)
-
-
-def _trainer(value: Any, path: Path) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise RecipeError(f"{path}: trainer: must be a mapping, but is {value!r}.")
-    for key, advice in RUNNER_KEYS.items():
-        if key in value:
-            raise RecipeError(f"{path}: trainer.{key}: is set by the runner: {advice}.")
-    check_keys(
-        value, set(inspect.signature(pl.Trainer).parameters) - set(RUNNER_KEYS), path, "trainer"
+def _read_stage(name: Any, item: Any, place: Place) -> Stage:
+    _check_name(name, place)
+    if not isinstance(item, Mapping):
+        raise place.error(f"must be a mapping, but is {item!r}.")
+    callbacks = item.get("callbacks") or []
+    if not isinstance(callbacks, list):
+        raise place.at("callbacks").error(f"must be a list, but is {callbacks!r}.")
+    specs = tuple(
+        read_class(spec, pl.Callback, place.at(f"callbacks[{index}]"))
+        for index, spec in enumerate(callbacks)
     )
-    parser = make_parser(
-        lambda p: p.add_class_arguments(
-            pl.Trainer, "object", skip=set(RUNNER_KEYS), instantiate=False
+    stage = read_settings(Stage, item, place, name=name, callbacks=specs)
+    cycles, epochs = stage.until_overfitting, stage.max_epochs
+    if epochs < 1:
+        raise place.at("max_epochs").error(
+            f"must be at least 1, but is {epochs}. Remove the stage to leave it out."
         )
-    )
-    parsed = parse_values(parser, {"object": dict(value)}, path, "trainer")
-    built = parser.instantiate(parsed).object
-    return {key: built[key] for key in value}
-
-
-def _class_spec(value: Any, base: type, path: Path, key: str) -> ClassSpec:
-    if isinstance(value, str):
-        value = {"class_path": value}
-    if not isinstance(value, Mapping) or "class_path" not in value:
-        raise RecipeError(
-            f"{path}: {key}: must be a mapping with `class_path` and `init_args`, but is {value!r}."
+    if cycles < 0:
+        raise place.at("until_overfitting").error(
+            f"must be a number of cycles, at least 0, but is {cycles}."
         )
-    check_keys(value, ("class_path", "init_args"), path, key)
-    spec = ClassSpec(str(value["class_path"]), dict(value.get("init_args") or {}))
-    cls = _import(spec.class_path, base, path, key)
-    parameters = inspect.signature(cls).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        check_keys(spec.init_args, parameters, path, key, owner=spec.name)
-    # Filled in from the data when the model is built.
-    extra = {"num_classes": 2} if "num_classes" in parameters else {}
-    parser = make_parser(lambda p: p.add_subclass_arguments(base, "object", required=True))
-    checked = {"class_path": spec.class_path, "init_args": extra | spec.init_args}
-    parse_values(parser, {"object": checked}, path, key)
-    return spec
-
-
-def _import(class_path: str, base: type, path: Path, key: str) -> type:
-    module, _, name = class_path.rpartition(".")
-    try:
-        cls = getattr(__import__(module, fromlist=[name]), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        known = __import__("lightning_fastrecipes").__all__
-        raise RecipeError(
-            f"{path}: {key}.class_path: {class_path!r} cannot be imported ({error})."
-            + suggestion(name, known, prefix="lightning_fastrecipes.")
-        ) from error
-    if not (inspect.isclass(cls) and issubclass(cls, base)):
-        raise RecipeError(
-            f"{path}: {key}.class_path: must name a subclass of `{base.__name__}` of"
-            f" `{base.__module__.partition('.')[0]}`, but {class_path!r} is {cls!r}."
+    if cycles and not _has(stage, Schedule):
+        raise place.at("until_overfitting").error(
+            "looks at the ends of cycles, but the stage has none. Add `lightning_fastrecipes.SGDR`"
+            " to its callbacks."
         )
-    return cls
+    return stage
 
 
-def _dataclass(cls: type[T], value: Any, path: Path, key: str, **ready: Any) -> T:
-    """Build one of the schema's dataclasses from plain values; ``ready`` is taken as it is."""
-    if not isinstance(value, Mapping):
-        raise RecipeError(f"{path}: {key}: must be a mapping, but is {value!r}.")
-    names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
-    check_keys(value, names, path, key)
-    parser = make_parser(lambda p: p.add_class_arguments(cls, "object", skip=set(ready)))
-    parsed = parse_values(parser, {"object": dict(value)}, path, key).object
-    return cls(**{name: parsed[name] for name in names if name not in ready}, **ready)
+def _read_evaluation(value: Any, place: Place) -> Evaluation:
+    tta = value.get("tta") if isinstance(value, Mapping) else None
+    if has_whole_views(tta):
+        pl.rank_zero_warn(f"{place.at('tta')}: {WHOLE_VIEWS}")
+        return read_settings(Evaluation, {**value, "tta": None}, place)
+    if not isinstance(tta, Mapping):
+        return read_settings(Evaluation, value, place)
+    views = read_settings(TTA, tta, place.at("tta"))
+    return read_settings(Evaluation, value, place, tta=views)
 
 
-def _typed(annotation: type[T], value: Any, path: Path, key: str) -> T:
-    if not isinstance(value, annotation) or isinstance(value, bool):
-        raise RecipeError(f"{path}: {key}: must be {annotation.__name__}, but is {value!r}.")
-    return value
+def _check_name(name: Any, place: Place) -> None:
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise place.error(f"a name must be letters, digits, '-' and '_', but is {name!r}.")
 
 
-def _switch(value: Any, path: Path, key: str) -> bool:
-    if not isinstance(value, bool):
-        raise RecipeError(f"{path}: {key}: must be true or false, but is {value!r}.")
-    return value
+def _has(stage: Stage, base: type) -> bool:
+    """Return whether a stage has a callback of a class; its class paths are known to be right."""
+    return any(issubclass(spec.load(), base) for spec in stage.callbacks)

@@ -38,7 +38,7 @@ def main() -> None:
         trainer.test(model, datamodule=digits)
         return model
 
-    # Each rung is the one before it, changed.
+    # Each variant is the one before it, changed.
     train(SmallMLP)
     train(partial(SmallMLP, hidden=[512]))
     train(SmallCNN)

@@ -47,7 +47,7 @@ def with_cycles(document: dict) -> None:
 
     Each of them predicts two views as well.
     """
-    head, *_, last = document["stages"]
+    head, *_, last = document["stages"].values()
     finder = {"class_path": "lightning_fastrecipes.LRFinder"}
     finder["init_args"] = {"num_steps": 60, "max_lr": 1e5, "on_refusal": "ignore"}
     head |= {"lr": "find", "callbacks": [finder], "batch_size": 16}
@@ -75,7 +75,7 @@ def test_every_stage_of_a_recipe_runs_on_two_processes(
     document["data"]["init_args"] |= {"image_size": 32, "batch_size": 4, "num_workers": 0}
     document["data"]["init_args"] |= {"val_fraction": 0.11, "test_fraction": 0.25}
     change(document)
-    for stage in document["stages"]:
+    for stage_name, stage in document["stages"].items():
         stage["max_epochs"] = min(stage["max_epochs"], 2)
         stage.pop("image_size", None)
         stage.setdefault("batch_size", 4)
@@ -83,12 +83,12 @@ def test_every_stage_of_a_recipe_runs_on_two_processes(
             if callback["class_path"].endswith("ProgressiveResizing"):
                 callback["init_args"]["sizes"] = {0: 32, 1: 48}
         stage["callbacks"].append(
-            {"class_path": "witness.Witness", "init_args": {"stage": stage["name"]}}
+            {"class_path": "witness.Witness", "init_args": {"stage": stage_name}}
         )
     recipe, notes = tmp_path / name / "recipe.yaml", tmp_path / "notes"
     recipe.parent.mkdir()
     notes.mkdir()
-    recipe.write_text(yaml.safe_dump(document))
+    recipe.write_text(yaml.safe_dump(document, sort_keys=False))
     words = [word.format(photos=photos) for word in data]
     command = [sys.executable, "-m", "lightning_fastrecipes", "run", str(recipe), "--out", "run"]
     folders = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -101,7 +101,7 @@ def test_every_stage_of_a_recipe_runs_on_two_processes(
 
     first, second = ((notes / f"weights-{rank}").read_text().splitlines() for rank in (0, 1))
     assert first == second
-    assert [json.loads(line)["stage"] for line in first] == [s["name"] for s in document["stages"]]
+    assert [json.loads(line)["stage"] for line in first] == list(document["stages"])
     assert {json.loads(line)["world_size"] for line in first} == {2}
 
     written, others = (

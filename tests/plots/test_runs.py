@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 
 from lightning_fastrecipes.plots import runs as photos
-from lightning_fastrecipes.plots.runs import draw_confusion_matrix, draw_curves, draw_rungs
+from lightning_fastrecipes.plots.runs import draw_confusion_matrix, draw_curves, draw_variants
 
 COUNTS = torch.tensor([[41, 3, 0], [5, 90, 0], [0, 0, 0]])
 HISTORY = pd.DataFrame(
@@ -182,18 +182,22 @@ def test_history_without_the_least_it_needs_is_refused(history, path):
         draw_curves(history, path)
 
 
-# Rungs
+# Variants
 
 
-def rung(name: str, accuracy: float | None, split: str = "test") -> dict:
+def variant(name: str, accuracy: float | None, split: str = "test") -> dict:
     metrics = {"loss": 0.1} | ({} if accuracy is None else {"accuracy": accuracy})
     return {"name": name, "seconds": 90.0, "val": {}, "test": {}} | {split: metrics}
 
 
 @pytest.mark.parametrize("split", ["test", "val"])
-def test_rungs_are_bars_of_mistakes_with_their_figures(tmp_path: Path, split: str) -> None:
-    rungs = [rung("linear", 0.9, split), rung("deep", 0.99, split), rung("perfect", 1.0, split)]
-    figure = draw_rungs(rungs, tmp_path / "rungs.png")
+def test_variants_are_bars_of_mistakes_with_their_figures(tmp_path: Path, split: str) -> None:
+    variants = [
+        variant("linear", 0.9, split),
+        variant("deep", 0.99, split),
+        variant("perfect", 1.0, split),
+    ]
+    figure = draw_variants(variants, tmp_path / "variants.png")
     (axes,) = figure.axes
     ends = [bar.get_x() + bar.get_width() for bar in axes.patches]
     assert ends[:2] == pytest.approx([10.0, 1.0])
@@ -205,18 +209,18 @@ def test_rungs_are_bars_of_mistakes_with_their_figures(tmp_path: Path, split: st
     figure.canvas.draw()
     for text in axes.texts:
         assert text.get_window_extent().x1 < figure.bbox.x1
-    assert (tmp_path / "rungs.png").is_file()
+    assert (tmp_path / "variants.png").is_file()
 
 
-def test_rungs_without_an_accuracy_are_not_drawn(tmp_path: Path) -> None:
-    assert draw_rungs([rung("a", 0.5), rung("b", None)], tmp_path / "rungs.png") is None
-    assert not (tmp_path / "rungs.png").exists()
+def test_variants_without_an_accuracy_are_not_drawn(tmp_path: Path) -> None:
+    assert draw_variants([variant("a", 0.5), variant("b", None)], tmp_path / "variants.png") is None
+    assert not (tmp_path / "variants.png").exists()
 
 
-def test_rungs_without_an_accuracy_are_bars_of_their_error(tmp_path: Path) -> None:
+def test_variants_without_an_accuracy_are_bars_of_their_error(tmp_path: Path) -> None:
     errors = [{"loss": 0.1, "mae": 90.0, "rmspe": share} for share in (0.2, 0.1)]
-    rungs = [{"name": "ab"[n], "seconds": 90.0, "val": errors[n], "test": {}} for n in (0, 1)]
-    figure = draw_rungs(rungs, tmp_path / "rungs.png")
+    variants = [{"name": "ab"[n], "seconds": 90.0, "val": errors[n], "test": {}} for n in (0, 1)]
+    figure = draw_variants(variants, tmp_path / "variants.png")
     assert [bar.get_width() for bar in figure.axes[0].patches] == [0.2, 0.1]
-    assert figure.axes[0].get_xlabel() == "rmspe on the valid split"
+    assert figure.axes[0].get_xlabel() == "rmspe on the val split"
     assert [text.strip() for text in texts(figure)] == ["0.2, 1.5 min", "0.1, 1.5 min"]

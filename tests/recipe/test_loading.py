@@ -6,14 +6,15 @@ import pytest
 import yaml
 
 from lightning_fastrecipes.errors import RecipeError
-from lightning_fastrecipes.recipe.config.documents import dump_document, read_document
+from lightning_fastrecipes.old_names import translate_recipe
+from lightning_fastrecipes.recipe.config.documents import class_paths, dump_document, read_document
 from lightning_fastrecipes.recipe.config.schema import Evaluation
 from lightning_fastrecipes.recipe.loading import load_recipe
 from lightning_fastrecipes.recipe.run.plan import build_parts
 
 
 def changed(path: Path, change) -> Path:
-    document = yaml.safe_load(path.read_text())
+    document = translate_recipe(yaml.safe_load(path.read_text()))
     change(document)
     path.write_text(yaml.safe_dump(document, sort_keys=False))
     return path
@@ -37,32 +38,52 @@ def test_a_recipe_is_read_into_frozen_dataclasses(recipe_file: Path) -> None:
         (lambda d: d.pop("model"), ["the key `model` is missing"]),
         (lambda d: d.update(seed="x"), ["seed: must be int, but is 'x'"]),
         (
-            lambda d: d["stages"][1].update(max_epoch=1),
-            [r"stages\[1\]: there is no key `max_epoch`", "Did you mean `max_epochs`"],
-        ),
-        (lambda d: d["stages"][1].update(max_epochs="two"), [r"stages\[1\]", "max_epochs", "two"]),
-        (lambda d: d["stages"][1].update(max_epochs=0), [r"stages\[1\].max_epochs: .* at least 1"]),
-        (lambda d: d["stages"][1].pop("max_epochs"), [r"stages\[1\]", "max_epochs"]),
-        (lambda d: d["stages"][1].update(name="a b"), [r"stages\[1\].name: must be letters"]),
-        (lambda d: d["stages"][1].update(name="all"), ["two stages are named 'all'"]),
-        (lambda d: d["stages"][0].update(augmentation="sideon"), [r"stages\[0\]", "augmentation"]),
-        (lambda d: d.update(stages=[]), ["stages: must be a list of at least one"]),
-        (
-            lambda d: d["stages"][2]["callbacks"][0]["init_args"].update(cycle_mul=2),
-            [r"stages\[2\].callbacks\[0\]: `SGDR` has no argument `cycle_mul`", "`cycle_mult`"],
+            lambda d: d["stages"]["augmented"].update(max_epoch=1),
+            [r"stages\.augmented: there is no key `max_epoch`", "Did you mean `max_epochs`"],
         ),
         (
-            lambda d: d["stages"][2]["callbacks"][0]["init_args"].update(cycle_len="long"),
-            [r"stages\[2\].callbacks\[0\]", "cycle_len", "long"],
+            lambda d: d["stages"]["augmented"].update(max_epochs="two"),
+            [r"stages\.augmented", "max_epochs", "two"],
         ),
         (
-            lambda d: d["stages"][2]["callbacks"][0].update(
+            lambda d: d["stages"]["augmented"].update(max_epochs=0),
+            [r"stages\.augmented.max_epochs: .* at least 1"],
+        ),
+        (
+            lambda d: d["stages"]["augmented"].pop("max_epochs"),
+            [r"stages\.augmented", "max_epochs"],
+        ),
+        (
+            lambda d: d["stages"].update({"a b": {"max_epochs": 1}}),
+            ["stages.a b: a name must be letters"],
+        ),
+        (lambda d: d["stages"].update({1: {}}), ["stages.1: a name must be letters"]),
+        (lambda d: d["stages"].update(all=3), ["stages.all: must be a mapping, but is 3"]),
+        (
+            lambda d: d.update(stages=[{"name": "all", "max_epochs": 1}] * 2),
+            ["stages: must be a mapping .* in a list, each stage needs a name of its own"],
+        ),
+        (
+            lambda d: d["stages"]["head"].update(augmentation="sideon"),
+            [r"stages\.head", "augmentation"],
+        ),
+        (lambda d: d.update(stages=[]), ["stages: must be a mapping with at least one stage"]),
+        (
+            lambda d: d["stages"]["all"]["callbacks"][0]["init_args"].update(cycle_mul=2),
+            [r"stages\.all.callbacks\[0\]: `SGDR` has no argument `cycle_mul`", "`cycle_mult`"],
+        ),
+        (
+            lambda d: d["stages"]["all"]["callbacks"][0]["init_args"].update(cycle_len="long"),
+            [r"stages\.all.callbacks\[0\]", "cycle_len", "long"],
+        ),
+        (
+            lambda d: d["stages"]["all"]["callbacks"][0].update(
                 class_path="lightning_fastrecipes.SDGR"
             ),
             ["'lightning_fastrecipes.SDGR' cannot be imported", "`lightning_fastrecipes.SGDR`"],
         ),
         (
-            lambda d: d["stages"][2]["callbacks"][0].update(class_path="torch.nn.Linear"),
+            lambda d: d["stages"]["all"]["callbacks"][0].update(class_path="torch.nn.Linear"),
             ["must name a subclass of `Callback`"],
         ),
         (
@@ -123,6 +144,8 @@ def test_overrides_reach_every_part(recipe_file: Path) -> None:
             "trainer.devices=2",
             "stages.all.lr=[1e-4, 1e-3, 1e-2]",
             "stages.0.max_epochs=5",
+            "stages.all.callbacks.SGDR.cycle_len=3",
+            "stages.all.callbacks.0.init_args.floor=0.1",
             "evaluation.image_size=64",
         ],
     )
@@ -134,7 +157,30 @@ def test_overrides_reach_every_part(recipe_file: Path) -> None:
     assert recipe.trainer["devices"] == 2
     assert recipe.stages[2].lr == [1e-4, 1e-3, 1e-2]
     assert recipe.stages[0].max_epochs == 5
+    assert recipe.stages[2].callbacks[0].init_args == {"cycle_len": 3, "floor": 0.1}
     assert recipe.evaluation.image_size == 64
+
+
+def test_a_list_of_stages_reads_as_the_mapping_of_their_names(recipe_file: Path, tmp_path) -> None:
+    as_list = load_recipe(recipe_file)
+    assert isinstance(yaml.safe_load(recipe_file.read_text())["stages"], list)
+    assert list(as_list.source["stages"]) == ["head", "augmented", "all"]
+    again = tmp_path / "tiny" / "mapping.yaml"
+    again.write_text(dump_document(as_list.source))
+    assert load_recipe(again).stages == as_list.stages
+
+
+def test_class_paths_are_listed_before_anything_is_imported() -> None:
+    callbacks = [{"class_path": "a.B"}, "c.D", {"class_path": "e.F", "init_args": {"g": 1}}]
+    nested = {"class_path": "h.I", "init_args": {"net": {"class_path": "j.K"}}}
+    document = {"model": nested, "stages": {"all": {"callbacks": callbacks}}}
+    assert list(class_paths(document)) == [
+        ("model", "h.I"),
+        ("model.init_args.net", "j.K"),
+        ("stages.all.callbacks.0", "a.B"),
+        ("stages.all.callbacks.1", "c.D"),
+        ("stages.all.callbacks.2", "e.F"),
+    ]
 
 
 def test_a_path_that_looks_like_a_number_stays_a_path(recipe_file: Path) -> None:
@@ -147,6 +193,9 @@ def test_a_path_that_looks_like_a_number_stays_a_path(recipe_file: Path) -> None
         ("seed", "is no override"),
         ("stages.al.lr=1", "there is no stage 'al'. Stages: head, augmented, all"),
         ("stages.all=1", "name one key of one stage"),
+        ("stages.all.callbacks.SGDR=1", "name one key of one callback"),
+        ("stages.all.callbacks.SGRD.floor=1", "there is no callback 'SGRD'. Callbacks: SGDR"),
+        ("stages.all.callbacks.SGDR.flor=1", "Did you mean `floor`"),
         ("seed.x=1", "holds no keys"),
         ("model.backbones=resnet18", "Did you mean `backbone`"),
         ("datta.root=x", "Did you mean `data`"),

@@ -26,7 +26,7 @@ TABLES = [
     path for path in RECIPES if load_recipe(path).data.class_path.endswith(".TabularDataModule")
 ]
 CYCLES = {"cycle_len": 1, "cycle_mult": 1, "warm_in": 0}  # as `SGDR` has them where none is named
-TRANSFERS = [path for path in RECIPES if path not in TABLES and not load_recipe(path).rungs]
+TRANSFERS = [path for path in RECIPES if path not in TABLES and not load_recipe(path).variants]
 
 
 def by_name(path: Path) -> str:
@@ -70,7 +70,7 @@ def test_a_recipe_grows_its_images_and_evaluates_more_than_it_trained_on(path: P
 @pytest.mark.parametrize("path", RECIPES, ids=by_name)
 def test_a_recipe_has_a_card_and_a_row_in_the_table(path: Path) -> None:
     card = path.with_name("README.md").read_text()
-    part = "rung" if load_recipe(path).rungs else "stage"
+    part = "variant" if load_recipe(path).variants else "stage"
     for title in ("## Run", "## Result", f"## What each {part} buys", "## From the course"):
         assert title in card
     assert (
@@ -202,7 +202,7 @@ def as_trained(model: ImageClassifier, images, max_epochs: int, schedule: str) -
     }
 
 
-def test_the_script_trains_the_models_of_every_rung(
+def test_the_script_trains_the_models_of_every_variant(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     path = recipes_folder() / "mnist_ladder" / "recipe.yaml"
@@ -226,13 +226,14 @@ def test_the_script_trains_the_models_of_every_rung(
     assert "Mean of six: " in capsys.readouterr().out
 
     expected = []
-    for rung in load_recipe(path, [f"data.source={tmp_path / 'digits.npz'}"]).rungs:
-        images, model = plan.build_parts(rung.recipe)
-        plan.apply_stage(rung.recipe, 0, images, model)
-        stage = rung.recipe.stages[0]
+    recipe = load_recipe(path, [f"data.source={tmp_path / 'digits.npz'}"])
+    for variant in recipe.variants.values():
+        images, model = plan.build_parts(variant)
+        plan.apply_stage(variant, 0, images, model)
+        stage = variant.stages[0]
         trained = as_trained(model, images, stage.max_epochs, stage.callbacks[0].name)
-        # The first of six is the model of the rung before it.
-        expected += [trained] * (1 if rung.num_models == 1 else rung.num_models - 1)
+        # The first of six is the model of the variant before it.
+        expected += [trained] * (1 if variant.seeds == 1 else variant.seeds - 1)
     assert fitted == expected
 
 

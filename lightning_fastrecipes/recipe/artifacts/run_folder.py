@@ -34,9 +34,10 @@ class RunFolder:
         """Figures of the finished stages, for ``--resume``."""
         return self.path / "progress.json"
 
-    def rung(self, name: str) -> Path:
-        """Return the run folder of a rung."""
-        return self.path / "rungs" / name
+    def variant(self, name: str) -> Path:
+        """Return the run folder of a variant; runs of old versions name their parent ``rungs``."""
+        old = self.path / "rungs"
+        return (old if old.is_dir() else self.path / "variants") / name
 
     def checkpoint(self, stage: str) -> Path:
         """Return the checkpoint of a stage: after its last finished epoch."""

@@ -1,59 +1,177 @@
-"""Objects built from the classes and arguments that a recipe names."""
+"""Objects and settings built from a recipe's plain values; a mistake is named by its key."""
 
+import inspect
 import re
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any, TypeVar, get_args
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from lightning_fastrecipes.errors import RecipeError
+import lightning_fastrecipes
+from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes.messages import suggestion
+from lightning_fastrecipes.recipe.config.documents import Place, check_keys
 from lightning_fastrecipes.recipe.config.schema import ClassSpec
 
 T = TypeVar("T")
 
+RUNNER_KEYS = {
+    "max_epochs": "set it per stage",
+    "callbacks": "list them per stage",
+    "default_root_dir": "use `--out`",
+    "enable_checkpointing": "every stage writes one checkpoint",
+    "fast_dev_run": "use `--fast-dev-run`",
+}
+"""Arguments of ``Trainer`` that the runner sets, and what to do instead."""
 
-def build(spec: ClassSpec, base: type[T], path: Path, key: str, **extra: Any) -> T:
+
+def build(spec: ClassSpec, base: type[T], place: Place, **extra: Any) -> T:
     """Build the object that a specification describes.
 
     Args:
         spec: Class and arguments.
         base: What the object must be an instance of.
-        path: The recipe file, for messages.
-        key: Key path of the specification, for messages.
+        place: Where the specification stands in the recipe.
         **extra: Arguments that the recipe leaves out.
-
-    Returns:
-        The object.
 
     Raises:
         RecipeError: If the arguments do not fit the constructor.
     """
-    parser = make_parser(lambda p: p.add_subclass_arguments(base, "object", required=True))
+    parser = _subclass_parser(base)
     value = {"class_path": spec.class_path, "init_args": {**spec.init_args, **extra}}
-    parsed = parse_values(parser, {"object": value}, path, key)
+    parsed = _parse(parser, {"object": value}, place)
     try:
-        built = parser.instantiate(parsed)
+        built: T = parser.instantiate(parsed).object
     except ValueError as error:
         # jsonargparse lists what each type of a union said; the first is that of the class.
         said = re.search(r"Errors:\s+- (.*)", str(error))
-        raise RecipeError(f"{path}: {key}: {said[1] if said else error}") from error
-    result: T = built.object
-    return result
+        raise place.error(said[1] if said else error) from error
+    return built
 
 
-def make_parser(add: Callable[[ArgumentParser], Any]) -> ArgumentParser:
-    """Return a parser with the arguments that ``add`` adds; it raises in place of exiting."""
+def read_class(value: Any, base: type, place: Place) -> ClassSpec:
+    """Read a class and its arguments, and check their names and types.
+
+    Args:
+        value: A mapping of ``class_path`` and ``init_args``, or the class path alone.
+        base: What the class must be a subclass of.
+        place: Where the value stands in the recipe.
+
+    Raises:
+        RecipeError: If the class cannot be imported, is no such subclass, or an argument is wrong.
+    """
+    if isinstance(value, str):
+        value = {"class_path": value}
+    if not isinstance(value, Mapping) or "class_path" not in value:
+        raise place.error(f"must be a mapping with `class_path` and `init_args`, but is {value!r}.")
+    check_keys(value, ("class_path", "init_args"), place)
+    spec = ClassSpec(str(value["class_path"]), dict(value.get("init_args") or {}))
+    known = constructor_arguments(_import(spec, base, place.at("class_path")))
+    if known is not None:
+        check_keys(spec.init_args, known, place, owner=spec.name)
+    # `num_classes` is filled in from the data when the model is built.
+    extra = {"num_classes": 2} if "num_classes" in (known or {}) else {}
+    checked = {"class_path": spec.class_path, "init_args": extra | spec.init_args}
+    _parse(_subclass_parser(base), {"object": checked}, place)
+    return spec
+
+
+def read_settings(cls: type[T], value: Any, place: Place, **ready: Any) -> T:
+    """Build one of the schema's dataclasses from plain values.
+
+    Args:
+        cls: The dataclass.
+        value: A mapping of its fields.
+        place: Where the mapping stands in the recipe.
+        **ready: Fields that are built already.
+
+    Raises:
+        RecipeError: If a field is unknown, missing or of another type.
+    """
+    if not isinstance(value, Mapping):
+        raise place.error(f"must be a mapping, but is {value!r}.")
+    names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+    plain = {name: item for name, item in value.items() if name not in ready}
+    check_keys(plain, names, place)
     parser = ArgumentParser(exit_on_error=False)
-    add(parser)
+    parser.add_class_arguments(cls, "object", skip=set(ready))
+    parsed = _parse(parser, {"object": plain}, place).object
+    return cls(**{name: parsed[name] for name in names if name not in ready}, **ready)
+
+
+def read_trainer(value: Any, place: Place) -> dict[str, Any]:
+    """Check the arguments of ``Trainer``, and build the objects among them.
+
+    Raises:
+        RecipeError: If there is no such argument, the runner sets it, or its type is wrong.
+    """
+    if not isinstance(value, Mapping):
+        raise place.error(f"must be a mapping, but is {value!r}.")
+    for key, advice in RUNNER_KEYS.items():
+        if key in value:
+            raise place.at(key).error(f"is set by the runner: {advice}.")
+    check_keys(value, constructor_arguments(pl.Trainer) or {}, place)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(pl.Trainer, "object", skip=set(RUNNER_KEYS), instantiate=False)
+    built = parser.instantiate(_parse(parser, {"object": dict(value)}, place)).object
+    return {key: built[key] for key in value}
+
+
+def read_plain(annotation: type[T], value: Any, place: Place) -> T:
+    """Return a plain value of one type, without conversion: ``true`` is no number.
+
+    Raises:
+        RecipeError: If it is of another type.
+    """
+    if type(value) is not annotation:
+        wanted = "true or false" if annotation is bool else annotation.__name__
+        raise place.error(f"must be {wanted}, but is {value!r}.")
+    return value
+
+
+def constructor_arguments(cls: Callable[..., Any]) -> dict[str, Any] | None:
+    """Return name and annotation of each argument, those of ``**options: Unpack[...]`` included.
+
+    Returns:
+        The arguments, or ``None`` if the constructor takes any name.
+    """
+    found: dict[str, Any] = {}
+    for name, parameter in inspect.signature(cls).parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            options = get_args(parameter.annotation)
+            if not options:
+                return None
+            found |= inspect.get_annotations(options[0], eval_str=True)
+        elif parameter.kind is not parameter.VAR_POSITIONAL:
+            found[name] = parameter.annotation
+    return found
+
+
+def _import(spec: ClassSpec, base: type, place: Place) -> type:
+    try:
+        cls: Any = spec.load()
+    except (ImportError, AttributeError, ValueError) as error:
+        hint = suggestion(spec.name, lightning_fastrecipes.__all__, prefix="lightning_fastrecipes.")
+        raise place.error(f"{spec.class_path!r} cannot be imported ({error}).{hint}") from error
+    if not (inspect.isclass(cls) and issubclass(cls, base)):
+        raise place.error(
+            f"must name a subclass of `{base.__name__}` of `{base.__module__.partition('.')[0]}`,"
+            f" but {spec.class_path!r} is {cls!r}."
+        )
+    return cls
+
+
+def _subclass_parser(base: type) -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(base, "object", required=True)
     return parser
 
 
-def parse_values(parser: ArgumentParser, value: dict[str, Any], path: Path, key: str) -> Any:
-    """Parse plain values; a mistake is a ``RecipeError`` with file and key path."""
+def _parse(parser: ArgumentParser, value: dict[str, Any], place: Place) -> Any:
     try:
         return parser.parse_object(value)
     except (ArgumentError, TypeError, ValueError) as error:
         text = str(error).replace("object.init_args.", "").replace("object.", "")
-        text = re.sub(r"\s+", " ", text.replace('"object"', f'"{key}"')).strip()
-        raise RecipeError(f"{path}: {key}: {text}") from error
+        text = re.sub(r"\s+", " ", text.replace('"object"', f'"{place.key}"')).strip()
+        raise place.error(text) from error

@@ -1,12 +1,13 @@
-"""Where recipes are found: folders that hold a ``recipe.yaml``, no list kept by hand."""
+"""Find recipes: every folder that holds a ``recipe.yaml`` is one."""
 
-import difflib
 import shutil
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from lightning_fastrecipes.errors import RecipeError
-from lightning_fastrecipes.recipe.config.documents import read_document
+from lightning_fastrecipes.messages import suggestion
+from lightning_fastrecipes.recipe.config.documents import dump_document, read_document
 
 
 def recipes_folder() -> Path:
@@ -21,14 +22,13 @@ def list_recipes() -> dict[str, str]:
     return {path.parent.name: str(read_document(path)["description"]) for path in found}
 
 
+def list_variants(name_or_path: str) -> list[str]:
+    """Return the names of a recipe's variants."""
+    return [str(name) for name in read_document(find_recipe(name_or_path)).get("variants") or ()]
+
+
 def find_recipe(name_or_path: str) -> Path:
-    """Find a recipe by its name, its folder or its file.
-
-    Args:
-        name_or_path: A name that ``fastrecipes ls`` shows, or a path.
-
-    Returns:
-        The path of the recipe file.
+    """Return the file of a recipe, by its name, its folder or the file itself.
 
     Raises:
         RecipeError: If there is no such recipe.
@@ -41,20 +41,19 @@ def find_recipe(name_or_path: str) -> Path:
         if candidate.is_file():
             return candidate
     names = sorted(folder.parent.name for folder in recipes_folder().glob("*/recipe.yaml"))
-    close = difflib.get_close_matches(name_or_path, names, 1)
-    hint = f" Did you mean `{close[0]}`?" if close else ""
     raise RecipeError(
-        f"There is no recipe {name_or_path!r}.{hint} Known names: {', '.join(names)}; or give the"
-        " path of a recipe.yaml."
+        f"There is no recipe {name_or_path!r}.{suggestion(name_or_path, names)} Known names:"
+        f" {', '.join(names)}; or give the path of a recipe.yaml."
     )
 
 
-def copy_recipe(name: str, folder: Path) -> Path:
+def copy_recipe(name: str, folder: Path, document: dict[str, Any] | None = None) -> Path:
     """Copy a recipe's folder, to be edited.
 
     Args:
         name: Name of a recipe.
         folder: Where the copy goes, as a folder of the recipe's name.
+        document: What the copied ``recipe.yaml`` holds, if not the recipe itself.
 
     Returns:
         The new folder.
@@ -67,4 +66,6 @@ def copy_recipe(name: str, folder: Path) -> Path:
     if target.exists():
         raise RecipeError(f"{target} exists already. Name another folder, or remove it first.")
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "runs"))
+    if document is not None:
+        (target / "recipe.yaml").write_text(dump_document(document), encoding="utf-8")
     return target

@@ -1,14 +1,33 @@
-"""YAML documents of recipes, read strictly and written in a fixed order."""
+"""YAML documents of recipes: read strictly, written in a fixed order."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.messages import suggestion
+from lightning_fastrecipes.old_names import translate_recipe
+
+
+class Place(NamedTuple):
+    """A place in a recipe, for messages: the file, and the key path in it."""
+
+    path: Path
+    key: str = ""
+
+    def at(self, name: str) -> "Place":
+        """Return the place of a key below this one."""
+        return Place(self.path, f"{self.key}.{name}" if self.key else name)
+
+    def error(self, text: object) -> RecipeError:
+        """Return an error about this place."""
+        return RecipeError(f"{self}: {text}")
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.key}" if self.key else str(self.path)
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -38,13 +57,7 @@ _StrictLoader.add_constructor("tag:yaml.org,2002:map", _unique_mapping)
 
 
 def parse_value(text: str) -> Any:
-    """Read one value as a recipe file would.
-
-    Args:
-        text: YAML.
-
-    Returns:
-        A plain value.
+    """Parse one value as in a recipe file.
 
     Example:
         >>> parse_value("1e-3"), parse_value("photos"), parse_value("[1, 2]")
@@ -54,16 +67,10 @@ def parse_value(text: str) -> Any:
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The mapping.
+    """Read the YAML mapping of a recipe or of a run folder, old keys translated.
 
     Raises:
-        RecipeError: If the file is missing, is no YAML, or holds no mapping.
+        RecipeError: If the file is missing, is not YAML, or does not hold a mapping.
     """
     try:
         document = parse_value(path.read_text(encoding="utf-8"))
@@ -75,34 +82,49 @@ def read_document(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(document, dict):
         raise RecipeError(f"{path} must hold keys such as `data` and `stages`, but holds none.")
-    return document
+    return translate_recipe(document)
 
 
 def dump_document(document: dict[str, Any]) -> str:
-    """Write a document so that ``read_document`` gives it back."""
+    """Write a document as YAML that ``read_document`` reads back."""
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
 
 
+def class_paths(document: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the key path and the path of every class in a document; nothing is imported.
+
+    Example:
+        >>> list(class_paths({"data": {"class_path": "a.B"}, "model": "c.D"}))
+        [('data', 'a.B'), ('model', 'c.D')]
+    """
+    items = document.items() if isinstance(document, Mapping) else enumerate(document)
+    for name, value in items:
+        where = f"{key}.{name}" if key else str(name)
+        if name == "class_path":
+            yield key, str(value)
+        elif isinstance(value, str) and (where in ("data", "model") or key.endswith("callbacks")):
+            yield where, value
+        elif isinstance(value, (Mapping, list)):
+            yield from class_paths(value, where)
+
+
 def check_keys(
-    value: Mapping[str, Any], known: Iterable[str], path: Path, key: str, owner: str = ""
+    value: Mapping[str, Any], known: Iterable[str], place: Place, owner: str = ""
 ) -> None:
-    """Refuse keys that nobody reads, and name the one that was meant.
+    """Refuse unknown keys, and suggest the one that was probably meant.
 
     Args:
         value: A mapping of the document.
         known: Keys that are read.
-        path: The file, for messages.
-        key: Key path of the mapping, for messages.
-        owner: The class whose arguments the keys are, for messages.
+        place: Where the mapping stands.
+        owner: The class whose arguments the keys are, if they are any.
 
     Raises:
         RecipeError: If a key is not known.
     """
-    known = [name for name in known if name != "self"]
+    known = list(known)
     for name in value:
         if name not in known:
             what = f"`{owner}` has no argument `{name}`" if owner else f"there is no key `{name}`"
-            where = f"{path}: {key}: " if key else f"{path}: "
-            meant = suggestion(str(name), known)
-            options = "" if meant else f" Known: {', '.join(known)}."
-            raise RecipeError(f"{where}{what}.{meant}{options}")
+            hint = suggestion(str(name), known) or f" Known: {', '.join(known)}."
+            raise place.error(f"{what}.{hint}")

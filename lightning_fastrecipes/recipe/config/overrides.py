@@ -1,21 +1,20 @@
-"""Single keys of a recipe set from outside: on the command line, or by a rung."""
+"""Change single keys of a recipe: from the command line, or for a variant."""
 
 import copy
-import inspect
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, get_args
 
 from lightning_fastrecipes.errors import RecipeError
-from lightning_fastrecipes.old_names import translate_key
-from lightning_fastrecipes.recipe.config.documents import check_keys, parse_value
+from lightning_fastrecipes.old_names import SHORT_FORMS, translate_key
+from lightning_fastrecipes.recipe.config.building import constructor_arguments
+from lightning_fastrecipes.recipe.config.documents import Place, check_keys, parse_value
+from lightning_fastrecipes.recipe.config.schema import ClassSpec
 
 SECTIONS = (
-    "name", "description", "seed", "data", "model", "trainer", "stages", "evaluation",
-    "initial_checks", "rungs",
+    "name", "description", "seed", "seeds", "data", "model", "trainer", "stages", "evaluation",
+    "initial_checks", "variants", "series",
 )  # fmt: skip
-_WITH_CLASSES = {"data", "model"}
-_BY_NAME = {"stages", "rungs"}
+_NAMED = {"stages": "stage", "callbacks": "callback", "variants": "variant"}
 
 
 @dataclass(frozen=True)
@@ -23,110 +22,121 @@ class Override:
     """One key and its new value.
 
     Args:
-        key: Dotted path, such as ``data.root`` or ``stages.head.max_epochs``.
-        value: What it is set to, as plain YAML values.
-        label: What to call it in messages.
+        key: Dotted path, such as ``data.root`` or ``stages.head.callbacks.SGDR.cycle_len``.
+        value: Its new value, as plain YAML values.
         is_text: Whether ``value`` was typed as one word, and may be meant as text.
     """
 
     key: str
     value: Any
-    label: str
     is_text: bool = False
 
-    @property
-    def parts(self) -> list[str]:
-        """The key's names, with ``init_args`` where it is left out."""
-        parts = self.key.split(".")
-        if parts[0] in _WITH_CLASSES and parts[1:2] not in (["class_path"], ["init_args"]):
-            parts.insert(1, "init_args")
-        return parts
 
-
-def read_override(text: str, path: Path) -> Override:
+def read_override(text: str) -> Override:
     """Read ``key.path=value`` from the command line.
 
-    Args:
-        text: What was typed.
-        path: The recipe file, for messages.
-
-    Returns:
-        The override.
-
     Raises:
-        RecipeError: If the text is no override, or names no section of a recipe.
+        RecipeError: If the text is no override.
     """
     key, separator, value = text.partition("=")
     if not separator or not all(key.split(".")):
         raise RecipeError(
             f"`{text}` is no override. Write `--key.path=value`, such as `--data.root=photos`."
         )
-    return Override(key, value, f"override --{key}", is_text=True)
+    return Override(key, value, is_text=True)
 
 
-def apply_override(document: dict[str, Any], override: Override, path: Path) -> Override:
+def apply_override(document: dict[str, Any], override: Override, place: Place) -> Override:
     """Set one key of a document in place.
+
+    A name within ``stages``, ``variants`` or the callbacks of a stage is a stage, a variant or the
+    class of a callback; a number counts from 0. ``init_args`` may be left out.
 
     Args:
         document: The recipe as YAML gives it.
         override: What to set.
-        path: The recipe file, for messages.
+        place: What to call the override in messages.
 
     Returns:
-        The override with its value as it was set.
+        The override in the names of today, with its value as it was set.
 
     Raises:
-        RecipeError: If there is no such place.
+        RecipeError: If there is no such key.
     """
-    key, value = translate_key(override.key, override.value, document)
-    override = replace(override, key=key, value=value)
-    parts = override.parts
-    check_keys({parts[0]: None}, SECTIONS, path, override.label)
+    key, _ = translate_key(override.key, None, document)
+    parts = key.split(".")
+    check_keys({parts[0]: None}, SECTIONS, place)
+    if parts[0] == "variants":
+        # The keys of a variant are dotted paths themselves.
+        parts = [*parts[:2], ".".join(parts[2:])] if parts[2:] else parts
     target: Any = document
-    for position, part in enumerate(parts[:-1]):
-        where = ".".join(parts[: position + 1])
-        if isinstance(target, list):
-            target = _named(target, part, path, override)
-        elif isinstance(target, dict):
-            if target.get(part) is None:
-                target[part] = {}
-            target = target[part]
-        else:
-            raise RecipeError(f"{path}: {override.label}: `{where}` holds no keys.")
-    if isinstance(target, list):
-        raise RecipeError(f"{path}: {override.label}: name one key of one {parts[0][:-1]}.")
+    for depth, part in enumerate(parts[:-1]):
+        target = _descend(target, part, parts[:depth], place)
+    what = _NAMED.get(parts[-2]) if parts[1:] else None
+    if what or isinstance(target, list):
+        raise place.error(f"name one key of one {what or 'item'}.")
     if not isinstance(target, dict):
-        raise RecipeError(f"{path}: {override.label}: `{'.'.join(parts[:-1])}` holds no keys.")
-    value = _typed_word(document, parts, override.value) if override.is_text else override.value
-    target[parts[-1]] = copy.deepcopy(value)
-    return replace(override, value=value, is_text=False)
+        raise place.error(f"`{'.'.join(parts[:-1])}` holds no keys.")
+    value = override.value
+    if override.is_text:
+        value = _typed_word(target, parts[-1], value)
+    _, value = translate_key(override.key, value, document)
+    _arguments(target, parts[-1])[parts[-1]] = copy.deepcopy(value)
+    return Override(key, value)
 
 
-def _named(items: list[Any], name: str, path: Path, override: Override) -> Any:
-    """Find a stage or a rung by name or number."""
-    names = [str(item.get("name")) for item in items if isinstance(item, dict)]
-    if name in names:
-        return items[names.index(name)]
-    if name.isdigit() and int(name) < len(items):
-        return items[int(name)]
-    section = override.parts[0] if override.parts[0] in _BY_NAME else "items"
-    raise RecipeError(
-        f"{path}: {override.label}: there is no {section[:-1]} {name!r}."
-        f" {section.capitalize()}: {', '.join(names)}."
-    )
+def _descend(target: Any, part: str, before: list[str], place: Place) -> Any:
+    """Return what a mapping or a list holds under a key, a class name or a number."""
+    key: Any = part
+    what = _NAMED.get(before[-1]) if before else None
+    if what or isinstance(target, list):
+        names = [_class_name(item) if isinstance(target, list) else str(item) for item in target]
+        index = names.index(part) if part in names else int(part) if part.isdigit() else -1
+        if not 0 <= index < len(names):
+            what = what or "item"
+            known = f"{what.capitalize()}s: {', '.join(names)}."
+            raise place.error(f"there is no {what} {part!r}. {known}")
+        key = index if isinstance(target, list) else list(target)[index]
+    elif not isinstance(target, dict):
+        raise place.error(f"`{'.'.join(before)}` holds no keys.")
+    else:
+        target = _arguments(target, part)
+    found = target.get(key) if isinstance(target, dict) else target[key]
+    path = ".".join([*before, part])
+    if found is None:
+        found = {}
+    elif isinstance(found, str) and (what == "callback" or path in ("data", "model")):
+        found = {"class_path": found}
+    elif path in SHORT_FORMS and not isinstance(found, dict):
+        found = {SHORT_FORMS[path]: found}
+    target[key] = found
+    return found
 
 
-def _typed_word(document: dict[str, Any], parts: list[str], text: str) -> Any:
-    """Read a word as YAML, but leave text alone where the argument takes text, such as a path."""
+def _arguments(target: dict[str, Any], part: str) -> dict[str, Any]:
+    """Return the arguments of a mapping that names a class, else the mapping itself."""
+    if "class_path" not in target or part in ("class_path", "init_args"):
+        return target
+    if target.get("init_args") is None:
+        target["init_args"] = {}
+    arguments: dict[str, Any] = target["init_args"]
+    return arguments
+
+
+def _class_name(item: Any) -> str:
+    path = item.get("class_path") if isinstance(item, dict) else item
+    return str(path).rpartition(".")[2]
+
+
+def _typed_word(target: dict[str, Any], name: str, text: str) -> Any:
+    """Parse a word as YAML, but keep it where a class takes text, such as a path ``2024``."""
     value = parse_value(text) if text else ""
-    if parts[0] in _WITH_CLASSES and isinstance(value, (int, float, bool)):
+    if "class_path" in target and isinstance(value, (int, float, bool)):
         try:
-            module, _, name = str(document[parts[0]]["class_path"]).rpartition(".")
-            cls = getattr(__import__(module, fromlist=[name]), name)
-            annotation = inspect.signature(cls).parameters[parts[-1]].annotation
-        except (ImportError, AttributeError, KeyError, TypeError, ValueError):
+            known = constructor_arguments(ClassSpec(str(target["class_path"])).load()) or {}
+        except (ImportError, AttributeError, TypeError, ValueError):
             return value
-        options = {annotation, *get_args(annotation)}
+        options = {known.get(name), *get_args(known.get(name))}
         if str in options and type(value) not in options:
             return text
     return value

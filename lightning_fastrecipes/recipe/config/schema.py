@@ -1,8 +1,11 @@
-"""What a recipe file holds: frozen dataclasses, every field documented."""
+"""The content of a recipe file as frozen dataclasses."""
 
+import pkgutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from lightning_fastrecipes.errors import RecipeError
 
 FIND = "find"
 """What a stage says in place of a rate that is to be found."""
@@ -25,13 +28,24 @@ class ClassSpec:
         """The class name without its module."""
         return self.class_path.rpartition(".")[2]
 
+    def load(self) -> Any:
+        """Import what the class path names.
+
+        Raises:
+            ImportError: If the module cannot be imported.
+            AttributeError: If the module has no such name.
+            ValueError: If the path is not ``module.Name``.
+        """
+        module, _, name = self.class_path.rpartition(".")
+        return pkgutil.resolve_name(f"{module}:{name}")
+
 
 @dataclass(frozen=True)
 class Stage:
     """One ``Trainer.fit``: what is trained, how fast, on which images.
 
     Args:
-        name: Unique within the recipe; letters, digits, ``-`` and ``_``.
+        name: Its key in ``stages``; letters, digits, ``-`` and ``_``.
         max_epochs: Number of epochs, at least 1.
         freeze_to: First trained layer group; negative counts from the head, 0 trains all.
         lr: Learning rate of the head, or one per trained group from the input side, or ``find``.
@@ -56,6 +70,11 @@ class Stage:
     precompute: bool = False
     until_overfitting: int = 0
     callbacks: tuple[ClassSpec, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Its key path in the recipe."""
+        return f"stages.{self.name}"
 
 
 @dataclass(frozen=True)
@@ -112,42 +131,58 @@ class Recipe:
         name: Name of the recipe's folder.
         path: The file it was read from.
         description: One sentence.
-        seed: Seed of weights, shuffling, augmentation and dropout.
         data: The datamodule.
         model: The LightningModule; the number of classes is filled in from the data.
         trainer: Arguments of ``Trainer`` for every stage.
         stages: In the order they run.
         evaluation: What is measured at the end.
-        initial_checks: Whether ``InitialLossCheck`` looks at model and data before the first step.
         source: The merged YAML document, as it is written to the run folder.
-        rungs: Recipes that run in this one's place, each the one before it with some keys changed.
+        seed: Seed of weights, shuffling, augmentation and dropout.
+        seeds: How many models are trained, with seeds from ``seed`` on; several predict together.
+        initial_checks: Whether ``InitialLossCheck`` looks at model and data before the first step.
+        variants: Name to recipe: this one with some keys changed.
+        series: ``cumulative``: a run trains all variants in order, each with the changes of the
+            ones before it. If ``None``, a run trains this recipe, or the one variant that is named.
     """
 
     name: str
     path: Path
     description: str
-    seed: int
     data: ClassSpec
     model: ClassSpec
     trainer: dict[str, Any]
     stages: tuple[Stage, ...]
     evaluation: Evaluation
-    initial_checks: bool
     source: dict[str, Any]
-    rungs: tuple["Rung", ...] = ()
+    seed: int = 0
+    seeds: int = 1
+    initial_checks: bool = True
+    variants: dict[str, "Recipe"] = field(default_factory=dict)
+    series: Literal["cumulative"] | None = None
 
+    @property
+    def has_many_runs(self) -> bool:
+        """Whether it runs more than once: its variants in a series, or several seeds."""
+        return self.series is not None or self.seeds > 1
 
-@dataclass(frozen=True)
-class Rung:
-    """One step of a recipe that changes one thing after the other.
+    def variant(self, name: str) -> "Recipe":
+        """Return a variant by its name.
 
-    Args:
-        name: Unique within the recipe; letters, digits, ``-`` and ``_``.
-        recipe: The recipe of this step.
-        num_models: How many models are trained, with seeds from the recipe's on; several predict
-            together.
-    """
+        Raises:
+            RecipeError: If there is no such variant.
+        """
+        if name in self.variants:
+            return self.variants[name]
+        known = f"Variants: {', '.join(self.variants)}." if self.variants else "It has none."
+        raise RecipeError(f"{self.path}: there is no variant {name!r}. {known}")
 
-    name: str
-    recipe: Recipe
-    num_models: int = 1
+    def stage_index(self, name: str) -> int:
+        """Return the position of a stage by its name.
+
+        Raises:
+            RecipeError: If there is no such stage.
+        """
+        names = [stage.name for stage in self.stages]
+        if name in names:
+            return names.index(name)
+        raise RecipeError(f"{self.path}: there is no stage {name!r}. Stages: {', '.join(names)}.")

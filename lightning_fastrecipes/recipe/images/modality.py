@@ -14,6 +14,7 @@ from lightning_fastrecipes.data.images.datamodules import ImageDataModule
 from lightning_fastrecipes.data.images.features import FeatureDataModule
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.recipe.config.building import build
+from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.schema import Recipe, Stage
 from lightning_fastrecipes.recipe.images.evaluation import ImageEvaluator, evaluation_geometry
 from lightning_fastrecipes.recipe.images.views import build_tta
@@ -33,7 +34,7 @@ class Images(Modality):
 
     def build_parts(self, recipe: Recipe) -> tuple[ImageDataModule, ImageClassifier]:
         """Build datamodule and model; the data says how many classes there are."""
-        images = build(recipe.data, pl.LightningDataModule, recipe.path, "data")
+        images = build(recipe.data, pl.LightningDataModule, Place(recipe.path, "data"))
         if not isinstance(images, ImageDataModule):
             raise RecipeError(
                 f"{recipe.path}: data.class_path: must name a subclass of `ImageDataModule`, or of"
@@ -46,7 +47,7 @@ class Images(Modality):
         extra: dict[str, Any] = {}
         if "num_classes" not in recipe.model.init_args:
             extra["num_classes"] = len(images.classes)
-        model = build(recipe.model, pl.LightningModule, recipe.path, "model", **extra)
+        model = build(recipe.model, pl.LightningModule, Place(recipe.path, "model"), **extra)
         if not isinstance(model, ImageClassifier):
             raise RecipeError(
                 f"{recipe.path}: model.class_path: must name a subclass of `ImageClassifier`, but"

@@ -1,4 +1,4 @@
-"""Stages that say ``lr: find``: their finder, what it leaves in the run folder, and a dry sweep."""
+"""Find the learning rate of a stage: during a run (``lr: find``), or in a sweep of its own."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +14,7 @@ from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
 from lightning_fastrecipes.recipe.config.defaults import trainer_arguments
+from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.schema import FIND, Recipe, Stage
 from lightning_fastrecipes.recipe.loading import modality_of
 from lightning_fastrecipes.recipe.run.plan import (
@@ -26,15 +27,10 @@ from lightning_fastrecipes.recipe.run.plan import (
 
 
 def finding_callbacks(stage: Stage, callbacks: Sequence[Callback], folder: Path) -> list[Callback]:
-    """Add what a stage needs to find its learning rate, if it asks for that.
+    """Add a learning-rate finder to a stage that says ``lr: find``, and keep its curve.
 
-    Args:
-        stage: The stage.
-        callbacks: The stage's own; a finder among them is taken instead of the default one.
-        folder: Run folder, for the curve.
-
-    Returns:
-        Callbacks for the trainer, the finder first, so that all others see its rates.
+    A finder among the stage's own callbacks takes the place of the default one. Finders come first,
+    so that all other callbacks see the rates they set.
     """
     own = [callback for callback in callbacks if isinstance(callback, LRFinder)]
     if not own and stage.lr == FIND:
@@ -45,13 +41,7 @@ def finding_callbacks(stage: Stage, callbacks: Sequence[Callback], folder: Path)
 
 
 def write_curve(curve: LRCurve, folder: Path, stage: str) -> None:
-    """Write ``lr_finder_STAGE.json`` and ``.png``.
-
-    Args:
-        curve: What was found.
-        folder: Where to.
-        stage: Name of the stage.
-    """
+    """Write ``lr_finder_STAGE.json`` and ``lr_finder_STAGE.png`` into a folder."""
     write_atomically(folder / f"lr_finder_{stage}.json", curve.to_json())
     curve.plot(folder / f"lr_finder_{stage}.png")
 
@@ -62,35 +52,28 @@ def find_stage_lr(recipe: Recipe, stage_name: str, run_folder: Path | None = Non
     Args:
         recipe: The recipe.
         stage_name: Name of the stage.
-        run_folder: A run of the recipe whose stage before this one is finished, to start from its
-            weights; if ``None``, the sweep starts from the weights that the recipe starts from.
-
-    Returns:
-        The curve.
+        run_folder: A run that finished the stage before, to start from its weights. If ``None``,
+            the sweep starts from the weights that the recipe starts from.
 
     Raises:
         RecipeError: If there is no such stage or checkpoint, or the stage cannot be swept.
     """
-    names = [stage.name for stage in recipe.stages]
-    if stage_name not in names:
-        raise RecipeError(
-            f"{recipe.path}: there is no stage {stage_name!r}. Stages: {', '.join(names)}."
-        )
-    index = names.index(stage_name)
+    index = recipe.stage_index(stage_name)
+    stage = recipe.stages[index]
     pl.seed_everything(recipe.seed, workers=True, verbose=False)
     data, model = build_parts(recipe)
     if run_folder is not None and index > 0:
-        checkpoint = RunFolder(run_folder).checkpoint(names[index - 1])
+        before = recipe.stages[index - 1].name
+        checkpoint = RunFolder(run_folder).checkpoint(before)
         if not checkpoint.is_file():
             raise RecipeError(
-                f"{checkpoint} is missing, the weights after the stage {names[index - 1]!r}. Name"
-                " the folder of a run that finished it, or leave the folder out."
+                f"{checkpoint} is missing, the weights after the stage {before!r}. Name the folder"
+                " of a run that finished it, or leave the folder out."
             )
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
         model.load_state_dict(state)
     apply_stage(recipe, index, data, model)
     resizing(recipe, index, data, model)(0)
-    stage = recipe.stages[index]
     training_data = modality_of(recipe).training_data(stage, data, model)
     pl.seed_everything(stage_seed(recipe.seed, index), workers=True, verbose=False)
     own = [found for found in build_callbacks(recipe, index) if isinstance(found, LRFinder)]
@@ -100,7 +83,7 @@ def find_stage_lr(recipe: Recipe, stage_name: str, run_folder: Path | None = Non
         arguments = trainer_arguments(recipe.trainer, model)
         return run_finder(finder, model, training_data, **arguments)
     except MisconfigurationException as error:
-        raise RecipeError(f"{recipe.path}: stages[{index}] ({stage.name}): {error}") from error
+        raise Place(recipe.path, stage.key).error(error) from error
 
 
 class _CurveKeeper(pl.Callback):

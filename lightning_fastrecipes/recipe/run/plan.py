@@ -1,4 +1,4 @@
-"""What a recipe will do, worked out and checked before any training."""
+"""Work out and check what a recipe will do, before any training."""
 
 import inspect
 import math
@@ -8,9 +8,9 @@ from typing import Any
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.data.common.samplers import drops_last_batch
-from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.recipe.config.building import build
-from lightning_fastrecipes.recipe.config.schema import Recipe, Stage
+from lightning_fastrecipes.recipe.config.documents import Place
+from lightning_fastrecipes.recipe.config.schema import FIND, Recipe, Stage
 from lightning_fastrecipes.recipe.loading import modality_of
 
 LR_BEFORE_FINDING = 1e-3
@@ -60,13 +60,7 @@ class StagePlan:
 
 
 def build_parts(recipe: Recipe) -> tuple[Any, Any]:
-    """Build datamodule and model; the data says what the model must know of it.
-
-    Args:
-        recipe: A loaded recipe.
-
-    Returns:
-        The datamodule, set up, and the model.
+    """Build the datamodule, set up, and the model for its classes or columns.
 
     Raises:
         RecipeError: If arguments do not fit, or a class is none that the runner can drive.
@@ -75,18 +69,13 @@ def build_parts(recipe: Recipe) -> tuple[Any, Any]:
 
 
 def apply_stage(recipe: Recipe, index: int, data: Any, model: Any) -> None:
-    """Set data and model as one stage wants them; everything is set, nothing left from before.
-
-    Args:
-        recipe: The recipe.
-        index: Which stage, from 0.
-        data: Its datamodule.
-        model: Its model.
+    """Set data and model as one stage wants them, whatever the stage before it left.
 
     Raises:
         RecipeError: If the stage does not fit the model, with file and key path.
     """
     stage, modality = recipe.stages[index], modality_of(recipe)
+    place = Place(recipe.path, stage.key)
     # A stage that says nothing gets what the recipe says, not what the stage before it left.
     defaults = _signature_defaults(type(data)) | recipe.data.init_args
     try:
@@ -94,46 +83,36 @@ def apply_stage(recipe: Recipe, index: int, data: Any, model: Any) -> None:
             value = getattr(stage, name)
             setattr(data, name, defaults[name] if value is None else value)
         data.seed = stage_seed(recipe.seed, index)
-        lr = LR_BEFORE_FINDING if isinstance(stage.lr, str) else stage.lr
-        model.set_learning_rates(lr, stage.lr_ratio)
+        model.set_learning_rates(
+            LR_BEFORE_FINDING if stage.lr == FIND else stage.lr, stage.lr_ratio
+        )
         model.freeze_to(stage.freeze_to)
         model.group_lrs()
         modality.check_stage(stage, data, model)
     except ValueError as error:
-        raise RecipeError(f"{recipe.path}: stages[{index}] ({stage.name}): {error}") from error
+        raise place.error(error) from error
     if stage.until_overfitting and not modality.num_samples(data, "val"):
-        raise RecipeError(
-            f"{recipe.path}: stages[{index}] ({stage.name}): `until_overfitting` needs a validation"
-            " split, but the data has none. Set `val_fraction`, of a table within `split`."
+        raise place.error(
+            "`until_overfitting` needs a validation split, but the data has none. Set"
+            " `val_fraction`, of a table within `split`."
         )
 
 
 def build_callbacks(recipe: Recipe, index: int) -> list[pl.Callback]:
-    """Build the callbacks that a stage lists.
-
-    Args:
-        recipe: The recipe.
-        index: Which stage, from 0.
-
-    Returns:
-        New callbacks, in the order of the recipe.
+    """Build new callbacks for a stage, in the order of the recipe.
 
     Raises:
         RecipeError: If arguments do not fit, with file and key path.
     """
+    place = Place(recipe.path, recipe.stages[index].key)
     return [
-        build(spec, pl.Callback, recipe.path, f"stages[{index}].callbacks[{position}]")
+        build(spec, pl.Callback, place.at(f"callbacks[{position}]"))
         for position, spec in enumerate(recipe.stages[index].callbacks)
     ]
 
 
 def plan_stages(recipe: Recipe, data: Any, model: Any) -> list[StagePlan]:
     """Work out every stage, so that a mistake in the last is found before the first.
-
-    Args:
-        recipe: The recipe.
-        data: Its datamodule, set up.
-        model: Its model.
 
     Returns:
         One plan per stage. The model is left frozen as in the last stage, and the datamodule at the
@@ -171,26 +150,20 @@ def plan_stages(recipe: Recipe, data: Any, model: Any) -> list[StagePlan]:
 
 
 def resizing(recipe: Recipe, index: int, data: Any, model: Any) -> Callable[[int], None]:
-    """Return what sets the datamodule to the sizes of an epoch, as the stage's callbacks will.
+    """Return a function that sets the datamodule to the sizes of an epoch.
 
-    Args:
-        recipe: The recipe.
-        index: Which stage, from 0.
-        data: Its datamodule.
-        model: Its model.
-
-    Returns:
-        A function of the epoch; it does nothing in a stage of one size.
+    The sizes are those that the stage's `ProgressiveResizing` will choose; in a stage of one size
+    the function does nothing.
 
     Raises:
         RecipeError: If the model does not take a size, or the stage cannot change it.
     """
     stage = recipe.stages[index]
-    where = f"{recipe.path}: stages[{index}] ({stage.name}): `ProgressiveResizing`"
     try:
         return modality_of(recipe).resizing(stage, build_callbacks(recipe, index), data, model)
     except ValueError as error:
-        raise RecipeError(f"{where}: {error}") from error
+        where = Place(recipe.path, stage.key)
+        raise where.error(f"`ProgressiveResizing`: {error}") from error
 
 
 def group_plans(model: Any) -> tuple[GroupPlan, ...]:
@@ -210,14 +183,7 @@ def group_plans(model: Any) -> tuple[GroupPlan, ...]:
 
 
 def stage_seed(seed: int, index: int) -> int:
-    """Return each stage its own seed, the same in every run.
-
-    Args:
-        seed: Seed of the recipe.
-        index: Which stage, from 0.
-
-    Returns:
-        The stage's seed.
+    """Return the seed of a stage, from the recipe's seed and the stage's number.
 
     Example:
         >>> stage_seed(0, 0), stage_seed(0, 1), stage_seed(1, 0)

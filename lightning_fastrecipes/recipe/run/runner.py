@@ -32,8 +32,8 @@ from lightning_fastrecipes.recipe.artifacts.history import History, read_history
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
 from lightning_fastrecipes.recipe.artifacts.snapshots import place_snapshots
 from lightning_fastrecipes.recipe.config.defaults import trainer_arguments
-from lightning_fastrecipes.recipe.config.documents import dump_document
-from lightning_fastrecipes.recipe.config.schema import Recipe
+from lightning_fastrecipes.recipe.config.documents import Place, dump_document
+from lightning_fastrecipes.recipe.config.schema import Recipe, Stage
 from lightning_fastrecipes.recipe.loading import modality_of
 from lightning_fastrecipes.recipe.run.lr_search import finding_callbacks
 from lightning_fastrecipes.recipe.run.plan import (
@@ -108,10 +108,7 @@ class Run:
         return self.plans
 
     def run_stage(self, index: int) -> dict[str, Any]:
-        """Train one stage, or load it where it is finished already.
-
-        Args:
-            index: Which stage, from 0.
+        """Train one stage, or load it if it is finished already.
 
         Returns:
             Name, seconds, samples per second, peak memory in MiB, and last metrics.
@@ -129,25 +126,7 @@ class Run:
         pl.seed_everything(stage_seed(self.recipe.seed, index), workers=True, verbose=False)
         data = self.modality.training_data(stage, self.data, self.model)
         history = History(self.folder.metrics, stage.name)
-        callbacks = build_callbacks(self.recipe, index)
-        place_snapshots(callbacks, self.folder.path, stage.name)
-        if stage.until_overfitting:
-            callbacks.append(OverfittingStop(patience=stage.until_overfitting))
-        callbacks = finding_callbacks(stage, callbacks, self.folder.path)
-        if index == 0 and self.recipe.initial_checks:
-            callbacks.append(InitialLossCheck())
-        callbacks += [
-            SeededSteps(stage_seed(self.recipe.seed, index)),
-            history,
-            ModelCheckpoint(
-                dirpath=checkpoint.parent,
-                filename=checkpoint.stem,
-                save_top_k=1,
-                every_n_epochs=1,
-                save_on_train_epoch_end=True,
-                enable_version_counter=False,
-            ),
-        ]
+        callbacks = self._stage_callbacks(index, history)
         trainer = self._trainer(callbacks, max_epochs=stage.max_epochs)
         resumes = self.resume and checkpoint.is_file()
         logger.info("Stage %s begins%s", stage.name, " where it stopped" if resumes else "")
@@ -161,23 +140,8 @@ class Run:
                 weights_only=True,
             )
         except MisconfigurationException as error:
-            where = f"{self.recipe.path}: stages[{index}] ({stage.name})"
-            raise RecipeError(f"{where}: {error}") from error
-        seconds = time.perf_counter() - started
-        rows = read_history(self.folder.metrics)
-        last = rows[rows["stage"] == stage.name].dropna(axis=1).to_dict("records")[-1:]
-        figures = {
-            "name": stage.name,
-            "seconds": round(seconds, 2),
-            f"{self.modality.unit}_per_second": round(
-                history.num_samples / max(history.train_seconds, 1e-9), 1
-            ),
-            "peak_memory_mib": peak_memory_mib(),
-            **{name: getattr(self.data, name) for name in self.modality.size_names},
-            "metrics": {
-                k: v for k, v in (last[0] if last else {}).items() if k not in {"stage", "seconds"}
-            },
-        }
+            raise Place(self.recipe.path, stage.key).error(error) from error
+        figures = self._figures(stage, history, time.perf_counter() - started)
         self.stages.append(figures)
         if trainer.is_global_zero and not self.fast_dev_run:
             write_atomically(self.folder.progress, json.dumps({"stages": self.stages}, indent=2))
@@ -214,6 +178,46 @@ class Run:
                 draw_curves(history, self.folder.path / "curves.png")
             write_atomically(self.folder.results, json.dumps(results, indent=2) + "\n")
         return results
+
+    def _stage_callbacks(self, index: int, history: History) -> list[Callback]:
+        """Return the callbacks of a stage, and those that every stage has."""
+        stage = self.recipe.stages[index]
+        checkpoint = self.folder.checkpoint(stage.name)
+        callbacks = build_callbacks(self.recipe, index)
+        place_snapshots(callbacks, self.folder.path, stage.name)
+        if stage.until_overfitting:
+            callbacks.append(OverfittingStop(patience=stage.until_overfitting))
+        callbacks = finding_callbacks(stage, callbacks, self.folder.path)
+        if index == 0 and self.recipe.initial_checks:
+            callbacks.append(InitialLossCheck())
+        return [
+            *callbacks,
+            SeededSteps(stage_seed(self.recipe.seed, index)),
+            history,
+            ModelCheckpoint(
+                dirpath=checkpoint.parent,
+                filename=checkpoint.stem,
+                save_top_k=1,
+                every_n_epochs=1,
+                save_on_train_epoch_end=True,
+                enable_version_counter=False,
+            ),
+        ]
+
+    def _figures(self, stage: Stage, history: History, seconds: float) -> dict[str, Any]:
+        """Return what a finished stage took and reached."""
+        rows = read_history(self.folder.metrics)
+        last = rows[rows["stage"] == stage.name].dropna(axis=1).to_dict("records")[-1:]
+        metrics = last[0] if last else {}
+        rate = history.num_samples / max(history.train_seconds, 1e-9)
+        return {
+            "name": stage.name,
+            "seconds": round(seconds, 2),
+            f"{self.modality.unit}_per_second": round(rate, 1),
+            "peak_memory_mib": peak_memory_mib(),
+            **{name: getattr(self.data, name) for name in self.modality.size_names},
+            "metrics": {k: v for k, v in metrics.items() if k not in {"stage", "seconds"}},
+        }
 
     def _trainer(self, callbacks: list[Callback], **arguments: Any) -> pl.Trainer:
         chosen = {

@@ -1,8 +1,8 @@
-"""Run a recipe with rungs: one run after the other, each with one thing changed."""
+"""Several runs of one recipe: its variants in order, or several seeds that predict together."""
 
 import json
 import logging
-import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +10,11 @@ from typing import Any
 
 from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.old_names import translate_results
-from lightning_fastrecipes.plots.runs import draw_rungs
+from lightning_fastrecipes.plots.runs import draw_variants
 from lightning_fastrecipes.recipe.artifacts.environment import is_first_process, package_versions
-from lightning_fastrecipes.recipe.artifacts.export_files import ENSEMBLE, member_folders
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
 from lightning_fastrecipes.recipe.config.documents import dump_document
-from lightning_fastrecipes.recipe.config.schema import Recipe, Rung
+from lightning_fastrecipes.recipe.config.schema import Recipe
 from lightning_fastrecipes.recipe.run.plan import build_parts, plan_stages
 from lightning_fastrecipes.recipe.run.runner import Run
 
@@ -24,13 +23,16 @@ logger = logging.getLogger(__name__)
 Results = dict[str, Any]
 
 
-class Ladder:
-    """Rungs of a recipe, each in a run folder of its own.
+class Series:
+    """Several runs of one recipe, each in a run folder of its own.
+
+    A recipe with ``series`` runs its variants in order, in ``variants/NAME``. One with ``seeds``
+    trains a model per seed, in ``seed-N``, and evaluates their mean in the folder itself.
 
     Args:
-        recipe: A recipe with rungs.
-        folder: Where everything is written; the rungs go into ``rungs/NAME`` in it.
-        resume: Whether to leave finished rungs alone and go on with the one that was interrupted.
+        recipe: The recipe.
+        folder: Where everything is written.
+        resume: Whether to leave finished runs alone and go on with the one that was interrupted.
         fast_dev_run: Whether to run one batch of everything, to see that it works.
         show_progress: Whether to draw progress bars.
     """
@@ -52,90 +54,87 @@ class Ladder:
         self._trained: list[tuple[Recipe, Path, Results]] = []
 
     def check(self) -> None:
-        """Work out every stage of every rung, so that a mistake in the last shows before the first.
+        """Work out every stage of every run, so that a mistake shows before the first is trained.
 
         Raises:
-            RecipeError: If a rung cannot be run.
+            RecipeError: If one of them cannot be run.
         """
-        for rung in self.recipe.rungs:
-            plan_stages(rung.recipe, *build_parts(rung.recipe))
+        for recipe in self.recipe.variants.values() if self.recipe.series else [self.recipe]:
+            plan_stages(recipe, *build_parts(recipe))
         if is_first_process():
+            self.folder.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self.folder.recipe, dump_document(self.recipe.source))
 
-    def climb(self, train: Callable[[Run], Results]) -> Results:
-        """Run all rungs, and write what they reached beside one another.
+    def run_all(self, train: Callable[[Run], Results]) -> Results:
+        """Run everything, and write what was reached.
 
         Args:
-            train: Prepares, trains and finishes one run, and gives its results.
+            train: Prepares, trains and finishes one run, and returns its results.
 
         Returns:
             What ``results.json`` holds.
         """
+        if not self.recipe.series:
+            return self._run(self.recipe, self.folder.path, train)[0]
+        rows = []
+        for name, recipe in self.recipe.variants.items():
+            logger.info("Variant %s begins", name)
+            folder = self.folder.variant(name)
+            found, seconds = self._run(recipe, folder, train)
+            num_models = 1 if self.fast_dev_run else recipe.seeds
+            row = {"name": name, "num_models": num_models, "seconds": seconds}
+            rows.append(row | {split: found[split] for split in ("val", "test")})
         results: Results = {
             "recipe": self.recipe.name,
             "seed": self.recipe.seed,
-            "rungs": [self._run_rung(rung, train) for rung in self.recipe.rungs],
+            "variants": rows,
             "versions": package_versions(),
         }
         if is_first_process():
-            draw_rungs(results["rungs"], self.folder.path / "rungs.png")
+            draw_variants(rows, self.folder.path / "variants.png")
+            # The whole run predicts as its last variant does.
+            shutil.rmtree(self.folder.path / "export", ignore_errors=True)
+            shutil.copytree(folder / "export", self.folder.path / "export")
             write_atomically(self.folder.results, json.dumps(results, indent=2) + "\n")
-            self._export_last()
         return results
 
-    def _run_rung(self, rung: Rung, train: Callable[[Run], Results]) -> Results:
-        logger.info("Rung %s begins", rung.name)
-        folder = self.folder.rung(rung.name)
-        is_one = rung.num_models == 1 or self.fast_dev_run
-        if is_one:
-            results = self._train_one(rung.recipe, folder, train)
-            stages = results["stages"]
-        else:
-            first = rung.recipe.seed
-            recipes = {
-                f"seed-{seed}": _with_seed(rung.recipe, seed)
-                for seed in range(first, first + rung.num_models)
-            }
-            trained = [
-                self._find_or_train(recipe, folder / name, train)
-                for name, recipe in recipes.items()
-            ]
-            stages = [stage for _, found in trained for stage in found["stages"]]
-            last = rung.recipe.stages[-1].name
-            members = {
-                name: RunFolder(home).checkpoint(last)
-                for name, (home, _) in zip(recipes, trained, strict=True)
-            }
-            run = self._run(rung.recipe, folder)
-            run.prepare()
-            results = run.finish(members)
-        return {
-            "name": rung.name,
-            "num_models": 1 if is_one else rung.num_models,
-            "seconds": round(sum(stage["seconds"] for stage in stages), 2),
-            "val": results["val"],
-            "test": results["test"],
-        }
+    def _run(
+        self, recipe: Recipe, folder: Path, train: Callable[[Run], Results]
+    ) -> tuple[Results, float]:
+        """Run one recipe, with all its seeds; return its results and the seconds of training."""
+        if recipe.seeds == 1 or self.fast_dev_run:
+            results = self._train(recipe, folder, train)
+            return results, _seconds(results)
+        members, seconds = {}, 0.0
+        for seed in range(recipe.seed, recipe.seed + recipe.seeds):
+            source = {k: v for k, v in recipe.source.items() if k != "seeds"} | {"seed": seed}
+            member = replace(recipe, seed=seed, seeds=1, source=source)
+            home, results = self._find_or_train(member, folder / f"seed-{seed}", train)
+            members[f"seed-{seed}"] = RunFolder(home).checkpoint(recipe.stages[-1].name)
+            seconds += _seconds(results)
+        run = self._new_run(recipe, folder)
+        run.prepare()
+        return run.finish(members), round(seconds, 2)
 
     def _find_or_train(
         self, recipe: Recipe, folder: Path, train: Callable[[Run], Results]
     ) -> tuple[Path, Results]:
-        """Take a model that an earlier rung trained in the same way, or train one."""
+        """Take a model that an earlier variant trained in the same way, or train one."""
         for known, home, results in self._trained:
-            if _without_name(known) == _without_name(recipe):
+            if _as_trained(known) == _as_trained(recipe):
                 return home, results
-        return folder, self._train_one(recipe, folder, train)
+        return folder, self._train(recipe, folder, train)
 
-    def _train_one(self, recipe: Recipe, folder: Path, train: Callable[[Run], Results]) -> Results:
+    def _train(self, recipe: Recipe, folder: Path, train: Callable[[Run], Results]) -> Results:
         finished = RunFolder(folder).results
         if self.resume and finished.is_file():
             results = translate_results(json.loads(finished.read_text(encoding="utf-8")))
         else:
-            results = train(self._run(recipe, folder))
+            results = train(self._new_run(recipe, folder))
         self._trained.append((recipe, folder, results))
         return results
 
-    def _run(self, recipe: Recipe, folder: Path) -> Run:
+    def _new_run(self, recipe: Recipe, folder: Path) -> Run:
         folder.mkdir(parents=True, exist_ok=True)
         return Run(
             recipe,
@@ -145,22 +144,12 @@ class Ladder:
             show_progress=self.show_progress,
         )
 
-    def _export_last(self) -> None:
-        """Let the whole run predict with what its last rung exported."""
-        export = self.folder.path / "export"
-        last = self.folder.rung(self.recipe.rungs[-1].name)
-        members = member_folders(last)
-        names = [Path(os.path.relpath(member, export)).as_posix() for member in members]
-        noted = last / "export" / ENSEMBLE
-        note = json.loads(noted.read_text(encoding="utf-8")) if noted.is_file() else {}
-        text = json.dumps(note | {"members": names}, indent=2) + "\n"
-        write_atomically(export / ENSEMBLE, text)
 
-
-def _with_seed(recipe: Recipe, seed: int) -> Recipe:
-    return replace(recipe, seed=seed, source=recipe.source | {"seed": seed})
-
-
-def _without_name(recipe: Recipe) -> dict[str, Any]:
+def _as_trained(recipe: Recipe) -> dict[str, Any]:
+    """Return the keys that decide which model is trained."""
     named = recipe.source | {"seed": recipe.seed}
-    return {key: value for key, value in named.items() if key != "name"}
+    return {key: value for key, value in named.items() if key not in ("name", "seeds")}
+
+
+def _seconds(results: Results) -> float:
+    return round(sum(float(stage["seconds"]) for stage in results["stages"]), 2)

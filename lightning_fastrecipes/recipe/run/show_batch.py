@@ -1,4 +1,4 @@
-"""Images of a recipe as a stage trains on them, drawn before any training."""
+"""Draw training images as a stage augments them, before any training."""
 
 from pathlib import Path
 
@@ -17,28 +17,24 @@ NUM_EPOCHS = 5
 
 
 def show_batch(recipe: Recipe, stage_name: str | None, path: Path) -> str:
-    """Draw some training images: not augmented, and as each of the first epochs shows them.
+    """Draw some training images: plain, and as each of the first epochs augments them.
 
     Args:
         recipe: The recipe.
-        stage_name: Which stage; the first one that augments, or the last, if ``None``.
-        path: Image to write.
+        stage_name: Name of the stage; the first one that augments, or the last, if ``None``.
+        path: PNG to write.
 
     Returns:
         Name of the stage.
 
     Raises:
-        RecipeError: If there is no such stage, or there are no images.
+        RecipeError: If there is no such stage, or the recipe is of a table.
     """
     if modality_of(recipe).unit != "images":
         raise RecipeError(f"{recipe.path}: a table has no images to show. Use `explain`.")
-    names = [stage.name for stage in recipe.stages]
-    if stage_name is not None and stage_name not in names:
-        raise RecipeError(
-            f"{recipe.path}: there is no stage {stage_name!r}. Stages: {', '.join(names)}."
-        )
+    num_stages = len(recipe.stages)
+    indices = range(num_stages) if stage_name is None else [recipe.stage_index(stage_name)]
     images, model = build_parts(recipe)
-    indices = range(len(names)) if stage_name is None else [names.index(stage_name)]
     for index in indices:
         apply_stage(recipe, index, images, model)
         if images.augmentation != "none" and not recipe.stages[index].precompute:
@@ -51,7 +47,7 @@ def show_batch(recipe: Recipe, stage_name: str | None, path: Path) -> str:
         for place in places
     ]
     draw_batch(rows, [_label(images, plain.targets[place]) for place in places], path)
-    return names[index]
+    return recipe.stages[index].name
 
 
 def _label(images: ImageDataModule, target: torch.Tensor) -> str:

@@ -67,15 +67,15 @@ def print_curve(console: Console, curve: LRCurve, stage: str) -> None:
     console.print(table)
 
 
-def print_rungs(console: Console, results: Mapping[str, Any]) -> None:
-    """Print what each rung of a recipe reached, and how long it took to train."""
-    metrics = list(results["rungs"][0]["test"] or results["rungs"][0]["val"])
-    split = "test" if results["rungs"][0]["test"] else "val"
-    table = Table("rung", "models", "minutes", *metrics, title=f"Rungs, {split} split")
-    for rung in results["rungs"]:
-        values = [f"{rung[split].get(name, math.nan):.4f}" for name in metrics]
-        minutes = f"{rung['seconds'] / 60:.1f}"
-        table.add_row(rung["name"], str(rung["num_models"]), minutes, *values)
+def print_variants(console: Console, results: Mapping[str, Any]) -> None:
+    """Print what each variant of a recipe reached, and how long it took to train."""
+    rows = results["variants"]
+    split = "test" if rows[0]["test"] else "val"
+    metrics = list(rows[0][split])
+    table = Table("variant", "models", "minutes", *metrics, title=f"Variants, {split} split")
+    for row in rows:
+        values = [f"{row[split].get(name, math.nan):.4f}" for name in metrics]
+        table.add_row(row["name"], str(row["num_models"]), f"{row['seconds'] / 60:.1f}", *values)
     console.print(table)
 
 

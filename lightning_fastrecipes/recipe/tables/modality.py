@@ -1,7 +1,6 @@
 """Recipes for tables: how their parts are built, set, described and evaluated."""
 
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
 from lightning_fastrecipes.errors import ConfigurationError, RecipeError
 from lightning_fastrecipes.recipe.config.building import build
+from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.schema import Recipe, Stage
 from lightning_fastrecipes.recipe.shared.modality import MakeTrainer, Modality
 from lightning_fastrecipes.recipe.tables.evaluation import TableEvaluator
@@ -36,8 +36,8 @@ class Tables(Modality):
 
     def check(self, recipe: Recipe) -> None:
         """Refuse what is for images alone, and a model of anything but tables."""
-        for index, stage in enumerate(recipe.stages):
-            where = f"{recipe.path}: stages[{index}] ({stage.name})"
+        for stage in recipe.stages:
+            where = f"{recipe.path}: {stage.key}"
             for key, without in _FOR_IMAGES.items():
                 if getattr(stage, key) != without:
                     raise RecipeError(f"{where}: `{key}` is for images, not for tables. {_OUT}")
@@ -52,10 +52,7 @@ class Tables(Modality):
                 raise RecipeError(
                     f"{recipe.path}: evaluation.{key}: is for images, not for tables. {_OUT}"
                 )
-        module, _, name = recipe.model.class_path.rpartition(".")
-        if not issubclass(
-            getattr(import_module(module), name), (TabularRegressor, TabularClassifier)
-        ):
+        if not issubclass(recipe.model.load(), (TabularRegressor, TabularClassifier)):
             raise RecipeError(
                 f"{recipe.path}: model.class_path: a table needs a subclass of `TabularRegressor`"
                 f" or `TabularClassifier`, but got {recipe.model.class_path!r}."
@@ -63,10 +60,10 @@ class Tables(Modality):
 
     def build_parts(self, recipe: Recipe) -> tuple[TabularDataModule, TabularTask]:
         """Build datamodule and model; the data says how the table becomes numbers."""
-        data = build(recipe.data, TabularDataModule, recipe.path, "data")
+        data = build(recipe.data, TabularDataModule, Place(recipe.path, "data"))
         data.prepare_data()
         data.setup("fit")
-        model: Any = build(recipe.model, pl.LightningModule, recipe.path, "model")
+        model: Any = build(recipe.model, pl.LightningModule, Place(recipe.path, "model"))
         try:
             model.set_spec(data.spec)
         except ConfigurationError as error:

@@ -243,13 +243,14 @@ def test_models_of_several_seeds_predict_with_the_thresholds_of_their_mean(
 ) -> None:
     content = tagged_document(tagged_images)
     content["stages"] = content["stages"][:1]
-    content["rungs"] = [{"name": "mean", "seeds": 2, "set": {"stages.head.max_epochs": 1}}]
+    content["variants"] = {"mean": {"seeds": 2, "stages.head.max_epochs": 1}}
+    content["series"] = "cumulative"
     folder = tmp_path / "run"
     assert main(["run", str(write(tmp_path / "tags", content)), "--out", str(folder)]) == 0
 
-    rung = folder / "rungs" / "mean"
-    expected = read_predictions(rung / "predictions_test.csv")
-    notes = [json.loads((f / "export" / "ensemble.json").read_text()) for f in (folder, rung)]
+    variant = folder / "variants" / "mean"
+    expected = read_predictions(variant / "predictions_test.csv")
+    notes = [json.loads((f / "export" / "ensemble.json").read_text()) for f in (folder, variant)]
     assert notes[0]["thresholds"] == notes[1]["thresholds"]
     found, _ = predict_files(folder, [Path(file) for file in expected["file"]])
     assert found["prediction"].tolist() == expected["prediction"].tolist()

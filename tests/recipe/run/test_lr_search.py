@@ -117,7 +117,7 @@ def test_a_curve_that_tells_nothing_ends_the_run_with_the_reason(finding_file, t
     finding_file.write_text(yaml.safe_dump(document))
     assert main(["run", str(finding_file), "--out", str(tmp_path / "run")]) == 2
     message = capsys.readouterr().err
-    assert "stages[0] (head): `LRFinder` cannot suggest a learning rate" in message
+    assert "stages.head: `LRFinder` cannot suggest a learning rate" in message
     assert "Or configure a learning rate." in message
 
 
@@ -137,7 +137,7 @@ def test_explain_says_what_will_be_found(finding_file, capsys):
 
 def test_another_word_than_find_is_refused(recipe_file, capsys):
     assert main(["check", str(recipe_file), "--stages.head.lr=seek"]) == 2
-    assert "stages[0]" in capsys.readouterr().err
+    assert "stages.head" in capsys.readouterr().err
 
 
 def test_command_sweeps_one_stage_and_trains_nothing(finding_file, tmp_path, capsys):

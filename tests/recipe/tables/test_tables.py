@@ -20,7 +20,7 @@ from lightning_fastrecipes.recipe.loading import load_recipe
 from lightning_fastrecipes.recipe.run.plan import build_parts
 from lightning_fastrecipes.recipe.run.predict import predict_paths
 from lightning_fastrecipes.recipe.run.runner import Run
-from lightning_fastrecipes.recipe.run.series import Ladder
+from lightning_fastrecipes.recipe.run.series import Series
 from lightning_fastrecipes.recipe.tables.export import load_table_export
 
 NUM_ROWS = 120
@@ -254,17 +254,18 @@ def climb(path: Path, folder: Path) -> dict:
             job.run_stage(index)
         return job.finish()
 
-    ladder = Ladder(load_recipe(path), folder, show_progress=False)
-    ladder.check()
-    return ladder.climb(train)
+    series = Series(load_recipe(path), folder, show_progress=False)
+    series.check()
+    return series.run_all(train)
 
 
 @pytest.mark.parametrize("described_by", [document, classes_document])
 def test_models_of_several_seeds_predict_their_mean(tables, tmp_path, described_by) -> None:
-    described = described_by(tables) | {"rungs": [{"name": "one"}, {"name": "two", "seeds": 2}]}
+    described = described_by(tables)
+    described |= {"series": "cumulative", "variants": {"one": {}, "two": {"seeds": 2}}}
     results = climb(write(described, tmp_path), tmp_path / "run")
-    one, two = (tmp_path / "run" / "rungs" / name for name in ("one", "two"))
-    members = [one, two / "seed-1"]  # the first was trained by the rung before
+    one, two = (tmp_path / "run" / "variants" / name for name in ("one", "two"))
+    members = [one, two / "seed-1"]  # the first was trained by the variant before
     merged = pd.read_csv(two / "predictions_test.csv")
     shown = merged.columns[3 if described_by is classes_document else 2 :]
     each = [pd.read_csv(home / "predictions_test.csv")[shown] for home in members]
@@ -272,7 +273,7 @@ def test_models_of_several_seeds_predict_their_mean(tables, tmp_path, described_
     np.testing.assert_allclose(merged[shown], (each[0] + each[1]) / 2, rtol=1e-5)
 
     measured = json.loads((two / "results.json").read_text())
-    assert results["rungs"][1]["test"] == measured["test"]
+    assert results["variants"][1]["test"] == measured["test"]
     alone = measured["members"]["test"]
     assert set(alone) == {"seed-0", "seed-1"}
     if described_by is document:
@@ -292,7 +293,7 @@ def test_models_of_several_seeds_predict_their_mean(tables, tmp_path, described_
     found = predict_paths([tmp_path / "run"], [tables / "new.csv"])
     np.testing.assert_allclose(found.table[shown], merged[shown], rtol=1e-5)
     assert len([note for note in found.notes if note.startswith("predict:")]) == 1
-    assert (tmp_path / "run" / "rungs.png").is_file()
+    assert (tmp_path / "run" / "variants.png").is_file()
     # Vectors and importance are of a trained model, the last one.
     vectors = [(home / "embeddings" / "00_Shop.csv").read_text() for home in (two, members[1])]
     assert vectors[0] == vectors[1]
@@ -446,7 +447,7 @@ def test_a_stage_finds_its_rate(recipe_file: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("stages.all.image_size=64", r"stages\[1\] \(all\): `image_size` is for images"),
+        ("stages.all.image_size=64", r"stages\.all: `image_size` is for images"),
         ("stages.all.augmentation=basic", "`augmentation` is for images"),
         ("stages.top.precompute=true", "`precompute` is for images"),
         ("evaluation.tta=4", r"evaluation\.tta: is for images"),
