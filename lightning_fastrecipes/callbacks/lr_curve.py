@@ -1,4 +1,4 @@
-"""What an LR finder found: its curve, every rule's pick, a image, and how loggers get them."""
+"""What an LR finder found: its curve, every rule's pick, a figure, and how loggers get them."""
 
 import json
 from collections.abc import Sequence
@@ -7,9 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from lightning_fastrecipes._lightning import Logger, TensorBoardLogger, WandbLogger
@@ -19,6 +17,7 @@ from lightning_fastrecipes.functional.training.lr_curves import (
     average_losses,
     suggest_lr,
 )
+from lightning_fastrecipes.plots.rates import draw_lr_curve
 
 
 @dataclass(frozen=True)
@@ -104,43 +103,24 @@ class LRCurve:
         """Draw the loss against the rate on a log axis, with the suggestion and the other picks.
 
         Args:
-            path: Image to write, such as ``lr_finder.png``; nothing is written if ``None``.
+            path: The file to write, such as ``lr_finder.png``; nothing is written if ``None``.
 
         Returns:
             The figure, for a notebook or a logger.
         """
-        figure = Figure(figsize=(8.0, 4.5), dpi=100, layout="constrained")
-        FigureCanvasAgg(figure)
-        name = "validation" if self.on == "val" else "training"
-        axes = figure.add_subplot(
-            xlabel="learning rate of the last layer group", ylabel=f"{name} loss", xscale="log"
+        return draw_lr_curve(
+            self.lrs,
+            self.losses,
+            average_losses(self.lrs, self.losses),
+            self.picks,
+            path,
+            rule=self.rule,
+            refusal=self.refusal,
+            split="validation" if self.on == "val" else "training",
         )
-        table = self.table()
-        axes.plot(table["lr"], table["loss"], ".", color="silver", label="loss of a step")
-        axes.plot(table["lr"], table["average_loss"], label="average")
-        averages = table["average_loss"].to_numpy()
-        lowest = float(np.nanmin(averages))
-        start = float(np.nanmax(averages[: int(np.nanargmin(averages)) + 1]))
-        if start > lowest:
-            # Where training blows up, the loss would squeeze everything else to a line.
-            axes.set_ylim(lowest - 0.5 * (start - lowest), start + 0.8 * (start - lowest))
-        if self.suggestion is None:
-            axes.set_title(f"No suggestion: {self.refusal}", wrap=True, fontsize=10)
-        else:
-            axes.axvline(self.suggestion, color="C3", label=f"{self.rule}: {self.suggestion:.1e}")
-            others = {rule: lr for rule, lr in self.picks.items() if rule != self.rule}
-            for position, (rule, lr) in enumerate(others.items(), start=4):
-                label = f"{rule}: {lr:.1e}"
-                axes.axvline(lr, color=f"C{position}", linestyle=":", label=label)
-            axes.set_title(f"Suggested learning rate: {self.suggestion:.1e}")
-        axes.grid(alpha=0.3)
-        figure.legend(loc="outside right upper")
-        if path is not None:
-            figure.savefig(path)
-        return figure
 
     def send(self, loggers: Sequence[Logger], step: int) -> None:
-        """Tell loggers the picks as numbers, and those that take images the image.
+        """Tell loggers the picks as numbers, and those that take figures the figure.
 
         Args:
             loggers: Loggers of a trainer; none is fine.

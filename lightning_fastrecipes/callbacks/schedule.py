@@ -7,13 +7,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import MisconfigurationException, rank_zero_warn
 from lightning_fastrecipes.functional.training.schedules import simulate
+from lightning_fastrecipes.plots.rates import draw_schedule
 
 
 class Schedule(pl.Callback, ABC):
@@ -90,7 +90,7 @@ class Schedule(pl.Callback, ABC):
         """Draw the learning rate of each layer group over the epochs, before any training.
 
         Args:
-            path: Image to write, such as ``schedule.png``.
+            path: The file to write, such as ``schedule.png``.
             num_epochs: Length of the training in epochs, at least 1.
             steps_per_epoch: Optimizer steps in one epoch, at least 1.
             group_lrs: Peak learning rate of each layer group by its name; 0 for a frozen group.
@@ -107,22 +107,14 @@ class Schedule(pl.Callback, ABC):
                 f"`group_lrs` must hold a learning rate above 0, got {dict(group_lrs)}."
                 " Name at least one group that is trained."
             )
-        figure = Figure(figsize=(8.0, 4.0), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot(
-            title=type(self).__name__, xlabel="epoch", ylabel="learning rate", yscale="log"
-        )
         epochs = [step / steps_per_epoch for step in range(num_epochs * steps_per_epoch)]
-        for name, lr in trained.items():
-            axes.plot(epochs, self.simulate(num_epochs, steps_per_epoch, lr).numpy(), label=name)
-        for name in (name for name in group_lrs if name not in trained):
-            axes.plot([], [], color="grey", linestyle=":", label=f"{name} (frozen)")
-        # A schedule may end so close to 0 that a log axis would show little else.
-        axes.set_ylim(bottom=max(axes.get_ylim()[0], min(trained.values()) / 100))
-        axes.grid(alpha=0.3)
-        figure.legend(title="layer group", loc="outside right upper")
-        figure.savefig(path, dpi=100)
-        return figure
+        rates = {
+            name: self.simulate(num_epochs, steps_per_epoch, lr).numpy()
+            for name, lr in trained.items()
+        }
+        frozen = [name for name in group_lrs if name not in trained]
+        lowest = min(trained.values()) / 100
+        return draw_schedule(type(self).__name__, epochs, rates, frozen, path, lowest=lowest)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse optimizers that this schedule cannot drive, before anything runs."""

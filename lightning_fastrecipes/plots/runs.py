@@ -1,4 +1,7 @@
-"""Images of a run: its confusion matrix, its curves and its variants."""
+"""Figures of a run: confusion matrix, labels that go together, curves, variants, training images.
+
+Each function writes one file, and returns the figure for a notebook or a logger.
+"""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,35 +12,32 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import FormatStrFormatter, MaxNLocator, NullFormatter
 from torch import Tensor
+
+from lightning_fastrecipes.plots.figure import new_figure, save, shorten
 
 MAX_CLASSES_WITH_NUMBERS = 30
 """Above this many classes the cells of a confusion matrix are coloured, but bear no numbers."""
 
 _MAX_CLASS_LABELS = 150
 _ERRORS = ("rmspe", "rmse", "mae")
-_MAX_LABEL_LENGTH = 28
-_DOTS_PER_INCH = 100
 
 
 def draw_confusion_matrix(counts: Tensor, classes: Sequence[str], path: str | Path) -> Figure:
     """Draw how often each class was taken for which: rows are true, columns are predicted.
 
     The colour of a cell is its share of the row, so that rare classes are seen as well as common
-    ones; it rises with the root of the share, so that a few mistakes are seen as well. Up to
-    ``MAX_CLASSES_WITH_NUMBERS`` classes each cell also bears its count and that share.
+    ones. It rises with the root of the share, so that a few mistakes are seen as well. Up to
+    ``MAX_CLASSES_WITH_NUMBERS`` classes each cell also shows its count and that share.
 
     Args:
         counts: Number of samples. Shape ``(true classes, predicted classes)``.
         classes: Class names in the order of the target index.
-        path: Image to write, such as ``confusion_matrix.png``.
-
-    Returns:
-        The figure as written, for a notebook or a logger.
+        path: The file to write, such as ``confusion_matrix.png``.
 
     Raises:
         ValueError: If ``counts`` has not one row and one column for each class.
@@ -49,17 +49,14 @@ def draw_confusion_matrix(counts: Tensor, classes: Sequence[str], path: str | Pa
             f" got shape {tuple(counts.shape)}. Count with `num_classes={num_classes}`."
         )
     cells = counts.detach().cpu().double().numpy()
-    totals = cells.sum(axis=1, keepdims=True)
-    shares = 100.0 * cells / np.maximum(totals, 1.0)
     with_numbers = num_classes <= MAX_CLASSES_WITH_NUMBERS
     side = min(30.0, max(4.0, num_classes * (0.65 if with_numbers else 0.2)))
     text_size = 10.0 + side / 4
 
-    figure = _new_figure(width=side + 3.0, height=side + 2.0)
+    figure = new_figure(side + 3.0, side + 2.0)
     axes = figure.add_subplot()
-    photo = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0.0, vmax=100.0))
-    bar = figure.colorbar(photo, ax=axes, shrink=0.8, aspect=30, ticks=[0, 1, 5, 20, 50, 100])
-    bar.set_label("share of the true class (%)", size=text_size)
+    shares, colours = _draw_shares(axes, cells, cells.sum(axis=1), classes)
+    _add_colour_bar(figure, colours, [axes], "share of the true class (%)", text_size)
     axes.set_xlabel("predicted class", size=text_size)
     axes.set_ylabel("true class (number of samples)", size=text_size)
     num_right, num_samples = float(np.trace(cells)), float(cells.sum())
@@ -67,11 +64,10 @@ def draw_confusion_matrix(counts: Tensor, classes: Sequence[str], path: str | Pa
     axes.set_title(
         f"Confusion matrix: {accuracy} of {num_samples:.0f} samples right", size=text_size
     )
-    _name_classes(axes, classes, totals[:, 0].tolist())
     if with_numbers:
         for (row, column), share in np.ndenumerate(shares):
             _write_cell(axes, row, column, float(cells[row, column]), share)
-    return _write(figure, path)
+    return save(figure, path)
 
 
 def draw_cooccurrence(
@@ -79,31 +75,24 @@ def draw_cooccurrence(
 ) -> Figure:
     """Draw which labels go together, in truth and as predicted.
 
-    The colour of a cell is the share of the row's label that has the column's label as well. What
-    differs between the two halves is company that the model overlooks or imagines.
+    The colour of a cell is the share of the row's label that has the column's label as well. Where
+    the two halves differ, the model overlooks or imagines that labels go together.
 
     Args:
         actual: Number of samples with both labels. Shape ``(num_classes, num_classes)``.
         predicted: The same of what was predicted.
         classes: Label names in the order of the columns.
-        path: Image to write, such as ``label_cooccurrence.png``.
-
-    Returns:
-        The figure as written, for a notebook or a logger.
+        path: The file to write, such as ``label_cooccurrence.png``.
     """
     side = min(24.0, max(4.0, len(classes) * 0.22))
-    figure = _new_figure(width=2 * side + 4.0, height=side + 2.0)
+    figure = new_figure(2 * side + 4.0, side + 2.0)
     pair = list(figure.subplots(1, 2, squeeze=False)[0])
     for axes, counts, title in zip(pair, (actual, predicted), ("true", "predicted"), strict=True):
         cells = counts.detach().cpu().double().numpy()
-        totals = np.diag(cells)
-        shares = 100.0 * cells / np.maximum(totals, 1.0)[:, None]
-        photo = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0.0, vmax=100.0))
-        _name_classes(axes, classes, totals.tolist())
+        _, colours = _draw_shares(axes, cells, np.diag(cells), classes)
         axes.set_title(f"labels that go together, {title}", size=10.0 + side / 4)
-    bar = figure.colorbar(photo, ax=pair, shrink=0.8, aspect=30, ticks=[0, 1, 5, 20, 50, 100])
-    bar.set_label("share of the row's label (%)")
-    return _write(figure, path)
+    _add_colour_bar(figure, colours, pair, "share of the row's label (%)")
+    return save(figure, path)
 
 
 def draw_curves(history: pd.DataFrame, path: str | Path) -> Figure:
@@ -116,10 +105,7 @@ def draw_curves(history: pd.DataFrame, path: str | Path) -> Figure:
             ``train_loss`` and ``val_loss``; if known also ``lr`` (of the head) and ``seconds``
             (that the epoch took); any other ``val_<name>`` is a metric. Missing values are
             epochs without validation.
-        path: Image to write, such as ``curves.png``.
-
-    Returns:
-        The figure as written, for a notebook or a logger.
+        path: The file to write, such as ``curves.png``.
 
     Raises:
         ValueError: If ``history`` has no row, or lacks the column ``stage`` or ``train_loss``.
@@ -140,7 +126,7 @@ def draw_curves(history: pd.DataFrame, path: str | Path) -> Figure:
     if has_rates:
         panels.append(("highest rate (head)", ["lr"]))
 
-    figure = _new_figure(width=9.0, height=1.2 + 2.4 * len(panels))
+    figure = new_figure(9.0, 1.2 + 2.4 * len(panels))
     all_axes = list(figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0])
     stages = history["stage"].astype(str).tolist()
     starts = {i + 0.5: name for i, name in enumerate(stages) if i == 0 or name != stages[i - 1]}
@@ -157,7 +143,7 @@ def draw_curves(history: pd.DataFrame, path: str | Path) -> Figure:
     all_axes[-1].set_xlim(0.5, len(history) + 0.5)
     _mark_stages(all_axes, starts)
     figure.suptitle(_summary(history, num_stages=len(starts)))
-    return _write(figure, path)
+    return save(figure, path)
 
 
 def draw_variants(variants: Sequence[Mapping[str, Any]], path: str | Path) -> Figure | None:
@@ -166,7 +152,7 @@ def draw_variants(variants: Sequence[Mapping[str, Any]], path: str | Path) -> Fi
     Args:
         variants: For each variant ``name``, ``seconds``, and metrics on ``test`` and ``val``; the
             test split is drawn if there is one.
-        path: Image to write, such as ``variants.png``.
+        path: The file to write, such as ``variants.png``.
 
     Returns:
         The figure as written, or ``None`` if the variants share neither ``accuracy`` nor one of
@@ -178,7 +164,7 @@ def draw_variants(variants: Sequence[Mapping[str, Any]], path: str | Path) -> Fi
         return None
     split, metric = shared[0]
     values = np.array([variant[split][metric] for variant in variants])
-    figure = _new_figure(width=8.0, height=1.2 + 0.45 * len(variants))
+    figure = new_figure(8.0, 1.2 + 0.45 * len(variants))
     axes = figure.add_subplot()
     places = np.arange(len(variants))
     if metric == "accuracy":
@@ -190,12 +176,12 @@ def draw_variants(variants: Sequence[Mapping[str, Any]], path: str | Path) -> Fi
         axes.barh(places, values)
         axes.set_xlim(0.0, 1.3 * values.max())
         axes.set_xlabel(f"{metric} on the {split} split")
-    axes.set_yticks(places, [_shorten(variant["name"]) for variant in variants], parse_math=False)
+    axes.set_yticks(places, [shorten(variant["name"]) for variant in variants], parse_math=False)
     axes.invert_yaxis()
     for place, end, text, variant in zip(places.tolist(), ends, texts, variants, strict=True):
         minutes = variant["seconds"] / 60
         axes.text(end, place, f" {text}, {minutes:.1f} min", verticalalignment="center")
-    return _write(figure, path)
+    return save(figure, path)
 
 
 def draw_batch(
@@ -206,13 +192,10 @@ def draw_batch(
     Args:
         images: For each row its images, each of shape ``(3, height, width)``, ``uint8``.
         names: What each row shows, such as its class.
-        path: Image to write, such as ``batch.png``.
-
-    Returns:
-        The figure as written.
+        path: The file to write, such as ``batch.png``.
     """
     num_columns = max(map(len, images))
-    figure = _new_figure(width=1.2 + 1.5 * num_columns, height=0.6 + 1.5 * len(images))
+    figure = new_figure(1.2 + 1.5 * num_columns, 0.6 + 1.5 * len(images))
     grid = figure.subplots(len(images), num_columns, squeeze=False)
     for axes, name, row in zip(grid, names, images, strict=True):
         for place, image in zip(axes, row, strict=False):
@@ -220,10 +203,10 @@ def draw_batch(
         for place in axes:
             place.set_xticks([])
             place.set_yticks([])
-        axes[0].set_ylabel(_shorten(name), parse_math=False)
+        axes[0].set_ylabel(shorten(name), parse_math=False)
     for column, place in enumerate(grid[0]):
         place.set_title(f"epoch {column - 1}" if column else "not augmented")
-    return _write(figure, path)
+    return save(figure, path)
 
 
 def _draw_mistakes(axes: Axes, mistakes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -255,28 +238,29 @@ def _of_one_size(history: pd.DataFrame, metrics: Sequence[str]) -> list[list[str
     return [names for _, names in panels]
 
 
-def _new_figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=_DOTS_PER_INCH, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _write(figure: Figure, path: str | Path) -> Figure:
-    figure.savefig(path, dpi=_DOTS_PER_INCH)
-    return figure
-
-
-def _name_classes(axes: Axes, classes: Sequence[str], totals: Sequence[float]) -> None:
+def _draw_shares(
+    axes: Axes,
+    cells: npt.NDArray[np.float64],
+    totals: npt.NDArray[np.float64],
+    classes: Sequence[str],
+) -> tuple[npt.NDArray[np.float64], AxesImage]:
+    """Colour each cell by its share of the row's total in per cent, and name the classes."""
+    shares = 100.0 * cells / np.maximum(totals, 1.0)[:, None]
+    colours = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0.0, vmax=100.0))
     ticks = range(0, len(classes), math.ceil(len(classes) / _MAX_CLASS_LABELS) or 1)
-    names = [_shorten(classes[tick]) for tick in ticks]
+    names = [shorten(classes[tick]) for tick in ticks]
     rows = [f"{name} ({totals[tick]:.0f})" for name, tick in zip(names, ticks, strict=True)]
     is_crowded = len(classes) > 4 or max(map(len, names), default=0) > 8
     axes.set_xticks(ticks, names, rotation=90 if is_crowded else 0, parse_math=False)
     axes.set_yticks(ticks, rows, parse_math=False)
+    return shares, colours
 
 
-def _shorten(name: str) -> str:
-    return name if len(name) <= _MAX_LABEL_LENGTH else name[: _MAX_LABEL_LENGTH - 1] + "…"
+def _add_colour_bar(
+    figure: Figure, colours: AxesImage, axes: list[Axes], label: str, size: float | None = None
+) -> None:
+    bar = figure.colorbar(colours, ax=axes, shrink=0.8, aspect=30, ticks=[0, 1, 5, 20, 50, 100])
+    bar.set_label(label, size=size)
 
 
 def _write_cell(axes: Axes, row: int, column: int, count: float, share: float) -> None:
@@ -319,7 +303,7 @@ def _mark_stages(all_axes: Sequence[Axes], starts: Mapping[float, str]) -> None:
         all_axes[0].text(
             start,
             1.02,
-            f" {_shorten(name)}",
+            f" {shorten(name)}",
             transform=all_axes[0].get_xaxis_transform(),
             rotation=30 if is_crowded else 0,
             parse_math=False,

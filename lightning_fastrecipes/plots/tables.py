@@ -1,7 +1,11 @@
-"""Images of a model of a table: categories as points, columns as bars, predictions as cells."""
+"""Figures of a model of a table: categories as points, columns as bars, predictions as cells.
+
+Each function writes one file, and returns the figure for a notebook or a logger.
+"""
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -9,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 
 from lightning_fastrecipes.functional.tables.encoding import RARE_LABEL, UNKNOWN_LABEL
+from lightning_fastrecipes.plots.figure import new_figure, save, shorten
 
 MAX_NAMED = 40
 """Of a column with more values than this, only those farthest out are named."""
@@ -22,9 +26,9 @@ MAX_NAMED = 40
 _NUM_FAR_OUT = 12
 _PANEL_PIXELS = 380.0
 _LETTER_PIXELS = (6.4, 13.0)
-_MAX_LABEL_LENGTH = 20
-_DOTS_PER_INCH = 100
 _PANELS_PER_ROW = 3
+
+_shorten = partial(shorten, length=20)
 
 
 def draw_embeddings(
@@ -38,11 +42,8 @@ def draw_embeddings(
 
     Args:
         table: As ``embedding_table`` gives it.
-        path: Image to write, such as ``embeddings.png``.
+        path: The file to write, such as ``embeddings.png``.
         columns: Which columns; all if ``None``.
-
-    Returns:
-        The figure as written, for a notebook or a logger.
 
     Raises:
         ValueError: If a column has no vectors, or there is none at all.
@@ -57,7 +58,7 @@ def draw_embeddings(
         )
     num_rows = math.ceil(len(chosen) / _PANELS_PER_ROW)
     num_panels = min(len(chosen), _PANELS_PER_ROW)
-    figure = _new_figure(5.0 * num_panels, 4.6 * num_rows)
+    figure = new_figure(5.0 * num_panels, 4.6 * num_rows)
     panels = figure.subplots(num_rows, num_panels, squeeze=False).ravel()
     for axes, name in zip(panels, chosen, strict=False):
         _draw_column(axes, name, table[table["column"] == name])
@@ -68,7 +69,7 @@ def draw_embeddings(
         "Colour: order of the values; grey squares: unknown and rare ones.",
         size=10,
     )
-    return _write(figure, path)
+    return save(figure, path)
 
 
 def draw_importance(
@@ -78,12 +79,9 @@ def draw_importance(
 
     Args:
         importance: As ``permutation_importance`` gives it.
-        path: Image to write, such as ``importance.png``.
+        path: The file to write, such as ``importance.png``.
         max_columns: How many columns to draw at most, at least 1.
         error: What was measured, and on what rows, for the axis.
-
-    Returns:
-        The figure as written, for a notebook or a logger.
 
     Raises:
         ValueError: If there is nothing to draw.
@@ -94,7 +92,7 @@ def draw_importance(
             f"`importance` must have rows and `max_columns` must be at least 1, got"
             f" {len(importance)} rows and {max_columns}."
         )
-    figure = _new_figure(8.0, 1.6 + 0.28 * len(shown))
+    figure = new_figure(8.0, 1.6 + 0.28 * len(shown))
     axes = figure.add_subplot()
     places = range(len(shown))
     axes.barh(
@@ -104,7 +102,7 @@ def draw_importance(
         color="tab:blue",
         error_kw={"ecolor": "0.3", "capsize": 2},
     )
-    axes.set_yticks(places, [_shortened(name) for name in shown["column"]], parse_math=False)
+    axes.set_yticks(places, [_shorten(name) for name in shown["column"]], parse_math=False)
     axes.invert_yaxis()
     axes.axvline(0.0, color="0.3", linewidth=0.8)
     axes.margins(y=0.01)
@@ -115,7 +113,7 @@ def draw_importance(
     left_out = len(importance) - len(shown)
     rest = f", {left_out} less important ones left out" if left_out else ""
     axes.set_title(f"What the model takes from each column{rest}")
-    return _write(figure, path)
+    return save(figure, path)
 
 
 def draw_predictions(
@@ -133,17 +131,14 @@ def draw_predictions(
         targets: In the user's units, one for each row.
         predictions: The same.
         name: What is predicted.
-        path: Image to write, such as ``predictions_test.png``.
+        path: The file to write, such as ``predictions_test.png``.
         split: What the rows are.
         log: Whether the axes are logarithmic; targets and predictions must then be above 0.
-
-    Returns:
-        The figure as written, for a notebook or a logger.
     """
     pairs = np.stack([np.asarray(targets), np.asarray(predictions)], axis=1).astype(np.float64)
     is_shown = np.isfinite(pairs).all(axis=1)
     shown = pairs[is_shown]
-    figure = _new_figure(7.0, 6.0)
+    figure = new_figure(7.0, 6.0)
     axes = figure.add_subplot()
     if len(shown):
         scale: Literal["log", "linear"] = "log" if log else "linear"
@@ -159,9 +154,9 @@ def draw_predictions(
     left_out = len(pairs) - len(shown)
     rest = f"; {left_out:,} infinite ones left out" if left_out else ""
     axes.set_title(f"{len(shown):,} rows of the {split} split; red line: prediction = truth{rest}")
-    axes.set_xlabel(f"true {_shortened(name)}", parse_math=False)
-    axes.set_ylabel(f"predicted {_shortened(name)}", parse_math=False)
-    return _write(figure, path)
+    axes.set_xlabel(f"true {_shorten(name)}", parse_math=False)
+    axes.set_ylabel(f"predicted {_shorten(name)}", parse_math=False)
+    return save(figure, path)
 
 
 def _draw_column(axes: Axes, name: str, rows: pd.DataFrame) -> None:
@@ -178,7 +173,7 @@ def _draw_column(axes: Axes, name: str, rows: pd.DataFrame) -> None:
         x, y = float(points[place, 0]), float(points[place, 1])
         # Names run towards the middle, so that they end within the panel.
         axes.annotate(
-            _shortened(values[place]),
+            _shorten(values[place]),
             (x, y),
             xytext=(3 if x <= middle else -3, 3),
             ha="left" if x <= middle else "right",
@@ -188,7 +183,7 @@ def _draw_column(axes: Axes, name: str, rows: pd.DataFrame) -> None:
         )
     axes.margins(0.12)
     axes.set_title(
-        f"{_shortened(name)}:\n{len(values):,} values as {vectors.shape[1]} numbers each,"
+        f"{_shorten(name)}:\n{len(values):,} values as {vectors.shape[1]} numbers each,"
         f" {100 * share:.0f} % of their spread",
         size=10,
         parse_math=False,
@@ -205,7 +200,7 @@ def _named(points: npt.NDArray[np.float64], values: Sequence[object], middle: fl
     boxes: list[tuple[float, float, float]] = []
     chosen: list[int] = []
     for place in far_out.tolist():
-        width = _LETTER_PIXELS[0] * len(_shortened(values[place]))
+        width = _LETTER_PIXELS[0] * len(_shorten(values[place]))
         x, y = pixels[place]
         left = x if points[place, 0] <= middle else x - width
         if len(chosen) < most and not any(
@@ -227,22 +222,3 @@ def _projected(vectors: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64
     points: npt.NDArray[np.float64] = projection.fit_transform(vectors)
     share = float(projection.explained_variance_ratio_.sum())
     return np.pad(points, ((0, 0), (0, 2 - num_kept))), share
-
-
-def _shortened(name: object) -> str:
-    text = str(name)
-    return text if len(text) <= _MAX_LABEL_LENGTH else f"{text[: _MAX_LABEL_LENGTH - 1]}…"
-
-
-def _new_figure(width: float, height: float) -> Figure:
-    # Not through pyplot, which keeps every figure and may want a screen.
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _write(figure: Figure, path: str | Path) -> Figure:
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, dpi=_DOTS_PER_INCH)
-    return figure

@@ -1,0 +1,48 @@
+"""What all figures share: how one is begun, named in, and saved."""
+
+import os
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+_DOTS_PER_INCH = 100
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of a size in inches, which needs no screen."""
+    # Not through pyplot, which keeps every figure and may want a screen.
+    figure = Figure(figsize=(width, height), dpi=_DOTS_PER_INCH, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, path: str | Path | None) -> Figure:
+    """Write a figure so that a reader finds the old file or the new one, never half of one.
+
+    Args:
+        figure: The figure.
+        path: The file, PNG if it has no suffix; its folder is made if missing. Nothing is written
+            if ``None``.
+
+    Returns:
+        The figure.
+    """
+    if path is None:
+        return figure
+    target = Path(path)
+    target = target if target.suffix else target.with_suffix(".png")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.stem}-{os.getpid()}{target.suffix}")
+    try:
+        figure.savefig(temporary, dpi=_DOTS_PER_INCH)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return figure
+
+
+def shorten(name: object, length: int = 28) -> str:
+    """Cut a name that is longer than ``length`` characters, and end it with an ellipsis."""
+    text = str(name)
+    return text if len(text) <= length else f"{text[: length - 1]}…"
