@@ -11,6 +11,7 @@ from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.callbacks.schedule import Schedule
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 from lightning_fastrecipes.old_names import WHOLE_VIEWS, has_whole_views
+from lightning_fastrecipes.recipe.artifacts.export_files import member_folders, read_description
 from lightning_fastrecipes.recipe.config.building import (
     read_class,
     read_plain,
@@ -71,10 +72,25 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), variant: str | None =
 
 def modality_of(recipe: Recipe) -> Modality:
     """Return whether a recipe is for images or for tables, by the class of its data."""
-    # Imported here, so that a recipe for tables imports no library of images.
     from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
 
-    if issubclass(recipe.data.load(), TabularDataModule):
+    return _modality(is_table=issubclass(recipe.data.load(), TabularDataModule))
+
+
+def modality_of_export(folder: Path) -> Modality:
+    """Return whether the exported model of a run folder is of images or of a table.
+
+    Raises:
+        DataNotFoundError: If there is no export.
+        DataError: If it is damaged, or made by a newer version.
+    """
+    description = read_description(member_folders(folder)[0])
+    return _modality(is_table=description["task"].startswith("table "))
+
+
+def _modality(*, is_table: bool) -> Modality:
+    # Imported here, so that a recipe for tables imports no library of images.
+    if is_table:
         from lightning_fastrecipes.recipe.tables.modality import Tables
 
         return Tables()

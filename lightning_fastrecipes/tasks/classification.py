@@ -36,6 +36,10 @@ class FollowsLabelRules:
         """Return the softmax, or the sigmoid of several labels. Shape ``(batch, num_classes)``."""
         return self.rules.probabilities(logits)
 
+    def logits(self, probabilities: Tensor) -> Tensor:
+        """Return logits that have these probabilities. Shape ``(batch, num_classes)``."""
+        return self.rules.logits(probabilities)
+
     def metric_targets(self, targets: Tensor) -> Tensor:
         """Decide one class per row where targets are probabilities, or yes or no per label."""
         return self.rules.metric_targets(targets)

@@ -257,10 +257,6 @@ class TabularClassifier(FollowsLabelRules, TabularTask):
     def metric_defaults(self, spec: TableSpec) -> dict[str, Any]:
         return self.rules.metric_defaults
 
-    @override
-    def logits(self, probabilities: Tensor) -> Tensor:
-        return self.rules.logits(probabilities)
-
 
 def _small(head: nn.Linear) -> nn.Linear:
     """Start an output layer from small weights, so that all rows get almost the same output."""

@@ -1,4 +1,4 @@
-"""What the images of a run say, read from the figures as drawn."""
+"""What the figures of a run say, read from the figures as drawn."""
 
 from pathlib import Path
 
@@ -9,7 +9,8 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from lightning_fastrecipes.plots import runs as photos
+from lightning_fastrecipes.plots import figure as drawing
+from lightning_fastrecipes.plots import runs
 from lightning_fastrecipes.plots.runs import draw_confusion_matrix, draw_curves, draw_variants
 
 COUNTS = torch.tensor([[41, 3, 0], [5, 90, 0], [0, 0, 0]])
@@ -80,8 +81,8 @@ def test_rare_mistakes_do_not_read_as_none(path):
 
 
 def test_many_classes_make_a_larger_image_without_numbers(path, monkeypatch):
-    monkeypatch.setattr(photos, "_DOTS_PER_INCH", 20)
-    monkeypatch.setattr(photos, "MAX_CLASSES_WITH_NUMBERS", 9)
+    monkeypatch.setattr(drawing, "_DOTS_PER_INCH", 20)
+    monkeypatch.setattr(runs, "MAX_CLASSES_WITH_NUMBERS", 9)
     few = draw_confusion_matrix(torch.eye(9), [f"class {i}" for i in range(9)], path)
     assert len(texts(few)) == 81
     many = draw_confusion_matrix(torch.eye(50), [f"class {i}" for i in range(50)], path)
@@ -91,8 +92,8 @@ def test_many_classes_make_a_larger_image_without_numbers(path, monkeypatch):
 
 
 def test_a_thousand_classes_are_not_all_named_and_stay_within_a_metre(path, monkeypatch):
-    monkeypatch.setattr(photos, "_DOTS_PER_INCH", 20)
-    monkeypatch.setattr(photos, "_MAX_CLASS_LABELS", 10)
+    monkeypatch.setattr(drawing, "_DOTS_PER_INCH", 20)
+    monkeypatch.setattr(runs, "_MAX_CLASS_LABELS", 10)
     figure = draw_confusion_matrix(torch.eye(1000), [f"class {i}" for i in range(1000)], path)
     assert max(figure.get_size_inches()) < 40
     names = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]

@@ -14,7 +14,7 @@ from lightning_fastrecipes.data.images import label_table
 from lightning_fastrecipes.nn.backbones import create_backbone
 from lightning_fastrecipes.recipe.config.catalog import recipes_folder
 from lightning_fastrecipes.recipe.config.schema import Recipe
-from lightning_fastrecipes.recipe.images.evaluation import evaluation_geometry
+from lightning_fastrecipes.recipe.images.modality import evaluation_geometry
 from lightning_fastrecipes.recipe.images.views import build_tta
 from lightning_fastrecipes.recipe.loading import load_recipe
 from lightning_fastrecipes.recipe.run import plan

@@ -17,48 +17,53 @@ def package_versions() -> dict[str, str]:
     return {name: version(name) for name in ("lightning-fastrecipes", *PACKAGES)}
 
 
+def default_device() -> torch.device:
+    """Return the CUDA device if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def is_first_process() -> bool:
     """Return whether this is the process that writes files."""
     return int(getattr(rank_zero_only, "rank", 0)) == 0
 
 
 def leave_process_group() -> None:
-    """Leave the processes that this one trained with, where it is one of several.
+    """Leave the process group of a distributed training, if there is one.
 
     A process that ends without leaving can abort: a thread of gloo may still hold a tensor of the
-    last exchange, and wants the interpreter to let go of it (PyTorch, pull request 179291).
-    Lightning leaves only groups of NCCL.
+    last exchange and need the interpreter to free it (PyTorch, pull request 179291). Lightning
+    leaves only groups of NCCL.
     """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
 def keep_freed_memory() -> None:
-    """Let this process reuse the memory that it frees, in place of returning it to the system.
+    """Let this process reuse the memory that it frees instead of returning it to the system.
 
-    With glibc's own settings every large tensor is memory anew, which the system has to clear: on
-    a CPU that can take longer than the arithmetic (a step of an EfficientNet-Lite0 on 32
-    images of 224 px: 1.0 for 3.7 s, two cores). The process stays as large as it ever was.
-    Elsewhere than with glibc nothing changes.
+    By default, glibc asks the system for new memory for every large tensor, and the system has to
+    clear it. On a CPU that can take longer than the arithmetic: a step of an EfficientNet-Lite0 on
+    32 images of 224 px takes 1.0 s instead of 3.7 s on two cores. The process never shrinks.
+    Without glibc nothing changes.
     """
     try:
         set_option = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # Windows has no library without a name
         return
-    # Numbers of malloc.h: no block in a mapping of its own, nothing returned from the heap's end.
+    # From malloc.h: no separate mapping for any block, and nothing returned from the heap's end.
     m_trim_threshold, m_mmap_max, never = -1, -4, -1
     set_option(m_mmap_max, 0)
     set_option(m_trim_threshold, never)
 
 
 def reset_peak_memory() -> None:
-    """Begin to watch the memory of the card, if there is one."""
+    """Start to measure the peak memory of the GPU, if there is one."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
 
 
 def peak_memory_mib() -> float:
-    """Peak of the card during the stage, or of this process since it began."""
+    """Return the peak memory of the GPU during the stage, or of this process since it started."""
     if torch.cuda.is_available():
         return round(torch.cuda.max_memory_allocated() / 2**20, 1)
     unit = 1 if sys.platform == "darwin" else 1024

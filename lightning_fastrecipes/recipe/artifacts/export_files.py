@@ -1,13 +1,13 @@
-"""A trained model as two plain files: weights and one JSON. Nothing is pickled."""
+"""A trained model as two plain files, weights and a JSON description. Nothing is pickled."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from lightning_fastrecipes.data.common.files import atomic_path, write_atomically
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
@@ -16,6 +16,8 @@ from lightning_fastrecipes.old_names import translate_export
 FORMAT_VERSION = 1
 WEIGHTS, DESCRIPTION, ENSEMBLE = "model.safetensors", "model.json", "ensemble.json"
 
+Model = TypeVar("Model", bound=nn.Module)
+
 
 def write_export(folder: Path, model: nn.Module, description: Mapping[str, Any]) -> None:
     """Write weights and description.
@@ -23,7 +25,7 @@ def write_export(folder: Path, model: nn.Module, description: Mapping[str, Any])
     Args:
         folder: Where the two files go.
         model: The trained model.
-        description: Plain values; ``task`` says of what kind the model is.
+        description: Plain values; ``task`` says what the model predicts.
     """
     tensors = {
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
@@ -34,14 +36,14 @@ def write_export(folder: Path, model: nn.Module, description: Mapping[str, Any])
     write_atomically(folder / DESCRIPTION, text)
 
 
-def read_export(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read what ``write_export`` wrote.
+def read_description(folder: Path) -> dict[str, Any]:
+    """Read what an export says of its model.
 
     Args:
         folder: A run folder, or the ``export`` folder in it.
 
     Returns:
-        The description, and the weights by name.
+        The description, in the names of today; ``task`` is there always.
 
     Raises:
         DataNotFoundError: If there is no export.
@@ -54,17 +56,44 @@ def read_export(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             " folder of a finished `fastrecipes run`."
         )
     try:
-        description: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         version = description["format_version"]
-        if version > FORMAT_VERSION:
-            raise DataError(
-                f"{folder / DESCRIPTION} has format {version}, but this version reads up to"
-                f" {FORMAT_VERSION}. Update lightning_fastrecipes."
-            )
-        description.setdefault("task", "")
-        return translate_export(description), load_file(folder / WEIGHTS)
-    except (KeyError, TypeError, SafetensorError, json.JSONDecodeError) as error:
-        raise DataError(f"The exported model in {folder} is damaged: {error}") from error
+        is_newer = version > FORMAT_VERSION
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise _damaged(folder, error) from error
+    if is_newer:
+        raise DataError(
+            f"{folder / DESCRIPTION} has format {version}, but this version reads up to"
+            f" {FORMAT_VERSION}. Update lightning_fastrecipes."
+        )
+    return translate_export({"task": "", **description})
+
+
+def load_model(
+    folder: Path, build: Callable[[dict[str, Any]], Model]
+) -> tuple[Model, dict[str, Any]]:
+    """Build an exported model and load its weights.
+
+    Args:
+        folder: A run folder, or the ``export`` folder in it.
+        build: Builds the model from its description.
+
+    Returns:
+        The model in eval mode, and its description.
+
+    Raises:
+        DataNotFoundError: If there is no export.
+        DataError: If it is damaged, or made by a newer version, or ``build`` says so.
+    """
+    description = read_description(folder)
+    try:
+        model = build(description)
+        model.load_state_dict(load_file(export_home(folder) / WEIGHTS))
+    except DataError:
+        raise
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise _damaged(folder, error) from error
+    return model.eval(), description
 
 
 def export_home(folder: Path) -> Path:
@@ -72,33 +101,38 @@ def export_home(folder: Path) -> Path:
     return folder / "export" if (folder / "export").is_dir() else folder
 
 
+def write_ensemble(folder: Path, members: Sequence[str], notes: Mapping[str, Any]) -> None:
+    """Write which exported models predict together, and what else to know of them.
+
+    Args:
+        folder: The ``export`` folder.
+        members: Their folders, relative to this one.
+        notes: Plain values, such as the thresholds of their mean.
+    """
+    text = json.dumps({"members": list(members), **notes}, indent=2) + "\n"
+    write_atomically(folder / ENSEMBLE, text)
+
+
+def read_ensemble(folder: Path) -> dict[str, Any]:
+    """Read what ``write_ensemble`` wrote; nothing where one model predicts.
+
+    Args:
+        folder: A run folder, or the ``export`` folder in it.
+    """
+    path = export_home(folder) / ENSEMBLE
+    ensemble = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return dict(ensemble)
+
+
 def member_folders(folder: Path) -> list[Path]:
-    """List the exported models that predict together.
+    """Return the exported models that predict together, or the one that predicts alone.
 
     Args:
         folder: A run folder, or the ``export`` folder in it.
-
-    Returns:
-        The members of an exported ensemble, or the one exported model.
     """
-    folder = export_home(folder)
-    if not (folder / ENSEMBLE).is_file():
-        return [folder]
-    members = json.loads((folder / ENSEMBLE).read_text(encoding="utf-8"))["members"]
-    return [folder / name for name in members]
+    home = export_home(folder)
+    return [home / name for name in read_ensemble(folder).get("members", [""])]
 
 
-def is_table_export(folder: Path) -> bool:
-    """Return whether a run's model is of a table; without a readable export, it is not.
-
-    Args:
-        folder: A run folder, or the ``export`` folder in it.
-
-    Returns:
-        Whether the model is of a table.
-    """
-    try:
-        description = json.loads((member_folders(folder)[0] / DESCRIPTION).read_text("utf-8"))
-    except (OSError, json.JSONDecodeError, IndexError, KeyError):
-        return False
-    return isinstance(description, dict) and str(description.get("task")).startswith("table ")
+def _damaged(folder: Path, error: Exception) -> DataError:
+    return DataError(f"The exported model in {folder} is damaged: {error}")

@@ -1,4 +1,4 @@
-"""One row per epoch, kept through an interruption."""
+"""One CSV row per epoch, kept through an interruption."""
 
 import time
 from pathlib import Path
@@ -15,7 +15,8 @@ class History(pl.Callback):
     """Write losses, metrics, the head's highest rate and seconds of every epoch to one CSV.
 
     Args:
-        path: The CSV; rows of earlier stages stay, rows that a resumed stage trains again go.
+        path: The CSV. Rows of earlier stages stay; rows that a resumed stage trains again are
+            replaced.
         stage: Name of the running stage.
     """
 
@@ -28,7 +29,7 @@ class History(pl.Callback):
         self._highest_lr = 0.0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock."""
+        """Start to measure the epoch."""
         self._epoch_started = time.perf_counter()
         self._highest_lr = 0.0
 
@@ -40,7 +41,7 @@ class History(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Count samples, and note the highest rate of the epoch: a cycle ends near 0."""
+        """Count samples, and keep the highest rate of the epoch: a cycle ends near 0."""
         self._highest_lr = max(self._highest_lr, trainer.optimizers[0].param_groups[-1]["lr"])
         self.num_samples += len(batch[1]) * trainer.world_size
         if batch_idx + 1 == trainer.num_training_batches:
@@ -69,7 +70,7 @@ class History(pl.Callback):
 
 
 def read_history(path: Path) -> pd.DataFrame:
-    """Read the rows written so far; without a file, none.
+    """Read the rows written so far; none without a file.
 
     Args:
         path: The CSV that ``History`` writes.

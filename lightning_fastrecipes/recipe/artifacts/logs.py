@@ -1,4 +1,4 @@
-"""Where the messages of a run go: all into its log, our own warnings onto the terminal as well."""
+"""Where the messages of a run go: all to its log, this package's warnings to the terminal too."""
 
 import logging
 import re
@@ -13,7 +13,7 @@ def log_to(path: Path, console: Console) -> None:
     """Send the messages of this package, of Lightning and of warnings to a file.
 
     Args:
-        path: The file, made if missing, else added to.
+        path: The file; it is appended to if it exists.
         console: Where this package's own warnings are shown as well.
     """
     handler = logging.FileHandler(path, encoding="utf-8")
@@ -24,12 +24,12 @@ def log_to(path: Path, console: Console) -> None:
         logger.setLevel(min(logger.level or logging.INFO, logging.INFO))
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").addHandler(_OwnWarnings(console))
-    # Lightning's remarks on devices and loops are in the log; the terminal shows the stages.
+    # Lightning's information on devices and loops goes to the log alone.
     keep_quiet()
 
 
 def keep_quiet() -> None:
-    """Keep messages off the terminal, but for Lightning's warnings: what matters is printed."""
+    """Show no log messages on the terminal except Lightning's warnings."""
     # Without any handler Python would write our warnings to the terminal by itself.
     logging.getLogger("lightning_fastrecipes").addHandler(logging.NullHandler())
     for shown in logging.getLogger(LIGHTNING).handlers:
@@ -45,7 +45,7 @@ class _OwnWarnings(logging.Handler):
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print the text of a captured warning, without its place in the code."""
+        """Print the text of a captured warning without its place in the code."""
         place, *texts = re.split(r":\d+: (?:\w+: )?", record.getMessage(), maxsplit=1)
         if texts and "lightning_fastrecipes" in place:
             text = f"fastrecipes: {texts[0].splitlines()[0]}"

@@ -1,39 +1,43 @@
-"""Recipes for images: how their parts are built, set, described and evaluated."""
+"""Recipes for images: how their parts are built, set, described, evaluated and exported."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from typing_extensions import override
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.callbacks.progressive_resizing import ProgressiveResizing
+from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
 from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.data.images.datamodules import ImageDataModule
 from lightning_fastrecipes.data.images.features import FeatureDataModule
+from lightning_fastrecipes.data.images.geometry import Geometry
 from lightning_fastrecipes.errors import RecipeError
+from lightning_fastrecipes.functional.labels.merging import merge_predictions
 from lightning_fastrecipes.recipe.config.building import build
 from lightning_fastrecipes.recipe.config.documents import Place
-from lightning_fastrecipes.recipe.config.schema import Recipe, Stage
-from lightning_fastrecipes.recipe.images.evaluation import ImageEvaluator, evaluation_geometry
-from lightning_fastrecipes.recipe.images.views import build_tta
-from lightning_fastrecipes.recipe.shared.modality import MakeTrainer, Modality
+from lightning_fastrecipes.recipe.config.schema import Evaluation, Recipe, Stage
+from lightning_fastrecipes.recipe.images.export import describe_classifier, predict_files
+from lightning_fastrecipes.recipe.images.reports import write_image_predictions
+from lightning_fastrecipes.recipe.images.views import build_tta, describe_views
+from lightning_fastrecipes.recipe.shared.modality import Modality
+from lightning_fastrecipes.recipe.shared.predictions import Predicted, Predictions
 from lightning_fastrecipes.tasks.image import ImageClassifier
 
 
 class Images(Modality):
     """Images and a classifier of them."""
 
-    size_names = ("image_size", "batch_size")
-    stage_names = ("image_size", "batch_size", "augmentation")
     unit = "images"
+    stage_names = ("image_size", "batch_size", "augmentation")
+    size_names = ("image_size", "batch_size")
 
-    def check(self, recipe: Recipe) -> None:
-        """Accept all keys."""
-
+    @override
     def build_parts(self, recipe: Recipe) -> tuple[ImageDataModule, ImageClassifier]:
-        """Build datamodule and model; the data says how many classes there are."""
         images = build(recipe.data, pl.LightningDataModule, Place(recipe.path, "data"))
         if not isinstance(images, ImageDataModule):
             raise RecipeError(
@@ -59,20 +63,20 @@ class Images(Modality):
             model.to(memory_format=torch.channels_last)
         return images, model
 
+    @override
     def num_samples(self, data: Any, split: Any) -> int:
-        """Count the images of a split."""
         return len(data.eval_dataset(split))
 
+    @override
     def check_stage(self, stage: Stage, data: Any, model: Any) -> None:
-        """Refuse a size that the model does not take, and features of what is not frozen."""
         model.backbone.check_image_size(data.image_size)
         if stage.precompute:
             FeatureDataModule(data, model)
 
+    @override
     def resizing(
         self, stage: Stage, callbacks: Sequence[pl.Callback], data: Any, model: Any
     ) -> Callable[[int], None]:
-        """Return what ``ProgressiveResizing`` will do; nothing in a stage of one size."""
         found = [callback for callback in callbacks if isinstance(callback, ProgressiveResizing)]
         if not found:
             return lambda _epoch: None
@@ -86,8 +90,8 @@ class Images(Modality):
 
         return resize
 
+    @override
     def check_evaluation(self, recipe: Recipe, data: Any, model: Any) -> None:
-        """Refuse sizes and views that the model does not take, or that cannot be made."""
         asked = recipe.evaluation
         try:
             evaluation_geometry(asked, data.geometry)
@@ -97,13 +101,13 @@ class Images(Modality):
             raise RecipeError(f"{recipe.path}: evaluation: {error}") from error
         build_tta(recipe, data)
 
+    @override
     def training_data(self, stage: Stage, data: Any, model: Any) -> pl.LightningDataModule:
-        """Return the images, or their features."""
         images: pl.LightningDataModule = data
         return FeatureDataModule(data, model) if stage.precompute else images
 
+    @override
     def describe(self, data: Any, model: Any) -> list[str]:
-        """Return how many images there are, of which classes, and how the model wants them."""
         counts = {split: self.num_samples(data, split) for split in ("train", "val", "test")}
         spec = model.input_spec
         lines = [
@@ -120,14 +124,66 @@ class Images(Modality):
             lines.append(f"Skipped {len(data.skipped_files)} unreadable files")
         return lines
 
+    @override
     def write_findings(self, data: Any, folder: Path) -> None:
-        """List unreadable files, if there are any."""
         if data.skipped_files:
             lines = ["file,reason", *(f'"{f}","{r}"' for f, r in data.skipped_files)]
             write_atomically(folder / "skipped_files.csv", "\n".join(lines) + "\n")
 
-    def evaluator(
-        self, recipe: Recipe, folder: Path, data: Any, model: Any, make_trainer: MakeTrainer
-    ) -> ImageEvaluator:
-        """Build what evaluates, test-time augmentation included."""
-        return ImageEvaluator(recipe, folder, data, model, make_trainer)
+    @override
+    def build_tta(self, recipe: Recipe, data: Any) -> TestTimeAugmentation | None:
+        return build_tta(recipe, data)
+
+    @override
+    def apply_evaluation(self, evaluation: Evaluation, data: Any) -> None:
+        data.geometry = evaluation_geometry(evaluation, data.geometry)
+        if evaluation.image_size is not None:
+            data.image_size = evaluation.image_size
+        if evaluation.batch_size is not None:
+            data.batch_size = evaluation.batch_size
+
+    @override
+    def merge(self, predictions: Iterable[Tensor]) -> Tensor:
+        return merge_predictions(predictions)
+
+    @override
+    def write_predictions(self, folder: Path, data: Any, model: Any, predicted: Predicted) -> None:
+        write_image_predictions(folder, data, predicted)
+
+    @override
+    def describe_export(
+        self, recipe: Recipe, data: Any, model: Any, tta: TestTimeAugmentation | None
+    ) -> dict[str, Any]:
+        return {**describe_classifier(model, data), **describe_views(tta, recipe, data)}
+
+    @override
+    def predict(
+        self, folders: Sequence[Path], paths: Sequence[Path], *, tta: bool | None
+    ) -> Predictions:
+        table, bad = predict_files(folders, paths, tta=tta)
+        return Predictions(table, table.to_csv(index=False), bad)
+
+
+def evaluation_geometry(evaluation: Evaluation, trained: Geometry) -> Geometry:
+    """Return how images are resized and cropped for the evaluation.
+
+    Args:
+        evaluation: What the recipe asks for.
+        trained: The geometry of the stages.
+
+    Returns:
+        The same geometry, with the evaluation's own crop if it has one.
+
+    Raises:
+        ValueError: If the crop is out of its range, or images are squished, which are not
+            cropped.
+    """
+    fraction = evaluation.crop_fraction
+    if fraction is None:
+        return trained
+    if trained.resize == "squish":
+        raise ValueError(
+            f"`crop_fraction` must be left out where images are squished, got {fraction}: they"
+            " are not cropped. Leave it out, or set `data.images.geometry.resize` to 'crop'."
+        )
+    return replace(trained, crop_fraction=fraction)

@@ -30,7 +30,6 @@ from lightning_fastrecipes.recipe.artifacts.environment import (
 )
 from lightning_fastrecipes.recipe.artifacts.history import History, read_history
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
-from lightning_fastrecipes.recipe.artifacts.snapshots import place_snapshots
 from lightning_fastrecipes.recipe.config.defaults import trainer_arguments
 from lightning_fastrecipes.recipe.config.documents import Place, dump_document
 from lightning_fastrecipes.recipe.config.schema import Recipe, Stage
@@ -44,7 +43,7 @@ from lightning_fastrecipes.recipe.run.plan import (
     plan_stages,
     stage_seed,
 )
-from lightning_fastrecipes.recipe.shared.modality import Evaluator
+from lightning_fastrecipes.recipe.shared.evaluator import Evaluator
 from lightning_fastrecipes.recipe.shared.predictions import Split
 
 logger = logging.getLogger(__name__)
@@ -92,7 +91,8 @@ class Run:
         self.data, self.model = build_parts(self.recipe)
         self.plans = plan_stages(self.recipe, self.data, self.model)
         # By the attribute, so that it is the trainer of this run whoever makes it.
-        self.evaluator = self.modality.evaluator(
+        self.evaluator = Evaluator(
+            self.modality,
             self.recipe,
             self.folder.path,
             self.data,
@@ -158,7 +158,7 @@ class Run:
         Returns:
             What ``results.json`` holds.
         """
-        self.evaluator.begin(members or {}, self.fast_dev_run)
+        self.evaluator.set_up(members or {}, is_rehearsal=self.fast_dev_run)
         results: dict[str, Any] = {
             "recipe": self.recipe.name,
             "seed": self.recipe.seed,
@@ -172,7 +172,7 @@ class Run:
             if self.modality.num_samples(self.data, split):
                 self.evaluator.measure(split, results)
         if is_first_process():
-            self.evaluator.export(self.folder.path / "export")
+            self.evaluator.export(self.folder.export)
             history = read_history(self.folder.metrics)
             if len(history):
                 draw_curves(history, self.folder.path / "curves.png")
@@ -184,7 +184,7 @@ class Run:
         stage = self.recipe.stages[index]
         checkpoint = self.folder.checkpoint(stage.name)
         callbacks = build_callbacks(self.recipe, index)
-        place_snapshots(callbacks, self.folder.path, stage.name)
+        self.folder.place_snapshots(callbacks, stage.name)
         if stage.until_overfitting:
             callbacks.append(OverfittingStop(patience=stage.until_overfitting))
         callbacks = finding_callbacks(stage, callbacks, self.folder.path)

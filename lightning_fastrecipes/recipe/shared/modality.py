@@ -1,66 +1,36 @@
 """What differs between recipes for images and recipes for tables."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from lightning_fastrecipes import _lightning as pl
-from lightning_fastrecipes.recipe.config.schema import Recipe, Stage
-from lightning_fastrecipes.recipe.shared.predictions import Split
-
-MakeTrainer = Callable[..., pl.Trainer]
-
-
-class Evaluator(ABC):
-    """Measure a trained model, and write what it predicts and what it is."""
-
-    @abstractmethod
-    def begin(self, members: Mapping[str, Path], is_rehearsal: bool) -> None:
-        """Set data and model as the evaluation wants them.
-
-        Args:
-            members: Name to checkpoint of the models that predict together, if there are any.
-            is_rehearsal: Whether the run is one batch of everything.
-        """
-
-    @abstractmethod
-    def measure(self, split: Split, results: dict[str, Any]) -> None:
-        """Measure one split that has rows, and write its predictions.
-
-        Args:
-            split: ``val`` or ``test``.
-            results: What ``results.json`` will hold; the metrics go in here.
-        """
-
-    @abstractmethod
-    def export(self, folder: Path) -> None:
-        """Write the model, once everything is measured; by the first process alone.
-
-        Args:
-            folder: The ``export`` folder.
-        """
+from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
+from lightning_fastrecipes.recipe.config.schema import Evaluation, Recipe, Stage
+from lightning_fastrecipes.recipe.shared.predictions import Predicted, Predictions
 
 
 class Modality(ABC):
-    """How the data and the model of a recipe are built, set for a stage, described and evaluated.
+    """How the data and the model of a recipe are built, set for a stage, evaluated and exported.
 
     Attributes:
-        size_names: Attributes of the datamodule that a stage may end with other values of.
-        stage_names: Attributes of the datamodule that a stage may set.
         unit: What the samples are called in the figures of a run.
+        stage_names: Attributes of the datamodule that a stage may set.
+        size_names: Attributes of the datamodule that callbacks may have changed by a stage's end.
+        exports_last_member: Where several models predict together, whether the last of them is
+            exported as the model of the run, or what the run itself trained.
     """
 
-    size_names: tuple[str, ...]
-    stage_names: tuple[str, ...]
     unit: str
+    stage_names: tuple[str, ...]
+    size_names: tuple[str, ...]
+    exports_last_member = False
 
-    @abstractmethod
-    def check(self, recipe: Recipe) -> None:
+    def check(self, recipe: Recipe) -> None:  # noqa: B027
         """Refuse keys that are not for this modality, before anything is built.
-
-        Args:
-            recipe: The recipe.
 
         Raises:
             RecipeError: If there is one, with file and key path.
@@ -69,9 +39,6 @@ class Modality(ABC):
     @abstractmethod
     def build_parts(self, recipe: Recipe) -> tuple[Any, Any]:
         """Build datamodule and model; the data says what the model must know of it.
-
-        Args:
-            recipe: The recipe.
 
         Returns:
             The datamodule, set up, and the model.
@@ -85,37 +52,6 @@ class Modality(ABC):
         """Count the samples of a split, 0 if there is no such split."""
 
     @abstractmethod
-    def check_stage(self, stage: Stage, data: Any, model: Any) -> None:
-        """Refuse what a stage asks of data and model that are set for it, by a ``ValueError``."""
-
-    @abstractmethod
-    def resizing(
-        self, stage: Stage, callbacks: Sequence[pl.Callback], data: Any, model: Any
-    ) -> Callable[[int], None]:
-        """Return what sets the datamodule to the sizes of an epoch, as callbacks will.
-
-        Args:
-            stage: The stage.
-            callbacks: Those of the stage.
-            data: The datamodule.
-            model: The model.
-
-        Returns:
-            A function of the epoch.
-
-        Raises:
-            ValueError: If the model does not take a size, or the stage cannot change it.
-        """
-
-    @abstractmethod
-    def check_evaluation(self, recipe: Recipe, data: Any, model: Any) -> None:
-        """Refuse an evaluation that data and model cannot be put to, by a ``RecipeError``."""
-
-    @abstractmethod
-    def training_data(self, stage: Stage, data: Any, model: Any) -> pl.LightningDataModule:
-        """Return what a stage trains on."""
-
-    @abstractmethod
     def describe(self, data: Any, model: Any) -> list[str]:
         """Return what data and model are, a line each."""
 
@@ -123,22 +59,72 @@ class Modality(ABC):
     def write_findings(self, data: Any, folder: Path) -> None:
         """Write what was noticed while the data was read into the run folder."""
 
-    @abstractmethod
-    def evaluator(
-        self, recipe: Recipe, folder: Path, data: Any, model: Any, make_trainer: MakeTrainer
-    ) -> Evaluator:
-        """Build what evaluates, so that mistakes show before training.
+    # Stages.
 
-        Args:
-            recipe: The recipe.
-            folder: The run folder.
-            data: The datamodule.
-            model: The model.
-            make_trainer: Takes callbacks and arguments of ``Trainer``.
+    def check_stage(self, stage: Stage, data: Any, model: Any) -> None:  # noqa: B027
+        """Refuse what a stage asks of data and model that are set for it, by a ``ValueError``."""
 
-        Returns:
-            The evaluator.
+    def training_data(self, stage: Stage, data: Any, model: Any) -> pl.LightningDataModule:
+        """Return what a stage trains on."""
+        datamodule: pl.LightningDataModule = data
+        return datamodule
+
+    def resizing(
+        self, stage: Stage, callbacks: Sequence[pl.Callback], data: Any, model: Any
+    ) -> Callable[[int], None]:
+        """Return a function of the epoch that sets the datamodule to its sizes, as callbacks will.
 
         Raises:
-            RecipeError: If the evaluation cannot be made as the recipe says.
+            ValueError: If the model does not take a size, or the stage cannot change it.
+        """
+        return lambda _epoch: None
+
+    # Evaluation.
+
+    def check_evaluation(self, recipe: Recipe, data: Any, model: Any) -> None:  # noqa: B027
+        """Refuse an evaluation that data and model cannot be put to, by a ``RecipeError``."""
+
+    def build_tta(self, recipe: Recipe, data: Any) -> TestTimeAugmentation | None:
+        """Build the test-time augmentation that the evaluation asks for, if it does.
+
+        Raises:
+            RecipeError: If the views cannot be made, or their weight cannot be learned.
+        """
+        return None
+
+    @abstractmethod
+    def apply_evaluation(self, evaluation: Evaluation, data: Any) -> None:
+        """Set the datamodule to the sizes of the evaluation."""
+
+    @abstractmethod
+    def merge(self, predictions: Iterable[Tensor]) -> Tensor:
+        """Return the mean of what several models predict."""
+
+    @abstractmethod
+    def write_predictions(self, folder: Path, data: Any, model: Any, predicted: Predicted) -> None:
+        """Write what was predicted of one split, as tables and figures, into the run folder."""
+
+    @abstractmethod
+    def describe_export(
+        self, recipe: Recipe, data: Any, model: Any, tta: TestTimeAugmentation | None
+    ) -> dict[str, Any]:
+        """Return what an export says of the model besides its weights, as plain values."""
+
+    def write_reports(self, recipe: Recipe, folder: Path, data: Any, model: Any) -> None:  # noqa: B027
+        """Write what else is worth knowing of the exported model into the run folder."""
+
+    @abstractmethod
+    def predict(
+        self, folders: Sequence[Path], paths: Sequence[Path], *, tta: bool | None
+    ) -> Predictions:
+        """Predict with exported models, several of which predict their mean.
+
+        Args:
+            folders: Run folders, or the ``export`` folders in them.
+            paths: Images and folders of them, or tables.
+            tta: For images, whether views of each predict as well; as each run was evaluated if
+                ``None``.
+
+        Raises:
+            RecipeError: If test-time augmentation is asked for of a table.
         """

@@ -1,7 +1,9 @@
-"""Final metrics and predictions, row for row, whatever the number of processes."""
+"""Metrics and predictions of a split, row for row, whatever the number of processes."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
@@ -10,11 +12,49 @@ from torch import Tensor
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.callbacks.test_time_augmentation import MERGED
-from lightning_fastrecipes.functional.labels.multi_label import decide_labels
+from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.functional.labels.targets import hard_labels
+from lightning_fastrecipes.plots.runs import draw_confusion_matrix
 
 Split = Literal["val", "test"]
-DECIMALS = 6
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What was predicted of one split, in the order of its rows.
+
+    Args:
+        split: ``val`` or ``test``.
+        predictions: Probabilities ``(rows, classes)``, or numbers ``(rows,)``.
+        targets: As the datamodule gives them, one row each.
+        thresholds: With several labels, where each begins to count. Shape ``(classes,)``.
+    """
+
+    split: Split
+    predictions: Tensor
+    targets: Tensor
+    thresholds: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What finished runs predict.
+
+    Args:
+        table: One row for each image, or each row of the tables.
+        content: The table as CSV.
+        bad: What could not be read: file name and reason.
+        notes: What was noticed, a line each.
+    """
+
+    table: pd.DataFrame
+    content: str
+    bad: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def write(self, path: Path) -> None:
+        """Write the table as CSV."""
+        write_atomically(path, self.content)
 
 
 class PredictionCollector(pl.Callback):
@@ -73,69 +113,24 @@ class PredictionCollector(pl.Callback):
         return shards.transpose(0, 1).flatten(0, 1)[: self.num_samples].cpu()
 
 
-def prediction_table(
-    files: list[str],
-    probabilities: Tensor,
-    classes: list[str],
-    targets: Tensor | None = None,
-    thresholds: Tensor | None = None,
-) -> pd.DataFrame:
-    """List predictions beside file names.
-
-    Args:
-        files: One name per row.
-        probabilities: Shape ``(rows, num_classes)``.
-        classes: One name per column.
-        targets: Class indices or probabilities, or 0 and 1; adds the column ``target``.
-        thresholds: One per class, for images with several labels, which are then joined by a
-            space, or by a sign that no label has.
-
-    Returns:
-        Columns ``file``, ``prediction``, ``target`` if given, then one per class, rounded to six
-        decimals.
-
-    Example:
-        >>> prediction_table(["a.png"], torch.tensor([[0.25, 0.75]]), ["cat", "dog"]).values
-        array([['a.png', 'dog', 0.25, 0.75]], dtype=object)
-    """
-    table = pd.DataFrame({"file": files})
-    decided = {"prediction": probabilities} | ({} if targets is None else {"target": targets})
-    for name, values in decided.items():
-        if thresholds is None:
-            table[name] = [classes[i] for i in hard_labels(values).tolist()]
-        else:
-            holds = decide_labels(values, thresholds if name == "prediction" else 0.5)
-            table[name] = _joined_names(holds, classes)
-    columns = pd.DataFrame(probabilities.double().numpy().round(DECIMALS), columns=classes)
-    return pd.concat([table, columns], axis=1)
-
-
-def _joined_names(holds: Tensor, classes: list[str]) -> list[str]:
-    separator = next(sign for sign in (" ", ",", ";", "|", "\t") if sign not in "".join(classes))
-    return [
-        separator.join(name for name, is_held in zip(classes, row, strict=True) if is_held)
-        for row in holds.tolist()
-    ]
-
-
 def evaluate(
-    trainer: pl.Trainer, model: pl.LightningModule, images: pl.LightningDataModule, split: Split
+    trainer: pl.Trainer, model: pl.LightningModule, data: pl.LightningDataModule, split: Split
 ) -> dict[str, float]:
     """Measure one split.
-
-    Args:
-        trainer: A trainer in 32-bit arithmetic: there the probabilities of a image do not
-            depend on which others share its batch.
-        model: The trained model.
-        images: Its datamodule.
-        split: ``val`` or ``test``.
 
     Returns:
         Metric name without the split's prefix, such as ``accuracy``, to value.
     """
     run = trainer.validate if split == "val" else trainer.test
-    metrics = run(model, datamodule=images, verbose=False)[0]
+    metrics = run(model, datamodule=data, verbose=False)[0]
     return {name.partition("_")[2]: float(value) for name, value in metrics.items()}
+
+
+def draw_confusion(folder: Path, predicted: Predicted, classes: Sequence[str]) -> None:
+    """Draw the confusion matrix of a split into a run folder."""
+    counts = confusion_counts(predicted.predictions, predicted.targets, len(classes))
+    name = "confusion_matrix.png" if predicted.split == "test" else "confusion_matrix_val.png"
+    draw_confusion_matrix(counts, classes, folder / name)
 
 
 def confusion_counts(probabilities: Tensor, targets: Tensor, num_classes: int) -> Tensor:

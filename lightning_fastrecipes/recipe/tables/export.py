@@ -17,11 +17,8 @@ from lightning_fastrecipes.errors import DataError, DataNotFoundError
 from lightning_fastrecipes.functional.labels.merging import running_mean
 from lightning_fastrecipes.functional.tables.spec import TableSpec
 from lightning_fastrecipes.protocols import TableInputs
-from lightning_fastrecipes.recipe.artifacts.export_files import (
-    member_folders,
-    read_export,
-    write_export,
-)
+from lightning_fastrecipes.recipe.artifacts.environment import default_device
+from lightning_fastrecipes.recipe.artifacts.export_files import load_model, member_folders
 from lightning_fastrecipes.tasks.table_task import TabularTask
 from lightning_fastrecipes.tasks.tabular import TabularClassifier, TabularRegressor
 
@@ -31,17 +28,19 @@ _TASKS: dict[str, type[TabularRegressor] | type[TabularClassifier]] = {
 }
 
 
-def export_table_model(folder: Path, model: TabularTask, data: TabularDataModule) -> None:
-    """Write weights, spec, and how the table is prepared.
+def describe_table_model(model: TabularTask, data: TabularDataModule) -> dict[str, Any]:
+    """Return what an export says of a model of a table, and how that table is prepared.
 
     Args:
-        folder: Where the files go.
         model: The trained model.
         data: Its datamodule.
+
+    Returns:
+        Plain values.
     """
     spec = model.require_spec()
     package = next((text for text in data.source_names if text.startswith("package:")), None)
-    description = {
+    return {
         "task": f"table {spec.task}",
         "architecture": model.architecture,
         "steps": steps_to_list(parse_steps(data.steps)),
@@ -49,11 +48,10 @@ def export_table_model(folder: Path, model: TabularTask, data: TabularDataModule
         "package": package,
         "batch_size": data.eval_batch_size,
     }
-    write_export(folder, model, description)
 
 
 def load_table_export(folder: Path) -> tuple[TabularTask, dict[str, Any]]:
-    """Build the model that ``export_table_model`` wrote.
+    """Load an exported model of a table.
 
     Args:
         folder: A run folder, or the ``export`` folder in it.
@@ -62,20 +60,19 @@ def load_table_export(folder: Path) -> tuple[TabularTask, dict[str, Any]]:
         The model in eval mode, and its description.
 
     Raises:
-        DataError: If the export is damaged, or not of a table.
+        DataNotFoundError: If there is no export.
+        DataError: If the export is damaged, of images, or made by a newer version.
     """
-    description, weights = read_export(folder)
-    if description["task"] not in _TASKS:
-        raise DataError(
-            f"The export in {folder} must be of a model of a table, but is of"
-            f" {description['task']!r}. Predict with runs of tables alone, or of images alone."
-        )
-    try:
-        model = _TASKS[description["task"]].from_architecture(description["architecture"])
-        model.load_state_dict(weights)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"The exported model in {folder} is damaged: {error}") from error
-    return model.eval(), description
+
+    def build(description: dict[str, Any]) -> TabularTask:
+        if description["task"] not in _TASKS:
+            raise DataError(
+                f"The export in {folder} must be of a model of a table, but is of"
+                f" {description['task']!r}. Predict with runs of tables alone, or of images alone."
+            )
+        return _TASKS[description["task"]].from_architecture(description["architecture"])
+
+    return load_model(folder, build)
 
 
 def predict_tables(
@@ -89,7 +86,7 @@ def predict_tables(
     Args:
         folders: Run folders, or the ``export`` folders in them.
         paths: Tables or patterns.
-        device: Where to compute; a CUDA card if there is one, else the CPU, if ``None``.
+        device: Where to compute; a CUDA device if there is one, else the CPU, if ``None``.
 
     Returns:
         Column ``row``, from 0 in each file; before it ``file`` where there are several; then
@@ -101,7 +98,7 @@ def predict_tables(
         DataError: If the table is not like that of the training, or the models do not predict the
             same.
     """
-    where = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    where = device or default_device()
     tables = _Tables([str(path) for path in paths])
     members = [member for folder in folders for member in member_folders(folder)]
     if not members:

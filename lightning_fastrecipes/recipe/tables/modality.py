@@ -1,65 +1,68 @@
-"""Recipes for tables: how their parts are built, set, described and evaluated."""
+"""Recipes for tables: how their parts are built, described, evaluated and exported."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
+from typing_extensions import override
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
 from lightning_fastrecipes.errors import ConfigurationError, RecipeError
+from lightning_fastrecipes.functional.labels.merging import running_mean
 from lightning_fastrecipes.recipe.config.building import build
 from lightning_fastrecipes.recipe.config.documents import Place
-from lightning_fastrecipes.recipe.config.schema import Recipe, Stage
-from lightning_fastrecipes.recipe.shared.modality import MakeTrainer, Modality
-from lightning_fastrecipes.recipe.tables.evaluation import TableEvaluator
+from lightning_fastrecipes.recipe.config.schema import Evaluation, Recipe
+from lightning_fastrecipes.recipe.shared.modality import Modality
+from lightning_fastrecipes.recipe.shared.predictions import Predicted, Predictions
+from lightning_fastrecipes.recipe.tables.export import (
+    describe_table_model,
+    predict_tables,
+    to_csv,
+)
+from lightning_fastrecipes.recipe.tables.reports import write_table_predictions, write_table_reports
 from lightning_fastrecipes.tasks.table_task import TabularTask
 from lightning_fastrecipes.tasks.tabular import TabularClassifier, TabularRegressor
 
-_FOR_IMAGES = {"image_size": None, "augmentation": None, "precompute": False}
-"""Keys of a stage that say something of images, and what they are where they are left out."""
+_STAGE_KEYS_FOR_IMAGES = {"image_size": None, "augmentation": None, "precompute": False}
+"""Keys of a stage that only images have, and their values where they are left out."""
 
 _CALLBACKS_FOR_IMAGES = (
     "MultiLabelSwitch", "ImageMixing", "ProgressiveResizing", "TestTimeAugmentation",
 )  # fmt: skip
 
 
-_OUT = "Leave it out."
-
-
 class Tables(Modality):
     """A table and a regressor or classifier of its rows."""
 
-    size_names = ("batch_size",)
-    stage_names = ("batch_size",)
     unit = "rows"
+    stage_names = size_names = ("batch_size",)
+    exports_last_member = True
 
+    @override
     def check(self, recipe: Recipe) -> None:
-        """Refuse what is for images alone, and a model of anything but tables."""
+        asked = []
         for stage in recipe.stages:
-            where = f"{recipe.path}: {stage.key}"
-            for key, without in _FOR_IMAGES.items():
-                if getattr(stage, key) != without:
-                    raise RecipeError(f"{where}: `{key}` is for images, not for tables. {_OUT}")
-            for spec in stage.callbacks:
-                if spec.name in _CALLBACKS_FOR_IMAGES:
-                    raise RecipeError(
-                        f"{where}: `{spec.name}` is for images, not for tables. {_OUT}"
-                    )
-        evaluation = recipe.evaluation
+            keys = [k for k, value in _STAGE_KEYS_FOR_IMAGES.items() if getattr(stage, k) != value]
+            names = [spec.name for spec in stage.callbacks if spec.name in _CALLBACKS_FOR_IMAGES]
+            asked += [f"{stage.key}: `{name}`" for name in keys + names]
         for key in ("image_size", "crop_fraction", "tta"):
-            if getattr(evaluation, key) is not None:
-                raise RecipeError(
-                    f"{recipe.path}: evaluation.{key}: is for images, not for tables. {_OUT}"
-                )
+            if getattr(recipe.evaluation, key) is not None:
+                asked.append(f"evaluation.{key}:")
+        if asked:
+            raise RecipeError(
+                f"{recipe.path}: {asked[0]} is for images, not for tables. Leave it out."
+            )
         if not issubclass(recipe.model.load(), (TabularRegressor, TabularClassifier)):
             raise RecipeError(
                 f"{recipe.path}: model.class_path: a table needs a subclass of `TabularRegressor`"
                 f" or `TabularClassifier`, but got {recipe.model.class_path!r}."
             )
 
+    @override
     def build_parts(self, recipe: Recipe) -> tuple[TabularDataModule, TabularTask]:
-        """Build datamodule and model; the data says how the table becomes numbers."""
         data = build(recipe.data, TabularDataModule, Place(recipe.path, "data"))
         data.prepare_data()
         data.setup("fit")
@@ -70,29 +73,12 @@ class Tables(Modality):
             raise RecipeError(f"{recipe.path}: model: {error}") from error
         return data, model
 
-    def num_samples(self, data: Any, split: Any) -> int:
-        """Count the rows of a split."""
+    @override
+    def num_samples(self, data: Any, split: str) -> int:
         return int(data.num_rows(split))
 
-    def check_stage(self, stage: Stage, data: Any, model: Any) -> None:
-        """Accept every stage: what is not for tables was refused before."""
-
-    def resizing(
-        self, stage: Stage, callbacks: Sequence[pl.Callback], data: Any, model: Any
-    ) -> Callable[[int], None]:
-        """Return a function that does nothing: rows have no size."""
-        return lambda _epoch: None
-
-    def check_evaluation(self, recipe: Recipe, data: Any, model: Any) -> None:
-        """Accept every evaluation: what is not for tables was refused before."""
-
-    def training_data(self, stage: Stage, data: Any, model: Any) -> pl.LightningDataModule:
-        """Return the datamodule."""
-        table: pl.LightningDataModule = data
-        return table
-
+    @override
     def describe(self, data: Any, model: Any) -> list[str]:
-        """Return how many rows there are, what their columns become, and what was found in them."""
         counts = [f"{data.num_rows(split):,} {split}" for split in ("train", "val", "test")]
         spec = data.spec
         sizes = spec.embedding_sizes(model.network.embedding_rule)
@@ -110,12 +96,37 @@ class Tables(Modality):
             f" `{model.norm_policy}`",
         ]
 
+    @override
     def write_findings(self, data: Any, folder: Path) -> None:
-        """Write what was noticed: unmatched keys, unknown values, gaps."""
         write_atomically(folder / "table_report.txt", f"{data.report}\n")
 
-    def evaluator(
-        self, recipe: Recipe, folder: Path, data: Any, model: Any, make_trainer: MakeTrainer
-    ) -> TableEvaluator:
-        """Build what evaluates."""
-        return TableEvaluator(recipe, folder, data, model, make_trainer)
+    @override
+    def apply_evaluation(self, evaluation: Evaluation, data: Any) -> None:
+        if evaluation.batch_size is not None:
+            data.eval_batch_size = evaluation.batch_size
+
+    @override
+    def merge(self, predictions: Iterable[Tensor]) -> Tensor:
+        """Return the mean in the user's units: its error is never above the mean of the errors."""
+        return running_mean(predictions)
+
+    @override
+    def write_predictions(self, folder: Path, data: Any, model: Any, predicted: Predicted) -> None:
+        write_table_predictions(folder, data, model, predicted)
+
+    @override
+    def describe_export(self, recipe: Recipe, data: Any, model: Any, tta: Any) -> dict[str, Any]:
+        return describe_table_model(model, data)
+
+    @override
+    def write_reports(self, recipe: Recipe, folder: Path, data: Any, model: Any) -> None:
+        write_table_reports(folder, data, model, recipe.seed)
+
+    @override
+    def predict(
+        self, folders: Sequence[Path], paths: Sequence[Path], *, tta: bool | None
+    ) -> Predictions:
+        if tta:
+            raise RecipeError("`--tta` is for images, not for tables. Leave it out.")
+        table, notes = predict_tables(folders, paths)
+        return Predictions(table, to_csv(table), notes=notes)

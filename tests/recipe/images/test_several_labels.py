@@ -17,9 +17,9 @@ from lightning_fastrecipes import SampleFBeta
 from lightning_fastrecipes.cli.main import main
 from lightning_fastrecipes.errors import DataError, RecipeError
 from lightning_fastrecipes.recipe.images.export import load_export, predict_files
+from lightning_fastrecipes.recipe.images.reports import prediction_table
 from lightning_fastrecipes.recipe.loading import load_recipe
 from lightning_fastrecipes.recipe.run.runner import Run
-from lightning_fastrecipes.recipe.shared.predictions import prediction_table
 
 CLASSES = ["blue", "green", "rare", "red"]
 SPLITS = ("val", "test")
@@ -130,7 +130,7 @@ def test_which_labels_go_together_is_counted_and_drawn(whole) -> None:
     table = pd.read_csv(whole / "label_cooccurrence.csv")
     assert table["label"].tolist() == CLASSES
     assert (table[CLASSES].to_numpy() == truth.T @ truth).all()
-    for name in ("label_cooccurrence.png", "label_cooccurrence_valid.png", "labels_val.csv"):
+    for name in ("label_cooccurrence.png", "label_cooccurrence_val.png", "labels_val.csv"):
         assert (whole / name).is_file()
     assert not (whole / "confusion_matrix.png").exists()
 

@@ -1,0 +1,164 @@
+"""Predictions of images beside their files, and for several labels a report of each label."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torchmetrics.functional.classification import binary_average_precision
+
+from lightning_fastrecipes.data.common.files import write_atomically
+from lightning_fastrecipes.data.images.datamodules import ImageDataModule
+from lightning_fastrecipes.functional.labels.multi_label import (
+    cooccurrence,
+    decide_labels,
+    fbeta_of_counts,
+)
+from lightning_fastrecipes.functional.labels.targets import hard_labels
+from lightning_fastrecipes.plots.runs import draw_cooccurrence
+from lightning_fastrecipes.recipe.shared.predictions import Predicted, draw_confusion
+
+DECIMALS = 6
+
+
+def write_image_predictions(folder: Path, images: ImageDataModule, predicted: Predicted) -> None:
+    """Write ``predictions_SPLIT.csv``, and a confusion matrix or a report of each label.
+
+    Args:
+        folder: Run folder.
+        images: The datamodule.
+        predicted: The predictions of one split.
+    """
+    split, probabilities, targets = predicted.split, predicted.predictions, predicted.targets
+    classes, thresholds = images.classes, predicted.thresholds
+    # A rehearsal predicts the first batch alone.
+    files = [str(name) for name in images.eval_dataset(split).files[: len(probabilities)]]
+    table = prediction_table(files, probabilities, classes, targets, thresholds)
+    write_atomically(folder / f"predictions_{split}.csv", table.to_csv(index=False))
+    if thresholds is None:
+        draw_confusion(folder, predicted, classes)
+        return
+    thresholds = thresholds.cpu()
+    labels = label_table(probabilities, targets, classes, thresholds)
+    write_atomically(folder / f"labels_{split}.csv", labels.to_csv(index=False))
+    stem = "label_cooccurrence" if split == "test" else f"label_cooccurrence_{split}"
+    together = cooccurrence_table(targets, classes)
+    write_atomically(folder / f"{stem}.csv", together.to_csv(index=False))
+    decided = decide_labels(probabilities, thresholds)
+    draw_cooccurrence(cooccurrence(targets), cooccurrence(decided), classes, folder / f"{stem}.png")
+
+
+def prediction_table(
+    files: list[str],
+    probabilities: Tensor,
+    classes: list[str],
+    targets: Tensor | None = None,
+    thresholds: Tensor | None = None,
+) -> pd.DataFrame:
+    """List predictions beside file names.
+
+    Args:
+        files: One name per row.
+        probabilities: Shape ``(rows, num_classes)``.
+        classes: One name per column.
+        targets: Class indices or probabilities, or 0 and 1; adds the column ``target``.
+        thresholds: One per class, for images with several labels, which are then joined by a
+            space, or by a sign that no label has.
+
+    Returns:
+        Columns ``file``, ``prediction``, ``target`` if given, then one per class, rounded to six
+        decimals.
+
+    Example:
+        >>> prediction_table(["a.png"], torch.tensor([[0.25, 0.75]]), ["cat", "dog"]).values
+        array([['a.png', 'dog', 0.25, 0.75]], dtype=object)
+    """
+    table = pd.DataFrame({"file": files})
+    decided = {"prediction": probabilities} | ({} if targets is None else {"target": targets})
+    for name, values in decided.items():
+        if thresholds is None:
+            table[name] = [classes[i] for i in hard_labels(values).tolist()]
+        else:
+            holds = decide_labels(values, thresholds if name == "prediction" else 0.5)
+            table[name] = _joined_names(holds, classes)
+    columns = pd.DataFrame(probabilities.double().numpy().round(DECIMALS), columns=classes)
+    return pd.concat([table, columns], axis=1)
+
+
+def _joined_names(holds: Tensor, classes: list[str]) -> list[str]:
+    separator = next(sign for sign in (" ", ",", ";", "|", "\t") if sign not in "".join(classes))
+    return [
+        separator.join(name for name, is_held in zip(classes, row, strict=True) if is_held)
+        for row in holds.tolist()
+    ]
+
+
+def label_table(
+    probabilities: Tensor, targets: Tensor, classes: Sequence[str], thresholds: Tensor
+) -> pd.DataFrame:
+    """Measure each label by itself.
+
+    Args:
+        probabilities: Shape ``(rows, num_classes)``.
+        targets: 0 or 1. Shape ``(rows, num_classes)``.
+        classes: One name per column.
+        thresholds: One per column.
+
+    Returns:
+        One row per label, the commonest first: ``label``, ``count``, ``predicted``, ``threshold``,
+        ``precision``, ``recall``, ``f1``, ``f2`` and ``average_precision``; a value that nothing
+        says anything of, such as the precision of what is never predicted, is missing.
+
+    Example:
+        >>> p, t = torch.tensor([[0.9, 0.6], [0.2, 0.7]]), torch.tensor([[1, 0], [0, 1]])
+        >>> label_table(p, t, ["sun", "sea"], torch.tensor([0.5, 0.5]))["f2"].round(3).tolist()
+        [0.833, 1.0]
+    """
+    decided, truth = decide_labels(probabilities, thresholds), targets >= 0.5
+    right, predicted, actual = (c.sum(0) for c in (decided & truth, decided, truth))
+    scores = {
+        "precision": right / predicted,
+        "recall": right / actual,
+        "f1": fbeta_of_counts(right, predicted, actual, 1.0),
+        "f2": fbeta_of_counts(right, predicted, actual, 2.0),
+        "average_precision": torch.stack(
+            [
+                binary_average_precision(probabilities[:, i], truth[:, i].long())
+                if actual[i]
+                else torch.tensor(float("nan"))
+                for i in range(len(classes))
+            ]
+        ),
+    }
+    nothing = (actual + predicted) == 0
+    scores["f1"][nothing] = scores["f2"][nothing] = float("nan")
+    table = pd.DataFrame(
+        {
+            "label": list(classes),
+            "count": actual.tolist(),
+            "predicted": predicted.tolist(),
+            "threshold": [float(str(value)) for value in thresholds.cpu().numpy()],
+        }
+        | {name: values.double().numpy().round(DECIMALS) for name, values in scores.items()}
+    )
+    return table.sort_values(["count", "label"], ascending=[False, True], ignore_index=True)
+
+
+def cooccurrence_table(holds: Tensor, classes: Sequence[str]) -> pd.DataFrame:
+    """Count in how many images two labels hold together.
+
+    Args:
+        holds: 0 or 1. Shape ``(rows, num_classes)``.
+        classes: One name per column.
+
+    Returns:
+        Column ``label``, and one column per label; a label with itself is its count.
+
+    Example:
+        >>> cooccurrence_table(torch.tensor([[1, 1], [1, 0]]), ["sun", "sea"])["sun"].tolist()
+        [2, 1]
+    """
+    counts = pd.DataFrame(cooccurrence(holds).numpy(), columns=list(classes))
+    counts.insert(0, "label", list(classes))
+    return counts

@@ -1,0 +1,217 @@
+"""Measure a trained model, write what it predicts, and export it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from lightning_fastrecipes._lightning import Callback
+from lightning_fastrecipes.recipe.artifacts.environment import is_first_process
+from lightning_fastrecipes.recipe.artifacts.export_files import (
+    ENSEMBLE,
+    write_ensemble,
+    write_export,
+)
+from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
+from lightning_fastrecipes.recipe.config.schema import Recipe
+from lightning_fastrecipes.recipe.shared.members import (
+    MakeTrainer,
+    each_member,
+    load_average,
+    load_member,
+)
+from lightning_fastrecipes.recipe.shared.modality import Modality
+from lightning_fastrecipes.recipe.shared.predictions import (
+    Predicted,
+    PredictionCollector,
+    Split,
+    evaluate,
+)
+from lightning_fastrecipes.tasks.classification import ClassificationTask
+
+
+class Evaluator:
+    """Evaluate the model of a run, or the mean of what several members predict.
+
+    With several labels, thresholds are tuned on the validation split and used on the test split;
+    predictions merged with views have thresholds of their own. So does each member.
+
+    Args:
+        modality: Images or tables.
+        recipe: The recipe.
+        folder: The run folder.
+        data: The datamodule.
+        model: The model.
+        make_trainer: Takes callbacks and arguments of ``Trainer``.
+
+    Raises:
+        RecipeError: If the recipe asks for views that cannot be made.
+    """
+
+    def __init__(
+        self,
+        modality: Modality,
+        recipe: Recipe,
+        folder: Path,
+        data: Any,
+        model: Any,
+        make_trainer: MakeTrainer,
+    ) -> None:
+        self.modality = modality
+        self.recipe = recipe
+        self.folder = folder
+        self.data = data
+        self.model = model
+        self.tta = modality.build_tta(recipe, data)
+        self._make_trainer = make_trainer
+        self._members: dict[str, Path] = {}
+        self._merged_thresholds: Tensor | None = None
+        self._member_thresholds: dict[str, dict[str, Tensor]] = {}
+
+    def set_up(self, members: Mapping[str, Path], *, is_rehearsal: bool) -> None:
+        """Set sizes and crop of the data, and find the models that predict together.
+
+        Args:
+            members: Name to checkpoint of models that were trained for this; snapshots, where the
+                recipe asks for them, take their place.
+            is_rehearsal: Whether the run is one batch of everything, which leaves no snapshots.
+        """
+        asked = self.recipe.evaluation
+        self.modality.apply_evaluation(asked, self.data)
+        wants_snapshots = asked.ensemble is not None and not is_rehearsal
+        self._members = dict(members)
+        if wants_snapshots:
+            stages = [stage.name for stage in self.recipe.stages]
+            self._members = RunFolder(self.folder).find_snapshots(stages)
+        if self._members and asked.ensemble == "average":
+            load_average(self._members.values(), self.model, self.data, self._make_trainer)
+            self._members = {}
+
+    def measure(self, split: Split, results: dict[str, Any]) -> None:
+        """Measure one split that has rows, and write its predictions.
+
+        Args:
+            split: ``val`` or ``test``; ``val`` first, since the test uses what it tunes.
+            results: What ``results.json`` will hold; the metrics go in here.
+        """
+        if self._members:
+            results[split], alone = self._measure_members(split)
+            results.setdefault("members", {})[split] = alone
+            return
+        results[split], found = self._predict_split(split)
+        if split == "val" and found.merged is not None:
+            # The thresholds of plain predictions were tuned by the validation itself.
+            self._merged_thresholds = self.model.best_thresholds(found.merged, found.targets)
+        self._write_predictions(split, found.predictions, found.targets)
+
+    def export(self, folder: Path) -> None:
+        """Write the model and its members, once everything is measured; by the first process alone.
+
+        Args:
+            folder: The ``export`` folder; what it says of members of an earlier run is removed.
+        """
+        together = self._named_thresholds(self._merged_thresholds)
+        if self._members and self.modality.exports_last_member:
+            load_member(list(self._members.values())[-1], self.model)
+        self._export_model(folder)
+        (folder / ENSEMBLE).unlink(missing_ok=True)
+        if self._members:
+            for name in each_member(self._members, self.model):
+                self._export_model(folder / "members" / name)
+            write_ensemble(folder, [f"members/{name}" for name in self._members], together)
+        self.modality.write_reports(self.recipe, self.folder, self.data, self.model)
+
+    def _measure_members(
+        self, split: Split
+    ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+        """Return the metrics of the members together, and of each alone."""
+        alone: dict[str, dict[str, float]] = {}
+        plain, augmented = [], []
+        for name in each_member(self._members, self.model):
+            if self.tta is not None:
+                self.tta.thresholds = self._member_thresholds.get(name, {})
+            alone[name], found = self._predict_split(split)
+            if self.tta is not None:
+                self._member_thresholds[name] = self.tta.thresholds
+                augmented.append(found.predictions)
+            plain.append(found.probabilities)
+        targets = found.targets
+        mean = self.modality.merge(plain)
+        merged = mean if self.tta is None else self.modality.merge(augmented)
+        if split == "val" and isinstance(self.model, ClassificationTask):
+            self._tune(mean, merged, targets)
+        metrics = self._measure_predictions(mean, targets)
+        if self.tta is not None:
+            if self.tta.is_learning:
+                metrics["plain_weight"] = self.tta.weight
+            with_views = self._measure_predictions(merged, targets, self._merged_thresholds)
+            metrics |= {f"{name}_tta": value for name, value in with_views.items()}
+        self._write_predictions(split, merged, targets)
+        return metrics, alone
+
+    def _tune(self, mean: Tensor, merged: Tensor, targets: Tensor) -> None:
+        """Tune thresholds, and the weight of the views, on what the members predict together."""
+        self.model.tune_thresholds(mean, targets)
+        if self.tta is None:
+            return
+        self._merged_thresholds = self.model.best_thresholds(merged, targets)
+        if self.tta.is_learning:
+            is_multi_label = self.model.label_kind == "multi"
+            self.tta.learn(mean, merged, targets, multi_label=is_multi_label)
+
+    def _predict_split(self, split: Split) -> tuple[dict[str, float], PredictionCollector]:
+        collector = PredictionCollector(self.modality.num_samples(self.data, split))
+        callbacks: list[Callback] = [collector] if self.tta is None else [self.tta, collector]
+        # In 32 bits the predictions of a sample do not depend on which others share its batch.
+        trainer = self._make_trainer(callbacks, precision="32-true", enable_checkpointing=False)
+        return evaluate(trainer, self.model, self.data, split), collector
+
+    def _measure_predictions(
+        self, predictions: Tensor, targets: Tensor, thresholds: Tensor | None = None
+    ) -> dict[str, float]:
+        """Measure merged predictions with the metrics and the loss of the task."""
+        metrics = self.model.phase_metrics["test_"].clone().cpu()
+        metrics.reset()
+        for metric in metrics.values():
+            # Every process holds all rows.
+            metric.sync_on_compute = False
+        if isinstance(self.model, ClassificationTask):
+            self.model.fix_thresholds(metrics, thresholds)
+        metrics.update(predictions, self.model.metric_targets(targets))
+        values = metrics.compute().items()
+        found = {name.removeprefix("test_"): float(value) for name, value in values}
+        return {"loss": float(self.model.loss(self.model.logits(predictions), targets)), **found}
+
+    def _write_predictions(self, split: Split, predictions: Tensor, targets: Tensor) -> None:
+        if not is_first_process():
+            return
+        thresholds = self._merged_thresholds
+        if thresholds is None:
+            thresholds = getattr(self.model, "thresholds", None)
+        predicted = Predicted(split, predictions, targets, thresholds)
+        self.modality.write_predictions(self.folder, self.data, self.model, predicted)
+
+    def _export_model(self, folder: Path) -> None:
+        if self._members:
+            # One metric is tuned; a member knows its thresholds by the name of its folder.
+            tuned = self._member_thresholds.get(folder.name, {})
+            own = next(iter(tuned.values()), None)
+        else:
+            own = self._merged_thresholds
+        description = self.modality.describe_export(self.recipe, self.data, self.model, self.tta)
+        write_export(folder, self.model, {**description, **self._named_thresholds(own)})
+
+    def _named_thresholds(self, merged: Tensor | None) -> dict[str, dict[str, float]]:
+        """Name the thresholds of predictions with and without views; none with one label."""
+        plain = getattr(self.model, "thresholds", None)
+        if plain is None:
+            return {}
+        if merged is None:
+            return {"thresholds": self._by_name(plain)}
+        return {"thresholds": self._by_name(merged), "plain_thresholds": self._by_name(plain)}
+
+    def _by_name(self, thresholds: Tensor) -> dict[str, float]:
+        # The shortest text that gives the same number again.
+        values = [float(str(value)) for value in thresholds.cpu().numpy()]
+        return dict(zip(self.model.classes or [], values, strict=True))

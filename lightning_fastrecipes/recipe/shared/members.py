@@ -1,0 +1,68 @@
+"""Checkpoints of one model that predict together: loaded one after the other, or averaged."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes.nn.averaging import average_state, reestimate_batch_norm
+from lightning_fastrecipes.tasks.base import LayerGroupTask
+
+MakeTrainer = Callable[..., pl.Trainer]
+"""Takes callbacks and arguments of ``Trainer``."""
+
+
+def load_member(path: Path, model: LayerGroupTask) -> None:
+    """Load the weights of a checkpoint into a model."""
+    model.load_state_dict(_state(path))
+
+
+def each_member(members: Mapping[str, Path], model: LayerGroupTask) -> Iterator[str]:
+    """Load one checkpoint after the other into a model, and leave it as it was at the end.
+
+    Args:
+        members: Name to checkpoint.
+        model: The model that takes their weights.
+
+    Yields:
+        Name of the member that is loaded.
+    """
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    try:
+        for name, path in members.items():
+            load_member(path, model)
+            yield name
+    finally:
+        model.load_state_dict(before)
+
+
+def load_average(
+    paths: Iterable[Path], model: LayerGroupTask, data: Any, make_trainer: MakeTrainer
+) -> None:
+    """Load the mean weights of snapshots into a model, and measure its batch norm anew.
+
+    Args:
+        paths: The snapshots.
+        model: The model.
+        data: Its datamodule, set for the evaluation. Its training samples are measured without
+            augmentation, all of them by every process, so that statistics are the same everywhere.
+        make_trainer: Its trainer says where to compute.
+    """
+    device = make_trainer([], enable_checkpointing=False).strategy.root_device
+    model.load_state_dict(average_state(_state(path) for path in paths))
+    home = model.device
+    model.to(device)
+
+    def forward(batch: Any) -> None:
+        model(model.transfer_batch_to_device(batch[0], device, 0))
+
+    reestimate_batch_norm(model, data.eval_dataloader("train"), forward)
+    model.to(home)
+
+
+def _state(path: Path) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    return state

@@ -1,0 +1,187 @@
+"""Reports of a model of a table: predictions, vectors of categories, importance of columns."""
+
+import re
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from lightning_fastrecipes.data.common.files import write_atomically
+from lightning_fastrecipes.data.common.split_choice import SplitName
+from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
+from lightning_fastrecipes.data.tables.encoding import EncodedSplit
+from lightning_fastrecipes.functional.tables.embeddings import embedding_table
+from lightning_fastrecipes.functional.tables.importance import permutation_importance
+from lightning_fastrecipes.functional.tables.spec import FLAG_SUFFIX, TableSpec
+from lightning_fastrecipes.plots.tables import (
+    draw_embeddings,
+    draw_importance,
+    draw_predictions,
+)
+from lightning_fastrecipes.protocols import TableInputs
+from lightning_fastrecipes.recipe.shared.predictions import Predicted, draw_confusion
+from lightning_fastrecipes.recipe.tables.export import predicted_columns, to_csv
+from lightning_fastrecipes.tasks.table_task import TabularTask
+
+NUM_SAMPLED_ROWS = 2000
+"""Rows that the importance of columns is measured on, so that it takes seconds."""
+
+NUM_REPEATS = 3
+
+
+def write_table_predictions(
+    folder: Path, data: TabularDataModule, model: TabularTask, predicted: Predicted
+) -> None:
+    """Write each row's place in the source, its target and its prediction, and a figure.
+
+    Args:
+        folder: The run folder.
+        data: The datamodule.
+        model: The model.
+        predicted: The predictions of one split.
+    """
+    split, spec = predicted.split, model.require_spec()
+    targets = model.metric_targets(predicted.targets)
+    # A rehearsal predicts the first batch alone.
+    table = data.row_names(split).head(len(predicted.predictions))
+    if spec.classes is None:
+        table["target"] = shown_targets(spec, targets)
+    else:
+        table["target"] = [spec.classes[index] for index in targets.tolist()]
+    table = pd.concat([table, predicted_columns(spec, predicted.predictions)], axis=1)
+    write_atomically(folder / f"predictions_{split}.csv", to_csv(table))
+    if spec.classes is not None:
+        draw_confusion(folder, predicted, spec.classes)
+        return
+    draw_predictions(
+        table["target"], table["prediction"], spec.target,
+        folder / f"predictions_{split}.png", split=split, log=spec.log_target,
+    )  # fmt: skip
+
+
+def write_table_reports(
+    folder: Path, data: TabularDataModule, model: TabularTask, seed: int
+) -> None:
+    """Write the vectors of the categories, and how much each column matters.
+
+    Args:
+        folder: The run folder.
+        data: The datamodule.
+        model: The trained model.
+        seed: Of the rows that are drawn, and of their shuffling.
+    """
+    spec = model.require_spec()
+    if spec.categorical:
+        _write_embeddings(folder, spec, model)
+    splits: tuple[SplitName, ...] = ("val", "test", "train")
+    split = next(name for name in splits if data.num_rows(name))
+    importance = column_importance(model, data.encoded(split), seed)
+    importance.insert(1, "split", split)
+    write_atomically(folder / "importance.csv", to_csv(importance))
+    error = f"{error_name(spec)}, {split} split"
+    draw_importance(importance, folder / "importance.png", error=error)
+
+
+def _write_embeddings(folder: Path, spec: TableSpec, model: TabularTask) -> None:
+    table = embedding_table(spec, model.embedding_weights())
+    for place, name in enumerate(spec.categorical):
+        rows = table[table["column"] == name].dropna(axis="columns", how="all")
+        # Two names may differ in characters that a file name cannot have.
+        plain = re.sub(r"[^\w-]", "_", name)
+        content = to_csv(rows.drop(columns="column"))
+        write_atomically(folder / "embeddings" / f"{place:02d}_{plain}.csv", content)
+    draw_embeddings(table, folder / "embeddings.png")
+
+
+def error_name(spec: TableSpec) -> str:
+    """Name the error that ``column_importance`` measures.
+
+    Args:
+        spec: How the table becomes numbers.
+
+    Returns:
+        Words for an axis.
+    """
+    if spec.classes is not None:
+        return f"cross entropy of {spec.target}"
+    return f"rmse of {'log ' if spec.log_target else ''}{spec.target}"
+
+
+def shown_targets(spec: TableSpec, targets: Tensor) -> npt.NDArray[np.float64]:
+    """Return targets in the user's units without the digits that a logarithm in 32 bits has lost.
+
+    Args:
+        spec: How the table becomes numbers.
+        targets: In the user's units. Shape ``(rows,)``.
+
+    Returns:
+        Shape ``(rows,)``; of six digits if the logarithm was kept.
+    """
+    values = targets.double().numpy()
+    if not spec.log_target:
+        return values
+    scale = 10.0 ** (5 - np.floor(np.log10(values)))
+    return cast(npt.NDArray[np.float64], np.round(values * scale) / scale)
+
+
+def column_importance(model: TabularTask, split: EncodedSplit, seed: int) -> pd.DataFrame:
+    """Measure how much the error of a model grows when a column is shuffled.
+
+    The error is the root of the mean squared error in transformed units, or for classes the cross
+    entropy. A column's flag of missing values is shuffled with it.
+
+    Args:
+        model: The model.
+        split: Rows with targets; ``NUM_SAMPLED_ROWS`` of them are drawn.
+        seed: Of the draws.
+
+    Returns:
+        As ``permutation_importance`` gives it.
+    """
+    spec = model.require_spec()
+    generator = np.random.default_rng(seed)
+    num_rows = min(NUM_SAMPLED_ROWS, len(split.rows))
+    drawn = np.sort(generator.choice(len(split.rows), num_rows, replace=False))
+    codes = pd.DataFrame(split.codes[drawn], columns=pd.Index(spec.categorical, dtype=object))
+    names = pd.Index(spec.continuous_columns, dtype=object)
+    frame = pd.concat([codes, pd.DataFrame(split.continuous[drawn], columns=names)], axis=1)
+    groups = {name: [name] for name in spec.categorical}
+    for name in spec.continuous:
+        flag = f"{name}{FLAG_SUFFIX}"
+        groups[name] = [name, flag] if flag in spec.continuous_columns else [name]
+    was_training = model.training
+    model.eval()
+
+    def predict(rows: pd.DataFrame) -> npt.NDArray[Any]:
+        inputs = TableInputs(
+            torch.tensor(rows[spec.categorical].to_numpy(np.int64)),
+            torch.tensor(rows[spec.continuous_columns].to_numpy(np.float32)),
+        )
+        inputs = TableInputs(*(part.to(model.device) for part in inputs))
+        with torch.inference_mode():
+            found = cast(Tensor, model(inputs)).float().cpu()
+        return found.numpy()
+
+    def error(predictions: npt.NDArray[Any], targets: npt.NDArray[Any]) -> float:
+        ours, theirs = torch.from_numpy(predictions), torch.from_numpy(targets)
+        if spec.classes is not None:
+            return float(F.cross_entropy(ours, theirs))
+        return float(F.mse_loss(ours, theirs).sqrt())
+
+    try:
+        return permutation_importance(
+            predict,
+            frame,
+            np.asarray(split.target)[drawn],
+            groups,
+            error,
+            num_repeats=NUM_REPEATS,
+            seed=seed,
+        )
+    finally:
+        model.train(was_training)
