@@ -36,12 +36,6 @@ def writing(cache: str, folder: Path, num_bytes: int = 0, advice: str = ADVICE) 
         folder: Where the block writes.
         num_bytes: Size of the files, checked beforehand; 0 if it does not matter.
         advice: What to do, for the message.
-
-    Example:
-        >>> with writing("pixel", Path("a"), advice="Move it."):
-        ...     raise OSError(30, "Read-only")
-        Traceback (most recent call last):
-        NoRoomError: The pixel cache must be written to 'a', but: [Errno 30] Read-only. Move it.
     """
     needs = (
         f"The {cache} cache needs {num_bytes / 2**20:,.1f} MiB in '{folder}', and"

@@ -1,6 +1,6 @@
 """The course's augmentation presets: parameters drawn per image, applied to a whole batch."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal, get_args
 
 import torch
@@ -8,7 +8,6 @@ from torch import Tensor
 
 from lightning_fastrecipes.functional.images.pixels import (
     change_pixels,
-    check_square,
     crop_matrix,
     dihedral_batch,
 )
@@ -140,21 +139,18 @@ def draw_parameters(
 
 
 def augment(images: Tensor, parameters: AugmentationParameters) -> Tensor:
-    """Rotate and adjust each image of a batch, then flip it, by its own parameters.
-
-    Zoom and crop are not applied here: they belong to the resize that makes the images square.
-    An image that is not rotated is not resampled.
+    """Rotate and adjust each image of a batch, then flip it, for images that are cropped already.
 
     Args:
         images: Images, on any device. Shape ``(batch, 3, height, width)``, ``uint8``.
-        parameters: As :func:`draw_parameters` gives them for as many images.
+        parameters: As :func:`draw_parameters` returns them; zoom and crop are not used.
 
     Returns:
         New images of the same shape, dtype and device.
 
     Raises:
-        ValueError: If ``images`` is not a batch of ``uint8`` images, or not square while a
-            dihedral element swaps rows and columns.
+        ValueError: If ``images`` is not a batch of ``uint8`` images, or not square while some are
+            to be turned by a quarter.
 
     Example:
         >>> images = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)
@@ -163,15 +159,53 @@ def augment(images: Tensor, parameters: AugmentationParameters) -> Tensor:
         True
     """
     _check_batch(images)
-    check_square(images, parameters.dihedral)
-    half, ones = torch.full_like(parameters.angle, 0.5), torch.ones_like(parameters.angle)
-    aspect = images.shape[-2] / images.shape[-1]
-    matrix = crop_matrix(parameters.angle, half, half, ones, ones, aspect)
-    result = images.clone()
-    change_pixels(
-        result, result, matrix, parameters.angle != 0, parameters.brightness, parameters.contrast
+    _check_square(images, parameters)
+    ones = torch.ones_like(parameters.zoom)
+    upright = replace(
+        parameters,
+        zoom=ones,
+        crop_top=ones / 2,
+        crop_left=ones / 2,
+        dihedral=torch.zeros_like(parameters.dihedral),
     )
-    return dihedral_batch(result, parameters.dihedral)
+    return dihedral_batch(make_view(images, upright), parameters.dihedral)
+
+
+def make_view(
+    images: Tensor, parameters: AugmentationParameters, input_spec: InputSpec | None = None
+) -> Tensor:
+    """Zoom, crop, rotate, flip and adjust each image of a batch, at the size it has.
+
+    Pixels are resampled once, and not at all where an image is neither zoomed nor rotated.
+
+    Args:
+        images: ``uint8`` images, or normalised floats, on any device. Shape ``(batch, channels,
+            height, width)``.
+        parameters: As :func:`draw_parameters` returns them for as many images.
+        input_spec: How floats were normalised; without it, brightness and contrast of floats stay.
+
+    Returns:
+        New images of the same shape, dtype and device.
+
+    Raises:
+        ValueError: If images that are not square are to be turned by a quarter.
+
+    Example:
+        >>> images = torch.tensor([[[[1, 2], [3, 4]]]], dtype=torch.uint8)
+        >>> unchanged = draw_parameters(1, "none", 1.0, torch.Generator())
+        >>> make_view(images, replace(unchanged, dihedral=torch.tensor([4])))
+        tensor([[[[2, 1],
+                  [4, 3]]]], dtype=torch.uint8)
+    """
+    _check_square(images, parameters)
+    moved = (parameters.zoom != 1) | (parameters.angle != 0)
+    # The resample flips its images as well.
+    result = dihedral_batch(images.clone(), parameters.dihedral.masked_fill(moved, 0))
+    aspect = images.shape[-2] / images.shape[-1]
+    matrix = _matrix(parameters, parameters.zoom, parameters.zoom, aspect)
+    return change_pixels(
+        result, result, matrix, moved, parameters.brightness, parameters.contrast, input_spec
+    )
 
 
 def augment_batch(
@@ -186,7 +220,7 @@ def augment_batch(
 
     Args:
         images: Images, on any device. Shape ``(batch, channels, height, width)``, ``uint8``.
-        parameters: As :func:`draw_parameters` gives them for as many images.
+        parameters: As :func:`draw_parameters` returns them for as many images.
         image_size: Side of the result in pixels, at least 1.
         squish: Whether both sides are brought to the size, and not the shorter one alone.
 
@@ -210,61 +244,21 @@ def augment_batch(
     tall, wide = (
         parameters.zoom * (1.0 if squish else edge / shorter) for edge in images.shape[-2:]
     )
-    matrix = crop_matrix(
-        parameters.angle,
-        parameters.crop_top,
-        parameters.crop_left,
-        tall,
-        wide,
-        elements=parameters.dihedral,
-    )
-    result = images.new_empty(len(images), images.shape[1], image_size, image_size)
-    moved = torch.ones(len(images), dtype=torch.bool)
-    return change_pixels(images, result, matrix, moved, parameters.brightness, parameters.contrast)
-
-
-def make_view(
-    images: Tensor, parameters: AugmentationParameters, input_spec: InputSpec | None = None
-) -> Tensor:
-    """Zoom, crop, rotate, flip and adjust each image of a batch, at the size it has.
-
-    Pixels are resampled once, and not at all where an image is only flipped or left as it is.
-
-    Args:
-        images: ``uint8`` images, or normalised floats, on any device. Shape ``(batch, channels,
-            height, width)``.
-        parameters: As :meth:`Views.parameters` gives them for as many images.
-        input_spec: How floats were normalised; without it, brightness and contrast of floats stay.
-
-    Returns:
-        New images of the same shape, dtype and device.
-
-    Raises:
-        ValueError: If images that are not square are to be turned by a quarter.
-
-    Example:
-        >>> images = torch.tensor([[[[1, 2], [3, 4]]]], dtype=torch.uint8)
-        >>> unchanged = draw_parameters(1, "none", 1.0, torch.Generator())
-        >>> make_view(images, replace(unchanged, dihedral=torch.tensor([4])))
-        tensor([[[[2, 1],
-                  [4, 3]]]], dtype=torch.uint8)
-    """
-    check_square(images, parameters.dihedral)
-    moved = (parameters.zoom != 1) | (parameters.angle != 0)
-    # The resample flips its images as well.
-    result = dihedral_batch(images.clone(), parameters.dihedral.masked_fill(moved, 0))
-    matrix = crop_matrix(
-        parameters.angle,
-        parameters.crop_top,
-        parameters.crop_left,
-        tall=parameters.zoom,
-        wide=parameters.zoom,
-        aspect=images.shape[-2] / images.shape[-1],
-        elements=parameters.dihedral,
-    )
     return change_pixels(
-        result, result, matrix, moved, parameters.brightness, parameters.contrast, input_spec
+        images,
+        images.new_empty(*images.shape[:2], image_size, image_size),
+        _matrix(parameters, tall, wide),
+        torch.ones(len(images), dtype=torch.bool),
+        parameters.brightness,
+        parameters.contrast,
     )
+
+
+def _matrix(
+    parameters: AugmentationParameters, tall: Tensor, wide: Tensor, aspect: float = 1.0
+) -> Tensor:
+    angle, top, left = parameters.angle, parameters.crop_top, parameters.crop_left
+    return crop_matrix(angle, top, left, tall, wide, aspect, parameters.dihedral)
 
 
 def _check_batch(images: Tensor) -> None:
@@ -272,4 +266,13 @@ def _check_batch(images: Tensor) -> None:
         raise ValueError(
             "`images` must be `uint8` of shape (batch, 3, height, width), got"
             f" {images.dtype} of shape {tuple(images.shape)}. Augment before normalising."
+        )
+
+
+def _check_square(images: Tensor, parameters: AugmentationParameters) -> None:
+    height, width = images.shape[-2:]
+    if height != width and bool((parameters.dihedral % 2 == 1).any()):
+        raise ValueError(
+            f"`images` must be square to be turned by a quarter, but are {height} x {width}. Crop"
+            " them, use the preset `side_on`, or take up to 3 views of `flips`."
         )

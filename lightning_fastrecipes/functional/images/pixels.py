@@ -46,16 +46,6 @@ def dihedral_batch(images: Tensor, elements: Tensor) -> Tensor:
     return images
 
 
-def check_square(images: Tensor, elements: Tensor) -> None:
-    """Refuse quarter turns of images that are not square."""
-    height, width = images.shape[-2:]
-    if height != width and bool((elements % 2 == 1).any()):
-        raise ValueError(
-            f"`images` must be square to be turned by a quarter, but are {height} x {width}. Crop"
-            " them, use the preset `side_on`, or take up to 3 views of `flips`."
-        )
-
-
 def crop_matrix(
     degrees: Tensor,
     crop_top: Tensor,
