@@ -75,6 +75,7 @@ WHOLE_VIEWS = (
 )
 """What to say of a recipe or an export for which :func:`has_whole_views` holds."""
 
+_OLD_JOIN_KEYS = ("on", True, "left_on", "right_on")
 _OLD_SPLIT_KEYS = {
     "val_fraction",
     "valid_fraction",
@@ -274,6 +275,30 @@ def split_keys(old: Mapping[str, Any]) -> dict[str, Any]:
         held_out = {"val_last": val, "test_last": test}
         return kept | {key: value for key, value in held_out.items() if value}
     return kept | {"val_last": 0.2 if val is None else val, "test_last": test or 0.0}
+
+
+def join_keys(old: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Translate the former keys of a step that joins a table.
+
+    Args:
+        old: Arguments with ``on``, which plain YAML reads as true, or ``left_on`` and ``right_on``;
+            those of today are left as they are.
+
+    Returns:
+        Arguments of the step of today.
+
+    Example:
+        >>> join_keys({"table": "a.csv", "left_on": ["x"], "right_on": ["y"]})
+        {'table': 'a.csv', 'keys': {'x': 'y'}}
+    """
+    today = {name: value for name, value in old.items() if name not in _OLD_JOIN_KEYS}
+    left, right = old.get("left_on"), old.get("right_on")
+    if left and right and not isinstance(left, str) and len(left) == len(right):
+        return today | {"keys": dict(zip(left, right, strict=True))}
+    if isinstance(left, str) and isinstance(right, str):
+        return today | {"keys": {left: right}}
+    on = old.get("on") or old.get(True)
+    return today | {"keys": on} if on else today
 
 
 def has_whole_views(tta: Any) -> bool:

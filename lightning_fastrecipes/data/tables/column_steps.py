@@ -1,11 +1,13 @@
 """Steps that make columns of a table from its others: dates, events, expressions, new values."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import pandas as pd
+from typing_extensions import override
 
 from lightning_fastrecipes.data.tables.joins import TableReport
 from lightning_fastrecipes.errors import DataError
@@ -16,7 +18,7 @@ from lightning_fastrecipes.functional.tables.narrowing import narrow_column
 from lightning_fastrecipes.functional.tables.rows import column_of
 
 
-class Step(Protocol):
+class Step(ABC):
     """Something that is done to a table before it is split and encoded.
 
     ``key`` is what a recipe calls it.
@@ -24,6 +26,7 @@ class Step(Protocol):
 
     key: ClassVar[str]
 
+    @abstractmethod
     def apply(
         self, frame: pd.DataFrame, folder: Path, report: TableReport | None = None
     ) -> pd.DataFrame:
@@ -33,32 +36,15 @@ class Step(Protocol):
             frame: The table, which is not changed.
             folder: What relative paths of side tables start from.
             report: Where to note what was found.
-
-        Returns:
-            The table with what the step adds.
         """
-        ...
 
     def files(self, folder: Path) -> list[Path]:
-        """List the files that the result depends on.
-
-        Args:
-            folder: What relative paths start from.
-
-        Returns:
-            Files that exist.
-        """
-        ...
-
-
-class _WithoutFiles:
-    def files(self, folder: Path) -> list[Path]:
-        """List the files that the result depends on: none."""
+        """List the files, which exist, that the result depends on."""
         return []
 
 
 @dataclass(frozen=True)
-class DateParts(_WithoutFiles):
+class DateParts(Step):
     """Add the parts of a date as columns; see ``add_datepart``, whose arguments these are.
 
     The column of dates stays, as datetimes, unless ``drop`` says otherwise, and whether there is a
@@ -75,25 +61,15 @@ class DateParts(_WithoutFiles):
     holidays: str | None = None
     flag_missing: bool = False
 
+    @override
     def apply(
         self, frame: pd.DataFrame, folder: Path, report: TableReport | None = None
     ) -> pd.DataFrame:
-        """Add the columns."""
-        return add_datepart(
-            frame,
-            self.column,
-            self.drop,
-            self.time,
-            self.prefix,
-            date_format=self.date_format,
-            cyclical=self.cyclical,
-            holidays=self.holidays,
-            flag_missing=self.flag_missing,
-        )
+        return add_datepart(frame, **vars(self))
 
 
 @dataclass(frozen=True)
-class Elapsed(_WithoutFiles):
+class Elapsed(Step):
     """Add days since and until events; see ``add_elapsed``, whose arguments these are."""
 
     key: ClassVar[str] = "elapsed"
@@ -104,25 +80,17 @@ class Elapsed(_WithoutFiles):
     past_only: bool = False
 
     def __post_init__(self) -> None:
-        set_names(self, "columns")
-        set_names(self, "group")
+        set_names(self, "columns", "group")
 
+    @override
     def apply(
         self, frame: pd.DataFrame, folder: Path, report: TableReport | None = None
     ) -> pd.DataFrame:
-        """Add the columns."""
-        return add_elapsed(
-            frame,
-            self.columns,
-            self.date,
-            self.group,
-            window_days=self.window_days,
-            past_only=self.past_only,
-        )
+        return add_elapsed(frame, **vars(self))
 
 
 @dataclass(frozen=True)
-class Derive(_WithoutFiles):
+class Derive(Step):
     """Make columns from others, one after the other; see ``expressions.evaluate`` for the language.
 
     Args:
@@ -139,17 +107,17 @@ class Derive(_WithoutFiles):
                 f" 4'}}, got {self.columns!r}."
             )
 
+    @override
     def apply(
         self, frame: pd.DataFrame, folder: Path, report: TableReport | None = None
     ) -> pd.DataFrame:
-        """Evaluate every expression in the narrowest type."""
         for name, expression in self.columns.items():
             frame = frame.assign(**{name: narrow_column(evaluate(frame, name, str(expression)))})
         return frame
 
 
 @dataclass(frozen=True)
-class Map(_WithoutFiles):
+class Map(Step):
     """Replace the values of a column by others.
 
     Args:
@@ -175,10 +143,10 @@ class Map(_WithoutFiles):
         if self.other not in ("error", "keep", "missing"):
             raise ValueError(f"`other` must be error, keep or missing, got {self.other!r}.")
 
+    @override
     def apply(
         self, frame: pd.DataFrame, folder: Path, report: TableReport | None = None
     ) -> pd.DataFrame:
-        """Look every different value up once."""
         codes, different = pd.factorize(column_of(frame, self.column))
         unnamed = [value for value in different if value not in self.values]
         if unnamed and self.other == "error":
@@ -192,21 +160,13 @@ class Map(_WithoutFiles):
         return frame.assign(**{self.to or self.column: narrow_column(taken)})
 
 
-def set_names(step: Any, argument: str) -> None:
-    """Take one name for a list of one, and refuse what are no names.
-
-    Args:
-        step: A step that is being made.
-        argument: The argument that holds names of columns, or ``None``.
-
-    Raises:
-        ValueError: If it holds something else.
-    """
-    names = getattr(step, argument)
-    if isinstance(names, str):
-        names = (names,)
-    elif names is not None:
-        if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+def set_names(step: Any, *arguments: str) -> None:
+    """Take one name of a column for a list of one, and refuse what is no list of names."""
+    for argument in arguments:
+        names = getattr(step, argument)
+        names = [names] if isinstance(names, str) else names
+        if names is not None and not (
+            isinstance(names, Sequence) and all(isinstance(name, str) for name in names)
+        ):
             raise ValueError(f"`{argument}` must be a list of names of columns, got {names!r}.")
-        names = tuple(names)
-    object.__setattr__(step, argument, names)
+        object.__setattr__(step, argument, None if names is None else tuple(names))

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from lightning_fastrecipes.data.tables.cache import file_facts, frame_digest, plain_index
+from lightning_fastrecipes.data.tables.column_steps import Step
 from lightning_fastrecipes.data.tables.frames import frame_files, read_files
 from lightning_fastrecipes.data.tables.joins import TableReport
 from lightning_fastrecipes.data.tables.splits import Rows
 from lightning_fastrecipes.data.tables.steps import (
-    Step,
     apply_steps,
     parse_steps,
     step_files,

@@ -1,12 +1,12 @@
 """Steps that prepare a table, as a recipe declares them: joins, dates, events, new columns."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
+from typing_extensions import override
 
 from lightning_fastrecipes.data.tables.column_steps import (
     DateParts,
@@ -20,32 +20,19 @@ from lightning_fastrecipes.data.tables.frames import frame_files, read_frames
 from lightning_fastrecipes.data.tables.joins import TableReport, find_rows, take_rows
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.rows import column_of
-
-__all__ = [
-    "DateParts",
-    "Derive",
-    "Elapsed",
-    "Join",
-    "Map",
-    "Step",
-    "TableReport",
-    "apply_steps",
-    "parse_steps",
-    "step_files",
-    "steps_to_list",
-]
+from lightning_fastrecipes.messages import suggestion
+from lightning_fastrecipes.old_names import join_keys
 
 
 @dataclass(frozen=True)
-class Join:
+class Join(Step):
     """Add the columns of a side table where its keys are equal; other rows get missing values.
 
     Args:
         table: The side table: a file, a pattern such as ``weather/*.csv``, or a list of files, all
             of them one below the other. Relative to the folder of the main table.
-        on: Keys that are called the same in both tables.
-        left_on: Keys of the main table, in place of ``on``.
-        right_on: Keys of the side table in the same order, in place of ``on``.
+        keys: Columns whose values must be equal: names that both tables have, or a mapping from
+            columns of the main table to those of the side table.
         columns: Columns of the side table to take; all but the keys if not given.
         suffix: What to append to the names of the columns taken.
         file_column: Name for a column of the side table with the name of each row's file, without
@@ -55,14 +42,12 @@ class Join:
         separator: What stands between columns of the side table; found out if not given.
 
     Raises:
-        ValueError: If there are no keys, or ``left_on`` and ``right_on`` differ in number.
+        ValueError: If there are no keys, or an argument is no list of names.
     """
 
     key: ClassVar[str] = "join"
     table: str | Sequence[str]
-    on: Sequence[str] = ()
-    left_on: Sequence[str] = ()
-    right_on: Sequence[str] = ()
+    keys: Sequence[str] | Mapping[str, str]
     columns: Sequence[str] | None = None
     suffix: str = ""
     file_column: str | None = None
@@ -71,21 +56,16 @@ class Join:
     separator: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("on", "left_on", "right_on", "columns", "text"):
-            set_names(self, name)
+        if not self.keys:
+            raise ValueError("`keys` must name at least one column of both tables, got none.")
+        is_mapping = isinstance(self.keys, Mapping)
+        set_names(self, "columns", "text", *([] if is_mapping else ["keys"]))
         object.__setattr__(self, "steps", tuple(parse_steps(self.steps, "join.steps")))
-        has_pairs = bool(self.left_on) or bool(self.right_on)
-        if has_pairs == bool(self.on) or len(self.left_on) != len(self.right_on):
-            raise ValueError(
-                "`join` must have either `on`, or `left_on` and `right_on` of the same length, got"
-                f" on={list(self.on)}, left_on={list(self.left_on)},"
-                f" right_on={list(self.right_on)}."
-            )
 
+    @override
     def apply(
         self, frame: pd.DataFrame, folder: Path, report: TableReport | None = None
     ) -> pd.DataFrame:
-        """Read the side table, prepare it, and add its columns."""
         side = read_frames(
             self.table,
             folder=folder,
@@ -94,7 +74,8 @@ class Join:
             file_column=self.file_column,
         )
         side = apply_steps(self.steps, side, folder, report)
-        left, right = self.left_on or self.on, self.right_on or self.on
+        keys = self.keys if isinstance(self.keys, Mapping) else {name: name for name in self.keys}
+        left, right = list(keys), list(keys.values())
         table = self.table if isinstance(self.table, str) else ", ".join(self.table)
         for name in left:
             column_of(frame, name)
@@ -115,21 +96,21 @@ class Join:
         new = pd.DataFrame(added, pd.RangeIndex(len(frame)), copy=False)
         return pd.concat([frame, new.set_axis(frame.index)], axis=1)
 
+    @override
     def files(self, folder: Path) -> list[Path]:
-        """List the files of the side table, and of those that it is joined with."""
         return [*frame_files(self.table, folder, "table"), *step_files(self.steps, folder)]
 
 
 _STEPS: tuple[Any, ...] = (Join, DateParts, Elapsed, Derive, Map)
-_KINDS: dict[str, Any] = {kind.key: kind for kind in _STEPS}
+_CLASSES: dict[str, Any] = {step.key: step for step in _STEPS}
 
 
 def parse_steps(steps: Sequence[Any], place: str = "steps") -> list[Step]:
     """Turn what a recipe says into steps.
 
     Args:
-        steps: Mappings of one key, such as ``{"join": {"table": "store.csv", "on": ["Store"]}}``;
-            a step is given back as it is.
+        steps: Mappings of one key, such as ``{"join": {"table": "store.csv", "keys": "Store"}}``;
+            a step is returned as it is.
         place: What to call the list in messages.
 
     Returns:
@@ -149,30 +130,14 @@ def parse_steps(steps: Sequence[Any], place: str = "steps") -> list[Step]:
 
 
 def steps_to_list(steps: Sequence[Step]) -> list[dict[str, Any]]:
-    """Write steps as ``parse_steps`` reads them, in plain values.
-
-    Args:
-        steps: The steps.
-
-    Returns:
-        One mapping per step, with the arguments that are not defaults.
-    """
+    """Write steps as ``parse_steps`` reads them: plain values, without those that are defaults."""
     return [{step.key: _arguments(step)} for step in steps]
 
 
 def apply_steps(
     steps: Sequence[Step], frame: pd.DataFrame, folder: Path, report: TableReport | None = None
 ) -> pd.DataFrame:
-    """Take every step in order.
-
-    Args:
-        steps: The steps.
-        frame: The table, which is not changed.
-        folder: What relative paths of side tables start from.
-        report: Where to note what was found.
-
-    Returns:
-        A new table of the same rows in the same order.
+    """Take every step in order, as ``Step.apply`` does.
 
     Raises:
         DataError: If a step cannot be taken; the message says which.
@@ -186,50 +151,40 @@ def apply_steps(
 
 
 def step_files(steps: Sequence[Step], folder: Path) -> list[Path]:
-    """List the files that steps read, so that a cache can tell when they change.
-
-    Args:
-        steps: The steps.
-        folder: What relative paths start from.
-
-    Returns:
-        Files that exist, in order.
-    """
+    """List the files that steps read, so that a cache can tell when they change."""
     return [file for step in steps for file in step.files(folder)]
 
 
 def _parse_step(step: Any, place: str) -> Step:
-    if isinstance(step, _STEPS):
-        found: Step = step
-        return found
+    if isinstance(step, Step):
+        return step
     if not isinstance(step, Mapping) or len(step) != 1:
         raise ValueError(
-            f"`{place}` must be a mapping of one key, one of {', '.join(_KINDS)}, got {step!r}."
+            f"`{place}` must be a mapping of one key, one of {', '.join(_CLASSES)}, got {step!r}."
         )
     [(key, arguments)] = step.items()
-    if key not in _KINDS:
-        raise ValueError(f"`{place}` is no step: {_no_such('step', key, list(_KINDS))}")
+    if key not in _CLASSES:
+        raise ValueError(f"`{place}` is no step: {_no_such('step', key, list(_CLASSES))}")
     if key == "derive":
         arguments = {"columns": arguments}
     if not isinstance(arguments, Mapping):
         raise ValueError(f"`{place}.{key}` must be a mapping of arguments, got {arguments!r}.")  # noqa: TRY004
-    # YAML 1.1 reads a plain `on` as true.
-    arguments = {"on" if name is True else name: value for name, value in arguments.items()}
-    known = [argument.name for argument in fields(_KINDS[key])]
+    if key == "join":
+        arguments = join_keys(arguments)
+    known = [argument.name for argument in fields(_CLASSES[key])]
     for name in arguments:
         if name not in known:
             raise ValueError(f"`{place}.{key}`: {_no_such('argument', name, known)}")
     try:
-        made: Step = _KINDS[key](**arguments)
+        made: Step = _CLASSES[key](**arguments)
     except (TypeError, ValueError) as error:
         raise ValueError(f"`{place}.{key}`: {error}") from error
     return made
 
 
 def _no_such(what: str, name: Any, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(str(name), known, 1)
-    hint = f"Did you mean `{near[0]}`?" if near else f"There are {', '.join(known)}."
-    return f"there is no {what} `{name}`. {hint}"
+    hint = suggestion(str(name), known) or f" There are {', '.join(known)}."
+    return f"there is no {what} `{name}`.{hint}"
 
 
 def _arguments(step: Any) -> dict[str, Any]:

@@ -8,13 +8,10 @@ import pandas as pd
 import pytest
 import yaml
 
+from lightning_fastrecipes.data.tables.column_steps import DateParts, Derive, Elapsed, Map
+from lightning_fastrecipes.data.tables.joins import TableReport
 from lightning_fastrecipes.data.tables.steps import (
-    DateParts,
-    Derive,
-    Elapsed,
     Join,
-    Map,
-    TableReport,
     apply_steps,
     parse_steps,
     step_files,
@@ -27,15 +24,15 @@ ROSSMANN = """
     Date: "@date(Date)"
     StateHoliday: StateHoliday.astype('str') != '0'
     WeekOfTrend: Date - @days((Date.dt.day_of_week + 1) % 7)
-- join: {table: store.csv, on: Store}
-- join: {table: store_states.csv, on: [Store]}
+- join: {table: store.csv, keys: Store}
+- join: {table: store_states.csv, keys: [Store]}
 - join:
     table: weather/*.csv
     file_column: State
     steps:
       - derive: {Date: "@date(Date)"}
       - map: {column: State, values: {Hessen: HE, Niedersachsen: "HB,NI"}}
-    on: [State, Date]
+    keys: [State, Date]
     columns: [Max_TemperatureC, Events]
 - join:
     table: googletrend/Rossmann_DE_*.csv
@@ -46,7 +43,7 @@ ROSSMANN = """
           State: State.str.slice(12)
           trend: "`Dez. 2012 - Sep. 2015`"
       - map: {column: State, values: {NI: "HB,NI"}, other: keep}
-    on: [State, WeekOfTrend]
+    keys: [State, WeekOfTrend]
     columns: [trend]
 - join:
     table: googletrend/Rossmann_DE.csv
@@ -54,7 +51,7 @@ ROSSMANN = """
       - derive:
           WeekOfTrend: "@date(Woche.str.slice(0, 10))"
           trend: "`Dez. 2012 - Sep. 2015`"
-    on: [WeekOfTrend]
+    keys: [WeekOfTrend]
     columns: [trend]
     suffix: _DE
 - date_parts: {column: Date}
@@ -174,23 +171,31 @@ def test_steps_are_written_as_they_are_read() -> None:
     steps = parse_steps(yaml.safe_load(ROSSMANN))
     plain = steps_to_list(steps)
     assert parse_steps(yaml.safe_load(yaml.safe_dump(plain))) == steps
-    assert plain[1] == {"join": {"table": "store.csv", "on": ["Store"]}}
+    assert plain[1] == {"join": {"table": "store.csv", "keys": ["Store"]}}
     assert parse_steps(steps) == steps
     assert [type(step) for step in steps[:2]] == [Derive, Join]
     with pytest.raises(dataclasses.FrozenInstanceError):
         steps[1].suffix = "x"
 
 
-def test_a_plain_on_in_yaml_is_the_key_and_not_true() -> None:
-    [join] = parse_steps(yaml.safe_load("[{join: {table: a.csv, on: [x]}}]"))
-    assert join.on == ("x",)
+@pytest.mark.parametrize(
+    ("former", "keys"),
+    [
+        ("on: [x]", ("x",)),  # which YAML reads as true
+        ("'on': x", ("x",)),
+        ("left_on: [x, y], right_on: [x, z]", {"x": "x", "y": "z"}),
+        ("left_on: x, right_on: z", {"x": "z"}),
+    ],
+)
+def test_former_names_of_keys_are_read(former, keys) -> None:
+    [join] = parse_steps(yaml.safe_load(f"[{{join: {{table: a.csv, {former}}}}}]"))
+    assert join.keys == keys
 
 
 def test_keys_with_other_names_and_several_files(rossmann, sales) -> None:
     join = Join(
         ["weather/Hessen.csv", "weather/Niedersachsen.csv"],
-        left_on=["Date", "Land"],
-        right_on=["Date", "file"],
+        keys={"Date": "Date", "Land": "file"},
         file_column="file",
         columns=["Max_TemperatureC"],
     )
@@ -201,7 +206,7 @@ def test_keys_with_other_names_and_several_files(rossmann, sales) -> None:
 
 def test_all_columns_but_the_keys_are_taken_and_odd_indexes_kept(rossmann, sales) -> None:
     sales.index = [3, 3, 1, 0, 9]
-    table = Join("store_states.csv", on="Store").apply(sales, rossmann)
+    table = Join("store_states.csv", keys="Store").apply(sales, rossmann)
     assert table.columns.tolist() == [*sales.columns, "State"]
     assert table.index.tolist() == [3, 3, 1, 0, 9]
     assert table["State"].tolist() == ["HE", "HB,NI", "HE", "HE", "HB,NI"]
@@ -209,7 +214,7 @@ def test_all_columns_but_the_keys_are_taken_and_odd_indexes_kept(rossmann, sales
 
 def test_columns_of_a_side_table_may_be_text_of_another_separator(tmp_path) -> None:
     (tmp_path / "codes.csv").write_text("id~code\n1~007\n2~NA\n")
-    join = Join("codes.csv", on=["id"], text=["code"], separator="~")
+    join = Join("codes.csv", keys=["id"], text=["code"], separator="~")
     assert join.apply(pd.DataFrame({"id": [2, 1]}), tmp_path)["code"].tolist() == ["NA", "007"]
 
 
@@ -220,19 +225,19 @@ def test_what_cannot_be_joined_is_refused_with_the_place(rossmann, sales) -> Non
         return info
 
     assert "'store.csv' must have one column 'Shop'" in str(
-        refused(table="store.csv", left_on=["Store"], right_on=["Shop"]).value
+        refused(table="store.csv", keys={"Store": "Shop"}).value
     )
     assert "The table must have one column 'Shop'" in str(
-        refused(table="store.csv", left_on=["Shop"], right_on=["Store"]).value
+        refused(table="store.csv", keys={"Shop": "Store"}).value
     )
     assert "must have one column 'Typ'" in str(
-        refused(table="store.csv", on=["Store"], columns=["Typ"]).value
+        refused(table="store.csv", keys=["Store"], columns=["Typ"]).value
     )
     assert "must be new, but the table has 'Sales'" in str(
-        refused(table="train.csv", on=["Store", "Date"], columns=["Sales"]).value
+        refused(table="train.csv", keys=["Store", "Date"], columns=["Sales"]).value
     )
     assert "must have each 'Store' once" in str(
-        refused(table="train.csv", on=["Store"], columns=["Sales"], suffix="_2").value
+        refused(table="train.csv", keys=["Store"], columns=["Sales"], suffix="_2").value
     )
 
 
@@ -292,15 +297,12 @@ def test_numbers_are_mapped_to_numbers_and_unknown_values_refused() -> None:
         ({"joim": {}}, r"`steps\[0\]` is no step: there is no step `joim`\. Did you mean `join`"),
         ({"xyz": {}}, r"There are join, date_parts, elapsed, derive, map"),
         ({"join": {"tabel": "a"}}, r"`steps\[0\]\.join`: .* `tabel`\. Did you mean `table`"),
-        ({"join": {"on": ["a"]}}, r"steps\[0\]\.join`: .*missing 1 required .*'table'"),
-        ({"join": {"table": "a"}}, r"must have either `on`, or `left_on` and `right_on`"),
-        ({"join": {"table": "a", "on": ["x"], "left_on": ["y"]}}, r"must have either `on`"),
-        ({"join": {"table": "a", "left_on": ["x"]}}, r"of the same length"),
-        (
-            {"join": {"table": "a", "on": [1]}},
-            r"`on` must be a list of names .* got \[1\]",
-        ),
-        ({"join": {"table": "a", "on": "x", "steps": [{"dervie": {}}]}}, r"join.steps\[0\]`"),
+        ({"join": {"keys": ["a"]}}, r"steps\[0\]\.join`: .*missing 1 required .*'table'"),
+        ({"join": {"table": "a"}}, r"missing 1 required .* 'keys'"),
+        ({"join": {"table": "a", "keys": []}}, r"`keys` must name at least one column"),
+        ({"join": {"table": "a", "left_on": ["x"]}}, r"missing 1 required .* 'keys'"),
+        ({"join": {"table": "a", "keys": [1]}}, r"`keys` must be a list of names .* got \[1\]"),
+        ({"join": {"table": "a", "keys": "x", "steps": [{"dervie": {}}]}}, r"join.steps\[0\]`"),
         ({"join": ["a"]}, r"`steps\[0\]\.join` must be a mapping of arguments, got \['a'\]"),
         ({"derive": {}}, r"`derive` must map names of columns to expressions"),
         ({"map": {"column": "a"}}, r"`values` must map old values to new ones"),

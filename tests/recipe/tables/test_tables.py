@@ -66,7 +66,7 @@ def document(folder: Path) -> dict:
                 "split": {"column": "Date", "val_last": 0.2, "test_last": 0.1},
                 "steps": [
                     {"derive": {"Day": "@date(Date)", "DayOfWeek": "Day.dt.day_of_week"}},
-                    {"join": {"table": "shops.csv", "on": ["Shop"]}},
+                    {"join": {"table": "shops.csv", "keys": ["Shop"]}},
                 ],
                 "batch_size": 16,
             },
