@@ -1,5 +1,7 @@
 """The only file that imports Lightning: every class and helper of it that the package uses."""
 
+from typing import Any
+
 from pytorch_lightning import (
     Callback,
     LightningDataModule,
@@ -25,8 +27,31 @@ from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-define
 from pytorch_lightning.utilities.seed import isolate_rng
 from pytorch_lightning.utilities.signature_utils import is_param_in_hook_signature
 
+from lightning_fastrecipes.errors import ConfigurationError
+
 LIGHTNING = "pytorch_lightning"
 """Which of the two namespaces the package uses, also the name of its logger."""
+
+
+class SetupError(ConfigurationError, MisconfigurationException):
+    """Parts of a run that do not fit together, which Lightning's own class catches as well."""
+
+
+def is_fast_dev_run(trainer: Trainer | None) -> bool:
+    """Return whether a trainer runs one batch of everything as a trial."""
+    # Lightning's stub has no `fast_dev_run`.
+    return bool(getattr(trainer, "fast_dev_run", False))
+
+
+def callbacks_of(trainer: Trainer | None) -> list[Callback]:
+    """Return the callbacks of a trainer, which Lightning's stub does not have."""
+    return list(getattr(trainer, "callbacks", []))
+
+
+def datamodule_of(trainer: Trainer | None) -> Any:
+    """Return the datamodule of a trainer, or ``None`` where it runs on loaders."""
+    return getattr(trainer, "datamodule", None)
+
 
 __all__ = [
     "LIGHTNING",
@@ -41,12 +66,16 @@ __all__ = [
     "ModelCheckpoint",
     "ProgressBar",
     "RichProgressBar",
+    "SetupError",
     "SingleDeviceStrategy",
     "TensorBoardLogger",
     "Trainer",
     "TrainerFn",
     "TrainerStatus",
     "WandbLogger",
+    "callbacks_of",
+    "datamodule_of",
+    "is_fast_dev_run",
     "is_param_in_hook_signature",
     "isolate_rng",
     "move_data_to_device",

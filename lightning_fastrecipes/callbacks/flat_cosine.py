@@ -2,6 +2,8 @@
 
 from fractions import Fraction
 
+from typing_extensions import override
+
 from lightning_fastrecipes.callbacks.schedule import Schedule
 from lightning_fastrecipes.functional.training.one_cycle import flat_cosine_factor
 
@@ -9,8 +11,7 @@ from lightning_fastrecipes.functional.training.one_cycle import flat_cosine_fact
 class FlatCosine(Schedule):
     """Hold the learning rates of a fit, and let them fall along half a cosine at its end.
 
-    Works on any ``LightningModule`` with one optimizer and no scheduler; the configured rates are
-    held, and the schedule is as long as ``max_epochs``. Resumes exactly at any step.
+    Works as every ``Schedule``; it is as long as ``max_epochs``.
 
     Args:
         flat: Share of the training at the peak, in [0, 1).
@@ -34,14 +35,6 @@ class FlatCosine(Schedule):
         self.end = end
         self.factor(0, 1)
 
+    @override
     def factor(self, epoch: float | Fraction, num_epochs: float) -> float:
-        """Return the share of the peak rates at one moment of training.
-
-        Args:
-            epoch: Time since the start of training in epochs, at least 0.
-            num_epochs: Length of the whole training in epochs; the rates stay low after it.
-
-        Returns:
-            Factor for the rate of every layer group, in [``end``, 1].
-        """
         return flat_cosine_factor(min(1.0, float(epoch) / num_epochs), self.flat, self.end)

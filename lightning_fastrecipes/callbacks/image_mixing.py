@@ -7,7 +7,8 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from lightning_fastrecipes import _lightning as pl
-from lightning_fastrecipes._lightning import MisconfigurationException
+from lightning_fastrecipes._lightning import SetupError
+from lightning_fastrecipes.errors import ConfigurationError, check_at_least, check_choice
 from lightning_fastrecipes.protocols import HasInputSpec
 
 Mixing = Literal["mixup", "cutmix"]
@@ -41,12 +42,11 @@ class ImageMixing(pl.Callback):
     def __init__(
         self, kind: Mixing = "mixup", alpha: float = 1.0, num_classes: int | None = None
     ) -> None:
-        if kind not in get_args(Mixing):
-            raise ValueError(f"`kind` must be 'mixup' or 'cutmix', got {kind!r}.")
+        check_choice("kind", kind, get_args(Mixing))
         if not alpha > 0:
-            raise ValueError(f"`alpha` must be above 0, got {alpha}.")
-        if num_classes is not None and num_classes < 2:
-            raise ValueError(f"`num_classes` must be at least 2, got {num_classes}.")
+            raise ConfigurationError(f"`alpha` must be above 0, got {alpha}.")
+        if num_classes is not None:
+            check_at_least("num_classes", num_classes, 2)
         self.kind: Mixing = kind
         self.alpha = alpha
         self.num_classes = num_classes
@@ -66,7 +66,7 @@ class ImageMixing(pl.Callback):
         else:
             num_classes = self.num_classes or getattr(pl_module, "num_classes", None)
             if num_classes is None:
-                raise MisconfigurationException(
+                raise SetupError(
                     "`ImageMixing` needs the number of classes, which the module does not say."
                     " Write `ImageMixing(num_classes=...)`."
                 )
@@ -79,7 +79,7 @@ class ImageMixing(pl.Callback):
             images, targets = batch
             if images.ndim == 4:
                 return images, targets
-        raise MisconfigurationException(
+        raise SetupError(
             "`ImageMixing` needs batches that are lists of images (batch, channels, height,"
             f" width) and targets, but got {type(batch).__name__}. Precomputed features cannot be"
             " mixed; other batches need a list in place of a tuple."
@@ -88,7 +88,7 @@ class ImageMixing(pl.Callback):
 
 def _normalised(images: Tensor, pl_module: pl.LightningModule) -> Tensor:
     if not isinstance(pl_module, HasInputSpec):
-        raise MisconfigurationException(
+        raise SetupError(
             "`ImageMixing` got `uint8` images, but the module does not say how it normalises"
             " them. Give it an `input_spec`, or normalise in the loader."
         )

@@ -2,22 +2,23 @@
 
 import math
 from collections.abc import Collection
-from contextlib import ExitStack
 from typing import Any, Literal, get_args
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import (
     DDPStrategy,
-    MisconfigurationException,
+    SetupError,
     SingleDeviceStrategy,
-    isolate_rng,
     rank_zero_info,
     rank_zero_warn,
 )
-from lightning_fastrecipes.callbacks.engine.stepping import kept_generators
+from lightning_fastrecipes.callbacks.engine.lr_curve import LRCurve
+from lightning_fastrecipes.callbacks.engine.state_keeping import StateSnapshot
 from lightning_fastrecipes.callbacks.engine.sweeping import LossSource, reference_lrs, sweep
-from lightning_fastrecipes.callbacks.lr_curve import LRCurve
+from lightning_fastrecipes.errors import check_choice
 from lightning_fastrecipes.functional.training.lr_curves import Rule, Spacing, sweep_lrs
+
+__all__ = ["LRCurve", "LRFinder", "lr_find", "run_finder"]
 
 
 class LRFinder(pl.Callback):
@@ -42,8 +43,8 @@ class LRFinder(pl.Callback):
             validation batch.
         rule: Which pick to train with; see ``functional.training.lr_curves.suggest_lr``.
         epochs: At the start of which epochs to look for a rate.
-        on_refusal: What to do with a curve that tells nothing: ``warn`` and keep the configured
-            rates, ``raise``, or keep them and say nothing, ``ignore``.
+        on_refusal: What to do if the curve is too flat or noisy to pick a rate: ``warn`` and keep
+            the configured rates, ``raise``, or keep them in silence, ``ignore``.
 
     Attributes:
         curves: The curve found at each epoch, filled while fitting.
@@ -77,13 +78,9 @@ class LRFinder(pl.Callback):
         on_refusal: Literal["warn", "raise", "ignore"] = "warn",
     ) -> None:
         self.lrs = sweep_lrs(min_lr, max_lr, num_steps, spacing)
-        for name, value, choices in (
-            ("on", on, get_args(LossSource)),
-            ("rule", rule, get_args(Rule)),
-            ("on_refusal", on_refusal, ("warn", "raise", "ignore")),
-        ):
-            if value not in choices:
-                raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {value!r}.")
+        check_choice("on", on, get_args(LossSource))
+        check_choice("rule", rule, get_args(Rule))
+        check_choice("on_refusal", on_refusal, ("warn", "raise", "ignore"))
         self.on = on
         self.rule = rule
         self.epochs = frozenset(epochs)
@@ -92,11 +89,7 @@ class LRFinder(pl.Callback):
 
     @property
     def curve(self) -> LRCurve:
-        """The curve that was found last.
-
-        Raises:
-            RuntimeError: If there is none yet.
-        """
+        """The curve that was found last; a RuntimeError if there is none yet."""
         if not self.curves:
             raise RuntimeError("There is no curve yet. Run `Trainer.fit` with this callback first.")
         return self.curves[max(self.curves)]
@@ -105,21 +98,21 @@ class LRFinder(pl.Callback):
         """Refuse what cannot be swept, before anything runs."""
         self.curves = {}
         if not pl_module.automatic_optimization or len(trainer.optimizers) != 1:
-            raise MisconfigurationException(
+            raise SetupError(
                 "`LRFinder` needs one optimizer that Lightning steps by itself, but got"
                 f" {len(trainer.optimizers)} and"
                 f" `automatic_optimization={pl_module.automatic_optimization}`. Drop this callback"
                 " and configure a rate."
             )
         if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
-            raise MisconfigurationException(
+            raise SetupError(
                 "`LRFinder` needs a strategy that keeps whole weights in every process, a single"
                 f" device or `ddp`, but got {type(trainer.strategy).__name__}. Find the rate on one"
                 " device and configure it."
             )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Return which sweeps a resumed fit leaves out."""
+        """Warn of the sweeps that a resumed fit leaves out."""
         is_begun = trainer.fit_loop.epoch_loop.batch_progress.current.ready > 0
         first = trainer.current_epoch + int(is_begun)
         past = sorted(epoch for epoch in self.epochs if epoch < first)
@@ -134,9 +127,8 @@ class LRFinder(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Sweep before the first batch of a chosen epoch, once all other hooks have prepared it."""
-        # Lightning's stub has no `fast_dev_run`.
-        is_rehearsal = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
-        if batch_idx or trainer.current_epoch not in self.epochs or is_rehearsal:
+        is_chosen = trainer.current_epoch in self.epochs and batch_idx == 0
+        if not is_chosen or pl.is_fast_dev_run(trainer):
             return
         curve = self._find(trainer, pl_module)
         self.curves[trainer.current_epoch] = curve
@@ -150,27 +142,25 @@ class LRFinder(pl.Callback):
             return
         message = f"`LRFinder` cannot suggest a learning rate: {curve.refusal}"
         if self.on_refusal == "raise":
-            raise MisconfigurationException(f"{message} Or configure a learning rate.")
+            raise SetupError(f"{message} Or configure a learning rate.")
         if self.on_refusal == "warn":
             rank_zero_warn(f"{message} The fit keeps the configured rates.")
 
     def _find(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> LRCurve:
-        if math.isinf(trainer.num_training_batches):
-            num_batches = "an endless loader"
-        else:
-            num_batches = f"{trainer.num_training_batches} batches"
         rates = reference_lrs(trainer)
         trained = [rate for rate in rates if rate > 0]
         if not trained:
-            raise MisconfigurationException(
+            raise SetupError(
                 "`LRFinder` scales the configured rates, so that at least one trained group must"
                 f" have a rate above 0, but they are {rates}. Configure any rate, such as 1e-3."
             )
         losses = sweep(trainer, pl_module, self.lrs, rates, self.on)
         if not losses or not math.isfinite(losses[0]):
-            raise MisconfigurationException(
+            num_batches = trainer.num_training_batches
+            found = "an endless loader" if math.isinf(num_batches) else f"{num_batches} batches"
+            raise SetupError(
                 f"The loss must be finite at the smallest rate, {self.lrs[0]:.0e}, but is"
-                f" {losses[0] if losses else 'missing'} ({num_batches}). Check inputs, targets and"
+                f" {losses[0] if losses else 'missing'} ({found}). Check inputs, targets and"
                 " precision: training would fail as well."
             )
         names = [
@@ -189,6 +179,87 @@ class LRFinder(pl.Callback):
                     group[key] = group[key] * scale
         for config in trainer.lr_scheduler_configs:
             _scale_scheduler(config.scheduler, scale)
+
+
+def lr_find(
+    model: pl.LightningModule,
+    datamodule: Any,
+    *,
+    min_lr: float = 1e-7,
+    max_lr: float = 10.0,
+    num_steps: int = 100,
+    spacing: Spacing = "geometric",
+    on: LossSource = "train",
+    rule: Rule = "course",
+    val_dataloaders: Any = None,
+    **trainer_arguments: Any,
+) -> LRCurve:
+    """Sweep the learning rate of any module on any data, and leave the module as it was.
+
+    Args:
+        model: Any module with one optimizer; frozen parts stay frozen.
+        datamodule: A ``LightningDataModule``, or a training loader or several.
+        min_lr: This and the next five as for ``LRFinder``.
+        max_lr: Last rate.
+        num_steps: Optimizer steps.
+        spacing: ``geometric`` or ``linear``.
+        on: ``train`` or ``val``.
+        rule: Which pick is the suggestion.
+        val_dataloaders: For ``on="val"``, if ``datamodule`` is a loader.
+        **trainer_arguments: For the ``Trainer``, such as ``accelerator`` and ``precision``.
+
+    Returns:
+        The curve, with its suggestion, figure and table; the rates of ``model`` are not changed.
+
+    Raises:
+        ConfigurationError: If an argument is out of its range, or there is not one optimizer, no
+            batch, or no finite loss.
+    """
+    finder = LRFinder(min_lr, max_lr, num_steps, spacing, on, rule, on_refusal="ignore")
+    return run_finder(finder, model, datamodule, val_dataloaders, **trainer_arguments)
+
+
+def run_finder(
+    finder: LRFinder,
+    model: pl.LightningModule,
+    datamodule: Any,
+    val_dataloaders: Any = None,
+    **trainer_arguments: Any,
+) -> LRCurve:
+    """Run :func:`lr_find` with a finder that has its own range and rule."""
+    quiet: dict[str, Any] = {
+        "max_epochs": 1,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+    }
+    callbacks = [*trainer_arguments.pop("callbacks", []), finder, _Stop()]
+    trainer = pl.Trainer(**(quiet | trainer_arguments), callbacks=callbacks)
+    is_module = isinstance(datamodule, pl.LightningDataModule)
+    data = {"datamodule": datamodule} if is_module else {"train_dataloaders": datamodule}
+    if val_dataloaders is not None:
+        data["val_dataloaders"] = val_dataloaders
+    with StateSnapshot() as saved:
+        saved.keep_random_numbers(datamodule, val_dataloaders)
+        try:
+            trainer.fit(model, **data)
+        except _FoundError:
+            return finder.curve
+    raise SetupError(
+        "The LR finder needs at least one training batch, but the loader gave none. Check the data"
+        " set, `drop_last` and `limit_train_batches`."
+    )
+
+
+class _FoundError(Exception):
+    """Ends the fit of :func:`lr_find` once the curve is there."""
+
+
+class _Stop(pl.Callback):
+    def on_train_batch_start(self, *_: Any) -> None:
+        raise _FoundError
 
 
 def _by_layer_group(names: list[str], ratios: list[float]) -> dict[str, float]:
@@ -211,102 +282,3 @@ def _scale_scheduler(scheduler: Any, scale: float) -> None:
     # Private: torch gives no other access to the schedulers within a chain or sequence.
     for inner in getattr(scheduler, "_schedulers", ()):
         _scale_scheduler(inner, scale)
-
-
-class _FoundError(Exception):
-    """Ends the fit of :func:`lr_find` once the curve is there."""
-
-
-class _Stop(pl.Callback):
-    def on_train_batch_start(self, *_: Any) -> None:
-        raise _FoundError
-
-
-def lr_find(
-    model: pl.LightningModule,
-    datamodule: Any,
-    *,
-    min_lr: float = 1e-7,
-    max_lr: float = 10.0,
-    num_steps: int = 100,
-    spacing: Spacing = "geometric",
-    on: LossSource = "train",
-    rule: Rule = "course",
-    val_dataloaders: Any = None,
-    **trainer_arguments: Any,
-) -> LRCurve:
-    """Sweep the learning rate of any module on any data, and leave the module as it was.
-
-    Args:
-        model: Any module with one optimizer; frozen parts stay frozen.
-        datamodule: A ``LightningDataModule``, or a training loader or several.
-        min_lr: First rate of the last trained layer group, above 0.
-        max_lr: Last rate, above ``min_lr``.
-        num_steps: Optimizer steps of the sweep.
-        spacing: ``geometric``: equal factors; ``linear``: equal steps.
-        on: Loss of the training batches, ``train``, or of the next validation batch, ``val``.
-        rule: Which pick is the suggestion.
-        val_dataloaders: For ``on="val"``, if ``datamodule`` is a loader.
-        **trainer_arguments: For the ``Trainer``, such as ``accelerator`` and ``precision``.
-
-    Returns:
-        The curve, with its suggestion, image and table; the rates of ``model`` are not changed.
-
-    Raises:
-        ValueError: If an argument is out of its range.
-        MisconfigurationException: If there is not one optimizer, no batch, or no finite loss.
-    """
-    finder = LRFinder(min_lr, max_lr, num_steps, spacing, on, rule, on_refusal="ignore")
-    return run_finder(finder, model, datamodule, val_dataloaders, **trainer_arguments)
-
-
-def run_finder(
-    finder: LRFinder,
-    model: pl.LightningModule,
-    datamodule: Any,
-    val_dataloaders: Any = None,
-    **trainer_arguments: Any,
-) -> LRCurve:
-    """Start a fit that ends once a finder has its curve; see :func:`lr_find`.
-
-    Args:
-        finder: The finder, with its own range and rule.
-        model: Any module with one optimizer.
-        datamodule: A ``LightningDataModule``, or a training loader or several.
-        val_dataloaders: For a finder ``on="val"``, if ``datamodule`` is a loader.
-        **trainer_arguments: For the ``Trainer``.
-
-    Returns:
-        The curve.
-
-    Raises:
-        MisconfigurationException: If there is not one optimizer, no batch, or no finite loss.
-    """
-    quiet: dict[str, Any] = {
-        "max_epochs": 1,
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
-    }
-    callbacks = [*trainer_arguments.pop("callbacks", []), finder, _Stop()]
-    trainer = pl.Trainer(**(quiet | trainer_arguments), callbacks=callbacks)
-    is_module = isinstance(datamodule, pl.LightningDataModule)
-    data = {"datamodule": datamodule} if is_module else {"train_dataloaders": datamodule}
-    if val_dataloaders is not None:
-        data["val_dataloaders"] = val_dataloaders
-    with ExitStack() as stack:
-        stack.enter_context(kept_generators(datamodule, val_dataloaders))
-        rng = isolate_rng()
-        rng.__enter__()
-        # Left as if all had gone well: Lightning does not put the numbers back after an error.
-        stack.callback(rng.__exit__, None, None, None)
-        try:
-            trainer.fit(model, **data)
-        except _FoundError:
-            return finder.curve
-    raise MisconfigurationException(
-        "The LR finder needs at least one training batch, but the loader gave none. Check the data"
-        " set, `drop_last` and `limit_train_batches`."
-    )

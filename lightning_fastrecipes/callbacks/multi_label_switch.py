@@ -9,8 +9,8 @@ from torch.utils.hooks import RemovableHandle
 from torchmetrics import MetricCollection
 
 from lightning_fastrecipes import _lightning as pl
-from lightning_fastrecipes._lightning import rank_zero_info
-from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes._lightning import SetupError, rank_zero_info
+from lightning_fastrecipes.errors import check_choice
 from lightning_fastrecipes.functional.labels.multi_label import Threshold, balanced_pos_weight
 from lightning_fastrecipes.nn.label_rules import Labels, MultiLabel
 from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
@@ -58,10 +58,7 @@ class MultiLabelSwitch(pl.Callback):
         beta: float = 2.0,
         pos_weight: Literal["balanced"] | list[float] | None = None,
     ) -> None:
-        if label_kind not in get_args(LabelChoice):
-            raise ValueError(
-                f"`label_kind` must be 'auto', 'single' or 'multi', got {label_kind!r}."
-            )
+        check_choice("label_kind", label_kind, get_args(LabelChoice))
         self.label_kind = label_kind
         self.options = Labels("multi", pos_weight, threshold, beta)
         self._is_multi = False
@@ -80,7 +77,7 @@ class MultiLabelSwitch(pl.Callback):
             return
         lacking = [n for n in HasDecisionHead.__annotations__ if not hasattr(module, n)]
         if lacking:
-            raise ConfigurationError(
+            raise SetupError(
                 f"`MultiLabelSwitch` needs a module with `num_classes`, `loss`, `probabilities` and"
                 f" `metrics`, but {type(module).__name__} lacks `{'`, `'.join(lacking)}`. Set them"
                 " in its constructor, for one label per image, and use them in its steps."
@@ -97,24 +94,14 @@ class MultiLabelSwitch(pl.Callback):
         object.__setattr__(module, "label_kind", "multi")
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Decide, say why, and switch before anything is loaded or moved.
-
-        Args:
-            trainer: The trainer.
-            pl_module: The module.
-            stage: ``fit``, ``validate``, ``test`` or ``predict``.
-
-        Raises:
-            ConfigurationError: If the module was switched before and the data are now of one label,
-                or nothing says what they are.
-        """
+        """Decide, log why, and switch before anything is loaded or moved."""
         if hasattr(pl_module, "set_classes"):
             return  # a task of this package, which switches by itself
-        datamodule = getattr(trainer, "datamodule", None)
+        datamodule = pl.datamodule_of(trainer)
         kind, reason = self._decide(datamodule)
         was_multi = getattr(pl_module, "label_kind", None) == "multi"
         if was_multi and kind != "multi":
-            raise ConfigurationError(
+            raise SetupError(
                 f"The module was switched to several labels per image, but now labels are"
                 f" '{kind}' ({reason}), and it never switches back. Start from a new module."
             )
@@ -128,7 +115,7 @@ class MultiLabelSwitch(pl.Callback):
         self.switch(pl_module)
         if stage == "fit" and self.options.pos_weight == "balanced":
             if not isinstance(datamodule, HasTrainTargets):
-                raise ConfigurationError(
+                raise SetupError(
                     "`pos_weight='balanced'` needs a datamodule with `train_targets`. Give one"
                     " number per label instead."
                 )
@@ -140,25 +127,12 @@ class MultiLabelSwitch(pl.Callback):
         return {"label_kind": "multi" if self._is_multi else "single"}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuse to go on with labels of the other kind.
-
-        Args:
-            state_dict: As :meth:`state_dict` gave it.
-
-        Raises:
-            ConfigurationError: If the data are of another kind than the checkpoint.
-        """
+        """Refuse to go on if the data have other labels than those of the checkpoint."""
         if state_dict != self.state_dict():
             raise _other_kind(state_dict["label_kind"], self.state_dict()["label_kind"])
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Leave no hook behind.
-
-        Args:
-            trainer: Not used.
-            pl_module: Not used.
-            stage: Not used.
-        """
+        """Remove the hook."""
         if self._guard is not None:
             self._guard.remove()
             self._guard = None
@@ -183,7 +157,7 @@ class MultiLabelSwitch(pl.Callback):
         if self.label_kind != "auto":
             return self.label_kind, "`label_kind` says so"
         if not isinstance(datamodule, HasClasses):
-            raise ConfigurationError(
+            raise SetupError(
                 "`MultiLabelSwitch` needs a datamodule with `classes` and `label_kind`, but the"
                 f" trainer has {type(datamodule).__name__}. Say `label_kind='multi'` or 'single'."
             )
@@ -215,8 +189,8 @@ def _refuse_other_kind(module: nn.Module, state_dict: dict[str, Any], *_: Any) -
         raise _other_kind(*(("single", "multi") if is_multi_label else ("multi", "single")))
 
 
-def _other_kind(stored: str, found: str) -> ConfigurationError:
-    return ConfigurationError(
+def _other_kind(stored: str, found: str) -> SetupError:
+    return SetupError(
         f"The checkpoint was trained with labels of the kind '{stored}', but the data now have"
         f" '{found}'. Use the data it was trained on, or start a new fit."
     )

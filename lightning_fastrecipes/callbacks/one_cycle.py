@@ -2,6 +2,8 @@
 
 from fractions import Fraction
 
+from typing_extensions import override
+
 from lightning_fastrecipes.callbacks.schedule import Schedule
 from lightning_fastrecipes.functional.training.one_cycle import one_cycle_factor, one_cycle_momentum
 from lightning_fastrecipes.functional.training.schedules import Shape
@@ -10,8 +12,7 @@ from lightning_fastrecipes.functional.training.schedules import Shape
 class OneCycle(Schedule):
     """Raise the learning rates of a whole fit once and let them fall, momentum the other way.
 
-    Works on any ``LightningModule`` with one optimizer and no scheduler; the configured rates are
-    the peaks, and the cycle is as long as ``max_epochs``. Resumes exactly at any step.
+    Works as every ``Schedule``; the cycle is as long as ``max_epochs``.
 
     Args:
         rise: Share of the training that the rise takes, in (0, 1).
@@ -58,29 +59,13 @@ class OneCycle(Schedule):
         self.factor(0, 1)
         self.momentum(0, 1)
 
+    @override
     def factor(self, epoch: float | Fraction, num_epochs: float) -> float:
-        """Return the share of the peak rates at one moment of training.
-
-        Args:
-            epoch: Time since the start of training in epochs, at least 0.
-            num_epochs: Length of the whole training in epochs; the rates stay as they are after it.
-
-        Returns:
-            Factor for the rate of every layer group, in [0, 1].
-        """
         progress = min(1.0, float(epoch) / num_epochs)
         return one_cycle_factor(progress, self.rise, self.start, self.end, self.tail, self.shape)
 
+    @override
     def momentum(self, epoch: float | Fraction, num_epochs: float) -> float | None:
-        """Return the momentum at one moment of training, or ``None`` to leave it as it is.
-
-        Args:
-            epoch: Time since the start of training in epochs, at least 0.
-            num_epochs: Length of the whole training in epochs.
-
-        Returns:
-            Momentum, lowest where the rate is highest.
-        """
         if self.momentum_range is None:
             return None
         low, high = self.momentum_range

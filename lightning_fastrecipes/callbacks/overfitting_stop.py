@@ -1,6 +1,5 @@
 """Train cycle after cycle until the validation gets worse, and keep the best weights."""
 
-import math
 from collections.abc import Sized
 from itertools import pairwise
 from typing import Any, Literal, cast
@@ -10,16 +9,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from lightning_fastrecipes import _lightning as pl
-from lightning_fastrecipes._lightning import MisconfigurationException, rank_zero_info
+from lightning_fastrecipes._lightning import SetupError, rank_zero_info
+from lightning_fastrecipes.callbacks.engine.cycles import CycleEnds, Monitor
 from lightning_fastrecipes.callbacks.engine.state_keeping import preserved_state
 from lightning_fastrecipes.callbacks.engine.stepping import (
-    VALID_LOSS,
+    VAL_LOSS,
     mean_over_processes,
     validation_loss,
 )
-from lightning_fastrecipes.callbacks.schedule import epoch_is_whole, find_cycle_ends
-from lightning_fastrecipes.callbacks.sgdr import SGDR
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
+from lightning_fastrecipes.errors import check_at_least
 from lightning_fastrecipes.protocols import HasEvalDataLoader
 
 
@@ -72,40 +71,32 @@ class OverfittingStop(pl.Callback):
         cycle_len: int | None = None,
         cycle_mult: int = 1,
     ) -> None:
-        for name, value in (
-            ("patience", patience),
-            ("gap_patience", 1 if gap_patience is None else gap_patience),
-            ("num_train_samples", num_train_samples),
-        ):
-            if value < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {value}.")
-        if mode not in ("min", "max"):
-            raise ValueError(f"`mode` must be 'min' or 'max', got {mode!r}.")
+        check_at_least("patience", patience, 1)
+        if gap_patience is not None:
+            check_at_least("gap_patience", gap_patience, 1)
+        check_at_least("num_train_samples", num_train_samples, 1)
         self.patience = patience
-        self.monitor = monitor
-        self.mode = mode
         self.gap_patience = gap_patience
         self.num_train_samples = num_train_samples
         self.train_loader = train_loader
-        self.schedule = None if cycle_len is None else SGDR(cycle_len, cycle_mult)
         self.history: list[dict[str, float]] = []
+        self._monitor = Monitor(monitor, mode)
+        self._ends = CycleEnds("OverfittingStop", cycle_len, cycle_mult)
         self._best: dict[str, Tensor] | None = None
         self._stopped = False
 
     @property
     def best_epoch(self) -> int | None:
         """The epoch whose weights are the best so far; ``None`` before the first cycle end."""
-        values = [self._signed(entry["value"]) for entry in self.history]
-        if not values:
-            return None
-        return int(self.history[values.index(min(values))]["epoch"])
+        values = self._badness()
+        return int(self.history[values.index(min(values))]["epoch"]) if values else None
 
     def state_dict(self) -> dict[str, Any]:
         """Return history and best weights, so that a resumed fit can still go back to them."""
         return {"history": self.history, "best": self._best, "stopped": self._stopped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up history and best weights of the fit that is resumed."""
+        """Restore history and best weights of the fit that is resumed."""
         self.history, self._best = list(state_dict["history"]), state_dict["best"]
         self._stopped = state_dict["stopped"]
 
@@ -116,21 +107,20 @@ class OverfittingStop(pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse fits without cycles, validation at their ends, or the clean samples asked for."""
-        ends = find_cycle_ends(trainer, "OverfittingStop", self.schedule)
-        every = trainer.check_val_every_n_epoch or 1
-        if any(end % every for end in ends) or not trainer.enable_validation:
-            raise MisconfigurationException(
+        ends = self._ends.epochs(trainer)
+        if self._ends.unvalidated(trainer) or not trainer.enable_validation:
+            raise SetupError(
                 f"`OverfittingStop` needs a validation at every cycle end, after {ends} epochs, but"
-                f" `check_val_every_n_epoch` is {every} and validation is"
-                f" {'on' if trainer.enable_validation else 'off'}. Give a validation loader, and"
-                " validate every epoch."
+                f" `check_val_every_n_epoch` is {trainer.check_val_every_n_epoch or 1} and"
+                f" validation is {'on' if trainer.enable_validation else 'off'}. Give a validation"
+                " loader, and validate every epoch."
             )
         if self.gap_patience is not None:
             self._clean_loader(trainer)
-        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        callbacks = pl.callbacks_of(trainer)
         later = callbacks[callbacks.index(self) :]
         if any(isinstance(callback, CycleSnapshots) for callback in later):
-            raise MisconfigurationException(
+            raise SetupError(
                 "`CycleSnapshots` must come before `OverfittingStop`, which goes back to the best"
                 " weights before it could write those of the last cycle. Turn them round."
             )
@@ -142,13 +132,9 @@ class OverfittingStop(pl.Callback):
 
         Runs before checkpoints are written, so that they hold the best weights as well.
         """
-        # Lightning's stub has no `fast_dev_run`.
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
         epoch = trainer.current_epoch + 1
-        ends = find_cycle_ends(trainer, "OverfittingStop", self.schedule)
-        if epoch in ends and epoch_is_whole(trainer) and not self._stopped:
-            self._look(trainer, pl_module)
+        if not self._stopped and self._ends.ending_cycle(trainer) is not None:
+            self._measure(trainer, pl_module)
             reason = self._reason() if epoch >= (trainer.min_epochs or 0) else None
             # Every process decides from the same numbers; a difference would hang them all.
             if trainer.strategy.reduce_boolean_decision(reason is not None, all=False):
@@ -165,44 +151,39 @@ class OverfittingStop(pl.Callback):
         if self._best is not None:
             pl_module.load_state_dict(self._best)
 
-    def _look(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def _measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = trainer.callback_metrics
-        if self.monitor not in metrics:
-            raise MisconfigurationException(
-                f"`monitor` must be a metric that the module logs, but {self.monitor!r} is none of"
-                f" {sorted(metrics)}. Name one of them."
-            )
-        value = mean_over_processes(trainer, metrics[self.monitor].detach().float())
+        value = self._monitor.value(trainer, metrics)
         entry = {"epoch": float(trainer.current_epoch), "value": value}
         if self.gap_patience is not None:
             train_loss = self._train_loss(trainer, pl_module)
-            if VALID_LOSS not in metrics:
-                raise MisconfigurationException(
-                    f"`gap_patience` compares losses, but the module logs no `{VALID_LOSS}`. Log it"
+            if VAL_LOSS not in metrics:
+                raise SetupError(
+                    f"`gap_patience` compares losses, but the module logs no `{VAL_LOSS}`. Log it"
                     " in `validation_step`, or leave `gap_patience` out."
                 )
-            val_loss = mean_over_processes(trainer, metrics[VALID_LOSS].detach().float())
+            val_loss = mean_over_processes(trainer, metrics[VAL_LOSS])
             entry |= {"train_loss": train_loss, "gap": val_loss - train_loss}
         self.history.append(entry)
         if self.best_epoch == trainer.current_epoch:
             state = pl_module.state_dict().items()
             self._best = {name: tensor.detach().to("cpu", copy=True) for name, tensor in state}
 
+    def _badness(self) -> list[float]:
+        return [self._monitor.badness(entry["value"]) for entry in self.history]
+
     def _reason(self) -> str | None:
-        """Return why training should stop now, or give ``None``."""
-        values = [self._signed(entry["value"]) for entry in self.history]
+        """Return why training should stop now, or ``None``."""
+        values = self._badness()
         since_best = len(values) - 1 - values.index(min(values))
         if since_best >= self.patience:
-            return f"{self.monitor} has been worse than its best for {since_best} cycles"
+            name = self._monitor.name
+            return f"{name} has been worse than its best for {since_best} cycles"
         if self.gap_patience is not None and len(values) > self.gap_patience:
             gaps = [entry["gap"] for entry in self.history[-self.gap_patience - 1 :]]
             if all(later > earlier for earlier, later in pairwise(gaps)):
                 return f"the gap to the training loss has grown for {self.gap_patience} cycles"
         return None
-
-    def _signed(self, value: float) -> float:
-        # What is not a number is worse than any number.
-        return math.inf if math.isnan(value) else value if self.mode == "min" else -value
 
     def _train_loss(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> float:
         total, count = 0.0, 0
@@ -216,11 +197,11 @@ class OverfittingStop(pl.Callback):
     def _clean_loader(self, trainer: pl.Trainer) -> DataLoader[Any]:
         """Return the fixed part of the clean training samples that is this process's share."""
         loader = self.train_loader
-        datamodule = getattr(trainer, "datamodule", None)
+        datamodule = pl.datamodule_of(trainer)
         if loader is None and isinstance(datamodule, HasEvalDataLoader):
             loader = datamodule.eval_dataloader("train")
         if loader is None:
-            raise MisconfigurationException(
+            raise SetupError(
                 "`gap_patience` needs clean training samples, but the datamodule has no"
                 " `eval_dataloader`. Give `train_loader`, a loader without augmentation."
             )

@@ -4,12 +4,8 @@ import sys
 from typing import Any, Literal, cast
 
 from lightning_fastrecipes import _lightning as pl
-from lightning_fastrecipes._lightning import (
-    MisconfigurationException,
-    TrainerFn,
-    rank_zero_info,
-    rank_zero_warn,
-)
+from lightning_fastrecipes._lightning import SetupError, TrainerFn, rank_zero_info, rank_zero_warn
+from lightning_fastrecipes.errors import check_choice
 from lightning_fastrecipes.functional.images.batches import images_of
 from lightning_fastrecipes.functional.images.resizing import check_milestones, milestone_value
 from lightning_fastrecipes.nn.probing import taken_sizes
@@ -20,11 +16,11 @@ class ProgressiveResizing(pl.Callback):
     """Train on small images first, and on larger ones from given epochs on.
 
     Where the size changes, and nowhere else, the datamodule is asked for new loaders: the new size
-    arrives with the first batch of its epoch, whatever the workers, images are decoded and cut at
-    the small size, and every batch is looked at to prove it. Sizes are rounded
-    to what the module takes, and refused before training where it takes none but its own. Learning
-    rates stay as they are; the schedules of this package go by the share of the epoch that is done,
-    so they are exact also where another batch size changes the number of steps.
+    arrives with the first batch of its epoch, whatever the workers; images are decoded and cut at
+    the small size, and every batch is checked. Sizes are rounded to what the module takes, and
+    refused before training where it takes none but its own. Learning rates stay as they are; the
+    schedules of this package go by the share of the epoch that is done, so they are exact also
+    where another batch size changes the number of steps.
 
     Works with any datamodule that has ``image_size``, ``eval_image_size`` and ``batch_size`` and
     reads them whenever it makes a loader, such as ``ImageFolderDataModule``. After the fit, the
@@ -65,8 +61,7 @@ class ProgressiveResizing(pl.Callback):
         batch_sizes: dict[int, int] | None = None,
         validate_at: Literal["train", "last"] = "train",
     ) -> None:
-        if validate_at not in ("train", "last"):
-            raise ValueError(f"`validate_at` must be 'train' or 'last', got {validate_at!r}.")
+        check_choice("validate_at", validate_at, ("train", "last"))
         self.sizes = check_milestones("sizes", sizes)
         self.batch_sizes = (
             None if batch_sizes is None else check_milestones("batch_sizes", batch_sizes)
@@ -84,17 +79,14 @@ class ProgressiveResizing(pl.Callback):
         return max(self.sizes.values())
 
     def taken_sizes(self, module: Any) -> dict[int, int]:
-        """Round the sizes to what a module takes, trying each of them out.
+        """Round the sizes to what a module takes, or raise a ValueError if it takes none.
 
         Args:
             module: The module, on any device; one that says nothing of sizes is run on empty
-                images, if its ``forward`` takes them.
+                images, if it has a ``forward``.
 
         Returns:
             Epoch to size.
-
-        Raises:
-            ValueError: If the module does not take a size.
         """
         has_forward = type(module).forward is not pl.LightningModule.forward
         if not has_forward and not isinstance(module, TakesImageSizes):
@@ -102,13 +94,7 @@ class ProgressiveResizing(pl.Callback):
         return dict(zip(self.sizes, taken_sizes(module, self.sizes.values()), strict=True))
 
     def leave_at(self, datamodule: HasImageSize, sizes: dict[int, int], epoch: int) -> None:
-        """Set a datamodule to what is trained in an epoch, for the loaders that it makes next.
-
-        Args:
-            datamodule: The datamodule.
-            sizes: As :meth:`taken_sizes` gives them.
-            epoch: Epoch from 0.
-        """
+        """Set a datamodule to what is trained in an epoch, for the loaders that it makes next."""
         datamodule.image_size = milestone_value(sizes, epoch)
         if self.batch_sizes is not None:
             datamodule.batch_size = milestone_value(self.batch_sizes, epoch)
@@ -130,7 +116,7 @@ class ProgressiveResizing(pl.Callback):
                 )
         self._reload_every = int(cast(Any, trainer).reload_dataloaders_every_n_epochs)
         self._eval_size_before = datamodule.eval_image_size
-        self._begin_at(datamodule, 0)
+        self._set_epoch(datamodule, 0)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -138,7 +124,7 @@ class ProgressiveResizing(pl.Callback):
         """Go on at the size of the epoch that a resumed fit goes on with."""
         if trainer.state.fn == TrainerFn.FITTING and "loops" in checkpoint:
             progress = checkpoint["loops"]["fit_loop"]
-            self._begin_at(_datamodule(trainer), _next_epoch(progress))
+            self._set_epoch(_datamodule(trainer), _next_epoch(progress))
             if _is_over(progress):
                 # Lightning compares with the batches of the epoch to come, which may be more.
                 progress["epoch_loop.batch_progress"]["current"]["completed"] = sys.maxsize
@@ -150,16 +136,15 @@ class ProgressiveResizing(pl.Callback):
         changes_batches = len(set((self.batch_sizes or {}).values())) > 1
         intervals = [config.interval for config in trainer.lr_scheduler_configs]
         if changes_batches and "step" in intervals:
-            raise MisconfigurationException(
-                "`batch_sizes` change the number of steps of an epoch, but the module has a"
-                " scheduler with `interval='step'`, which was built for another number. Use a"
-                " schedule of this package, such as `SGDR`, or leave `batch_sizes` out."
+            raise SetupError(
+                "`ProgressiveResizing`: `batch_sizes` change the number of steps of an epoch, but"
+                " the module has a scheduler with `interval='step'`, which was built for another"
+                " number. Use a schedule of this package, such as `SGDR`, or leave `batch_sizes`"
+                " out."
             )
         max_epochs = trainer.max_epochs or -1
         late = [epoch for epoch in [*self.sizes, *(self.batch_sizes or {})] if epoch >= max_epochs]
-        # Lightning's stub has no `fast_dev_run`.
-        is_rehearsal = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
-        if late and max_epochs > 0 and not is_rehearsal:
+        if late and max_epochs > 0 and not pl.is_fast_dev_run(trainer):
             rank_zero_warn(
                 f"`ProgressiveResizing` has an entry for epoch {late[0]}, but `max_epochs` is"
                 f" {max_epochs}: it is never reached. Raise `max_epochs`, or remove the entry."
@@ -179,13 +164,12 @@ class ProgressiveResizing(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Prove by every batch that the size has arrived."""
-        _check_batch(
-            batch, milestone_value(self._taken, trainer.current_epoch), trainer.current_epoch
-        )
+        """Check that the size has arrived."""
+        epoch = trainer.current_epoch
+        _check_batch(batch, milestone_value(self._taken, epoch), epoch)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note what the loader at hand was made for."""
+        """Note what the present loader was made for."""
         if trainer.state.fn == TrainerFn.FITTING:
             self._eval_loader_is_of = _eval_sizes(_datamodule(trainer))
 
@@ -197,13 +181,13 @@ class ProgressiveResizing(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Prove by every batch that the validation is at the size it is said to be."""
+        """Check that the validation is at the size that it should be."""
         if trainer.state.fn == TrainerFn.FITTING:
             size, _ = _eval_sizes(_datamodule(trainer))
             _check_batch(batch, size, trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let the next epoch ask for loaders if it has another size: later would be too late."""
+        """Let the next epoch ask for loaders if it has another size."""
         datamodule, epoch = _datamodule(trainer), trainer.current_epoch + 1
         before = datamodule.image_size, datamodule.batch_size
         self.leave_at(datamodule, self._taken, epoch)
@@ -211,30 +195,30 @@ class ProgressiveResizing(pl.Callback):
         _reload_every(trainer, 1 if changed else self._reload_every)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Return what was borrowed; the size that was trained last stays."""
-        self._give_back(trainer)
+        """Restore the trainer and the evaluation size; the size that was trained last stays."""
+        self._restore(trainer)
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Return what was borrowed."""
+        """Restore the trainer and the evaluation size."""
         if trainer.state.fn == TrainerFn.FITTING and self._eval_loader_is_of is not None:
-            self._give_back(trainer)
+            self._restore(trainer)
 
     def _taken_or_refused(self, module: pl.LightningModule) -> dict[int, int]:
         try:
             return self.taken_sizes(module)
         except ValueError as error:
-            raise MisconfigurationException(f"`ProgressiveResizing`: {error}") from error
+            raise SetupError(f"`ProgressiveResizing`: {error}") from error
 
-    def _give_back(self, trainer: pl.Trainer) -> None:
+    def _restore(self, trainer: pl.Trainer) -> None:
         datamodule = _datamodule(trainer)
         _reload_every(trainer, self._reload_every)
         self.leave_at(datamodule, self._taken, self._trained_epoch)
         datamodule.eval_image_size = self._eval_size_before
         self._eval_loader_is_of = None
 
-    def _begin_at(self, datamodule: HasImageSize, epoch: int) -> None:
+    def _set_epoch(self, datamodule: HasImageSize, epoch: int) -> None:
         self._trained_epoch = epoch
         self.leave_at(datamodule, self._taken, epoch)
         self._set_eval_size(datamodule, epoch)
@@ -246,15 +230,15 @@ class ProgressiveResizing(pl.Callback):
 
 
 def _reload_every(trainer: Any, num_epochs: int) -> None:
-    """Say after how many epochs Lightning asks for loaders; 0 for never."""
+    """Set after how many epochs Lightning asks for loaders; 0 for never."""
     trainer.reload_dataloaders_every_n_epochs = num_epochs
 
 
 def _datamodule(trainer: pl.Trainer) -> HasImageSize:
-    datamodule = getattr(trainer, "datamodule", None)
+    datamodule = pl.datamodule_of(trainer)
     if not isinstance(datamodule, HasImageSize):
         found = "loaders" if datamodule is None else type(datamodule).__name__
-        raise MisconfigurationException(
+        raise SetupError(
             "`ProgressiveResizing` needs a datamodule with `image_size`, `eval_image_size` and"
             f" `batch_size`, which it can set, but the fit has {found}. Use an"
             " `ImageFolderDataModule`, or give your datamodule the three and read them in its"
@@ -264,12 +248,12 @@ def _datamodule(trainer: pl.Trainer) -> HasImageSize:
 
 
 def _next_epoch(progress: dict[str, Any]) -> int:
-    """Tell from a stored fit loop which epoch it has batches left of."""
+    """Return the epoch that a stored fit loop has batches left of."""
     return int(progress["epoch_progress"]["current"]["processed"]) + int(_is_over(progress))
 
 
 def _is_over(progress: dict[str, Any]) -> bool:
-    """Tell a fit loop stored right after the last batch: Lightning goes on with the next epoch."""
+    """Return whether a stored fit loop goes on with the next epoch: its last batch is done."""
     epochs, batches = progress["epoch_progress"], progress["epoch_loop.batch_progress"]
     is_open = epochs["total"]["processed"] < epochs["total"]["started"]
     is_after_batch = batches["total"]["completed"] < batches["total"]["processed"]
@@ -283,8 +267,8 @@ def _eval_sizes(datamodule: HasImageSize) -> tuple[int, int]:
 def _check_batch(batch: Any, size: int, epoch: int) -> None:
     found = tuple(images_of(batch).shape[-2:])
     if found != (size, size):
-        raise MisconfigurationException(
-            f"Epoch {epoch} must have images of {size} x {size} px, but a batch has"
-            f" {found[0]} x {found[1]} (height x width). The datamodule must read `image_size`, or"
-            " `eval_image_size`, whenever it makes a loader."
+        raise SetupError(
+            f"`ProgressiveResizing`: epoch {epoch} must have images of {size} x {size} px, but a"
+            f" batch has {found[0]} x {found[1]} (height x width). The datamodule must read"
+            " `image_size`, or `eval_image_size`, whenever it makes a loader."
         )

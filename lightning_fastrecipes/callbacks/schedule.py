@@ -5,13 +5,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from lightning_fastrecipes import _lightning as pl
-from lightning_fastrecipes._lightning import MisconfigurationException, rank_zero_warn
+from lightning_fastrecipes._lightning import SetupError, rank_zero_warn
+from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.training.schedules import simulate
 from lightning_fastrecipes.plots.rates import draw_schedule
 
@@ -20,11 +21,11 @@ class Schedule(pl.Callback, ABC):
     """Scale all learning rates of a fit by one factor that follows from the step number.
 
     Works on any ``LightningModule`` with one optimizer and no scheduler. The rates that
-    ``configure_optimizers`` gives (or ``initial_lr``, where a group has one) are the peaks; all of
+    ``configure_optimizers`` gives (or ``initial_lr``, where a group has one) are the peaks. All of
     them are scaled by the same factor, once for each optimizer step, so the ratios between layer
     groups stay as they are and a rate of 0 stays 0. Nothing is counted: the factor follows from
-    the epoch and the batch index, so a resumed fit goes on as if it had never stopped, and
-    whole epochs fall on whole epochs whatever the number of devices or of accumulated batches.
+    the epoch and the batch index. A resumed fit therefore goes on as if it had never stopped, and
+    cycles begin with an epoch whatever the number of devices or of accumulated batches.
     """
 
     needs_max_epochs: ClassVar[bool] = False
@@ -36,7 +37,8 @@ class Schedule(pl.Callback, ABC):
 
         Args:
             epoch: Time since the start of training in epochs, at least 0.
-            num_epochs: Length of the whole training in epochs.
+            num_epochs: Length of the training in epochs; ignored by schedules of cycles, which
+                repeat for as long as training lasts.
 
         Returns:
             Factor for the rate of every layer group.
@@ -47,7 +49,7 @@ class Schedule(pl.Callback, ABC):
 
         Args:
             epoch: Time since the start of training in epochs, at least 0.
-            num_epochs: Length of the whole training in epochs.
+            num_epochs: Length of the training in epochs.
 
         Returns:
             ``momentum`` of SGD, or the first of Adam's ``betas``.
@@ -90,7 +92,7 @@ class Schedule(pl.Callback, ABC):
         """Draw the learning rate of each layer group over the epochs, before any training.
 
         Args:
-            path: The file to write, such as ``schedule.png``.
+            path: File to write, such as ``schedule.png``.
             num_epochs: Length of the training in epochs, at least 1.
             steps_per_epoch: Optimizer steps in one epoch, at least 1.
             group_lrs: Peak learning rate of each layer group by its name; 0 for a frozen group.
@@ -99,11 +101,11 @@ class Schedule(pl.Callback, ABC):
             The figure as written, for a notebook or a logger.
 
         Raises:
-            ValueError: If no group has a learning rate above 0.
+            ConfigurationError: If no group has a learning rate above 0.
         """
         trained = {name: lr for name, lr in group_lrs.items() if lr > 0}
         if not trained:
-            raise ValueError(
+            raise ConfigurationError(
                 f"`group_lrs` must hold a learning rate above 0, got {dict(group_lrs)}."
                 " Name at least one group that is trained."
             )
@@ -121,7 +123,7 @@ class Schedule(pl.Callback, ABC):
         name = type(self).__name__
         num_optimizers, num_schedulers = len(trainer.optimizers), len(trainer.lr_scheduler_configs)
         if num_optimizers != 1 or num_schedulers:
-            raise MisconfigurationException(
+            raise SetupError(
                 f"`{name}` needs one optimizer and no scheduler, but got {num_optimizers} and"
                 f" {num_schedulers}. Return one optimizer and nothing else from"
                 " `configure_optimizers`, or drop this callback."
@@ -129,44 +131,37 @@ class Schedule(pl.Callback, ABC):
         groups = trainer.optimizers[0].param_groups
         has_momentum = all("momentum" in group or "betas" in group for group in groups)
         if self.momentum(0, 1) is not None and not has_momentum:
-            raise MisconfigurationException(
+            raise SetupError(
                 f"`{name}` moves the momentum, but {type(trainer.optimizers[0]).__name__} has"
                 " none. Take an optimizer with `momentum` or `betas`, or switch it off."
             )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Refuse loaders without length, and warn when training ends at a wrong moment."""
+        """Refuse loaders without length, and warn if training ends in the middle of a cycle."""
         name = type(self).__name__
         if math.isinf(trainer.num_training_batches):
-            raise MisconfigurationException(
+            raise SetupError(
                 f"`{name}` needs to know how many batches an epoch has, but the training loader has"
                 " no length. Set `limit_train_batches` of the trainer to a number of batches."
             )
         if self.needs_max_epochs and (trainer.max_epochs is None or trainer.max_epochs < 1):
-            raise MisconfigurationException(
+            raise SetupError(
                 f"`{name}` needs to know when training ends, but `max_epochs` is"
                 f" {trainer.max_epochs}. Set it to a number of epochs."
             )
-        # Lightning's stub has no `fast_dev_run`.
-        is_rehearsal = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
         max_epochs = trainer.max_epochs or -1
         ends = [float(max_epochs)] if max_epochs > 0 else []
         if trainer.max_steps > 0:
-            batches_per_step = trainer.accumulate_grad_batches
-            steps_per_epoch = math.ceil(trainer.num_training_batches / batches_per_step)
-            ends.append(trainer.max_steps / steps_per_epoch)
-        if ends and not is_rehearsal:
+            ends.append(trainer.max_steps / _steps_per_epoch(trainer))
+        if ends and not pl.is_fast_dev_run(trainer):
             self._warn_when_cut_short(min(ends))
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Set the rate of every group for the optimizer step that this batch belongs to."""
-        batches_per_step = trainer.accumulate_grad_batches
-        # An epoch ends with a step even if the last window of accumulated batches is not full.
-        steps_per_epoch = math.ceil(trainer.num_training_batches / batches_per_step)
-        step_in_epoch = batch_idx // batches_per_step
-        epoch = trainer.current_epoch + Fraction(step_in_epoch, steps_per_epoch)
+        step_in_epoch = batch_idx // trainer.accumulate_grad_batches
+        epoch = trainer.current_epoch + Fraction(step_in_epoch, _steps_per_epoch(trainer))
         num_epochs = float(trainer.max_epochs or 0)
         factor, momentum = self.factor(epoch, num_epochs), self.momentum(epoch, num_epochs)
         for group in trainer.optimizers[0].param_groups:
@@ -188,42 +183,6 @@ class Schedule(pl.Callback, ABC):
         )
 
 
-def epoch_is_whole(trainer: pl.Trainer) -> bool:
-    """Tell at the end of an epoch whether its last batch was trained.
-
-    ``max_steps`` may end an epoch before that, and no cycle with it.
-
-    Args:
-        trainer: The trainer, in ``on_train_epoch_end``.
-
-    Returns:
-        True for a whole epoch.
-    """
-    return bool(trainer.fit_loop.epoch_loop.batch_progress.is_last_batch)
-
-
-def find_cycle_ends(trainer: pl.Trainer, asking: str, schedule: Schedule | None) -> list[int]:
-    """List after how many epochs of a fit cycles end.
-
-    Args:
-        trainer: The trainer of the fit.
-        asking: Name of the callback that wants to know, for the message.
-        schedule: A schedule of its own; the first of the trainer's callbacks if ``None``.
-
-    Returns:
-        Ends of cycles, rising; the last is the only one at the end of the training or after it.
-
-    Raises:
-        MisconfigurationException: If there is no schedule.
-    """
-    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    found = [callback for callback in callbacks if isinstance(callback, Schedule)]
-    schedule = schedule or (found[0] if found else None)
-    if schedule is None:
-        raise MisconfigurationException(
-            f"`{asking}` needs to know where cycles end, but the trainer has no schedule of ours."
-            " Add `SGDR` to its callbacks, or set `cycle_len`."
-        )
-    max_epochs = trainer.max_epochs
-    is_open = max_epochs is None or max_epochs < 1
-    return schedule.cycle_ends(trainer.current_epoch + 1 if is_open else cast(int, max_epochs))
+def _steps_per_epoch(trainer: pl.Trainer) -> int:
+    # An epoch ends with a step even if the last window of accumulated batches is not full.
+    return math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)

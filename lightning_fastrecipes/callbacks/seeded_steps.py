@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes.errors import check_at_least
 
 
 class SeededSteps(pl.Callback):
@@ -31,8 +32,7 @@ class SeededSteps(pl.Callback):
     """
 
     def __init__(self, seed: int) -> None:
-        if seed < 0:
-            raise ValueError(f"`seed` must be at least 0, got {seed}. Take any whole number.")
+        check_at_least("seed", seed, 0)
         self.seed = seed
 
     def on_train_batch_start(

@@ -3,6 +3,8 @@
 from fractions import Fraction
 from itertools import count
 
+from typing_extensions import override
+
 from lightning_fastrecipes.callbacks.schedule import Schedule
 from lightning_fastrecipes.functional.training.schedules import (
     check_cycle,
@@ -15,12 +17,9 @@ class SGDR(Schedule):
     """Anneal the learning rates of a fit in cosine cycles with warm restarts.
 
     Works on any ``LightningModule`` with one optimizer and no scheduler. The rates that
-    ``configure_optimizers`` gives (or ``initial_lr``, where a group has one) are the peaks; all of
-    them are scaled by the same factor, once for each optimizer step, so the ratios between layer
-    groups stay as they are and a rate of 0 stays 0. Nothing is counted: the factor follows from
-    the epoch and the batch index, so a resumed fit goes on as if it had never stopped, and
-    restarts fall on the first step of an epoch whatever the number of devices or of accumulated
-    batches. Choose ``max_epochs`` so that training ends with a cycle.
+    ``configure_optimizers`` gives are the peaks of the first cycle; the ratios between layer groups
+    stay as they are. Resumes exactly at any step. Choose ``max_epochs`` so that training ends with
+    a cycle.
 
     Args:
         cycle_len: Length of the first cycle in epochs, at least 1.
@@ -38,6 +37,8 @@ class SGDR(Schedule):
         >>> schedule = SGDR(cycle_len=1, cycle_mult=2)
         >>> schedule.simulate(num_epochs=3, steps_per_epoch=2, lr=0.1)
         tensor([0.1000, 0.0500, 0.1000, 0.0854, 0.0500, 0.0146], dtype=torch.float64)
+        >>> schedule.cycle_ends(6)
+        [1, 3, 7]
 
     Note:
         fast.ai 0.7 stays at a hundredth of the rate for the first 5 % of the first cycle; here that
@@ -65,33 +66,14 @@ class SGDR(Schedule):
         self.peak_decay = peak_decay
         self.factor(0)
 
+    @override
     def factor(self, epoch: float | Fraction, num_epochs: float = 0) -> float:
-        """Return the share of the peak rates at one moment of training.
-
-        Args:
-            epoch: Time since the start of training in epochs, at least 0.
-            num_epochs: Of no influence: cycles repeat for as long as training lasts.
-
-        Returns:
-            Factor for the rate of every layer group, in [0, 1].
-        """
         return warm_restart_factor(
             epoch, self.cycle_len, self.cycle_mult, self.floor, self.warm_in, self.peak_decay
         )
 
+    @override
     def cycle_ends(self, num_epochs: int) -> list[int]:
-        """List after how many epochs cycles end.
-
-        Args:
-            num_epochs: ``max_epochs`` of the fit.
-
-        Returns:
-            Ends of cycles, rising; the last is the only one at ``num_epochs`` or after it.
-
-        Example:
-            >>> SGDR(cycle_len=1, cycle_mult=2).cycle_ends(6)
-            [1, 3, 7]
-        """
         for num_cycles in count(1):
             ends = cycle_ends(self.cycle_len, self.cycle_mult, num_cycles)
             if ends[-1] >= num_epochs:

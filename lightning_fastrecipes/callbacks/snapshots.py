@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning_fastrecipes import _lightning as pl
-from lightning_fastrecipes._lightning import MisconfigurationException
+from lightning_fastrecipes._lightning import SetupError
+from lightning_fastrecipes.callbacks.engine.cycles import CycleEnds, Monitor
 from lightning_fastrecipes.callbacks.engine.stepping import mean_over_processes
-from lightning_fastrecipes.callbacks.schedule import epoch_is_whole, find_cycle_ends
-from lightning_fastrecipes.callbacks.sgdr import SGDR
+from lightning_fastrecipes.errors import check_at_least, check_choice
 
 SNAPSHOT_KEY = "fastrecipes_snapshot"
 """Where a snapshot says of which cycle it is and what was measured."""
@@ -58,20 +58,14 @@ class CycleSnapshots(pl.Callback):
         cycle_len: int | None = None,
         cycle_mult: int = 1,
     ) -> None:
-        if keep is not None and keep < 1:
-            raise ValueError(f"`keep` must be at least 1, got {keep}. Leave it out to keep all.")
-        for name, value, choices in (
-            ("which", which, ("last", "best")),
-            ("mode", mode, ("min", "max")),
-        ):
-            if value not in choices:
-                raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {value!r}.")
+        if keep is not None:
+            check_at_least("keep", keep, 1)
+        check_choice("which", which, ("last", "best"))
         self.dirpath = dirpath
         self.keep = keep
         self.which = which
-        self.monitor = monitor
-        self.mode = mode
-        self.schedule = None if cycle_len is None else SGDR(cycle_len, cycle_mult)
+        self._monitor = Monitor(monitor, mode)
+        self._ends = CycleEnds("CycleSnapshots", cycle_len, cycle_mult)
         self._folder = Path(dirpath or "snapshots")
         self._values: dict[str, float] = {}
         self._validated_epoch: int | None = None
@@ -87,58 +81,56 @@ class CycleSnapshots(pl.Callback):
         return {"values": dict(self._values)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the snapshots of the fit that is resumed."""
+        """Restore the snapshots of the fit that is resumed."""
         self._values = dict(state_dict["values"])
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Settle the folder, and forget the snapshots of an earlier fit."""
+        """Set the folder, and forget the snapshots of an earlier fit."""
         if stage == "fit":
             self._values = {}
             self._folder = Path(self.dirpath or Path(trainer.default_root_dir) / "snapshots")
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse fits without cycles, or without the metric that is asked for, before they run."""
-        ends = find_cycle_ends(trainer, "CycleSnapshots", self.schedule)
-        every = trainer.check_val_every_n_epoch or 1
-        unmeasured = [end for end in ends if end % every]
-        if self.which == "best" and unmeasured:
-            raise MisconfigurationException(
+        ends = self._ends.epochs(trainer)
+        if self.which == "best" and self._ends.unvalidated(trainer):
+            raise SetupError(
                 f"To keep the best snapshots, every cycle must end with a validation, but cycles"
-                f" end after {ends} epochs and `check_val_every_n_epoch` is {every}. Set it to 1,"
-                " or keep the last ones."
+                f" end after {ends} epochs and `check_val_every_n_epoch` is"
+                f" {trainer.check_val_every_n_epoch}. Set it to 1, or keep the last ones."
             )
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note which epoch the values at hand are of."""
+        """Note which epoch the logged values are of."""
         self._validated_epoch = trainer.current_epoch
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write a snapshot if this epoch ends a cycle, and remove what is not to be kept."""
-        ends = find_cycle_ends(trainer, "CycleSnapshots", self.schedule)
-        epoch = trainer.current_epoch + 1
-        # Lightning's stub has no `fast_dev_run`.
-        is_rehearsal = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
-        if epoch not in ends or not epoch_is_whole(trainer) or is_rehearsal:
+        cycle = self._ends.ending_cycle(trainer)
+        if cycle is None:
             return
-        # Without a validation in this epoch, the values at hand are those of an earlier one.
+        # Without a validation in this epoch, the logged values are those of an earlier one.
         is_measured = self._validated_epoch == trainer.current_epoch
         measured = trainer.callback_metrics if is_measured else {}
-        if self.which == "best" and self.monitor not in measured:
-            raise MisconfigurationException(
-                f"`monitor` must be a metric that the module logs, but {self.monitor!r} is none of"
-                f" {sorted(measured)}. Name one of them, or keep the last snapshots."
-            )
+        if self.which == "best":
+            self._monitor.check(measured)
         # Every process must decide alike, whatever a module logs on each of them.
         metrics = {
-            name: mean_over_processes(trainer, value.detach().float())
-            for name, value in sorted(measured.items())
+            name: mean_over_processes(trainer, value) for name, value in sorted(measured.items())
         }
-        self._write(trainer, ends.index(epoch) + 1, metrics)
+        self._write(trainer, cycle, metrics)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Note in a snapshot what it is one of; other checkpoints are left alone."""
+        if self._writing is not None:
+            checkpoint[SNAPSHOT_KEY] = self._writing
 
     def _write(self, trainer: pl.Trainer, cycle: int, metrics: dict[str, float]) -> None:
         name = f"cycle-{cycle}.ckpt"
         self._values.pop(name, None)
-        self._values[name] = metrics.get(self.monitor, math.nan)
+        self._values[name] = metrics.get(self._monitor.name, math.nan)
         surplus = self._surplus()
         for old in surplus:
             del self._values[old]
@@ -150,20 +142,10 @@ class CycleSnapshots(pl.Callback):
             if old != name:
                 trainer.strategy.remove_checkpoint(self._folder / old)
 
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Note in a snapshot what it is one of; other checkpoints are left alone."""
-        if self._writing is not None:
-            checkpoint[SNAPSHOT_KEY] = self._writing
-
     def _surplus(self) -> list[str]:
         names = list(self._values)
         if self.keep is None or len(names) <= self.keep:
             return []
         if self.which == "best":
-            sign = 1 if self.mode == "min" else -1
-            values = {name: sign * value for name, value in self._values.items()}
-            # What is not a number is worse than any number.
-            names.sort(key=lambda n: -values[n] if math.isfinite(values[n]) else -math.inf)
+            names.sort(key=lambda name: -self._monitor.badness(self._values[name]))
         return names[: len(names) - self.keep]

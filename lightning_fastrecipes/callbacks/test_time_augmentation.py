@@ -10,8 +10,9 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lightning_fastrecipes import _lightning as pl
-from lightning_fastrecipes._lightning import MisconfigurationException, TrainerFn
+from lightning_fastrecipes._lightning import SetupError, TrainerFn
 from lightning_fastrecipes.callbacks.engine.view_metrics import ViewMetrics
+from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.images.augment import Preset
 from lightning_fastrecipes.functional.images.batches import images_of
 from lightning_fastrecipes.functional.images.views import ViewPreset, Views, mean_of_views
@@ -86,11 +87,14 @@ class TestTimeAugmentation(pl.Callback):
         augmentation: Preset | None = None,
         plain_weight: float | Literal["learn"] | None = None,
         seed: int = 0,
+        *,
         during_fit: bool = False,
         metrics: Mapping[str, Metric] | None = None,
     ) -> None:
         if isinstance(plain_weight, str) and plain_weight != "learn":
-            raise ValueError(f"`plain_weight` must be a number or 'learn', got {plain_weight!r}.")
+            raise ConfigurationError(
+                f"`plain_weight` must be a number or 'learn', got {plain_weight!r}."
+            )
         self.is_learning = plain_weight == "learn"
         weight = None if isinstance(plain_weight, str) else plain_weight
         drawn: Preset = "none" if augmentation is None else augmentation
@@ -138,7 +142,7 @@ class TestTimeAugmentation(pl.Callback):
             The views.
 
         Raises:
-            MisconfigurationException: If it is not known how training images are augmented, or
+            ConfigurationError: If it is not known how training images are augmented, or
                 they are not.
         """
         if self.views.preset != "augmentation":
@@ -152,7 +156,7 @@ class TestTimeAugmentation(pl.Callback):
         # Loaders get the views that a datamodule has settled before.
         found = datamodule.augmentation if has_own else views.augmentation
         if found == "none":
-            raise MisconfigurationException(
+            raise SetupError(
                 "`TestTimeAugmentation` draws views as training images are augmented, but"
                 f" {'those are not' if has_own else 'the data do not say how they are'}. Set"
                 " `augmentation='side_on'` (photos) or 'top_down' (images from above), or take"
@@ -180,12 +184,12 @@ class TestTimeAugmentation(pl.Callback):
         """Settle the views, before anything runs."""
         if stage == "fit" and not self.during_fit:
             return
-        self.views = self.resolve(getattr(trainer, "datamodule", None))
+        self.views = self.resolve(pl.datamodule_of(trainer))
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse to predict with a weight that is not learned yet."""
         if self.is_learning and self.learned_weight is None:
-            raise MisconfigurationException(
+            raise SetupError(
                 "`plain_weight='learn'` needs a validation to learn from. Call `trainer.validate`"
                 " with this callback first, or load a checkpoint that has learned it."
             )
@@ -263,7 +267,7 @@ class TestTimeAugmentation(pl.Callback):
         merged = weigh(plain, views, self.weight)
         if not isinstance(outputs, Tensor) or outputs.shape != merged.shape:
             found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-            raise MisconfigurationException(
+            raise SetupError(
                 f"`predict_step` must return a tensor of shape {tuple(merged.shape)}, one row a"
                 f" image, but returned {found}. Return logits or probabilities."
             )
@@ -298,7 +302,7 @@ class TestTimeAugmentation(pl.Callback):
         try:
             return plain, mean_of_views(self.views, predict, images, places, spec)
         except ValueError as error:
-            raise MisconfigurationException(f"`TestTimeAugmentation`: {error}") from error
+            raise SetupError(f"`TestTimeAugmentation`: {error}") from error
 
 
 def _is_multi_label(module: pl.LightningModule, plain: Tensor, targets: Tensor) -> bool:
@@ -321,13 +325,13 @@ def _images(batch: Any) -> Tensor:
     try:
         return images_of(batch)
     except ValueError as error:
-        raise MisconfigurationException(f"`TestTimeAugmentation`: {error}") from error
+        raise SetupError(f"`TestTimeAugmentation`: {error}") from error
 
 
 def _images_and_targets(batch: Any) -> tuple[Tensor, Tensor]:
     images = _images(batch)
     if not isinstance(batch, (list, tuple)) or len(batch) < 2 or not isinstance(batch[1], Tensor):
-        raise MisconfigurationException(
+        raise SetupError(
             "`TestTimeAugmentation` measures batches of images and targets, in this order, but"
             f" got a {type(batch).__name__}. Serve `[images, targets]`."
         )
@@ -338,7 +342,7 @@ def _input_spec(trainer: pl.Trainer, pl_module: pl.LightningModule) -> InputSpec
     """Return how float images were normalised, if anybody knows."""
     if isinstance(pl_module, HasInputSpec):
         return pl_module.input_spec
-    datamodule = getattr(trainer, "datamodule", None)
+    datamodule = pl.datamodule_of(trainer)
     if isinstance(datamodule, HasInputSpec):
         return datamodule.input_spec or InputSpec()
     return None

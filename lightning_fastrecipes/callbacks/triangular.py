@@ -3,6 +3,8 @@
 import math
 from fractions import Fraction
 
+from typing_extensions import override
+
 from lightning_fastrecipes.callbacks.schedule import Schedule
 from lightning_fastrecipes.functional.training.schedules import (
     check_cycle,
@@ -14,9 +16,7 @@ from lightning_fastrecipes.functional.training.schedules import (
 class Triangular(Schedule):
     """Raise and lower the learning rates of a fit in straight lines, over and over.
 
-    Works on any ``LightningModule`` with one optimizer and no scheduler; the configured rates are
-    the peaks. Resumes exactly at any step. Choose ``max_epochs`` so that training ends with a
-    cycle.
+    Works as every ``Schedule``. Choose ``max_epochs`` so that training ends with a cycle.
 
     Args:
         cycle_len: Length of a cycle in epochs, at least 1: two of Smith's step sizes.
@@ -53,26 +53,11 @@ class Triangular(Schedule):
         self.peak_decay = peak_decay
         self.factor(0)
 
+    @override
     def factor(self, epoch: float | Fraction, num_epochs: float = 0) -> float:
-        """Return the share of the peak rates at one moment of training.
-
-        Args:
-            epoch: Time since the start of training in epochs, at least 0.
-            num_epochs: Of no influence: cycles repeat for as long as training lasts.
-
-        Returns:
-            Factor for the rate of every layer group, in [``floor``, 1].
-        """
         return triangular_factor(epoch, self.cycle_len, self.rise, self.floor, self.peak_decay)
 
+    @override
     def cycle_ends(self, num_epochs: int) -> list[int]:
-        """List after how many epochs cycles end.
-
-        Args:
-            num_epochs: ``max_epochs`` of the fit.
-
-        Returns:
-            Ends of cycles, rising; the last is the only one at ``num_epochs`` or after it.
-        """
         num_cycles = max(1, math.ceil(num_epochs / self.cycle_len))
         return cycle_ends(self.cycle_len, 1, num_cycles)

@@ -36,11 +36,11 @@ def decayed_task(tiny_task):
 
 
 def found(check: InitialLossCheck) -> dict[str, bool | None]:
-    return {finding.check: finding.passed for finding in check.findings}
+    return {finding.check: finding.passed for finding in check.results}
 
 
 def failures(check: InitialLossCheck) -> dict[str, str]:
-    return {f.check: f.message for f in check.findings if f.passed is False}
+    return {f.check: f.message for f in check.results if f.passed is False}
 
 
 def test_a_sound_model_passes_every_check(fit, decayed_task):
@@ -238,7 +238,7 @@ def test_several_labels_at_once_start_at_log_two(fit, decayed_task):
 
     check = InitialLossCheck(multi_label=True, on_failure="raise")
     fit([check], Several(), max_epochs=1)
-    message = next(f.message for f in check.findings if f.check == "loss")
+    message = next(f.message for f in check.results if f.check == "loss")
     assert f"of even probabilities {math.log(2):.3g}" in message
     assert found(check)["loss"]
 

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from torchmetrics import MeanMetric
 
 from lightning_fastrecipes import SGDR, LRFinder, lr_find
-from lightning_fastrecipes.callbacks.lr_curve import LRCurve
+from lightning_fastrecipes.callbacks.engine.lr_curve import LRCurve
 
 
 class Probe(pl.Callback):
@@ -640,7 +640,7 @@ def no_rate(task):
             {"training_step": lambda self, batch, batch_idx: None},
             None,
             {},
-            "`training_step` must give a loss for the LR finder, but gave none",
+            "`training_step` must give a loss for steps that leave no trace",
             id="no-loss",
         ),
         pytest.param({}, DataLoader(Empty()), {}, "at least one training batch", id="no-batches"),
@@ -683,9 +683,13 @@ def test_what_cannot_be_swept_is_refused_with_the_cure(change, loader, options, 
     ("arguments", "message"),
     [
         pytest.param({"min_lr": 1.0, "max_lr": 0.1}, "below `max_lr`", id="reversed"),
-        pytest.param({"on": "test"}, "`on` must be one of train, val, got 'test'", id="on"),
-        pytest.param({"rule": "best"}, "`rule` must be one of course, .* got 'best'", id="rule"),
-        pytest.param({"on_refusal": "ask"}, "`on_refusal` must be one of", id="on-refusal"),
+        pytest.param({"on": "test"}, "`on` must be 'train' or 'val', got 'test'", id="on"),
+        pytest.param({"rule": "best"}, "`rule` must be 'course', .* got 'best'", id="rule"),
+        pytest.param(
+            {"on_refusal": "ask"},
+            "`on_refusal` must be 'warn', 'raise' or 'ignore'",
+            id="on-refusal",
+        ),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):

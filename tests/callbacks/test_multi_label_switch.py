@@ -199,7 +199,7 @@ def test_positives_weigh_as_much_as_negatives() -> None:
 def test_the_initial_checks_know_of_the_switch() -> None:
     check = InitialLossCheck(on_failure="raise", tolerance=1.0)
     fit(Own(), callbacks=[check])
-    assert next(f for f in check.findings if f.check == "labels").passed
+    assert next(f for f in check.results if f.check == "labels").passed
 
 
 def test_a_module_without_the_protocol_is_told_what_it_lacks() -> None:

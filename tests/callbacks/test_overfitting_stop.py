@@ -229,7 +229,7 @@ def test_a_second_fit_starts_anew(fit, measured_task):
 @pytest.mark.parametrize(
     ("stop", "callbacks", "options", "message"),
     [
-        pytest.param(OverfittingStop(), [], {}, "no schedule of ours", id="no-schedule"),
+        pytest.param(OverfittingStop(), [], {}, "no schedule of this package", id="no-schedule"),
         pytest.param(
             OverfittingStop(),
             [SGDR()],

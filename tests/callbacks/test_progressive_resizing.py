@@ -167,7 +167,7 @@ def test_a_batch_of_another_size_is_refused(squares):
                 self.image_size = size
 
     images = Stubborn(squares, num_workers=0, val_fraction=0.0)
-    with pytest.raises(MisconfigurationException, match="Epoch 2 must have images of 24 x 24"):
+    with pytest.raises(MisconfigurationException, match="epoch 2 must have images of 24 x 24"):
         trainer(ProgressiveResizing(SIZES)).fit(Recorder(), images)
 
 

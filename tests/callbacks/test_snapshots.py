@@ -183,7 +183,7 @@ def test_without_a_folder_they_go_into_the_root_folder(fit, tmp_path):
 @pytest.mark.parametrize(
     ("callbacks", "options", "message"),
     [
-        pytest.param([], {}, "no schedule of ours. Add `SGDR`", id="no-schedule"),
+        pytest.param([], {}, "no schedule of this package. Add `SGDR`", id="no-schedule"),
         pytest.param(
             [SGDR()],
             {"which": "best", "monitor": "f1"},
@@ -213,8 +213,8 @@ def test_best_without_a_validation_at_every_end_is_refused_before_training(
     ("arguments", "message"),
     [
         pytest.param({"keep": 0}, "`keep` must be at least 1, got 0", id="keep"),
-        pytest.param({"which": "first"}, "`which` must be one of last, best", id="which"),
-        pytest.param({"mode": "low"}, "`mode` must be one of min, max, got 'low'", id="mode"),
+        pytest.param({"which": "first"}, "`which` must be 'last' or 'best'", id="which"),
+        pytest.param({"mode": "low"}, "`mode` must be 'min' or 'max', got 'low'", id="mode"),
         pytest.param({"cycle_len": 0}, "`cycle_len` must be .* got 0", id="cycle-len"),
     ],
 )

@@ -470,7 +470,7 @@ def test_the_callbacks_of_a_fit_work_on_tables(tmp_path):
     assert 1e-5 < finder.curves[0].suggestion < 100
     lrs = [group["lr"] for group in trainer.optimizers[0].param_groups]
     assert lrs[-1] / lrs[0] == pytest.approx(4)
-    findings = {finding.check: finding.passed for finding in check.findings}
+    findings = {finding.check: finding.passed for finding in check.results}
     assert findings["gradients"] is True
     assert findings["labels"] is None
     assert len(list(tmp_path.glob("*.ckpt"))) == 3
@@ -484,7 +484,7 @@ def test_the_first_loss_of_a_classifier_is_checked():
     model = TabularClassifier(**SMALL, lr=0.01)
     fitted(model, Tables(table(), **CLASSES), 1, callbacks=[check])
 
-    assert {f.check: f.passed for f in check.findings if f.passed is not None} == {
+    assert {f.check: f.passed for f in check.results if f.passed is not None} == {
         "labels": True,
         "loss": True,
         "gradients": True,

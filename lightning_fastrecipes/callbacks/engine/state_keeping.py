@@ -1,25 +1,33 @@
-"""Train or evaluate in the midst of a fit, and leave no trace of it."""
+"""Train or evaluate in the midst of a fit, and put everything back."""
 
 import copy
+import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableSequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import DummyLogger, ProgressBar, isolate_rng
-from lightning_fastrecipes.callbacks.engine.saving import StateSnapshot
 
 Log = dict[str, Any]
 """What ``self.log`` was called with last, by name."""
 
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+_GENERATORS = (torch.Generator, np.random.RandomState, np.random.Generator, random.Random)
+_MODULE_INTERNALS = frozenset(vars(nn.Module())) - {"training"}
+_LINKS = ("dataset", "transform", "sampler", "batch_sampler")
+
 
 @contextmanager
-def preserved_state(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterator[Log]:
+def preserved_state(
+    trainer: pl.Trainer, pl_module: pl.LightningModule, *loaders: Any
+) -> Iterator[Log]:
     """Put everything back that steps within this block change, also when one of them raises.
 
     Kept in memory, without any file: parameters, gradients, buffers, modes, states of metrics,
@@ -32,93 +40,171 @@ def preserved_state(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Itera
     Args:
         trainer: The trainer, within ``fit``.
         pl_module: The module that it trains.
+        *loaders: Loaders that the block draws from, whose own generators are put back as well.
 
     Yields:
         The values that the module logs, by name.
     """
-    with ExitStack() as stack:
-        rng = isolate_rng()
-        rng.__enter__()
-        # Left as if all had gone well: Lightning does not put the numbers back after an error.
-        stack.callback(rng.__exit__, None, None, None)
-        stack.callback(_saved_tensors([*pl_module.parameters(), *pl_module.buffers()]))
-        stack.callback(_saved_gradients(list(pl_module.parameters())))
-        saved = StateSnapshot()
+    with StateSnapshot() as saved:
+        saved.keep_random_numbers(*loaders)
+        for tensor in (*pl_module.parameters(), *pl_module.buffers()):
+            saved.callback(_fill, tensor, tensor.detach().to("cpu", copy=True))
+        for parameter in pl_module.parameters():
+            saved.set_aside(parameter, "grad", None)
         saved.keep_modules(pl_module)
-        stack.callback(saved.restore)
         for optimizer in trainer.optimizers:
-            stack.callback(_saved_optimizer(optimizer))
-        scaler_state = copy.deepcopy(trainer.precision_plugin.state_dict())
-        stack.callback(lambda: trainer.precision_plugin.load_state_dict(scaler_state))
+            saved.keep_optimizer(optimizer)
+        precision = trainer.precision_plugin
+        saved.callback(precision.load_state_dict, copy.deepcopy(precision.state_dict()))
         # A bar may be drawn at any time by a thread of its own, which asks the trainer for it.
-        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        bars = [callback for callback in callbacks if isinstance(callback, ProgressBar)]
-        stack.callback(_set_aside(trainer, "callbacks", bars))
-        dummies = [DummyLogger() for _ in trainer.loggers]
-        stack.callback(_set_aside(trainer, "loggers", dummies))
+        bars = [one for one in pl.callbacks_of(trainer) if isinstance(one, ProgressBar)]
+        saved.set_aside(trainer, "callbacks", bars)
+        saved.set_aside(trainer, "loggers", [DummyLogger() for _ in trainer.loggers])
+        yield saved.capture_log(pl_module)
+
+
+class StateSnapshot(ExitStack):
+    """A block at whose end the contents that were kept in it are put back, each thing once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Holds what it has seen, so that no other object takes the same identity meanwhile.
+        self._seen: dict[int, Any] = {}
+
+    def set_aside(self, owner: Any, name: str, value: Any) -> None:
+        """Replace an attribute until the end of the block."""
+        self.callback(setattr, owner, name, getattr(owner, name))
+        setattr(owner, name, value)
+
+    def keep_random_numbers(self, *loaders: Any) -> None:
+        """Keep the generators of torch, CUDA, numpy and Python, and those of loaders."""
+        isolated = isolate_rng()
+        isolated.__enter__()
+        # Left as if all had gone well: Lightning does not put the numbers back after an error.
+        self.callback(isolated.__exit__, None, None, None)
+        self.keep_generators(loaders)
+
+    def keep_generators(self, owner: Any, depth: int = 4) -> None:
+        """Keep the generators that loaders, samplers, data sets and transforms hold.
+
+        Args:
+            owner: A loader, or a list, tuple or mapping of them; anything else is left alone.
+            depth: How many links, such as from a loader to its data set, to follow.
+        """
+        if isinstance(owner, (list, tuple, dict)):
+            for part in owner.values() if isinstance(owner, dict) else owner:
+                self.keep_generators(part, depth)
+            return
+        attributes = getattr(owner, "__dict__", {})
+        for value in list(attributes.values()):
+            if isinstance(value, _GENERATORS):
+                self.keep(value)
+        for name in _LINKS if depth else ():
+            if attributes.get(name) is not None:
+                self.keep_generators(attributes[name], depth - 1)
+
+    def keep_optimizer(self, optimizer: Optimizer) -> None:
+        """Keep the state and the parameter groups of an optimizer."""
+        for group in optimizer.param_groups:
+            self._keep_container(group, dict(group), group.update)
+        state = {key: copy.deepcopy(held) for key, held in optimizer.state.items()}
+        self.set_aside(optimizer, "state", defaultdict(dict, state))
+
+    def keep_modules(self, root: nn.Module) -> None:
+        """Keep modes, counters, lists, metric states and buffers of a module and its parts.
+
+        Args:
+            root: The module; contents of its parameters and buffers are left to the caller.
+        """
+        modules = list(root.modules())
+        self._seen |= {id(module): module for module in modules}
+        for module in modules:
+            self._keep_module(module)
+
+    def keep(self, value: Any) -> None:
+        """Keep what one object holds, and that of what it holds.
+
+        Args:
+            value: A tensor, array, generator, module or container; anything else is left alone.
+        """
+        if isinstance(value, _PLAIN) or id(value) in self._seen:
+            return
+        self._seen[id(value)] = value
+        if isinstance(value, Tensor):
+            self.callback(_fill, value, value.detach().clone())
+        elif isinstance(value, np.ndarray):
+            self.callback(np.copyto, value, value.copy())
+        elif isinstance(value, np.random.Generator):
+            bits = value.bit_generator
+            self.callback(setattr, bits, "state", copy.deepcopy(bits.state))
+        elif isinstance(value, random.Random):
+            self.callback(value.setstate, value.getstate())
+        elif isinstance(value, _GENERATORS):
+            generator: Any = value
+            self.callback(generator.set_state, generator.get_state())
+        elif isinstance(value, nn.Module):
+            self.keep_modules(value)
+            for tensor in (*value.parameters(), *value.buffers()):
+                self.keep(tensor)
+        elif isinstance(value, MutableSequence):
+            self._keep_container(value, list(value), value.extend, value)
+        elif isinstance(value, dict):
+            self._keep_container(value, dict(value), value.update, value.values())
+        elif isinstance(value, set):
+            self._keep_container(value, set(value), value.update)
+        elif isinstance(value, tuple):
+            for part in value:
+                self.keep(part)
+
+    def capture_log(self, module: pl.LightningModule) -> Log:
+        """Note what a module logs: in the midst of a hook Lightning would refuse it.
+
+        Args:
+            module: The module.
+
+        Returns:
+            The mapping that ``log`` and ``log_dict`` fill until the end of the block.
+        """
         logged: Log = {}
-        stack.callback(_captured_log(pl_module, logged))
-        yield logged
+
+        def log(name: str, value: Any, *_: Any, **__: Any) -> None:
+            logged[name] = value
+
+        def log_dict(dictionary: Any, *_: Any, **__: Any) -> None:
+            logged.update(dictionary)
+
+        own: dict[str, Any] = vars(module)
+        before: Log = {k: own[k] for k in ("log", "log_dict") if k in own}
+        self.callback(lambda: own.update(before))
+        self.callback(lambda: [own.pop(name) for name in ("log", "log_dict")])
+        own.update(log=log, log_dict=log_dict)
+        return logged
+
+    def _keep_module(self, module: nn.Module) -> None:
+        attributes = {k: v for k, v in vars(module).items() if k not in _MODULE_INTERNALS}
+        # Private: a buffer may be replaced by another tensor, not only filled with other numbers.
+        buffers = dict(module._buffers)
+
+        def restore() -> None:
+            for name in set(vars(module)) - _MODULE_INTERNALS - set(attributes):
+                del vars(module)[name]
+            vars(module).update(attributes)
+            module._buffers.update(buffers)
+
+        self.callback(restore)
+        for value in attributes.values():
+            self.keep(value)
+
+    def _keep_container(
+        self, container: Any, items: Any, refill: Callable[[Any], None], parts: Any = ()
+    ) -> None:
+        # The last one runs first.
+        self.callback(refill, items)
+        self.callback(container.clear)
+        for part in list(parts):
+            self.keep(part)
 
 
-def _set_aside(owner: Any, name: str, value: Any) -> Callable[[], None]:
-    before = getattr(owner, name)
-    setattr(owner, name, value)
-    return lambda: setattr(owner, name, before)
-
-
-def _saved_tensors(tensors: list[Tensor]) -> Callable[[], None]:
-    copies = [tensor.detach().to("cpu", copy=True) for tensor in tensors]
-
-    def restore() -> None:
-        with torch.no_grad():
-            for tensor, before in zip(tensors, copies, strict=True):
-                tensor.copy_(before)
-
-    return restore
-
-
-def _saved_gradients(parameters: list[nn.Parameter]) -> Callable[[], None]:
-    gradients = [parameter.grad for parameter in parameters]
-    for parameter in parameters:
-        parameter.grad = None
-
-    def restore() -> None:
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
-
-    return restore
-
-
-def _saved_optimizer(optimizer: Optimizer) -> Callable[[], None]:
-    state = optimizer.state
-    optimizer.state = defaultdict(dict, {key: copy.deepcopy(held) for key, held in state.items()})
-    groups = [dict(group) for group in optimizer.param_groups]
-
-    def restore() -> None:
-        optimizer.state = state
-        for group, before in zip(optimizer.param_groups, groups, strict=True):
-            group.clear()
-            group.update(before)
-
-    return restore
-
-
-def _captured_log(pl_module: pl.LightningModule, logged: Log) -> Callable[[], None]:
-    """Let ``self.log`` note values alone: in the midst of a hook Lightning would refuse them."""
-
-    def log(name: str, value: Any, *_: Any, **__: Any) -> None:
-        logged[name] = value
-
-    def log_dict(dictionary: Any, *_: Any, **__: Any) -> None:
-        logged.update(dictionary)
-
-    own = vars(pl_module)
-    before: Log = {name: own[name] for name in ("log", "log_dict") if name in own}
-    own.update(log=log, log_dict=log_dict)
-
-    def restore() -> None:
-        del own["log"], own["log_dict"]
-        own.update(before)
-
-    return restore
+def _fill(tensor: Tensor, data: Tensor) -> None:
+    with torch.no_grad():
+        tensor.detach().copy_(data)

@@ -1,46 +1,96 @@
-"""Single steps on batches of one's own, in the midst of a fit: what a sweep and checks share."""
+"""Single steps on given batches, in the midst of a fit."""
 
-import copy
-import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from itertools import islice
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from lightning_fastrecipes import _lightning as pl
-from lightning_fastrecipes._lightning import (
-    CombinedLoader,
-    MisconfigurationException,
-    is_param_in_hook_signature,
-)
-from lightning_fastrecipes.callbacks.engine.saving import StateSnapshot
+from lightning_fastrecipes._lightning import SetupError, is_param_in_hook_signature
 from lightning_fastrecipes.callbacks.engine.state_keeping import Log
 
-VALID_LOSS = "val_loss"
+VAL_LOSS = "val_loss"
+
+
+def take_step(
+    trainer: pl.Trainer,
+    batches: Iterator[Any],
+    num_batches: int = 1,
+    first_batch_idx: int | None = None,
+) -> tuple[Tensor, bool]:
+    """Take one optimizer step; call it within ``preserved_state``.
+
+    Args:
+        trainer: The trainer, within ``fit``, with one optimizer.
+        batches: Batches on the device.
+        num_batches: How many of them to accumulate gradients over.
+        first_batch_idx: Number of the first of them, for ``training_step`` and the hooks before and
+            after it; without one, hooks are not called.
+
+    Returns:
+        The mean loss of the batches before the step, and whether it was taken: the scaler of mixed
+        precision may skip it.
+
+    Raises:
+        SetupError: If ``training_step`` gives no loss.
+    """
+    module, optimizer = trainer.lightning_module, trainer.optimizers[0]
+    losses: list[Tensor] = []
+
+    def closure() -> Tensor:
+        losses.clear()
+        optimizer.zero_grad()
+        for index in range(num_batches):
+            batch, batch_idx = next(batches), 0
+            if first_batch_idx is not None:
+                batch_idx = int((first_batch_idx + index) % trainer.num_training_batches)
+                module.on_train_batch_start(batch, batch_idx)
+            output = call_step(trainer, "training_step", batch, batch_idx)
+            loss = training_loss(output)
+            losses.append(loss.detach())
+            trainer.strategy.backward(loss / num_batches, optimizer)
+            if first_batch_idx is not None:
+                module.on_train_batch_end(output, batch, batch_idx)
+        return losses[-1]
+
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    scale = None if scaler is None else scaler.get_scale()
+    trainer.strategy.optimizer_step(optimizer, closure, model=module)
+    is_taken = scaler is None or scaler.get_scale() >= cast(float, scale)
+    return torch.stack([loss.float() for loss in losses]).mean(), is_taken
+
+
+def training_loss(output: Any) -> Tensor:
+    """Find the loss in what ``training_step`` returns, or raise a ``SetupError``."""
+    loss = _loss_in(output)
+    if loss is None:
+        raise SetupError(
+            "`training_step` must give a loss for steps that leave no trace, such as those of"
+            " `LRFinder` and `InitialLossCheck`, but gave none. Return a tensor, or a mapping with"
+            " the key `loss`."
+        )
+    return loss
 
 
 def validation_loss(trainer: pl.Trainer, batch: Any, batch_idx: int, logged: Log) -> Tensor:
-    """Return the loss of one batch as the module's validation has it; call within ``untouched``.
+    """Return the loss that the module's validation has; call it within ``preserved_state``.
 
     Args:
         trainer: The trainer, within ``fit``.
         batch: A batch as its loader gave it.
         batch_idx: Its number.
-        logged: What ``untouched`` gives.
+        logged: What ``preserved_state`` gives.
 
     Returns:
         The loss that ``validation_step`` returns, or logs as ``val_loss``. Shape ``()``.
 
     Raises:
-        MisconfigurationException: If it does neither.
+        SetupError: If it does neither.
     """
     module = trainer.lightning_module
     modes = [(part, part.training) for part in module.modules()]
-    logged.pop(VALID_LOSS, None)
+    logged.pop(VAL_LOSS, None)
     module.eval()
     trainer.validating = True
     try:
@@ -50,31 +100,19 @@ def validation_loss(trainer: pl.Trainer, batch: Any, batch_idx: int, logged: Log
         trainer.training = True
         for part, mode in modes:
             part.training = mode
-    loss = loss_of(output)
-    if loss is None and VALID_LOSS in logged:
-        loss = _logged_loss(logged[VALID_LOSS])
+    loss = _loss_in(output)
+    if loss is None and VAL_LOSS in logged:
+        value = logged[VAL_LOSS]
+        is_metric = hasattr(value, "compute")
+        loss = torch.as_tensor(value.compute() if is_metric else value)
+        if is_metric:
+            value.reset()  # the next loss is of the next batch alone
     if loss is None:
-        raise MisconfigurationException(
+        raise SetupError(
             f"`validation_step` must give a loss, but gave none. Return it, or log it as"
-            f" `{VALID_LOSS}`."
+            f" `{VAL_LOSS}`."
         )
     return loss.detach().float()
-
-
-def _logged_loss(value: Any) -> Tensor:
-    """Return a logged loss: the number itself, or what a metric made of this batch alone."""
-    if hasattr(value, "compute"):
-        loss = value.compute()
-        value.reset()
-        return cast(Tensor, loss)
-    return torch.as_tensor(value)
-
-
-def loss_of(output: Any) -> Tensor | None:
-    """Find the loss in what a step returns: the tensor, or the mapping's ``loss``."""
-    if isinstance(output, dict):
-        output = output.get("loss")
-    return output if isinstance(output, Tensor) and output.numel() == 1 else None
 
 
 def call_step(trainer: pl.Trainer, name: str, batch: Any, batch_idx: int) -> Any:
@@ -96,73 +134,13 @@ def on_device(trainer: pl.Trainer, batch: Any) -> Any:
     return trainer.strategy.batch_to_device(batch, dataloader_idx=0)
 
 
-def mean_over_processes(trainer: pl.Trainer, loss: Tensor) -> float:
+def mean_over_processes(trainer: pl.Trainer, value: Tensor) -> float:
     """Return the mean of a number that every process has, the same on all of them."""
-    loss = loss.to(trainer.strategy.root_device)
-    return float(cast(Tensor, trainer.strategy.reduce(loss, reduce_op="mean")))
+    value = value.detach().float().to(trainer.strategy.root_device)
+    return float(cast(Tensor, trainer.strategy.reduce(value, reduce_op="mean")))
 
 
-def cycled(loader: Any, num_batches: float) -> Iterator[Any]:
-    """Return batches for ever, from iterators of our own: the fit's may be under way."""
-    loader = _map_loaders(loader, _copied)
-    if isinstance(loader, (list, tuple, dict)):
-        loader = _CombinedBatches(loader)
-    while True:
-        is_empty = True
-        for batch in islice(loader, None if math.isinf(num_batches) else int(num_batches)):
-            is_empty = False
-            yield batch
-        if is_empty:
-            raise MisconfigurationException(
-                "The LR finder needs batches, but the loader gave none. Check the data set and"
-                " `drop_last`."
-            )
-
-
-class _CombinedBatches:
-    """Batches of several loaders at once, as Lightning gives them to ``training_step``."""
-
-    def __init__(self, loaders: Any) -> None:
-        self._loader = CombinedLoader(loaders, "max_size_cycle")
-
-    def __iter__(self) -> Iterator[Any]:
-        return (batch for batch, _, _ in self._loader)
-
-
-def _map_loaders(loaders: Any, function: Callable[[Any], Any]) -> Any:
-    if isinstance(loaders, dict):
-        return {name: _map_loaders(loader, function) for name, loader in loaders.items()}
-    if isinstance(loaders, (list, tuple)):
-        return type(loaders)(_map_loaders(loader, function) for loader in loaders)
-    return function(loaders)
-
-
-def _copied(loader: Any) -> Any:
-    source = getattr(loader, "dataset", loader)
-    if isinstance(source, Iterator) or (hasattr(source, "__iter__") and iter(source) is source):
-        raise MisconfigurationException(
-            f"Steps that are to leave no trace need data that can be gone through again, but"
-            f" {type(source).__name__} gives its samples only once: `iter` gives back itself. Let"
-            " `__iter__` start anew each time."
-        )
-    if not isinstance(loader, DataLoader):
-        return loader
-    loader = copy.copy(loader)
-    # Private: persistent workers belong to the iterator of the fit, which must not be reset.
-    loader._iterator = None
-    return loader
-
-
-@contextmanager
-def kept_generators(*loaders: Any) -> Iterator[None]:
-    """Put back the random generators that loaders, samplers, data sets and transforms hold.
-
-    Args:
-        *loaders: Loaders, or lists, tuples and mappings of them; anything else is left alone.
-    """
-    saved = StateSnapshot()
-    _map_loaders(loaders, saved.keep_generators)
-    try:
-        yield
-    finally:
-        saved.restore()
+def _loss_in(output: Any) -> Tensor | None:
+    if isinstance(output, dict):
+        output = output.get("loss")
+    return output if isinstance(output, Tensor) and output.numel() == 1 else None

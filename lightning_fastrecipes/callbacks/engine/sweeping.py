@@ -1,24 +1,23 @@
-"""The engine of the LR finder: optimizer steps at rising rates, in the midst of a fit."""
+"""The sweep of the LR finder: optimizer steps at rising rates, in the midst of a fit."""
 
+import copy
+import math
 import random
 from collections.abc import Iterator, Sequence
-from itertools import count
-from typing import Any, Literal, cast
+from itertools import count, islice
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch.utils.data import DataLoader
 
 from lightning_fastrecipes import _lightning as pl
-from lightning_fastrecipes._lightning import MisconfigurationException
+from lightning_fastrecipes._lightning import CombinedLoader, SetupError
 from lightning_fastrecipes.callbacks.engine.state_keeping import preserved_state
 from lightning_fastrecipes.callbacks.engine.stepping import (
-    call_step,
-    cycled,
-    kept_generators,
-    loss_of,
     mean_over_processes,
     on_device,
+    take_step,
     validation_loss,
 )
 from lightning_fastrecipes.callbacks.schedule import Schedule
@@ -36,16 +35,9 @@ def reference_lrs(trainer: pl.Trainer) -> list[float]:
     a schedule such as one-cycle has them, else ``initial_lr``, else ``lr``. Later in a fit, when a
     schedule may have left its peak for good, it is the present ``lr``, unless a schedule of this
     package drives the fit or the schedule names its peak.
-
-    Args:
-        trainer: A trainer with one optimizer.
-
-    Returns:
-        One rate for each parameter group.
     """
     groups = trainer.optimizers[0].param_groups
-    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    is_cyclic = any(isinstance(callback, Schedule) for callback in callbacks)
+    is_cyclic = any(isinstance(callback, Schedule) for callback in pl.callbacks_of(trainer))
     key = "initial_lr" if is_cyclic or trainer.global_step == 0 else "lr"
     rates = [float(group.get("max_lr", group.get(key, group["lr"]))) for group in groups]
     for config in trainer.lr_scheduler_configs:
@@ -63,10 +55,10 @@ def sweep(
 ) -> list[float]:
     """Take one optimizer step at each rate, note the losses, and put everything back.
 
-    All groups are scaled by one factor, so that their ratios stay; ``lrs`` are the rates of the
-    last trained group. Short loaders are cycled. A step that the scaler of mixed precision skips is
-    taken again. The sweep ends early when the loss diverges. Its random numbers do not depend on
-    what happened before, so that the same model on the same data gives the same curve.
+    All groups are scaled by one factor, so that their ratios stay. Short loaders are cycled. A step
+    that the scaler of mixed precision skips is taken again. The sweep ends early when the loss
+    diverges. Its random numbers do not depend on what happened before, so that the same model on
+    the same data gives the same curve.
 
     Args:
         trainer: The trainer, within an epoch of ``fit``.
@@ -81,22 +73,25 @@ def sweep(
     losses: list[float] = []
     if on == "val" and trainer.val_dataloaders is None:
         _set_up_validation(trainer)
-    # Loaders that keep random numbers of their own are drawn from as well.
-    generators = kept_generators(trainer.train_dataloader, trainer.val_dataloaders)
-    with generators, preserved_state(trainer, pl_module) as logged:
+    loaders = trainer.train_dataloader, trainer.val_dataloaders
+    with preserved_state(trainer, pl_module, *loaders) as logged:
         _seed(trainer.global_rank)
-        train_batches = cycled(trainer.train_dataloader, trainer.num_training_batches)
+        batches = _cycled(trainer.train_dataloader, trainer.num_training_batches)
+        train_batches = (on_device(trainer, batch) for batch in batches)
         val_batches = _val_batches(trainer) if on == "val" else iter(())
         last = [rate for rate in references if rate > 0][-1]
-        num_batches = count(step=trainer.accumulate_grad_batches)
+        num_accumulated = trainer.accumulate_grad_batches
+        first_batch_idx = count(step=num_accumulated)
         for lr in lrs:
             for group, rate in zip(trainer.optimizers[0].param_groups, references, strict=True):
                 group["lr"] = rate * (lr / last)
-            steps = (
-                _train_step(trainer, train_batches, next(num_batches)) for _ in range(MAX_SKIPPED)
-            )
-            loss = next((loss for loss in steps if loss is not None), None)
-            if loss is None:
+            for _ in range(MAX_SKIPPED):
+                loss, is_taken = take_step(
+                    trainer, train_batches, num_accumulated, next(first_batch_idx)
+                )
+                if is_taken:
+                    break
+            else:
                 break
             if on == "val":
                 batch_idx = int(len(losses) % trainer.num_val_batches[0])
@@ -113,39 +108,6 @@ def _seed(seed: int) -> None:
     random.seed(seed)
 
 
-def _train_step(trainer: pl.Trainer, batches: Iterator[Any], first_batch_idx: int) -> Tensor | None:
-    """Take one optimizer step; give its mean loss, or nothing if the scaler skipped it."""
-    optimizer = trainer.optimizers[0]
-    accumulated = trainer.accumulate_grad_batches
-    losses: list[Tensor] = []
-
-    def closure() -> Tensor:
-        losses.clear()
-        optimizer.zero_grad()
-        for index in range(accumulated):
-            batch = on_device(trainer, next(batches))
-            batch_idx = int((first_batch_idx + index) % trainer.num_training_batches)
-            trainer.lightning_module.on_train_batch_start(batch, batch_idx)
-            output = call_step(trainer, "training_step", batch, batch_idx)
-            loss = loss_of(output)
-            if loss is None:
-                raise MisconfigurationException(
-                    "`training_step` must give a loss for the LR finder, but gave none. Return a"
-                    " tensor, or a mapping with the key `loss`."
-                )
-            losses.append(loss.detach())
-            trainer.strategy.backward(loss / accumulated, optimizer)
-            trainer.lightning_module.on_train_batch_end(output, batch, batch_idx)
-        return losses[-1]
-
-    scaler = getattr(trainer.precision_plugin, "scaler", None)
-    scale = scaler.get_scale() if scaler is not None else None
-    trainer.strategy.optimizer_step(optimizer, closure, model=trainer.lightning_module)
-    if scaler is not None and scaler.get_scale() < cast(float, scale):
-        return None
-    return torch.stack([loss.float() for loss in losses]).mean()
-
-
 def _set_up_validation(trainer: pl.Trainer) -> None:
     """Let Lightning make its validation loaders, which it does no earlier than it needs them."""
     trainer.validating = True
@@ -158,11 +120,49 @@ def _set_up_validation(trainer: pl.Trainer) -> None:
 def _val_batches(trainer: pl.Trainer) -> Iterator[Any]:
     loaders = trainer.val_dataloaders
     if not loaders or not sum(trainer.num_val_batches):
-        raise MisconfigurationException(
+        raise SetupError(
             "`on='val'` needs a validation loader, but there is none. Give one, or take the loss"
             " of the training batches with `on='train'`."
         )
-    is_mapping = isinstance(loaders, dict)
-    listed = list(loaders.values()) if is_mapping else loaders
+    listed = list(loaders.values()) if isinstance(loaders, dict) else loaders
     first = listed[0] if isinstance(listed, (list, tuple)) else listed
-    return cycled(first, trainer.num_val_batches[0])
+    return _cycled(first, trainer.num_val_batches[0])
+
+
+def _cycled(loaders: Any, num_batches: float) -> Iterator[Any]:
+    """Return batches for ever, from iterators of our own: the fit's may be under way."""
+    loader = _copied(loaders)
+    is_combined = isinstance(loader, (list, tuple, dict))
+    # Batches of several loaders at once, as Lightning gives them to `training_step`.
+    combined = CombinedLoader(loader, "max_size_cycle") if is_combined else None
+    while True:
+        found = loader if combined is None else (batch for batch, _, _ in combined)
+        is_empty = True
+        for batch in islice(found, None if math.isinf(num_batches) else int(num_batches)):
+            is_empty = False
+            yield batch
+        if is_empty:
+            raise SetupError(
+                "The LR finder needs batches, but the loader gave none. Check the data set and"
+                " `drop_last`."
+            )
+
+
+def _copied(loader: Any) -> Any:
+    if isinstance(loader, dict):
+        return {name: _copied(part) for name, part in loader.items()}
+    if isinstance(loader, (list, tuple)):
+        return type(loader)(_copied(part) for part in loader)
+    source = getattr(loader, "dataset", loader)
+    if isinstance(source, Iterator) or (hasattr(source, "__iter__") and iter(source) is source):
+        raise SetupError(
+            f"Steps that leave no trace need data that can be gone through again, but"
+            f" {type(source).__name__} gives its samples only once: `iter` gives back itself. Let"
+            " `__iter__` start anew each time."
+        )
+    if not isinstance(loader, DataLoader):
+        return loader
+    loader = copy.copy(loader)
+    # Private: persistent workers belong to the iterator of the fit, which must not be reset.
+    loader._iterator = None
+    return loader

@@ -174,7 +174,7 @@ class FeatureDataModule(pl.LightningDataModule):
 
     def _is_trial(self) -> bool:
         """Return whether a fast development run asks for a few batches only."""
-        return bool(getattr(self.trainer, "fast_dev_run", False))
+        return pl.is_fast_dev_run(self.trainer)
 
     def _cache_key(self, split: Split) -> dict[str, Any]:
         """Name all that the features depend on."""

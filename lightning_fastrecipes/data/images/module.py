@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_fastrecipes._lightning import rank_zero_info, rank_zero_warn
+from lightning_fastrecipes._lightning import is_fast_dev_run, rank_zero_info, rank_zero_warn
 from lightning_fastrecipes.data.common.samplers import (
     ShuffleSampler,
     WeightedSampler,
@@ -261,8 +261,7 @@ class ImageDataModule(ImageSettings):
 
     def _open_stores(self, photos: Images) -> None:
         """Keep the splits that the trainer is about to read, but for a trial of a few batches."""
-        # Lightning's stub has no `fast_dev_run`.
-        if self.trainer is None or self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if self.trainer is None or is_fast_dev_run(self.trainer):
             return
         task = self.trainer.state.fn
         for split in _SPLITS_READ.get("" if task is None else task.value, ()):

@@ -3,7 +3,7 @@
 from dataclasses import asdict, replace
 from typing import Any
 
-from lightning_fastrecipes._lightning import MisconfigurationException, rank_zero_warn
+from lightning_fastrecipes._lightning import rank_zero_warn
 from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
 from lightning_fastrecipes.data.images.datamodules import ImageDataModule
 from lightning_fastrecipes.errors import DataError, RecipeError
@@ -43,7 +43,7 @@ def build_tta(recipe: Recipe, images: ImageDataModule) -> TestTimeAugmentation |
     try:
         callback = TestTimeAugmentation(**arguments, seed=recipe.seed)
         callback.resolve(images)
-    except (ValueError, MisconfigurationException) as error:
+    except ValueError as error:
         raise RecipeError(f"{where}: {error}") from error
     return callback
 

@@ -8,8 +8,7 @@ import torch
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import Callback, MisconfigurationException
-from lightning_fastrecipes.callbacks.lr_curve import LRCurve
-from lightning_fastrecipes.callbacks.lr_finder import LRFinder, run_finder
+from lightning_fastrecipes.callbacks.lr_finder import LRCurve, LRFinder, run_finder
 from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder

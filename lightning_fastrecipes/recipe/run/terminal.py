@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from lightning_fastrecipes.callbacks.lr_curve import LRCurve
+from lightning_fastrecipes.callbacks.lr_finder import LRCurve
 from lightning_fastrecipes.recipe.config.schema import FIND, Recipe
 from lightning_fastrecipes.recipe.loading import modality_of
 from lightning_fastrecipes.recipe.run.plan import StagePlan

@@ -1,6 +1,7 @@
 """What an LR finder found: its curve, every rule's pick, a figure, and how loggers get them."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -79,13 +80,7 @@ class LRCurve:
         return pd.DataFrame({"lr": self.lrs, "loss": self.losses, "average_loss": averages})
 
     def to_json(self) -> str:
-        """Write everything as JSON text.
-
-        Returns:
-            An object with ``suggestion``, ``rule``, ``refusal``, ``agreement``, ``picks``,
-            ``group_lrs``, ``on``, ``lrs`` and ``losses``; what is not finite is null.
-        """
-        finite = [loss if abs(loss) < float("inf") else None for loss in self.losses]
+        """Return everything as JSON text; what is not finite is null."""
         content = {
             "suggestion": self.suggestion,
             "rule": self.rule,
@@ -95,7 +90,7 @@ class LRCurve:
             "group_lrs": self.group_lrs,
             "on": self.on,
             "lrs": list(self.lrs),
-            "losses": finite,
+            "losses": [loss if math.isfinite(loss) else None for loss in self.losses],
         }
         return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
@@ -103,7 +98,7 @@ class LRCurve:
         """Draw the loss against the rate on a log axis, with the suggestion and the other picks.
 
         Args:
-            path: The file to write, such as ``lr_finder.png``; nothing is written if ``None``.
+            path: File to write, such as ``lr_finder.png``; nothing is written if ``None``.
 
         Returns:
             The figure, for a notebook or a logger.
@@ -120,7 +115,7 @@ class LRCurve:
         )
 
     def send(self, loggers: Sequence[Logger], step: int) -> None:
-        """Tell loggers the picks as numbers, and those that take figures the figure.
+        """Send the picks to loggers as numbers, and the figure to those that take images.
 
         Args:
             loggers: Loggers of a trainer; none is fine.

@@ -1,0 +1,97 @@
+"""The ends of a fit's cycles, and the metric that tells which of them is the best."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes._lightning import SetupError
+from lightning_fastrecipes.callbacks.engine.stepping import mean_over_processes
+from lightning_fastrecipes.callbacks.schedule import Schedule
+from lightning_fastrecipes.callbacks.sgdr import SGDR
+from lightning_fastrecipes.errors import check_choice
+
+
+class CycleEnds:
+    """Know after which epochs of a fit cycles end.
+
+    Args:
+        asking: Name of the callback that wants to know, for messages.
+        cycle_len: Length of the first cycle in epochs; that of the trainer's schedule if ``None``.
+        cycle_mult: Growth of each cycle, if ``cycle_len`` is given.
+    """
+
+    def __init__(self, asking: str, cycle_len: int | None, cycle_mult: int) -> None:
+        self.asking = asking
+        self.schedule = None if cycle_len is None else SGDR(cycle_len, cycle_mult)
+
+    def epochs(self, trainer: pl.Trainer) -> list[int]:
+        """List after how many epochs cycles end, or raise a ``SetupError`` without a schedule.
+
+        Returns:
+            Rising; the last is the only one at the end of the training or after it.
+        """
+        found = [one for one in pl.callbacks_of(trainer) if isinstance(one, Schedule)]
+        schedule = self.schedule or (found[0] if found else None)
+        if schedule is None:
+            raise SetupError(
+                f"`{self.asking}` needs to know where cycles end, but the trainer has no schedule"
+                " of this package. Add `SGDR` to its callbacks, or set `cycle_len`."
+            )
+        max_epochs = trainer.max_epochs
+        is_open = max_epochs is None or max_epochs < 1
+        return schedule.cycle_ends(trainer.current_epoch + 1 if is_open else max_epochs or 1)
+
+    def unvalidated(self, trainer: pl.Trainer) -> list[int]:
+        """List the ends at which the trainer does not validate."""
+        every = trainer.check_val_every_n_epoch or 1
+        return [end for end in self.epochs(trainer) if end % every]
+
+    def ending_cycle(self, trainer: pl.Trainer) -> int | None:
+        """Return the number of the cycle, from 1, that ends with this epoch.
+
+        Args:
+            trainer: The trainer, in ``on_train_epoch_end``.
+
+        Returns:
+            ``None`` within a cycle, in a ``fast_dev_run``, and where ``max_steps`` ends the epoch
+            before its last batch.
+        """
+        epoch, ends = trainer.current_epoch + 1, self.epochs(trainer)
+        is_whole = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if epoch not in ends or not is_whole or pl.is_fast_dev_run(trainer):
+            return None
+        return ends.index(epoch) + 1
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """A logged metric; its best value is the lowest, ``min``, or the highest, ``max``."""
+
+    name: str
+    mode: Literal["min", "max"]
+
+    def __post_init__(self) -> None:
+        check_choice("mode", self.mode, ("min", "max"))
+
+    def check(self, metrics: Mapping[str, Tensor]) -> None:
+        """Raise a ``SetupError`` unless the metric was logged."""
+        if self.name not in metrics:
+            raise SetupError(
+                f"`monitor` must be a metric that the module logs, but {self.name!r} is none of"
+                f" {sorted(metrics)}. Name one of them."
+            )
+
+    def value(self, trainer: pl.Trainer, metrics: Mapping[str, Tensor]) -> float:
+        """Return the metric's mean over all processes."""
+        self.check(metrics)
+        return mean_over_processes(trainer, metrics[self.name])
+
+    def badness(self, value: float) -> float:
+        """Return a number that is lower for a better value, and infinite for none."""
+        if math.isnan(value):
+            return math.inf
+        return value if self.mode == "min" else -value

@@ -1,0 +1,164 @@
+"""Checks of a model and its data on one batch; call them within ``preserved_state``."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes.callbacks.engine.state_keeping import preserved_state
+from lightning_fastrecipes.callbacks.engine.stepping import (
+    call_step,
+    mean_over_processes,
+    take_step,
+    training_loss,
+)
+from lightning_fastrecipes.callbacks.engine.sweeping import reference_lrs
+from lightning_fastrecipes.functional.training.initial_loss import (
+    expected_initial_loss,
+    label_problem,
+    pixel_problem,
+)
+from lightning_fastrecipes.protocols import HasInputSpec
+
+NUM_STEPS = 10
+"""Steps on one batch after which regularisation must show."""
+
+_STRONG_DECAY = 0.5
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What one check found.
+
+    Args:
+        check: Name of the check.
+        passed: Whether all is well; ``None`` if the check does not apply.
+        message: What was found, and what to do if it is wrong.
+    """
+
+    check: str
+    passed: bool | None
+    message: str
+
+
+def check_labels(batch: Any, num_classes: int | None, *, multi_label: bool) -> CheckResult:
+    """Check that every label is a class that the model knows."""
+    targets = _targets(batch)
+    if targets is None or num_classes is None:
+        return CheckResult("labels", None, "needs batches of inputs and targets, and num_classes")
+    problem = label_problem(targets, num_classes, multi_label=multi_label)
+    return CheckResult("labels", problem is None, problem or "all labels are known classes")
+
+
+def check_pixels(batch: Any, module: pl.LightningModule) -> CheckResult:
+    """Check that images are normalised as the weights expect."""
+    inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
+    if not isinstance(inputs, Tensor) or inputs.ndim != 4:
+        return CheckResult("pixels", None, "needs batches of images")
+    if inputs.dtype == torch.uint8:
+        if not isinstance(module, HasInputSpec):
+            return CheckResult("pixels", None, "the module does not say how it normalises bytes")
+        inputs = module.input_spec.normalised(inputs)
+    problem = pixel_problem(inputs)
+    return CheckResult("pixels", problem is None, problem or "the images are normalised")
+
+
+def check_loss(
+    trainer: pl.Trainer,
+    batch: Any,
+    num_classes: int | None,
+    *,
+    multi_label: bool,
+    untrained_head: bool,
+    tolerance: float,
+) -> CheckResult:
+    """Check that the loss is near that of even probabilities."""
+    if num_classes is None:
+        return CheckResult("loss", None, "needs num_classes")
+    with torch.no_grad():
+        loss = mean_over_processes(trainer, _step_loss(trainer, batch))
+    rules = getattr(trainer.lightning_module, "rules", None)
+    expected = expected_initial_loss(
+        num_classes,
+        multi_label=multi_label,
+        targets=_targets(batch),
+        pos_weight=getattr(rules, "pos_weight", None),
+    )
+    too_high = not loss <= expected * (1 + tolerance)
+    too_low = untrained_head and loss < expected * (1 - tolerance)
+    advice = ""
+    if too_high:
+        advice = " Check labels, normalisation, and how the last layer starts."
+    elif too_low:
+        advice = " Check that targets do not leak into the inputs, and `num_classes`."
+    found = f"the loss at the start is {loss:.3g}, of even probabilities {expected:.3g}"
+    return CheckResult("loss", not (too_high or too_low), f"{found}.{advice}")
+
+
+def check_gradients(trainer: pl.Trainer, batch: Any) -> CheckResult:
+    """Check that every trained parameter group gets a gradient."""
+    optimizer = trainer.optimizers[0]
+    optimizer.zero_grad()
+    trainer.strategy.backward(_step_loss(trainer, batch), optimizer)
+    missing = []
+    for index, group in enumerate(optimizer.param_groups):
+        trained = [p for p in group["params"] if p.requires_grad]
+        reached = [p for p in trained if p.grad is not None and bool(p.grad.any())]
+        if trained and not reached:
+            missing.append(str(group.get("name", f"group {index}")))
+    if missing:
+        message = (
+            f"no gradient reaches {', '.join(missing)}. Check that the forward pass uses these"
+            " layers, and that nothing detaches their output."
+        )
+        return CheckResult("gradients", False, message)
+    return CheckResult("gradients", True, "every trained group gets a gradient")
+
+
+def check_regularisation(trainer: pl.Trainer, batch: Any) -> CheckResult:
+    """Check that a strong weight decay holds the loss up."""
+    groups = trainer.optimizers[0].param_groups
+    if not any(group.get("weight_decay") for group in groups):
+        return CheckResult("regularisation", None, "the optimizer has no weight decay")
+    plain = _loss_after_steps(trainer, batch, lambda group: 0.0)
+    strong = _loss_after_steps(
+        trainer, batch, lambda group: _STRONG_DECAY / group["lr"] if group["lr"] else 0.0
+    )
+    found = f"{NUM_STEPS} steps on one batch end at {plain:.3g}, with strong decay at {strong:.3g}"
+    if strong > plain:
+        return CheckResult("regularisation", True, found)
+    message = (
+        f"{found}, although decay should hold the loss up. Check that the rate is high enough to"
+        " learn, and that the optimizer decays the layers that it trains."
+    )
+    return CheckResult("regularisation", False, message)
+
+
+def _loss_after_steps(
+    trainer: pl.Trainer, batch: Any, decay: Callable[[dict[str, Any]], float]
+) -> float:
+    with preserved_state(trainer, trainer.lightning_module):
+        torch.manual_seed(trainer.global_rank)
+        # A warm-up may stand at a rate of 0 now.
+        for group, lr in zip(
+            trainer.optimizers[0].param_groups, reference_lrs(trainer), strict=True
+        ):
+            group["lr"] = lr
+            if group.get("weight_decay"):
+                group["weight_decay"] = decay(group)
+        for _ in range(NUM_STEPS):
+            loss, _ = take_step(trainer, repeat(batch))
+        return mean_over_processes(trainer, loss)
+
+
+def _step_loss(trainer: pl.Trainer, batch: Any) -> Tensor:
+    return training_loss(call_step(trainer, "training_step", batch, 0))
+
+
+def _targets(batch: Any) -> Tensor | None:
+    is_pair = isinstance(batch, Sequence) and len(batch) > 1
+    return batch[1] if is_pair and isinstance(batch[1], Tensor) else None
