@@ -63,15 +63,7 @@ def cache_choice(cache: Cache) -> CacheChoice:
 
 
 def cache_folder() -> Path:
-    """Return the folder for caches, and make it if need be.
-
-    Returns:
-        The folder that the environment variable ``FASTRECIPES_CACHE`` names, else
-        ``~/.cache/lightning_fastrecipes``.
-
-    Raises:
-        NoRoomError: If the folder cannot be made.
-    """
+    """Make the folder ``$FASTRECIPES_CACHE``, else ``~/.cache/lightning_fastrecipes``."""
     named = os.environ.get("FASTRECIPES_CACHE")
     folder = Path(named).expanduser() if named else Path.home() / ".cache" / "lightning_fastrecipes"
     with writing("whole", folder, advice=FOLDER_ADVICE):
@@ -82,19 +74,10 @@ def cache_folder() -> Path:
 def cached_if_possible(
     choice: CacheChoice, subfolder: str, use: Callable[[Path], _Cached], otherwise: str
 ) -> _Cached | None:
-    """Use a cache; where it cannot be written, go without it unless a folder was asked for.
+    """Call ``use`` with the folder of a cache, and return ``None`` where there is none.
 
-    Args:
-        choice: ``auto``, or the folder that was asked for; of ``off`` nothing comes.
-        subfolder: Where in the cache folder ``auto`` keeps the files.
-        use: Gets the folder, and loads or builds what is cached.
-        otherwise: What happens without the cache, for the warning.
-
-    Returns:
-        What ``use`` returns, or ``None`` without a cache.
-
-    Raises:
-        NoRoomError: If the folder that was asked for cannot take the files.
+    A folder that cannot be written is an error if the user chose it; with ``auto``, ``otherwise``
+    says in a warning what happens without the cache.
     """
     if choice == "off":
         return None

@@ -98,13 +98,7 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
 
 
 class WindowDataset(ImageDataset):
-    """Cut windows out of images in the loader; :meth:`finish` augments them on the device.
-
-    Args:
-        samples: Files and targets.
-        transform: Cuts windows, and makes a batch of them square.
-        store: As for ``ImageDataset``.
-    """
+    """Cut windows out of images in the loader; :meth:`finish` augments them on the device."""
 
     transform: TrainTransform
 
@@ -125,28 +119,14 @@ class WindowDataset(ImageDataset):
         return window, self.targets[position], torch.tensor(index)
 
     def finish(self, windows: Tensor, indices: Tensor) -> Tensor:
-        """Augment a batch of windows, on their device.
-
-        Args:
-            windows: Shape ``(batch, 3, side, side)``, ``uint8``.
-            indices: As the samples gave them. Shape ``(batch,)``.
-
-        Returns:
-            Shape ``(batch, 3, image_size, image_size)``, ``uint8``.
-        """
+        """Augment a batch of windows on their device, by the indices of their samples."""
         places = indices.cpu()
         epoch = int(places[0]) // len(self)
         return self.transform.batch(windows, epoch, places % len(self), len(self))
 
 
 class PixelDataset(ImageDataset):
-    """Serve images that are in memory, a whole batch at a time.
-
-    Args:
-        samples: Images and targets.
-        transform: Makes a batch of images square.
-        has_epochs: As for ``ImageDataset``.
-    """
+    """Serve images that are in memory, a whole batch at a time."""
 
     is_quick = True
 
@@ -168,16 +148,9 @@ class PixelDataset(ImageDataset):
         return images[0], targets[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Tensor]:
-        """Make a batch, which the loader passes on as it is.
+        """Return images ``(batch, 3, image_size, image_size)``, ``uint8``, and targets, as a batch.
 
-        Args:
-            indices: As for :meth:`__getitem__`, all of one epoch.
-
-        Returns:
-            Images of shape ``(batch, 3, image_size, image_size)``, ``uint8``, and targets.
-
-        Raises:
-            IndexError: If an index is out of range.
+        All indices must be of one epoch.
         """
         found = torch.as_tensor(indices)
         if found.min() < 0 or (found.max() >= len(self) and not self.has_epochs):

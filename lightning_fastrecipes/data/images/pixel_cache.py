@@ -58,17 +58,10 @@ class PixelStore:
         return vars(self) | {"_bytes": None}
 
     def __getitem__(self, position: int) -> Tensor:
-        """Return an image. Shape ``(3, height, width)``, ``uint8``, in memory of its own.
-
-        Args:
-            position: Its place in the split.
-
-        Returns:
-            The image.
+        """Return a copy of an image. Shape ``(3, height, width)``, ``uint8``.
 
         Raises:
-            DataError: If this is another process than the one that opened the cache, and another
-                run has replaced the file meanwhile.
+            DataError: If another run replaced the file before this process mapped it.
         """
         if self._bytes is None:
             content = np.memmap(self.path, dtype=np.uint8, mode="r")
@@ -94,7 +87,7 @@ class PixelStore:
 
 
 def cached_pixels(folder: Path, split: str, samples: Samples, size: CachedSize) -> PixelStore:
-    """Open the cache of a split, after decoding what it lacks, once even if several processes ask.
+    """Open the cache of a split, after decoding what it lacks.
 
     Images whose file has changed, or whose bytes in the cache are damaged, are decoded again; the
     others are copied. The cache is replaced as a whole, or not at all.
@@ -140,25 +133,27 @@ def cached_pixels(folder: Path, split: str, samples: Samples, size: CachedSize) 
                 f"{(~is_good).sum()} of {len(index)} images in the pixel cache '{entry.path}' are"
                 " damaged. They are decoded again."
             )
-        intact.update({index["digest"][place]: int(place) for place in np.flatnonzero(is_good)})
+        places = np.flatnonzero(is_good)
+        intact.update(zip(index["digest"].to_numpy()[places], places.tolist(), strict=True))
         return bool(is_good.all()) and index["digest"].tolist() == digests
 
     def build(stored: tuple[PixelStore, pd.DataFrame] | None) -> EntryFiles:
-        store = None if stored is None else stored[0]
         num_bytes = _CHANNELS * sum(height * width for height, width in kept_shapes)
-        num_new = sum(digest not in intact for digest in digests)
-        rank_zero_info(
-            f"Keeping {len(files)} images ({num_bytes / 2**20:,.0f} MiB) in '{folder}',"
-            f" {num_new} of them decoded now."
-        )
 
         def image(position: int) -> Tensor:
             digest = digests[position]
-            if store is not None and digest in intact:
-                return store[intact[digest]]
+            if stored is not None and digest in intact:
+                return stored[0][intact[digest]]
             return _decode(files[position], digest, size)
 
-        return EntryFiles(num_bytes, lambda place: _write(place, digests, image))
+        def write(place: Path) -> None:
+            rank_zero_info(
+                f"Keeping {len(files)} images ({num_bytes / 2**20:,.0f} MiB) in '{folder}',"
+                f" {sum(digest not in intact for digest in digests)} of them decoded now."
+            )
+            _write(place, digests, image)
+
+        return EntryFiles(num_bytes, write)
 
     return entry.get_or_build(build, load, is_complete)[0]
 

@@ -62,18 +62,9 @@ class TrainTransform(EvalTransform):
         return augment(self._random_crop(image, side, self.image_size, drawn, 0), drawn)[0]
 
     def window(self, image: Tensor, epoch: int, position: int, num_images: int) -> Tensor:
-        """Cut out the square that :meth:`batch` makes this epoch's version of an image from.
+        """Cut out the square ``(3, side, side)`` that :meth:`batch` augments in this epoch.
 
         The square has the whole shorter side; along the longer side it is placed as the crop is.
-
-        Args:
-            image: Shape ``(3, height, width)``, ``uint8``.
-            epoch: Epoch from 0.
-            position: Position of the image in its data set.
-            num_images: Length of that data set.
-
-        Returns:
-            Shape ``(3, side, side)``, ``uint8``.
         """
         drawn = self._drawn_for(epoch, num_images)
         return self._random_crop(image, self.side, self.side, drawn, position)[0]

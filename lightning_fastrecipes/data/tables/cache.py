@@ -57,44 +57,21 @@ class MappedTable:
         return [name for name in self.table.column_names if name != SOURCE_ROW]
 
     def source_rows(self, rows: Rows) -> Rows:
-        """Return the numbers in the source of rows of this table.
-
-        Args:
-            rows: Which rows, by number.
-
-        Returns:
-            Numbers from 0, the same ones if this table has all rows of the source.
-        """
+        """Return the numbers in the source of rows of this table, which may lack some of it."""
         if SOURCE_ROW not in self.table.column_names:
             return rows
         numbers: Rows = self.table[SOURCE_ROW].to_numpy()[rows]
         return numbers
 
     def frame(self, columns: Sequence[str], rows: Rows | None = None) -> pd.DataFrame:
-        """Return a part of the table.
-
-        Args:
-            columns: Which columns.
-            rows: Which rows, by number; all if not given.
-
-        Returns:
-            A frame whose index are the numbers of the rows in the source.
-        """
+        """Return columns of some rows, or of all, indexed by the row numbers in the source."""
         frame = _frame(self.table.select(list(columns)), rows)
         if rows is not None or SOURCE_ROW in self.table.column_names:
             frame.index = pd.Index(self.source_rows(np.arange(len(self)) if rows is None else rows))
         return frame
 
     def chunks(self, columns: Sequence[str], size: int) -> Iterator[pd.DataFrame]:
-        """Return the rows in order, some at a time.
-
-        Args:
-            columns: Which columns.
-            size: Rows of a chunk, at least 1.
-
-        Yields:
-            Frames whose index are the numbers of the rows in the source.
-        """
+        """Yield the rows in order as frames of up to ``size`` rows, indexed as by :meth:`frame`."""
         table = self.table.select(list(columns))
         for start in range(0, len(self), size):
             chunk = _to_pandas(table.slice(start, size))
@@ -211,14 +188,7 @@ def plain_index(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def file_facts(files: Iterable[str | Path]) -> dict[str, list[int]]:
-    """Return how long files are and when they were changed.
-
-    Args:
-        files: Paths of files that exist.
-
-    Returns:
-        Absolute path to size in bytes and time of the last change in nanoseconds.
-    """
+    """Return for each absolute path the size in bytes and the time of change in nanoseconds."""
     facts = {}
     for file in files:
         status = Path(file).stat()

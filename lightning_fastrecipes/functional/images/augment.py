@@ -47,16 +47,8 @@ class AugmentationParameters:
     dihedral: Tensor
 
     def rows(self, positions: Tensor) -> "AugmentationParameters":
-        """Return the parameters of some of the images.
-
-        Args:
-            positions: Which ones. Shape ``(chosen,)``.
-
-        Returns:
-            Parameters with tensors of shape ``(chosen,)``.
-        """
-        chosen = {field.name: getattr(self, field.name)[positions] for field in fields(self)}
-        return AugmentationParameters(**chosen)
+        """Return the parameters of the images at some positions."""
+        return AugmentationParameters(*(getattr(self, f.name)[positions] for f in fields(self)))
 
 
 def draw_parameters(
@@ -142,15 +134,12 @@ def augment(images: Tensor, parameters: AugmentationParameters) -> Tensor:
     """Rotate and adjust each image of a batch, then flip it, for images that are cropped already.
 
     Args:
-        images: Images, on any device. Shape ``(batch, 3, height, width)``, ``uint8``.
+        images: Images, on any device. Shape ``(batch, 3, height, width)``, ``uint8``; square if
+            some are to be turned by a quarter.
         parameters: As :func:`draw_parameters` returns them; zoom and crop are not used.
 
     Returns:
         New images of the same shape, dtype and device.
-
-    Raises:
-        ValueError: If ``images`` is not a batch of ``uint8`` images, or not square while some are
-            to be turned by a quarter.
 
     Example:
         >>> images = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)
@@ -180,15 +169,12 @@ def make_view(
 
     Args:
         images: ``uint8`` images, or normalised floats, on any device. Shape ``(batch, channels,
-            height, width)``.
+            height, width)``; square if some are to be turned by a quarter.
         parameters: As :func:`draw_parameters` returns them for as many images.
         input_spec: How floats were normalised; without it, brightness and contrast of floats stay.
 
     Returns:
         New images of the same shape, dtype and device.
-
-    Raises:
-        ValueError: If images that are not square are to be turned by a quarter.
 
     Example:
         >>> images = torch.tensor([[[[1, 2], [3, 4]]]], dtype=torch.uint8)
@@ -213,10 +199,10 @@ def augment_batch(
 ) -> Tensor:
     """Zoom, crop, rotate and flip each image of a batch in one bilinear resample, then adjust it.
 
-    The result has the distribution of a resize, a crop and :func:`augment` one after the other, up
-    to the rounding of sizes to whole pixels, except for the corners of rotated images: here they
-    show what lies outside of the crop, there the crop reflected. Images much larger than the result
-    should be made smaller first: a resample does not average.
+    The distribution of the results is that of a resize, a crop and :func:`augment`, but sizes are
+    not rounded to whole pixels, and the corners of rotated images show what lies outside of the
+    crop instead of its reflection. Make images that are much larger than the result smaller first:
+    a resample does not average.
 
     Args:
         images: Images, on any device. Shape ``(batch, channels, height, width)``, ``uint8``.
@@ -226,9 +212,6 @@ def augment_batch(
 
     Returns:
         Shape ``(batch, channels, image_size, image_size)``, ``uint8``, on the same device.
-
-    Raises:
-        ValueError: If ``images`` is not a batch of ``uint8`` images, or ``image_size`` below 1.
 
     Example:
         >>> images = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)

@@ -133,8 +133,8 @@ def change_pixels(
             height, width)``.
         result: Where changed images are written; ``images`` itself, or images of another size if
             all are moved.
-        matrix: Where the pixels of moved images come from, as for :func:`resample`, on the CPU.
-        moved: Which images are resampled. Shape ``(batch,)``, on the CPU, as the next two.
+        matrix: For :func:`resample`; on the CPU, as the next three.
+        moved: Which images are resampled. Shape ``(batch,)``.
         brightness: As for :func:`adjust_brightness_contrast`.
         contrast: As for :func:`adjust_brightness_contrast`.
         input_spec: How floats were normalised; without it, they are only moved.

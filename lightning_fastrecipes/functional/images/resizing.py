@@ -1,4 +1,4 @@
-"""Image sizes and batch sizes that change from one epoch to another."""
+"""Image sizes and batch sizes that change from epoch to epoch."""
 
 from collections.abc import Mapping
 
