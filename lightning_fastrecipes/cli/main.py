@@ -1,4 +1,7 @@
-"""The ``fastrecipes`` command: list, read, copy, check, explain and run recipes, and predict."""
+"""The ``fastrecipes`` command: list, read, copy, check, explain and run recipes, and predict.
+
+Each command imports what it needs, so that `fastrecipes ls` and `--help` start without torch.
+"""
 
 import argparse
 import logging
@@ -10,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from lightning_fastrecipes.cli.parser import Command, build_parser, check_overrides, split_overrides
+from lightning_fastrecipes.cli.parser import parse_words
 from lightning_fastrecipes.errors import (
     ConfigurationError,
     DataError,
@@ -34,38 +37,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 if all went well, 1 if the work failed, 2 if the command or the recipe is wrong.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        words, overrides = split_overrides(words)
-        options = build_parser(_commands()).parse_args(words)
-        options.overrides = overrides
-        check_overrides(options)
-        return int(options.function(options))
+        options = parse_words(sys.argv[1:] if arguments is None else arguments)
+        return _COMMANDS[options.command](options)
     except SystemExit as error:  # argparse, and Lightning when interrupted
         return error.code if isinstance(error.code, int) else FAILED
-    except RecipeError as error:
+    except (RecipeError, DataError, DataNotFoundError, ConfigurationError) as error:
         _err.print(f"fastrecipes: {error}", style="red", markup=False)
-        return BAD_USAGE
-    except (DataError, DataNotFoundError, ConfigurationError) as error:
-        _err.print(f"fastrecipes: {error}", style="red", markup=False)
-        return FAILED
+        return BAD_USAGE if isinstance(error, RecipeError) else FAILED
     except KeyboardInterrupt:
         _err.print("fastrecipes: interrupted", style="red")
         return FAILED
 
 
-def _commands() -> dict[str, Command]:
-    return {
-        "ls": _ls,
-        "show": _show,
-        "copy": _copy,
-        "check": _check,
-        "explain": _explain,
-        "show-batch": _show_batch,
-        "lr-find": _lr_find,
-        "run": _run,
-        "predict": _predict,
-    }
+def _say(text: object) -> None:
+    _out.print(text, markup=False)
 
 
 def _ls(options: argparse.Namespace) -> int:
@@ -76,7 +62,7 @@ def _ls(options: argparse.Namespace) -> int:
     for name, description in recipes.items():
         variants = list_variants(name)
         more = f" Variants: {', '.join(variants)}." if variants else ""
-        _out.print(f"{name:<{width}}  {description}{more}", markup=False)
+        _say(f"{name:<{width}}  {description}{more}")
     return OK
 
 
@@ -87,11 +73,9 @@ def _show(options: argparse.Namespace) -> int:
     path = find_recipe(options.recipe)
     card = path.with_name("README.md")
     if card.is_file():
-        _out.print(card.read_text(encoding="utf-8"), markup=False)
-    text = path.read_text(encoding="utf-8")
-    if options.variant is not None:
-        text = dump_document(_load(options).source)
-    _out.print(text, markup=False)
+        _say(card.read_text(encoding="utf-8"))
+    named = None if options.variant is None else _load(options)
+    _say(path.read_text(encoding="utf-8") if named is None else dump_document(named.source))
     return OK
 
 
@@ -114,20 +98,19 @@ def _check(options: argparse.Namespace) -> int:
 def _explain(options: argparse.Namespace) -> int:
     recipe = _load(options)
     from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
-    from lightning_fastrecipes.recipe.run.plan import build_parts, plan_stages
-    from lightning_fastrecipes.recipe.run.terminal import print_data, print_plan
+    from lightning_fastrecipes.recipe.run import plan, terminal
 
     keep_quiet()
-    _out.print(f"{recipe.name}: {recipe.description}", markup=False)
+    _say(f"{recipe.name}: {recipe.description}")
     if recipe.variants and not recipe.series:
-        _out.print(f"Variants (`--variant NAME`): {', '.join(recipe.variants)}", markup=False)
+        _say(f"Variants (`--variant NAME`): {', '.join(recipe.variants)}")
     for name, planned in recipe.variants.items() if recipe.series else [(None, recipe)]:
         if name is not None:
-            _out.print(f"Variant {name}, models: {planned.seeds}", markup=False)
-        data, model = build_parts(planned)
-        print_data(_out, planned, data, model)
-        for plan in plan_stages(planned, data, model):
-            print_plan(_out, plan)
+            _say(f"Variant {name}, models: {planned.seeds}")
+        data, model = plan.build_parts(planned)
+        terminal.print_data(_out, planned, data, model)
+        for stage in plan.plan_stages(planned, data, model):
+            terminal.print_plan(_out, stage)
     return OK
 
 
@@ -136,7 +119,7 @@ def _show_batch(options: argparse.Namespace) -> int:
     from lightning_fastrecipes.recipe.run.show_batch import show_batch
 
     stage = show_batch(recipe, options.stage, options.out)
-    _out.print(f"Images of the stage {stage} in {options.out}", markup=False)
+    _say(f"Images of the stage {stage} in {options.out}")
     return OK
 
 
@@ -171,28 +154,17 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _run_into(folder: Path, options: argparse.Namespace) -> int:
-    resume = options.resume is not None
     if options.recipe is None:
         options.recipe = str(folder / "recipe.yaml")
     recipe = _load(options)
-    from lightning_fastrecipes._lightning import rank_zero_only
-    from lightning_fastrecipes.recipe.artifacts.environment import (
-        keep_freed_memory,
-        leave_process_group,
-    )
+    from lightning_fastrecipes.recipe.artifacts import environment
     from lightning_fastrecipes.recipe.artifacts.logs import log_to
+    from lightning_fastrecipes.recipe.run import terminal
     from lightning_fastrecipes.recipe.run.runner import Run
     from lightning_fastrecipes.recipe.run.series import Series
-    from lightning_fastrecipes.recipe.run.terminal import (
-        print_data,
-        print_plan,
-        print_results,
-        print_stage,
-        print_variants,
-    )
 
-    keep_freed_memory()
-    first = int(getattr(rank_zero_only, "rank", 0)) == 0
+    environment.keep_freed_memory()
+    first = environment.is_first_process()
     folder.mkdir(parents=True, exist_ok=True)
     if first:
         log_to(folder / "log.txt", _err)
@@ -201,28 +173,30 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
     def train(run: Run) -> dict[str, Any]:
         plans = run.prepare()
         console.print(f"{run.recipe.name}: {run.recipe.description}", markup=False)
-        print_data(console, run.recipe, run.data, run.model)
+        terminal.print_data(console, run.recipe, run.data, run.model)
         for index, plan in enumerate(plans):
-            print_plan(console, plan)
-            print_stage(console, run.run_stage(index))
+            terminal.print_plan(console, plan)
+            terminal.print_stage(console, run.run_stage(index))
         results = run.finish()
-        print_results(console, results)
+        terminal.print_results(console, results)
         return results
 
+    resume = options.resume is not None
     how = {"resume": resume, "fast_dev_run": options.fast_dev_run, "show_progress": first}
     try:
         if recipe.has_many_runs:
             series = Series(recipe, folder, **how)
             series.check()
             results = series.run_all(train)
-            (print_variants if recipe.series else print_results)(console, results)
+            show = terminal.print_variants if recipe.series else terminal.print_results
+            show(console, results)
         else:
             train(Run(recipe, folder, **how))
     except Exception:
         logging.getLogger(__name__).exception("The run failed")
         raise
     # Not after an error: leaving waits for exchanges that the others may never take part in.
-    leave_process_group()
+    environment.leave_process_group()
     console.print(f"Written to {folder}", markup=False)
     return OK
 
@@ -230,16 +204,16 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
 def _predict(options: argparse.Namespace) -> int:
     from lightning_fastrecipes.recipe.artifacts.environment import keep_freed_memory
     from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
-    from lightning_fastrecipes.recipe.run.predict import predict_paths
+    from lightning_fastrecipes.recipe.loading import modality_of_export
 
     keep_freed_memory()
     keep_quiet()
     folders = [options.run_folder, *(options.with_runs or [])]
-    found = predict_paths(folders, options.paths, options.tta)
+    found = modality_of_export(folders[0]).predict(folders, options.paths, tta=options.tta)
     found.write(options.out)
-    _out.print(f"{len(found.table)} predictions written to {options.out}", markup=False)
+    _say(f"{len(found.table)} predictions written to {options.out}")
     for line in found.notes:
-        _out.print(line, markup=False)
+        _say(line)
     for name, reason in found.bad:
         _err.print(f"fastrecipes: {name}: {reason}; left out", style="red", markup=False)
     return FAILED if found.bad else OK
@@ -258,7 +232,7 @@ def _load(options: argparse.Namespace) -> Any:
 
 
 def _load_one(options: argparse.Namespace) -> Any:
-    """Load a recipe that says one thing: of a series, the variant that is named."""
+    """Load a recipe that is one run; of a series, the variant that is named."""
     recipe = _load(options)
     if recipe.series is not None:
         raise RecipeError(
@@ -270,8 +244,9 @@ def _load_one(options: argparse.Namespace) -> Any:
 
 def _run_folder(options: argparse.Namespace) -> Path:
     """Decide the run folder, once for all processes of a run."""
+    folder: Path | None = options.out
     if options.resume is not None:
-        if not options.out is options.recipe is options.variant is None:
+        if any(value is not None for value in (folder, options.recipe, options.variant)):
             raise RecipeError(
                 "`--resume DIR` takes recipe, variant and folder from DIR: leave them out."
             )
@@ -285,18 +260,22 @@ def _run_folder(options: argparse.Namespace) -> Path:
     decided = os.environ.get(RUN_FOLDER_VARIABLE)
     if decided is not None and "LOCAL_RANK" in os.environ:
         return Path(decided)
-    folder = options.out
     if folder is None:
-        name = (
-            Path(options.recipe).resolve().parent.name if "/" in options.recipe else options.recipe
-        )
+        path = Path(options.recipe)
+        name = path.resolve().parent.name if "/" in options.recipe else options.recipe
         base = Path("runs") / "-".join(filter(None, (name, options.variant)))
         taken = (Path(f"{base}-{number}") for number in range(2, 100_000))
-        folder = base if not base.exists() else next(path for path in taken if not path.exists())
-    # What stopped before training, for want of its data, has left its log alone.
-    elif folder.exists() and any(path.name != "log.txt" for path in folder.iterdir()):
+        return base if not base.exists() else next(path for path in taken if not path.exists())
+    # A run that stopped before training, for want of its data, has left its log alone.
+    if folder.exists() and any(path.name != "log.txt" for path in folder.iterdir()):
         raise RecipeError(
             f"{folder} is not empty. Name another folder with `--out`, or go on with"
             f" `fastrecipes run --resume {folder}`."
         )
-    return Path(folder)
+    return folder
+
+
+_COMMANDS = {
+    command.__name__[1:].replace("_", "-"): command
+    for command in (_ls, _show, _copy, _check, _explain, _show_batch, _lr_find, _run, _predict)
+}

@@ -28,7 +28,7 @@ from lightning_fastrecipes.recipe.config.overrides import (
 from lightning_fastrecipes.recipe.config.schema import TTA, Evaluation, Recipe, Stage
 from lightning_fastrecipes.recipe.shared.modality import Modality
 
-_REQUIRED = ("description", "data", "model", "stages")
+_PLAIN = {"name": str, "description": str, "seed": int, "seeds": int, "initial_checks": bool}
 _OF_THE_WHOLE = ("name", "variants", "series")
 """Keys that a variant cannot change."""
 
@@ -52,11 +52,10 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), variant: str | None =
     """
     document, place = read_document(path), Place(path)
     check_keys(document, SECTIONS, place)
-    applied = []
-    for text in overrides:
-        override = read_override(text)
-        at = place.at(f"override --{override.key}")
-        applied.append(apply_override(document, override, at))
+    applied = [
+        apply_override(document, override, place.at(f"override --{override.key}"))
+        for override in map(read_override, overrides)
+    ]
     # Written into a run folder, where the folder's own name says nothing of the recipe.
     folder_or_file = path.parent.resolve().name if path.name == "recipe.yaml" else path.stem
     document.setdefault("name", folder_or_file)
@@ -101,24 +100,22 @@ def _modality(*, is_table: bool) -> Modality:
 
 def _read_recipe(document: dict[str, Any], place: Place) -> Recipe:
     """Check a document without variants, and read it."""
-    for key in _REQUIRED:
+    for key in ("description", "data", "model", "stages"):
         if key not in document:
             raise place.error(f"the key `{key}` is missing. Add it at the top level.")
     recipe = Recipe(
-        name=read_plain(str, document["name"], place.at("name")),
         path=place.path,
-        description=read_plain(str, document["description"], place.at("description")),
-        seed=read_plain(int, document.get("seed", 0), place.at("seed")),
-        seeds=read_plain(int, document.get("seeds", 1), place.at("seeds")),
         data=read_class(document["data"], pl.LightningDataModule, place.at("data")),
         model=read_class(document["model"], pl.LightningModule, place.at("model")),
         trainer=read_trainer(document.get("trainer") or {}, place.at("trainer")),
         stages=_read_stages(document["stages"], place.at("stages")),
         evaluation=_read_evaluation(document.get("evaluation") or {}, place.at("evaluation")),
-        initial_checks=read_plain(
-            bool, document.get("initial_checks", True), place.at("initial_checks")
-        ),
         source={key: document[key] for key in SECTIONS if key in document},
+        **{
+            key: read_plain(kind, document[key], place.at(key))
+            for key, kind in _PLAIN.items()
+            if key in document
+        },
     )
     _check_evaluation(recipe, place)
     modality_of(recipe).check(recipe)

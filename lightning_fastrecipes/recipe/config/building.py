@@ -27,20 +27,18 @@ RUNNER_KEYS = {
 
 
 def build(spec: ClassSpec, base: type[T], place: Place, **extra: Any) -> T:
-    """Build the object that a specification describes.
+    """Build an object of a class that is a subclass of ``base``.
 
     Args:
         spec: Class and arguments.
-        base: What the object must be an instance of.
+        base: The base class.
         place: Where the specification stands in the recipe.
         **extra: Arguments that the recipe leaves out.
 
     Raises:
         RecipeError: If the arguments do not fit the constructor.
     """
-    parser = _subclass_parser(base)
-    value = {"class_path": spec.class_path, "init_args": {**spec.init_args, **extra}}
-    parsed = _parse(parser, {"object": value}, place)
+    parser, parsed = _parse_class(spec, base, place, extra)
     try:
         built: T = parser.instantiate(parsed).object
     except ValueError as error:
@@ -51,15 +49,10 @@ def build(spec: ClassSpec, base: type[T], place: Place, **extra: Any) -> T:
 
 
 def read_class(value: Any, base: type, place: Place) -> ClassSpec:
-    """Read a class and its arguments, and check their names and types.
-
-    Args:
-        value: A mapping of ``class_path`` and ``init_args``, or the class path alone.
-        base: What the class must be a subclass of.
-        place: Where the value stands in the recipe.
+    """Read a class path, or a mapping of ``class_path`` and ``init_args``, and check the arguments.
 
     Raises:
-        RecipeError: If the class cannot be imported, is no such subclass, or an argument is wrong.
+        RecipeError: If the class is not a subclass of ``base``, or an argument is wrong.
     """
     if isinstance(value, str):
         value = {"class_path": value}
@@ -71,20 +64,13 @@ def read_class(value: Any, base: type, place: Place) -> ClassSpec:
     if known is not None:
         check_keys(spec.init_args, known, place, owner=spec.name)
     # `num_classes` is filled in from the data when the model is built.
-    extra = {"num_classes": 2} if "num_classes" in (known or {}) else {}
-    checked = {"class_path": spec.class_path, "init_args": extra | spec.init_args}
-    _parse(_subclass_parser(base), {"object": checked}, place)
+    left_out = {"num_classes"} & set(known or ()) - set(spec.init_args)
+    _parse_class(spec, base, place, dict.fromkeys(left_out, 2))
     return spec
 
 
 def read_settings(cls: type[T], value: Any, place: Place, **ready: Any) -> T:
-    """Build one of the schema's dataclasses from plain values.
-
-    Args:
-        cls: The dataclass.
-        value: A mapping of its fields.
-        place: Where the mapping stands in the recipe.
-        **ready: Fields that are built already.
+    """Build one of the schema's dataclasses from plain values and from fields that are ``ready``.
 
     Raises:
         RecipeError: If a field is unknown, missing or of another type.
@@ -104,7 +90,7 @@ def read_trainer(value: Any, place: Place) -> dict[str, Any]:
     """Check the arguments of ``Trainer``, and build the objects among them.
 
     Raises:
-        RecipeError: If there is no such argument, the runner sets it, or its type is wrong.
+        RecipeError: If an argument is unknown, of a wrong type, or set by the runner.
     """
     if not isinstance(value, Mapping):
         raise place.error(f"must be a mapping, but is {value!r}.")
@@ -119,7 +105,7 @@ def read_trainer(value: Any, place: Place) -> dict[str, Any]:
 
 
 def read_plain(annotation: type[T], value: Any, place: Place) -> T:
-    """Return a plain value of one type, without conversion: ``true`` is no number.
+    """Return a value of exactly one type, so that ``true`` is not taken for a number.
 
     Raises:
         RecipeError: If it is of another type.
@@ -131,10 +117,9 @@ def read_plain(annotation: type[T], value: Any, place: Place) -> T:
 
 
 def constructor_arguments(cls: Callable[..., Any]) -> dict[str, Any] | None:
-    """Return name and annotation of each argument, those of ``**options: Unpack[...]`` included.
+    """Return the annotation of each argument by name, or ``None`` if any name is accepted.
 
-    Returns:
-        The arguments, or ``None`` if the constructor takes any name.
+    The keys of ``**options: Unpack[SomeTypedDict]`` count as arguments.
     """
     found: dict[str, Any] = {}
     for name, parameter in inspect.signature(cls).parameters.items():
@@ -162,10 +147,13 @@ def _import(spec: ClassSpec, base: type, place: Place) -> type:
     return cls
 
 
-def _subclass_parser(base: type) -> ArgumentParser:
+def _parse_class(
+    spec: ClassSpec, base: type, place: Place, extra: Mapping[str, Any]
+) -> tuple[ArgumentParser, Any]:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(base, "object", required=True)
-    return parser
+    value = {"class_path": spec.class_path, "init_args": {**spec.init_args, **extra}}
+    return parser, _parse(parser, {"object": value}, place)
 
 
 def _parse(parser: ArgumentParser, value: dict[str, Any], place: Place) -> Any:

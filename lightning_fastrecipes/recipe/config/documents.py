@@ -111,13 +111,7 @@ def class_paths(document: Any, key: str = "") -> Iterator[tuple[str, str]]:
 def check_keys(
     value: Mapping[str, Any], known: Iterable[str], place: Place, owner: str = ""
 ) -> None:
-    """Refuse unknown keys, and suggest the one that was probably meant.
-
-    Args:
-        value: A mapping of the document.
-        known: Keys that are read.
-        place: Where the mapping stands.
-        owner: The class whose arguments the keys are, if they are any.
+    """Refuse unknown keys, or arguments of the class ``owner``, and suggest what was meant.
 
     Raises:
         RecipeError: If a key is not known.

@@ -53,12 +53,12 @@ def apply_override(document: dict[str, Any], override: Override, place: Place) -
     class of a callback; a number counts from 0. ``init_args`` may be left out.
 
     Args:
-        document: The recipe as YAML gives it.
-        override: What to set.
-        place: What to call the override in messages.
+        document: The recipe's document.
+        override: The key and its new value.
+        place: The override, for messages.
 
     Returns:
-        The override in the names of today, with its value as it was set.
+        The override with today's name of the key, and with the value that was set.
 
     Raises:
         RecipeError: If there is no such key.

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from lightning_fastrecipes import _lightning as pl
-from lightning_fastrecipes._lightning import Callback, MisconfigurationException
 from lightning_fastrecipes.callbacks.lr_finder import LRCurve, LRFinder, run_finder
 from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.errors import RecipeError
@@ -25,7 +24,9 @@ from lightning_fastrecipes.recipe.run.plan import (
 )
 
 
-def finding_callbacks(stage: Stage, callbacks: Sequence[Callback], folder: Path) -> list[Callback]:
+def finding_callbacks(
+    stage: Stage, callbacks: Sequence[pl.Callback], folder: Path
+) -> list[pl.Callback]:
     """Add a learning-rate finder to a stage that says ``lr: find``, and keep its curve.
 
     A finder among the stage's own callbacks takes the place of the default one. Finders come first,
@@ -81,7 +82,7 @@ def find_stage_lr(recipe: Recipe, stage_name: str, run_folder: Path | None = Non
     try:
         arguments = trainer_arguments(recipe.trainer, model)
         return run_finder(finder, model, training_data, **arguments)
-    except MisconfigurationException as error:
+    except pl.MisconfigurationException as error:
         raise Place(recipe.path, stage.key).error(error) from error
 
 

@@ -14,7 +14,7 @@ from lightning_fastrecipes.recipe.config.schema import FIND, Recipe, Stage
 from lightning_fastrecipes.recipe.loading import modality_of
 
 LR_BEFORE_FINDING = 1e-3
-"""What ``lr: find`` starts from, and what a rehearsal without a sweep trains with."""
+"""The rate before ``lr: find`` has found one; a rehearsal without a sweep trains with it."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class GroupPlan:
 
     Args:
         name: Name of the group.
-        num_parameters: Numbers in its parameters.
+        num_parameters: Number of scalars in its parameters.
         trained: Whether this stage trains it.
-        lr: Its peak learning rate, 0 where frozen; with ``lr: find`` only the ratios count.
+        lr: Its peak learning rate, 0 if frozen; with ``lr: find`` only the ratios count.
     """
 
     name: str
@@ -36,7 +36,7 @@ class GroupPlan:
 
 @dataclass(frozen=True)
 class StagePlan:
-    """One stage, worked out.
+    """The plan of one stage.
 
     Args:
         stage: The stage of the recipe.
@@ -167,7 +167,7 @@ def resizing(recipe: Recipe, index: int, data: Any, model: Any) -> Callable[[int
 
 
 def group_plans(model: Any) -> tuple[GroupPlan, ...]:
-    """List the layer groups as the model is frozen now."""
+    """Describe the layer groups of a model as it is frozen now."""
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     return tuple(
         GroupPlan(

@@ -1,4 +1,4 @@
-"""Run a recipe: build once, one ``Trainer.fit`` per stage, evaluate, export."""
+"""Run a recipe: build data and model, train stage by stage, evaluate, export."""
 
 import json
 import logging
@@ -10,12 +10,6 @@ from typing import Any, get_args
 import torch
 
 from lightning_fastrecipes import _lightning as pl
-from lightning_fastrecipes._lightning import (
-    Callback,
-    MisconfigurationException,
-    ModelCheckpoint,
-    RichProgressBar,
-)
 from lightning_fastrecipes.callbacks.initial_loss_check import InitialLossCheck
 from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
 from lightning_fastrecipes.callbacks.seeded_steps import SeededSteps
@@ -54,10 +48,10 @@ class Run:
 
     Args:
         recipe: The recipe.
-        folder: Where everything is written.
-        resume: Whether to go on after the last finished epoch found in ``folder``.
-        fast_dev_run: Whether to run one batch of everything, to see that it works.
-        show_progress: Whether to draw progress bars.
+        folder: The run folder.
+        resume: Go on after the last finished epoch found in ``folder``.
+        fast_dev_run: Run one batch of everything, to see that it works.
+        show_progress: Draw progress bars.
     """
 
     def __init__(
@@ -82,15 +76,11 @@ class Run:
         self.stages: list[dict[str, Any]] = []
 
     def prepare(self) -> list[StagePlan]:
-        """Build data and model and work out every stage, so that mistakes show before training.
-
-        Returns:
-            One plan per stage.
-        """
+        """Build data and model and plan every stage, so that mistakes show before training."""
         pl.seed_everything(self.recipe.seed, workers=True, verbose=False)
         self.data, self.model = build_parts(self.recipe)
         self.plans = plan_stages(self.recipe, self.data, self.model)
-        # By the attribute, so that it is the trainer of this run whoever makes it.
+        # Looked up at each call, so that a replaced `_trainer` counts here too.
         self.evaluator = Evaluator(
             self.modality,
             self.recipe,
@@ -108,16 +98,12 @@ class Run:
         return self.plans
 
     def run_stage(self, index: int) -> dict[str, Any]:
-        """Train one stage, or load it if it is finished already.
-
-        Returns:
-            Name, seconds, samples per second, peak memory in MiB, and last metrics.
-        """
+        """Train one stage, or load it if it is finished, and return its figures."""
         stage = self.recipe.stages[index]
         checkpoint = self.folder.checkpoint(stage.name)
         if index < len(self.stages):
             self._load_weights(checkpoint)
-            # Where a resizing was stopped early, the evaluation goes on at its last size.
+            # If the stage stopped before its largest images, the evaluation keeps their size.
             for name in self.modality.size_names:
                 setattr(self.data, name, self.stages[index].get(name, getattr(self.data, name)))
             logger.info("Stage %s is finished already", stage.name)
@@ -139,7 +125,7 @@ class Run:
                 ckpt_path=str(checkpoint) if resumes else None,
                 weights_only=True,
             )
-        except MisconfigurationException as error:
+        except pl.MisconfigurationException as error:
             raise Place(self.recipe.path, stage.key).error(error) from error
         figures = self._figures(stage, history, time.perf_counter() - started)
         self.stages.append(figures)
@@ -152,11 +138,11 @@ class Run:
         """Evaluate, draw, export, and write ``results.json``.
 
         Args:
-            members: Name to checkpoint of the models that predict together in place of the model
-                that was trained; the recipe's own snapshots, if it asks for them, if ``None``.
+            members: Name to checkpoint of models that predict together, in place of the trained
+                model. If ``None``, the recipe decides: its snapshots or the trained model.
 
         Returns:
-            What ``results.json`` holds.
+            The content of ``results.json``.
         """
         self.evaluator.set_up(members or {}, is_rehearsal=self.fast_dev_run)
         results: dict[str, Any] = {
@@ -167,7 +153,7 @@ class Run:
             "test": {},
             "versions": package_versions(),
         }
-        # The validation split first: what is tuned on it, the test is measured with.
+        # The validation split first: the test is measured with what is tuned on it.
         for split in (split for split in get_args(Split) if split in self.recipe.evaluation.splits):
             if self.modality.num_samples(self.data, split):
                 self.evaluator.measure(split, results)
@@ -179,8 +165,8 @@ class Run:
             write_atomically(self.folder.results, json.dumps(results, indent=2) + "\n")
         return results
 
-    def _stage_callbacks(self, index: int, history: History) -> list[Callback]:
-        """Return the callbacks of a stage, and those that every stage has."""
+    def _stage_callbacks(self, index: int, history: History) -> list[pl.Callback]:
+        """Build the callbacks of a stage, and those that every stage has."""
         stage = self.recipe.stages[index]
         checkpoint = self.folder.checkpoint(stage.name)
         callbacks = build_callbacks(self.recipe, index)
@@ -194,7 +180,7 @@ class Run:
             *callbacks,
             SeededSteps(stage_seed(self.recipe.seed, index)),
             history,
-            ModelCheckpoint(
+            pl.ModelCheckpoint(
                 dirpath=checkpoint.parent,
                 filename=checkpoint.stem,
                 save_top_k=1,
@@ -205,7 +191,7 @@ class Run:
         ]
 
     def _figures(self, stage: Stage, history: History, seconds: float) -> dict[str, Any]:
-        """Return what a finished stage took and reached."""
+        """Collect the time, speed, memory and last metrics of a finished stage."""
         rows = read_history(self.folder.metrics)
         last = rows[rows["stage"] == stage.name].dropna(axis=1).to_dict("records")[-1:]
         metrics = last[0] if last else {}
@@ -219,7 +205,7 @@ class Run:
             "metrics": {k: v for k, v in metrics.items() if k not in {"stage", "seconds"}},
         }
 
-    def _trainer(self, callbacks: list[Callback], **arguments: Any) -> pl.Trainer:
+    def _trainer(self, callbacks: list[pl.Callback], **arguments: Any) -> pl.Trainer:
         chosen = {
             "logger": False,
             "num_sanity_val_steps": 0,
@@ -230,7 +216,7 @@ class Run:
             **arguments,
         }
         if self.show_progress:
-            callbacks = [*callbacks, RichProgressBar(leave=False)]
+            callbacks = [*callbacks, pl.RichProgressBar(leave=False)]
         return pl.Trainer(
             **chosen,
             callbacks=callbacks,

@@ -31,10 +31,10 @@ class Series:
 
     Args:
         recipe: The recipe.
-        folder: Where everything is written.
-        resume: Whether to leave finished runs alone and go on with the one that was interrupted.
-        fast_dev_run: Whether to run one batch of everything, to see that it works.
-        show_progress: Whether to draw progress bars.
+        folder: The run folder of the series.
+        resume: Keep finished runs and go on with the one that was interrupted.
+        fast_dev_run: Run one batch of everything, to see that it works.
+        show_progress: Draw progress bars.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Series:
         self._trained: list[tuple[Recipe, Path, Results]] = []
 
     def check(self) -> None:
-        """Work out every stage of every run, so that a mistake shows before the first is trained.
+        """Plan every stage of every run, so that mistakes show before the first is trained.
 
         Raises:
             RecipeError: If one of them cannot be run.
@@ -66,13 +66,13 @@ class Series:
             write_atomically(self.folder.recipe, dump_document(self.recipe.source))
 
     def run_all(self, train: Callable[[Run], Results]) -> Results:
-        """Run everything, and write what was reached.
+        """Run everything, and write ``results.json``.
 
         Args:
             train: Prepares, trains and finishes one run, and returns its results.
 
         Returns:
-            What ``results.json`` holds.
+            The content of ``results.json``.
         """
         if not self.recipe.series:
             return self._run(self.recipe, self.folder.path, train)[0]
@@ -119,7 +119,7 @@ class Series:
     def _find_or_train(
         self, recipe: Recipe, folder: Path, train: Callable[[Run], Results]
     ) -> tuple[Path, Results]:
-        """Take a model that an earlier variant trained in the same way, or train one."""
+        """Reuse a model that an earlier variant trained with the same keys, or train one."""
         for known, home, results in self._trained:
             if _as_trained(known) == _as_trained(recipe):
                 return home, results

@@ -1,4 +1,4 @@
-"""What a run, a plan and an evaluation look like on the terminal."""
+"""Print plans, runs and evaluations on the terminal."""
 
 import math
 from collections.abc import Mapping
@@ -14,13 +14,13 @@ from lightning_fastrecipes.recipe.run.plan import StagePlan
 
 
 def print_data(console: Console, recipe: Recipe, data: Any, model: Any) -> None:
-    """Print what data and model are."""
+    """Print a description of data and model."""
     for line in modality_of(recipe).describe(data, model):
         console.print(line, markup=False, style="yellow" if line.startswith("Skipped") else None)
 
 
 def print_plan(console: Console, plan: StagePlan) -> None:
-    """Print what a stage trains, how fast, and on what."""
+    """Print the layer groups, learning rates, steps and data of a stage."""
     stage = plan.stage
     precomputed = ", on precomputed features" if stage.precompute else ""
     size = "" if plan.image_size is None else f" {plan.image_size} px,"
@@ -46,7 +46,7 @@ def print_plan(console: Console, plan: StagePlan) -> None:
 
 
 def print_stage(console: Console, figures: Mapping[str, Any]) -> None:
-    """Print how long a stage took and where it ended."""
+    """Print the time and the last metrics of a stage."""
     metrics = ", ".join(f"{name} {value:.4g}" for name, value in figures["metrics"].items())
     rate = next(name for name in figures if name.endswith("_per_second"))
     console.print(
@@ -57,7 +57,7 @@ def print_stage(console: Console, figures: Mapping[str, Any]) -> None:
 
 
 def print_curve(console: Console, curve: LRCurve, stage: str) -> None:
-    """Print the rate of each layer group that each rule of the LR finder picks."""
+    """Print the rate that each rule of the learning-rate finder picks for each layer group."""
     table = Table("rule", *curve.group_ratios, title=f"Stage {stage}", title_justify="left")
     for rule, lr in curve.picks.items():
         rates = [
@@ -68,7 +68,7 @@ def print_curve(console: Console, curve: LRCurve, stage: str) -> None:
 
 
 def print_variants(console: Console, results: Mapping[str, Any]) -> None:
-    """Print what each variant of a recipe reached, and how long it took to train."""
+    """Print the metrics and the training time of each variant."""
     rows = results["variants"]
     split = "test" if rows[0]["test"] else "val"
     metrics = list(rows[0][split])

@@ -16,14 +16,17 @@ import yaml
 from lightning_fastrecipes import TabularDataModule, TabularRegressor
 from lightning_fastrecipes.cli.main import main
 from lightning_fastrecipes.errors import DataNotFoundError, RecipeError
-from lightning_fastrecipes.recipe.loading import load_recipe
+from lightning_fastrecipes.recipe.loading import load_recipe, modality_of_export
 from lightning_fastrecipes.recipe.run.plan import build_parts
-from lightning_fastrecipes.recipe.run.predict import predict_paths
 from lightning_fastrecipes.recipe.run.runner import Run
 from lightning_fastrecipes.recipe.run.series import Series
 from lightning_fastrecipes.recipe.tables.export import load_table_export
 
 NUM_ROWS = 120
+
+
+def predict_paths(folders: list[Path], paths: list[Path]):
+    return modality_of_export(folders[0]).predict(folders, paths, tta=None)
 
 
 def write_tables(folder: Path) -> Path:
