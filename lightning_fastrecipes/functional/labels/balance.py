@@ -5,24 +5,18 @@ from torch import Tensor
 
 
 def balancing_weights(targets: Tensor, *, multi_label: bool = False) -> Tensor:
-    """Weigh samples by the inverse frequency of what they hold.
+    """Weigh samples by the inverse frequency of their labels.
 
     - One label: ``1 / count(label)``, so that every class is drawn equally often.
     - Probabilities: the sum over classes of ``probability / sum of that class's probabilities``.
     - Several labels: ``1 / count`` of the sample's rarest label; samples without any label count
       as a label of their own.
 
-    Args:
-        targets: Class indices ``(samples,)``, probabilities ``(samples, num_classes)``, or 0 and 1
-            if ``multi_label``.
-        multi_label: Whether several labels may hold at once.
+    Targets are class indices ``(samples,)``, probabilities ``(samples, num_classes)``, or 0 and 1
+    if ``multi_label``. The weights sum to 1; ``float64``.
 
-    Returns:
-        Weights that sum to 1. Shape ``(samples,)``, ``float64``.
-
-    Example:
-        >>> balancing_weights(torch.tensor([0, 0, 0, 1])).tolist()[2:]
-        [0.16666666666666666, 0.5]
+    >>> balancing_weights(torch.tensor([0, 0, 0, 1])).tolist()[2:]
+    [0.16666666666666666, 0.5]
     """
     if targets.ndim == 1:
         weights = 1.0 / torch.bincount(targets)[targets].double()

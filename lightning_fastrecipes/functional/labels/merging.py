@@ -1,4 +1,4 @@
-"""The mean of what several models, or several views, say about the same rows."""
+"""The mean of what several models, or several views, predict for the same rows."""
 
 from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
@@ -16,13 +16,13 @@ _NUM_WEIGHTS = 101
 def merge_predictions(
     probabilities: Iterable[Tensor], merge: Merge = "probabilities", *, multi_label: bool = False
 ) -> Tensor:
-    """Merge what several models say about the same rows into one distribution a row.
+    """Merge what several models predict for the same rows into one distribution per row.
 
     Args:
-        probabilities: One tensor a model, rows summing to 1. Shape ``(rows, num_classes)``; one
+        probabilities: One tensor per model, rows summing to 1. Shape ``(rows, num_classes)``; one
             is held at a time, so that a generator bounds the memory.
         merge: Mean of the probabilities, or of the logits: their logarithms up to a constant.
-        multi_label: Whether each probability is of a yes or no of its own, so that its logit is
+        multi_label: Whether each probability is a yes or no of its own, so that its logit is
             ``log(p / (1 - p))`` and rows need not sum to 1.
 
     Returns:
@@ -60,21 +60,13 @@ def merge_predictions(
 
 
 def logits_of(probabilities: Tensor, *, multi_label: bool = False) -> Tensor:
-    """Return logits whose softmax, or sigmoid, are these probabilities.
+    """Return logits whose softmax, or sigmoid if ``multi_label``, are these probabilities.
 
-    A probability of 0 has no logarithm, and would forbid a class to all other models: the nearest
-    that has one is taken.
+    A probability of 0 has no logarithm, and would forbid a class to all other models: it is
+    replaced by the nearest number that has one.
 
-    Args:
-        probabilities: Any shape.
-        multi_label: Whether each is of a yes or no of its own.
-
-    Returns:
-        The same shape.
-
-    Example:
-        >>> logits_of(torch.tensor([0.5, 0.75]), multi_label=True)
-        tensor([0.0000, 1.0986])
+    >>> logits_of(torch.tensor([0.5, 0.75]), multi_label=True)
+    tensor([0.0000, 1.0986])
     """
     limits = torch.finfo(probabilities.dtype)
     if multi_label:
@@ -83,21 +75,12 @@ def logits_of(probabilities: Tensor, *, multi_label: bool = False) -> Tensor:
 
 
 def columns_by_name(classes: Sequence[str], others: Sequence[str]) -> list[int]:
-    """Find the classes of one model among those of another.
+    """Return the position of each of ``classes`` in ``others``, the same names in any order.
 
-    Args:
-        classes: Class names in the order wished for.
-        others: The same names in any order.
+    A ValueError lists the differences if the names are not the same.
 
-    Returns:
-        For each of ``classes`` its position in ``others``.
-
-    Raises:
-        ValueError: If the names are not the same; the message lists the differences.
-
-    Example:
-        >>> columns_by_name(["cat", "dog"], ["dog", "cat"])
-        [1, 0]
+    >>> columns_by_name(["cat", "dog"], ["dog", "cat"])
+    [1, 0]
     """
     if sorted(classes) != sorted(others):
         raise ValueError(
@@ -111,18 +94,8 @@ def columns_by_name(classes: Sequence[str], others: Sequence[str]) -> list[int]:
 def running_mean(predictions: Iterable[Tensor]) -> Tensor:
     """Return the mean of tensors, holding one at a time; of equal ones, exactly what they are.
 
-    Args:
-        predictions: At least one tensor; all of one shape.
-
-    Returns:
-        Their mean.
-
-    Raises:
-        ValueError: If there is none.
-
-    Example:
-        >>> running_mean([torch.tensor(1.0), torch.tensor(2.0)])
-        tensor(1.5000)
+    >>> running_mean([torch.tensor(1.0), torch.tensor(2.0)])
+    tensor(1.5000)
     """
     mean: Tensor | None = None
     for count, values in enumerate(predictions, start=1):
@@ -133,19 +106,12 @@ def running_mean(predictions: Iterable[Tensor]) -> Tensor:
 
 
 def weigh(plain: Tensor, views: Tensor, plain_weight: float) -> Tensor:
-    """Merge the plain probabilities with the mean of those of the views.
+    """Return the weighted mean of plain probabilities and of those of the views.
 
-    Args:
-        plain: Shape ``(batch, num_classes)``.
-        views: The same.
-        plain_weight: In [0, 1].
+    Where both are equal, the result is exactly the same. ``plain_weight`` is in [0, 1].
 
-    Returns:
-        The weighted mean; where both are equal, exactly what they are.
-
-    Example:
-        >>> weigh(torch.tensor([1.0, 0.0]), torch.tensor([0.5, 0.5]), plain_weight=0.2)
-        tensor([0.6000, 0.4000])
+    >>> weigh(torch.tensor([1.0, 0.0]), torch.tensor([0.5, 0.5]), plain_weight=0.2)
+    tensor([0.6000, 0.4000])
     """
     return torch.lerp(plain, views, 1 - plain_weight)
 
@@ -157,16 +123,16 @@ def row_losses(
     multi_label: bool = False,
     pos_weight: Tensor | None = None,
 ) -> Tensor:
-    """Return the log loss of each row.
+    """Compute the log loss of each row. Shape ``(rows,)``.
 
     Args:
         probabilities: Shape ``(rows, num_classes)``.
         targets: Class indices ``(rows,)`` or probabilities ``(rows, num_classes)``.
         multi_label: Whether any number of classes may be right: then the mean over the classes.
-        pos_weight: Then, how much a positive weighs, for each class; 1 if ``None``.
+        pos_weight: Then, how much a positive of each class weighs; 1 if ``None``.
 
     Returns:
-        Shape ``(rows,)``.
+        One loss per row.
 
     Example:
         >>> row_losses(torch.tensor([[0.5, 0.5]]), torch.tensor([1]))
@@ -187,18 +153,10 @@ def row_losses(
 def weight_losses(
     plain: Tensor, views: Tensor, targets: Tensor, *, multi_label: bool = False
 ) -> Tensor:
-    """Return the summed loss of a batch for each weight of the plain prediction from 0 to 1.
+    """Sum the loss of a batch for plain weights from 0 to 1 in steps of a hundredth.
 
-    Sums of batches, and of processes, add up; :func:`best_weight` reads the sum.
-
-    Args:
-        plain: Plain probabilities. Shape ``(rows, num_classes)``.
-        views: Mean probabilities of the views, of the same shape.
-        targets: As for :func:`row_losses`.
-        multi_label: As for :func:`row_losses`.
-
-    Returns:
-        Losses for weights in steps of a hundredth. Shape ``(101,)``, ``float64``.
+    The arguments are those of :func:`weigh` and :func:`row_losses`. Sums of batches and of
+    processes add up; :func:`best_weight` reads the total. Shape ``(101,)``, ``float64``.
     """
     weights = [index / (_NUM_WEIGHTS - 1) for index in range(_NUM_WEIGHTS)]
     losses = [
@@ -209,19 +167,12 @@ def weight_losses(
 
 
 def best_weight(losses: Tensor) -> float:
-    """Return the weight of the plain prediction with the smallest loss.
+    """Return the plain weight with the smallest sum of :func:`weight_losses`.
 
     The log loss of a mixture is convex in its weight, so that the best step is next to the optimum.
 
-    Args:
-        losses: Sum of what :func:`weight_losses` gave.
-
-    Returns:
-        A weight in [0, 1].
-
-    Example:
-        >>> right, wrong = torch.tensor([[0.9, 0.1]]), torch.tensor([[0.2, 0.8]])
-        >>> best_weight(weight_losses(right, wrong, torch.tensor([0])))
-        1.0
+    >>> right, wrong = torch.tensor([[0.9, 0.1]]), torch.tensor([[0.2, 0.8]])
+    >>> best_weight(weight_losses(right, wrong, torch.tensor([0])))
+    1.0
     """
     return int(losses.argmin()) / (_NUM_WEIGHTS - 1)

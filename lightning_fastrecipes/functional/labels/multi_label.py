@@ -1,4 +1,4 @@
-"""F-beta over the labels of each image, for many thresholds at once, and what tunes them."""
+"""Which of several labels hold: thresholds, F-beta over them, and the search for the best ones."""
 
 from typing import Literal
 
@@ -9,40 +9,27 @@ Threshold = Literal["one", "per_label"]
 """``one``: the same threshold for every label; ``per_label``: one for each."""
 
 SCORE_UNITS = 1 << 24
-"""Scores are added up in whole numbers of this part of 1: sums that no order can change."""
+"""Scores are summed as whole numbers in these units, so that no order changes the sum."""
 
 _MAX_SWEEPS = 10
 
 
 def threshold_grid(num_thresholds: int = 99) -> Tensor:
-    """Return evenly spaced thresholds strictly between 0 and 1.
+    """Return evenly spaced thresholds strictly between 0 and 1, ascending.
 
-    Args:
-        num_thresholds: How many, at least 1.
-
-    Returns:
-        Shape ``(num_thresholds,)``, ascending.
-
-    Example:
-        >>> threshold_grid(3)
-        tensor([0.2500, 0.5000, 0.7500])
+    >>> threshold_grid(3)
+    tensor([0.2500, 0.5000, 0.7500])
     """
     return torch.linspace(0, 1, num_thresholds + 2, dtype=torch.float64)[1:-1].float()
 
 
 def decide_labels(probabilities: Tensor, thresholds: Tensor | float) -> Tensor:
-    """Decide which labels hold: those whose probability reaches the threshold.
+    """Return which labels hold: those whose probability reaches the threshold.
 
-    Args:
-        probabilities: Shape ``(rows, num_labels)``.
-        thresholds: One number, or one per label.
+    Thresholds are one number or one per label, ``(num_labels,)``; the result is ``bool``.
 
-    Returns:
-        Shape ``(rows, num_labels)``, dtype ``bool``.
-
-    Example:
-        >>> decide_labels(torch.tensor([[0.3, 0.2]]), torch.tensor([0.3, 0.5])).tolist()
-        [[True, False]]
+    >>> decide_labels(torch.tensor([[0.3, 0.2]]), torch.tensor([0.3, 0.5])).tolist()
+    [[True, False]]
     """
     return probabilities >= thresholds
 
@@ -50,19 +37,20 @@ def decide_labels(probabilities: Tensor, thresholds: Tensor | float) -> Tensor:
 def fbeta_of_counts(
     true_positives: Tensor, predicted: Tensor, actual: Tensor, beta: float
 ) -> Tensor:
-    """Return F-beta from counts; where nothing is predicted and nothing holds it is 1.
+    """Compute F-beta from counts, element by element; ``float32``.
 
-    That is scikit-learn's ``zero_division=1``: to say nothing about a image without labels is
-    right. Labels without a prediction, or predictions without a label, give 0.
+    Where nothing is predicted and no label holds it is 1, as with scikit-learn's
+    ``zero_division=1``: to predict nothing for an image without labels is right. Labels without a
+    prediction, or predictions without a label, give 0.
 
     Args:
         true_positives: How many of the predictions are right.
-        predicted: How many there are.
+        predicted: How many predictions there are.
         actual: How many labels hold.
         beta: How many times recall counts as much as precision, above 0.
 
     Returns:
-        F-beta, element by element, ``float32``.
+        F-beta, in [0, 1].
 
     Example:
         >>> fbeta_of_counts(torch.tensor(1), torch.tensor(2), torch.tensor(1), beta=2.0).item()
@@ -77,7 +65,7 @@ def fbeta_of_counts(
 def sample_fbeta(
     probabilities: Tensor, targets: Tensor, thresholds: Tensor | float, beta: float = 2.0
 ) -> Tensor:
-    """Return the F-beta of each row over its labels.
+    """Compute the F-beta of each row over its labels.
 
     Args:
         probabilities: Shape ``(rows, num_labels)``.
@@ -99,18 +87,12 @@ def sample_fbeta(
 
 
 def bucket(probabilities: Tensor, grid: Tensor) -> Tensor:
-    """Count for each probability how many thresholds of the grid it reaches.
+    """Count for each probability how many thresholds of an ascending grid it reaches.
 
-    Args:
-        probabilities: Any shape.
-        grid: Ascending thresholds.
+    Threshold ``i`` is reached where the bucket is above ``i``.
 
-    Returns:
-        The same shape, ``int64``: threshold ``i`` is reached where the bucket is above ``i``.
-
-    Example:
-        >>> bucket(torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0.5, 0.8])).tolist()
-        [0, 1, 2]
+    >>> bucket(torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0.5, 0.8])).tolist()
+    [0, 1, 2]
     """
     return torch.searchsorted(grid.to(probabilities), probabilities.contiguous(), right=True)
 
@@ -118,24 +100,15 @@ def bucket(probabilities: Tensor, grid: Tensor) -> Tensor:
 def sums_at_thresholds(
     probabilities: Tensor, targets: Tensor, grid: Tensor, beta: float = 2.0
 ) -> Tensor:
-    """Sum the F-beta of each row at every threshold, in one pass over the batch.
+    """Sum the F-beta of each row at every threshold of a grid, in one pass over the batch.
 
-    Sums of batches and of processes add up, so that the mean over an epoch is exact.
+    Sums of batches and of processes add up, so that the mean over an epoch is exact. The result is
+    in units of ``1 / SCORE_UNITS``: shape ``(thresholds,)``, ``int64``.
 
-    Args:
-        probabilities: Shape ``(rows, num_labels)``.
-        targets: 0 or 1. Shape ``(rows, num_labels)``.
-        grid: Ascending thresholds.
-        beta: How many times recall counts as much as precision, above 0.
-
-    Returns:
-        In units of ``1 / SCORE_UNITS``. Shape ``(thresholds,)``, ``int64``.
-
-    Example:
-        >>> p, t = torch.tensor([[0.9, 0.4]]), torch.tensor([[1, 0]])
-        >>> sums = sums_at_thresholds(p, t, torch.tensor([0.2, 0.5]))
-        >>> (sums / SCORE_UNITS).tolist()
-        [0.8333333134651184, 1.0]
+    >>> p, t = torch.tensor([[0.9, 0.4]]), torch.tensor([[1, 0]])
+    >>> sums = sums_at_thresholds(p, t, torch.tensor([0.2, 0.5]))
+    >>> (sums / SCORE_UNITS).tolist()
+    [0.8333333134651184, 1.0]
     """
     truth = (targets >= 0.5).long()
     buckets = bucket(probabilities, grid)
@@ -151,33 +124,19 @@ def sums_at_thresholds(
 def score_units(scores: Tensor) -> Tensor:
     """Turn scores in [0, 1] into whole numbers, whose sum is the same in any order.
 
-    Args:
-        scores: Any shape.
-
-    Returns:
-        The same shape, ``int64``, in units of ``1 / SCORE_UNITS``.
-
-    Example:
-        >>> score_units(torch.tensor([0.5, 1.0])).tolist()
-        [8388608, 16777216]
+    >>> score_units(torch.tensor([0.5, 1.0])).tolist()
+    [8388608, 16777216]
     """
     return (scores * SCORE_UNITS).round().long()
 
 
 def best_index(scores: Tensor) -> int:
-    """Find the highest score; of several that are the same, the middle one.
+    """Return the position of the highest score; the middle one if several are equal.
 
     The middle of a plateau is further from where the score falls than its edges are.
 
-    Args:
-        scores: In whole numbers. Shape ``(thresholds,)``.
-
-    Returns:
-        Its place.
-
-    Example:
-        >>> best_index(torch.tensor([1, 7, 7, 7, 2]))
-        2
+    >>> best_index(torch.tensor([1, 7, 7, 7, 2]))
+    2
     """
     tied = torch.nonzero(scores == scores.max()).flatten()
     return int(tied[len(tied) // 2])
@@ -189,18 +148,18 @@ def tune_per_label(
     """Find a threshold for each label that raises the mean F-beta of the rows.
 
     One label after the other gets the threshold that is best beside those of all others, until no
-    threshold moves; starting from the best common threshold, the result is never below it on these
+    threshold moves. Starting from the best common threshold, the result is never worse on these
     rows.
 
     Args:
-        buckets: As ``bucket`` gives them. Shape ``(rows, num_labels)``.
+        buckets: From :func:`bucket`. Shape ``(rows, num_labels)``.
         truth: Which labels hold. Shape ``(rows, num_labels)``.
-        start: Place of the common threshold to start from.
+        start: Position of the common threshold to start from.
         num_thresholds: Length of the grid.
         beta: How many times recall counts as much as precision, above 0.
 
     Returns:
-        Places in the grid. Shape ``(num_labels,)``.
+        Positions in the grid. Shape ``(num_labels,)``.
 
     Example:
         >>> buckets, truth = torch.tensor([[2, 1], [1, 0]]), torch.tensor([[1, 1], [0, 0]])
@@ -224,7 +183,7 @@ def tune_per_label(
             per_bucket = gain.new_zeros(num_thresholds + 1).index_add_(0, mine, gain)
             gains = per_bucket.flip(0).cumsum(0).flip(0)[1:]
             best = best_index(gains)
-            # A threshold that is as good stays, so that labels never chase one another.
+            # Ties keep the threshold, so that the search ends.
             if gains[best] > gains[chosen[label]]:
                 chosen[label] = best
             now = (mine > chosen[label]).long()
@@ -235,18 +194,13 @@ def tune_per_label(
 
 
 def cooccurrence(labels: Tensor, others: Tensor | None = None) -> Tensor:
-    """Count the rows in which two labels hold together.
+    """Count the rows in which two labels hold together; the diagonal counts single labels.
 
-    Args:
-        labels: Which labels hold. Shape ``(rows, num_labels)``.
-        others: What the columns of the result count, of the same shape; ``labels`` if ``None``.
+    Columns of the result count ``labels``, or ``others`` if given. Shape ``(num_labels,
+    num_labels)``, ``int64``.
 
-    Returns:
-        Shape ``(num_labels, num_labels)``, ``int64``; the diagonal counts each label by itself.
-
-    Example:
-        >>> cooccurrence(torch.tensor([[1, 1], [1, 0]])).tolist()
-        [[2, 1], [1, 1]]
+    >>> cooccurrence(torch.tensor([[1, 1], [1, 0]])).tolist()
+    [[2, 1], [1, 1]]
     """
     others = labels if others is None else others
     first, second = (values.double().ge(0.5).double() for values in (labels, others))
@@ -254,17 +208,10 @@ def cooccurrence(labels: Tensor, others: Tensor | None = None) -> Tensor:
 
 
 def balanced_pos_weight(targets: Tensor) -> Tensor:
-    """Weigh the positives of each label as much as its negatives: ``negatives / positives``.
+    """Return ``negatives / positives`` of each label, both counted as at least 1; ``float32``.
 
-    Args:
-        targets: 0 or 1. Shape ``(rows, num_labels)``.
-
-    Returns:
-        Shape ``(num_labels,)``, ``float32``; both counts are taken as at least 1.
-
-    Example:
-        >>> balanced_pos_weight(torch.tensor([[1, 0], [0, 0], [0, 1], [0, 1]])).tolist()
-        [3.0, 1.0]
+    >>> balanced_pos_weight(torch.tensor([[1, 0], [0, 0], [0, 1], [0, 1]])).tolist()
+    [3.0, 1.0]
     """
     positives = (targets >= 0.5).sum(0)
     return ((len(targets) - positives).clamp_min(1) / positives.clamp_min(1)).float()

@@ -10,21 +10,12 @@ from torch.utils.data.distributed import DistributedSampler
 def hard_labels(targets: Tensor) -> Tensor:
     """Decide one class per row; a tie goes to the later class.
 
-    The later class wins so that a probability of exactly 0.5 counts as positive.
+    Thus a probability of exactly 0.5 counts as positive. Targets are class indices ``(batch,)``,
+    which are returned as they are, or probabilities ``(batch, num_classes)``; a ValueError says if
+    they have another number of dimensions. The result is ``int64``.
 
-    Args:
-        targets: Class indices of shape ``(batch,)``, returned as they are, or probabilities of
-            shape ``(batch, num_classes)``.
-
-    Returns:
-        Class indices. Shape ``(batch,)``, dtype ``int64``.
-
-    Raises:
-        ValueError: If ``targets`` has neither one nor two dimensions.
-
-    Example:
-        >>> hard_labels(torch.tensor([[0.5, 0.5], [0.7, 0.3]])).tolist()
-        [1, 0]
+    >>> hard_labels(torch.tensor([[0.5, 0.5], [0.7, 0.3]])).tolist()
+    [1, 0]
     """
     if targets.ndim == 1:
         return targets.to(torch.int64)
@@ -38,40 +29,22 @@ def hard_labels(targets: Tensor) -> Tensor:
 
 
 def padding_rows(num_samples: int, num_replicas: int, rank: int) -> int:
-    """Count the rows a distributed sampler repeats at the end of one process's shard.
+    """Count the rows at the end of a process's shard that another process counts already.
 
-    Samplers of several processes pad the data to a multiple of their number, so that a metric
-    would count those rows twice.
+    Distributed samplers pad the data to a multiple of the number of processes, by 0 or 1 rows each;
+    a metric would count those rows twice.
 
-    Args:
-        num_samples: Rows of the data set, at least 1.
-        num_replicas: Number of processes, at least 1.
-        rank: This process, in [0, num_replicas).
-
-    Returns:
-        0 or 1: rows at the end of this shard that another process already counts.
-
-    Example:
-        >>> [padding_rows(5, 2, rank) for rank in range(2)]
-        [0, 1]
+    >>> [padding_rows(5, 2, rank) for rank in range(2)]
+    [0, 1]
     """
     return int(0 < num_samples % num_replicas <= rank)
 
 
 def num_repeated_rows(loader: Any, batch_idx: int) -> int:
-    """Count a batch's rows that a distributed sampler repeats to even out the shards.
+    """Count the rows of a batch, 0 or 1, that a distributed sampler repeats to pad its shard.
 
-    Args:
-        loader: The loader that the batch is from; without a distributed sampler, nothing is
-            repeated.
-        batch_idx: Number of the batch, from 0.
-
-    Returns:
-        0 or 1: rows at the end of the batch that another process counts already.
-
-    Example:
-        >>> num_repeated_rows([torch.zeros(2)], 0)
-        0
+    >>> num_repeated_rows([torch.zeros(2)], 0)
+    0
     """
     sampler = getattr(loader, "sampler", None)
     if not isinstance(sampler, DistributedSampler) or batch_idx != len(loader) - 1:
