@@ -1,4 +1,4 @@
-"""One model out of many: the mean of their weights, and batch norm measured anew."""
+"""One model out of many: the mean of their weights, and batch norm measured again."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
@@ -26,8 +26,8 @@ def average_state(states: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         {'w': tensor([2.5000])}
 
     Note:
-        Statistics of batch norm are averaged too, but those of the mean weights differ: measure
-        them with :func:`reestimate_batch_norm`.
+        The averaged statistics of batch norm are not those of the averaged weights: measure them
+        with :func:`reestimate_batch_norm`.
 
     References:
         Izmailov et al., *Averaging Weights Leads to Wider Optima* (2018).
@@ -62,13 +62,13 @@ def reestimate_batch_norm(
     batches: Iterable[Any],
     forward: Callable[[Any], Any] | None = None,
 ) -> int:
-    """Measure the statistics of batch norm anew, over all batches equally.
+    """Measure the statistics of batch norm again, over all batches equally.
 
-    Only layers that would move them in training are measured: after ``model.train()``, a layer
-    that the model keeps in eval mode, as frozen ones and those with stored statistics, stays.
+    Only layers that would update them in training are measured: those that the model keeps in eval
+    mode after ``model.train()``, as frozen ones, stay as they are.
 
     Args:
-        model: The model; its modes are put back.
+        model: The model; its modes are restored.
         batches: Training batches; inputs, or inputs and more.
         forward: How to run the model on a batch; on the inputs if ``None``.
 
@@ -87,7 +87,7 @@ def reestimate_batch_norm(
     ]
     momenta = [norm.momentum for norm in norms]
     try:
-        # Dropout would widen what the layers see; only the norms are to count.
+        # Only the norms are in train mode: dropout would widen their inputs.
         for module in model.modules():
             module.training = module in norms
         for norm in norms:

@@ -1,4 +1,4 @@
-"""Backbones: any network that sees images, as pooled features and ordered layer groups."""
+"""Backbones: any network on images, as pooled features and ordered layer groups."""
 
 import difflib
 from collections.abc import Sequence
@@ -69,7 +69,7 @@ def create_backbone(
 class Backbone(nn.Module):
     """A network without a classifier, from normalised images to pooled feature vectors.
 
-    How it pools depends on what the network gives, and is settled once on the meta device:
+    How it pools depends on the network's output, which is tried once on the meta device:
 
     - a map: the average and then the maximum over all places, ``2 * channels`` wide;
     - tokens: timm's own pooled vector (the class token, or the mean where there is none), then the
@@ -85,8 +85,8 @@ class Backbone(nn.Module):
         pretrained: Whether it holds, or will hold, pretrained weights.
 
     Raises:
-        ValueError: If the network does not take images of its own image size, or gives something
-            that cannot be pooled.
+        ValueError: If the network does not take images of its own image size, or its output cannot
+            be pooled.
     """
 
     def __init__(self, model: nn.Module, *, name: str, pretrained: bool = False) -> None:
@@ -99,18 +99,11 @@ class Backbone(nn.Module):
         self.num_features = self._try_out_timm() if _is_timm(model) else self._try_out()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Turn images into pooled features.
-
-        Args:
-            images: Normalised float images. Shape ``(batch, 3, height, width)``.
-
-        Returns:
-            Shape ``(batch, num_features)``.
-        """
+        """Compute pooled features of normalised float images. Shape ``(batch, num_features)``."""
         return pool(self.model, images, self._pooling)
 
     def layer_groups(self, num_groups: int) -> list[LayerGroup]:
-        """Divide the parameters into ordered groups, input side first.
+        """Divide the parameters into ordered groups, from the input side.
 
         Layers that no stage claims, such as a last norm, belong to the last group.
 
@@ -147,14 +140,7 @@ class Backbone(nn.Module):
         return {f"model.{name}" for name, _ in self.model.named_parameters() if name in names}
 
     def check_image_size(self, size: int) -> None:
-        """Refuse an image size that the network does not take, before any training.
-
-        Args:
-            size: Side in pixels, at least 1.
-
-        Raises:
-            ValueError: If the network does not take it.
-        """
+        """Raise a ValueError if the network does not take images of this side in pixels."""
         spec = self.input_spec
         if spec.fixed_size and size != spec.image_size:
             raise ValueError(
@@ -170,16 +156,9 @@ class Backbone(nn.Module):
         self._probe().run(size)
 
     def nearest_image_size(self, size: int) -> int:
-        """Round an image size to one that the network takes, and try it out.
+        """Round an image size in pixels to one that the network takes, and try it.
 
-        Args:
-            size: Side in pixels, at least 1.
-
-        Returns:
-            The nearest multiple of what the network divides images into.
-
-        Raises:
-            ValueError: If the network takes no such size, or only another one.
+        A ValueError says if the network takes no such size, or only another one.
         """
         spec = self.input_spec
         nearest = size if spec.fixed_size else nearest_multiple(size, spec.size_multiple)
@@ -305,7 +284,7 @@ def _unreached(output: Tensor, twin: nn.Module) -> list[str]:
 
 
 def _make_buffer(model: nn.Module, name: str) -> None:
-    """Keep a parameter that nothing uses under its name, but no longer train it."""
+    """Keep a parameter that nothing uses under its name, but do not train it."""
     owner, _, own_name = name.rpartition(".")
     part = model.get_submodule(owner)
     value = part.get_parameter(own_name).detach()

@@ -1,4 +1,4 @@
-"""Heads: what turns a backbone's pooled features into logits."""
+"""Heads: the layers from a backbone's pooled features to logits."""
 
 from typing import Literal
 
@@ -24,7 +24,7 @@ def create_head(
         layout: ``course`` or ``linear``.
         num_features: Width of the backbone's pooled output, at least 1.
         num_classes: Number of logits, at least 1.
-        hidden: Width of the course head's middle, at least 1; ``linear`` has none.
+        hidden: Width of the hidden layer of ``course``, at least 1.
         dropout: Probability before the last layer, in [0, 1).
 
     Returns:
@@ -50,35 +50,19 @@ def concat_pool_head(
     """Build the course's head: batch norm, dropout and a linear layer, twice, with a ReLU between.
 
     The first dropout is half as strong as the second. Weights start from He's normal distribution,
-    those of the last layer small, so that training starts from even probabilities; biases from 0.
-    The concatenated average and maximum that it is named after are the backbone's
-    work, so that precomputed features are small.
+    those of the last layer small, so that training starts from even probabilities; biases start
+    from 0. The concatenated average and maximum that it is named after are computed by the
+    backbone, so that precomputed features are small. Arguments are those of :func:`create_head`.
 
-    Args:
-        num_features: Width of the input, at least 1.
-        num_classes: Number of logits, at least 1.
-        hidden: Width of the middle, at least 1.
-        dropout: Probability before the last layer, in [0, 1).
+    >>> head = concat_pool_head(8, 2)
+    >>> [type(layer).__name__ for layer in head[:4]]
+    ['BatchNorm1d', 'Dropout', 'Linear', 'ReLU']
 
-    Returns:
-        A module from ``(batch, num_features)`` to ``(batch, num_classes)``.
-
-    Raises:
-        ValueError: If a number is out of range.
-
-    Example:
-        >>> head = concat_pool_head(8, 2)
-        >>> [type(layer).__name__ for layer in head[:4]]
-        ['BatchNorm1d', 'Dropout', 'Linear', 'ReLU']
-
-    Note:
-        fast.ai 0.7 ends the head with a log-softmax; here it gives logits. All linear layers have
-        a bias, as in 0.7; fastai 2 leaves it out. 0.7 starts the last layer from He's distribution
-        too; on frozen features of the recipe ``solar_cells`` the test loss was then 0.41 to 0.43,
-        with a small start 0.36 to 0.37 (two seeds).
-
-    References:
-        fast.ai 0.7, ``ConvnetBuilder``. He et al., *Delving Deep into Rectifiers* (2015).
+    fast.ai 0.7 (``ConvnetBuilder``) ends the head with a log-softmax; this one returns logits. All
+    linear layers have a bias, as in 0.7; fastai 2 leaves it out. 0.7 starts the last layer from
+    He's distribution too; on frozen features of the recipe ``solar_cells`` the test loss was then
+    0.41 to 0.43 instead of 0.36 to 0.37 (two seeds). He et al., *Delving Deep into Rectifiers*
+    (2015).
     """
     _check(num_features=num_features, num_classes=num_classes, hidden=hidden)
     _check_dropout(dropout)
@@ -99,23 +83,7 @@ def concat_pool_head(
 
 
 def linear_head(num_features: int, num_classes: int, dropout: float = 0.0) -> nn.Module:
-    """Build one linear layer, after dropout.
-
-    Args:
-        num_features: Width of the input, at least 1.
-        num_classes: Number of logits, at least 1.
-        dropout: Probability, in [0, 1).
-
-    Returns:
-        A module from ``(batch, num_features)`` to ``(batch, num_classes)``.
-
-    Raises:
-        ValueError: If a number is out of range.
-
-    Example:
-        >>> linear_head(8, 2)(torch.zeros(4, 8)).shape
-        torch.Size([4, 2])
-    """
+    """Build one linear layer, after dropout; arguments are those of :func:`create_head`."""
     _check(num_features=num_features, num_classes=num_classes)
     _check_dropout(dropout)
     return nn.Sequential(nn.Dropout(dropout), nn.Linear(num_features, num_classes))

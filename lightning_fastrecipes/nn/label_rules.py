@@ -1,4 +1,4 @@
-"""What each kind of labels means: loss, probabilities, metrics and the inverse of each."""
+"""What labels of each kind imply: loss, probabilities, metrics and logits."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MultilabelAccuracy
+from typing_extensions import override
 
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.labels.merging import logits_of
@@ -55,17 +56,14 @@ class Labels:
 
 
 class LabelRules(ABC):
-    """All that depends on whether a image has one label or several.
-
-    Args:
-        num_classes: Number of classes.
-    """
+    """All that depends on whether a sample has one label or several."""
 
     multi_label: bool
     metric_defaults: dict[str, Any]
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, task: str) -> None:
         self.num_classes = num_classes
+        self.metric_defaults = {"task": task, "num_classes": num_classes, "num_labels": num_classes}
 
     @abstractmethod
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -81,7 +79,7 @@ class LabelRules(ABC):
 
     @abstractmethod
     def metrics(self, chosen: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return the metrics: what was chosen, and what there must be."""
+        """Return the chosen metrics, or the default ones, and those that the task needs."""
 
     def logits(self, probabilities: Tensor) -> Tensor:
         """Return logits that have these probabilities, such as those of merged predictions."""
@@ -89,63 +87,52 @@ class LabelRules(ABC):
 
 
 class SingleLabel(LabelRules):
-    """One class per image, as an index or as probabilities: softmax and cross entropy.
-
-    Args:
-        num_classes: Number of classes.
-    """
+    """One class per sample, as an index or as probabilities: softmax and cross entropy."""
 
     multi_label = False
 
     def __init__(self, num_classes: int) -> None:
-        super().__init__(num_classes)
-        self.metric_defaults = _metric_defaults("multiclass", num_classes)
+        super().__init__(num_classes, "multiclass")
 
+    @override
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean cross entropy with class indices or with probabilities."""
         return F.cross_entropy(logits, targets)
 
+    @override
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Return the softmax. Shape ``(batch, num_classes)``."""
         return logits.softmax(dim=1)
 
+    @override
     def metric_targets(self, targets: Tensor) -> Tensor:
-        """Decide one class per row where targets are probabilities."""
         return hard_labels(targets)
 
+    @override
     def metrics(self, chosen: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return what was chosen, or accuracy."""
         if chosen is not None:
             return dict(chosen)
         return {"accuracy": MulticlassAccuracy(self.num_classes, average="micro")}
 
 
 class MultiLabel(LabelRules):
-    """Any number of labels per image, each a yes or no of its own: sigmoid and BCE with logits.
+    """Any number of labels per sample, each a yes or no of its own: sigmoid and BCE with logits.
 
-    Args:
-        num_classes: Number of labels.
-        options: What is tuned and weighed.
-
-    Raises:
-        ConfigurationError: If there is not one weight above 0 for each label.
+    A ConfigurationError says if ``options.pos_weight`` is not one weight above 0 for each label.
 
     Attributes:
-        pos_weight: What positives weigh. Shape ``(num_classes,)``.
+        pos_weight: How much positives weigh. Shape ``(num_classes,)``.
     """
 
     multi_label = True
 
     def __init__(self, num_classes: int, options: Labels) -> None:
-        super().__init__(num_classes)
-        self.metric_defaults = _metric_defaults("multilabel", num_classes)
+        super().__init__(num_classes, "multilabel")
         self.options = options
         self.pos_weight: Tensor | None = None
         if isinstance(options.pos_weight, Sequence) and not isinstance(options.pos_weight, str):
             self.weigh(torch.tensor(list(options.pos_weight), dtype=torch.float32))
 
     def weigh(self, pos_weight: Tensor) -> None:
-        """Take one weight above 0 for each label."""
+        """Set one weight above 0 for each label."""
         if pos_weight.shape != (self.num_classes,) or not bool((pos_weight > 0).all()):
             raise ConfigurationError(
                 f"`labels.pos_weight` must be one number above 0 for each of the {self.num_classes}"
@@ -153,8 +140,8 @@ class MultiLabel(LabelRules):
             )
         self.pos_weight = pos_weight
 
+    @override
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean binary cross entropy over rows and labels."""
         if targets.shape != logits.shape:
             raise ConfigurationError(
                 f"Several labels per image need targets of 0 and 1 for each label, of shape"
@@ -164,16 +151,17 @@ class MultiLabel(LabelRules):
         weight = None if self.pos_weight is None else self.pos_weight.to(logits)
         return F.binary_cross_entropy_with_logits(logits, targets.to(logits), pos_weight=weight)
 
+    @override
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Return the sigmoid. Shape ``(batch, num_classes)``."""
         return logits.sigmoid()
 
+    @override
     def metric_targets(self, targets: Tensor) -> Tensor:
-        """Return integers, which torchmetrics compares with."""
         return (targets >= 0.5).long()
 
+    @override
     def metrics(self, chosen: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return what was chosen, or accuracy, and the F-beta that thresholds are tuned with."""
+        """Return the chosen metrics, or accuracy, and the F-beta that thresholds are tuned with."""
         if chosen is None:
             accuracy: Metric = MultilabelAccuracy(self.num_classes, average="micro")
             return {**self.fbeta(), "accuracy": accuracy}
@@ -190,25 +178,16 @@ class MultiLabel(LabelRules):
 
 
 def label_rules(kind: LabelKind, num_classes: int, options: Labels) -> LabelRules:
-    """Return the rules of a kind of labels.
+    """Build the rules for a kind of labels.
 
-    Args:
-        kind: What a target is.
-        num_classes: Number of classes.
-        options: What several labels are trained with.
-
-    Returns:
-        Rules of their own, which nothing else changes.
-
-    Raises:
-        ConfigurationError: If there are options for several labels, but only one per image.
+    A ConfigurationError says if options for several labels are set where there is only one.
     """
     if kind == "multi":
         return MultiLabel(num_classes, options)
     if options.pos_weight is not None:
         raise ConfigurationError(
             "`labels.pos_weight` weighs several labels per image, but the images have one each."
-            " Leave it out; `balance=True` of the datamodule balances classes."
+            " Leave it out; `class_balanced=True` of the datamodule balances classes."
         )
     return SingleLabel(num_classes)
 
@@ -217,7 +196,3 @@ def _is_fbeta(metric: Any) -> bool:
     path = metric.get("class_path") if isinstance(metric, Mapping) else metric
     by_name = isinstance(path, str) and path.rpartition(".")[2] == SampleFBeta.__name__
     return by_name or isinstance(metric, SampleFBeta)
-
-
-def _metric_defaults(task: str, num_classes: int) -> dict[str, Any]:
-    return {"task": task, "num_classes": num_classes, "num_labels": num_classes}

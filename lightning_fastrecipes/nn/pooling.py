@@ -1,4 +1,4 @@
-"""From whatever a network gives for a image to one vector."""
+"""Pooling: from the output of any network for an image to one vector."""
 
 from typing import Any, Literal
 
@@ -8,24 +8,15 @@ from torch import Tensor
 from lightning_fastrecipes.nn.probing import reached_parameters
 
 Pooling = Literal["own", "map", "map_last", "tokens", "output"]
-"""``own``: timm's pooled vector; ``map``, ``map_last``: a map with its channels first or last;
-``tokens``: a sequence; ``output``: whatever a module that is not timm's gives."""
+"""``own``: timm's pooled vector; ``map``, ``map_last``: a map with channels first or last;
+``tokens``: a sequence; ``output``: the output of a module that is not timm's."""
 
 
 def choose_pooling(model: Any, images: Tensor) -> tuple[Pooling, Tensor]:
-    """Choose how to pool a timm model's features, and do it.
+    """Choose how to pool a timm model's features, and pool those of normalised images.
 
-    We pool by ourselves, unless timm's pooling has layers that the features lack.
-
-    Args:
-        model: A timm model without a classifier.
-        images: Normalised images. Shape ``(batch, 3, height, width)``.
-
-    Returns:
-        The choice, and features of shape ``(batch, num_features)``.
-
-    Raises:
-        TypeError: If the model has no pooled features.
+    timm's own pooling is used where it has layers that the features lack. A TypeError says if the
+    model has no pooled features, of shape ``(batch, num_features)``.
     """
     features = model.forward_features(images)
     own = model.forward_head(features, pre_logits=True)
@@ -42,18 +33,9 @@ def choose_pooling(model: Any, images: Tensor) -> tuple[Pooling, Tensor]:
 
 
 def pool(model: Any, images: Tensor, pooling: Pooling) -> Tensor:
-    """Run a network and pool what it gives.
+    """Run a network on normalised images and pool its output to ``(batch, num_features)``.
 
-    Args:
-        model: The network.
-        images: Normalised images. Shape ``(batch, 3, height, width)``.
-        pooling: What the network gives.
-
-    Returns:
-        Shape ``(batch, num_features)``.
-
-    Raises:
-        TypeError: If the network gives no map, tokens or vectors.
+    A TypeError says if the network gives no map, tokens or vectors.
     """
     if pooling == "output":
         return _pool_output(model(images))

@@ -1,4 +1,4 @@
-"""Trying a network out on images without data: shapes, sizes and gradients before training."""
+"""Running a network on images without data: shapes, sizes and gradients before training."""
 
 import contextlib
 import copy
@@ -16,8 +16,8 @@ Forward = Callable[[nn.Module, Tensor], Any]
 class Probe:
     """Run copies of a network on empty images, leaving the network as it is.
 
-    The copy lives on the meta device, which works out shapes and computes nothing. A network that
-    cannot run there (one that looks at values) is tried once more on a real copy.
+    The copy lives on the meta device, which computes shapes and no values. A network that cannot
+    run there (one that looks at values) is tried once more on a real copy.
 
     Args:
         module: The network to copy.
@@ -33,18 +33,11 @@ class Probe:
         self._taken: set[int] = set()
 
     def run(self, size: int, *, gradients: bool = False) -> tuple[Any, nn.Module]:
-        """Run the network once.
+        """Run the network once, and return its output and the copy that was run.
 
-        Args:
-            size: Side of the images in pixels.
-            gradients: Whether to run in train mode and build the graph that gradients flow through,
-                or in eval mode without it, which is quicker.
-
-        Returns:
-            What came out, and the copy it came from.
-
-        Raises:
-            ValueError: If the network does not take such images.
+        Images are ``size`` pixels square. With ``gradients`` the copy is in train mode and the
+        graph that gradients flow through is built; without, it is faster. A ValueError says if the
+        network does not take such images.
         """
         causes = []
         for position in range(len(self._copiers)):
@@ -79,19 +72,13 @@ class Probe:
 
 
 def reached_parameters(output: Any, module: nn.Module) -> set[str]:
-    """Name the parameters that get a gradient from an output, from the autograd graph alone.
+    """Name the parameters of a module that get a gradient from its output, one or several tensors.
 
-    Args:
-        output: A tensor, or a sequence of tensors, that ``module`` made.
-        module: The network.
+    The autograd graph alone is read.
 
-    Returns:
-        Names as ``named_parameters`` gives them.
-
-    Example:
-        >>> layer = torch.nn.Linear(2, 2)
-        >>> sorted(reached_parameters(layer(torch.zeros(1, 2)), layer))
-        ['bias', 'weight']
+    >>> layer = torch.nn.Linear(2, 2)
+    >>> sorted(reached_parameters(layer(torch.zeros(1, 2)), layer))
+    ['bias', 'weight']
     """
     outputs = [output] if isinstance(output, Tensor) else list(output)
     waiting = [item.grad_fn for item in outputs if item.grad_fn is not None]
@@ -109,18 +96,10 @@ def reached_parameters(output: Any, module: nn.Module) -> set[str]:
 
 
 def taken_sizes(module: nn.Module, sizes: Iterable[int]) -> list[int]:
-    """Round image sizes to what a module takes, trying each of them out.
+    """Round image sizes in pixels to those that a module takes, trying each of them.
 
-    Args:
-        module: The module, on any device. One that is no ``TakesImageSizes`` is run on empty
-            images; what it is and holds stays as it was.
-        sizes: Sides in pixels, at least 1.
-
-    Returns:
-        One side per size.
-
-    Raises:
-        ValueError: If the module does not take a size.
+    A module that is no ``TakesImageSizes`` is run on empty images, which changes nothing of it. A
+    ValueError says if the module does not take a size.
     """
     wanted = list(sizes)
     if isinstance(module, TakesImageSizes):
@@ -147,7 +126,7 @@ def taken_sizes(module: nn.Module, sizes: Iterable[int]) -> list[int]:
 
 
 def small_size(stride: int) -> int:
-    """Return a small size that a network with such cells may take: four cells to a side."""
+    """Return a small size that a network may take: four of its coarsest cells to a side."""
     return 4 * stride
 
 
@@ -155,15 +134,15 @@ def size_rule(probe: Probe, image_size: int, stride: int) -> tuple[int, bool]:
     """Find out which image sizes a network takes.
 
     Args:
-        probe: Tries the network out.
+        probe: Runs the network.
         image_size: A side in pixels that the network takes.
-        stride: Pixels to a side of its coarsest cell.
+        stride: Side of its coarsest cell in pixels.
 
     Returns:
         The number of pixels that a side must be a multiple of, and whether ``image_size`` is the
         only one.
     """
-    # A small size first: it is what resizing starts from, and cheap.
+    # A small size first: resizing starts there, and it is cheap.
     others = [small_size(stride), *(image_size + steps * stride for steps in (1, 2, 3, 4))]
     base = next((size for size in others if size != image_size and probe.takes(size)), None)
     if base is None:

@@ -1,4 +1,4 @@
-"""The error of a forecast as a share of what came, as the Rossmann competition counts it."""
+"""The error of a forecast as a share of the target, as in the Rossmann competition."""
 
 import torch
 from torch import Tensor
@@ -6,9 +6,9 @@ from torchmetrics import Metric
 
 
 class RMSPE(Metric):
-    """Root of the mean squared error in shares of the target, over all rows of an epoch.
+    """Root of the mean squared error as a share of the target, over all rows of an epoch.
 
-    Rows whose target is 0 have no share, and are not counted.
+    Rows whose target is 0 are not counted.
 
     Example:
         >>> metric = RMSPE()
@@ -32,15 +32,7 @@ class RMSPE(Metric):
         self.add_state("count", default=torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, predictions: Tensor, targets: Tensor) -> None:
-        """Add the rows of one batch.
-
-        Args:
-            predictions: In the user's units. Shape ``(batch,)``.
-            targets: In the user's units. Shape ``(batch,)``.
-
-        Raises:
-            ValueError: If the shapes differ.
-        """
+        """Add the rows of one batch, both in the units of the table. Shape ``(batch,)``."""
         if predictions.shape != targets.shape:
             raise ValueError(
                 "`predictions` and `targets` must have one shape, got"

@@ -26,11 +26,11 @@ class SampleFBeta(Metric):
 
     Every threshold of a grid is measured at once, in sums alone, so that the best of an epoch is
     that of all its rows, whatever the batches and processes: no mean over batches is taken. With
-    ``per_label`` the metric also keeps the rows, as places in the grid, since what mixed thresholds
-    give is no sum over single ones.
+    ``per_label`` the metric also keeps the rows, as positions in the grid, since scores at mixed
+    thresholds are no sums of scores at single ones.
 
     A sample without labels counts 1 where none is predicted, and 0 otherwise. The value at the best
-    threshold flatters the model, if slightly: a test must be measured with ``fix``.
+    threshold is slightly too good; measure a test with ``fix``.
 
     Args:
         num_labels: Number of labels, at least 1.
@@ -40,8 +40,8 @@ class SampleFBeta(Metric):
             themselves, ascending, in [0, 1].
 
     Attributes:
-        best_thresholds: What the last ``compute`` found best. Shape ``(num_labels,)``.
-        fixed_thresholds: What ``compute`` measures in place of the best, if given to ``fix``.
+        best_thresholds: The best ones of the last ``compute``. Shape ``(num_labels,)``.
+        fixed_thresholds: Those that ``compute`` uses instead, if given to ``fix``.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -53,8 +53,8 @@ class SampleFBeta(Metric):
         (1.0, [0.25999999046325684, 0.25999999046325684])
 
     References:
-        Kaggle, *Planet: Understanding the Amazon from Space* (2017), whose measure is that of beta
-        2; fast.ai course (2018), lesson 3, where the threshold is sought batch by batch.
+        Kaggle, *Planet: Understanding the Amazon from Space* (2017), measured by F2; fast.ai course
+        (2018), lesson 3, where the threshold is searched batch by batch.
     """
 
     is_differentiable = False
@@ -96,24 +96,12 @@ class SampleFBeta(Metric):
         self.add_state("truth", default=[], dist_reduce_fx="cat")
 
     def fix(self, thresholds: Tensor | None) -> None:
-        """Measure with these thresholds from the next reset on, or with the best.
-
-        Args:
-            thresholds: One per label; ``None`` for the best ones. Shape ``(num_labels,)``.
-        """
+        """Reset, and use one threshold per label, or the best ones again if ``None``."""
         self.fixed_thresholds = None if thresholds is None else thresholds.detach().clone()
         self.reset()
 
     def update(self, probabilities: Tensor, targets: Tensor) -> None:
-        """Add the rows of one batch.
-
-        Args:
-            probabilities: Shape ``(batch, num_labels)``.
-            targets: 0 or 1, integers or floats. Shape ``(batch, num_labels)``.
-
-        Raises:
-            ValueError: If a shape is another, or a probability is none.
-        """
+        """Add probabilities and targets of 0 and 1, both of shape ``(batch, num_labels)``."""
         if probabilities.shape != targets.shape or probabilities.shape[1:] != (self.num_labels,):
             raise ValueError(
                 f"`probabilities` and `targets` must have shape (batch, {self.num_labels}), got"
@@ -139,7 +127,7 @@ class SampleFBeta(Metric):
             self.truth.append((targets >= 0.5).to(torch.uint8))
 
     def compute(self) -> Tensor:
-        """Return the mean over all rows, and note the thresholds that make it best."""
+        """Return the mean over all rows, and store the thresholds that make it best."""
         count = self.count.clamp_min(1) * SCORE_UNITS
         if self.fixed_thresholds is not None:
             return self.fixed_score / count

@@ -11,7 +11,7 @@ _CHANNELS = 3
 
 
 class SmallMLP(nn.Module):
-    """Every pixel as a number, through hidden layers: the first steps of the course's staircase.
+    """A multilayer perceptron on the pixels.
 
     Args:
         image_size: Side of the images in pixels, at least 1; no other size is taken.
@@ -22,7 +22,7 @@ class SmallMLP(nn.Module):
         ValueError: If a number is out of its range.
 
     Attributes:
-        input_spec: Pixels are brought to [-1, 1], and images are taken whole.
+        input_spec: Pixels are scaled to [-1, 1], and images are not cropped.
 
     Example:
         >>> import torch
@@ -46,14 +46,7 @@ class SmallMLP(nn.Module):
         _initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Turn images into features.
-
-        Args:
-            images: Normalised. Shape ``(batch, 3, image_size, image_size)``.
-
-        Returns:
-            Shape ``(batch, last width)``.
-        """
+        """Compute features of normalised images. Shape ``(batch, last width)``."""
         features: Tensor = self.layers(images)
         return features
 
@@ -69,10 +62,10 @@ class SmallCNN(nn.Module):
 
     Raises:
         ValueError: If a number is out of its range, or the images are too small for so many
-            pairs: each takes four pixels of the border and then halves the side.
+            pairs: each pair removes four pixels and then halves the side.
 
     Attributes:
-        input_spec: Pixels are brought to [-1, 1], and images are taken whole.
+        input_spec: Pixels are scaled to [-1, 1], and images are not cropped.
 
     Example:
         >>> import torch
@@ -99,7 +92,7 @@ class SmallCNN(nn.Module):
         before, side = _CHANNELS, image_size
         for after in channels:
             for width in (before, after):
-                # What is subtracted by batch norm needs no bias.
+                # Batch norm subtracts a bias.
                 layers.append(nn.Conv2d(width, after, kernel_size=3, bias=not batch_norm))
                 layers += [nn.BatchNorm2d(after)] * batch_norm
                 layers.append(nn.ReLU())
@@ -118,14 +111,7 @@ class SmallCNN(nn.Module):
         _initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Turn images into features.
-
-        Args:
-            images: Normalised. Shape ``(batch, 3, image_size, image_size)``.
-
-        Returns:
-            Shape ``(batch, hidden)``.
-        """
+        """Compute features of normalised images. Shape ``(batch, hidden)``."""
         features: Tensor = self.layers(images)
         return features
 
@@ -136,7 +122,7 @@ def _input_spec(image_size: int) -> InputSpec:
 
 
 def _initialise(network: nn.Module) -> None:
-    """Start from He's normal distribution, which keeps the scale of what passes through a ReLU."""
+    """Start from He's normal distribution, which keeps the scale of activations under a ReLU."""
     for layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(layer.weight)

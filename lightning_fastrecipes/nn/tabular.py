@@ -15,7 +15,7 @@ class EntityEmbeddings(nn.Module):
     Args:
         cardinalities: Number of indices of each column, at least 1 each.
         sizes: Width of each column's piece, at least 1 each.
-        dropout: Probability of a 0 in place of a number of the vector, in [0, 1).
+        dropout: Dropout probability of the vector, in [0, 1).
 
     Example:
         >>> embeddings = EntityEmbeddings([3, 8], sizes=[2, 4])
@@ -45,14 +45,7 @@ class EntityEmbeddings(nn.Module):
         self.num_features = sum(sizes)
 
     def forward(self, codes: Tensor) -> Tensor:
-        """Look up and join the pieces.
-
-        Args:
-            codes: Any integer type. Shape ``(batch, num_categorical)``.
-
-        Returns:
-            Shape ``(batch, num_features)``.
-        """
+        """Look up and join the pieces of integer codes ``(batch, num_categorical)``."""
         columns = codes.t().long().contiguous()
         pieces = [table(column) for table, column in zip(self.tables, columns, strict=True)]
         vectors: Tensor = self.dropout(torch.cat(pieces, dim=1))
@@ -107,14 +100,7 @@ class TableBackbone(nn.Module):
         self.num_features = widths[-1]
 
     def forward(self, inputs: TableInputs) -> Tensor:
-        """Turn a batch of rows into features.
-
-        Args:
-            inputs: Category indices and continuous columns.
-
-        Returns:
-            Shape ``(batch, num_features)``.
-        """
+        """Compute features of a batch of rows. Shape ``(batch, num_features)``."""
         parts = [self.embeddings(inputs.codes)] if self.embeddings.num_features else []
         if self.norm is not None:
             parts.append(self.norm(inputs.continuous))

@@ -51,13 +51,13 @@ _LITE0_BLOCK = {
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """Return what became of the tensors of a weights file.
+    """Which tensors of a weights file were loaded, by name.
 
     Args:
-        loaded: Names that were loaded.
-        missing: Names that the model has and the file has not.
-        unexpected: Names that the file has and the model has not, a classifier's aside.
-        mismatched: Names whose shapes differ; they were not loaded.
+        loaded: Those that were loaded.
+        missing: Those of the model that are not in the file.
+        unexpected: Those of the file that are not in the model, except a classifier's.
+        mismatched: Those whose shapes differ; they were not loaded.
     """
 
     loaded: tuple[str, ...]
@@ -70,7 +70,7 @@ def load_weights(model: nn.Module, weights: str, *, model_name: str) -> WeightsR
     """Load weights from a local file, or from an installed package, into a network.
 
     Args:
-        model: The network, without a classifier; a classifier's weights are passed over.
+        model: The network, without a classifier; a classifier's weights are ignored.
         weights: A ``.safetensors``, ``.pth``, ``.pt`` or ``.bin`` file, or
             ``package:efficientnet-lite0``.
         model_name: The network's name, for messages and for the package.
@@ -79,7 +79,7 @@ def load_weights(model: nn.Module, weights: str, *, model_name: str) -> WeightsR
         What was loaded and what was not.
 
     Raises:
-        ValueError: If the package's weights are for another model, or the file's kind is unknown.
+        ValueError: If the package's weights are for another model, or the file type is unknown.
         DataNotFoundError: If the file or the package is not there.
         DataError: If the file cannot be read safely, or fits less than half of the parameters.
     """
@@ -113,22 +113,15 @@ def load_weights(model: nn.Module, weights: str, *, model_name: str) -> WeightsR
 
 
 def weights_digest(module: nn.Module) -> str:
-    """Compute a digest of everything a module holds: parameters and buffers.
+    """Compute a digest of all parameters and buffers of a module: 64 hexadecimal digits.
 
     It depends on names, shapes, dtypes and bytes; not on the device, nor on the order of layers.
 
-    Args:
-        module: Any module whose tensors hold data.
-
-    Returns:
-        64 hexadecimal digits.
-
-    Example:
-        >>> layer = torch.nn.Linear(2, 2)
-        >>> before = weights_digest(layer)
-        >>> _ = torch.nn.init.zeros_(layer.bias)
-        >>> before == weights_digest(layer)
-        False
+    >>> layer = torch.nn.Linear(2, 2)
+    >>> before = weights_digest(layer)
+    >>> _ = torch.nn.init.zeros_(layer.bias)
+    >>> before == weights_digest(layer)
+    False
     """
     tensors: dict[str, Tensor] = dict(module.named_parameters(remove_duplicate=False))
     tensors |= dict(module.named_buffers(remove_duplicate=False))
@@ -224,7 +217,7 @@ def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _without_prefixes(found: dict[str, Tensor], wanted: Iterable[str]) -> dict[str, Tensor]:
-    """Strip the wrappers' prefix that makes most names match, if any."""
+    """Strip the prefix of a wrapper with which most names match, if any."""
     names = set(wanted)
     single = ("", *_PREFIXES)
     candidates = dict.fromkeys("".join(parts) for parts in product(single, repeat=3))
