@@ -1,9 +1,11 @@
-"""Which of several labels hold: thresholds, F-beta over them, and the search for the best ones."""
+"""F-beta over several labels per sample, and the search for the thresholds that raise it."""
 
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+from lightning_fastrecipes.functional.labels.decisions import decide_labels
 
 Threshold = Literal["one", "per_label"]
 """``one``: the same threshold for every label; ``per_label``: one for each."""
@@ -21,17 +23,6 @@ def threshold_grid(num_thresholds: int = 99) -> Tensor:
     tensor([0.2500, 0.5000, 0.7500])
     """
     return torch.linspace(0, 1, num_thresholds + 2, dtype=torch.float64)[1:-1].float()
-
-
-def decide_labels(probabilities: Tensor, thresholds: Tensor | float) -> Tensor:
-    """Return which labels hold: those whose probability reaches the threshold.
-
-    Thresholds are one number or one per label, ``(num_labels,)``; the result is ``bool``.
-
-    >>> decide_labels(torch.tensor([[0.3, 0.2]]), torch.tensor([0.3, 0.5])).tolist()
-    [[True, False]]
-    """
-    return probabilities >= thresholds
 
 
 def fbeta_of_counts(

@@ -14,6 +14,7 @@ from lightning_fastrecipes.data.images.datamodules import ImageDataModule, predi
 from lightning_fastrecipes.data.images.dataset import ImageDataset
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.images.views import Views, mean_of_views
+from lightning_fastrecipes.functional.labels.decisions import average_thresholds, choose_thresholds
 from lightning_fastrecipes.functional.labels.merging import (
     columns_by_name,
     merge_predictions,
@@ -135,7 +136,7 @@ class _Member:
 
     @property
     def thresholds(self) -> dict[str, float] | None:
-        return _choose_thresholds(self.description, self.views)
+        return choose_thresholds(self.description, with_views=self.views is not None)
 
 
 def _member(path: Path, images: Sequence[Path], tta: bool | None) -> _Member:
@@ -189,16 +190,9 @@ def _predict_with(member: _Member, classes: Sequence[str], device: torch.device)
 
 def _run_thresholds(folder: Path, run: Sequence[_Member], classes: Sequence[str]) -> list[float]:
     """Return the thresholds of a run: those tuned for its members' mean, or else their mean."""
-    together = _choose_thresholds(read_ensemble(folder), run[0].views)
+    together = choose_thresholds(read_ensemble(folder), with_views=run[0].views is not None)
     rows = [together] if together else [member.thresholds or {} for member in run]
-    return [sum(row[name] for row in rows) / len(rows) for name in classes]
-
-
-def _choose_thresholds(noted: Mapping[str, Any], views: Views | None) -> dict[str, float] | None:
-    """Take those of predictions with views, or without where there are some of their own."""
-    plain = noted.get("plain_thresholds")
-    chosen: dict[str, float] | None = noted.get("thresholds")
-    return chosen if views is not None or plain is None else plain
+    return average_thresholds(rows, classes)
 
 
 def _check_task(folder: Path, description: Mapping[str, Any]) -> None:

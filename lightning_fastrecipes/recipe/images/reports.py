@@ -10,12 +10,8 @@ from torchmetrics.functional.classification import binary_average_precision
 
 from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.data.images.datamodules import ImageDataModule
-from lightning_fastrecipes.functional.labels.multi_label import (
-    cooccurrence,
-    decide_labels,
-    fbeta_of_counts,
-)
-from lightning_fastrecipes.functional.labels.targets import hard_labels
+from lightning_fastrecipes.functional.labels.decisions import decide_labels, decided_names
+from lightning_fastrecipes.functional.labels.multi_label import cooccurrence, fbeta_of_counts
 from lightning_fastrecipes.plots.runs import draw_cooccurrence
 from lightning_fastrecipes.recipe.shared.predictions import Predicted, draw_confusion
 
@@ -77,21 +73,10 @@ def prediction_table(
     table = pd.DataFrame({"file": files})
     decided = {"prediction": probabilities} | ({} if targets is None else {"target": targets})
     for name, values in decided.items():
-        if thresholds is None:
-            table[name] = [classes[i] for i in hard_labels(values).tolist()]
-        else:
-            holds = decide_labels(values, thresholds if name == "prediction" else 0.5)
-            table[name] = _joined_names(holds, classes)
+        wanted = 0.5 if thresholds is not None and name == "target" else thresholds
+        table[name] = decided_names(values, classes, wanted)
     columns = pd.DataFrame(probabilities.double().numpy().round(DECIMALS), columns=classes)
     return pd.concat([table, columns], axis=1)
-
-
-def _joined_names(holds: Tensor, classes: list[str]) -> list[str]:
-    separator = next(sign for sign in (" ", ",", ";", "|", "\t") if sign not in "".join(classes))
-    return [
-        separator.join(name for name, is_held in zip(classes, row, strict=True) if is_held)
-        for row in holds.tolist()
-    ]
 
 
 def label_table(

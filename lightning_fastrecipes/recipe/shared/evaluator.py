@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from lightning_fastrecipes._lightning import Callback
+from lightning_fastrecipes.functional.labels.decisions import describe_thresholds
 from lightning_fastrecipes.recipe.artifacts.environment import is_first_process
 from lightning_fastrecipes.recipe.artifacts.export_files import (
     ENSEMBLE,
@@ -203,15 +204,5 @@ class Evaluator:
         write_export(folder, self.model, {**description, **self._named_thresholds(own)})
 
     def _named_thresholds(self, merged: Tensor | None) -> dict[str, dict[str, float]]:
-        """Name the thresholds of predictions with and without views; none with one label."""
         plain = getattr(self.model, "thresholds", None)
-        if plain is None:
-            return {}
-        if merged is None:
-            return {"thresholds": self._by_name(plain)}
-        return {"thresholds": self._by_name(merged), "plain_thresholds": self._by_name(plain)}
-
-    def _by_name(self, thresholds: Tensor) -> dict[str, float]:
-        # The shortest text that gives the same number again.
-        values = [float(str(value)) for value in thresholds.cpu().numpy()]
-        return dict(zip(self.model.classes or [], values, strict=True))
+        return describe_thresholds(plain, merged, getattr(self.model, "classes", None) or [])

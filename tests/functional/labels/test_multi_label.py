@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import fbeta_score
 
+from lightning_fastrecipes.functional.labels.decisions import decide_labels
 from lightning_fastrecipes.functional.labels.multi_label import (
     SCORE_UNITS,
     balanced_pos_weight,
     best_index,
     bucket,
     cooccurrence,
-    decide_labels,
     sample_fbeta,
     score_units,
     sums_at_thresholds,
