@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         GroupSplit,
     )
     from lightning_fastrecipes.data.images.datamodules import (
+        Augmentation,
         Geometry,
         ImageArrayDataModule,
         ImageCSVDataModule,
@@ -51,6 +52,7 @@ __version__ = "0.1.0"
 __all__ = [
     "RMSPE",
     "SGDR",
+    "Augmentation",
     "ColumnSplit",
     "CycleSnapshots",
     "DateSplit",
@@ -94,6 +96,7 @@ __all__ = [
 _HOMES = {
     "RMSPE": "nn.rmspe",
     "SGDR": "callbacks.sgdr",
+    "Augmentation": "data.images.options",
     "ColumnSplit": "data.common.split_choice",
     "CycleSnapshots": "callbacks.snapshots",
     "DateSplit": "data.common.split_choice",

@@ -28,7 +28,14 @@ MOVED_MODULES = {
 """Modules of the package that are gone; their public classes are in the package itself."""
 
 KEYS = {
-    "data.valid_fraction": "data.val_fraction",
+    "data.augment_on": "data.augmentation.on_device",
+    "data.balance": "data.class_balanced",
+    "data.geometry.max_angle": "data.augmentation.max_angle",
+    "data.geometry.max_zoom": "data.augmentation.max_zoom",
+    "data.split_seed": "data.split.seed",
+    "data.test_fraction": "data.split.test",
+    "data.val_fraction": "data.split.val",
+    "data.valid_fraction": "data.split.val",
     "data.split.valid_fraction": "data.split.val",
     "data.split.val_fraction": "data.split.val",
     "data.split.test_fraction": "data.split.test",
@@ -53,10 +60,14 @@ The same table serves documents, variants, overrides, hyperparameters and export
 model are the keys below ``model``.
 """
 
-SHORT_FORMS: dict[str, str] = {}
+SHORT_FORMS = {
+    "data.augmentation": "preset",
+    "data.split": "val",
+}
 """Key that may be one plain value, to the name of that value where others are moved beside it."""
 
 VALUES: dict[str, dict[Any, Any]] = {
+    "data.augmentation.on_device": {"device": True, "loader": False},
     "evaluation.splits": {"valid": "val"},
     "model.point_estimate": {"percentage": "min_rmspe"},
 }
@@ -97,10 +108,11 @@ def translate_recipe(document: Mapping[str, Any]) -> dict[str, Any]:
 
     Example:
         >>> translate_recipe({"data": {"init_args": {"valid_fraction": 0.1}}})
-        {'data': {'init_args': {'val_fraction': 0.1}}}
+        {'data': {'init_args': {'split': {'val': 0.1}}}}
     """
     with_today, notes = copy.deepcopy(dict(document)), list[str]()
     _translate_classes(with_today, notes)
+    _translate_split_column(with_today, notes)
     _translate_keys(with_today, notes)
     for stage in _entries(with_today.get("stages")):
         for callback in _entries(stage.get("callbacks")):
@@ -392,6 +404,19 @@ def _is_foreign(document: Mapping[str, Any], key: str) -> bool:
     section = document.get(key.partition(".")[0])
     path = section.get("class_path") if isinstance(section, Mapping) else section
     return isinstance(path, str) and not path.startswith("lightning_fastrecipes.")
+
+
+def _translate_split_column(document: dict[str, Any], notes: list[str]) -> None:
+    """Make a label table's column of splits the split itself."""
+    data = _arguments(document["data"]) if isinstance(document.get("data"), dict) else {}
+    table = data.get("table")
+    if isinstance(table, dict) and "split_column" in table:
+        column = table.pop("split_column")
+        if column is not None:
+            old = {key: data.pop(key) for key in _OLD_SPLIT_KEYS & set(data)}
+            # Splits that the column did not name were drawn, a fifth to validate on.
+            data["split"] = {"column": column, "missing": {"val": 0.2} | split_keys(old)}
+        notes.append("`data.table.split_column` to `data.split.column`")
 
 
 def _translate_value(key: str, value: Any, notes: list[str]) -> Any:

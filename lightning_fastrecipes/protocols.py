@@ -148,15 +148,13 @@ class TakesImageSizes(Protocol):
 class HasAugmentation(Protocol):
     """A datamodule that says how its training images are changed.
 
-    ``augmentation`` is the name of a preset; ``geometry`` has ``max_zoom`` and ``max_angle``.
+    ``augmentation`` has ``preset``, ``max_zoom`` and ``max_angle``.
     """
 
     @property
     def augmentation(self) -> Any:
-        """Preset for training images."""
+        """How training images are changed."""
         ...
-
-    geometry: Any
 
 
 @runtime_checkable

@@ -59,8 +59,7 @@ def tiny_document(root: Path) -> dict:
             "class_path": "lightning_fastrecipes.ImageFolderDataModule",
             "init_args": {
                 "root": str(root),
-                "val_fraction": 0.25,
-                "test_fraction": 0.25,
+                "split": {"val": 0.25, "test": 0.25},
                 "image_size": 32,
                 "batch_size": 4,
                 "num_workers": 0,
@@ -137,12 +136,11 @@ def several_labels_document(images: Path) -> dict:
             "init_args": {
                 "csv": str(images / "tags.csv"),
                 "table": {"file_column": "image", "label_column": "tags"},
-                "val_fraction": 0.25,
-                "test_fraction": 0.25,
+                "split": {"val": 0.25, "test": 0.25},
                 "image_size": 32,
                 "batch_size": 4,
                 "num_workers": 0,
-                "balance": True,
+                "class_balanced": True,
             },
         },
         "model": {

@@ -45,13 +45,12 @@ def test_an_old_recipe_is_translated_and_left_as_it_was() -> None:
     today = translate_recipe(OLD)
     assert before == OLD
     assert today["data"]["class_path"] == "lightning_fastrecipes.ImageFolderDataModule"
-    assert today["data"]["init_args"] == {"root": "photos", "val_fraction": 0.1, "image_size": 32}
-    assert list(today["data"]["init_args"]) == ["root", "val_fraction", "image_size"]
+    assert today["data"]["init_args"] == {"root": "photos", "split": {"val": 0.1}, "image_size": 32}
     callback = today["stages"]["all"]["callbacks"][0]
     assert callback["class_path"] == "lightning_fastrecipes.ImageMixing"
     assert today["evaluation"]["splits"] == ["val"]
     assert today["series"] == "cumulative"
-    assert today["variants"] == {"one": {"data.val_fraction": 0.5, "stages.all.lr": 1e-3}}
+    assert today["variants"] == {"one": {"data.split.val": 0.5, "stages.all.lr": 1e-3}}
 
 
 def test_an_old_split_of_a_table_is_translated_as_a_whole() -> None:
@@ -75,16 +74,14 @@ def test_one_line_says_what_was_translated(caplog: pytest.LogCaptureFixture) -> 
         translate_recipe(OLD)
     (line,) = caplog.messages
     assert "The recipe has old names: `lightning_fastrecipes.data.image.ImageFolder" in line
-    assert "`data.valid_fraction` to `data.val_fraction`" in line
+    assert "`data.valid_fraction` to `data.split.val`" in line
     assert "`evaluation.splits: valid` to `val`" in line
 
 
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        pytest.param(
-            "data.init_args.valid_fraction", 0.1, ("data.val_fraction", 0.1), id="init-args"
-        ),
+        pytest.param("data.init_args.valid_fraction", 0.1, ("data.split.val", 0.1), id="init-args"),
         pytest.param(
             "data.split",
             {"date": "Day", "valid_from": "2013-09-01"},
@@ -190,3 +187,25 @@ def test_what_contradicted_itself_still_does(old) -> None:
 )
 def test_views_of_whole_images_are_recognised(tta, expected) -> None:
     assert has_whole_views(tta) is expected
+
+
+def test_old_options_of_images_are_translated() -> None:
+    old = {
+        "val_fraction": 0.1, "test_fraction": 0.2, "split_seed": 3, "balance": True,
+        "augmentation": "side_on", "augment_on": "device",
+        "geometry": {"resize": "squish", "max_zoom": 1.2, "max_angle": 5},
+    }  # fmt: skip
+    today = translate_recipe({"data": {"init_args": old}})["data"]["init_args"]
+    assert today == {
+        "split": {"val": 0.1, "test": 0.2, "seed": 3},
+        "class_balanced": True,
+        "augmentation": {"preset": "side_on", "on_device": True, "max_zoom": 1.2, "max_angle": 5},
+        "geometry": {"resize": "squish"},
+    }
+
+
+def test_a_column_of_splits_keeps_what_was_drawn_beside_it() -> None:
+    old = {"table": {"split_column": "part", "folder": "photos"}, "test_fraction": 0.1}
+    today = translate_recipe({"data": {"init_args": old}})["data"]["init_args"]
+    assert today["table"] == {"folder": "photos"}
+    assert as_split(today["split"]) == ColumnSplit("part", FractionSplit(0.2, 0.1))

@@ -148,13 +148,13 @@ class TestTimeAugmentation(pl.Callback):
         if self.views.preset != "augmentation":
             return self.views
         views, has_own = self.views, isinstance(datamodule, HasAugmentation)
-        if has_own:
-            geometry = datamodule.geometry
-            views = replace(views, max_zoom=geometry.max_zoom, max_angle=geometry.max_angle)
+        trained = datamodule.augmentation if has_own else None
+        if trained is not None:
+            views = replace(views, max_zoom=trained.max_zoom, max_angle=trained.max_angle)
         if self.augmentation is not None:
             return views
         # Loaders get the views that a datamodule has settled before.
-        found = datamodule.augmentation if has_own else views.augmentation
+        found = views.augmentation if trained is None else trained.preset
         if found == "none":
             raise SetupError(
                 "`TestTimeAugmentation` draws views as training images are augmented, but"

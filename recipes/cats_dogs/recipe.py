@@ -17,10 +17,8 @@ def main() -> None:
     pl.seed_everything(options.seed, workers=True)
     images = fr.ImageFolderDataModule(
         options.root,
-        val_fraction=0.05,
-        test_fraction=0.25,
-        geometry=fr.Geometry(max_zoom=1.25),
-        augment_on="device",
+        split=fr.FractionSplit(0.05, 0.25),
+        augmentation=fr.Augmentation(max_zoom=1.25, on_device=True),
     )
     images.prepare_data()
     images.setup("fit")
@@ -49,7 +47,7 @@ def main() -> None:
     sizes = fr.ProgressiveResizing({0: 160, 1: 224})
     trainer(2, fr.SGDR(cycle_len=2), sizes).fit(model, datamodule=images)
     # The whole shorter side of photos, with the animals as large as in training.
-    images.image_size, images.geometry = 256, fr.Geometry(max_zoom=1.25, crop_fraction=1.0)
+    images.image_size, images.geometry = 256, fr.Geometry(crop_fraction=1.0)
     trainer(0).test(model, datamodule=images)
 
 

@@ -18,7 +18,11 @@ def main() -> None:
     pl.seed_everything(options.seed, workers=True)
     table = fr.LabelTable(folder=options.folder, label_kind="multi", label_separator=" ")
     images = fr.ImageCSVDataModule(
-        options.csv, table=table, val_fraction=0.1, image_size=160, augment_on="device"
+        options.csv,
+        table=table,
+        split=0.1,
+        image_size=160,
+        augmentation=fr.Augmentation(on_device=True),
     )
     images.prepare_data()
     images.setup("fit")

@@ -19,7 +19,7 @@ parser.add_argument("--fast-dev-run", action="store_true")
 def main() -> None:
     trial = parser.parse_args().fast_dev_run
     digits = ImageArrayDataModule(
-        parser.parse_args().source, image_size=28, batch_size=128, val_fraction=0.05
+        parser.parse_args().source, image_size=28, batch_size=128, split=0.05
     )
 
     def train(

@@ -23,11 +23,10 @@ def main() -> None:
     images = fr.ImageCSVDataModule(
         "package:elpv_dataset/data/labels.csv",
         table=table,
-        test_fraction=0.25,
-        val_fraction=0.05,
+        split=fr.FractionSplit(0.05, 0.25),
         image_size=192,
-        geometry=fr.Geometry(resize="squish", max_zoom=1.0, max_angle=0.0),
-        augment_on="device",
+        geometry=fr.Geometry(resize="squish"),
+        augmentation=fr.Augmentation(max_zoom=1.0, max_angle=0.0, on_device=True),
     )
     weights, head = "package:efficientnet-lite0", fr.Head(layout="course", dropout=0.5)
     model = fr.ImageClassifier(

@@ -20,6 +20,7 @@ from lightning_fastrecipes import (
     ImageFolderDataModule,
     TestTimeAugmentation,
 )
+from lightning_fastrecipes.data.common.split_choice import FractionSplit
 from lightning_fastrecipes.nn.weights import load_weights
 from lightning_fastrecipes.recipe.artifacts.environment import keep_freed_memory
 from lightning_fastrecipes.recipe.config.defaults import default_precision
@@ -32,7 +33,7 @@ except ImportError:
 pytestmark = pytest.mark.benchmark
 
 ARCHITECTURE, WEIGHTS = "tf_efficientnet_lite0", "package:efficientnet-lite0"
-SPLITS = {"image_size": 160, "batch_size": 32, "val_fraction": 0.05, "test_fraction": 0.25}
+SPLITS = {"image_size": 160, "batch_size": 32, "split": FractionSplit(0.05, 0.25)}
 
 
 @pytest.fixture

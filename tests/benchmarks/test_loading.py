@@ -16,6 +16,7 @@ import pytorch_lightning as pl
 import torch
 
 from lightning_fastrecipes import ImageClassifier, ImageFolderDataModule
+from lightning_fastrecipes.data.images.options import Augmentation
 from lightning_fastrecipes.functional.images.augment import augment_batch, draw_parameters
 from lightning_fastrecipes.functional.random import seeded_generator
 from lightning_fastrecipes.recipe.config.defaults import default_precision
@@ -33,7 +34,7 @@ def photos() -> str:
 
 def module(photos: str, cache: str, **options: Any) -> ImageFolderDataModule:
     """Make a datamodule as a trainer leaves it, with its cache written."""
-    options = {"batch_size": 32, "val_fraction": 0.25, "seed": 1} | options
+    options = {"batch_size": 32, "split": 0.25, "seed": 1} | options
     data = ImageFolderDataModule(photos, cache=cache, **options)
     progress = SimpleNamespace(current=SimpleNamespace(processed=0))
     data.trainer = SimpleNamespace(
@@ -59,8 +60,8 @@ def images_per_second(data: ImageFolderDataModule) -> float:
     "options",
     [
         {"augmentation": "none"},
-        {"augmentation": "side_on", "augment_on": "device"},
-        {"augmentation": "side_on", "augment_on": "loader"},
+        {"augmentation": Augmentation("side_on", on_device=True)},
+        {"augmentation": Augmentation("side_on")},
     ],
     ids=["plain", "augmented-on-the-device", "augmented-by-the-loader"],
 )
@@ -76,7 +77,9 @@ def test_kept_images_are_read_three_times_faster_than_decoded(
         print(f"{options}: decoded {decoded:.0f}/s, kept {kept:.0f}/s")
         ratios.append(kept / decoded)
     print(f"{options}: {min(ratios):.1f} to {max(ratios):.1f} times")
-    if options.get("augment_on") != "loader":  # there the transforms take most of the time
+    if options.get("augmentation") != Augmentation(
+        "side_on"
+    ):  # there the transforms take most of the time
         assert statistics.median(ratios) >= 3
 
 
@@ -147,7 +150,7 @@ def test_the_loader_adds_a_tenth_to_the_time_of_the_steps(
     photos: str, tmp_path: Path, augmentation: str
 ) -> None:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    options = {"image_size": 160, "batch_size": 32, "augment_on": "device"}
+    options = {"image_size": 160, "batch_size": 32, "augmentation": Augmentation(on_device=True)}
     plain = module(photos, str(tmp_path), augmentation="none", **options)
     in_memory = next(iter(plain.train_dataloader()))
     turns = Turns(module(photos, str(tmp_path), augmentation=augmentation, **options), in_memory)

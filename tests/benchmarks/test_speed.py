@@ -48,7 +48,7 @@ def test_epochs_on_cached_features_are_a_hundred_times_faster_than_full_ones() -
     if not photos:
         pytest.skip("FASTRECIPES_PHOTOS names no folder of photos")
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    images = ImageFolderDataModule(photos, batch_size=32, val_fraction=0.25)
+    images = ImageFolderDataModule(photos, batch_size=32, split=0.25)
     model = ImageClassifier("tf_efficientnet_lite0", num_classes=2)
     model.to(memory_format=torch.channels_last)
     ratios, live_ratios = [], []

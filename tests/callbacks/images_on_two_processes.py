@@ -20,6 +20,7 @@ from lightning_fastrecipes import (
     ProgressiveResizing,
     TestTimeAugmentation,
 )
+from lightning_fastrecipes.data.common.split_choice import FractionSplit
 
 
 def main(photos: Path, folder: Path) -> None:
@@ -73,8 +74,7 @@ def work(photos: Path, num_processes: int) -> dict[str, Any]:
         batch_size=6 // num_processes,
         num_workers=0,
         augmentation="top_down",
-        val_fraction=0.38,
-        test_fraction=0.25,
+        split=FractionSplit(0.38, 0.25),
     )
     torch.manual_seed(0)
     model = ImageClassifier("test_resnet.r160_in1k", num_classes=2, head="linear", num_groups=2)

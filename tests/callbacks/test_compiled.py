@@ -78,9 +78,7 @@ def tiny_model() -> ImageClassifier:
 
 
 def data(squares: Path) -> ImageFolderDataModule:
-    return ImageFolderDataModule(
-        squares, image_size=32, batch_size=7, num_workers=0, val_fraction=0.25
-    )
+    return ImageFolderDataModule(squares, image_size=32, batch_size=7, num_workers=0, split=0.25)
 
 
 def trainer(*callbacks: pl.Callback, **options) -> pl.Trainer:

@@ -70,7 +70,7 @@ def sizes_by_epoch(seen) -> dict[int, set[int]]:
 
 
 def data(squares: Path, **options) -> ImageFolderDataModule:
-    defaults = {"image_size": 64, "batch_size": 8, "num_workers": 0, "val_fraction": 0.25}
+    defaults = {"image_size": 64, "batch_size": 8, "num_workers": 0, "split": 0.25}
     return ImageFolderDataModule(squares, **(defaults | options))
 
 
@@ -105,7 +105,7 @@ def test_old_workers_are_gone_after_a_change(squares):
             self.counts.append(len(multiprocessing.active_children()))
 
     before, counter = len(multiprocessing.active_children()), CountWorkers()
-    images = data(squares, num_workers=1, val_fraction=0.0)
+    images = data(squares, num_workers=1, split=0.0)
     trainer(ProgressiveResizing(SIZES), counter).fit(Recorder(), images)
     assert set(counter.counts) == {before + 1}
 
@@ -117,7 +117,7 @@ def test_workers_that_are_not_persistent_get_the_size_too(squares):
             return DataLoader(loader.dataset, 8, sampler=loader.sampler, num_workers=1)
 
     model = Recorder()
-    images = Unpersistent(squares, num_workers=0, val_fraction=0.0)
+    images = Unpersistent(squares, num_workers=0, split=0.0)
     trainer(ProgressiveResizing(SIZES)).fit(model, images)
     assert sizes_by_epoch(model.seen) == EXPECTED
 
@@ -166,7 +166,7 @@ def test_a_batch_of_another_size_is_refused(squares):
             finally:
                 self.image_size = size
 
-    images = Stubborn(squares, num_workers=0, val_fraction=0.0)
+    images = Stubborn(squares, num_workers=0, split=0.0)
     with pytest.raises(MisconfigurationException, match="epoch 2 must have images of 24 x 24"):
         trainer(ProgressiveResizing(SIZES)).fit(Recorder(), images)
 
@@ -175,7 +175,7 @@ def test_schedules_stay_exact_when_the_batch_size_changes(squares):
     """22 training images: 6 steps of 4, then 3 steps of 8, within one cosine of four epochs."""
     model, cosine = Recorder(), SGDR(cycle_len=4)
     callback = ProgressiveResizing({0: 16, 2: 32}, batch_sizes={0: 4, 2: 8})
-    trainer(cosine, callback).fit(model, data(squares, batch_size=16, val_fraction=0.2))
+    trainer(cosine, callback).fit(model, data(squares, batch_size=16, split=0.2))
     counts = [sum(step[0] == epoch for step in model.seen) for epoch in range(4)]
     assert counts == [6, 6, 3, 3]
     times = [epoch + step / counts[epoch] for epoch in range(4) for step in range(counts[epoch])]

@@ -21,6 +21,7 @@ from lightning_fastrecipes import (
     SampleFBeta,
     TestTimeAugmentation,
 )
+from lightning_fastrecipes.data.common.split_choice import FractionSplit
 from lightning_fastrecipes.data.images import dataset as image_dataset
 from lightning_fastrecipes.functional.images.augment import make_view
 from lightning_fastrecipes.functional.labels.merging import weigh
@@ -59,7 +60,7 @@ class Plain(pl.LightningModule):
 
 def data(squares: Path, **options) -> ImageFolderDataModule:
     defaults = {"image_size": 24, "batch_size": 5, "num_workers": 0, "augmentation": "top_down"}
-    splits = {"val_fraction": 0.4, "test_fraction": 0.2}
+    splits = {"split": FractionSplit(0.4, 0.2)}
     return ImageFolderDataModule(squares, **(defaults | splits | options))
 
 

@@ -73,7 +73,7 @@ def test_every_stage_of_a_recipe_runs_on_two_processes(
     document = yaml.safe_load((recipes_folder() / name / "recipe.yaml").read_text())
     document["model"]["init_args"] |= {"backbone": "test_resnet.r160_in1k", "weights": None}
     document["data"]["init_args"] |= {"image_size": 32, "batch_size": 4, "num_workers": 0}
-    document["data"]["init_args"] |= {"val_fraction": 0.11, "test_fraction": 0.25}
+    document["data"]["init_args"] |= {"split": {"val": 0.11, "test": 0.25}}
     change(document)
     for stage_name, stage in document["stages"].items():
         stage["max_epochs"] = min(stage["max_epochs"], 2)

@@ -64,7 +64,7 @@ def test_a_recipe_grows_its_images_and_evaluates_more_than_it_trained_on(path: P
         sizes += [] if stage.precompute else (steps or [fixed])[0].values()
     assert sizes[-1] == max(sizes) > min(sizes)
     assert recipe.evaluation.tta is not None or recipe.evaluation.crop_fraction == 1.0
-    assert recipe.data.init_args["augment_on"] == "device"
+    assert recipe.data.init_args["augmentation"]["on_device"]
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=by_name)
@@ -119,9 +119,8 @@ def test_the_script_is_short_and_trains_the_same_stages(
                 "network": (repr(model.head), model.norm_policy),
                 "cycle": (schedule.cycle_len, schedule.cycle_mult, schedule.warm_in),
                 "mixing": mixing and (mixing.kind, mixing.alpha),
-                "split": photos.split_plan,
+                "split": photos.split,
                 "geometry": photos.geometry,
-                "augment_on": photos.augment_on,
                 "sizes": growth.sizes if growth else {0: photos.image_size},
                 "batch_size": photos.batch_size,
             }
@@ -166,9 +165,8 @@ def test_the_script_is_short_and_trains_the_same_stages(
             "network": (repr(model.head), model.norm_policy),
             "cycle": tuple(spec.get(key, default) for key, default in CYCLES.items()),
             "mixing": mixed[0] if mixed else None,
-            "split": images.split_plan,
+            "split": images.split,
             "geometry": images.geometry,
-            "augment_on": images.augment_on,
             "sizes": growth[0] if growth else {0: images.image_size},
             "batch_size": images.batch_size,
         }
@@ -198,7 +196,7 @@ def as_trained(model: ImageClassifier, images, max_epochs: int, schedule: str) -
         "schedule": schedule,
         "augmentation": images.augmentation,
         "sizes": (images.image_size, images.batch_size),
-        "split": images.split_plan,
+        "split": images.split,
     }
 
 

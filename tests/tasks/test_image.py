@@ -380,7 +380,7 @@ def vit() -> ImageClassifier:
 
 def squares_of(folder: Path, image_size: int, eval_image_size: int | None = None):
     data = ImageFolderDataModule(
-        folder, image_size=image_size, batch_size=8, num_workers=0, val_fraction=0.25
+        folder, image_size=image_size, batch_size=8, num_workers=0, split=0.25
     )
     data.eval_image_size = eval_image_size
     return data

@@ -3,51 +3,27 @@
 from collections import Counter
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from lightning_fastrecipes.data.common.split_choice import (
+    ColumnSplit,
+    FractionSplit,
+    GroupSplit,
+    Split,
+)
 from lightning_fastrecipes.data.images.label_sets import LABEL_JOINER
-from lightning_fastrecipes.data.images.listing import Listing
+from lightning_fastrecipes.data.images.listing import ImageSplit, Listing
 from lightning_fastrecipes.data.images.manifest import scan_images
+from lightning_fastrecipes.data.images.options import OnBadFile
 from lightning_fastrecipes.data.images.samples import Samples, Targets
 from lightning_fastrecipes.errors import DataError
-from lightning_fastrecipes.functional.splits import keep_labels, stratified_split
+from lightning_fastrecipes.functional.splits import grouped_split, keep_labels, stratified_split
 from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.protocols import LabelKind
-
-OnBadFile = Literal["raise", "skip"]
-Split = Literal["train", "val", "test", "predict"]
-
-
-@dataclass(frozen=True)
-class SplitPlan:
-    """How large the splits are that the data do not bring along.
-
-    Args:
-        val_fraction: Share of the images to validate on, in [0, 1).
-        test_fraction: Share of the images to test on, in [0, 1).
-        seed: Another seed draws other images.
-
-    Raises:
-        ValueError: If the fractions leave nothing to train on.
-    """
-
-    val_fraction: float
-    test_fraction: float
-    seed: int
-
-    def __post_init__(self) -> None:
-        for name in ("val_fraction", "test_fraction"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must lie in [0, 1), got {getattr(self, name)}.")
-        if self.val_fraction + self.test_fraction >= 1:
-            raise ValueError(
-                f"`val_fraction` and `test_fraction` must sum to less than 1, got"
-                f" {self.val_fraction} and {self.test_fraction}. Leave some for training."
-            )
 
 
 @dataclass(frozen=True)
@@ -62,29 +38,29 @@ class Images:
         label_reason: Why it is so, for people; empty where there was nothing to decide.
     """
 
-    splits: dict[Split, Samples]
+    splits: dict[ImageSplit, Samples]
     classes: list[str]
     skipped_files: list[tuple[str, str]]
     label_kind: LabelKind = "single"
     label_reason: str = ""
 
 
-def assemble(listing: Listing, plan: SplitPlan, on_bad_file: OnBadFile) -> Images:
+def assemble(listing: Listing, split: Split, on_bad_file: OnBadFile) -> Images:
     """Draw the missing splits, check every file, and number the classes of the training split.
 
     Args:
         listing: Images as they were named.
-        plan: Sizes of the splits to draw.
+        split: How to draw splits that the data lack.
         on_bad_file: Whether unreadable files are an error or left out.
 
     Returns:
         Samples of the four splits.
 
     Raises:
-        DataError: If files are unreadable, a image is in two classes, a class is not in the
+        DataError: If files are unreadable, an image is in two classes, a class is not in the
             training split, or a split comes out too small.
     """
-    listing = replace(listing, rows=_draw_splits(listing, plan))
+    listing = replace(listing, rows=_draw_splits(listing, split))
     scan = _scan(listing)
     bad = scan[scan["problem"] != ""]
     skipped = [(str(listing.folder / file), why) for file, why in bad[["file", "problem"]].values]
@@ -110,16 +86,16 @@ def assemble(listing: Listing, plan: SplitPlan, on_bad_file: OnBadFile) -> Image
             targets[row, [codes[name] for name in labels]] = 1.0
     else:
         targets = np.array([codes.get(name, -1) for name in rows["label"]], dtype=np.int64)
-    samples: dict[Split, Samples] = {}
-    for split in get_args(Split):
-        chosen = np.flatnonzero(rows["split"] == split)
+    samples: dict[ImageSplit, Samples] = {}
+    for name in get_args(ImageSplit):
+        chosen = np.flatnonzero(rows["split"] == name)
         files = [listing.folder / file for file in rows["file"].iloc[chosen]]
         pixels = None if listing.pixels is None else listing.pixels[chosen]
-        samples[split] = Samples.from_files(files, targets[chosen], pixels)
+        samples[name] = Samples.from_files(files, targets[chosen], pixels)
         if pixels is None:
             scanned = scan[is_good].iloc[chosen]
-            samples[split] = replace(
-                samples[split],
+            samples[name] = replace(
+                samples[name],
                 digests=scanned["digest"].to_numpy(dtype=np.bytes_),
                 shapes=scanned[["height", "width"]].to_numpy(np.int64),
             )
@@ -153,36 +129,50 @@ def _classes(rows: pd.DataFrame, listing: Listing) -> list[str]:
     return [name for name in listing.classes or sorted(trained) if name in trained]
 
 
-def _draw_splits(listing: Listing, plan: SplitPlan) -> pd.DataFrame:
+def _draw_splits(listing: Listing, split: Split) -> pd.DataFrame:
     """Take the splits that the data lack out of the training split."""
     rows = listing.rows
-    fractions = {"val": plan.val_fraction, "test": plan.test_fraction}
+    drawn = split.missing if isinstance(split, ColumnSplit) else split
+    if not isinstance(drawn, FractionSplit | GroupSplit):
+        return rows
     fractions = {
-        split: fraction
-        for split, fraction in fractions.items()
-        if fraction > 0 and not (rows["split"] == split).any()
+        name: fraction
+        for name, fraction in (("val", drawn.val), ("test", drawn.test))
+        if fraction > 0 and not (rows["split"] == name).any()
     }
     if not fractions:
         return rows
-    pool = np.flatnonzero(rows["split"] == "train")
-    parts = stratified_split(
-        rows["stratum"].iloc[pool].tolist(),
-        [1 - sum(fractions.values()), *fractions.values()],
-        plan.seed,
-        names=rows["file"].iloc[pool].tolist(),
-    )
-    if listing.label_kind == "multi":
-        parts = keep_labels(parts, _label_lists(rows.iloc[pool]))
+    places = np.flatnonzero(rows["split"] == "train")
+    pool, shares = rows.iloc[places], [1 - sum(fractions.values()), *fractions.values()]
+    if isinstance(drawn, GroupSplit):
+        parts = _draw_groups(pool, shares, drawn.seed)
+    else:
+        strata, files = pool["stratum"].tolist(), pool["file"].tolist()
+        parts = stratified_split(strata, shares, drawn.seed, names=files)
+        if listing.label_kind == "multi":
+            parts = keep_labels(parts, _label_lists(pool))
     splits = rows["split"].to_numpy(dtype=object, copy=True)
-    for split, part in zip(fractions, parts[1:], strict=True):
+    for name, part in zip(fractions, parts[1:], strict=True):
         if not len(part):
             raise DataError(
-                f"`{split}_fraction` of {fractions[split]} leaves the {split} split without a"
-                f" image: there are {len(pool)} to share out, in"
-                f" {rows['stratum'].iloc[pool].nunique()} strata. Enlarge it, or set it to 0."
+                f"`{name}={fractions[name]}` of `split` leaves the {name} split without an image:"
+                f" there are {len(pool)} to share out, in {pool['stratum'].nunique()} strata."
+                " Enlarge it, or set it to 0."
             )
-        splits[pool[part]] = split
+        splits[places[part]] = name
     return rows.assign(split=splits)
+
+
+def _draw_groups(pool: pd.DataFrame, shares: list[float], seed: int) -> list[npt.NDArray[np.int64]]:
+    """Draw whole groups, so that every label is trained on."""
+    strata = pool["stratum"].tolist()
+    parts = grouped_split(pool["group"].tolist(), shares, seed, strata=strata)
+    codes, _ = pd.factorize(pool["group"])
+    labels: list[set[str]] = [set() for _ in range(int(codes.max(initial=-1)) + 1)]
+    for code, found in zip(codes, _label_lists(pool), strict=True):
+        labels[code].update(found)
+    kept = keep_labels([np.unique(codes[part]) for part in parts], labels)
+    return [np.flatnonzero(np.isin(codes, part)) for part in kept]
 
 
 def _refuse_two_classes(rows: pd.DataFrame, digests: npt.NDArray[Any], listing: Listing) -> None:
@@ -230,5 +220,5 @@ def _check_training_split(before: pd.DataFrame, after: pd.DataFrame) -> None:
     if num_train < 2:
         raise DataError(
             f"Training needs at least 2 images, but the training split has {num_train}."
-            " Add images, or lower `val_fraction` and `test_fraction`."
+            " Add images, or lower the shares of `split`."
         )

@@ -2,30 +2,30 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import pandas as pd
+from typing_extensions import override
 
-from lightning_fastrecipes.data.common.cache_choice import Cache
 from lightning_fastrecipes.data.common.settings import Instance
 from lightning_fastrecipes.data.common.sources import resolve_source
 from lightning_fastrecipes.data.images.arrays import list_arrays, list_into_memory, read_npz
-from lightning_fastrecipes.data.images.assembly import OnBadFile
 from lightning_fastrecipes.data.images.dataset import prediction_dataset
 from lightning_fastrecipes.data.images.geometry import Geometry
 from lightning_fastrecipes.data.images.label_table import LabelTable, list_table
 from lightning_fastrecipes.data.images.listing import Listing, list_folder
 from lightning_fastrecipes.data.images.module import ImageDataModule
-from lightning_fastrecipes.data.images.settings import AugmentOn
-from lightning_fastrecipes.functional.images.augment import Preset
+from lightning_fastrecipes.data.images.options import Augmentation, ImageOptions
 from lightning_fastrecipes.protocols import LabelKind
 
 __all__ = [
+    "Augmentation",
     "Geometry",
     "ImageArrayDataModule",
     "ImageCSVDataModule",
     "ImageDataModule",
     "ImageFolderDataModule",
+    "ImageOptions",
     "LabelTable",
     "prediction_dataset",
 ]
@@ -34,35 +34,20 @@ __all__ = [
 class ImageFolderDataModule(ImageDataModule):
     """Serve ``root/{train,val,test}/<class>/*``, or ``root/<class>/*`` with drawn splits.
 
-    ``val`` is another word for ``val``, and a folder ``test`` without class folders holds
+    ``valid`` is another word for ``val``, and a folder ``test`` without class folders holds
     images to predict. A split without a folder is drawn from the training images, class by
     class. Hidden files and folders are left alone.
 
     Args:
         root: The folder, or ``package:NAME/inner/path`` for one that an installed package ships.
-        image_size: Side of the square images in pixels, at least 1.
-        batch_size: Images per step and process, at least 1.
-        augmentation: Preset for training images; ``none`` gives those of the evaluation.
-        val_fraction: Share to validate on, in [0, 1), if there is no such folder.
-        test_fraction: Share to test on, in [0, 1), if there is no such folder.
-        split_seed: Another seed draws other splits.
-        seed: Of shuffling and augmentation, at least 0.
-        on_bad_file: ``raise`` refuses to start with unreadable files; ``skip`` leaves them out.
-        num_workers: Loader processes, at least 0; from the machine and the data if not given.
-        geometry: How images are resized and cropped; the defaults if not given.
-        cache: Where decoded images are kept: ``auto`` or true in the cache folder if there is
-            room, ``off`` or false nowhere, or a folder.
-        augment_on: Whether each image is augmented by the ``loader``, or a whole batch on the
-            ``device``, after the transfer by a trainer: quicker, and other draws of the same law.
-        balance: Whether rare labels are seen as often as common ones: a image is drawn in
-            proportion to ``1 / count`` of its (rarest) label.
+        **options: Those of ``ImageOptions``, such as ``image_size`` and ``augmentation``.
 
     Raises:
         ValueError: If an argument is out of its range.
         TypeError: If one is of the wrong type.
 
     Example:
-        >>> pets = ImageFolderDataModule("pets", image_size=64, augmentation="side_on")
+        >>> pets = ImageFolderDataModule("pets", image_size=64, augmentation="side_on", split=0.1)
         >>> pets.label_kind
         'single'
 
@@ -70,41 +55,11 @@ class ImageFolderDataModule(ImageDataModule):
         fast.ai course (2018), lesson 1: ``ImageClassifierData.from_paths``.
     """
 
-    def __init__(
-        self,
-        root: str | Path,
-        *,
-        image_size: int = 224,
-        batch_size: int = 32,
-        augmentation: Preset = "none",
-        val_fraction: float = 0.2,
-        test_fraction: float = 0.0,
-        split_seed: int = 0,
-        seed: int = 0,
-        on_bad_file: OnBadFile = "raise",
-        num_workers: int | None = None,
-        geometry: Geometry | None = None,
-        cache: Cache = "auto",
-        augment_on: AugmentOn = "loader",
-        balance: bool = False,
-    ) -> None:
-        super().__init__(
-            image_size=image_size,
-            batch_size=batch_size,
-            augmentation=augmentation,
-            val_fraction=val_fraction,
-            test_fraction=test_fraction,
-            split_seed=split_seed,
-            seed=seed,
-            on_bad_file=on_bad_file,
-            num_workers=num_workers,
-            geometry=geometry,
-            cache=cache,
-            augment_on=augment_on,
-            balance=balance,
-        )
+    def __init__(self, root: str | Path, **options: Unpack[ImageOptions]) -> None:
+        super().__init__(**options)
         self.root = root
 
+    @override
     def _list(self) -> Listing:
         return list_folder(resolve_source(self.root, "root"))
 
@@ -117,22 +72,7 @@ class ImageCSVDataModule(ImageDataModule):
             ``train.csv`` and so on, or with folders ``train`` and so on that hold a CSV each; or a
             data frame.
         table: What the columns mean; a ``file`` and a ``label`` column if not given.
-        image_size: Side of the square images in pixels, at least 1.
-        batch_size: Images per step and process, at least 1.
-        augmentation: Preset for training images; ``none`` gives those of the evaluation.
-        val_fraction: Share to validate on, in [0, 1), if no row is in that split.
-        test_fraction: Share to test on, in [0, 1), if no row is in that split.
-        split_seed: Another seed draws other splits.
-        seed: Of shuffling and augmentation, at least 0.
-        on_bad_file: ``raise`` refuses to start with unreadable files; ``skip`` leaves them out.
-        num_workers: Loader processes, at least 0; from the machine and the data if not given.
-        geometry: How images are resized and cropped; the defaults if not given.
-        cache: Where decoded images are kept: ``auto`` or true in the cache folder if there is
-            room, ``off`` or false nowhere, or a folder.
-        augment_on: Whether each image is augmented by the ``loader``, or a whole batch on the
-            ``device``, after the transfer by a trainer: quicker, and other draws of the same law.
-        balance: Whether rare labels are seen as often as common ones: a image is drawn in
-            proportion to ``1 / count`` of its (rarest) label.
+        **options: Those of ``ImageOptions``, such as ``image_size`` and ``split``.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -152,53 +92,30 @@ class ImageCSVDataModule(ImageDataModule):
     """
 
     table = Instance(LabelTable)
+    _has_columns = True
 
     def __init__(
         self,
         csv: str | Path | pd.DataFrame,
         *,
         table: LabelTable | None = None,
-        image_size: int = 224,
-        batch_size: int = 32,
-        augmentation: Preset = "none",
-        val_fraction: float = 0.2,
-        test_fraction: float = 0.0,
-        split_seed: int = 0,
-        seed: int = 0,
-        on_bad_file: OnBadFile = "raise",
-        num_workers: int | None = None,
-        geometry: Geometry | None = None,
-        cache: Cache = "auto",
-        augment_on: AugmentOn = "loader",
-        balance: bool = False,
+        **options: Unpack[ImageOptions],
     ) -> None:
-        super().__init__(
-            image_size=image_size,
-            batch_size=batch_size,
-            augmentation=augmentation,
-            val_fraction=val_fraction,
-            test_fraction=test_fraction,
-            split_seed=split_seed,
-            seed=seed,
-            on_bad_file=on_bad_file,
-            num_workers=num_workers,
-            geometry=geometry,
-            cache=cache,
-            augment_on=augment_on,
-            balance=balance,
-        )
+        super().__init__(**options)
         self.csv = csv
         self.table = LabelTable() if table is None else table
 
     @property
+    @override
     def label_kind(self) -> LabelKind:
         """What a target is: a class index, a probability per class, or 0 or 1 per label."""
         if self.table.classes is not None:
             return "soft"
         return self._list().label_kind if self._images is None else self._images.label_kind
 
+    @override
     def _list(self) -> Listing:
-        return list_table(self.csv, self.table)
+        return list_table(self.csv, self.table, self.split)
 
 
 class ImageArrayDataModule(ImageDataModule):
@@ -210,17 +127,8 @@ class ImageArrayDataModule(ImageDataModule):
             width, 3)``) and ``y_train`` (integers or text), and if there are such splits
             ``x_val``, ``y_val``, ``x_test``, ``y_test``; or a folder as
             ``ImageFolderDataModule`` reads it, of images of one shape.
-        image_size: Side of the square images in pixels, at least 1.
-        batch_size: Images per step and process, at least 1.
-        augmentation: Preset for training images; ``none`` gives those of the evaluation.
-        val_fraction: Share to validate on, in [0, 1), if there is no such split.
-        test_fraction: Share to test on, in [0, 1), if there is no such split.
-        split_seed: Another seed draws other splits.
-        seed: Of shuffling and augmentation, at least 0.
-        num_workers: Loader processes, at least 0; none if not given.
-        geometry: How images are resized and cropped; the defaults if not given.
-        balance: Whether rare labels are seen as often as common ones: a image is drawn in
-            proportion to ``1 / count`` of its (rarest) label.
+        **options: Those of ``ImageOptions``; nothing is cached, and there are no workers if not
+            given.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -240,37 +148,16 @@ class ImageArrayDataModule(ImageDataModule):
     """
 
     def __init__(
-        self,
-        source: str | Path | Mapping[str, Any],
-        *,
-        image_size: int = 224,
-        batch_size: int = 32,
-        augmentation: Preset = "none",
-        val_fraction: float = 0.2,
-        test_fraction: float = 0.0,
-        split_seed: int = 0,
-        seed: int = 0,
-        num_workers: int | None = None,
-        geometry: Geometry | None = None,
-        balance: bool = False,
+        self, source: str | Path | Mapping[str, Any], **options: Unpack[ImageOptions]
     ) -> None:
-        super().__init__(
-            image_size=image_size,
-            batch_size=batch_size,
-            augmentation=augmentation,
-            val_fraction=val_fraction,
-            test_fraction=test_fraction,
-            split_seed=split_seed,
-            seed=seed,
-            num_workers=num_workers,
-            geometry=geometry,
-            balance=balance,
-        )
+        super().__init__(**options)
         self.source = source
 
+    @override
     def prepare_data(self) -> None:
         """Do nothing: memory is filled in every process, by ``setup``."""
 
+    @override
     def _list(self) -> Listing:
         if isinstance(self.source, Mapping):
             return list_arrays(self.source)

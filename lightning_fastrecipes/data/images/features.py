@@ -12,16 +12,16 @@ from torch.utils.data import DataLoader, Dataset
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.data.common.cache_choice import cache_folder
 from lightning_fastrecipes.data.common.samplers import drops_last_batch, upcoming_epoch
-from lightning_fastrecipes.data.images.assembly import Split
 from lightning_fastrecipes.data.images.datamodules import ImageDataModule
 from lightning_fastrecipes.data.images.dataset import identity_collate
 from lightning_fastrecipes.data.images.feature_cache import FloatMatrix, cached_features
+from lightning_fastrecipes.data.images.listing import ImageSplit
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.nn.backbones import Backbone
 from lightning_fastrecipes.nn.weights import weights_digest
 from lightning_fastrecipes.protocols import FeatureBatch, HasHead, HasInputSpec, LabelKind
 
-_SPLITS: tuple[Split, ...] = ("train", "val")
+_SPLITS: tuple[ImageSplit, ...] = ("train", "val")
 _PACKAGES = ("lightning-fastrecipes", "torch", "torchvision", "timm")
 
 
@@ -87,7 +87,7 @@ class FeatureDataModule(pl.LightningDataModule):
         self.model = model
         self.backbone = backbone
         self.input_spec = model.input_spec
-        self._datasets: dict[Split, FeatureDataset] = {}
+        self._datasets: dict[ImageSplit, FeatureDataset] = {}
 
     @property
     def classes(self) -> list[str]:
@@ -142,7 +142,7 @@ class FeatureDataModule(pl.LightningDataModule):
         """Return batches of validation features in order, or nothing without such a split."""
         return self.eval_dataloader("val") if "val" in self._datasets else []
 
-    def eval_dataloader(self, split: Split) -> DataLoader[FeatureBatch]:
+    def eval_dataloader(self, split: ImageSplit) -> DataLoader[FeatureBatch]:
         """Return batches of a split's features in order; precomputed ones are never augmented.
 
         Args:
@@ -162,7 +162,7 @@ class FeatureDataModule(pl.LightningDataModule):
         """Compare with what the images' datamodule finds."""
         self.images.load_state_dict(state_dict)
 
-    def _features(self, split: Split) -> FloatMatrix | None:
+    def _features(self, split: ImageSplit) -> FloatMatrix | None:
         dataset = self.images.eval_dataset(split)
         if len(dataset) == 0:
             return None
@@ -176,7 +176,7 @@ class FeatureDataModule(pl.LightningDataModule):
         """Return whether a fast development run asks for a few batches only."""
         return pl.is_fast_dev_run(self.trainer)
 
-    def _cache_key(self, split: Split) -> dict[str, Any]:
+    def _cache_key(self, split: ImageSplit) -> dict[str, Any]:
         """Name all that the features depend on."""
         dataset = self.images.eval_dataset(split)
         precision = "32-true" if self.trainer is None else str(self.trainer.precision)
@@ -194,7 +194,7 @@ class FeatureDataModule(pl.LightningDataModule):
             "versions": [version(name) for name in _PACKAGES],
         }
 
-    def _run(self, split: Split, max_batches: int | None = None) -> Iterator[FloatMatrix]:
+    def _run(self, split: ImageSplit, max_batches: int | None = None) -> Iterator[FloatMatrix]:
         """Return the backbone's outputs batch by batch, in the order of the files."""
         loader = self.images.eval_dataloader(split)
         trainer = self.trainer

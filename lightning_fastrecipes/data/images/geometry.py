@@ -26,8 +26,6 @@ class Geometry:
         interpolation: ``nearest``, ``bilinear`` or ``bicubic``; from the model if not given.
         crop_fraction: For evaluation, side of the centre crop over the resized shorter side, in
             (0, 1]; from the model if not given. Not used by ``squish``.
-        max_zoom: For training with augmentation, the largest zoom, at least 1.
-        max_angle: For training with augmentation, the largest rotation in degrees, at least 0.
         background: Colour behind transparent pixels, a name or ``#rrggbb``.
 
     Raises:
@@ -37,8 +35,6 @@ class Geometry:
     resize: Resize = "crop"
     interpolation: str | None = None
     crop_fraction: float | None = None
-    max_zoom: float = 1.1
-    max_angle: float = 10.0
     background: str = "white"
 
     def __post_init__(self) -> None:
@@ -50,10 +46,6 @@ class Geometry:
             )
         if self.crop_fraction is not None and not 0 < self.crop_fraction <= 1:
             raise ValueError(f"`crop_fraction` must lie in (0, 1], got {self.crop_fraction}.")
-        if self.max_zoom < 1:
-            raise ValueError(f"`max_zoom` must be at least 1, got {self.max_zoom}.")
-        if self.max_angle < 0:
-            raise ValueError(f"`max_angle` must be at least 0 degrees, got {self.max_angle}.")
         try:
             ImageColor.getrgb(self.background)
         except ValueError as error:

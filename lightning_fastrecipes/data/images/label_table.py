@@ -1,7 +1,7 @@
 """Read a table of labels: a CSV file in whatever dialect, or a data frame."""
 
 import posixpath
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -16,7 +16,12 @@ from lightning_fastrecipes.data.common.csv_tables import (
     read_table,
 )
 from lightning_fastrecipes.data.common.sources import resolve_source
-from lightning_fastrecipes.data.common.split_choice import SPLIT_NAMES
+from lightning_fastrecipes.data.common.split_choice import (
+    SPLIT_NAMES,
+    ColumnSplit,
+    GroupSplit,
+    Split,
+)
 from lightning_fastrecipes.data.images.label_sets import (
     LABEL_JOINER,
     LabelChoice,
@@ -42,7 +47,7 @@ class LabelTable:
     ``probability_column`` holds the probability of the second of two classes, or each class has a
     column of its name.
 
-    A image may also have several labels, or none. The whole table decides, never one split: see
+    An image may also have several labels, or none. The whole table decides, never one split: see
     ``label_sets.split_labels`` for the rule. ``label_separator`` or ``label_columns`` say that it
     may; ``label_kind`` overrides all.
 
@@ -51,7 +56,6 @@ class LabelTable:
             ``package:NAME/inner/path``.
         file_column: Column of file names.
         label_column: Column of class names; not used with ``classes`` or ``label_columns``.
-        split_column: Column that says ``train``, ``val`` (or ``val``) or ``test``.
         probability_column: Column with the probability of the second class, in [0, 1].
         classes: Class names of soft labels: negative and positive, or the names of the columns.
         stratify_by: Columns whose mix every drawn split keeps; the label if not given.
@@ -71,7 +75,6 @@ class LabelTable:
     folder: str | None = None
     file_column: str = "file"
     label_column: str = "label"
-    split_column: str | None = None
     probability_column: str | None = None
     classes: list[str] | None = None
     stratify_by: list[str] | None = None
@@ -109,35 +112,46 @@ class LabelTable:
             raise ValueError("`label_separator` must not be empty. For spaces give ' '.")
 
 
-def list_table(csv: str | Path | pd.DataFrame, table: LabelTable) -> Listing:
+def list_table(
+    csv: str | Path | pd.DataFrame, table: LabelTable, split: Split | None = None
+) -> Listing:
     """Read the images and labels that a table names.
 
     Args:
         csv: A file, also ``package:NAME/inner/path``; a folder with one table per split, as
             ``table_files.read_folder`` finds them; or a data frame.
         table: What the columns mean.
+        split: Column of splits or of groups, if there is one.
 
     Returns:
-        The images; without a split column all are in the split ``train``.
+        The images; without a column of splits all are in the split ``train``.
 
     Raises:
         DataNotFoundError: If the file or the folder does not exist.
-        DataError: If a column is missing, a value is, a image has two rows, a split is unknown,
+        DataError: If a column is missing, a value is, an image has two rows, a split is unknown,
             or probabilities are not.
     """
+    split_column = split.column if isinstance(split, ColumnSplit) else None
+    group_column = split.column if isinstance(split, GroupSplit) else None
     if isinstance(csv, pd.DataFrame):
         frame, home = csv.reset_index(drop=True), Path()
     else:
         path = resolve_source(csv, "csv")
         how = (table.separator, table.column_names)
         if path.is_dir():
+            if split_column is not None:
+                raise DataError(
+                    f"`split` names the column '{split_column}', but '{path}' has one table per"
+                    " split. Leave it out, or name one table."
+                )
             frame, home = read_folder(path, table.file_column, *how), path
-            table = _with_split_column(table, path)
+            split_column = SPLIT_COLUMN
         else:
             frame, home = read_table(path, *how), path.parent
     folder = home if table.folder is None else resolve_source(table.folder, "folder")
-    found_columns = _flag_columns(frame, table)
-    columns = _used_columns(table, found_columns)
+    others = [column for column in (split_column, group_column) if column is not None]
+    found_columns = _flag_columns(frame, table, others)
+    columns = [*_used_columns(table, found_columns), *others]
     missing = [column for column in columns if column not in frame]
     if missing:
         raise DataError(
@@ -146,15 +160,17 @@ def list_table(csv: str | Path | pd.DataFrame, table: LabelTable) -> Listing:
             " give `column_names` if the first line is no header."
         )
     sets = _label_sets(frame, table, found_columns)
-    # A image without any label is legal where there may be several.
+    # An image without any label is legal where there may be several.
     needed = [c for c in columns if not sets.multi_label or c != table.label_column]
     _refuse_rows(frame[needed].isna().any(axis=1), frame, table, "lack a value", "Fill it in")
     text = frame[columns].astype(str)
     files = text[table.file_column].map(posixpath.normpath)
-    _refuse_rows(files.duplicated(keep=False), frame, table, "name a image twice", "Keep one")
+    _refuse_rows(files.duplicated(keep=False), frame, table, "name an image twice", "Keep one")
     order = files.argsort().to_numpy()
     probabilities = _probabilities(frame, table)
-    rows = pd.DataFrame({"file": files, "split": _splits(text, table)})
+    rows = pd.DataFrame({"file": files, "split": _splits(text, table, split_column)})
+    if group_column is not None:
+        rows["group"] = text[group_column]
     if probabilities is None:
         rows["label"] = [LABEL_JOINER.join(labels) for labels in sets.labels]
     else:
@@ -174,25 +190,16 @@ def list_table(csv: str | Path | pd.DataFrame, table: LabelTable) -> Listing:
     return Listing(folder, rows, names, probabilities, label_kind=kind, label_reason=sets.reason)
 
 
-def _with_split_column(table: LabelTable, path: Path) -> LabelTable:
-    if table.split_column is not None:
-        raise DataError(
-            f"`split_column` is '{table.split_column}', but '{path}' has one table per split. Leave"
-            " it out, or name one table."
-        )
-    return replace(table, split_column=SPLIT_COLUMN)
-
-
-def _flag_columns(frame: pd.DataFrame, table: LabelTable) -> list[str]:
+def _flag_columns(frame: pd.DataFrame, table: LabelTable, others: list[str]) -> list[str]:
     """Name the columns that hold one label each: those given, or else all if they may be."""
     if table.label_columns is not None:
         return table.label_columns
     if table.classes is not None or table.label_column in frame:
         return []
-    known = {table.file_column, table.split_column, *(table.stratify_by or [])}
-    others = [str(column) for column in frame if column not in known]
-    are_flags = len(others) > 1 and bool(_flags(frame[others]).notna().all(axis=None))
-    return others if are_flags else []
+    known = {table.file_column, *others, *(table.stratify_by or [])}
+    rest = [str(column) for column in frame if column not in known]
+    are_flags = len(rest) > 1 and bool(_flags(frame[rest]).notna().all(axis=None))
+    return rest if are_flags else []
 
 
 def _flags(columns: pd.DataFrame) -> pd.DataFrame:
@@ -224,14 +231,13 @@ def _used_columns(table: LabelTable, found_columns: list[str]) -> list[str]:
         labels = found_columns or [table.label_column]
     else:
         labels = [table.probability_column] if table.probability_column else table.classes
-    split = [table.split_column] if table.split_column else []
-    return list(dict.fromkeys([table.file_column, *labels, *split, *(table.stratify_by or [])]))
+    return list(dict.fromkeys([table.file_column, *labels, *(table.stratify_by or [])]))
 
 
-def _splits(text: pd.DataFrame, table: LabelTable) -> pd.Series:
-    if table.split_column is None:
+def _splits(text: pd.DataFrame, table: LabelTable, column: str | None) -> pd.Series:
+    if column is None:
         return pd.Series("train", index=text.index)
-    splits = text[table.split_column].map(SPLIT_NAMES)
+    splits = text[column].map(SPLIT_NAMES)
     _refuse_rows(
         splits.isna(), text, table, "have an unknown split", f"Use {', '.join(SPLIT_NAMES)}"
     )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,8 @@ import pandas as pd
 from lightning_fastrecipes.data.common.sources import list_files
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.protocols import LabelKind
+
+ImageSplit = Literal["train", "val", "test", "predict"]
 
 _VAL_NAMES = ("val", "valid")
 _RESERVED = {"train", "test", *_VAL_NAMES}
@@ -23,8 +26,8 @@ class Listing:
         folder: Folder that the files are relative to.
         rows: One row per image, sorted by file, with the text columns ``file`` (forward
             slashes), ``split`` (``train``, ``val``, ``test`` or ``predict``), ``label`` (empty
-            without one, several joined by ``LABEL_JOINER``) and ``stratum`` (what a drawn split
-            keeps the mix of).
+            without one, several joined by ``LABEL_JOINER``), ``stratum`` (what a drawn split
+            keeps the mix of), and for a split by groups ``group``.
         classes: Class names in order, if the source gives one; of the columns of
             ``probabilities``, if there are any.
         probabilities: One row per image, float32.

@@ -1,58 +1,137 @@
-"""What every datamodule of images shares: checks, data sets, loaders and the class map."""
+"""What every datamodule of images shares: options, data sets, loaders and the class map."""
 
 from abc import abstractmethod
 from collections.abc import Sized
-from typing import Any
+from dataclasses import replace
+from typing import Any, Unpack, get_args
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from lightning_fastrecipes._lightning import is_fast_dev_run, rank_zero_info, rank_zero_warn
-from lightning_fastrecipes.data.common.samplers import (
-    ShuffleSampler,
-    WeightedSampler,
-    upcoming_epoch,
+from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes._lightning import rank_zero_info, rank_zero_warn
+from lightning_fastrecipes.data.common.samplers import ShuffleSampler, WeightedSampler
+from lightning_fastrecipes.data.common.settings import (
+    Choice,
+    Instance,
+    MaybeWholeNumber,
+    WholeNumber,
 )
-from lightning_fastrecipes.data.images.assembly import Images, Split, assemble
+from lightning_fastrecipes.data.common.split_choice import DateSplit, FractionSplit, as_split
+from lightning_fastrecipes.data.images.assembly import Images, assemble
 from lightning_fastrecipes.data.images.class_map import refuse_other_classes
 from lightning_fastrecipes.data.images.dataset import (
     ImageDataset,
     PixelDataset,
     WindowDataset,
 )
-from lightning_fastrecipes.data.images.geometry import EvalTransform
-from lightning_fastrecipes.data.images.listing import Listing
+from lightning_fastrecipes.data.images.geometry import CachedSize, EvalTransform, Geometry
+from lightning_fastrecipes.data.images.listing import ImageSplit, Listing
 from lightning_fastrecipes.data.images.loaders import Loader, make_loader
-from lightning_fastrecipes.data.images.settings import ImageSettings
+from lightning_fastrecipes.data.images.options import (
+    DEFAULTS,
+    Augmentation,
+    ImageOptions,
+    OnBadFile,
+)
+from lightning_fastrecipes.data.images.pixel_stores import PixelStores
+from lightning_fastrecipes.data.images.train_transform import TrainTransform
+from lightning_fastrecipes.data.images.trainer_facts import TrainerFacts, read_trainer
 from lightning_fastrecipes.errors import ConfigurationError, DataError
+from lightning_fastrecipes.functional.images.augment import Preset
 from lightning_fastrecipes.functional.labels.balance import balancing_weights
-from lightning_fastrecipes.messages import name_some
-from lightning_fastrecipes.protocols import HasInputSpec, InputSpec, LabelKind
-
-_SPLITS_READ: dict[str, tuple[Split, ...]] = {
-    "fit": ("train", "val"),
-    "validate": ("val",),
-    "test": ("test",),
-}
+from lightning_fastrecipes.messages import name_some, suggestion
+from lightning_fastrecipes.protocols import InputSpec, LabelKind
 
 Batch = list[Tensor]
 
 
-class ImageDataModule(ImageSettings):
+class ImageDataModule(pl.LightningDataModule):
     """Serve images; subclasses say which images there are.
 
     Batches are ``[uint8 images (batch, 3, image_size, image_size), targets]`` for a module with
     an ``input_spec``, which normalises them itself; for any other module they are normalised after
-    the transfer. The arguments are those of ``ImageSettings``.
+    the transfer. ``image_size``, ``eval_image_size``, ``batch_size``, ``augmentation`` and ``seed``
+    may be assigned between two fits: the next loaders use them. Assigning a preset to
+    ``augmentation`` keeps its other settings.
+
+    Args:
+        **options: Those of ``ImageOptions``.
+
+    Raises:
+        ValueError: If an option is out of its range.
+        TypeError: If one is unknown, or of the wrong type.
+
+    Attributes:
+        options: The options as they were given, and the defaults of the others.
+        eval_image_size: Side for validation, test and prediction; ``image_size`` if ``None``.
+        largest_image_size: The largest that ``image_size`` will be, so that images of a fit are
+            decoded once for all sizes; ``image_size`` itself if it is larger. A fit's
+            ``ProgressiveResizing`` is heeded as well.
+        input_spec: What the model expects of an image; adopted from a trainer's module.
     """
 
-    _windows: WindowDataset | None = None
-    _images: Images | None = None
-    _stored_classes: list[str] | None = None
+    image_size = WholeNumber(at_least=1)
+    eval_image_size = MaybeWholeNumber(at_least=1)
+    batch_size = WholeNumber(at_least=1)
+    seed = WholeNumber(at_least=0)
+    num_workers = MaybeWholeNumber(at_least=0)
+    on_bad_file: Choice[OnBadFile] = Choice(get_args(OnBadFile))
+    geometry = Instance(Geometry)
+
+    _has_columns = False
+
+    def __init__(self, **options: Unpack[ImageOptions]) -> None:
+        super().__init__()
+        for name in options:
+            if name not in DEFAULTS:
+                raise TypeError(
+                    f"`{type(self).__name__}` has no option `{name}`, only {', '.join(DEFAULTS)}."
+                    f"{suggestion(name, DEFAULTS)}"
+                )
+        self.options: ImageOptions = {**DEFAULTS, **options}
+        self.image_size = self.options["image_size"]
+        self.eval_image_size = None
+        self.batch_size = self.options["batch_size"]
+        self._augmentation = Augmentation()
+        self.augmentation = self.options["augmentation"]
+        self.seed = self.options["seed"]
+        self.split = as_split(self.options["split"])
+        if isinstance(self.split, DateSplit) or not (
+            self._has_columns or isinstance(self.split, FractionSplit)
+        ):
+            ways = "FractionSplit, ColumnSplit or GroupSplit" if self._has_columns else "a share"
+            raise ValueError(
+                f"`split` of `{type(self).__name__}` must be {ways}, got {self.split}. Give one,"
+                " or put what says the split into a table of labels for `ImageCSVDataModule`."
+            )
+        self.on_bad_file = self.options["on_bad_file"]
+        self.num_workers = self.options["num_workers"]
+        self.geometry = self.options["geometry"] or Geometry()
+        self.class_balanced = self.options["class_balanced"]
+        self.largest_image_size = 0
+        self.input_spec: InputSpec | None = None
+        self._facts = TrainerFacts()
+        self._stores = PixelStores(self.options["cache"])
+        self._windows: WindowDataset | None = None
+        self._images: Images | None = None
+        self._stored_classes: list[str] | None = None
 
     @abstractmethod
     def _list(self) -> Listing:
         """Name the images, their splits and their labels."""
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """How training images are changed; a preset may be assigned, too."""
+        return self._augmentation
+
+    @augmentation.setter
+    def augmentation(self, value: Preset | Augmentation) -> None:
+        if not isinstance(value, Augmentation):
+            value = replace(self._augmentation, preset=value)
+        self._augmentation = value
 
     @property
     def classes(self) -> list[str]:
@@ -79,15 +158,17 @@ class ImageDataModule(ImageSettings):
         """Path and reason of each unreadable file that was left out."""
         return list(self._assembled.skipped_files)
 
+    @override
     def prepare_data(self) -> None:
         """Check and decode every image, once per node; what was found is cached.
 
         Once set up, the images stay those that were found then, whatever is added meanwhile.
         """
-        photos = self._assemble() if self._images is None else self._images
-        self._adopt_input_spec()
-        self._open_stores(photos)
+        images = self._assemble() if self._images is None else self._images
+        self._read_trainer()
+        self._open_stores(images)
 
+    @override
     def setup(self, stage: str | None = None) -> None:
         """Number the classes, make the splits, and adopt what the model expects.
 
@@ -98,7 +179,7 @@ class ImageDataModule(ImageSettings):
             DataError: If the data cannot be used as they are.
             ConfigurationError: If the classes differ from those of the checkpoint.
         """
-        self._adopt_input_spec()
+        self._read_trainer()
         if self._images is not None:
             self._open_stores(self._images)
             return
@@ -114,7 +195,7 @@ class ImageDataModule(ImageSettings):
                 " Replace or remove them, or see `skipped_files`."
             )
 
-    def eval_dataset(self, split: Split) -> ImageDataset:
+    def eval_dataset(self, split: ImageSplit) -> ImageDataset:
         """Return a split in order, with the transforms of the evaluation.
 
         Args:
@@ -125,24 +206,18 @@ class ImageDataModule(ImageSettings):
         """
         return self._dataset(split, self._eval_transform())
 
-    def eval_dataloader(self, split: Split) -> Loader:
-        """Return the batches of :meth:`eval_dataset`, in order and to the last image.
-
-        Args:
-            split: As for :meth:`eval_dataset`.
-
-        Returns:
-            A loader.
-        """
+    def eval_dataloader(self, split: ImageSplit) -> Loader:
+        """Return the batches of :meth:`eval_dataset`, in order and to the last image."""
         return self._loader(self.eval_dataset(split))
 
+    @override
     def train_dataloader(self) -> Loader:
         """Return shuffled, augmented batches; a last batch of one image is dropped."""
+        self._read_trainer()
         self._open_stores(self._assembled)
         dataset = self._train_dataset()
         sampler = self.train_sampler(dataset)
-        if self.trainer is not None:
-            sampler.set_epoch(upcoming_epoch(self.trainer))
+        sampler.set_epoch(self._facts.epoch)
         return self._loader(dataset, sampler)
 
     def train_sampler(self, dataset: Sized) -> ShuffleSampler:
@@ -154,24 +229,28 @@ class ImageDataModule(ImageSettings):
         Returns:
             A sampler of this process's share.
         """
-        if not self.balance:
+        if not self.class_balanced:
             return ShuffleSampler(dataset, self.seed)
         targets = self.train_targets[: len(dataset)]
         weights = balancing_weights(targets, multi_label=self.label_kind == "multi")
         return WeightedSampler(dataset, self.seed, weights)
 
+    @override
     def val_dataloader(self) -> Loader | list[Loader]:
         """Return the validation split in order; nothing without such a split."""
+        self._read_trainer()
         self._open_stores(self._assembled)
         return self._loader_or_nothing("val")
 
+    @override
     def test_dataloader(self) -> Loader | list[Loader]:
         """Return the test split in order; nothing without such a split."""
         return self._loader_or_nothing("test")
 
+    @override
     def predict_dataloader(self) -> Loader:
         """Return the unlabelled images in order."""
-        self._adopt_input_spec()  # again: an ensemble has loaded its members by now
+        self._read_trainer()  # again: an ensemble has loaded its members by now
         if not len(self._assembled.splits["predict"].paths):
             raise DataError(
                 "There are no unlabelled images to predict. Put them into a folder 'test' beside"
@@ -179,12 +258,13 @@ class ImageDataModule(ImageSettings):
             )
         return self.eval_dataloader("predict")
 
+    @override
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment on the device if asked to, and normalise for a module that does not.
 
         Args:
-            batch: Images ``(batch, 3, height, width)``, ``uint8``, and targets; windows
-                also with their indices.
+            batch: Images ``(batch, 3, height, width)``, ``uint8``, and targets; windows also with
+                their indices.
             dataloader_idx: Not used.
 
         Returns:
@@ -193,22 +273,19 @@ class ImageDataModule(ImageSettings):
         images, targets, *indices = batch
         if indices and self._windows is not None:
             images = self._windows.finish(images, indices[0])
-        trainer = self.trainer
-        if trainer is None or not isinstance(trainer.lightning_module, HasInputSpec):
+        if self._facts.input_spec is None:
             images = (self.input_spec or InputSpec()).normalised(images)
         return [images, targets]
 
+    @override
     def state_dict(self) -> dict[str, Any]:
-        """Store the class names and the kind of labels."""
         if self._images is None:
             return {}
         return {"classes": self.classes, "label_kind": self.label_kind}
 
+    @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Compare the stored classes with those of the data, by name.
-
-        Args:
-            state_dict: As :meth:`state_dict` gave it.
 
         Raises:
             ConfigurationError: If classes or kind of labels differ.
@@ -221,6 +298,14 @@ class ImageDataModule(ImageSettings):
         self._stored_classes = state_dict.get("classes")
         self._compare_classes()
 
+    def eval_transform_key(self) -> dict[str, str | int | float]:
+        """Describe the geometry of the evaluation, for the key of a cache or for an export.
+
+        Returns:
+            Plain values by the names of ``prediction_dataset``'s arguments.
+        """
+        return self._eval_transform().key()
+
     @property
     def _assembled(self) -> Images:
         if self._images is None:
@@ -229,21 +314,37 @@ class ImageDataModule(ImageSettings):
             )
         return self._images
 
+    def _read_trainer(self) -> None:
+        self._facts = read_trainer(self.trainer)
+        self.input_spec = self._facts.input_spec or self.input_spec
+
     def _assemble(self) -> Images:
-        return assemble(self._list(), self.split_plan, self.on_bad_file)
+        return assemble(self._list(), self.split, self.on_bad_file)
 
     def _compare_classes(self) -> None:
         if self._stored_classes is not None and self._images is not None:
             refuse_other_classes(self._stored_classes, self._images.classes)
 
+    def _eval_transform(self, image_size: int | None = None) -> EvalTransform:
+        size = image_size or self.eval_image_size or self.image_size
+        return EvalTransform(size, self.geometry, self.input_spec or InputSpec())
+
+    def _train_transform(self, image_size: int) -> TrainTransform:
+        return TrainTransform(
+            image_size,
+            self.geometry,
+            self.input_spec or InputSpec(),
+            augmentation=self.augmentation,
+            seed=self.seed,
+        )
+
     def _train_dataset(self) -> ImageDataset:
+        if self.augmentation.preset == "none":
+            return self._dataset("train", self._eval_transform(self.image_size), has_epochs=True)
         transform = self._train_transform(self.image_size)
-        if self.augmentation == "none":
-            plain = EvalTransform(self.image_size, self.geometry, self.input_spec or InputSpec())
-            return self._dataset("train", plain, has_epochs=True)
         samples = self._assembled.splits["train"]
         # Nobody finishes a batch without a trainer; arrays are made whole batches of at once.
-        on_device = self.augment_on == "device" and self.trainer is not None
+        on_device = self.augmentation.on_device and self._facts.is_attached
         if not on_device or samples.pixels is not None:
             return self._dataset("train", transform, has_epochs=True)
         store = self._stores.get("train", samples, self._cached_size("train"))
@@ -251,7 +352,7 @@ class ImageDataModule(ImageSettings):
         return self._windows
 
     def _dataset(
-        self, split: Split, transform: EvalTransform, *, has_epochs: bool = False
+        self, split: ImageSplit, transform: EvalTransform, *, has_epochs: bool = False
     ) -> ImageDataset:
         samples = self._assembled.splits[split]
         if samples.pixels is not None:
@@ -259,23 +360,31 @@ class ImageDataModule(ImageSettings):
         store = self._stores.get(split, samples, self._cached_size(split))
         return ImageDataset(samples, transform, has_epochs=has_epochs, store=store)
 
-    def _open_stores(self, photos: Images) -> None:
-        """Keep the splits that the trainer is about to read, but for a trial of a few batches."""
-        if self.trainer is None or is_fast_dev_run(self.trainer):
-            return
-        task = self.trainer.state.fn
-        for split in _SPLITS_READ.get("" if task is None else task.value, ()):
-            self._stores.open(split, photos.splits[split], self._cached_size(split))
+    def _cached_size(self, split: ImageSplit) -> CachedSize:
+        """Return the smallest size that a split's images can be kept at, for all sizes to come."""
+        to_come = max(self.largest_image_size, self._facts.largest_image_size)
+        if split == "train":
+            return self._train_transform(max(self.image_size, to_come)).cached_size()
+        size = self.eval_image_size or self.image_size
+        largest = max(size, to_come) if self._facts.is_fitting else size
+        return self._eval_transform(largest).cached_size()
 
-    def _loader_or_nothing(self, split: Split) -> Loader | list[Loader]:
+    def _open_stores(self, images: Images) -> None:
+        """Keep the splits that the trainer is about to read, but for a trial of a few batches."""
+        for split in self._facts.splits:
+            self._stores.open(split, images.splits[split], self._cached_size(split))
+
+    def _loader_or_nothing(self, split: ImageSplit) -> Loader | list[Loader]:
         if not len(self._assembled.splits[split].paths):
             return []
         return self.eval_dataloader(split)
 
     def _loader(self, dataset: ImageDataset, sampler: ShuffleSampler | None = None) -> Loader:
-        size, given = self.batch_size, self.num_workers
-        if self.trainer is None:
-            return make_loader(dataset, size, sampler, given)
-        on_cpu = self.trainer.strategy.root_device.type == "cpu"
-        num_local = self.trainer.num_devices
-        return make_loader(dataset, size, sampler, given, num_local, on_cpu)
+        return make_loader(
+            dataset,
+            self.batch_size,
+            sampler,
+            self.num_workers,
+            self._facts.num_local_processes,
+            self._facts.on_cpu,
+        )

@@ -7,9 +7,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_fastrecipes.data.images.geometry import EvalTransform, Geometry
+from lightning_fastrecipes.data.images.options import Augmentation
 from lightning_fastrecipes.functional.images.augment import (
     AugmentationParameters,
-    Preset,
     augment,
     augment_batch,
     draw_parameters,
@@ -30,7 +30,7 @@ class TrainTransform(EvalTransform):
         image_size: Side of the result in pixels, at least 1.
         geometry: What is asked for.
         input_spec: What the model's weights expect, for all that ``geometry`` leaves open.
-        augmentation: Name of the preset, not ``none``.
+        augmentation: What is drawn; its preset is not ``none``.
         seed: At least 0; another seed gives other draws.
     """
 
@@ -40,13 +40,13 @@ class TrainTransform(EvalTransform):
         geometry: Geometry,
         input_spec: InputSpec,
         *,
-        augmentation: Preset,
+        augmentation: Augmentation,
         seed: int,
     ) -> None:
         super().__init__(image_size, geometry, input_spec)
-        self.augmentation = augmentation
-        self.max_zoom = geometry.max_zoom
-        self.max_angle = geometry.max_angle
+        self.preset = augmentation.preset
+        self.max_zoom = augmentation.max_zoom
+        self.max_angle = augmentation.max_angle
         self.seed = seed
         self._drawn: tuple[tuple[int, int], AugmentationParameters] | None = None
 
@@ -123,9 +123,7 @@ class TrainTransform(EvalTransform):
         return self._crop(images, top, left, size)
 
     def _draw(self, num_images: int, generator: torch.Generator) -> AugmentationParameters:
-        return draw_parameters(
-            num_images, self.augmentation, self.max_zoom, generator, self.max_angle
-        )
+        return draw_parameters(num_images, self.preset, self.max_zoom, generator, self.max_angle)
 
     def _drawn_for(self, epoch: int, num_images: int) -> AugmentationParameters:
         """Draw for all images of an epoch, and keep that for its other batches."""

@@ -6,6 +6,7 @@ from typing import Any
 from lightning_fastrecipes._lightning import rank_zero_warn
 from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
 from lightning_fastrecipes.data.images.datamodules import ImageDataModule
+from lightning_fastrecipes.data.images.options import as_augmentation
 from lightning_fastrecipes.errors import DataError, RecipeError
 from lightning_fastrecipes.functional.images.augment import Preset
 from lightning_fastrecipes.functional.images.views import Views
@@ -39,7 +40,7 @@ def build_tta(recipe: Recipe, images: ImageDataModule) -> TestTimeAugmentation |
         )
     arguments = asdict(tta)
     if tta.preset == "augmentation" and tta.augmentation is None:
-        arguments["augmentation"] = _training_augmentation(recipe)
+        arguments["augmentation"] = _training_augmentation(recipe, images)
     try:
         callback = TestTimeAugmentation(**arguments, seed=recipe.seed)
         callback.resolve(images)
@@ -66,7 +67,7 @@ def describe_views(
     described: dict[str, dict[str, Any] | None] = {"tta": None, "training_views": None}
     if callback is not None:
         described["tta"] = asdict(replace(callback.views, plain_weight=callback.weight))
-    augmentation = _training_augmentation(recipe)
+    augmentation = _training_augmentation(recipe, images)
     if augmentation is not None:
         usual = TestTimeAugmentation(augmentation=augmentation, seed=recipe.seed)
         described["training_views"] = asdict(usual.resolve(images))
@@ -103,8 +104,8 @@ def exported_views(description: dict[str, Any], asked: bool | None) -> Views | N
     return Views(**chosen)
 
 
-def _training_augmentation(recipe: Recipe) -> Preset | None:
+def _training_augmentation(recipe: Recipe, images: ImageDataModule) -> Preset | None:
     """Return the augmentation of the last stage that has one; the very last may go without."""
-    default = recipe.data.init_args.get("augmentation", "none")
+    default = as_augmentation(images.options["augmentation"]).preset
     names = [stage.augmentation or default for stage in recipe.stages if not stage.precompute]
     return next((name for name in reversed(names) if name != "none"), None)

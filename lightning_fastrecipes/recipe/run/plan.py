@@ -77,7 +77,8 @@ def apply_stage(recipe: Recipe, index: int, data: Any, model: Any) -> None:
     stage, modality = recipe.stages[index], modality_of(recipe)
     place = Place(recipe.path, stage.key)
     # A stage that says nothing gets what the recipe says, not what the stage before it left.
-    defaults = _signature_defaults(type(data)) | recipe.data.init_args
+    chosen = getattr(data, "options", recipe.data.init_args)
+    defaults = _signature_defaults(type(data)) | dict(chosen)
     try:
         for name in modality.stage_names:
             value = getattr(stage, name)
@@ -93,8 +94,8 @@ def apply_stage(recipe: Recipe, index: int, data: Any, model: Any) -> None:
         raise place.error(error) from error
     if stage.until_overfitting and not modality.num_samples(data, "val"):
         raise place.error(
-            "`until_overfitting` needs a validation split, but the data has none. Set"
-            " `val_fraction`, of a table within `split`."
+            "`until_overfitting` needs a validation split, but the data has none. Give"
+            " `split` a share `val`."
         )
 
 
@@ -128,7 +129,7 @@ def plan_stages(recipe: Recipe, data: Any, model: Any) -> list[StagePlan]:
         resize = resizing(recipe, index, data, model)
         resize(0)
         image_size, batch_size = getattr(data, "image_size", None), data.batch_size
-        augmentation = getattr(data, "augmentation", None)
+        augmentation = data.augmentation.preset if hasattr(data, "augmentation") else None
         steps = []
         for epoch in range(stage.max_epochs):
             resize(epoch)

@@ -103,7 +103,7 @@ def test_auto_goes_on_without_any_cache(pets, monkeypatch, code) -> None:
         pytest.warns(UserWarning, match="The manifest cache .* Until then the images are checked"),
         pytest.warns(UserWarning, match="The pixel cache .* Until then images are decoded"),
     ):
-        module = fit(pets, val_fraction=0.0)
+        module = fit(pets, split=0.0)
     assert module.num_seen == 18
 
 
@@ -112,7 +112,7 @@ def test_auto_goes_on_where_the_variable_names_a_file(pets, tmp_path, monkeypatc
     (tmp_path / "file").write_text("mine")
     monkeypatch.setenv("FASTRECIPES_CACHE", str(tmp_path / place))
     with pytest.warns(UserWarning, match=r"this is a file.* `FASTRECIPES_CACHE`.* Until then"):
-        module = fit(pets, val_fraction=0.0)
+        module = fit(pets, split=0.0)
     assert module.num_seen == 18
 
 

@@ -38,7 +38,7 @@ def module(source, **options) -> ImageArrayDataModule:
     whole = Geometry(crop_fraction=1.0)
     options = {
         "image_size": SIZE,
-        "val_fraction": 0,
+        "split": 0,
         "batch_size": 4,
         "geometry": whole,
     } | options
@@ -94,7 +94,7 @@ def test_a_file_a_folder_and_arrays_give_the_same_images(tmp_path: Path) -> None
         "file": module(tmp_path / "digits.npz"),
         "folder": module(tmp_path / "digits"),
         "from files": ImageFolderDataModule(
-            tmp_path / "digits", image_size=SIZE, val_fraction=0.0,
+            tmp_path / "digits", image_size=SIZE, split=0.0,
             geometry=Geometry(crop_fraction=1.0), num_workers=0,
         ),
     }  # fmt: skip
@@ -115,7 +115,7 @@ def test_resizing_in_memory_is_resizing_of_files(tmp_path: Path) -> None:
     for number, photo in enumerate(pixels):
         (tmp_path / str(number % 2)).mkdir(exist_ok=True)
         Image.fromarray(photo).save(tmp_path / str(number % 2) / f"{number}.png")
-    options = {"image_size": 7, "val_fraction": 0.0, "geometry": Geometry(crop_fraction=0.8)}
+    options = {"image_size": 7, "split": 0.0, "geometry": Geometry(crop_fraction=0.8)}
     files = ImageFolderDataModule(tmp_path, num_workers=0, **options)
     files.setup()
     expected = all_of(files.eval_dataloader("train"))
@@ -153,7 +153,7 @@ def test_training_images_are_those_of_the_evaluation_without_augmentation() -> N
 
 
 def test_splits_that_are_missing_are_drawn() -> None:
-    data = module(arrays(), val_fraction=0.5)
+    data = module(arrays(), split=0.5)
     sizes = {split: len(data.eval_dataset(split)) for split in ("train", "val", "test")}
     assert sizes == {"train": 10, "val": 10, "test": 10}
     assert sorted(all_of(data.val_dataloader())[1].tolist()) == list(range(10))

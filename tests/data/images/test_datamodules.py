@@ -15,6 +15,7 @@ from lightning_fastrecipes.data.images.datamodules import (
     ImageFolderDataModule,
     LabelTable,
 )
+from lightning_fastrecipes.data.images.options import Augmentation
 from lightning_fastrecipes.errors import DataNotFoundError
 
 
@@ -43,7 +44,7 @@ TABLE = {
 
 def test_a_table_in_a_package_gives_soft_targets(cells):
     data = ImageCSVDataModule(
-        cells, table=LabelTable(**TABLE), image_size=16, batch_size=6, val_fraction=1 / 3
+        cells, table=LabelTable(**TABLE), image_size=16, batch_size=6, split=1 / 3
     )
     data.prepare_data()
     data.setup("fit")
@@ -96,7 +97,7 @@ def test_a_folder_that_is_not_there_is_named_when_it_is_read(tmp_path):
     [
         pytest.param(
             "ImageFolderDataModule",
-            {"root": "pets", "augmentation": "side_on", "geometry": {"max_zoom": 1.3}},
+            {"root": "pets", "augmentation": "side_on", "geometry": {"crop_fraction": 0.9}},
             id="folder",
         ),
         pytest.param(
@@ -124,4 +125,4 @@ def test_recipes_build_them_from_yaml(class_name, arguments):
         assert data.table == LabelTable(**TABLE)
         assert data.csv == "labels.csv"
     else:
-        assert (data.root, data.augmentation) == ("pets", "side_on")
+        assert (data.root, data.augmentation) == ("pets", Augmentation("side_on"))

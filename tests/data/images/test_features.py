@@ -37,7 +37,7 @@ def photos(tmp_path: Path) -> Path:
 def parts(photos: Path, **options) -> tuple[ImageFolderDataModule, ImageClassifier]:
     torch.manual_seed(0)
     images = ImageFolderDataModule(
-        photos, image_size=32, batch_size=5, val_fraction=0.25, num_workers=0, **options
+        photos, image_size=32, batch_size=5, split=0.25, num_workers=0, **options
     )
     model = ImageClassifier("test_resnet.r160_in1k", 2, head={"hidden": 8})
     model.freeze()
@@ -194,7 +194,7 @@ def test_a_module_without_the_protocol_is_refused(photos: Path) -> None:
 def test_precomputed_features_are_balanced_as_images_are(photos: Path) -> None:
     for number in range(2, 8):
         (photos / "dog" / f"{number}.png").unlink()
-    images, model = parts(photos, balance=True, seed=3)
+    images, model = parts(photos, class_balanced=True, seed=3)
     data = FeatureDataModule(images, model)
     data.prepare_data()
     data.setup("fit")

@@ -20,9 +20,12 @@ from lightning_fastrecipes import (
 from lightning_fastrecipes.data.common import disk_room
 from lightning_fastrecipes.data.common.cache_choice import cache_folder
 from lightning_fastrecipes.data.images import pixel_cache
+from lightning_fastrecipes.data.images.options import Augmentation
 from lightning_fastrecipes.data.images.train_transform import TrainTransform
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.protocols import InputSpec
+
+ON_DEVICE = Augmentation("side_on", on_device=True)
 
 
 class Seen(pl.LightningModule):
@@ -102,10 +105,13 @@ def test_evaluation_is_the_same_to_the_last_bit(photos: Path) -> None:
     ("options", "num_workers"),
     [
         ({"augmentation": "none"}, {"train": 0, "val": 0}),
-        ({"augment_on": "device"}, {"train": 0, "val": 0}),
-        ({"augment_on": "loader"}, {"train": 1, "val": 0}),
+        ({"augmentation": ON_DEVICE}, {"train": 0, "val": 0}),
+        ({"augmentation": "side_on"}, {"train": 1, "val": 0}),
         ({"cache": "off"}, {"train": 1, "val": 1}),
-        ({"augment_on": "device", "num_workers": 1}, {"train": 1, "val": 1}),
+        (
+            {"augmentation": ON_DEVICE, "num_workers": 1},
+            {"train": 1, "val": 1},
+        ),
     ],
     ids=str,
 )
@@ -181,12 +187,14 @@ def test_images_of_fits_are_kept_once_for_all_sizes(photos: Path) -> None:
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_the_device_finishes_what_the_loader_cut(photos: Path, num_workers: int) -> None:
     data = module(
-        photos, augmentation="top_down", augment_on="device", seed=3, num_workers=num_workers,
-        geometry=Geometry(max_zoom=1.3),
-    )  # fmt: skip
+        photos,
+        augmentation=Augmentation("top_down", 1.3, on_device=True),
+        seed=3,
+        num_workers=num_workers,
+    )
     seen = fit(data)
     transform = TrainTransform(
-        12, Geometry(max_zoom=1.3), Seen.input_spec, augmentation="top_down", seed=3
+        12, Geometry(), Seen.input_spec, augmentation=Augmentation("top_down", 1.3), seed=3
     )
     for epoch in range(2):
         for target, image in seen.trained[epoch].items():
@@ -198,8 +206,10 @@ def test_the_device_finishes_what_the_loader_cut(photos: Path, num_workers: int)
 
 
 def test_the_make_up_of_a_batch_does_not_matter(photos: Path) -> None:
-    options = {"augmentation": "side_on", "augment_on": "device"}
-    few, many = (fit(module(photos, batch_size=size, **options)) for size in (2, 12))
+    augmentation = ON_DEVICE
+    few, many = (
+        fit(module(photos, batch_size=size, augmentation=augmentation)) for size in (2, 12)
+    )
     assert all(torch.equal(image, many.trained[1][t]) for t, image in few.trained[1].items())
     differs = [not torch.equal(image, few.trained[1][t]) for t, image in few.trained[0].items()]
     assert all(differs), "another epoch has other draws"
@@ -211,7 +221,7 @@ def test_both_forms_of_augmentation_follow_one_law(tmp_path: Path) -> None:
     marked[8:12, 14:18] = 200
     rows: dict[str, list[list[float]]] = {"loader": [], "device": []}
     transform = TrainTransform(
-        16, Geometry(max_zoom=1.3), InputSpec(), augmentation="top_down", seed=0
+        16, Geometry(), InputSpec(), augmentation=Augmentation("top_down", 1.3), seed=0
     )
     image = torch.from_numpy(marked).permute(2, 0, 1)
     count = 3000
@@ -238,7 +248,10 @@ def test_both_forms_of_augmentation_follow_one_law(tmp_path: Path) -> None:
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_images_that_grow_come_from_one_cache(photos: Path, num_workers: int) -> None:
     data = module(
-        photos, image_size=8, augmentation="side_on", augment_on="device", num_workers=num_workers
+        photos,
+        image_size=8,
+        augmentation=ON_DEVICE,
+        num_workers=num_workers,
     )
     data.largest_image_size = 16
     resizing = ProgressiveResizing({0: 8, 1: 16})
@@ -250,7 +263,7 @@ def test_images_that_grow_come_from_one_cache(photos: Path, num_workers: int) ->
 
 
 def test_without_a_trainer_the_loader_does_it_all(photos: Path) -> None:
-    data = module(photos, augmentation="side_on", augment_on="device")
+    data = module(photos, augmentation=ON_DEVICE)
     data.setup()
     images, targets = next(iter(data.train_dataloader()))
     assert images.shape == (4, 3, 12, 12)
@@ -261,7 +274,7 @@ def test_arrays_need_neither() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (12, 12, 12), dtype=np.uint8)
     data = ImageArrayDataModule(
         {"x_train": pixels, "y_train": np.arange(12)}, image_size=12, batch_size=4,
-        val_fraction=0.0, augmentation="side_on",
+        split=0.0, augmentation="side_on",
     )  # fmt: skip
     assert len(fit(data).trained[1]) == 12
     assert kept_splits() == []

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lightning_fastrecipes import ImageCSVDataModule, LabelTable
+from lightning_fastrecipes.data.common.split_choice import FractionSplit
 from lightning_fastrecipes.data.images.label_sets import LABEL_JOINER, split_labels
 from lightning_fastrecipes.data.images.label_table import list_table
 from lightning_fastrecipes.errors import ConfigurationError, DataError
@@ -180,7 +181,7 @@ def test_the_decision_is_of_the_whole_table_not_of_a_split(drawn) -> None:
     values = [*tagged(" "), "sun", "sea", "sky", "sand", "palm"]
     splits = ["val"] * 40 + ["train"] * 5
 
-    images = drawn(values, columns={"part": splits}, table={"split_column": "part"})
+    images = drawn(values, columns={"part": splits}, split="part")
 
     assert images.label_kind == "multi"
     assert images.train_targets.sum(1).tolist() == [1.0] * 5
@@ -196,19 +197,17 @@ def test_the_reason_is_printed(drawn, caplog) -> None:
 def test_unknown_labels_of_other_splits_are_listed_with_their_number(drawn) -> None:
     values = ["sun sea", "sun", "sea fog", "fog rain"]
     splits = ["train", "train", "val", "test"]
-    with pytest.raises(DataError, match=r"'fog \(1 in valid\)', 'fog \(1 in test\)', 'rain \(1"):
-        drawn(
-            values, columns={"part": splits}, table={"split_column": "part", "label_separator": " "}
-        )
+    with pytest.raises(DataError, match=r"'fog \(1 in val\)', 'fog \(1 in test\)', 'rain \(1"):
+        drawn(values, columns={"part": splits}, split="part", table={"label_separator": " "})
 
 
 def test_a_drawn_split_leaves_every_label_in_the_training_split(drawn) -> None:
     """With seeds where the strata alone would lose one."""
     draw = random.Random(3)
     values = [" ".join(f"t{draw.randrange(40)}" for _ in range(3)) for _ in range(24)]
-    options = {"table": {"label_separator": " "}, "val_fraction": 0.5}
     for seed in (2, 4, 6):
-        images = drawn(values, split_seed=seed, **options)
+        split = FractionSplit(0.5, seed=seed)
+        images = drawn(values, split=split, table={"label_separator": " "})
         assert images.train_targets.any(dim=0).all()
 
     assert images.classes == sorted({name for value in values for name in value.split()})
@@ -219,7 +218,7 @@ def test_a_drawn_split_keeps_the_share_of_rare_labels(drawn) -> None:
     values = ["sea sun"] * 60 + ["sea rare"] * 20
     random.Random(0).shuffle(values)
 
-    images = drawn(values, table={"label_separator": " "}, val_fraction=0.25)
+    images = drawn(values, table={"label_separator": " "}, split=0.25)
 
     rare = images.classes.index("rare")
     assert int(images.eval_dataset("val").targets[:, rare].sum()) == 5
@@ -231,7 +230,7 @@ def test_the_same_image_with_other_tags_is_no_error(tmp_path, draw) -> None:
     draw(tmp_path / "c.png")
     frame = pd.DataFrame({"file": ["a.png", "b.png", "c.png"], "label": ["x y", "x", "y"]})
     table = LabelTable(folder=str(tmp_path), label_separator=" ")
-    images = ImageCSVDataModule(frame, table=table, val_fraction=0.0)
+    images = ImageCSVDataModule(frame, table=table, split=0.0)
     images.setup()
     assert len(images.train_targets) == 3
 
@@ -244,10 +243,10 @@ def test_a_checkpoint_of_another_kind_is_refused(drawn) -> None:
 
 def test_a_balanced_epoch_draws_rare_labels_as_often_as_common_ones(drawn) -> None:
     values = ["sea"] * 90 + ["rare"] * 10
-    images = drawn(values, val_fraction=0.0, balance=True, batch_size=100)
+    images = drawn(values, split=0.0, class_balanced=True, batch_size=100)
 
     _, balanced = next(iter(images.train_dataloader()))
-    plain = drawn(values, val_fraction=0.0, batch_size=100)
+    plain = drawn(values, split=0.0, batch_size=100)
     _, as_they_are = next(iter(plain.train_dataloader()))
 
     assert images.classes == ["rare", "sea"]

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from lightning_fastrecipes.data.common.split_choice import ColumnSplit
 from lightning_fastrecipes.data.images.label_table import LabelTable, list_table
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
 
@@ -63,7 +64,7 @@ def test_labels_that_look_like_numbers_or_gaps_stay_names(tmp_path):
 def test_a_split_column_gives_splits(tmp_path):
     text = "file,label,part\na,x,train\nb,x,valid\nc,x,val\nd,x,test\n"
 
-    listing = list_table(write(tmp_path, text), LabelTable(split_column="part"))
+    listing = list_table(write(tmp_path, text), LabelTable(), ColumnSplit("part"))
 
     assert listing.rows["split"].tolist() == ["train", "val", "val", "test"]
 
@@ -108,12 +109,12 @@ def test_strata_may_be_several_columns(tmp_path):
         pytest.param(
             "file,label\na,x\n./a,y\nb,x\n",
             {},
-            r"2 rows .* name a image twice: 'a \(row 0\)', './a \(row 1\)'",
+            r"2 rows .* name an image twice: 'a \(row 0\)', './a \(row 1\)'",
             id="duplicate",
         ),
         pytest.param(
             "file,label,part\na,x,train\nb,x,holdout\n",
-            {"split_column": "part"},
+            {"split": ColumnSplit("part")},
             r"unknown split: 'b \(row 1\)'\. Use train, val, valid, validation, dev, test",
             id="split",
         ),
@@ -138,10 +139,11 @@ def test_strata_may_be_several_columns(tmp_path):
     ],
 )
 def test_wrong_rows_are_refused_and_named(tmp_path, text, options, message):
-    path = write(tmp_path, text)
+    path, options = write(tmp_path, text), dict(options)
+    split = options.pop("split", None)
 
     with pytest.raises(DataError, match=message):
-        list_table(path, LabelTable(**options))
+        list_table(path, LabelTable(**options), split)
 
 
 def test_a_missing_table_or_folder_is_named(tmp_path):

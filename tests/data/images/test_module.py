@@ -230,7 +230,7 @@ def test_evaluation_loaders_are_plain_and_in_order(split_pets, draw):
 
 
 def test_without_a_validation_split_lightning_skips_validation(pets, tmp_path):
-    data = module(pets, val_fraction=0.0)
+    data = module(pets, split=0.0)
     model = fit(tmp_path, data, epochs=1)
 
     assert data.val_dataloader() == []
@@ -392,7 +392,7 @@ class TestClassMapInCheckpoints:
         ({"num_workers": -1}, ValueError, "`num_workers` must be at least 0, got -1"),
         ({"augmentation": "all"}, ValueError, "`augmentation` must be one of none, basic, side_on"),
         ({"on_bad_file": "ignore"}, ValueError, "`on_bad_file` must be one of raise, skip"),
-        ({"val_fraction": 1.0}, ValueError, "`val_fraction` must lie in"),
+        ({"split": 1.0}, ValueError, "`val` must lie in"),
         (
             {"geometry": {"resize": "squish"}},
             TypeError,

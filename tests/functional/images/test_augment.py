@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_fastrecipes.data.images.geometry import Geometry
+from lightning_fastrecipes.data.images.options import Augmentation
 from lightning_fastrecipes.data.images.train_transform import TrainTransform
 from lightning_fastrecipes.functional.images import pixels as pixels_module
 from lightning_fastrecipes.functional.images.augment import (
@@ -277,7 +278,7 @@ def test_one_resample_agrees_with_resize_crop_and_turn(augmentation, shape) -> N
     drawn = dataclasses.replace(drawn, zoom=zoom, crop_top=top, crop_left=left)
     at_once = augment_batch(images, drawn, image_size=size)
     transform = TrainTransform(
-        size, Geometry(max_zoom=1.2), InputSpec(), augmentation=augmentation, seed=0
+        size, Geometry(), InputSpec(), augmentation=Augmentation(augmentation, 1.2), seed=0
     )
     differences = []
     for row in range(count):

@@ -277,7 +277,7 @@ def test_a_skipped_file_is_listed_in_the_run_folder(
 
 
 def test_without_validation_or_test_images_a_run_still_ends(recipe_file, tmp_path) -> None:
-    options = ["data.val_fraction=0", "data.test_fraction=0"]
+    options = ["data.split=0"]
     job = run(recipe_file, tmp_path / "run", *options)
     results = json.loads(job.folder.results.read_text())
     assert results["val"] == results["test"] == {}

@@ -36,7 +36,7 @@ def document(source: Path) -> dict:
             "class_path": "lightning_fastrecipes.ImageArrayDataModule",
             "init_args": {
                 "source": str(source),
-                "val_fraction": 0.25,
+                "split": 0.25,
                 "image_size": SIZE,
                 "batch_size": 4,
             },
