@@ -1,4 +1,4 @@
-"""What all figures share: how one is begun, named in, and saved."""
+"""What all figures share: how they are created and saved."""
 
 import os
 from pathlib import Path
@@ -17,19 +17,13 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: str | Path | None) -> Figure:
-    """Write a figure so that a reader finds the old file or the new one, never half of one.
+def save(figure: Figure, path: str | Path) -> Figure:
+    """Write a figure, PNG without a suffix, so that a reader never finds half a file; return it.
 
     Args:
         figure: The figure.
-        path: The file, PNG if it has no suffix; its folder is made if missing. Nothing is written
-            if ``None``.
-
-    Returns:
-        The figure.
+        path: The file; its folder is made if missing.
     """
-    if path is None:
-        return figure
     target = Path(path)
     target = target if target.suffix else target.with_suffix(".png")
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -90,4 +90,4 @@ def draw_lr_curve(
         axes.set_title(f"No suggestion: {refusal}", wrap=True, fontsize=10)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper")
-    return save(figure, path)
+    return figure if path is None else save(figure, path)

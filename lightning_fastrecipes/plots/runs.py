@@ -23,6 +23,8 @@ from lightning_fastrecipes.plots.figure import new_figure, save, shorten
 MAX_CLASSES_WITH_NUMBERS = 30
 """Above this many classes the cells of a confusion matrix are coloured, but bear no numbers."""
 
+Floats = npt.NDArray[np.float64]
+
 _MAX_CLASS_LABELS = 150
 _ERRORS = ("rmspe", "rmse", "mae")
 
@@ -101,10 +103,9 @@ def draw_curves(history: pd.DataFrame, path: str | Path) -> Figure:
     Metrics of very different size, such as errors in units and in shares, get panels of their own.
 
     Args:
-        history: One row for each epoch, in order, with the columns ``stage`` (its name),
-            ``train_loss`` and ``val_loss``; if known also ``lr`` (of the head) and ``seconds``
-            (that the epoch took); any other ``val_<name>`` is a metric. Missing values are
-            epochs without validation.
+        history: One row per epoch, with the columns ``stage``, ``train_loss`` and ``val_loss``;
+            ``lr`` (of the head) and ``seconds`` are optional, and any other ``val_<name>`` is a
+            metric. Missing values are epochs without validation.
         path: The file to write, such as ``curves.png``.
 
     Raises:
@@ -155,8 +156,8 @@ def draw_variants(variants: Sequence[Mapping[str, Any]], path: str | Path) -> Fi
         path: The file to write, such as ``variants.png``.
 
     Returns:
-        The figure as written, or ``None`` if the variants share neither ``accuracy`` nor one of
-        ``rmspe``, ``rmse`` and ``mae``.
+        The figure, or ``None`` if the variants share neither ``accuracy`` nor one of ``rmspe``,
+        ``rmse`` and ``mae``.
     """
     choices = [(split, name) for split in ("test", "val") for name in ("accuracy", *_ERRORS)]
     shared = [c for c in choices if all(c[1] in variant[c[0]] for variant in variants)]
@@ -209,11 +210,11 @@ def draw_batch(
     return save(figure, path)
 
 
-def _draw_mistakes(axes: Axes, mistakes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Draw bars on a logarithmic axis, and give where they end."""
+def _draw_mistakes(axes: Axes, mistakes: Floats) -> Floats:
+    """Draw bars on a logarithmic axis, and return where they end."""
     # A logarithmic axis has no 0: a variant without a mistake gets a bar of the shortest length.
     shortest = 0.5 * mistakes[mistakes > 0].min(initial=100.0)
-    ends: npt.NDArray[np.float64] = np.maximum(mistakes, shortest)
+    ends: Floats = np.maximum(mistakes, shortest)
     axes.barh(np.arange(len(mistakes)), ends - shortest / 2, left=shortest / 2)
     axes.set_xscale("log")
     axes.set_xlim(shortest / 2, 10.0 * ends.max())
@@ -239,11 +240,8 @@ def _of_one_size(history: pd.DataFrame, metrics: Sequence[str]) -> list[list[str
 
 
 def _draw_shares(
-    axes: Axes,
-    cells: npt.NDArray[np.float64],
-    totals: npt.NDArray[np.float64],
-    classes: Sequence[str],
-) -> tuple[npt.NDArray[np.float64], AxesImage]:
+    axes: Axes, cells: Floats, totals: Floats, classes: Sequence[str]
+) -> tuple[Floats, AxesImage]:
     """Colour each cell by its share of the row's total in per cent, and name the classes."""
     shares = 100.0 * cells / np.maximum(totals, 1.0)[:, None]
     colours = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0.0, vmax=100.0))
@@ -265,15 +263,9 @@ def _add_colour_bar(
 
 def _write_cell(axes: Axes, row: int, column: int, count: float, share: float) -> None:
     percent = f"{share:.0f} %" if share >= 1 else "<1 %"
-    axes.text(
-        column,
-        row,
-        f"{count:.0f}\n{percent}" if count else "0",
-        color="silver" if not count else "white" if share > 30 else "black",
-        horizontalalignment="center",
-        verticalalignment="center",
-        fontsize=9,
-    )
+    color = "silver" if not count else "white" if share > 30 else "black"
+    text = f"{count:.0f}\n{percent}" if count else "0"
+    axes.text(column, row, text, color=color, ha="center", va="center", fontsize=9)
 
 
 def _draw_line(axes: Axes, history: pd.DataFrame, column: str, starts: Iterable[float]) -> None:
@@ -300,14 +292,10 @@ def _mark_stages(all_axes: Sequence[Axes], starts: Mapping[float, str]) -> None:
         for axes in all_axes:
             if number:
                 axes.axvline(start, color="grey", linestyle="--", linewidth=1.0)
-        all_axes[0].text(
-            start,
-            1.02,
-            f" {shorten(name)}",
-            transform=all_axes[0].get_xaxis_transform(),
-            rotation=30 if is_crowded else 0,
-            parse_math=False,
-        )
+        above = all_axes[0].get_xaxis_transform()
+        angle = 30 if is_crowded else 0
+        text = f" {shorten(name)}"
+        all_axes[0].text(start, 1.02, text, transform=above, rotation=angle, parse_math=False)
 
 
 def _summary(history: pd.DataFrame, num_stages: int) -> str:

@@ -36,9 +36,9 @@ def draw_embeddings(
 ) -> Figure:
     """Draw the vectors of categories in two dimensions, one panel for each column.
 
-    The dimensions are the first two principal components. The colour goes with the order of the
-    values, so that the course of a week or a year is seen; grey squares are unknown and rare ones.
-    A name that would cover another one is left out, that of the value nearer to the middle first.
+    The dimensions are the first two principal components. The colour follows the order of the
+    values, such as the days of a week; grey squares are unknown and rare values. A name that would
+    cover another one is left out, starting with values near the middle.
 
     Args:
         table: As ``embedding_table`` gives it.
@@ -95,13 +95,8 @@ def draw_importance(
     figure = new_figure(8.0, 1.6 + 0.28 * len(shown))
     axes = figure.add_subplot()
     places = range(len(shown))
-    axes.barh(
-        places,
-        shown["importance"],
-        xerr=shown["spread"].fillna(0.0),
-        color="tab:blue",
-        error_kw={"ecolor": "0.3", "capsize": 2},
-    )
+    spread, whiskers = shown["spread"].fillna(0.0), {"ecolor": "0.3", "capsize": 2}
+    axes.barh(places, shown["importance"], xerr=spread, color="tab:blue", error_kw=whiskers)
     axes.set_yticks(places, [_shorten(name) for name in shown["column"]], parse_math=False)
     axes.invert_yaxis()
     axes.axvline(0.0, color="0.3", linewidth=0.8)
@@ -172,15 +167,11 @@ def _draw_column(axes: Axes, name: str, rows: pd.DataFrame) -> None:
     for place in _named(points, values, middle):
         x, y = float(points[place, 0]), float(points[place, 1])
         # Names run towards the middle, so that they end within the panel.
+        offset, side = (3, "left") if x <= middle else (-3, "right")
         axes.annotate(
-            _shorten(values[place]),
-            (x, y),
-            xytext=(3 if x <= middle else -3, 3),
-            ha="left" if x <= middle else "right",
-            textcoords="offset points",
-            fontsize=8,
-            parse_math=False,
-        )
+            _shorten(values[place]), (x, y), xytext=(offset, 3), textcoords="offset points",
+            ha=side, fontsize=8, parse_math=False,
+        )  # fmt: skip
     axes.margins(0.12)
     axes.set_title(
         f"{_shorten(name)}:\n{len(values):,} values as {vectors.shape[1]} numbers each,"

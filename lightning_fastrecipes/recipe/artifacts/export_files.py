@@ -1,4 +1,7 @@
-"""A trained model as two plain files, weights and a JSON description. Nothing is pickled."""
+"""A trained model as two plain files, weights and a JSON description. Nothing is pickled.
+
+What is read here may be a run folder, or the ``export`` folder in it.
+"""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -20,16 +23,15 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def write_export(folder: Path, model: nn.Module, description: Mapping[str, Any]) -> None:
-    """Write weights and description.
+    """Write weights and description into a folder.
 
     Args:
         folder: Where the two files go.
         model: The trained model.
         description: Plain values; ``task`` says what the model predicts.
     """
-    tensors = {
-        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
-    }
+    state = model.state_dict()
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     with atomic_path(folder / WEIGHTS) as temporary:
         save_file(tensors, temporary)
     text = json.dumps({"format_version": FORMAT_VERSION, **description}, indent=2)
@@ -37,13 +39,7 @@ def write_export(folder: Path, model: nn.Module, description: Mapping[str, Any])
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """Read what an export says of its model.
-
-    Args:
-        folder: A run folder, or the ``export`` folder in it.
-
-    Returns:
-        The description, in the names of today; ``task`` is there always.
+    """Read the description of an export, in the names of today, always with a ``task``.
 
     Raises:
         DataNotFoundError: If there is no export.
@@ -102,34 +98,20 @@ def export_home(folder: Path) -> Path:
 
 
 def write_ensemble(folder: Path, members: Sequence[str], notes: Mapping[str, Any]) -> None:
-    """Write which exported models predict together, and what else to know of them.
-
-    Args:
-        folder: The ``export`` folder.
-        members: Their folders, relative to this one.
-        notes: Plain values, such as the thresholds of their mean.
-    """
+    """Write which exported models predict together, and notes such as thresholds of their mean."""
     text = json.dumps({"members": list(members), **notes}, indent=2) + "\n"
     write_atomically(folder / ENSEMBLE, text)
 
 
 def read_ensemble(folder: Path) -> dict[str, Any]:
-    """Read what ``write_ensemble`` wrote; nothing where one model predicts.
-
-    Args:
-        folder: A run folder, or the ``export`` folder in it.
-    """
+    """Read what ``write_ensemble`` wrote; an empty dict where one model predicts."""
     path = export_home(folder) / ENSEMBLE
     ensemble = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return dict(ensemble)
 
 
 def member_folders(folder: Path) -> list[Path]:
-    """Return the exported models that predict together, or the one that predicts alone.
-
-    Args:
-        folder: A run folder, or the ``export`` folder in it.
-    """
+    """Return the exported models that predict together, or the one that predicts alone."""
     home = export_home(folder)
     return [home / name for name in read_ensemble(folder).get("members", [""])]
 

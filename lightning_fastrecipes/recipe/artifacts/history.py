@@ -70,14 +70,7 @@ class History(pl.Callback):
 
 
 def read_history(path: Path) -> pd.DataFrame:
-    """Read the rows written so far; none without a file.
-
-    Args:
-        path: The CSV that ``History`` writes.
-
-    Returns:
-        Columns ``stage``, ``epoch``, ``train_loss``, ``val_loss``, metrics, ``lr``, ``seconds``.
-    """
+    """Read the rows that ``History`` has written so far; none without a file."""
     if not path.is_file():
         return pd.DataFrame({"stage": pd.Series(dtype=str), "epoch": pd.Series(dtype=int)})
     return pd.read_csv(path)

@@ -36,14 +36,9 @@ TASK = "image classification"
 
 
 def describe_classifier(model: ImageClassifier, images: ImageDataModule) -> dict[str, Any]:
-    """Return what ``load_export`` must know of a model besides its weights.
+    """Return what ``load_export`` must know of a model besides its weights, as plain values.
 
-    Args:
-        model: The trained model.
-        images: Its datamodule, at the size and batch size of the evaluation.
-
-    Returns:
-        Plain values; the thresholds of several labels are filled in by the evaluation.
+    The thresholds of several labels are filled in by the evaluation.
     """
     return {
         "task": TASK,
@@ -58,18 +53,7 @@ def describe_classifier(model: ImageClassifier, images: ImageDataModule) -> dict
 
 
 def load_export(folder: Path) -> tuple[ImageClassifier, dict[str, Any]]:
-    """Load an exported classifier of images.
-
-    Args:
-        folder: A run folder, or the ``export`` folder in it.
-
-    Returns:
-        The model in eval mode, and its description.
-
-    Raises:
-        DataNotFoundError: If there is no export.
-        DataError: If it is damaged, of a table, or made by a newer version.
-    """
+    """Load an exported classifier of images: ``load_model``, which refuses models of tables."""
 
     def build(description: dict[str, Any]) -> ImageClassifier:
         _check_task(folder, description)

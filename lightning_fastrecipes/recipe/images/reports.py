@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -19,13 +20,7 @@ DECIMALS = 6
 
 
 def write_image_predictions(folder: Path, images: ImageDataModule, predicted: Predicted) -> None:
-    """Write ``predictions_SPLIT.csv``, and a confusion matrix or a report of each label.
-
-    Args:
-        folder: Run folder.
-        images: The datamodule.
-        predicted: The predictions of one split.
-    """
+    """Write ``predictions_SPLIT.csv``, and a confusion matrix or a report of each label."""
     split, probabilities, targets = predicted.split, predicted.predictions, predicted.targets
     classes, thresholds = images.classes, predicted.thresholds
     # A rehearsal predicts the first batch alone.
@@ -92,8 +87,8 @@ def label_table(
 
     Returns:
         One row per label, the commonest first: ``label``, ``count``, ``predicted``, ``threshold``,
-        ``precision``, ``recall``, ``f1``, ``f2`` and ``average_precision``; a value that nothing
-        says anything of, such as the precision of what is never predicted, is missing.
+        ``precision``, ``recall``, ``f1``, ``f2`` and ``average_precision``. A value that is not
+        defined, such as the precision of a label that is never predicted, is missing.
 
     Example:
         >>> p, t = torch.tensor([[0.9, 0.6], [0.2, 0.7]]), torch.tensor([[1, 0], [0, 1]])
@@ -107,38 +102,30 @@ def label_table(
         "recall": right / actual,
         "f1": fbeta_of_counts(right, predicted, actual, 1.0),
         "f2": fbeta_of_counts(right, predicted, actual, 2.0),
-        "average_precision": torch.stack(
-            [
-                binary_average_precision(probabilities[:, i], truth[:, i].long())
-                if actual[i]
-                else torch.tensor(float("nan"))
-                for i in range(len(classes))
-            ]
-        ),
+        "average_precision": torch.full((len(classes),), torch.nan),
     }
+    for i in torch.nonzero(actual).flatten().tolist():
+        score = binary_average_precision(probabilities[:, i], truth[:, i].long())
+        scores["average_precision"][i] = score
     nothing = (actual + predicted) == 0
-    scores["f1"][nothing] = scores["f2"][nothing] = float("nan")
-    table = pd.DataFrame(
-        {
-            "label": list(classes),
-            "count": actual.tolist(),
-            "predicted": predicted.tolist(),
-            "threshold": [float(str(value)) for value in thresholds.cpu().numpy()],
-        }
-        | {name: values.double().numpy().round(DECIMALS) for name, values in scores.items()}
-    )
+    scores["f1"][nothing] = scores["f2"][nothing] = torch.nan
+    columns: dict[str, Any] = {
+        "label": list(classes),
+        "count": actual.tolist(),
+        "predicted": predicted.tolist(),
+        "threshold": [float(str(value)) for value in thresholds.cpu().numpy()],
+    }
+    columns |= {name: values.double().numpy().round(DECIMALS) for name, values in scores.items()}
+    table = pd.DataFrame(columns)
     return table.sort_values(["count", "label"], ascending=[False, True], ignore_index=True)
 
 
 def cooccurrence_table(holds: Tensor, classes: Sequence[str]) -> pd.DataFrame:
-    """Count in how many images two labels hold together.
+    """Count in how many images two labels hold together; the diagonal counts each label.
 
     Args:
         holds: 0 or 1. Shape ``(rows, num_classes)``.
         classes: One name per column.
-
-    Returns:
-        Column ``label``, and one column per label; a label with itself is its count.
 
     Example:
         >>> cooccurrence_table(torch.tensor([[1, 1], [1, 0]]), ["sun", "sea"])["sun"].tolist()

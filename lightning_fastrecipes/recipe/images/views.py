@@ -15,14 +15,7 @@ from lightning_fastrecipes.recipe.config.schema import TTA, Recipe
 
 
 def build_tta(recipe: Recipe, images: ImageDataModule) -> TestTimeAugmentation | None:
-    """Build what a recipe's evaluation asks for, so that mistakes show before training.
-
-    Args:
-        recipe: The recipe.
-        images: Its datamodule.
-
-    Returns:
-        The callback, or ``None`` without test-time augmentation.
+    """Build the test-time augmentation that a recipe's evaluation asks for, if it does.
 
     Raises:
         RecipeError: If the views cannot be made, or their weight cannot be learned.
@@ -55,14 +48,13 @@ def describe_views(
     """Describe for an export which views a model predicts with, and which it could.
 
     Args:
-        callback: The callback of the finished evaluation; its learned weight goes along.
+        callback: The callback of the finished evaluation, with its learned weight.
         recipe: The recipe.
         images: Its datamodule.
 
     Returns:
-        The arguments of ``Views``: under ``tta`` those of the evaluation, and under
-        ``training_views`` those of the course; ``None`` for an evaluation without views, and for
-        training images that are not augmented.
+        Arguments of ``Views``: under ``tta`` those of the evaluation, or ``None``; under
+        ``training_views`` those of the course, or ``None`` if training images are not augmented.
     """
     described: dict[str, dict[str, Any] | None] = {"tta": None, "training_views": None}
     if callback is not None:
@@ -75,14 +67,11 @@ def describe_views(
 
 
 def exported_views(description: dict[str, Any], asked: bool | None) -> Views | None:
-    """Choose the views that an exported model predicts with.
+    """Return the views that an exported model predicts with, or ``None`` for plain predictions.
 
     Args:
-        description: What ``export_model`` wrote.
-        asked: Whether the user wants test-time augmentation; as the evaluation had it if ``None``.
-
-    Returns:
-        The views, or ``None`` for plain predictions.
+        description: What the export says of its model.
+        asked: Whether the user wants views; as the evaluation had them if ``None``.
 
     Raises:
         DataError: If views are asked for, but the export does not say which.

@@ -23,10 +23,6 @@ def load_member(path: Path, model: LayerGroupTask) -> None:
 def each_member(members: Mapping[str, Path], model: LayerGroupTask) -> Iterator[str]:
     """Load one checkpoint after the other into a model, and leave it as it was at the end.
 
-    Args:
-        members: Name to checkpoint.
-        model: The model that takes their weights.
-
     Yields:
         Name of the member that is loaded.
     """
@@ -44,12 +40,8 @@ def load_average(
 ) -> None:
     """Load the mean weights of snapshots into a model, and measure its batch norm anew.
 
-    Args:
-        paths: The snapshots.
-        model: The model.
-        data: Its datamodule, set for the evaluation. Its training samples are measured without
-            augmentation, all of them by every process, so that statistics are the same everywhere.
-        make_trainer: Its trainer says where to compute.
+    Batch norm sees the training samples without augmentation, as the evaluation has them, all of
+    them in every process, so that its statistics are the same everywhere.
     """
     device = make_trainer([], enable_checkpointing=False).strategy.root_device
     model.load_state_dict(average_state(_state(path) for path in paths))

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pandas as pd
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.callbacks.test_time_augmentation import MERGED
@@ -43,7 +44,7 @@ class Predictions:
     Args:
         table: One row for each image, or each row of the tables.
         content: The table as CSV.
-        bad: What could not be read: file name and reason.
+        bad: Files that could not be read: name and reason.
         notes: What was noticed, a line each.
     """
 
@@ -58,13 +59,13 @@ class Predictions:
 
 
 class PredictionCollector(pl.Callback):
-    """Keep the probabilities of a validation or test run, in the order of the files.
+    """Keep the predictions of a validation or test run, in the order of the data set.
 
     Args:
         num_samples: Rows of the split.
 
     Attributes:
-        probabilities: The plain ones. Shape ``(num_samples, num_classes)``.
+        probabilities: Without views. Shape ``(num_samples, num_classes)``.
         targets: One row each.
         merged: Those of ``TestTimeAugmentation``, if it stands before this callback.
     """
@@ -78,19 +79,19 @@ class PredictionCollector(pl.Callback):
 
     @property
     def predictions(self) -> Tensor:
-        """The merged probabilities, or the plain ones without test-time augmentation."""
+        """The merged probabilities, or the plain ones without views."""
         return self.probabilities if self.merged is None else self.merged
 
+    @override
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any, **__: Any
     ) -> None:
-        """Keep one batch."""
         self._rows.append({key: value.cpu() for key, value in outputs.items()})
 
     on_test_batch_end = on_validation_batch_end
 
+    @override
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Join the batches, and the shards of all processes."""
         self.probabilities = self._joined("probabilities", trainer, pl_module)
         self.targets = self._joined("targets", trainer, pl_module)
         is_augmented = MERGED in self._rows[0]
@@ -103,7 +104,7 @@ class PredictionCollector(pl.Callback):
         rows = torch.cat([row[key] for row in self._rows])
         if trainer.world_size == 1:
             return rows
-        # Process r holds rows r, r + world size, ...; the shorter shards are filled up to gather.
+        # Process r holds rows r, r + world size, ...; shorter shards are padded to be gathered.
         longest = math.ceil(self.num_samples / trainer.world_size)
         filled = rows.new_zeros(longest, *rows.shape[1:])
         filled[: len(rows)] = rows
@@ -116,11 +117,7 @@ class PredictionCollector(pl.Callback):
 def evaluate(
     trainer: pl.Trainer, model: pl.LightningModule, data: pl.LightningDataModule, split: Split
 ) -> dict[str, float]:
-    """Measure one split.
-
-    Returns:
-        Metric name without the split's prefix, such as ``accuracy``, to value.
-    """
+    """Return the metrics of one split by their names without its prefix, such as ``accuracy``."""
     run = trainer.validate if split == "val" else trainer.test
     metrics = run(model, datamodule=data, verbose=False)[0]
     return {name.partition("_")[2]: float(value) for name, value in metrics.items()}
@@ -140,9 +137,6 @@ def confusion_counts(probabilities: Tensor, targets: Tensor, num_classes: int) -
         probabilities: Shape ``(rows, num_classes)``.
         targets: Class indices or probabilities, one row each.
         num_classes: Number of classes.
-
-    Returns:
-        Shape ``(num_classes, num_classes)``, dtype ``int64``.
 
     Example:
         >>> confusion_counts(torch.tensor([[0.9, 0.1], [0.2, 0.8]]), torch.tensor([0, 0]), 2)

@@ -29,15 +29,7 @@ _TASKS: dict[str, type[TabularRegressor] | type[TabularClassifier]] = {
 
 
 def describe_table_model(model: TabularTask, data: TabularDataModule) -> dict[str, Any]:
-    """Return what an export says of a model of a table, and how that table is prepared.
-
-    Args:
-        model: The trained model.
-        data: Its datamodule.
-
-    Returns:
-        Plain values.
-    """
+    """Return what an export says of a model of a table, and how that table is prepared."""
     spec = model.require_spec()
     package = next((text for text in data.source_names if text.startswith("package:")), None)
     return {
@@ -51,18 +43,7 @@ def describe_table_model(model: TabularTask, data: TabularDataModule) -> dict[st
 
 
 def load_table_export(folder: Path) -> tuple[TabularTask, dict[str, Any]]:
-    """Load an exported model of a table.
-
-    Args:
-        folder: A run folder, or the ``export`` folder in it.
-
-    Returns:
-        The model in eval mode, and its description.
-
-    Raises:
-        DataNotFoundError: If there is no export.
-        DataError: If the export is damaged, of images, or made by a newer version.
-    """
+    """Load an exported model of a table: ``load_model``, which refuses models of images."""
 
     def build(description: dict[str, Any]) -> TabularTask:
         if description["task"] not in _TASKS:
@@ -110,14 +91,11 @@ def predict_tables(
 
 
 def predicted_columns(spec: TableSpec, predictions: Tensor) -> pd.DataFrame:
-    """List what a model predicts.
+    """Return a column ``prediction``, and for classes one column of probabilities each.
 
     Args:
-        spec: How its table becomes numbers.
+        spec: How the table becomes numbers.
         predictions: Numbers ``(rows,)`` in the user's units, or probabilities ``(rows, classes)``.
-
-    Returns:
-        ``prediction``, and for classes one column of probabilities each.
     """
     values = predictions.double().numpy()
     if spec.classes is None:
@@ -133,27 +111,21 @@ def to_csv(table: pd.DataFrame) -> str:
 
 
 class _Tables:
-    """The tables to predict, prepared once for all models that want them prepared alike.
-
-    Args:
-        paths: Tables or patterns.
-
-    Attributes:
-        notes: What was unknown or missing in the rows, a line each, in order.
-        rows: Where each row is in the tables.
-    """
+    """The tables to predict, prepared once for all models that need them prepared alike."""
 
     def __init__(self, paths: list[str]) -> None:
+        # What was unknown or missing in the rows, a line each, in order.
         self.notes: dict[str, None] = {}
-        self._paths = paths
-        self._wanted: tuple[Any, ...] = ()
-        self._loader: TableLoader
+        # Where each row is in the tables.
         self.rows: pd.DataFrame | None = None
+        self._paths = paths
+        self._key: tuple[Any, ...] = ()
+        self._loader: TableLoader
 
     def loader(self, spec: TableSpec, description: Mapping[str, Any]) -> TableLoader:
-        """Return the batches as a model wants them."""
-        wanted = (spec, *(description[key] for key in ("steps", "batch_size", "folder", "package")))
-        if wanted != self._wanted:
+        """Return the batches as a model needs them."""
+        key = (spec, *(description[key] for key in ("steps", "batch_size", "folder", "package")))
+        if key != self._key:
             data = TabularDataModule.from_spec(
                 spec,
                 self._paths,
@@ -162,7 +134,7 @@ class _Tables:
             )
             # Where the rows are, unless the steps need tables that are elsewhere.
             data.folder = _side_folder(description, data.folder)
-            self._loader, self._wanted = data.predict_dataloader(), wanted
+            self._loader, self._key = data.predict_dataloader(), key
             self.rows = data.predict_rows
             self.notes |= dict.fromkeys(str(data.report).splitlines())
         return self._loader

@@ -37,14 +37,7 @@ NUM_REPEATS = 3
 def write_table_predictions(
     folder: Path, data: TabularDataModule, model: TabularTask, predicted: Predicted
 ) -> None:
-    """Write each row's place in the source, its target and its prediction, and a figure.
-
-    Args:
-        folder: The run folder.
-        data: The datamodule.
-        model: The model.
-        predicted: The predictions of one split.
-    """
+    """Write each row's place in the source, its target and its prediction, and a figure."""
     split, spec = predicted.split, model.require_spec()
     targets = model.metric_targets(predicted.targets)
     # A rehearsal predicts the first batch alone.
@@ -69,11 +62,7 @@ def write_table_reports(
 ) -> None:
     """Write the vectors of the categories, and how much each column matters.
 
-    Args:
-        folder: The run folder.
-        data: The datamodule.
-        model: The trained model.
-        seed: Of the rows that are drawn, and of their shuffling.
+    The seed is for drawing rows and shuffling columns.
     """
     spec = model.require_spec()
     if spec.categorical:
@@ -99,28 +88,16 @@ def _write_embeddings(folder: Path, spec: TableSpec, model: TabularTask) -> None
 
 
 def error_name(spec: TableSpec) -> str:
-    """Name the error that ``column_importance`` measures.
-
-    Args:
-        spec: How the table becomes numbers.
-
-    Returns:
-        Words for an axis.
-    """
+    """Name the error that ``column_importance`` measures, for an axis."""
     if spec.classes is not None:
         return f"cross entropy of {spec.target}"
     return f"rmse of {'log ' if spec.log_target else ''}{spec.target}"
 
 
 def shown_targets(spec: TableSpec, targets: Tensor) -> npt.NDArray[np.float64]:
-    """Return targets in the user's units without the digits that a logarithm in 32 bits has lost.
+    """Round targets in the user's units to six digits if the model predicts their logarithm.
 
-    Args:
-        spec: How the table becomes numbers.
-        targets: In the user's units. Shape ``(rows,)``.
-
-    Returns:
-        Shape ``(rows,)``; of six digits if the logarithm was kept.
+    A logarithm in 32 bits has lost the digits after these.
     """
     values = targets.double().numpy()
     if not spec.log_target:
@@ -139,9 +116,6 @@ def column_importance(model: TabularTask, split: EncodedSplit, seed: int) -> pd.
         model: The model.
         split: Rows with targets; ``NUM_SAMPLED_ROWS`` of them are drawn.
         seed: Of the draws.
-
-    Returns:
-        As ``permutation_importance`` gives it.
     """
     spec = model.require_spec()
     generator = np.random.default_rng(seed)

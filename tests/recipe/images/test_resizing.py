@@ -53,7 +53,7 @@ def test_sizes_that_the_backbone_does_not_take_are_refused_before_training(recip
     images, model = build_parts(recipe)
     spec = model.backbone.input_spec
     model.backbone.input_spec = type(spec)(image_size=32, fixed_size=True)
-    message = r"stages\[2\] \(all\): `ProgressiveResizing`: .* must be 32 for .* got 48"
+    message = r"stages\.all: `ProgressiveResizing`: .* must be 32 for .* got 48"
     with pytest.raises(RecipeError, match=message):
         plan_stages(recipe, images, model)
 
