@@ -53,12 +53,5 @@ class TableColumns:
         return [*self.categorical, *self.continuous, self.target]
 
     def fit(self, frame: pd.DataFrame) -> TableSpec:
-        """Learn from the training rows how the table becomes numbers.
-
-        Args:
-            frame: The training rows, all of them and only them.
-
-        Returns:
-            The spec.
-        """
+        """Learn from the training rows how the table becomes numbers."""
         return TableSpec.fit(frame, **asdict(self))

@@ -151,37 +151,16 @@ class TabularDataModule(pl.LightningDataModule):
         return torch.from_numpy(self._splits["train"].target)
 
     def num_rows(self, split: SplitName) -> int:
-        """Count the rows of a split, 0 if there is no such split.
-
-        Args:
-            split: ``train``, ``val`` or ``test``.
-
-        Returns:
-            The number.
-        """
+        """Count the rows of a split, 0 if there is no such split."""
         return len(self._splits[split].rows) if split in self._splits else 0
 
     def encoded(self, split: SplitName) -> EncodedSplit:
-        """Return the rows of a split as numbers.
-
-        Args:
-            split: One that has rows.
-
-        Returns:
-            The arrays, not to be changed.
-        """
+        """Return the rows of a split as numbers."""
         found: EncodedSplit = self._splits[split]
         return found
 
     def row_names(self, split: SplitName) -> pd.DataFrame:
-        """Tell where the rows of a split are in the source, to put predictions beside them.
-
-        Args:
-            split: One that has rows.
-
-        Returns:
-            As ``TableSource.row_names`` gives it.
-        """
+        """Tell where the rows of a split are in the source, to put predictions beside them."""
         rows = self.encoded(split).rows
         return self._table.source.row_names(rows, self._encoded.file_rows if self._encoded else ())
 
@@ -193,12 +172,8 @@ class TabularDataModule(pl.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Map the encoded splits, or make them without a cache; learn or compare the spec.
 
-        Args:
-            stage: Not used: all splits are made together.
-
-        Raises:
-            DataError: If the table cannot be used as it is.
-            ConfigurationError: If the table differs from that of the checkpoint.
+        Raises ``DataError`` if the table cannot be used as it is. Raises ``ConfigurationError`` if
+        the table differs from that of the checkpoint.
         """
         if self.spec is not None:
             return
@@ -214,11 +189,7 @@ class TabularDataModule(pl.LightningDataModule):
             )
 
     def teardown(self, stage: str) -> None:
-        """Free the memory that splits take on an accelerator.
-
-        Args:
-            stage: Not used.
-        """
+        """Free the memory that splits take on an accelerator."""
         self._placed = {}
 
     def train_dataloader(self) -> TableLoader:
@@ -247,14 +218,7 @@ class TabularDataModule(pl.LightningDataModule):
     def eval_dataloader(self, split: SplitName) -> TableLoader:
         """Return the batches of a split in order, to the last row and without masks.
 
-        Args:
-            split: ``train``, ``val`` or ``test``.
-
-        Returns:
-            A loader.
-
-        Raises:
-            DataError: If there is no such split.
+        Raises ``DataError`` if there is no such split.
         """
         if split not in self._splits:
             raise DataError(
@@ -309,11 +273,7 @@ class TabularDataModule(pl.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Compare the stored spec with that of the table.
 
-        Args:
-            state_dict: As :meth:`state_dict` gave it.
-
-        Raises:
-            ConfigurationError: If they differ.
+        Raises ``ConfigurationError`` if they differ.
         """
         if "spec" in state_dict:
             self._stored_spec = TableSpec.from_dict(state_dict["spec"])

@@ -60,23 +60,14 @@ class TableFindings:
     constant: list[str] = field(default_factory=list)
 
     def add(self, split: str, encoded: EncodedTable) -> None:
-        """Count what one chunk of a split had.
-
-        Args:
-            split: Name of the split.
-            encoded: The chunk.
-        """
+        """Count what one chunk of a split had."""
         for counts, found in ((self.unknown, encoded.unknown), (self.filled, encoded.filled)):
             split_counts = counts.setdefault(split, {})
             for name, count in found.items():
                 split_counts[name] = split_counts.get(name, 0) + count
 
     def include(self, other: "TableFindings") -> None:
-        """Add what was found in other rows, in place of what was known of splits of their names.
-
-        Args:
-            other: Another report.
-        """
+        """Add what was found in other rows, in place of what was known of splits of their names."""
         self.steps = [*self.steps, *(line for line in other.steps if line not in self.steps)]
         self.num_rows |= other.num_rows
         self.unknown |= other.unknown

@@ -81,14 +81,7 @@ def read_frames(
 
 
 def read_files(files: Sequence[Path]) -> tuple[pd.DataFrame, list[int]]:
-    """Read all columns of files as one table, as ``read_frames`` does.
-
-    Args:
-        files: Files that exist.
-
-    Returns:
-        The table, and how many of its rows each file has.
-    """
+    """Read all columns of files as one table, as ``read_frames`` does."""
     return _read_table(files, _How(None, (), None), None)
 
 

@@ -123,15 +123,7 @@ def find_rows(
 
 
 def take_rows(values: Column, positions: Positions) -> Column:
-    """Take the values of a column by position, missing where the position is -1.
-
-    Args:
-        values: A column.
-        positions: Positions in it. Shape ``(rows,)``.
-
-    Returns:
-        A column numbered from 0, in the narrowest type.
-    """
+    """Take values by position, missing for -1; rows are numbered from 0, types narrow."""
     values = values.reset_index(drop=True)
     if (positions >= 0).all():
         return values.take(positions).reset_index(drop=True)

@@ -43,11 +43,7 @@ class PreparedTable:
     def encode(self) -> EncodedSplits:
         """Return the encoded splits, mapped from the cache unless there is none.
 
-        Returns:
-            The splits, with the spec that was learned from the training rows.
-
-        Raises:
-            NoRoomError: If the folder that was asked for cannot take the table.
+        Raises ``NoRoomError`` if the folder that was asked for cannot take the table.
         """
         made: list[EncodedSplits] = []
 

@@ -75,14 +75,7 @@ class TableSource:
         self._digest: str | None = None
 
     def key(self, columns: Sequence[str]) -> dict[str, Any]:
-        """Describe what the prepared table is for, for the key of its cache.
-
-        Args:
-            columns: The columns that are kept.
-
-        Returns:
-            Plain values.
-        """
+        """Describe what the prepared table is for, for the key of its cache."""
         if self._frame is not None and self._digest is None:
             self._digest = frame_digest(plain_index(self._frame))
         return {
@@ -99,15 +92,10 @@ class TableSource:
         return {"files": file_facts([*self._files, *step_files(self._steps, self.folder)])}
 
     def row_names(self, rows: Rows, file_rows: Sequence[int]) -> pd.DataFrame:
-        """Tell where rows are in the source.
+        """Return where rows, numbered on from file to file, are in the source.
 
-        Args:
-            rows: Their numbers, on from file to file.
-            file_rows: How many rows each file has.
-
-        Returns:
-            Column ``row``, from 0; where there are several files, in each of them, and before it
-            ``file``: its name, or its path where two files have the same name.
+        Column ``row`` counts from 0; where there are several files, in each of them, and before it
+        is ``file``: its name, or its path where two files have the same name.
         """
         if len(self._files) < 2:
             return pd.DataFrame({"row": rows})
@@ -123,11 +111,7 @@ class TableSource:
     def table(self) -> SourceTable:
         """Read the table and prepare it.
 
-        Returns:
-            The table, its rows numbered as in the source, and what the steps and ``where`` say.
-
-        Raises:
-            DataError: If a step cannot be taken, or no row is left.
+        Raises ``DataError`` if a step cannot be taken, or no row is left.
         """
         file_rows: list[int] = []
         if self._frame is None:

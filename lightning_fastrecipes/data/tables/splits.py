@@ -30,15 +30,8 @@ TABLE_SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 def TableSplit(**arguments: Any) -> Split:  # noqa: N802
     """Return a split by the arguments that earlier versions had for tables.
 
-    Args:
-        arguments: Such as ``val_fraction``, ``split_seed``, ``date`` and ``only_past``.
-
-    Returns:
-        The split of today.
-
-    Example:
-        >>> TableSplit(val_fraction=0.1, split_seed=3)
-        FractionSplit(val=0.1, test=0.0, seed=3)
+    >>> TableSplit(val_fraction=0.1, split_seed=3)
+    FractionSplit(val=0.1, test=0.0, seed=3)
     """
     return as_split(split_keys(arguments))
 

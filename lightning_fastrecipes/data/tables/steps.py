@@ -139,8 +139,7 @@ def apply_steps(
 ) -> pd.DataFrame:
     """Take every step in order, as ``Step.apply`` does.
 
-    Raises:
-        DataError: If a step cannot be taken; the message says which.
+    Raises ``DataError`` if a step cannot be taken; the message says which.
     """
     for index, step in enumerate(steps):
         try:

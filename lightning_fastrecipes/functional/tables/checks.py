@@ -14,17 +14,7 @@ NAMES = {"category_columns": "categorical", "number_columns": "continuous"}
 
 
 def check_roles(target: str, categorical: Sequence[str], continuous: Sequence[str]) -> None:
-    """Refuse columns that have two roles, or none.
-
-    Args:
-        target: Column to predict.
-        categorical: Columns whose values are categories.
-        continuous: Columns whose values are numbers.
-
-    Raises:
-        TypeError: If one name came for a list.
-        ValueError: If a column is named twice, or none is.
-    """
+    """Refuse columns that have two roles, or none."""
     for argument, names in (("categorical", categorical), ("continuous", continuous)):
         if isinstance(names, str):
             raise TypeError(f"`{argument}` must be a list of column names, got {names!r}.")
@@ -44,17 +34,11 @@ def check_roles(target: str, categorical: Sequence[str], continuous: Sequence[st
 def check_columns(frame: pd.DataFrame, names: Sequence[str]) -> None:
     """Refuse a table that has not each of these columns once.
 
-    Args:
-        frame: The table.
-        names: The columns that must be there.
+    Raises ``DataError`` if some are missing, or there several times; the nearest names are given.
 
-    Raises:
-        DataError: If some are missing, or there several times; the nearest names are given.
-
-    Example:
-        >>> check_columns(pd.DataFrame({"store": [1]}), ["Store"])
-        Traceback (most recent call last):
-        lightning_fastrecipes.errors.DataError: The table must have the columns 'Store' (near: ...
+    >>> check_columns(pd.DataFrame({"store": [1]}), ["Store"])
+    Traceback (most recent call last):
+    lightning_fastrecipes.errors.DataError: The table must have the columns 'Store' (near: ...
     """
     there = [str(name) for name in frame.columns]
     missing = [name for name in names if name not in frame.columns]
@@ -82,12 +66,7 @@ def _with_nearest(name: str, there: Sequence[str]) -> str:
 def check_kinds(frame: pd.DataFrame, wanted: Mapping[str, Kind]) -> None:
     """Refuse a table with text where numbers were, or numbers where text was.
 
-    Args:
-        frame: The table.
-        wanted: Column to what it held in training.
-
-    Raises:
-        DataError: If columns differ; every one is named, with an example.
+    Raises ``DataError`` if columns differ; every one is named, with an example.
     """
     found = {name: other_kind(kind, frame[name]) for name, kind in wanted.items()}
     lines = [
@@ -105,15 +84,7 @@ def check_kinds(frame: pd.DataFrame, wanted: Mapping[str, Kind]) -> None:
 
 
 def spec_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """Return how two specs differ, each as plain values.
-
-    Args:
-        one: As ``TableSpec.to_dict`` gives it.
-        other: Another.
-
-    Returns:
-        One line for each difference; empty if there is none.
-    """
+    """Return how two specs differ, each as plain values."""
     lines: list[str] = []
     for key, role in NAMES.items():
         ours = {column["name"]: column for column in one[key]}

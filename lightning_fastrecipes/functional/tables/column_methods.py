@@ -81,13 +81,7 @@ def is_text(value: Any) -> bool:
 
 
 def check_room(rows: "pd.Index[Any]", *parts: Any, times: int = 1) -> None:
-    """Refuse to make more text than a table may hold.
-
-    Args:
-        rows: Labels of the rows.
-        parts: Texts, or columns of text, that are joined.
-        times: How many times as long the text may become.
-    """
+    """Refuse to make more text than a table may hold."""
     lengths = [
         int(part.str.len().sum()) if isinstance(part, pd.Series) else len(part) * len(rows)
         for part in parts

@@ -70,18 +70,11 @@ def embedding_size(cardinality: int, rule: EmbeddingRule = "course") -> int:
 def value_kind(column: "pd.Series[Any]") -> Kind:
     """Return what a column holds, its gaps aside.
 
-    Args:
-        column: Of any type; only an object column is looked through.
+    Raises ``DataError`` if the values are of several kinds, or dates, or nothing that can be
+    encoded.
 
-    Returns:
-        The kind, by the column's type: integers with gaps are a ``number``, if kept as floats.
-
-    Raises:
-        DataError: If the values are of several kinds, or dates, or nothing that can be encoded.
-
-    Example:
-        >>> value_kind(pd.Series([1, 2])), value_kind(pd.Series(["a", None]))
-        ('integer', 'text')
+    >>> value_kind(pd.Series([1, 2])), value_kind(pd.Series(["a", None]))
+    ('integer', 'text')
     """
     dtype = column.dtype
     if isinstance(dtype, pd.CategoricalDtype):
@@ -124,20 +117,10 @@ class CategoryColumn:
     def fit(cls, column: "pd.Series[Any]", name: str, min_count: int = 1) -> "CategoryColumn":
         """Take the values of the training rows.
 
-        Args:
-            column: The training rows, gaps allowed.
-            name: Name of the column.
-            min_count: Values in fewer rows than this are rare, at least 1.
+        Raises ``DataError`` if there is no value at all, or one that cannot be a category.
 
-        Returns:
-            The categories.
-
-        Raises:
-            DataError: If there is no value at all, or one that cannot be a category.
-
-        Example:
-            >>> CategoryColumn.fit(pd.Series(["b", "a", "b"]), "letter", min_count=2)
-            CategoryColumn(name='letter', kind='text', values=('b',), rare=('a',))
+        >>> CategoryColumn.fit(pd.Series(["b", "a", "b"]), "letter", min_count=2)
+        CategoryColumn(name='letter', kind='text', values=('b',), rare=('a',))
         """
         kind = value_kind(column)
         counts = column.value_counts(sort=False)
@@ -173,14 +156,9 @@ class CategoryColumn:
         return [UNKNOWN_LABEL, *map(str, self.values), *([RARE_LABEL] if self.rare else [])]
 
     def encode(self, column: "pd.Series[Any]", out: npt.NDArray[Any]) -> tuple[int, int]:
-        """Write the index of each row.
+        """Write the index of each row; return how many values were unknown, and how many missing.
 
-        Args:
-            column: Values of a kind that ``other_kind`` does not object to.
-            out: Where to write. Shape ``(rows,)``, any integer type that holds the cardinality.
-
-        Returns:
-            How many values were unknown, and how many missing.
+        ``out`` may have any integer type that holds the cardinality.
         """
         table_of = self._indexer()
         dtype = column.dtype
@@ -205,14 +183,7 @@ class CategoryColumn:
     def decode(self, codes: npt.NDArray[Any]) -> "pd.Series[Any]":
         """Return the value of each index; unknown, missing and rare ones are missing.
 
-        Args:
-            codes: In [0, cardinality). Shape ``(rows,)``.
-
-        Returns:
-            A column named as this one, of a type that can hold gaps.
-
-        Raises:
-            ValueError: If an index is out of range.
+        Raises ``ValueError`` if an index is out of range.
         """
         if len(codes) and not 0 <= codes.min() <= codes.max() < self.cardinality:
             raise ValueError(
@@ -237,18 +208,12 @@ class CategoryColumn:
 
 
 def other_kind(kind: Kind, column: "pd.Series[Any]") -> str | None:
-    """Return what a column holds that should hold another kind of value.
+    """Return what a column holds if it should hold another kind of value, else ``None``.
 
-    Args:
-        kind: What it should hold; the kinds of numbers, true and false among them, are as one.
-        column: The column; one without any value is of every kind.
+    The kinds of numbers, true and false among them, are as one.
 
-    Returns:
-        What it holds, with an example; ``None`` if it is as it should be.
-
-    Example:
-        >>> other_kind("integer", pd.Series(["x"])), other_kind("integer", pd.Series([0.5]))
-        ("text, such as 'x' in row 0", None)
+    >>> other_kind("integer", pd.Series(["x"])), other_kind("integer", pd.Series([0.5]))
+    ("text, such as 'x' in row 0", None)
     """
     now = value_kind(column)
     if now == "empty" or (now == "text") == (kind == "text") or bool(column.isna().all()):

@@ -45,14 +45,7 @@ def narrow_frame(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def narrow_column(values: Column) -> Column:
-    """Return one column the narrowest type that holds what is in it, as ``narrow_frame`` does.
-
-    Args:
-        values: A column, which is not changed.
-
-    Returns:
-        The column, itself if it is as narrow as can be.
-    """
+    """Return one column the narrowest type that holds what is in it, as ``narrow_frame`` does."""
     is_nullable = isinstance(values.dtype, pd.api.extensions.ExtensionDtype)
     kind = values.dtype.kind
     if kind in "iu":

@@ -14,11 +14,10 @@ _MAX_NAMED = 5
 def name_rows(index: "pd.Index[Any]", is_meant: npt.NDArray[np.bool_]) -> str:
     """Name rows for a message: the first five by their labels, and how many there are.
 
-    Example:
-        >>> name_rows(pd.RangeIndex(9), np.arange(9) == 3)
-        'row 3'
-        >>> name_rows(pd.RangeIndex(9), np.arange(9) > 1)
-        'rows 2, 3, 4, 5, 6, ... (7 in all)'
+    >>> name_rows(pd.RangeIndex(9), np.arange(9) == 3)
+    'row 3'
+    >>> name_rows(pd.RangeIndex(9), np.arange(9) > 1)
+    'rows 2, 3, 4, 5, 6, ... (7 in all)'
     """
     labels = index[np.flatnonzero(is_meant)]
     shown = ", ".join(str(label) for label in labels[:_MAX_NAMED])
@@ -29,9 +28,8 @@ def name_rows(index: "pd.Index[Any]", is_meant: npt.NDArray[np.bool_]) -> str:
 def name_values(values: "pd.Series[Any]", is_meant: npt.NDArray[np.bool_]) -> str:
     """Count rows for a message, and show the first five with their values.
 
-    Example:
-        >>> name_values(pd.Series([4, 5, 6]), np.array([True, False, True]))
-        '2 rows (0: 4, 2: 6)'
+    >>> name_values(pd.Series([4, 5, 6]), np.array([True, False, True]))
+    '2 rows (0: 4, 2: 6)'
     """
     meant = values[is_meant]
     named = [f"{label}: {_plain(value)!r}" for label, value in meant[:_MAX_NAMED].items()]
@@ -42,16 +40,7 @@ def name_values(values: "pd.Series[Any]", is_meant: npt.NDArray[np.bool_]) -> st
 def column_of(df: pd.DataFrame, column: str, what: str = "The table") -> "pd.Series[Any]":
     """Return a column, or say which ones there are.
 
-    Args:
-        df: The table.
-        column: Name of a column that the table should have once.
-        what: What to call the table.
-
-    Returns:
-        The column.
-
-    Raises:
-        DataError: If the table does not have it, or has it twice.
+    Raises ``DataError`` if the table does not have it, or has it twice.
     """
     count = int((df.columns == column).sum())
     if count != 1:

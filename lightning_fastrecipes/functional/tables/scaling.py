@@ -42,19 +42,10 @@ class ContinuousColumn:
     def fit(cls, column: "pd.Series[Any]", name: str) -> "ContinuousColumn":
         """Learn from the training rows.
 
-        Args:
-            column: Numbers, gaps allowed.
-            name: Name of the column.
+        Raises ``DataError`` if all rows are missing, or some are infinite.
 
-        Returns:
-            Median, mean and deviation.
-
-        Raises:
-            DataError: If all rows are missing, or some are infinite.
-
-        Example:
-            >>> ContinuousColumn.fit(pd.Series([1.0, 2.0, None, 6.0]), "x")
-            ContinuousColumn(name='x', median=2.0, mean=2.75, std=1.920..., has_flag=True)
+        >>> ContinuousColumn.fit(pd.Series([1.0, 2.0, None, 6.0]), "x")
+        ContinuousColumn(name='x', median=2.0, mean=2.75, std=1.920..., has_flag=True)
         """
         present = _present(column)
         if not len(present):
@@ -77,16 +68,7 @@ class ContinuousColumn:
     ) -> int:
         """Write the scaled value of each row, and whether it was missing.
 
-        Args:
-            column: Numbers, gaps allowed.
-            out: Where values are written, float32. Shape ``(rows,)``.
-            flags: Where a 1 is written for each gap and a 0 elsewhere, or ``None``.
-
-        Returns:
-            How many were missing.
-
-        Raises:
-            DataError: If a value is infinite; the rows are named.
+        Raises ``DataError`` if a value is infinite; the rows are named.
         """
         num_gaps = 0
         for rows in chunks(len(column)):
@@ -116,11 +98,7 @@ def as_numbers(column: "pd.Series[Any]") -> Doubles:
 def mean_and_std(parts: Callable[[], Iterable[npt.NDArray[Any]]]) -> tuple[float, float]:
     """Return mean and deviation of numbers that come in parts, in double precision.
 
-    Args:
-        parts: Gives the parts, not all empty; called twice.
-
-    Returns:
-        The mean, and the deviation from it over all rows.
+    ``parts`` is called twice.
     """
     counts, sums = zip(*((len(part), part.sum(dtype=np.float64)) for part in parts()), strict=True)
     mean = math.fsum(sums) / sum(counts)

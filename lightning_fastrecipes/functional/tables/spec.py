@@ -192,14 +192,7 @@ class TableSpec:
         return self.target_column.range
 
     def embedding_sizes(self, rule: EmbeddingRule = "course") -> list[int]:
-        """Return the width of the vectors of each categorical column.
-
-        Args:
-            rule: ``course`` or ``fastai``; see ``embedding_size``.
-
-        Returns:
-            One width per categorical column.
-        """
+        """Return the width of the vectors of each categorical column."""
         return [embedding_size(cardinality, rule) for cardinality in self.cardinalities]
 
     def encode(self, frame: pd.DataFrame, *, has_target: bool = True) -> EncodedTable:
@@ -261,26 +254,14 @@ class TableSpec:
         )
 
     def invert_target(self, values: Tensor) -> Tensor:
-        """Bring transformed targets or predictions back to the user's units.
-
-        Args:
-            values: Any shape.
-
-        Returns:
-            The same shape; classes stay as they are.
-        """
+        """Bring transformed targets or predictions back to the user's units."""
         return self.target_column.invert(values)
 
     def check(self, frame: pd.DataFrame, *, has_target: bool = True) -> None:
         """Refuse a table that is not like that of the training.
 
-        Args:
-            frame: Any rows.
-            has_target: Whether the target must be there, too.
-
-        Raises:
-            DataError: If columns are missing or twice there, or text came for numbers or numbers
-                for text; every such column is named.
+        Raises ``DataError`` if columns are missing or twice there, or text came for numbers or
+        numbers for text; every such column is named.
         """
         wanted = {column.name: column.kind for column in self.category_columns}
         wanted |= {column.name: "number" for column in self.number_columns}
@@ -288,14 +269,7 @@ class TableSpec:
         check_kinds(frame, wanted)
 
     def difference(self, other: "TableSpec") -> str:
-        """Return how another spec differs from this one, one line for each column.
-
-        Args:
-            other: Another spec.
-
-        Returns:
-            Lines for people; empty if the two are the same.
-        """
+        """Return how another spec differs from this one, one line for each column."""
         return spec_difference(self.to_dict(), other.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
@@ -307,14 +281,7 @@ class TableSpec:
     def from_dict(cls, plain: Mapping[str, Any]) -> "TableSpec":
         """Read what ``to_dict`` gave.
 
-        Args:
-            plain: Plain values.
-
-        Returns:
-            A spec equal to the first.
-
-        Raises:
-            ValueError: If they are of another version of the format.
+        Raises ``ValueError`` if they are of another version of the format.
         """
         if plain.get("version") != FORMAT_VERSION:
             raise ValueError(

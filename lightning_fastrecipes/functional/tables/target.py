@@ -90,23 +90,12 @@ class TargetColumn:
     ) -> "TargetColumn":
         """Learn from the training rows.
 
-        Args:
-            column: The target of the training rows.
-            name: Name of the column.
-            task: ``regression`` or ``classes``.
-            log: Whether the logarithm is predicted.
+        Raises ``ValueError`` if there is no such task, or the logarithm of classes is asked for.
+        Raises ``DataError`` if a row has no target, or one that cannot be predicted.
 
-        Returns:
-            The range of the target, or the classes.
-
-        Raises:
-            ValueError: If there is no such task, or the logarithm of classes is asked for.
-            DataError: If a row has no target, or one that cannot be predicted.
-
-        Example:
-            >>> late = pd.Series(["no", "yes", "no"])
-            >>> TargetColumn.fit(late, "late", "classes", log=False).classes
-            ['no', 'yes']
+        >>> late = pd.Series(["no", "yes", "no"])
+        >>> TargetColumn.fit(late, "late", "classes", log=False).classes
+        ['no', 'yes']
         """
         if task not in get_args(TableTask):
             raise ValueError(f"`task` must be 'regression' or 'classes', got {task!r}.")
@@ -150,15 +139,8 @@ class TargetColumn:
     def encode(self, column: "pd.Series[Any]") -> npt.NDArray[Any]:
         """Return the target of each row.
 
-        Args:
-            column: The target column.
-
-        Returns:
-            float32, transformed; or class indices, int64. Shape ``(rows,)``.
-
-        Raises:
-            DataError: If a row has no target, an infinite one, one without a logarithm, or an
-                unknown class; the rows are named.
+        Raises ``DataError`` if a row has no target, an infinite one, one without a logarithm, or an
+        unknown class; the rows are named.
         """
         wanted = "number" if self.categories is None else self.categories.kind
         found = other_kind(wanted, column)
