@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -93,7 +94,7 @@ class CacheEntry:
                 return notes
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             problem = f"damaged: {type(error).__name__}: {error}"
-        rank_zero_warn(f"The {self.name} cache '{self.path}' is {problem}. It is built anew.")
+        rank_zero_warn(f"The {self.name} cache '{self.path}' is {problem}. It is rebuilt.")
         return None
 
     def get_or_build(
@@ -184,6 +185,11 @@ class CacheEntry:
         """Remove what a process left that was killed while it wrote; the lock is held."""
         for leftover in self.path.parent.glob(f".{self.path.name}-*"):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def package_versions(*names: str) -> dict[str, str]:
+    """Return the installed versions of packages, for a key or a fingerprint."""
+    return {name: version(name) for name in names}
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

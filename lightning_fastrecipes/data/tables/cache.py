@@ -3,7 +3,6 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import feather
 
-from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles
+from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles, package_versions
 from lightning_fastrecipes.data.tables.splits import Rows
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.rows import name_rows
@@ -27,7 +26,7 @@ _MAX_EXAMPLES = 3
 
 
 class MappedTable:
-    """A table in Arrow's form, in memory or mapped from a file, turned into pandas in parts.
+    """An Arrow table, in memory or mapped from a file, that is read as frames in parts.
 
     Args:
         table: The columns.
@@ -45,7 +44,7 @@ class MappedTable:
 
     @classmethod
     def of_frame(cls, frame: pd.DataFrame, notes: Mapping[str, Any] | None = None) -> "MappedTable":
-        """Hold a frame, whose numbers are not copied."""
+        """Wrap a frame; its numbers are not copied."""
         return cls(arrow_table(frame), notes or {})
 
     def __len__(self) -> int:
@@ -72,11 +71,8 @@ class MappedTable:
 
     def chunks(self, columns: Sequence[str], size: int) -> Iterator[pd.DataFrame]:
         """Yield the rows in order as frames of up to ``size`` rows, indexed as by :meth:`frame`."""
-        table = self.table.select(list(columns))
         for start in range(0, len(self), size):
-            chunk = _to_pandas(table.slice(start, size))
-            chunk.index = pd.Index(self.source_rows(np.arange(start, start + len(chunk))))
-            yield chunk
+            yield self.frame(columns, np.arange(start, min(start + size, len(self))))
 
 
 def cached_table(
@@ -100,7 +96,8 @@ def cached_table(
         DataError: If a column cannot be kept.
         NoRoomError: If the disk has no room.
     """
-    entry = CacheEntry(folder, "table", key, {**fingerprint, **_versions()})
+    versions = {"format": FORMAT_VERSION, **package_versions(*_PACKAGES)}
+    entry = CacheEntry(folder, "table", key, {**fingerprint, **versions})
 
     def build(_: MappedTable | None) -> EntryFiles:
         frame, notes = prepare()
@@ -119,13 +116,13 @@ def cached_table(
         return MappedTable(pa.ipc.open_file(mapped).read_all(), notes)
 
     table = entry.get_or_build(build, load)
-    # What reading and writing took is kept by Arrow for next time, which may never come.
+    # Arrow keeps the memory of reading and writing for a next time that may never come.
     pa.default_memory_pool().release_unused()
     return table
 
 
 def arrow_table(frame: pd.DataFrame) -> pa.Table:
-    """Turn a frame into Arrow's form, without its index.
+    """Convert a frame to an Arrow table, without its index.
 
     Args:
         frame: Columns of one type each, with different names.
@@ -216,10 +213,6 @@ def frame_digest(frame: pd.DataFrame) -> str:
         digest.update(f"{name!r}:{column.dtype.name}:{len(column)}".encode())
         digest.update(pd.util.hash_pandas_object(column, index=False).to_numpy().tobytes())
     return digest.hexdigest()
-
-
-def _versions() -> dict[str, Any]:
-    return {"format": FORMAT_VERSION, **{name: version(name) for name in _PACKAGES}}
 
 
 def _frame(table: pa.Table, rows: Rows | None) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles
+from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles, package_versions
 from lightning_fastrecipes.data.common.split_choice import Split, SplitName
 from lightning_fastrecipes.data.tables.cache import MappedTable
 from lightning_fastrecipes.data.tables.splits import TABLE_SPLITS, Rows, split_rows
@@ -201,7 +200,7 @@ def cached_encoding(
     Raises:
         NoRoomError: If the disk has no room.
     """
-    versions = {"format": FORMAT_VERSION, **{name: version(name) for name in _PACKAGES}}
+    versions = {"format": FORMAT_VERSION, **package_versions(*_PACKAGES)}
     entry = CacheEntry(folder, "encoded", key, {**fingerprint, **versions})
 
     def build(_: EncodedSplits | None) -> EntryFiles:

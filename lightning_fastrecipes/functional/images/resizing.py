@@ -24,7 +24,7 @@ def check_milestones(name: str, steps: Mapping[int, int]) -> dict[int, int]:
     if not isinstance(steps, Mapping):
         raise TypeError(
             f"`{name}` must be a mapping of epochs to values such as {{0: 128, 3: 160}}, got"
-            f" {steps!r}. Say from which epoch on each value holds."
+            f" {steps!r}. Write from which epoch on each value holds."
         )
     for epoch, value in steps.items():
         for number in (epoch, value):

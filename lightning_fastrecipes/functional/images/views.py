@@ -1,7 +1,7 @@
 """Test-time views of images: which there are, and how their predictions are weighted."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, get_args
 
@@ -128,7 +128,6 @@ class Views:
         """
         if self.preset == "augmentation":
             return self._drawn(view, places.cpu())
-        plain = draw_parameters(1, "none", 1.0, seeded_generator(0))
         zoom, element, (top, left) = 1.0, 0, (0.5, 0.5)
         if self.preset == "flips":
             element = _FLIPS[view]
@@ -136,16 +135,14 @@ class Views:
             zoom, (top, left) = _CORNER_ZOOM, _CORNERS[view]
         elif self.preset == "scales":
             zoom = 1 + (view + 1) / 8
-        everywhere = torch.zeros(len(places), dtype=torch.long)
-        return AugmentationParameters(
-            zoom=torch.tensor([zoom]),
-            crop_top=torch.tensor([top]),
-            crop_left=torch.tensor([left]),
-            angle=plain.angle,
-            brightness=plain.brightness,
-            contrast=plain.contrast,
-            dihedral=torch.tensor([element]),
-        ).rows(everywhere)
+        plain = draw_parameters(len(places), "none", 1.0, seeded_generator(0))
+        return replace(
+            plain,
+            zoom=torch.full_like(plain.zoom, zoom),
+            crop_top=torch.full_like(plain.crop_top, top),
+            crop_left=torch.full_like(plain.crop_left, left),
+            dihedral=torch.full_like(plain.dihedral, element),
+        )
 
     def _drawn(self, view: int, places: Tensor) -> AugmentationParameters:
         blocks = places // _BLOCK

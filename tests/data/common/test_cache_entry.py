@@ -67,7 +67,7 @@ def test_another_key_is_another_entry(tmp_path) -> None:
 def test_a_stale_entry_is_replaced_with_a_warning(tmp_path, fingerprint, named) -> None:
     get(entry(tmp_path), text())
 
-    with pytest.warns(UserWarning, match=f"is stale: .*{named}. It is built anew"):
+    with pytest.warns(UserWarning, match=f"is stale: .*{named}. It is rebuilt"):
         assert get(entry(tmp_path, fingerprint=fingerprint), text("new")) == {"words": "new"}
 
     assert get(entry(tmp_path, fingerprint=fingerprint), never) == {"words": "new"}
@@ -94,7 +94,7 @@ def test_a_damaged_entry_is_rebuilt_with_a_warning(tmp_path, damage, name) -> No
     get(entry(tmp_path), text())
     damage(entry(tmp_path).path / name)
 
-    with pytest.warns(UserWarning, match=r"is damaged: .* built anew"):
+    with pytest.warns(UserWarning, match=r"is damaged: .* rebuilt"):
         get(entry(tmp_path), text())
 
     assert get(entry(tmp_path), never) == {"words": "hello"}

@@ -49,7 +49,7 @@ def test_a_damaged_cache_is_rebuilt_with_a_warning(tmp_path: Path, damage, name:
     cached_features(tmp_path, KEY, lambda: [ROWS], (4, 3))
     (file,) = tmp_path.glob(f"*/{name}")
     damage(file)
-    with pytest.warns(UserWarning, match=r"is damaged: .* built anew"):
+    with pytest.warns(UserWarning, match=r"is damaged: .* rebuilt"):
         rebuilt = cached_features(tmp_path, KEY, lambda: [ROWS], (4, 3))
     assert np.array_equal(rebuilt, ROWS)
     assert np.array_equal(cached_features(tmp_path, KEY, never, (4, 3)), ROWS)

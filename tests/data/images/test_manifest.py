@@ -92,7 +92,7 @@ def test_a_damaged_manifest_is_rebuilt_with_a_warning(tmp_path, files, decoded):
     cache.write_bytes(cache.read_bytes()[:100])
     decoded.clear()
 
-    with pytest.warns(UserWarning, match=r"manifest cache .* is damaged: .* built anew"):
+    with pytest.warns(UserWarning, match=r"manifest cache .* is damaged: .* rebuilt"):
         rows = scan_images(tmp_path, files)
 
     assert len(decoded) == 3

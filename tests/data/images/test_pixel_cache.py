@@ -137,7 +137,7 @@ def test_a_file_that_is_no_cache_is_built_anew(files, cache, decoded, damage, na
     decoded.clear()
     path = stored(cache, name)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.warns(UserWarning, match=r"is damaged: .* built anew|5 of 5 images .* are damaged"):
+    with pytest.warns(UserWarning, match=r"is damaged: .* rebuilt|5 of 5 images .* are damaged"):
         store = cached_pixels(cache, "train", listed(files), SIZE)
     assert len(decoded) == len(files)
     assert torch.equal(store[4], SIZE.shrink(load_image(files[4])))

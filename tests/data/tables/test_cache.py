@@ -89,7 +89,9 @@ def test_the_entry_is_stale_when_a_source_or_version_changes(tmp_path: Path, mon
     with pytest.warns(UserWarning, match=r"stale: .*train\.csv' changed"):
         found = table(lambda: (pd.DataFrame({"a": [2]}), {}))
     assert found.frame(["a"])["a"].tolist() == [2]
-    monkeypatch.setattr("lightning_fastrecipes.data.tables.cache.version", lambda name: f"{name} 9")
+    monkeypatch.setattr(
+        "lightning_fastrecipes.data.common.cache_entry.version", lambda name: f"{name} 9"
+    )
     with pytest.warns(UserWarning, match="stale: .*'lightning-fastrecipes', 'pandas', 'pyarrow'"):
         table(lambda: (pd.DataFrame({"a": [3]}), {}))
 
