@@ -9,6 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.functional.labels.classes import refuse_other_classes
 from lightning_fastrecipes.functional.labels.multi_label import balanced_pos_weight
 from lightning_fastrecipes.nn.label_rules import (
     LabelRules,
@@ -91,9 +92,8 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
         if isinstance(datamodule, HasClasses):
             if self.classes is None:
                 self.set_classes(datamodule.classes, datamodule.label_kind)
-            elif list(datamodule.classes) != self.classes:
-                raise ConfigurationError(_class_difference(self.classes, list(datamodule.classes)))
             else:
+                refuse_other_classes(self.classes, datamodule.classes)
                 self._refuse_other_kind(datamodule.label_kind, "the data")
         is_balanced = self.labels.pos_weight == "balanced"
         if stage == "fit" and is_balanced and isinstance(self.rules, MultiLabel):
@@ -185,8 +185,8 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
         if saved is None:
             return
         classes = saved["classes"]
-        if self.classes is not None and classes is not None and classes != self.classes:
-            raise ConfigurationError(_class_difference(list(classes), self.classes))
+        if self.classes is not None and classes is not None:
+            refuse_other_classes(classes, self.classes)
         self._refuse_other_kind(saved["label_kind"], "the checkpoint")
         self.classes = None if classes is None else list(classes)
         self._set_label_kind(saved["label_kind"])
@@ -228,16 +228,3 @@ def _balanced_weights(datamodule: Any) -> Tensor:
             f" trainer has {type(datamodule).__name__}. Give one number per label instead."
         )
     return balanced_pos_weight(datamodule.train_targets)
-
-
-def _class_difference(model: list[str], data: list[str]) -> str:
-    only_model = [name for name in model if name not in data]
-    only_data = [name for name in data if name not in model]
-    if only_model or only_data:
-        detail = f"only in the model: {only_model[:20]}; only in the data: {only_data[:20]}"
-    else:
-        detail = f"same names in another order: {model[:20]} and {data[:20]}"
-    return (
-        f"The classes of the model and of the data must be the same, but differ ({detail})."
-        " Evaluate on data with the training classes, or train a new head."
-    )

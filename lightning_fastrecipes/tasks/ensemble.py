@@ -14,9 +14,9 @@ from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import move_data_to_device
 from lightning_fastrecipes.errors import ConfigurationError, DataError, DataNotFoundError
 from lightning_fastrecipes.functional.images.resizing import nearest_multiple
+from lightning_fastrecipes.functional.labels.classes import columns_by_name
 from lightning_fastrecipes.functional.labels.merging import (
     Merge,
-    columns_by_name,
     logits_of,
     merge_predictions,
 )

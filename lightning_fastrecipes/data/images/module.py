@@ -20,7 +20,6 @@ from lightning_fastrecipes.data.common.settings import (
 )
 from lightning_fastrecipes.data.common.split_choice import DateSplit, FractionSplit, as_split
 from lightning_fastrecipes.data.images.assembly import Images, assemble
-from lightning_fastrecipes.data.images.class_map import refuse_other_classes
 from lightning_fastrecipes.data.images.dataset import (
     ImageDataset,
     PixelDataset,
@@ -41,6 +40,7 @@ from lightning_fastrecipes.data.images.trainer_facts import TrainerFacts, read_t
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.images.augment import Preset
 from lightning_fastrecipes.functional.labels.balance import balancing_weights
+from lightning_fastrecipes.functional.labels.classes import refuse_other_classes
 from lightning_fastrecipes.messages import name_some, suggestion
 from lightning_fastrecipes.protocols import InputSpec, LabelKind
 

@@ -1,6 +1,6 @@
 """The mean of what several models, or several views, predict for the same rows."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Literal, get_args
 
 import torch
@@ -72,23 +72,6 @@ def logits_of(probabilities: Tensor, *, multi_label: bool = False) -> Tensor:
     if multi_label:
         return probabilities.clamp(limits.tiny, 1 - limits.eps).logit()
     return probabilities.clamp_min(limits.tiny).log()
-
-
-def columns_by_name(classes: Sequence[str], others: Sequence[str]) -> list[int]:
-    """Return the position of each of ``classes`` in ``others``, the same names in any order.
-
-    A ValueError lists the differences if the names are not the same.
-
-    >>> columns_by_name(["cat", "dog"], ["dog", "cat"])
-    [1, 0]
-    """
-    if sorted(classes) != sorted(others):
-        raise ValueError(
-            "All members must know the same classes, but"
-            f" {sorted(set(classes) - set(others))[:20]} are in the first alone and"
-            f" {sorted(set(others) - set(classes))[:20]} in another alone."
-        )
-    return [list(others).index(name) for name in classes]
 
 
 def running_mean(predictions: Iterable[Tensor]) -> Tensor:

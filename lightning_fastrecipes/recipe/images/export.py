@@ -14,9 +14,9 @@ from lightning_fastrecipes.data.images.datamodules import ImageDataModule, predi
 from lightning_fastrecipes.data.images.dataset import ImageDataset
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.images.views import Views, mean_of_views
+from lightning_fastrecipes.functional.labels.classes import columns_by_name
 from lightning_fastrecipes.functional.labels.decisions import average_thresholds, choose_thresholds
 from lightning_fastrecipes.functional.labels.merging import (
-    columns_by_name,
     merge_predictions,
     weigh,
 )

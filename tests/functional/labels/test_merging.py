@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_fastrecipes.functional.labels.merging import columns_by_name, merge_predictions
+from lightning_fastrecipes.functional.labels.merging import merge_predictions
 
 
 def draw(num_models: int, seed: int = 0) -> list[torch.Tensor]:
@@ -55,12 +55,6 @@ def test_a_probability_of_zero_does_not_give_a_nan():
 def test_what_cannot_be_merged_is_refused(models, merge, message):
     with pytest.raises(ValueError, match=message):
         merge_predictions(models, merge)
-
-
-def test_classes_are_matched_by_name():
-    assert columns_by_name(["a", "b", "c"], ["c", "a", "b"]) == [1, 2, 0]
-    with pytest.raises(ValueError, match=r"\['c'\] are in the first alone and \['d'\] in another"):
-        columns_by_name(["a", "b", "c"], ["a", "b", "d"])
 
 
 def test_logits_of_yes_and_no_are_averaged_each_by_itself():
