@@ -1,4 +1,4 @@
-"""The seams between siblings: what data, tasks and callbacks may ask of one another."""
+"""What data, tasks and callbacks may ask of one another."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ LabelKind = Literal["single", "soft", "multi"]
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a backbone's weights expect of a image.
+    """What a backbone's weights expect of an image.
 
     Args:
         mean: Mean per channel of the images the weights were trained on, in [0, 1].
@@ -35,14 +35,7 @@ class InputSpec:
     fixed_size: bool = False
 
     def normalised(self, images: Tensor) -> Tensor:
-        """Bring images to what the weights expect, on their device.
-
-        Args:
-            images: In [0, 255]. Shape ``(..., channels, height, width)``, ``uint8``.
-
-        Returns:
-            Floats of the same shape.
-        """
+        """Normalise ``uint8`` images ``(..., channels, height, width)`` on their device."""
         mean, std = (
             torch.tensor(values, device=images.device).view(-1, 1, 1)
             for values in (self.mean, self.std)
@@ -65,11 +58,10 @@ class LayerGroup:
 
 @runtime_checkable
 class HasLayerGroups(Protocol):
-    """A module that can be frozen group by group."""
+    """A module that can be frozen group by group; its groups are ordered from the input side."""
 
     def layer_groups(self) -> Sequence[LayerGroup]:
         """Return the layer groups from the input side to the head."""
-        ...
 
 
 @runtime_checkable
@@ -81,36 +73,32 @@ class HasInputSpec(Protocol):
 
 @runtime_checkable
 class HasClasses(Protocol):
-    """A datamodule that knows its class names."""
+    """A datamodule that knows its class names, in the order of the target index."""
 
     @property
     def classes(self) -> list[str]:
         """Class names in the order of the target index."""
-        ...
 
     @property
     def label_kind(self) -> LabelKind:
-        """What a target is: a class index, a probability per class, or 0 or 1 per label."""
-        ...
+        """What a target is."""
 
 
 @runtime_checkable
 class HasTrainTargets(Protocol):
-    """A datamodule that knows the targets of its training split."""
+    """A datamodule that knows the targets of its training split, one row per sample."""
 
     @property
     def train_targets(self) -> Tensor:
         """One row per training sample."""
-        ...
 
 
 @runtime_checkable
 class HasEvalDataLoader(Protocol):
-    """A datamodule that gives any split without augmentation."""
+    """A datamodule whose loader of a split has no augmentation, in order and to the last sample."""
 
     def eval_dataloader(self, split: Literal["train"]) -> Any:
         """Return the batches of a split, in order and to the last sample."""
-        ...
 
 
 @runtime_checkable
@@ -132,16 +120,14 @@ class GrowsImages(Protocol):
     @property
     def largest_image_size(self) -> int:
         """The largest side in pixels that it is asked for."""
-        ...
 
 
 @runtime_checkable
 class TakesImageSizes(Protocol):
-    """A module that knows which image sizes it takes."""
+    """A module that rounds image sizes to those it takes; a ValueError if it takes no other."""
 
     def nearest_image_size(self, size: int) -> int:
         """Round a size to one that it takes; a ValueError if it takes none but its own."""
-        ...
 
 
 @runtime_checkable
@@ -154,16 +140,14 @@ class HasAugmentation(Protocol):
     @property
     def augmentation(self) -> Any:
         """How training images are changed."""
-        ...
 
 
 @runtime_checkable
 class HasProbabilities(Protocol):
-    """A module that turns logits into probabilities, which its ``predict_step`` gives."""
+    """A module that turns logits into probabilities, which its ``predict_step`` returns."""
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Turn logits into probabilities. Shape ``(batch, num_classes)``."""
-        ...
 
 
 @runtime_checkable
@@ -174,7 +158,6 @@ class HasPhaseMetrics(Protocol):
 
     def metric_targets(self, targets: Tensor) -> Tensor:
         """Turn targets into what metrics compare with."""
-        ...
 
 
 class FeatureBatch(NamedTuple):
@@ -192,23 +175,21 @@ class FeatureBatch(NamedTuple):
 
 @runtime_checkable
 class HasHead(Protocol):
-    """A module whose forward pass can be cut between backbone and head."""
+    """A module whose forward pass can be cut between pooled features and logits."""
 
     def forward_features(self, images: Tensor) -> Tensor:
         """Turn images into pooled features. Shape ``(batch, num_features)``."""
-        ...
 
     def forward_head(self, features: Tensor) -> Tensor:
         """Turn pooled features into logits. Shape ``(batch, num_classes)``."""
-        ...
 
 
 @runtime_checkable
 class HasDecisionHead(Protocol):
-    """A module that gives logits, and lets it be said from outside what they mean.
+    """A module that computes logits, and lets others define what they mean.
 
-    Its steps use these attributes, which it has for one label per image from the start, and which
-    ``MultiLabelSwitch`` sets anew where images have several: ``self.loss(logits, targets)``,
+    Its steps use these attributes, which its constructor sets for one label per image and
+    ``MultiLabelSwitch`` replaces where images have several: ``self.loss(logits, targets)``,
     ``self.probabilities(logits)``, and in validation and test
     ``self.metrics.update(probabilities, targets)``. They may be functions, methods or modules.
     """
@@ -242,6 +223,6 @@ def inputs_of(batch: Any) -> Any:
 
 @runtime_checkable
 class HasTableSpec(Protocol):
-    """A datamodule that knows how its table becomes numbers: a ``TableSpec``, after ``setup``."""
+    """A datamodule that knows, after ``setup``, the ``TableSpec`` of its table."""
 
     spec: Any

@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler
+from typing_extensions import override
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import move_data_to_device
@@ -17,11 +18,11 @@ from lightning_fastrecipes.functional.images.resizing import nearest_multiple
 from lightning_fastrecipes.functional.labels.classes import columns_by_name
 from lightning_fastrecipes.functional.labels.merging import (
     Merge,
-    logits_of,
     merge_predictions,
 )
+from lightning_fastrecipes.nn.label_rules import LabelRules, Labels, SingleLabel, label_rules
 from lightning_fastrecipes.nn.probing import taken_sizes
-from lightning_fastrecipes.protocols import HasInputSpec, LabelKind, TableInputs
+from lightning_fastrecipes.protocols import HasInputSpec, LabelKind, inputs_of
 from lightning_fastrecipes.tasks.image import ImageClassifier
 from lightning_fastrecipes.tasks.tabular import TabularRegressor
 
@@ -30,19 +31,18 @@ Member = nn.Module | str | Path | Callable[[], nn.Module]
 
 
 class Ensemble(pl.LightningModule):
-    """Predict with many models of the same classes or number: snapshots, seeds, other backbones.
+    """Predict with several models of the same classes or number: snapshots, seeds, other backbones.
 
-    Called on a batch, or by ``Trainer.predict``, it holds all members at once; ``predict`` takes
-    one member after the other over all batches and holds one at a time. Members are not trained
-    any more: put the ensemble where a model predicts. Classes are matched by name, so that members
-    may have them in different orders. Each member normalises ``uint8`` images by itself; all see
-    them resized and cropped as the datamodule says, or else as the first member expects. Members
-    that are ``TabularRegressor``s predict the mean in the units of the user.
+    ``forward`` and ``Trainer.predict`` hold all members in memory; ``predict`` runs one member
+    after the other over all batches and holds one at a time. Members are not trained any further.
+    Classes are matched by name, so that members may have them in different orders. Each member
+    normalises ``uint8`` images by itself; all get them resized and cropped as the datamodule does,
+    or else as the first member expects. Numbers are averaged in the units of the table.
 
     Args:
         members: At least one model, checkpoint path, or function that loads a model.
         merge: Mean of the members' probabilities, or of their logits; of numbers the mean.
-        task: What checkpoints are loaded as.
+        task: The class that checkpoints are loaded as.
 
     Raises:
         ValueError: If there is no member, or no such merge.
@@ -77,44 +77,24 @@ class Ensemble(pl.LightningModule):
         self.models: nn.ModuleList | None = None
         self.classes: list[str] | None = None
         self.label_kind: LabelKind | None = None
-        self._regressor: TabularRegressor | None = None
+        # What turns logits into predictions and back: label rules, or a task for numbers.
+        self._output: LabelRules | TabularRegressor | None = None
 
     def __len__(self) -> int:
-        """Count the members."""
         return len(self._members)
 
+    @override
     def forward(self, inputs: Any) -> Tensor:
-        """Return merged logits: their softmax, or sigmoid with several labels, is what was merged.
-
-        Args:
-            inputs: What every member takes, ``(batch, ...)``.
-
-        Returns:
-            Shape ``(batch, num_classes)``; of numbers ``(batch,)``, in transformed units.
-        """
-        found = self._merged(self._probabilities(model, inputs) for model in self._all_members())
-        if self._regressor is not None:
-            return self._regressor.logits(found)
-        return logits_of(found, multi_label=self.label_kind == "multi")
+        """Return logits of the merged predictions; for numbers, in transformed units."""
+        merged = self._merged(self._predictions(model, inputs) for model in self._all_members())
+        return self._rules(merged).logits(merged)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Return the softmax, with several labels the sigmoid, and numbers in the user's units."""
-        if self._regressor is not None:
-            return self._regressor.probabilities(logits)
-        return logits.sigmoid() if self.label_kind == "multi" else logits.softmax(dim=1)
+        """Return the softmax, with several labels the sigmoid; or numbers in the table's units."""
+        return self._rules(logits).probabilities(logits)
 
     def nearest_image_size(self, size: int) -> int:
-        """Round an image size to one that every member takes.
-
-        Args:
-            size: Side in pixels, at least 1.
-
-        Returns:
-            The nearest common multiple of what the members divide images into.
-
-        Raises:
-            ValueError: If a member does not take it.
-        """
+        """Round an image size to one that every member takes; a ValueError if there is none."""
         models = self._all_members()
         specs = [model.input_spec for model in models if isinstance(model, HasInputSpec)]
         nearest = nearest_multiple(size, math.lcm(*(spec.size_multiple for spec in specs)))
@@ -126,39 +106,32 @@ class Ensemble(pl.LightningModule):
                 )
         return nearest
 
+    @override
     def setup(self, stage: str) -> None:
-        """Load the members before the strategy moves them to its device.
-
-        Args:
-            stage: ``predict``; an ensemble is not fitted.
-
-        Raises:
-            ConfigurationError: If it is to be fitted.
-        """
+        """Load the members before the strategy moves them to its device."""
         if stage == "fit":
             raise ConfigurationError(
                 "An ensemble is not trained. Fit its members, and predict with it."
             )
         self._all_members()
 
+    @override
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        """Return the merged probabilities of one batch, with or without targets."""
-        return self.probabilities(self(_inputs(batch)))
+        return self.probabilities(self(inputs_of(batch)))
 
     def predict(self, loader: Iterable[Any], device: torch.device | str | None = None) -> Tensor:
         """Predict all batches with one member in memory at a time.
 
         Args:
-            loader: Batches of inputs, or of inputs and more, in the same order each time: it is
-                gone through once for each member.
-            device: Where to compute; a CUDA card if there is one, else the CPU, if ``None``.
+            loader: Batches of inputs, or of inputs and more, in the same order for each member.
+            device: Where to compute; a CUDA device if there is one, else the CPU, if ``None``.
 
         Returns:
             Probabilities in the order of the loader, ``(rows, num_classes)``; of numbers
-            ``(rows,)``, in the user's units.
+            ``(rows,)``, in the units of the table.
 
         Raises:
-            DataError: If the loader shuffles, gives its batches only once, or gives none.
+            DataError: If the loader shuffles, yields its batches only once, or yields none.
         """
         _check_order(loader)
         default = "cuda" if torch.cuda.is_available() else "cpu"
@@ -169,8 +142,7 @@ class Ensemble(pl.LightningModule):
         )
 
     def _merged(self, predictions: Iterator[Tensor]) -> Tensor:
-        # What the labels are is known from the first member on.
-        first = next(predictions)
+        first = next(predictions)  # from which on the kind of labels is known
         is_multi_label = self.label_kind == "multi"
         return merge_predictions(
             chain([first], predictions), self.merge, multi_label=is_multi_label
@@ -181,10 +153,10 @@ class Ensemble(pl.LightningModule):
         model.to(device)
         with torch.inference_mode():
             chunks = [
-                self._probabilities(model, move_data_to_device(_inputs(b), device)).cpu()
+                self._predictions(model, move_data_to_device(inputs_of(b), device)).cpu()
                 for b in loader
             ]
-        # A model of the user's must not stay on the card beside the next one.
+        # A model that the user holds must not stay on the device beside the next one.
         model.to(home)
         if not chunks:
             raise DataError("The loader must give at least one batch, but gave none.")
@@ -208,7 +180,7 @@ class Ensemble(pl.LightningModule):
                 self.input_spec = specs[0]
         return self.models
 
-    def _probabilities(self, model: nn.Module, inputs: Any) -> Tensor:
+    def _predictions(self, model: nn.Module, inputs: Any) -> Tensor:
         logits = cast(Tensor, model(inputs)).float()
         if isinstance(model, TabularRegressor):
             if self.merge != "probabilities":
@@ -216,7 +188,7 @@ class Ensemble(pl.LightningModule):
                     f"`merge` must be 'probabilities' for numbers, which are averaged as they are,"
                     f" got '{self.merge}'. Leave it out."
                 )
-            self._regressor = self._regressor or model
+            self._output = self._output or model
             return model.probabilities(logits)
         kind: LabelKind = getattr(model, "label_kind", "single")
         self.label_kind = self.label_kind or kind
@@ -226,12 +198,17 @@ class Ensemble(pl.LightningModule):
                 f" '{kind}'. Leave some out."
             )
         decide = getattr(model, "probabilities", None)
-        found = decide(logits) if callable(decide) else logits.softmax(dim=1)
+        found: Tensor = decide(logits) if callable(decide) else logits.softmax(dim=1)
         classes = getattr(model, "classes", None)
         if classes is None:
-            return cast(Tensor, found)
+            return found
         self.classes = self.classes or list(classes)
-        return cast(Tensor, found[:, columns_by_name(self.classes, classes)])
+        return found[:, columns_by_name(self.classes, classes)]
+
+    def _rules(self, values: Tensor) -> LabelRules | TabularRegressor:
+        if self._output is None and self.label_kind is not None:
+            self._output = label_rules(self.label_kind, values.shape[-1], Labels())
+        return self._output or SingleLabel(values.shape[-1])
 
 
 def _check_order(loader: Iterable[Any]) -> None:
@@ -246,8 +223,3 @@ def _check_order(loader: Iterable[Any]) -> None:
             "The rows of all members must be those of the same inputs, but the loader shuffles."
             " Give one with `shuffle=False`."
         )
-
-
-def _inputs(batch: Any) -> Any:
-    is_alone = isinstance(batch, TableInputs) or not isinstance(batch, (tuple, list))
-    return batch if is_alone else batch[0]
