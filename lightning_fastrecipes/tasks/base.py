@@ -12,6 +12,7 @@ from torchmetrics import MeanMetric, Metric, MetricCollection
 from typing_extensions import override
 
 from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes import formats
 from lightning_fastrecipes._lightning import (
     DDPStrategy,
     SingleDeviceStrategy,
@@ -275,7 +276,8 @@ class LayerGroupTask(pl.LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store how much is frozen; refuse names that no uncompiled model could load."""
         check_parameter_names(self, self.layer_groups())
-        checkpoint[CHECKPOINT_KEY] = {"version": 1, "num_frozen": self.num_frozen}
+        saved = {"version": formats.CHECKPOINT, "num_frozen": self.num_frozen}
+        checkpoint[CHECKPOINT_KEY] = saved
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

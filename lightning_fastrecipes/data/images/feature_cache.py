@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lightning_fastrecipes import formats
 from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles
 from lightning_fastrecipes.data.common.disk_room import FOLDER_ADVICE
 from lightning_fastrecipes.errors import DataError
 
 FloatMatrix = npt.NDArray[np.float32]
 
-_FORMAT_VERSION = 2
 _FILE = "features.npy"
 
 
@@ -44,7 +44,8 @@ def cached_features(
         >>> cached_features(folder, key, lambda: [np.ones((2, 3), np.float32)], (2, 3)).sum().item()
         6.0
     """
-    entry = CacheEntry(folder, "feature", {**key, "format": _FORMAT_VERSION}, advice=FOLDER_ADVICE)
+    key = {**key, "format": formats.FEATURE_CACHE}
+    entry = CacheEntry(folder, "feature", key, advice=FOLDER_ADVICE)
 
     def build(_: FloatMatrix | None) -> EntryFiles:
         num_bytes = 4 * shape[0] * shape[1]

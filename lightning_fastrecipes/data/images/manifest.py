@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import PIL
 
+from lightning_fastrecipes import formats
 from lightning_fastrecipes.data.common.cache_choice import cached_if_possible
 from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles
 from lightning_fastrecipes.data.common.disk_room import FOLDER_ADVICE
@@ -16,7 +17,6 @@ from lightning_fastrecipes.data.images.decoding import ImageFacts, inspect_image
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.messages import name_some
 
-_VERSION = 2
 _FILE = "images.feather"
 _KEY = ["file", "size", "mtime"]
 _COLUMNS = [*_KEY, *ImageFacts._fields]
@@ -55,7 +55,8 @@ def scan_images(folder: Path, files: Sequence[str]) -> pd.DataFrame:
 
     def use(place: Path) -> pd.DataFrame:
         # Another version of Pillow may read what this one cannot.
-        key = {"folder": str(folder.resolve()), "pillow": PIL.__version__, "version": _VERSION}
+        versions = {"pillow": PIL.__version__, "version": formats.IMAGE_MANIFEST}
+        key = {"folder": str(folder.resolve()), **versions}
         entry = CacheEntry(place, "manifest", key, advice=FOLDER_ADVICE)
         return entry.get_or_build(build, load, lambda stored: not len(_new(found, stored)))
 

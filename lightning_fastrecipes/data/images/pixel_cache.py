@@ -13,6 +13,7 @@ import PIL
 import torch
 from torch import Tensor
 
+from lightning_fastrecipes import formats
 from lightning_fastrecipes._lightning import rank_zero_info, rank_zero_warn
 from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles
 from lightning_fastrecipes.data.common.workers import map_threads
@@ -23,7 +24,6 @@ from lightning_fastrecipes.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
 
-_VERSION = 2
 _PIXELS = "pixels.bin"
 _INDEX = "index.feather"
 _CHANNELS = 3
@@ -114,7 +114,7 @@ def cached_pixels(folder: Path, split: str, samples: Samples, size: CachedSize) 
         "folder": os.path.commonpath(files),
         "size": size.key(),
         "pillow": PIL.__version__,  # another version may decode to other pixels
-        "version": _VERSION,
+        "version": formats.PIXEL_CACHE,
     }
     # Checksums are in the index, one an image, so that the others are kept if one is damaged.
     entry = CacheEntry(folder, "pixel", key, unchecked=(_PIXELS,))

@@ -11,12 +11,12 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import feather
 
+from lightning_fastrecipes import formats
 from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles, package_versions
 from lightning_fastrecipes.data.tables.splits import Rows
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.rows import name_rows
 
-FORMAT_VERSION = 2
 SOURCE_ROW = "row (of the source)"
 """Column of the rows' numbers in the source, in tables that have not all of its rows."""
 
@@ -96,7 +96,7 @@ def cached_table(
         DataError: If a column cannot be kept.
         NoRoomError: If the disk has no room.
     """
-    versions = {"format": FORMAT_VERSION, **package_versions(*_PACKAGES)}
+    versions = {"format": formats.TABLE_CACHE, **package_versions(*_PACKAGES)}
     entry = CacheEntry(folder, "table", key, {**fingerprint, **versions})
 
     def build(_: MappedTable | None) -> EntryFiles:

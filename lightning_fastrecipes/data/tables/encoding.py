@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from lightning_fastrecipes import formats
 from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles, package_versions
 from lightning_fastrecipes.data.common.split_choice import Split, SplitName
 from lightning_fastrecipes.data.tables.cache import MappedTable
@@ -18,7 +19,6 @@ from lightning_fastrecipes.data.tables.splits import TABLE_SPLITS, Rows, split_r
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.spec import EncodedTable, TableSpec
 
-FORMAT_VERSION = 2
 CHUNK_ROWS = 1 << 18
 _PACKAGES = ("lightning-fastrecipes", "numpy", "pandas")
 
@@ -200,7 +200,7 @@ def cached_encoding(
     Raises:
         NoRoomError: If the disk has no room.
     """
-    versions = {"format": FORMAT_VERSION, **package_versions(*_PACKAGES)}
+    versions = {"format": formats.ENCODED_SPLITS, **package_versions(*_PACKAGES)}
     entry = CacheEntry(folder, "encoded", key, {**fingerprint, **versions})
 
     def build(_: EncodedSplits | None) -> EntryFiles:

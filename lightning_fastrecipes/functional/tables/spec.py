@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 from torch import Tensor
 
+from lightning_fastrecipes import formats
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.checks import (
     check_columns,
@@ -25,7 +26,6 @@ from lightning_fastrecipes.functional.tables.encoding import (
 from lightning_fastrecipes.functional.tables.scaling import ContinuousColumn
 from lightning_fastrecipes.functional.tables.target import TableTask, TargetColumn
 
-FORMAT_VERSION = 1
 FLAG_SUFFIX = "_na"
 
 
@@ -274,7 +274,7 @@ class TableSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, which JSON and any checkpoint reader take."""
-        plain = {"version": FORMAT_VERSION, **asdict(self)}
+        plain = {"version": formats.TABLE_SPEC, **asdict(self)}
         return {name: _listed(value) for name, value in plain.items()}
 
     @classmethod
@@ -283,9 +283,9 @@ class TableSpec:
 
         Raises ``ValueError`` if they are of another version of the format.
         """
-        if plain.get("version") != FORMAT_VERSION:
+        if plain.get("version") != formats.TABLE_SPEC:
             raise ValueError(
-                f"The table's spec must have version {FORMAT_VERSION}, got"
+                f"The table's spec must have version {formats.TABLE_SPEC}, got"
                 f" {plain.get('version')!r}. Train anew, or use the version of the package that"
                 " wrote it."
             )

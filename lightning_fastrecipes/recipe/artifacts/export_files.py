@@ -12,11 +12,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from lightning_fastrecipes import formats
 from lightning_fastrecipes.data.common.files import atomic_path, write_atomically
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
 from lightning_fastrecipes.old_names import translate_export
 
-FORMAT_VERSION = 1
 WEIGHTS, DESCRIPTION, ENSEMBLE = "model.safetensors", "model.json", "ensemble.json"
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -34,7 +34,7 @@ def write_export(folder: Path, model: nn.Module, description: Mapping[str, Any])
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     with atomic_path(folder / WEIGHTS) as temporary:
         save_file(tensors, temporary)
-    text = json.dumps({"format_version": FORMAT_VERSION, **description}, indent=2)
+    text = json.dumps({"format_version": formats.EXPORT, **description}, indent=2)
     write_atomically(folder / DESCRIPTION, text)
 
 
@@ -54,13 +54,13 @@ def read_description(folder: Path) -> dict[str, Any]:
     try:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         version = description["format_version"]
-        is_newer = version > FORMAT_VERSION
+        is_newer = version > formats.EXPORT
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise _damaged(folder, error) from error
     if is_newer:
         raise DataError(
             f"{folder / DESCRIPTION} has format {version}, but this version reads up to"
-            f" {FORMAT_VERSION}. Update lightning_fastrecipes."
+            f" {formats.EXPORT}. Update lightning_fastrecipes."
         )
     return translate_export({"task": "", **description})
 

@@ -1,0 +1,14 @@
+"""The version of each format that the package writes to disk.
+
+A number is raised when files of the format change so that an earlier version could not read them.
+Caches of another version are built anew; exports, specs and checkpoints of earlier versions load.
+"""
+
+CHECKPOINT = 1
+EXPORT = 1
+TABLE_SPEC = 1
+TABLE_CACHE = 2
+ENCODED_SPLITS = 2
+PIXEL_CACHE = 2
+IMAGE_MANIFEST = 2
+FEATURE_CACHE = 2
