@@ -15,7 +15,7 @@ from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, interpolate
 from torch.utils.data import DataLoader, TensorDataset
 
 GROUP_LRS = (0.01, 0.1)
-NEEDS_IMAGES = {"progressive-resizing", "test-time-augmentation"}
+NEEDS_IMAGES = {"image-mixing", "progressive-resizing", "test-time-augmentation"}
 
 
 class TinyTask(pl.LightningModule):

@@ -38,12 +38,12 @@ def work(conftest, rank: int, folder: Path) -> None:
     # In the order of a single process, which the sampler that Lightning adds would shuffle.
     mine = Subset(dataset, range(rank, len(dataset), 2))
     results = {}
-    for name, callback in pickle.loads((folder / "callbacks.pickle").read_bytes()).items():
+    for name, callbacks in pickle.loads((folder / "callbacks.pickle").read_bytes()).items():
         data = {"loader": conftest.ResumableLoader(mine, batch_size=2)}
         if name in conftest.NEEDS_IMAGES:
             data = {"datamodule": conftest.TinyImages(2, rank, num_processes=2)}
         done = conftest.fit_tiny(
-            [callback],
+            callbacks,
             **data,
             max_epochs=3,
             strategy="ddp",

@@ -79,7 +79,8 @@ def check_loss(
     """Check that the loss is near that of even probabilities."""
     if num_classes is None:
         return CheckResult("loss", None, "needs num_classes")
-    with torch.no_grad():
+    # A step that optimizes by itself needs gradients.
+    with torch.set_grad_enabled(not trainer.lightning_module.automatic_optimization):
         loss = mean_over_processes(trainer, _step_loss(trainer, batch))
     rules = getattr(trainer.lightning_module, "rules", None)
     expected = expected_initial_loss(
