@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from lightning_fastrecipes.dotted import load_object
+from lightning_fastrecipes.old_names import CLASSES
 
 if TYPE_CHECKING:
     from lightning_fastrecipes.callbacks.flat_cosine import FlatCosine
@@ -139,9 +140,10 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Import a public class where it lives, the first time it is asked for."""
-    if name not in _HOMES:
+    today = CLASSES.get(name, name)
+    if today not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = load_object(f"{__name__}.{_HOMES[name]}.{name}")
+    value = load_object(f"{__name__}.{_HOMES[today]}.{today}")
     globals()[name] = value
     return value
 

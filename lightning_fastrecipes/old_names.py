@@ -74,6 +74,7 @@ VALUES: dict[str, dict[Any, Any]] = {
 """Key of today to old values, or old items of its list, and those of today."""
 
 CLASS_KEYS: dict[str, dict[str, str]] = {
+    "ImageMixing": {"kind": "method"},
     "MultiLabelSwitch": {"thresholds": "threshold"},
     "SampleFBeta": {"kind": "threshold", "thresholds": "grid"},
 }

@@ -48,6 +48,7 @@ def test_an_old_recipe_is_translated_and_left_as_it_was() -> None:
     assert today["data"]["init_args"] == {"root": "photos", "split": {"val": 0.1}, "image_size": 32}
     callback = today["stages"]["all"]["callbacks"][0]
     assert callback["class_path"] == "lightning_fastrecipes.ImageMixing"
+    assert callback["init_args"] == {"method": "cutmix"}
     assert today["evaluation"]["splits"] == ["val"]
     assert today["series"] == "cumulative"
     assert today["variants"] == {"one": {"data.split.val": 0.5, "stages.all.lr": 1e-3}}

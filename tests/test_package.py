@@ -13,6 +13,10 @@ def test_every_public_name_resolves_and_is_listed() -> None:
     assert set(lightning_fastrecipes.__all__) == set(lightning_fastrecipes._HOMES)
 
 
+def test_old_public_names_are_those_of_today() -> None:
+    assert lightning_fastrecipes.PictureMixing is lightning_fastrecipes.ImageMixing
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'SDGR'"):
         lightning_fastrecipes.SDGR  # noqa: B018

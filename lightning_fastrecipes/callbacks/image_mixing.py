@@ -11,7 +11,7 @@ from lightning_fastrecipes._lightning import SetupError
 from lightning_fastrecipes.errors import ConfigurationError, check_at_least, check_choice
 from lightning_fastrecipes.protocols import HasInputSpec
 
-Mixing = Literal["mixup", "cutmix"]
+Method = Literal["mixup", "cutmix"]
 
 
 class ImageMixing(pl.Callback):
@@ -22,7 +22,7 @@ class ImageMixing(pl.Callback):
     the module's ``input_spec``, since bytes cannot be mixed.
 
     Args:
-        kind: ``mixup`` lays one image over the other; ``cutmix`` puts a part of one into it.
+        method: ``mixup`` lays one image over the other; ``cutmix`` puts a part of one into it.
         alpha: Of the Beta distribution that the share is drawn from, above 0: small values leave
             most images nearly as they are, at 1 all shares are as frequent.
         num_classes: Number of classes; ``num_classes`` of the module if ``None``.
@@ -31,7 +31,7 @@ class ImageMixing(pl.Callback):
         ValueError: If an argument is out of its range.
 
     Example:
-        >>> ImageMixing("cutmix", alpha=0.5).kind
+        >>> ImageMixing("cutmix", alpha=0.5).method
         'cutmix'
 
     References:
@@ -40,14 +40,14 @@ class ImageMixing(pl.Callback):
     """
 
     def __init__(
-        self, kind: Mixing = "mixup", alpha: float = 1.0, num_classes: int | None = None
+        self, method: Method = "mixup", alpha: float = 1.0, num_classes: int | None = None
     ) -> None:
-        check_choice("kind", kind, get_args(Mixing))
+        check_choice("method", method, get_args(Method))
         if not alpha > 0:
             raise ConfigurationError(f"`alpha` must be above 0, got {alpha}.")
         if num_classes is not None:
             check_at_least("num_classes", num_classes, 2)
-        self.kind: Mixing = kind
+        self.method: Method = method
         self.alpha = alpha
         self.num_classes = num_classes
 
@@ -60,7 +60,7 @@ class ImageMixing(pl.Callback):
             return
         if images.dtype == torch.uint8:
             images = _normalised(images, pl_module)
-        mix = v2.MixUp if self.kind == "mixup" else v2.CutMix
+        mix = v2.MixUp if self.method == "mixup" else v2.CutMix
         if targets.is_floating_point():
             mixed = mix(alpha=self.alpha)(images, targets)
         else:

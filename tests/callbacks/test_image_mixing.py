@@ -51,11 +51,11 @@ def plain(count: int = 24) -> tuple[Tensor, Tensor]:
     return images.contiguous(), targets
 
 
-@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
-def test_targets_have_the_shares_that_images_have(kind: str) -> None:
+@pytest.mark.parametrize("method", ["mixup", "cutmix"])
+def test_targets_have_the_shares_that_images_have(method: str) -> None:
     torch.manual_seed(0)
     images, targets = plain()
-    seen = fit(Seen(), ImageMixing(kind), images, targets)
+    seen = fit(Seen(), ImageMixing(method), images, targets)
     assert len(seen.batches) == 3
     is_mixed = []
     for pixels, shares in seen.batches:
@@ -109,7 +109,7 @@ def test_a_batch_of_one_stays_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kind": "blend"}, "`kind` must be 'mixup' or 'cutmix', got 'blend'"),
+        ({"method": "blend"}, "`method` must be 'mixup' or 'cutmix', got 'blend'"),
         ({"alpha": 0}, "`alpha` must be above 0, got 0"),
         ({"num_classes": 1}, "`num_classes` must be at least 2"),
     ],

@@ -118,7 +118,7 @@ def test_the_script_is_short_and_trains_the_same_stages(
                 "augmentation": "none" if is_cached else photos.augmentation,
                 "network": (repr(model.head), model.norm_policy),
                 "cycle": (schedule.cycle_len, schedule.cycle_mult, schedule.warm_in),
-                "mixing": mixing and (mixing.kind, mixing.alpha),
+                "mixing": mixing and (mixing.method, mixing.alpha),
                 "split": photos.split,
                 "geometry": photos.geometry,
                 "sizes": growth.sizes if growth else {0: photos.image_size},
@@ -155,7 +155,7 @@ def test_the_script_is_short_and_trains_the_same_stages(
         spec = stage.callbacks[0].init_args
         growth = [c.init_args["sizes"] for c in stage.callbacks if c.name == "ProgressiveResizing"]
         mixings = [c.init_args for c in stage.callbacks if c.name == "ImageMixing"]
-        mixed = [(settings["kind"], settings["alpha"]) for settings in mixings]
+        mixed = [(settings["method"], settings["alpha"]) for settings in mixings]
         assert script_stage == {
             "max_epochs": stage.max_epochs,
             "num_frozen": model.num_frozen,
