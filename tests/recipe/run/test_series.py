@@ -218,6 +218,9 @@ def test_the_run_predicts_as_its_last_variant(finished, tmp_path: Path) -> None:
     for number in range(3):
         pixels = generator.integers(0, 256, (SIZE, SIZE), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    names = json.loads((folder / "export" / "ensemble.json").read_text())["members"]
+    assert all((folder / "export" / name / "model.safetensors").is_file() for name in names)
+    assert not any(".." in name for name in names)
     found, bad = predict_files(folder, [tmp_path])
     assert not bad
     expected, _ = predict_files(folder / "variants" / "three", [tmp_path])
@@ -275,6 +278,19 @@ def test_the_command_runs_explains_and_rehearses_variants(series_file, tmp_path,
     assert sorted(path.name for path in (folder / "variants").iterdir()) == [
         "hidden", "linear", "longer", "three",
     ]  # fmt: skip
+
+
+def test_list_show_and_copy_know_variants(series_file: Path, tmp_path: Path, capsys) -> None:
+    assert main(["ls"]) == 0
+    assert "Variants: linear, hidden_layer, " in capsys.readouterr().out
+    assert main(["show", str(series_file), "--variant", "longer"]) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert shown["stages"]["all"]["max_epochs"] == 2
+    assert "variants" not in shown
+    assert main(["copy", str(series_file), str(tmp_path / "copies"), "--variant", "longer"]) == 0
+    copied = load_recipe(tmp_path / "copies" / "stripes" / "recipe.yaml")
+    assert copied.source == shown
+    assert not copied.has_many_runs
 
 
 def test_the_rate_of_a_stage_of_a_variant_is_found_by_name(series_file, tmp_path, capsys) -> None:
