@@ -150,13 +150,9 @@ class LayerGroupTask(pl.LightningModule, ABC):
     def freeze_to(self, n: int) -> None:
         """Freeze the groups before ``n`` and train ``n`` and later ones.
 
-        Args:
-            n: Index of the first trained group; a negative ``n`` counts from the head, so that -1
-                trains the head alone. 0 trains everything.
-
-        Raises:
-            ConfigurationError: If called while a trainer is fitting.
-            ValueError: If there is no such group.
+        A negative ``n`` counts from the head, so that -1 trains the head alone; 0 trains
+        everything. A ConfigurationError says if a trainer is fitting, a ValueError if there is no
+        such group.
         """
         if self._is_fitting():
             raise ConfigurationError(

@@ -24,7 +24,7 @@ class FunctionMetric(Metric):
     A function averaged over batches is wrong for anything that is not a mean, such as F-beta.
 
     Args:
-        function: Takes probabilities ``(rows, num_outputs)`` and targets, gives a number.
+        function: From probabilities ``(rows, num_outputs)`` and targets to a number.
 
     Example:
         >>> metric = FunctionMetric(lambda p, t: (p.argmax(1) == t).float().mean())
@@ -44,12 +44,7 @@ class FunctionMetric(Metric):
         self.add_state("targets", default=[], dist_reduce_fx="cat")
 
     def update(self, probabilities: Tensor, targets: Tensor) -> None:
-        """Keep the rows of one batch.
-
-        Args:
-            probabilities: Shape ``(batch, num_outputs)``.
-            targets: Shape ``(batch,)`` or ``(batch, num_outputs)``.
-        """
+        """Keep the probabilities and targets of one batch."""
         self.rows.append(probabilities)
         self.targets.append(targets)
 
@@ -62,42 +57,18 @@ class FunctionMetric(Metric):
 def build_metrics(
     specs: Mapping[str, MetricSpec], defaults: Mapping[str, Any]
 ) -> dict[str, Metric | MetricCollection]:
-    """Turn metric objects, class paths and plain functions into torchmetrics metrics.
+    """Build torchmetrics metrics from objects, class paths and plain functions, by name.
 
-    Args:
-        specs: Name to a metric, a function of ``(probabilities, targets)``, a class path, or
-            ``{"class_path": ..., "init_args": {...}}``.
-        defaults: Arguments given to classes that take them and were not given them.
-
-    Returns:
-        Name to metric, in the order given.
-
-    Raises:
-        ConfigurationError: If a class path leads nowhere or its arguments do not fit.
-        TypeError: If a value is none of the above.
+    Classes get the defaults that they take and were not given. A ConfigurationError says if a class
+    path leads nowhere or its arguments do not fit, a TypeError if a value is none of these.
     """
     return {name: _build_metric(name, spec, defaults) for name, spec in specs.items()}
 
 
 def build_network(spec: Mapping[str, Any]) -> nn.Module:
-    """Build a network of the user's own.
-
-    Args:
-        spec: ``{"class_path": ..., "init_args": {...}}``.
-
-    Returns:
-        The network.
-
-    Raises:
-        ConfigurationError: If the class is no module, or does not take the arguments.
-    """
-    path, init_args = path_and_args(spec, "backbone")
-    cls: Any = load_from_path(path, "backbone")
-    if not (inspect.isclass(cls) and issubclass(cls, nn.Module)):
-        raise ConfigurationError(
-            f"`backbone` must name a subclass of `torch.nn.Module`, but got {path!r}. Use a class"
-            " path such as 'lightning_fastrecipes.nn.small.SmallCNN', or the name of a timm model."
-        )
+    """Build a network of the user's own from ``{"class_path": ..., "init_args": {...}}``."""
+    hint = "'lightning_fastrecipes.nn.small.SmallCNN', or the name of a timm model"
+    cls, path, init_args = load_class(spec, "torch.nn.Module", "backbone", hint)
     try:
         network: nn.Module = cls(**init_args)
     except TypeError as error:
@@ -105,6 +76,20 @@ def build_network(spec: Mapping[str, Any]) -> nn.Module:
             f"`backbone`: `{path}` does not take {init_args}: {error}. Mend `init_args`."
         ) from error
     return network
+
+
+def load_class(
+    spec: str | Mapping[str, Any], base: str, what: str, hint: str
+) -> tuple[Any, str, dict[str, Any]]:
+    """Import the class that the argument ``what`` names; return it, its path and its arguments."""
+    path, init_args = _path_and_args(spec, what)
+    cls = _load(path, what)
+    if not (inspect.isclass(cls) and issubclass(cls, load_object(base))):
+        raise ConfigurationError(
+            f"`{what}` must name a subclass of `{base}`, but got {path!r}. Use a class path such as"
+            f" {hint}."
+        )
+    return cls, path, init_args
 
 
 def saved_hparams(checkpoint: Any, *, weights_only: bool | None) -> dict[str, Any]:
@@ -129,8 +114,8 @@ def _build_metric(name: str, spec: MetricSpec, defaults: Mapping[str, Any]) -> M
     if isinstance(spec, Metric):
         return spec
     if isinstance(spec, (str, Mapping)):
-        path, init_args = path_and_args(spec, f"metrics.{name}")
-        target = load_from_path(path, f"metrics.{name}")
+        path, init_args = _path_and_args(spec, f"metrics.{name}")
+        target = _load(path, f"metrics.{name}")
         if inspect.isclass(target) and issubclass(target, Metric):
             # Some classes choose their implementation in `__new__`, which names the arguments.
             taken = {
@@ -153,8 +138,7 @@ def _build_metric(name: str, spec: MetricSpec, defaults: Mapping[str, Any]) -> M
     )
 
 
-def path_and_args(spec: str | Mapping[str, Any], what: str) -> tuple[str, dict[str, Any]]:
-    """Split what the argument ``what`` was given into a class path and arguments."""
+def _path_and_args(spec: str | Mapping[str, Any], what: str) -> tuple[str, dict[str, Any]]:
     if isinstance(spec, str):
         return spec, {}
     unknown = set(spec) - {"class_path", "init_args"}
@@ -166,8 +150,7 @@ def path_and_args(spec: str | Mapping[str, Any], what: str) -> tuple[str, dict[s
     return str(spec["class_path"]), dict(spec.get("init_args") or {})
 
 
-def load_from_path(path: str, what: str) -> Any:
-    """Import what the argument ``what`` names, or say that its path leads nowhere."""
+def _load(path: str, what: str) -> Any:
     try:
         return load_object(path)
     except (ImportError, AttributeError, ValueError) as error:

@@ -100,15 +100,10 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
             self.rules.weigh(_balanced_weights(datamodule))
 
     def set_classes(self, classes: Sequence[str], label_kind: LabelKind = "single") -> None:
-        """Name the outputs; names and kind of labels are saved in every checkpoint.
+        """Name the outputs in order; names and kind of labels are saved in every checkpoint.
 
-        Args:
-            classes: One name per output, in order.
-            label_kind: What targets are.
-
-        Raises:
-            ConfigurationError: If there are not ``num_classes`` names, or the kind of labels is
-                settled already and differs.
+        A ConfigurationError says if there are not ``num_classes`` names, or if the kind of labels
+        is settled already and differs.
         """
         if len(classes) != self.num_classes:
             raise ConfigurationError(
@@ -129,12 +124,8 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
     def best_thresholds(self, probabilities: Tensor, targets: Tensor) -> Tensor | None:
         """Return the thresholds that are best for predictions, without changing the model's own.
 
-        Args:
-            probabilities: Shape ``(rows, num_classes)``.
-            targets: As the datamodule gives them, one row each.
-
-        Returns:
-            Shape ``(num_classes,)``, or ``None`` with one label per sample.
+        Probabilities are of shape ``(rows, num_classes)``, targets as the datamodule gives them.
+        Shape ``(num_classes,)``; ``None`` with one label per sample.
         """
         found = self._tuned_metric()
         if found is None:

@@ -164,7 +164,7 @@ class Ensemble(pl.LightningModule):
 
     @torch.inference_mode(False)
     def _loaded(self, member: Member) -> nn.Module:
-        """Load a member; what is built in inference mode could not be used outside of it."""
+        """Load a member outside of inference mode, in which it could not be used afterwards."""
         if isinstance(member, (str, Path)):
             loaded = self.task.load_from_checkpoint(member, map_location="cpu", weights_only=True)
             return loaded.eval()

@@ -174,15 +174,7 @@ class ImageClassifier(ClassificationTask):
 
     @override
     def forward_features(self, images: Tensor) -> Tensor:
-        """Compute pooled features.
-
-        Args:
-            images: ``uint8`` in [0, 255], or float and normalised. Shape
-                ``(batch, 3, height, width)``.
-
-        Returns:
-            Shape ``(batch, num_features)``.
-        """
+        """Compute pooled features of ``uint8`` images, or of float images that are normalised."""
         if images.dtype == torch.uint8:
             images = (images.float() - self.pixel_mean).div_(self.pixel_std)
         return cast(Tensor, self.backbone(images))

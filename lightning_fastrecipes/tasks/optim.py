@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from lightning_fastrecipes.errors import ConfigurationError
-from lightning_fastrecipes.tasks.building import load_from_path, path_and_args
+from lightning_fastrecipes.tasks.building import load_class
 
 Rates = float | Sequence[float]
 """One learning rate for the head, or one per trained layer group from the input side."""
@@ -57,25 +57,13 @@ def as_optim(
 def build_optimizer(
     spec: str | Mapping[str, Any], groups: Sequence[dict[str, Any]]
 ) -> torch.optim.Optimizer:
-    """Build an optimizer over named parameter groups.
+    """Build an optimizer over named parameter groups with rates and weight decay of their own.
 
-    Args:
-        spec: Class path, or ``{"class_path": ..., "init_args": {...}}``.
-        groups: Parameter groups with ``params``, ``lr``, ``weight_decay`` and ``name``.
-
-    Returns:
-        The optimizer.
-
-    Raises:
-        ConfigurationError: If the class is no optimizer, or cannot take these groups.
+    A ConfigurationError says if the class is no optimizer, or cannot take these groups.
     """
-    path, init_args = path_and_args(spec, "optimizer")
-    cls: Any = load_from_path(path, "optimizer")
-    if not (inspect.isclass(cls) and issubclass(cls, torch.optim.Optimizer)):
-        raise ConfigurationError(
-            f"`optimizer` must name a subclass of `torch.optim.Optimizer`, but got {path!r}."
-            " Use a class path such as 'torch.optim.AdamW'."
-        )
+    cls, path, init_args = load_class(
+        spec, "torch.optim.Optimizer", "optimizer", "'torch.optim.AdamW'"
+    )
     clash = sorted({"lr", "weight_decay", "params"} & set(init_args))
     if clash:
         raise ConfigurationError(
@@ -103,11 +91,10 @@ def build_optimizer(
 
 
 def _fuse_on_cpu(optimizer: torch.optim.Optimizer) -> None:
-    """Let torch's own optimizers update a parameter on the CPU in one pass.
+    """Let torch's own optimizers update parameters on the CPU in one pass, 5 times as fast.
 
-    Five times as fast as the default there, or more. The argument ``fused`` of the constructor
-    would also promise to undo the scale of mixed precision, and Lightning then refuses to clip
-    gradients.
+    The argument ``fused`` of the constructor would also promise to undo the scale of mixed
+    precision, and Lightning then refuses to clip gradients.
     """
     if not type(optimizer).__module__.startswith("torch.optim."):
         return

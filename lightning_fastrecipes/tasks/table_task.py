@@ -111,11 +111,9 @@ class TabularTask(LayerGroupTask, ABC):
         self.head = nn.Identity()
 
     def finish(self, spec: TableSpec | Mapping[str, Any] | None, **arguments: Any) -> None:
-        """Save the constructor's arguments for checkpoints, and build the model if it can be.
+        """Save the arguments of a constructor for checkpoints, and build the model if it can be.
 
-        Args:
-            spec: As for the constructor.
-            **arguments: Plain values of arguments that other tasks do not have.
+        ``arguments`` are plain values of arguments that other tasks do not have.
         """
         self._own_arguments = plain_values(arguments)
         # The spec has a place of its own in a checkpoint.
@@ -143,11 +141,7 @@ class TabularTask(LayerGroupTask, ABC):
     def set_spec(self, spec: TableSpec) -> None:
         """Build the network for these columns, unless it is built; saved in every checkpoint.
 
-        Args:
-            spec: How the table becomes numbers.
-
-        Raises:
-            ConfigurationError: If the model was built for another table, or for another task.
+        A ConfigurationError says if the model was built for another table, or for another task.
         """
         if self.spec is not None:
             if spec != self.spec:

@@ -1,10 +1,10 @@
 """The content of a recipe file as frozen dataclasses."""
 
-import pkgutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from lightning_fastrecipes.dotted import load_object
 from lightning_fastrecipes.errors import RecipeError
 
 FIND = "find"
@@ -29,15 +29,8 @@ class ClassSpec:
         return self.class_path.rpartition(".")[2]
 
     def load(self) -> Any:
-        """Import what the class path names.
-
-        Raises:
-            ImportError: If the module cannot be imported.
-            AttributeError: If the module has no such name.
-            ValueError: If the path is not ``module.Name``.
-        """
-        module, _, name = self.class_path.rpartition(".")
-        return pkgutil.resolve_name(f"{module}:{name}")
+        """Import what the class path names; errors are those of ``load_object``."""
+        return load_object(self.class_path)
 
 
 @dataclass(frozen=True)
