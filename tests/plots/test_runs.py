@@ -31,9 +31,9 @@ HISTORY = pd.DataFrame(
 @pytest.fixture
 def path(tmp_path: Path):
     """Where to draw to; whatever was drawn must be a PNG and leave pyplot alone."""
-    image = tmp_path / "image.png"
-    yield image
-    assert not image.exists() or image.read_bytes().startswith(b"\x89PNG")
+    plot = tmp_path / "plot.png"
+    yield plot
+    assert not plot.exists() or plot.read_bytes().startswith(b"\x89PNG")
     assert matplotlib.pyplot.get_fignums() == []
 
 

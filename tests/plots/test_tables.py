@@ -1,4 +1,4 @@
-"""What the images of a table's model say, read from the figures as drawn."""
+"""What the figures of a table's model say, read from the figures as drawn."""
 
 import matplotlib.pyplot
 import numpy as np
@@ -16,9 +16,9 @@ from lightning_fastrecipes.plots.tables import (
 @pytest.fixture
 def path(tmp_path):
     """Where to draw to; whatever was drawn must be a PNG and leave pyplot alone."""
-    image = tmp_path / "folder" / "image.png"
-    yield image
-    assert not image.exists() or image.read_bytes().startswith(b"\x89PNG")
+    plot = tmp_path / "folder" / "plot.png"
+    yield plot
+    assert not plot.exists() or plot.read_bytes().startswith(b"\x89PNG")
     assert matplotlib.pyplot.get_fignums() == []
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 from torch import Tensor
+from typing_extensions import override
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.data.common.files import write_atomically
@@ -28,11 +29,12 @@ class History(pl.Callback):
         self._epoch_started = 0.0
         self._highest_lr = 0.0
 
+    @override
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start to measure the epoch."""
         self._epoch_started = time.perf_counter()
         self._highest_lr = 0.0
 
+    @override
     def on_train_batch_end(
         self,
         trainer: pl.Trainer,
@@ -41,17 +43,16 @@ class History(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Count samples, and keep the highest rate of the epoch: a cycle ends near 0."""
+        # The highest rate of the epoch, since a cycle ends near 0.
         self._highest_lr = max(self._highest_lr, trainer.optimizers[0].param_groups[-1]["lr"])
         self.num_samples += len(batch[1]) * trainer.world_size
         if batch_idx + 1 == trainer.num_training_batches:
             self.train_seconds += time.perf_counter() - self._epoch_started
 
+    @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the epoch's row."""
-        metrics = {
-            k: float(v) for k, v in trainer.callback_metrics.items() if isinstance(v, Tensor)
-        }
+        logged = trainer.callback_metrics.items()
+        metrics = {k: float(v) for k, v in logged if isinstance(v, Tensor)}
         row = {
             "stage": self.stage,
             "epoch": trainer.current_epoch,

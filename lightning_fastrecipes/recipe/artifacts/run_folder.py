@@ -1,47 +1,33 @@
 """The files of a run folder, and where its snapshots lie."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from lightning_fastrecipes._lightning import Callback
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 
 
-@dataclass(frozen=True)
 class RunFolder:
     """The folder that a run writes to.
 
     Args:
         path: The folder itself.
+
+    Attributes:
+        recipe: The resolved recipe.
+        metrics: One row per epoch.
+        results: Final metrics.
+        progress: Times and metrics of the finished stages, for ``--resume``.
+        export: The folder of the exported model.
     """
 
-    path: Path
-
-    @property
-    def recipe(self) -> Path:
-        """The resolved recipe."""
-        return self.path / "recipe.yaml"
-
-    @property
-    def metrics(self) -> Path:
-        """One row per epoch."""
-        return self.path / "metrics.csv"
-
-    @property
-    def results(self) -> Path:
-        """Final metrics."""
-        return self.path / "results.json"
-
-    @property
-    def progress(self) -> Path:
-        """Times and metrics of the finished stages, for ``--resume``."""
-        return self.path / "progress.json"
-
-    @property
-    def export(self) -> Path:
-        """The exported model."""
-        return self.path / "export"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recipe = path / "recipe.yaml"
+        self.metrics = path / "metrics.csv"
+        self.results = path / "results.json"
+        self.progress = path / "progress.json"
+        self.export = path / "export"
 
     def variant(self, name: str) -> Path:
         """Return the run folder of a variant; earlier versions named their parent ``rungs``."""

@@ -70,7 +70,6 @@ def load_export(folder: Path) -> tuple[ImageClassifier, dict[str, Any]]:
 def predict_files(
     folders: Path | Sequence[Path],
     paths: Sequence[Path],
-    device: torch.device | None = None,
     *,
     tta: bool | None = None,
 ) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
@@ -84,7 +83,6 @@ def predict_files(
     Args:
         folders: Run folders, or the ``export`` folders in them; one may hold an ensemble.
         paths: Files, or folders that are searched with all below them.
-        device: Where to compute; a CUDA device if there is one, else the CPU, if ``None``.
         tta: Whether views of each image predict as well; as each run was evaluated if ``None``.
 
     Returns:
@@ -94,12 +92,11 @@ def predict_files(
         DataNotFoundError: If a path or an export is missing.
         DataError: If the models do not know the same classes, or have no views to predict with.
     """
-    where = device or default_device()
     listed = [folders] if isinstance(folders, Path) else folders
     runs = [[_member(path, paths, tta) for path in member_folders(folder)] for folder in listed]
     members = [member for run in runs for member in run]
     classes = _shared_classes(members)
-    merged = merge_predictions(_predict_with(member, classes, where) for member in members)
+    merged = merge_predictions(_predict_with(member, classes) for member in members)
     thresholds = None
     if members[0].thresholds is not None:
         rows = [_run_thresholds(*run, classes) for run in zip(listed, runs, strict=True)]
@@ -148,7 +145,8 @@ def _shared_classes(members: Sequence[_Member]) -> list[str]:
     return classes
 
 
-def _predict_with(member: _Member, classes: Sequence[str], device: torch.device) -> Tensor:
+def _predict_with(member: _Member, classes: Sequence[str]) -> Tensor:
+    device = default_device()
     model, description = load_export(member.path)
     columns = columns_by_name(classes, description["classes"])
     loader = DataLoader(member.dataset, batch_size=description["batch_size"])

@@ -57,7 +57,7 @@ def load_table_export(folder: Path) -> tuple[TabularTask, dict[str, Any]]:
 
 
 def predict_tables(
-    folders: Sequence[Path], paths: Sequence[Path], device: torch.device | None = None
+    folders: Sequence[Path], paths: Sequence[Path]
 ) -> tuple[pd.DataFrame, list[str]]:
     """Predict the rows of tables with exported models, in 32-bit arithmetic as the evaluation does.
 
@@ -67,7 +67,6 @@ def predict_tables(
     Args:
         folders: Run folders, or the ``export`` folders in them.
         paths: Tables or patterns.
-        device: Where to compute; a CUDA device if there is one, else the CPU, if ``None``.
 
     Returns:
         Column ``row``, from 0 in each file; before it ``file`` where there are several; then
@@ -79,13 +78,12 @@ def predict_tables(
         DataError: If the table is not like that of the training, or the models do not predict the
             same.
     """
-    where = device or default_device()
     tables = _Tables([str(path) for path in paths])
     members = [member for folder in folders for member in member_folders(folder)]
     if not members:
         raise DataError("`folders` must name at least one run, got none.")
     first = load_table_export(members[0])[0].require_spec()
-    mean = running_mean(_predict_with(member, first, tables, where) for member in members)
+    mean = running_mean(_predict_with(member, first, tables) for member in members)
     found = predicted_columns(first, mean)
     return pd.concat([tables.rows, found], axis=1), list(tables.notes)
 
@@ -140,7 +138,8 @@ class _Tables:
         return self._loader
 
 
-def _predict_with(folder: Path, first: TableSpec, tables: _Tables, device: torch.device) -> Tensor:
+def _predict_with(folder: Path, first: TableSpec, tables: _Tables) -> Tensor:
+    device = default_device()
     model, description = load_table_export(folder)
     spec = model.require_spec()
     if (spec.target, spec.task, spec.classes) != (first.target, first.task, first.classes):

@@ -1,0 +1,35 @@
+"""Figures are saved whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+from lightning_fastrecipes.plots.figure import new_figure, save, shorten
+
+
+def test_a_figure_is_a_png_in_a_new_folder(tmp_path: Path) -> None:
+    figure = save(new_figure(2.0, 1.0), tmp_path / "new" / "plot")
+    assert isinstance(figure, Figure)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["plot.png"]
+    assert (tmp_path / "new" / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_figure_that_cannot_be_drawn_leaves_the_old_file(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "plot.png"
+    path.write_text("old")
+
+    def half(self: Figure, target: Path, **_: object) -> None:
+        target.write_text("half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Figure, "savefig", half)
+    with pytest.raises(OSError, match="disk full"):
+        save(new_figure(2.0, 1.0), path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_long_names_end_with_an_ellipsis() -> None:
+    assert shorten("x" * 28) == "x" * 28
+    assert shorten("x" * 29) == "x" * 27 + "…"
