@@ -31,6 +31,9 @@ if TYPE_CHECKING:
         ImageCSVDataModule,
         ImageFolderDataModule,
         LabelTable,
+        SingleLabel,
+        SoftLabels,
+        Tags,
     )
     from lightning_fastrecipes.data.images.features import FeatureDataModule
     from lightning_fastrecipes.data.tables.columns import TableColumns
@@ -79,6 +82,8 @@ __all__ = [
     "OverfittingStop",
     "ProgressiveResizing",
     "SampleFBeta",
+    "SingleLabel",
+    "SoftLabels",
     "TableColumns",
     "TableSpec",
     "TableSplit",
@@ -86,6 +91,7 @@ __all__ = [
     "TabularDataModule",
     "TabularNetwork",
     "TabularRegressor",
+    "Tags",
     "TestTimeAugmentation",
     "Triangular",
     "add_datepart",
@@ -123,6 +129,9 @@ _HOMES = {
     "ImageMixing": "callbacks.image_mixing",
     "ProgressiveResizing": "callbacks.progressive_resizing",
     "SampleFBeta": "nn.sample_fbeta",
+    "SingleLabel": "data.images.label_table",
+    "SoftLabels": "data.images.label_table",
+    "Tags": "data.images.label_table",
     "TableColumns": "data.tables.columns",
     "TableSpec": "functional.tables.spec",
     "TableSplit": "data.tables.splits",

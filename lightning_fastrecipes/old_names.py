@@ -33,6 +33,11 @@ KEYS = {
     "data.geometry.max_angle": "data.augmentation.max_angle",
     "data.geometry.max_zoom": "data.augmentation.max_zoom",
     "data.split_seed": "data.split.seed",
+    "data.table.classes": "data.table.labels.classes",
+    "data.table.label_column": "data.table.labels",
+    "data.table.label_columns": "data.table.labels.columns",
+    "data.table.label_separator": "data.table.labels.separator",
+    "data.table.probability_column": "data.table.labels.probability_column",
     "data.test_fraction": "data.split.test",
     "data.val_fraction": "data.split.val",
     "data.valid_fraction": "data.split.val",
@@ -88,6 +93,15 @@ WHOLE_VIEWS = (
 """What to say of a recipe or an export for which :func:`has_whole_views` holds."""
 
 _OLD_JOIN_KEYS = ("on", True, "left_on", "right_on")
+_OLD_LABEL_KEYS = {
+    "classes",
+    "label_column",
+    "label_columns",
+    "label_kind",
+    "label_separator",
+    "probability_column",
+}
+
 _OLD_SPLIT_KEYS = {
     "val_fraction",
     "valid_fraction",
@@ -113,7 +127,7 @@ def translate_recipe(document: Mapping[str, Any]) -> dict[str, Any]:
     """
     with_today, notes = copy.deepcopy(dict(document)), list[str]()
     _translate_classes(with_today, notes)
-    _translate_split_column(with_today, notes)
+    _translate_label_table(with_today, notes)
     _translate_keys(with_today, notes)
     for stage in _entries(with_today.get("stages")):
         for callback in _entries(stage.get("callbacks")):
@@ -407,17 +421,38 @@ def _is_foreign(document: Mapping[str, Any], key: str) -> bool:
     return isinstance(path, str) and not path.startswith("lightning_fastrecipes.")
 
 
-def _translate_split_column(document: dict[str, Any], notes: list[str]) -> None:
-    """Make a label table's column of splits the split itself."""
+def _translate_label_table(document: dict[str, Any], notes: list[str]) -> None:
+    """Gather the keys that say what labels are, and make a column of splits the split itself."""
     data = _arguments(document["data"]) if isinstance(document.get("data"), dict) else {}
     table = data.get("table")
-    if isinstance(table, dict) and "split_column" in table:
+    if not isinstance(table, dict):
+        return
+    old = {key: table.pop(key) for key in _OLD_LABEL_KEYS & set(table)}
+    labels = _labels({key: value for key, value in old.items() if value is not None})
+    if labels is not None:
+        table["labels"] = labels
+    notes += [f"`data.table.{key}` to `data.table.labels`" for key in sorted(old)]
+    if "split_column" in table:
         column = table.pop("split_column")
         if column is not None:
             old = {key: data.pop(key) for key in _OLD_SPLIT_KEYS & set(data)}
             # Splits that the column did not name were drawn, a fifth to validate on.
             data["split"] = {"column": column, "missing": {"val": 0.2} | split_keys(old)}
         notes.append("`data.table.split_column` to `data.split.column`")
+
+
+def _labels(old: Mapping[str, Any]) -> dict[str, Any] | str | None:
+    """Return the ``labels`` of a table of labels for its former keys."""
+    column, columns = old.get("label_column", "label"), old.get("label_columns")
+    if "classes" in old or "probability_column" in old:
+        return {key: old[key] for key in ("classes", "probability_column") if key in old}
+    if old.get("label_kind") == "single":
+        return {"column": column} if columns is None else {"one_hot": columns}
+    if columns is not None:
+        return {"columns": columns}
+    if old.get("label_kind") == "multi" or "label_separator" in old:
+        return {"column": column, "separator": old.get("label_separator", "auto")}
+    return old.get("label_column")
 
 
 def _translate_value(key: str, value: Any, notes: list[str]) -> Any:

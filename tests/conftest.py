@@ -135,7 +135,7 @@ def several_labels_document(images: Path) -> dict:
             "class_path": "lightning_fastrecipes.ImageCSVDataModule",
             "init_args": {
                 "csv": str(images / "tags.csv"),
-                "table": {"file_column": "image", "label_column": "tags"},
+                "table": {"file_column": "image", "labels": "tags"},
                 "split": {"val": 0.25, "test": 0.25},
                 "image_size": 32,
                 "batch_size": 4,

@@ -210,3 +210,26 @@ def test_a_column_of_splits_keeps_what_was_drawn_beside_it() -> None:
     today = translate_recipe({"data": {"init_args": old}})["data"]["init_args"]
     assert today["table"] == {"folder": "photos"}
     assert as_split(today["split"]) == ColumnSplit("part", FractionSplit(0.2, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("old", "labels"),
+    [
+        ({}, None),
+        ({"label_column": "tags"}, "tags"),
+        ({"label_kind": "single", "label_column": "tags"}, {"column": "tags"}),
+        ({"label_kind": "single", "label_columns": ["a", "b"]}, {"one_hot": ["a", "b"]}),
+        ({"label_kind": "multi"}, {"column": "label", "separator": "auto"}),
+        ({"label_separator": ","}, {"column": "label", "separator": ","}),
+        ({"label_columns": ["a", "b"]}, {"columns": ["a", "b"]}),
+        (
+            {"classes": ["no", "yes"], "probability_column": "p"},
+            {"classes": ["no", "yes"], "probability_column": "p"},
+        ),
+    ],
+    ids=str,
+)
+def test_old_keys_of_a_table_of_labels_become_its_labels(old, labels) -> None:
+    table = translate_recipe({"data": {"init_args": {"table": old | {"folder": "x"}}}})
+    expected = {"folder": "x"} if labels is None else {"folder": "x", "labels": labels}
+    assert table["data"]["init_args"]["table"] == expected

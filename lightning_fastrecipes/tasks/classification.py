@@ -201,7 +201,7 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
             raise ConfigurationError(
                 f"The model has labels of the kind '{self.label_kind}', but {source} has"
                 f" '{kind}', and a model never changes from one to the other. Say what is right"
-                " with `label_kind` of the `LabelTable`, or start a new model."
+                " with `labels` of the `LabelTable`, or start a new model."
             )
 
     def _tuned_metric(self) -> SampleFBeta | None:

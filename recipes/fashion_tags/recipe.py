@@ -16,7 +16,7 @@ parser.add_argument("--fast-dev-run", action="store_true")
 def main() -> None:
     options = parser.parse_args()
     pl.seed_everything(options.seed, workers=True)
-    table = fr.LabelTable(folder=options.folder, label_kind="multi", label_separator=" ")
+    table = fr.LabelTable(folder=options.folder, labels=fr.Tags(separator=" "))
     images = fr.ImageCSVDataModule(
         options.csv,
         table=table,

@@ -16,8 +16,7 @@ def main() -> None:
     pl.seed_everything(options.seed, workers=True)
     table = fr.LabelTable(
         column_names=["file", "probability", "type"],
-        probability_column="probability",
-        classes=["functional", "defective"],
+        labels=fr.SoftLabels(["functional", "defective"], probability_column="probability"),
         stratify_by=["probability", "type"],
     )
     images = fr.ImageCSVDataModule(

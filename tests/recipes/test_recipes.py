@@ -87,7 +87,7 @@ def test_the_script_is_short_and_trains_the_same_stages(
     assert len(script.read_text().splitlines()) <= 60
     table = tmp_path / "squares" / "labels.csv"
     files = [f.relative_to(squares) for f in sorted(squares.rglob("*.png"))]
-    is_tagged = "label_kind" in load_recipe(path).data.init_args.get("table", {})
+    is_tagged = "separator" in load_recipe(path).data.init_args.get("table", {}).get("labels", {})
     rows = [f"{f} {n % 2} mono" for n, f in enumerate(files)]
     if is_tagged:
         rows = ["file,label", *(f"{f},small {f.parent}" for f in files)]

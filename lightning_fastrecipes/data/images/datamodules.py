@@ -12,7 +12,13 @@ from lightning_fastrecipes.data.common.sources import resolve_source
 from lightning_fastrecipes.data.images.arrays import list_arrays, list_into_memory, read_npz
 from lightning_fastrecipes.data.images.dataset import prediction_dataset
 from lightning_fastrecipes.data.images.geometry import Geometry
-from lightning_fastrecipes.data.images.label_table import LabelTable, list_table
+from lightning_fastrecipes.data.images.label_table import (
+    LabelTable,
+    SingleLabel,
+    SoftLabels,
+    Tags,
+    list_table,
+)
 from lightning_fastrecipes.data.images.listing import Listing, list_folder
 from lightning_fastrecipes.data.images.module import ImageDataModule
 from lightning_fastrecipes.data.images.options import Augmentation, ImageOptions
@@ -27,6 +33,9 @@ __all__ = [
     "ImageFolderDataModule",
     "ImageOptions",
     "LabelTable",
+    "SingleLabel",
+    "SoftLabels",
+    "Tags",
     "prediction_dataset",
 ]
 
@@ -79,12 +88,11 @@ class ImageCSVDataModule(ImageDataModule):
         TypeError: If one is of the wrong type.
 
     Example:
-        >>> columns = LabelTable(
-        ...     probability_column="defect",
-        ...     classes=["intact", "broken"],
+        >>> table = LabelTable(
+        ...     labels=SoftLabels(["intact", "broken"], probability_column="defect"),
         ...     column_names=["file", "defect", "cell"],
         ... )
-        >>> ImageCSVDataModule("package:elpv_dataset/data/labels.csv", table=columns).label_kind
+        >>> ImageCSVDataModule("package:elpv_dataset/data/labels.csv", table=table).label_kind
         'soft'
 
     References:
@@ -109,7 +117,7 @@ class ImageCSVDataModule(ImageDataModule):
     @override
     def label_kind(self) -> LabelKind:
         """What a target is: a class index, a probability per class, or 0 or 1 per label."""
-        if self.table.classes is not None:
+        if isinstance(self.table.labels, SoftLabels):
             return "soft"
         return self._list().label_kind if self._images is None else self._images.label_kind
 

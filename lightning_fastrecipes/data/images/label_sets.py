@@ -8,7 +8,7 @@ from typing import Literal
 import pandas as pd
 
 LabelChoice = Literal["auto", "single", "multi"]
-"""What a user says of the labels: the data decide, one per image, or any number."""
+"""What a user says of labels: the data decide, one per image, or any number."""
 
 LABEL_JOINER = "\x1f"
 """Stands between the labels of a row in a listing; no file has it in a name."""
@@ -37,10 +37,10 @@ def split_labels(
 ) -> LabelSets:
     """Read a column of labels, finding out whether a value names several.
 
-    A named separator says that there may be several. Without one the whole column must show it, so
-    that names of two words, such as 'golden retriever', stay one label: at least half of the parts
-    must turn up in two or more different values, as tags that combine freely do. For spaces, which
-    names hold as well, there must also be at most half as many parts as different values.
+    Where the data decide, the whole column must show it, so that names of two words, such as
+    'golden retriever', stay one label: at least half of the parts must turn up in two or more
+    different values, as tags that combine freely do. For spaces, which names hold as well, there
+    must also be at most half as many parts as different values.
 
     Args:
         values: One text per row; empty for a row without labels.
@@ -59,35 +59,27 @@ def split_labels(
     """
     distinct = sorted({value for value in values if value})
     if choice == "single":
-        return _whole(values, "`label_kind` says so")
+        return _one_each(values, "`labels` says so")
     if separator is None:
         present = [sign for sign in (*_PUNCTUATION, _SPACE) if _parts_of(distinct, sign)]
         found = [sign for sign in present if _combines(distinct, sign)]
         if not found and choice == "auto":
-            return _whole(values, _why_single(values, present))
+            return _one_each(values, _why_single(values, present))
         separator = (found or present or [_SPACE])[0]
-        is_found = choice == "auto"
-    else:
-        is_found = False
     labels = [_cut(value, separator) for value in values]
     num_several = sum(len(row) > 1 for row in labels)
-    counted = f"{num_several:,} of {len(labels):,} rows have several labels separated by"
-    if is_found:
-        return LabelSets(labels, True, f"multi, since {counted} {separator!r}")
-    said = "`label_kind` says so" if choice == "multi" else "`label_separator` is given"
-    return LabelSets(labels, True, f"multi, since {said}: {counted} {separator!r}")
+    said = "" if choice == "auto" else "`labels` says so: "
+    counted = f"{num_several:,} of {len(labels):,} rows have several labels"
+    return LabelSets(labels, True, f"multi, since {said}{counted} separated by {separator!r}")
 
 
-def labels_of_columns(
-    flags: pd.DataFrame, choice: LabelChoice = "auto", *, is_named: bool = True
-) -> LabelSets:
+def labels_of_columns(flags: pd.DataFrame, choice: LabelChoice = "auto") -> LabelSets:
     """Read one column per label.
 
     Args:
         flags: ``bool``, one column per label.
-        choice: What the user says.
-        is_named: Whether the user named the columns, which says that several may hold; columns that
-            were found are those of a single label if exactly one holds in every row.
+        choice: What the user says; by themselves, columns are those of a single label if exactly
+            one holds in every row.
 
     Returns:
         The labels of each row.
@@ -103,11 +95,8 @@ def labels_of_columns(
     ]
     num_one = sum(len(row) == 1 for row in labels)
     columns = f"{len(names)} columns of 0 and 1"
-    if choice == "single":
-        return LabelSets(labels, False, "single, since `label_kind` says so")
-    if choice == "multi" or is_named:
-        said = "`label_kind` says so" if choice == "multi" else "`label_columns` are given"
-        return LabelSets(labels, True, f"multi, since {said}")
+    if choice != "auto":
+        return LabelSets(labels, choice == "multi", f"{choice}, since `labels` says so")
     if num_one == len(labels):
         why = f"each of {len(labels):,} rows has exactly one 1 in {columns}"
         return LabelSets(labels, False, f"single, since {why}")
@@ -115,7 +104,7 @@ def labels_of_columns(
     return LabelSets(labels, True, f"multi, since {why}")
 
 
-def _whole(values: Sequence[str], reason: str) -> LabelSets:
+def _one_each(values: Sequence[str], reason: str) -> LabelSets:
     return LabelSets([(value,) for value in values], False, f"single, since {reason}")
 
 
@@ -126,7 +115,7 @@ def _why_single(values: Sequence[str], present: Sequence[str]) -> str:
     num_rows = sum(len(_cut(value, separator)) > 1 for value in values)
     return (
         f"the parts that {separator!r} cuts {num_rows:,} of {len(values):,} labels into do not"
-        f" combine freely; if they are several labels, set `label_separator` to {separator!r}"
+        f" combine freely; if they are several labels, use `Tags(separator={separator!r})`"
     )
 
 

@@ -3,18 +3,14 @@
 import posixpath
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
 
-from lightning_fastrecipes.data.common.csv_tables import (
-    SPLIT_COLUMN,
-    read_folder,
-    read_table,
-)
+from lightning_fastrecipes.data.common.csv_tables import SPLIT_COLUMN, read_folder, read_table
 from lightning_fastrecipes.data.common.sources import resolve_source
 from lightning_fastrecipes.data.common.split_choice import (
     SPLIT_NAMES,
@@ -40,76 +36,112 @@ _SUM_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
+class SingleLabel:
+    """One label per image, whatever characters are in it.
+
+    Args:
+        column: Column of class names.
+        one_hot: Columns of 0 and 1, one per class, a single 1 in every row; in place of ``column``.
+    """
+
+    column: str = "label"
+    one_hot: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class Tags:
+    """Any number of labels per image, or none.
+
+    Args:
+        column: Column of labels, several in one value.
+        separator: What stands between them, such as a space or a comma; ``auto`` finds it.
+        columns: Columns of 0 and 1, one per label; in place of ``column``.
+
+    Raises:
+        ValueError: If ``separator`` is empty, or comes with ``columns``.
+    """
+
+    column: str = "label"
+    separator: str = "auto"
+    columns: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.separator == "":
+            raise ValueError("`separator` must not be empty. For spaces give ' '.")
+        if self.columns is not None and self.separator != "auto":
+            raise ValueError("`columns` and `separator` contradict one another. Give one.")
+
+
+@dataclass(frozen=True)
+class SoftLabels:
+    """A probability for each class.
+
+    Args:
+        classes: Two or more class names: those of the columns of probabilities, or the negative
+            and the positive class for ``probability_column``.
+        probability_column: Column with the probability of the second class, in [0, 1].
+
+    Raises:
+        ValueError: If ``classes`` has fewer than two different names, or other than two for
+            ``probability_column``.
+    """
+
+    classes: list[str]
+    probability_column: str | None = None
+
+    def __post_init__(self) -> None:
+        if len(set(self.classes)) != max(len(self.classes), 2):
+            raise ValueError(f"`classes` must be two or more different names, got {self.classes}.")
+        if self.probability_column is not None and len(self.classes) != 2:
+            raise ValueError(
+                "`classes` must name two classes, negative and positive, for"
+                f" `probability_column`, got {self.classes}. Name them in this order."
+            )
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of probabilities."""
+        return self.classes if self.probability_column is None else [self.probability_column]
+
+
+@dataclass(frozen=True)
 class LabelTable:
     """What the columns of a table of labels mean.
-
-    A target is a class name, or with ``classes`` one probability per class: either the one column
-    ``probability_column`` holds the probability of the second of two classes, or each class has a
-    column of its name.
-
-    An image may also have several labels, or none. The whole table decides, never one split: see
-    ``label_sets.split_labels`` for the rule. ``label_separator`` or ``label_columns`` say that it
-    may; ``label_kind`` overrides all.
 
     Args:
         folder: What file names are relative to; the table's own folder if not given. Also
             ``package:NAME/inner/path``.
         file_column: Column of file names.
-        label_column: Column of class names; not used with ``classes`` or ``label_columns``.
-        probability_column: Column with the probability of the second class, in [0, 1].
-        classes: Class names of soft labels: negative and positive, or the names of the columns.
+        labels: Where the labels are: ``SingleLabel``, ``Tags`` or ``SoftLabels``. A text is the
+            name of their column, and the whole table decides whether an image may have several, by
+            the rule of ``label_sets.split_labels``; without such a column, all others are taken
+            for labels if they hold nothing but 0 and 1.
         stratify_by: Columns whose mix every drawn split keeps; the label if not given.
         separator: What stands between columns, or a regular expression; found out if not given.
         column_names: Names of the columns, for a file without a first line of names.
-        label_separator: What stands between the labels of one image, such as a space or comma.
-        label_columns: Columns of 0 and 1, one per label; found out for a table without
-            ``label_column`` whose other columns hold nothing else.
-        label_kind: ``single``: one label per image, whatever is in it; ``multi``: any number;
-            ``auto``: the data decide.
 
-    Raises:
-        ValueError: If ``probability_column`` comes without two classes, ``classes`` has fewer than
-            two different names, or arguments contradict one another.
+    Example:
+        >>> LabelTable(labels=Tags(separator=" ")).labels
+        Tags(column='label', separator=' ', columns=None)
     """
 
     folder: str | None = None
     file_column: str = "file"
-    label_column: str = "label"
-    probability_column: str | None = None
-    classes: list[str] | None = None
+    labels: SingleLabel | Tags | SoftLabels | str = "label"
     stratify_by: list[str] | None = None
     separator: str | None = None
     column_names: list[str] | None = None
-    label_separator: str | None = None
-    label_columns: list[str] | None = None
-    label_kind: LabelChoice = "auto"
 
-    def __post_init__(self) -> None:
-        if self.classes is not None and len(set(self.classes)) != max(len(self.classes), 2):
-            raise ValueError(f"`classes` must be two or more different names, got {self.classes}.")
-        if self.probability_column is not None and len(self.classes or []) != 2:
-            raise ValueError(
-                "`classes` must name two classes, negative and positive, for"
-                f" `probability_column`, got {self.classes}. Name them in this order."
-            )
-        if self.label_kind not in get_args(LabelChoice):
-            raise ValueError(
-                f"`label_kind` must be 'auto', 'single' or 'multi', got {self.label_kind!r}."
-            )
-        ways = {
-            "classes": self.classes,
-            "label_columns": self.label_columns,
-            "label_separator": self.label_separator,
-        }
-        given = [name for name, value in ways.items() if value is not None]
-        if self.label_kind == "single" and self.label_separator is not None:
-            given.append("label_kind='single'")
-        if self.label_kind != "auto" and self.classes is not None:
-            given.append(f"label_kind='{self.label_kind}'")
-        if len(given) > 1:
-            raise ValueError(f"`{given[0]}` and `{given[1]}` contradict one another. Give one.")
-        if self.label_separator == "":
-            raise ValueError("`label_separator` must not be empty. For spaces give ' '.")
+
+class _Labels(NamedTuple):
+    """The labels of a frame, row by row."""
+
+    kind: LabelKind
+    names: list[str]
+    strata: list[str]
+    classes: list[str] | None
+    reason: str
+    probabilities: npt.NDArray[np.float32] | None = None
 
 
 def list_table(
@@ -119,7 +151,7 @@ def list_table(
 
     Args:
         csv: A file, also ``package:NAME/inner/path``; a folder with one table per split, as
-            ``table_files.read_folder`` finds them; or a data frame.
+            ``csv_tables.read_folder`` finds them; or a data frame.
         table: What the columns mean.
         split: Column of splits or of groups, if there is one.
 
@@ -131,27 +163,14 @@ def list_table(
         DataError: If a column is missing, a value is, an image has two rows, a split is unknown,
             or probabilities are not.
     """
-    split_column = split.column if isinstance(split, ColumnSplit) else None
-    group_column = split.column if isinstance(split, GroupSplit) else None
-    if isinstance(csv, pd.DataFrame):
-        frame, home = csv.reset_index(drop=True), Path()
-    else:
-        path = resolve_source(csv, "csv")
-        how = (table.separator, table.column_names)
-        if path.is_dir():
-            if split_column is not None:
-                raise DataError(
-                    f"`split` names the column '{split_column}', but '{path}' has one table per"
-                    " split. Leave it out, or name one table."
-                )
-            frame, home = read_folder(path, table.file_column, *how), path
-            split_column = SPLIT_COLUMN
-        else:
-            frame, home = read_table(path, *how), path.parent
+    frame, home, split_column = _read(csv, table, split)
     folder = home if table.folder is None else resolve_source(table.folder, "folder")
-    others = [column for column in (split_column, group_column) if column is not None]
-    found_columns = _flag_columns(frame, table, others)
-    columns = [*_used_columns(table, found_columns), *others]
+    group_column = split.column if isinstance(split, GroupSplit) else None
+    named = [table.file_column, split_column, group_column, *(table.stratify_by or [])]
+    plain = list(dict.fromkeys(column for column in named if column is not None))
+    found = _found_columns(frame, table, plain)
+    label_columns = found or _label_columns(table)
+    columns = list(dict.fromkeys([*plain, *label_columns]))
     missing = [column for column in columns if column not in frame]
     if missing:
         raise DataError(
@@ -159,45 +178,76 @@ def list_table(
             f" {name_some([str(column) for column in frame])}. Name the right ones in `table`, or"
             " give `column_names` if the first line is no header."
         )
-    sets = _label_sets(frame, table, found_columns)
+    labels = _read_labels(frame, table, found)
     # An image without any label is legal where there may be several.
-    needed = [c for c in columns if not sets.multi_label or c != table.label_column]
+    is_text = labels.kind == "multi" and len(label_columns) == 1
+    needed = [column for column in columns if not is_text or column != label_columns[0]]
     _refuse_rows(frame[needed].isna().any(axis=1), frame, table, "lack a value", "Fill it in")
     text = frame[columns].astype(str)
     files = text[table.file_column].map(posixpath.normpath)
     _refuse_rows(files.duplicated(keep=False), frame, table, "name an image twice", "Keep one")
-    order = files.argsort().to_numpy()
-    probabilities = _probabilities(frame, table)
-    rows = pd.DataFrame({"file": files, "split": _splits(text, table, split_column)})
+    rows = pd.DataFrame({"file": files, "split": "train", "label": labels.names})
+    if split_column is not None:
+        rows["split"] = text[split_column].map(SPLIT_NAMES)
+        cure = f"Use {', '.join(SPLIT_NAMES)}"
+        _refuse_rows(rows["split"].isna(), frame, table, "have an unknown split", cure)
     if group_column is not None:
         rows["group"] = text[group_column]
-    if probabilities is None:
-        rows["label"] = [LABEL_JOINER.join(labels) for labels in sets.labels]
-    else:
-        classes = np.array(table.classes, dtype=object)
-        rows["label"] = classes[hard_labels(torch.from_numpy(probabilities)).numpy()]
-        probabilities = probabilities[order]
-    if sets.multi_label and not table.stratify_by:
-        rows["stratum"] = rarest_labels(sets.labels)
-    else:
-        strata = text[table.stratify_by] if table.stratify_by else rows[["label"]]
-        rows["stratum"] = strata.agg(LABEL_JOINER.join, axis=1)
+    rows["stratum"] = (
+        text[table.stratify_by].agg(LABEL_JOINER.join, axis=1)
+        if table.stratify_by
+        else labels.strata
+    )
+    order = files.argsort().to_numpy()
     rows = rows.iloc[order].reset_index(drop=True)
-    kind: LabelKind = "multi" if sets.multi_label else "single"
-    if probabilities is not None:
-        kind = "soft"
-    names = table.classes or found_columns or None
-    return Listing(folder, rows, names, probabilities, label_kind=kind, label_reason=sets.reason)
+    probabilities = None if labels.probabilities is None else labels.probabilities[order]
+    return Listing(
+        folder,
+        rows,
+        labels.classes,
+        probabilities,
+        label_kind=labels.kind,
+        label_reason=labels.reason,
+    )
 
 
-def _flag_columns(frame: pd.DataFrame, table: LabelTable, others: list[str]) -> list[str]:
-    """Name the columns that hold one label each: those given, or else all if they may be."""
-    if table.label_columns is not None:
-        return table.label_columns
-    if table.classes is not None or table.label_column in frame:
+def _read(
+    csv: str | Path | pd.DataFrame, table: LabelTable, split: Split | None
+) -> tuple[pd.DataFrame, Path, str | None]:
+    """Return the table, the folder it is in, and its column of splits."""
+    split_column = split.column if isinstance(split, ColumnSplit) else None
+    if isinstance(csv, pd.DataFrame):
+        return csv.reset_index(drop=True), Path(), split_column
+    path, how = resolve_source(csv, "csv"), (table.separator, table.column_names)
+    if not path.is_dir():
+        return read_table(path, *how), path.parent, split_column
+    if split_column is not None:
+        raise DataError(
+            f"`split` names the column '{split_column}', but '{path}' has one table per split."
+            " Leave it out, or name one table."
+        )
+    return read_folder(path, table.file_column, *how), path, SPLIT_COLUMN
+
+
+def _label_columns(table: LabelTable) -> list[str]:
+    labels = table.labels
+    if isinstance(labels, str):
+        return [labels]
+    if isinstance(labels, SoftLabels):
+        return labels.columns
+    named = labels.one_hot if isinstance(labels, SingleLabel) else labels.columns
+    return named or [labels.column]
+
+
+def _found_columns(frame: pd.DataFrame, table: LabelTable, others: list[str]) -> list[str]:
+    """Name columns of 0 and 1: those given, or all that are left where labels have no column."""
+    columns = _label_columns(table)
+    if isinstance(table.labels, SoftLabels):
         return []
-    known = {table.file_column, *others, *(table.stratify_by or [])}
-    rest = [str(column) for column in frame if column not in known]
+    is_named = not isinstance(table.labels, str) and columns != [table.labels.column]
+    if is_named or columns[0] in frame:
+        return columns if is_named else []
+    rest = [str(column) for column in frame if column not in others]
     are_flags = len(rest) > 1 and bool(_flags(frame[rest]).notna().all(axis=None))
     return rest if are_flags else []
 
@@ -209,48 +259,44 @@ def _flags(columns: pd.DataFrame) -> pd.DataFrame:
     return numbers.where(numbers.isin([0, 1]))
 
 
-def _label_sets(frame: pd.DataFrame, table: LabelTable, columns: list[str]) -> LabelSets:
-    if table.classes is not None:
-        return LabelSets([], False, "soft, since the table has a probability for each class")
-    if not columns:
-        values = frame[table.label_column].fillna("").astype(str).tolist()
-        return split_labels(values, table.label_separator, table.label_kind)
-    flags = _flags(frame[columns])
-    problem = "hold something else than 0 and 1 in `label_columns`"
+def _read_labels(frame: pd.DataFrame, table: LabelTable, flag_columns: list[str]) -> _Labels:
+    if isinstance(table.labels, SoftLabels):
+        probabilities = _probabilities(frame, table, table.labels)
+        hard = hard_labels(torch.from_numpy(probabilities)).tolist()
+        names = [table.labels.classes[index] for index in hard]
+        reason = "soft, since the table has a probability for each class"
+        return _Labels("soft", names, names, table.labels.classes, reason, probabilities)
+    sets = _label_sets(frame, table, flag_columns)
+    names = [LABEL_JOINER.join(labels) for labels in sets.labels]
+    strata = rarest_labels(sets.labels) if sets.multi_label else names
+    kind: LabelKind = "multi" if sets.multi_label else "single"
+    return _Labels(kind, names, strata, flag_columns or None, sets.reason)
+
+
+def _label_sets(frame: pd.DataFrame, table: LabelTable, flag_columns: list[str]) -> LabelSets:
+    labels = table.labels
+    choice: LabelChoice = "auto" if isinstance(labels, str) else "multi"
+    choice = "single" if isinstance(labels, SingleLabel) else choice
+    if not flag_columns:
+        values = frame[_label_columns(table)[0]].fillna("").astype(str).tolist()
+        separator = labels.separator if isinstance(labels, Tags) else "auto"
+        return split_labels(values, None if separator == "auto" else separator, choice)
+    flags = _flags(frame[flag_columns])
+    problem = "hold something else than 0 and 1 in columns of labels"
     _refuse_rows(flags.isna().any(axis=1), frame, table, problem, "Correct them")
-    is_named = table.label_columns is not None
-    sets = labels_of_columns(flags == 1, table.label_kind, is_named=is_named)
+    sets = labels_of_columns(flags == 1, choice)
     if not sets.multi_label:
         is_wrong = pd.Series([len(labels) != 1 for labels in sets.labels], dtype=bool)
-        _refuse_rows(is_wrong, frame, table, "have not exactly one label", "Set `label_kind`")
+        _refuse_rows(is_wrong, frame, table, "have not exactly one label", "Use `Tags`")
     return sets
 
 
-def _used_columns(table: LabelTable, found_columns: list[str]) -> list[str]:
-    if table.classes is None:
-        labels = found_columns or [table.label_column]
-    else:
-        labels = [table.probability_column] if table.probability_column else table.classes
-    return list(dict.fromkeys([table.file_column, *labels, *(table.stratify_by or [])]))
-
-
-def _splits(text: pd.DataFrame, table: LabelTable, column: str | None) -> pd.Series:
-    if column is None:
-        return pd.Series("train", index=text.index)
-    splits = text[column].map(SPLIT_NAMES)
-    _refuse_rows(
-        splits.isna(), text, table, "have an unknown split", f"Use {', '.join(SPLIT_NAMES)}"
-    )
-    return splits
-
-
-def _probabilities(frame: pd.DataFrame, table: LabelTable) -> npt.NDArray[np.float32] | None:
-    if table.classes is None:
-        return None
-    columns = [table.probability_column] if table.probability_column else table.classes
-    numbers = frame[columns].apply(pd.to_numeric, errors="coerce")
+def _probabilities(
+    frame: pd.DataFrame, table: LabelTable, labels: SoftLabels
+) -> npt.NDArray[np.float32]:
+    numbers = frame[labels.columns].apply(pd.to_numeric, errors="coerce")
     values: npt.NDArray[np.float64] = numbers.to_numpy(dtype=np.float64)
-    if table.probability_column:
+    if labels.probability_column:
         values = np.concatenate([1 - values, values], axis=1)
     is_wrong = ~((values >= 0) & (values <= 1)).all(axis=1)
     is_wrong |= np.abs(values.sum(axis=1) - 1) > _SUM_TOLERANCE

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from lightning_fastrecipes.data.common.split_choice import ColumnSplit
 from lightning_fastrecipes.data.images.label_table import LabelTable, list_table
 from lightning_fastrecipes.errors import DataError
 
@@ -49,8 +50,8 @@ def test_what_cannot_be_a_folder_of_tables_is_refused(tmp_path) -> None:
     with pytest.raises(DataError, match=r"must have 'train.csv', .* but has 'labels.csv'"):
         list_table(tmp_path / "one", LabelTable())
     write(tmp_path / "two" / "train.csv", ["a.png,x"])
-    with pytest.raises(DataError, match=r"`split_column` is 'part', but .* one table per split"):
-        list_table(tmp_path / "two", LabelTable(split_column="part"))
+    with pytest.raises(DataError, match=r"names the column 'part', but .* one table per split"):
+        list_table(tmp_path / "two", LabelTable(), ColumnSplit("part"))
     write(tmp_path / "two" / "train" / "labels.csv", ["a.png,x"])
     with pytest.raises(DataError, match=r"are both of 'train'\. Remove one"):
         list_table(tmp_path / "two", LabelTable())

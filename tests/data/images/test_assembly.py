@@ -7,7 +7,7 @@ import pytest
 
 from lightning_fastrecipes.data.common.split_choice import FractionSplit
 from lightning_fastrecipes.data.images.assembly import assemble
-from lightning_fastrecipes.data.images.label_table import LabelTable, list_table
+from lightning_fastrecipes.data.images.label_table import LabelTable, SoftLabels, list_table
 from lightning_fastrecipes.data.images.listing import list_folder
 from lightning_fastrecipes.errors import DataError
 
@@ -96,7 +96,7 @@ def test_soft_targets_go_with_their_files(tmp_path, draw):
         draw(tmp_path / file)
     text = "file,p\n" + "".join(f"{file},{p}\n" for file, p in reversed(rows))
     (tmp_path / "labels.csv").write_text(text)
-    table = LabelTable(probability_column="p", classes=["no", "yes"])
+    table = LabelTable(labels=SoftLabels(["no", "yes"], "p"))
 
     photos = assemble(list_table(tmp_path / "labels.csv", table), PLAN, "raise")
 

@@ -14,6 +14,7 @@ from lightning_fastrecipes.data.images.datamodules import (
     ImageDataModule,
     ImageFolderDataModule,
     LabelTable,
+    SoftLabels,
 )
 from lightning_fastrecipes.data.images.options import Augmentation
 from lightning_fastrecipes.errors import DataNotFoundError
@@ -35,16 +36,22 @@ def cells(tmp_path, draw, monkeypatch):
 
 
 TABLE = {
-    "probability_column": "p",
-    "classes": ["intact", "broken"],
+    "labels": {"classes": ["intact", "broken"], "probability_column": "p"},
     "column_names": ["file", "p", "cell"],
     "stratify_by": ["p", "cell"],
 }
 
 
+SOFT = LabelTable(**TABLE | {"labels": SoftLabels(["intact", "broken"], "p")})
+
+
 def test_a_table_in_a_package_gives_soft_targets(cells):
     data = ImageCSVDataModule(
-        cells, table=LabelTable(**TABLE), image_size=16, batch_size=6, split=1 / 3
+        cells,
+        table=SOFT,
+        image_size=16,
+        batch_size=6,
+        split=1 / 3,
     )
     data.prepare_data()
     data.setup("fit")
@@ -122,7 +129,7 @@ def test_recipes_build_them_from_yaml(class_name, arguments):
     assert type(data).__name__ == class_name
     assert data.geometry == Geometry(**arguments["geometry"])
     if class_name == "ImageCSVDataModule":
-        assert data.table == LabelTable(**TABLE)
+        assert data.table == SOFT
         assert data.csv == "labels.csv"
     else:
         assert (data.root, data.augmentation) == ("pets", Augmentation("side_on"))

@@ -5,8 +5,15 @@ import random
 import pandas as pd
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 
-from lightning_fastrecipes import ImageCSVDataModule, LabelTable
+from lightning_fastrecipes import (
+    ImageCSVDataModule,
+    LabelTable,
+    SingleLabel,
+    SoftLabels,
+    Tags,
+)
 from lightning_fastrecipes.data.common.split_choice import FractionSplit
 from lightning_fastrecipes.data.images.label_sets import LABEL_JOINER, split_labels
 from lightning_fastrecipes.data.images.label_table import list_table
@@ -56,9 +63,7 @@ def test_names_of_several_words_stay_one_label_and_the_way_out_is_said(names) ->
 
     assert not found.multi_label
     assert found.labels == [(name,) for name in values]
-    assert (
-        "do not combine freely; if they are several labels, set `label_separator`" in found.reason
-    )
+    assert "do not combine freely; if they are several labels, use `Tags(separator=" in found.reason
 
 
 def test_one_label_each_is_single() -> None:
@@ -70,9 +75,9 @@ def test_one_label_each_is_single() -> None:
 @pytest.mark.parametrize(
     ("options", "multi_label", "words"),
     [
-        ({"separator": " "}, True, "since `label_separator` is given"),
-        ({"choice": "multi"}, True, "since `label_kind` says so"),
-        ({"choice": "single"}, False, "since `label_kind` says so"),
+        ({"separator": " ", "choice": "multi"}, True, "since `labels` says so"),
+        ({"choice": "multi"}, True, "since `labels` says so"),
+        ({"choice": "single"}, False, "since `labels` says so"),
     ],
 )
 def test_what_the_user_says_is_taken(options, multi_label, words) -> None:
@@ -97,7 +102,7 @@ def test_images_without_any_label_are_legal_among_several_and_nowhere_else() -> 
     assert listing.label_kind == "multi"
     assert listing.rows["label"].iloc[-1] == ""
     with pytest.raises(DataError, match=r"1 rows .* lack a value: '040.png \(row 40\)'"):
-        list_table(frame, LabelTable(label_kind="single"))
+        list_table(frame, LabelTable(labels=SingleLabel()))
 
 
 def test_a_column_for_each_tag_is_found_without_being_named(tmp_path) -> None:
@@ -118,31 +123,48 @@ def test_one_1_in_every_row_is_one_label_unless_the_columns_are_named() -> None:
 
     assert list_table(frame, LabelTable()).label_kind == "single"
     assert list_table(frame, LabelTable()).rows["label"].tolist() == ["sun", "sea"]
-    assert list_table(frame, LabelTable(label_columns=["sun", "sea"])).label_kind == "multi"
+    assert list_table(frame, LabelTable(labels=Tags(columns=["sun", "sea"]))).label_kind == "multi"
     several = frame.assign(sea=[True, True])
     with pytest.raises(DataError, match=r"have not exactly one label: 'a \(row 0\)'"):
-        list_table(several, LabelTable(label_kind="single"))
+        list_table(several, LabelTable(labels=SingleLabel()))
 
 
 def test_a_label_column_of_other_numbers_is_refused() -> None:
     frame = pd.DataFrame({"file": ["a", "b"], "sun": [1, 2], "sea": [0, 1]})
     with pytest.raises(DataError, match=r"hold something else than 0 and 1 .*'b \(row 1\)'"):
-        list_table(frame, LabelTable(label_columns=["sun", "sea"]))
+        list_table(frame, LabelTable(labels=Tags(columns=["sun", "sea"])))
+
+
+def test_one_hot_columns_are_one_label_each() -> None:
+    frame = pd.DataFrame({"file": ["a", "b"], "sun": [1, 0], "sea": [0, 1], "other": [5, 6]})
+    listing = list_table(frame, LabelTable(labels=SingleLabel(one_hot=["sea", "sun"])))
+    assert (listing.label_kind, listing.classes) == ("single", ["sea", "sun"])
+    assert listing.rows["label"].tolist() == ["sun", "sea"]
+
+
+def test_contradictions_are_refused() -> None:
+    with pytest.raises(ValueError, match="contradict one another"):
+        Tags(columns=["a"], separator=" ")
+    with pytest.raises(ValueError, match="`separator` must not be empty"):
+        Tags(separator="")
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("text", "expected"),
     [
-        {"classes": ["a", "b"], "label_separator": " "},
-        {"label_columns": ["a"], "label_separator": " "},
-        {"label_kind": "single", "label_separator": ","},
-        {"label_kind": "multi", "classes": ["a", "b"]},
+        ("tags", "tags"),
+        ("{column: kind}", SingleLabel("kind")),
+        ("{one_hot: [a, b]}", SingleLabel(one_hot=["a", "b"])),
+        ("{column: tags, separator: ' '}", Tags("tags", " ")),
+        ("{columns: [a, b]}", Tags(columns=["a", "b"])),
+        ("{classes: [good, bad], probability_column: p}", SoftLabels(["good", "bad"], "p")),
     ],
-    ids=str,
 )
-def test_contradictions_are_refused(options) -> None:
-    with pytest.raises(ValueError, match="contradict one another"):
-        LabelTable(**options)
+def test_the_keys_say_what_labels_are(text, expected) -> None:
+    parser = ArgumentParser()
+    parser.add_class_arguments(LabelTable, "table")
+    parsed = parser.parse_args([f"--table.labels={text}"])
+    assert parser.instantiate(parsed).table == LabelTable(labels=expected)
 
 
 @pytest.fixture
@@ -163,7 +185,7 @@ def test_targets_are_floats_of_0_and_1_for_every_label(drawn) -> None:
     values = tagged(" ")
     values[3] = ""
 
-    images = drawn(values, table={"label_kind": "multi"}, batch_size=4)
+    images = drawn(values, table={"labels": Tags()}, batch_size=4)
 
     assert images.label_kind == "multi"
     assert images.classes == sorted(TAGS)
@@ -198,7 +220,7 @@ def test_unknown_labels_of_other_splits_are_listed_with_their_number(drawn) -> N
     values = ["sun sea", "sun", "sea fog", "fog rain"]
     splits = ["train", "train", "val", "test"]
     with pytest.raises(DataError, match=r"'fog \(1 in val\)', 'fog \(1 in test\)', 'rain \(1"):
-        drawn(values, columns={"part": splits}, split="part", table={"label_separator": " "})
+        drawn(values, columns={"part": splits}, split="part", table={"labels": Tags(separator=" ")})
 
 
 def test_a_drawn_split_leaves_every_label_in_the_training_split(drawn) -> None:
@@ -207,7 +229,7 @@ def test_a_drawn_split_leaves_every_label_in_the_training_split(drawn) -> None:
     values = [" ".join(f"t{draw.randrange(40)}" for _ in range(3)) for _ in range(24)]
     for seed in (2, 4, 6):
         split = FractionSplit(0.5, seed=seed)
-        images = drawn(values, split=split, table={"label_separator": " "})
+        images = drawn(values, split=split, table={"labels": Tags(separator=" ")})
         assert images.train_targets.any(dim=0).all()
 
     assert images.classes == sorted({name for value in values for name in value.split()})
@@ -218,7 +240,7 @@ def test_a_drawn_split_keeps_the_share_of_rare_labels(drawn) -> None:
     values = ["sea sun"] * 60 + ["sea rare"] * 20
     random.Random(0).shuffle(values)
 
-    images = drawn(values, table={"label_separator": " "}, split=0.25)
+    images = drawn(values, table={"labels": Tags(separator=" ")}, split=0.25)
 
     rare = images.classes.index("rare")
     assert int(images.eval_dataset("val").targets[:, rare].sum()) == 5
@@ -229,7 +251,7 @@ def test_the_same_image_with_other_tags_is_no_error(tmp_path, draw) -> None:
     (tmp_path / "b.png").write_bytes(first.read_bytes())
     draw(tmp_path / "c.png")
     frame = pd.DataFrame({"file": ["a.png", "b.png", "c.png"], "label": ["x y", "x", "y"]})
-    table = LabelTable(folder=str(tmp_path), label_separator=" ")
+    table = LabelTable(folder=str(tmp_path), labels=Tags(separator=" "))
     images = ImageCSVDataModule(frame, table=table, split=0.0)
     images.setup()
     assert len(images.train_targets) == 3

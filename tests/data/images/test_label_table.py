@@ -4,10 +4,10 @@ import pandas as pd
 import pytest
 
 from lightning_fastrecipes.data.common.split_choice import ColumnSplit
-from lightning_fastrecipes.data.images.label_table import LabelTable, list_table
+from lightning_fastrecipes.data.images.label_table import LabelTable, SoftLabels, list_table
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
 
-SOFT = {"probability_column": "p", "classes": ["intact", "broken"]}
+SOFT = {"labels": SoftLabels(["intact", "broken"], "p")}
 
 
 def write(folder, text, name="labels.csv"):
@@ -29,7 +29,7 @@ def write(folder, text, name="labels.csv"):
         pytest.param("file::label\nb.png::x\na.png::y\n", {"separator": "::"}, id="own-separator"),
         pytest.param(
             "n,image,kind\n1,b.png,x\n2,a.png,y\n",
-            {"file_column": "image", "label_column": "kind"},
+            {"file_column": "image", "labels": "kind"},
             id="other-columns",
         ),
     ],
@@ -81,7 +81,9 @@ def test_one_probability_becomes_two_classes_and_ties_are_positive(tmp_path):
 def test_a_column_per_class_becomes_probabilities(tmp_path):
     text = "file,cat,dog,bird\na,0.2,0.3,0.5\nb,1,0,0\n"
 
-    listing = list_table(write(tmp_path, text), LabelTable(classes=["bird", "cat", "dog"]))
+    listing = list_table(
+        write(tmp_path, text), LabelTable(labels=SoftLabels(["bird", "cat", "dog"]))
+    )
 
     assert listing.probabilities.tolist() == [
         pytest.approx([0.5, 0.2, 0.3]),
@@ -126,7 +128,7 @@ def test_strata_may_be_several_columns(tmp_path):
         ),
         pytest.param(
             "file,cat,dog\na,0.5,0.5\nb,0.5,0.4\n",
-            {"classes": ["cat", "dog"]},
+            {"labels": SoftLabels(["cat", "dog"])},
             r"sum to 1: 'b \(row 1\)'",
             id="sum",
         ),
@@ -156,6 +158,6 @@ def test_a_missing_table_or_folder_is_named(tmp_path):
 
 def test_soft_labels_need_their_class_names():
     with pytest.raises(ValueError, match="`classes` must name two classes, negative and positive"):
-        LabelTable(probability_column="p")
+        SoftLabels(["only", "three", "names"], "p")
     with pytest.raises(ValueError, match="`classes` must be two or more different names"):
-        LabelTable(classes=["same", "same"])
+        SoftLabels(["same", "same"])
