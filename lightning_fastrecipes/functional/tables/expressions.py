@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pyarrow import ArrowException
+from pandas.api.types import infer_dtype, is_bool_dtype, is_scalar
 
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.column_methods import (
@@ -24,6 +24,7 @@ from lightning_fastrecipes.functional.tables.column_methods import (
     check_room,
     is_text,
 )
+from lightning_fastrecipes.functional.tables.narrowing import widen_column
 
 _MAX_LENGTH = 10_000
 _MAX_DEPTH = 200
@@ -44,11 +45,6 @@ _PLAIN = (bool, int, float, str, np.generic, pd.Timestamp, pd.Timedelta, pd.Seri
 _TOKENS = re.compile(
     r"""('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")|`([^`]*)`|(@\s*\w+)|([&|])""", re.DOTALL
 )
-_ERRORS = (
-    ArithmeticError, ArrowException, AttributeError, LookupError, MemoryError, NotImplementedError,
-    RecursionError, TypeError, ValueError,
-)  # fmt: skip
-"""What pandas raises for values that an operator or a method cannot take."""
 
 
 def evaluate(frame: pd.DataFrame, name: str, expression: str) -> Column:
@@ -58,21 +54,18 @@ def evaluate(frame: pd.DataFrame, name: str, expression: str) -> Column:
 
     - Columns by name, in backticks where the name is no word: ``Sales``, ```Dez. 2012```.
     - Numbers, text, ``True``, ``False``, ``None``; lists after ``in``, ``==`` and ``!=``.
-    - ``+ - * / // % **``; ``< <= == != >= >``, ``in``, ``not in``; ``and``, ``or``, ``not``. As in
+    - ``+ - * / // % **``, comparisons, ``in``, ``not in``, ``and``, ``or``, ``not``. As in
       ``DataFrame.query``, ``&`` and ``|`` mean ``and`` and ``or``.
     - ``@date(text)`` and ``@date(text, '%d.%m.%Y')``: text as dates.
-    - ``@ymd(year, month, day)``: numbers as dates.
-    - ``@iso_week(year, week)``: the Monday of a week of ISO 8601.
+    - ``@ymd(year, month, day)``, and ``@iso_week(year, week)`` for its Monday: numbers as dates.
     - ``@days(number)``: whole numbers as time spans, to add to dates.
     - ``@where(condition, yes, no)``: one of two values by row.
-    - Functions of numbers, such as ``log1p(Sales)``, ``sqrt``, ``floor``, ``sin``.
-    - Methods of a column as in pandas, those of ``column_methods.METHODS``: ``Km.fillna(0)``,
-      ``Days.clip(0, 720) // 30``, ``(Date - Since).dt.days``, ``file.str.slice(0, 2)``. Regular
-      expressions are those of RE2.
+    - Functions of numbers such as ``log1p(Sales)``; see ``column_methods.FUNCTIONS``.
+    - Methods of columns as in pandas, such as ``Days.clip(0, 720)``, ``(Date - Since).dt.days`` or
+      ``file.str.slice(0, 2)``; see ``column_methods.METHODS``. Regular expressions are RE2's.
 
-    Numbers are computed with 64 bits, however narrow the columns are, so that none overflows. A
-    missing part makes a missing date. ``mean``, ``shift`` and the like look at other rows, so that
-    a row gets another value in another table.
+    Numbers have 64 bits, however narrow the columns are, so that none overflows. ``mean``,
+    ``shift`` and the like look at other rows, so that a row gets another value in another table.
 
     Args:
         frame: The table, which is not changed.
@@ -90,40 +83,22 @@ def evaluate(frame: pd.DataFrame, name: str, expression: str) -> Column:
         >>> [str(day)[:10] for day in evaluate(table, "since", "@iso_week(year, week)")]
         ['2014-12-29', 'NaT']
     """
-    try:
-        return _Evaluation(frame).run(expression).rename(name).set_axis(frame.index)
-    except _ERRORS as error:
-        raise DataError(
-            f"`{name}` cannot be computed by {_short(expression)!r}: {_reason(error)}."
-        ) from error
+    found = _evaluated(frame, expression, f"`{name}` cannot be computed by")
+    return found.rename(name).set_axis(frame.index)
 
 
 def select_rows(frame: pd.DataFrame, where: str) -> pd.DataFrame:
-    """Keep the rows for which a condition is true; a missing one is not.
+    """Keep the rows for which an expression is true; see ``evaluate``. A missing one is not true.
 
-    Args:
-        frame: The table, which is not changed.
-        where: An expression that is true or false in each row; see ``evaluate``.
+    Raises ``DataError`` if it cannot be computed, is no condition, or leaves no rows.
 
-    Returns:
-        These rows, with their labels.
-
-    Raises:
-        DataError: If the condition cannot be computed, is no condition, or leaves no rows.
-
-    Example:
-        >>> select_rows(pd.DataFrame({"Sales": [0, 5, 7]}), "Sales > 0").index.tolist()
-        [1, 2]
+    >>> select_rows(pd.DataFrame({"Sales": [0, 5, 7]}), "Sales > 0").index.tolist()
+    [1, 2]
     """
-    try:
-        found = _Evaluation(frame).run(where)
-        if not pd.api.types.is_bool_dtype(found.dtype):
-            raise DataError(f"it gives {found.dtype}. Compare it with something")
-    except _ERRORS as error:
-        raise DataError(
-            f"`where` must be a condition on columns such as 'Sales > 0', got {_short(where)!r}:"
-            f" {_reason(error)}."
-        ) from error
+    what = "`where` must be a condition on columns such as 'Sales > 0', got"
+    found = _evaluated(frame, where, what)
+    if not is_bool_dtype(found.dtype):
+        raise DataError(f"{what} {_short(where)!r}: it gives {found.dtype}. Compare it.")
     kept = frame[found.fillna(False).to_numpy(bool)]
     if not len(kept):
         raise DataError(
@@ -132,8 +107,12 @@ def select_rows(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     return kept
 
 
-def _reason(error: Exception) -> str:
-    return "it needs too much memory" if isinstance(error, MemoryError) else str(error).rstrip(".")
+def _evaluated(frame: pd.DataFrame, expression: str, what: str) -> Column:
+    try:
+        return _Evaluation(frame).run(expression)
+    except Exception as error:  # whatever pandas says of values that it cannot take
+        reason = "it needs too much memory" if isinstance(error, MemoryError) else str(error)
+        raise DataError(f"{what} {_short(expression)!r}: {reason.rstrip('.')}.") from error
 
 
 class _Evaluation:
@@ -162,9 +141,7 @@ class _Evaluation:
     def _parse(self, expression: str) -> ast.expr:
         """Read an expression, within bounds; names in backticks become words first."""
         if len(expression) > _MAX_LENGTH:
-            raise DataError(
-                f"it must have at most {_MAX_LENGTH:,} characters, but has {len(expression):,}"
-            )
+            raise DataError(f"it has {len(expression):,} characters, more than {_MAX_LENGTH:,}")
         mark = "_q"
         while mark in expression:
             mark += "q"
@@ -215,8 +192,13 @@ class _Evaluation:
                 return self._compared(node)
             case ast.Attribute(value=base, attr=word):
                 return self._attribute(base, word)
-            case ast.Subscript(value=ast.Attribute(value=base, attr="str"), slice=place):
-                return self._sliced(base, place)
+            case ast.Subscript(value=ast.Attribute(attr="str") as text, slice=ast.Slice() as part):
+                limits = [
+                    limit or ast.Constant(None) for limit in (part.lower, part.upper, part.step)
+                ]
+                return self._called(ast.Attribute(text, "slice"), limits, [])
+            case ast.Subscript(value=ast.Attribute(attr="str") as text, slice=place):
+                return self._called(ast.Attribute(text, "get"), [place], [])
             case ast.Call(func=func, args=args, keywords=keywords):
                 return self._called(func, args, keywords)
         raise self._refusal(node)
@@ -235,7 +217,7 @@ class _Evaluation:
                     f"{name!r} is not defined. The columns are {_short(known, 1_000)}, and the"
                     f" functions {', '.join(FUNCTIONS)}"
                 )
-            self._columns[name] = _widened(self._frame[self._names[name]]).set_axis(self._rows)
+            self._columns[name] = widen_column(self._frame[self._names[name]]).set_axis(self._rows)
         return self._columns[name]
 
     def _computed(self, op: type[ast.AST], left: Any, right: Any) -> Any:
@@ -253,30 +235,28 @@ class _Evaluation:
         nodes = [node.left, *node.comparators]
         values = [self._value(node.left), *map(self._values, node.comparators)]
         found = []
-        for place, (op, (left, right)) in enumerate(zip(node.ops, pairwise(values), strict=True)):
-            is_not = isinstance(op, (ast.NotIn, ast.NotEq))
-            left = _as_stored(left, self._is_narrow(nodes[place + 1]))
-            right = _as_stored(right, self._is_narrow(nodes[place]))
+        for op, (left_node, right_node), (one, other) in zip(
+            node.ops, pairwise(nodes), pairwise(values), strict=True
+        ):
+            left, right = self._as_stored(one, right_node), self._as_stored(other, left_node)
             if type(op) in _OPERATORS and not isinstance(right, list):
                 found.append(_OPERATORS[type(op)](left, right))
-            elif isinstance(op, (ast.In, ast.NotIn, ast.Eq, ast.NotEq)) and (
-                isinstance(left, pd.Series) and isinstance(right, (list, pd.Series))
-            ):
-                is_in = left.isin(right)
-                found.append(~is_in if is_not else is_in)
-            else:
-                raise DataError(
-                    f"{self._source(node)!r} must be `column in [value, ...]`, a column first and"
-                    " then a list"
-                )
+                continue
+            is_membership = isinstance(op, (ast.In, ast.NotIn, ast.Eq, ast.NotEq))
+            if not (is_membership and isinstance(left, pd.Series) and not is_scalar(right)):
+                raise DataError(f"{self._source(node)!r} must be `column in [value, ...]`")
+            is_in = left.isin(right)
+            found.append(~is_in if isinstance(op, (ast.NotIn, ast.NotEq)) else is_in)
         return reduce(operator.and_, found)
 
-    def _is_narrow(self, node: ast.expr) -> bool:
-        """Return whether a part is a column whose fractions are stored with 32 bits."""
-        name = self._aliases.get(node.id, node.id) if isinstance(node, ast.Name) else None
-        return (
-            name in self._names and str(self._frame[self._names[name]].dtype).lower() == "float32"
-        )
+    def _as_stored(self, value: Any, other: ast.expr) -> Any:
+        """Round a number as the 32-bit column that it is compared with: 0.1 equals a stored 0.1."""
+        if isinstance(value, list):
+            return [self._as_stored(item, other) for item in value]
+        if not isinstance(value, float) or not isinstance(other, ast.Name):
+            return value
+        column = self._frame[self._names[self._aliases.get(other.id, other.id)]]
+        return float(np.float32(value)) if str(column.dtype).lower() == "float32" else value
 
     def _owner(self, base: ast.expr) -> tuple[str, Column]:
         """Return the column whose word stands after a dot, and ``str.`` or ``dt.`` before it."""
@@ -299,30 +279,21 @@ class _Evaluation:
         hint = " without brackets" if prefix + word in METHODS else ""
         raise self._unknown(prefix, word, ATTRIBUTES, hint)
 
-    def _sliced(self, base: ast.expr, place: ast.expr) -> Any:
-        """Compute ``text.str[1]`` and ``text.str[1:3]``."""
-        _, column = self._owner(base)
-        if not isinstance(place, ast.Slice):
-            return METHODS["str.get"].call(column, [self._value(place)], {})
-        parts = {"start": place.lower, "stop": place.upper, "step": place.step}
-        given = {word: self._value(part) for word, part in parts.items() if part is not None}
-        return METHODS["str.slice"].call(column, [], given)
-
     def _called(self, func: ast.expr, args: list[ast.expr], keywords: list[ast.keyword]) -> Any:
         owner: Any
         word: Word | None
         if isinstance(func, ast.Name):
             name = self._aliases.get(func.id, func.id).removeprefix("@")
             owner, word = self._rows, FUNCTIONS.get(f"@{name}") or FUNCTIONS.get(name)
-            if word is None:
-                raise DataError(f"there is no function {name!r}. There are {', '.join(FUNCTIONS)}")
+            unknown = DataError(f"there is no function {name!r}. There are {', '.join(FUNCTIONS)}")
         elif isinstance(func, ast.Attribute):
             prefix, owner = self._owner(func.value)
             word = METHODS.get(prefix + func.attr)
-            if word is None:
-                raise self._unknown(prefix, func.attr, METHODS)
+            unknown = self._unknown(prefix, func.attr, METHODS)
         else:
             raise self._refusal(func)
+        if word is None:
+            raise unknown
         given = {item.arg or "**": self._values(item.value) for item in keywords}
         return _bounded(word.call(owner, [self._values(arg) for arg in args], given))
 
@@ -352,25 +323,11 @@ def _short(text: str, length: int = 200) -> str:
     return text if len(text) <= length else f"{text[:length]}..."
 
 
-def _widened(values: Column) -> Column:
-    """Return numbers with room, and text instead of categories, which do not compute."""
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        return values.astype(values.cat.categories.dtype)
-    kind = {"i": "int64", "u": "int64", "f": "float64"}.get(values.dtype.kind)
-    if kind is None or str(values.dtype).lower() in (kind, "uint64"):
-        return values
-    is_nullable = isinstance(values.dtype, pd.api.extensions.ExtensionDtype)
-    widened: Column = values.astype(kind.capitalize() if is_nullable else kind)  # type: ignore[call-overload]
-    return widened
-
-
 def _bounded(value: Any) -> Any:
     if isinstance(value, int) and abs(value) >= _MAX_INTEGER:
         raise DataError("a whole number must fit into 64 bits")
     if isinstance(value, str) and len(value) > _MAX_TEXT:
-        raise DataError(
-            f"a text must have at most {_MAX_TEXT:,} characters, but has {len(value):,}"
-        )
+        raise DataError(f"a text has {len(value):,} characters, more than {_MAX_TEXT:,}")
     if value is not None and not isinstance(value, _PLAIN):
         raise DataError(f"{_short(repr(value))} is no number and no text")
     return value
@@ -379,12 +336,10 @@ def _bounded(value: Any) -> Any:
 def _computable(value: Any) -> Any:
     """Refuse text and objects, of which ``*`` and ``%`` could make any amount."""
     is_object = isinstance(value, pd.Series) and value.dtype == object
-    if is_text(value) or (
-        is_object and pd.api.types.infer_dtype(value, skipna=True) not in _OBJECTS
-    ):
+    if is_text(value) or (is_object and infer_dtype(value, skipna=True) not in _OBJECTS):
         raise DataError(
-            "text and other objects cannot be computed with: text can be joined to text by +."
-            " Make numbers of it first, with `.astype('float')`"
+            "text and other objects cannot be computed with; + joins text with text. Make numbers"
+            " of it first, with `.astype('float')`"
         )
     return value
 
@@ -392,13 +347,6 @@ def _computable(value: Any) -> Any:
 def _negated(value: Any) -> Any:
     if isinstance(value, (bool, np.bool_)):
         return not value
-    if isinstance(value, pd.Series) and pd.api.types.is_bool_dtype(value.dtype):
+    if isinstance(value, pd.Series) and is_bool_dtype(value.dtype):
         return ~value
     raise DataError("`not` needs something that is true or false, such as `Open == 1`")
-
-
-def _as_stored(value: Any, is_narrow: bool) -> Any:
-    """Round a number as the column that it is compared with: 0.1 equals a stored 0.1."""
-    if is_narrow and isinstance(value, list):
-        return [_as_stored(item, is_narrow) for item in value]
-    return float(np.float32(value)) if is_narrow and isinstance(value, float) else value

@@ -66,6 +66,17 @@ def narrow_column(values: Column) -> Column:
     return values
 
 
+def widen_column(values: Column) -> Column:
+    """Return numbers with 64 bits, and text instead of categories, to compute with."""
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return values.astype(values.cat.categories.dtype)
+    kind = {"i": "int64", "u": "int64", "f": "float64"}.get(values.dtype.kind)
+    if kind is None or str(values.dtype).lower() in (kind, "uint64"):
+        return values
+    is_nullable = isinstance(values.dtype, pd.api.extensions.ExtensionDtype)
+    return _cast(values, kind.capitalize() if is_nullable else kind)
+
+
 def _narrow_floats(values: Column, narrow: str) -> Column:
     with np.errstate(over="ignore"):
         small = _cast(values, narrow)
