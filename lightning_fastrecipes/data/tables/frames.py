@@ -179,8 +179,7 @@ def _columns(path: Path, how: "_How") -> Iterator[Column]:
             yield from _typed_columns(path, how)
         else:
             for chunk in _text_chunks(path, how):
-                for name in chunk.columns.tolist():
-                    yield chunk.pop(name)
+                yield from (column for _, column in chunk.items())
     except DataError:
         raise
     except _DAMAGE as error:

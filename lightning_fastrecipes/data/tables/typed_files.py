@@ -76,28 +76,49 @@ class TypedFile:
             Columns named as in the file, their rows numbered from 0. The parts of one follow one
             another.
         """
-        for name in names:
-            if name in self._index:
-                column = self._index[name]
-                yield column.astype(str).where(column.notna()) if name in text else column
+        for group in self._groups(names, text):
+            if group[0] in self._index:
+                column = self._index[group[0]]
+                yield column.astype(str).where(column.notna()) if group[0] in text else column
                 continue
-            table = self._read([name])
+            table = self._read(group)
             kind = table.schema.types[0]
-            if name in text and pa.types.is_integer(kind):
+            if group[0] in text and pa.types.is_integer(kind):
                 # Pandas would make 7 to '7.0' where there are gaps.
-                table = pa.table([table[0].cast(pa.string())], [name])
+                table = pa.table([table[0].cast(pa.string())], group)
             is_text = _is_text(table.schema.types[0])
             # The whole of a column of numbers decides on its type; text is wide, and may be cut.
             size = _CHUNK_ROWS if is_text else max(len(table), 1)
             for start in range(0, max(len(table), 1), size):
-                column = table.slice(start, size).to_pandas().iloc[:, 0]
-                column = column.reset_index(drop=True).rename(name)
-                if name in text and not is_text:
-                    column = column.astype(str).where(column.notna())
-                yield column
-            del table, column
+                part = table.slice(start, size).to_pandas().reset_index(drop=True)
+                if group[0] in text and not is_text:
+                    part = part.astype(str).where(part.notna())
+                for place, name in enumerate(group):  # which pandas may call by a number
+                    yield part.iloc[:, place].rename(name)
+                del part
+            del table
             # What reading took is kept by Arrow for next time, which would add up.
             pa.default_memory_pool().release_unused()
+
+    def _groups(self, names: Sequence[str], text: Collection[str]) -> Iterator[list[str]]:
+        """Return names of columns that are read together: several of a table of few rows."""
+        if self._parquet is not None:
+            num_rows = int(self._parquet.metadata.num_rows)
+        else:
+            num_rows = len(self._read(self._columns[:1]))
+        most = max(1, _CHUNK_ROWS // max(num_rows, 1))
+        group: list[str] = []
+        for name in names:
+            is_alone = name in text or name in self._index
+            if group and (is_alone or len(group) == most):
+                yield group
+                group = []
+            group.append(name)
+            if is_alone:
+                yield group
+                group = []
+        if group:
+            yield group
 
     def _read(self, names: Sequence[str]) -> pa.Table:
         if self._parquet is not None:

@@ -146,3 +146,20 @@ def test_no_two_columns_are_wide_at_the_same_time(tmp_path, ending) -> None:
             held.append(pa.total_allocated_bytes() - before)
             del column
     assert max(held) < 4 * 100_000 * 8  # half of the table
+
+
+@ENDINGS
+def test_a_wide_table_of_few_rows_is_read_at_once(tmp_path, monkeypatch, ending) -> None:
+    frame = pd.DataFrame(np.arange(600).reshape(3, 200)).rename(columns=str)
+    write(frame, tmp_path / f"t{ending}")
+    asked = []
+    read = TypedFile._read
+    monkeypatch.setattr(
+        TypedFile, "_read", lambda self, names: asked.append(names) or read(self, names)
+    )
+    with TypedFile(tmp_path / f"t{ending}") as file:
+        found = [column.tolist() for column in file.columns(file.names, text=["7"])]
+    assert len(asked) < 6
+    assert found[7] == ["7", "207", "407"]
+    del found[7], frame["7"]
+    assert found == frame.T.to_numpy().tolist()
