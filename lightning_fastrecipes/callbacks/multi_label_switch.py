@@ -1,4 +1,4 @@
-"""Let the data say whether a module of the user's own is trained for one label or for several."""
+"""Train a module of the user's own for one label or for several, as the data have them."""
 
 from collections.abc import Callable
 from typing import Any, Literal, get_args
@@ -22,16 +22,16 @@ LabelChoice = Literal["auto", "single", "multi"]
 class MultiLabelSwitch(pl.Callback):
     """Switch a module to several labels per image where the data have them, all at once.
 
-    The module is written for one label and offers the head protocol: ``num_classes``, and its steps
-    use ``self.loss(logits, targets)``, ``self.probabilities(logits)`` and
-    ``self.metrics.update(probabilities, targets)``, which it has from its constructor on. Where the
-    datamodule's ``label_kind`` is ``multi`` the callback sets, before the fit, ``loss`` (BCE with
-    logits), ``probabilities`` (sigmoid) and ``metrics`` (``SampleFBeta``), and adds a buffer
-    ``thresholds``, one per label, tuned on every validation and used by every test. Thresholds are
-    so in the module's checkpoints; a module that loads one without a trainer calls ``switch``
-    first. ``ImageClassifier`` does all this by itself.
+    The module is written for one label and has, from its constructor on, what its steps use:
+    ``num_classes``, ``loss(logits, targets)``, ``probabilities(logits)`` and
+    ``metrics.update(probabilities, targets)``. If the datamodule's ``label_kind`` is ``multi``, the
+    callback replaces them before the fit: ``loss`` by BCE with logits, ``probabilities`` by a
+    sigmoid and ``metrics`` by ``SampleFBeta``. It adds a buffer ``thresholds``, one per label,
+    tuned on every validation and used by every test. Checkpoints of the module hold it; to load one
+    without a trainer, call ``switch`` first. ``ImageClassifier`` does all this by itself.
 
-    It never flips: a checkpoint or module of one kind is refused where the data are of the other.
+    It never switches back: a checkpoint or module of one kind is refused if the data are of the
+    other.
 
     Args:
         label_kind: ``auto``: the datamodule decides; ``single`` or ``multi`` override it.
@@ -61,11 +61,11 @@ class MultiLabelSwitch(pl.Callback):
         check_choice("label_kind", label_kind, get_args(LabelChoice))
         self.label_kind = label_kind
         self.options = Labels("multi", pos_weight, threshold, beta)
-        self._is_multi = False
+        self._is_multi_label = False
         self._guard: RemovableHandle | None = None
 
     def switch(self, module: nn.Module) -> None:
-        """Set what the logits of a module mean, for several labels; nothing if it is done already.
+        """Switch a module to several labels, unless it is switched already.
 
         Args:
             module: A module with the head protocol.
@@ -105,12 +105,12 @@ class MultiLabelSwitch(pl.Callback):
                 f"The module was switched to several labels per image, but now labels are"
                 f" '{kind}' ({reason}), and it never switches back. Start from a new module."
             )
-        self._is_multi = kind == "multi"
+        self._is_multi_label = kind == "multi"
         rank_zero_info(f"MultiLabelSwitch: {kind}, since {reason}")
         # Weights are loaded before callbacks are, and would fail on a name that says nothing.
         register: Any = pl_module.register_load_state_dict_pre_hook
         self._guard = register(_refuse_other_kind)
-        if not self._is_multi:
+        if not self._is_multi_label:
             return
         self.switch(pl_module)
         if stage == "fit" and self.options.pos_weight == "balanced":
@@ -124,7 +124,7 @@ class MultiLabelSwitch(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Store what was decided."""
-        return {"label_kind": "multi" if self._is_multi else "single"}
+        return {"label_kind": "multi" if self._is_multi_label else "single"}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Refuse to go on if the data have other labels than those of the checkpoint."""
@@ -143,7 +143,7 @@ class MultiLabelSwitch(pl.Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the best thresholds of all rows of all processes."""
-        if trainer.sanity_checking or not self._is_multi:
+        if trainer.sanity_checking or not self._is_multi_label:
             return
         for metric in _fbetas(pl_module):
             metric.compute()
@@ -165,7 +165,7 @@ class MultiLabelSwitch(pl.Callback):
         return datamodule.label_kind, reason or "the datamodule says so"
 
     def _fix(self, pl_module: pl.LightningModule, *, to_best: bool) -> None:
-        if self._is_multi:
+        if self._is_multi_label:
             thresholds: Any = pl_module.thresholds
             for metric in _fbetas(pl_module):
                 metric.fix(None if to_best else thresholds)

@@ -15,12 +15,12 @@ from lightning_fastrecipes.protocols import HasImageSize, TakesImageSizes
 class ProgressiveResizing(pl.Callback):
     """Train on small images first, and on larger ones from given epochs on.
 
-    Where the size changes, and nowhere else, the datamodule is asked for new loaders: the new size
-    arrives with the first batch of its epoch, whatever the workers; images are decoded and cut at
-    the small size, and every batch is checked. Sizes are rounded to what the module takes, and
-    refused before training where it takes none but its own. Learning rates stay as they are; the
-    schedules of this package go by the share of the epoch that is done, so they are exact also
-    where another batch size changes the number of steps.
+    Only where the size changes is the datamodule asked for new loaders. The new size arrives with
+    the first batch of its epoch, with any number of workers; images are decoded and cut at the
+    small size, and the size of every batch is checked. Sizes are rounded to what the module takes,
+    and refused before training if it takes only its own. Learning rates stay as they are; the
+    schedules of this package follow the share of the epoch that is done, so they stay exact where
+    another batch size changes the number of steps.
 
     Works with any datamodule that has ``image_size``, ``eval_image_size`` and ``batch_size`` and
     reads them whenever it makes a loader, such as ``ImageFolderDataModule``. After the fit, the
@@ -130,7 +130,7 @@ class ProgressiveResizing(pl.Callback):
                 progress["epoch_loop.batch_progress"]["current"]["completed"] = sys.maxsize
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Refuse sizes and schedulers of no use, and warn of sizes that are never reached."""
+        """Refuse sizes and schedulers that do not fit, and warn of sizes that are never reached."""
         if not isinstance(pl_module, TakesImageSizes):
             self._taken_or_refused(pl_module)
         changes_batches = len(set((self.batch_sizes or {}).values())) > 1
@@ -187,7 +187,7 @@ class ProgressiveResizing(pl.Callback):
             _check_batch(batch, size, trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let the next epoch ask for loaders if it has another size."""
+        """Request new loaders for the next epoch if it has another size."""
         datamodule, epoch = _datamodule(trainer), trainer.current_epoch + 1
         before = datamodule.image_size, datamodule.batch_size
         self.leave_at(datamodule, self._taken, epoch)

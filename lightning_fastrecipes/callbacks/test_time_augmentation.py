@@ -30,14 +30,14 @@ MERGED = "probabilities_tta"
 
 
 class TestTimeAugmentation(pl.Callback):
-    """Let the plain image and ``n`` views of it predict together, by the mean of probabilities.
+    """Predict with the plain image and ``n`` views of it, by the mean of probabilities.
 
     In ``Trainer.validate`` and ``Trainer.test``, metrics of the merged predictions are logged
     beside the plain ones: ``val_accuracy_tta`` beside ``val_accuracy``. ``Trainer.predict`` returns
-    the merged probabilities. Views are made on the device from the batch that is there, one after
-    the other: each file is decoded once, and memory does not grow with ``n``. What is drawn depends
-    on the seed and the place of a image in its data set alone, so that neither workers, nor
-    processes, nor the batch size change it. See ``functional.images.views.Views`` for the presets.
+    the merged probabilities. Views are made on the device from the same batch, one after the other:
+    each file is decoded once, and memory does not grow with ``n``. What is drawn depends on the
+    seed and the place of an image in its data set alone, so that neither workers, nor processes,
+    nor the batch size change it. See ``functional.images.views.Views`` for the presets.
 
     Thresholds of several labels are tuned in ``validate`` for the merged predictions, apart from
     the plain ones, and used by ``test``; they are in checkpoints, as a learned weight is.
@@ -78,7 +78,7 @@ class TestTimeAugmentation(pl.Callback):
         Convolutional Neural Networks* (2012), for the five crops.
     """
 
-    __test__: ClassVar[bool] = False  # no test, whatever pytest makes of its name
+    __test__: ClassVar[bool] = False  # not a test, although pytest takes its name for one
 
     def __init__(
         self,
@@ -128,12 +128,12 @@ class TestTimeAugmentation(pl.Callback):
         return found
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up what was learned."""
+        """Restore what was learned."""
         self.learned_weight = state_dict.get("learned_weight")
         self.thresholds = state_dict.get("thresholds", {})
 
     def resolve(self, datamodule: Any) -> Views:
-        """Take what is drawn for the preset ``augmentation`` from the datamodule.
+        """Return the views; what ``augmentation`` draws is that of the datamodule's training.
 
         Args:
             datamodule: Where images come from; ``None`` for loaders.
@@ -142,8 +142,7 @@ class TestTimeAugmentation(pl.Callback):
             The views.
 
         Raises:
-            ConfigurationError: If it is not known how training images are augmented, or
-                they are not.
+            ConfigurationError: If training images are not augmented, or it is not known how.
         """
         if self.views.preset != "augmentation":
             return self.views
@@ -153,7 +152,7 @@ class TestTimeAugmentation(pl.Callback):
             views = replace(views, max_zoom=trained.max_zoom, max_angle=trained.max_angle)
         if self.augmentation is not None:
             return views
-        # Loaders get the views that a datamodule has settled before.
+        # Without a datamodule, the views are those of an earlier one.
         found = views.augmentation if trained is None else trained.preset
         if found == "none":
             raise SetupError(
@@ -181,10 +180,9 @@ class TestTimeAugmentation(pl.Callback):
         self.learned_weight = best_weight(losses)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Settle the views, before anything runs."""
-        if stage == "fit" and not self.during_fit:
-            return
-        self.views = self.resolve(pl.datamodule_of(trainer))
+        """Set the views, before anything runs."""
+        if stage != "fit" or self.during_fit:
+            self.views = self.resolve(pl.datamodule_of(trainer))
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse to predict with a weight that is not learned yet."""
@@ -215,7 +213,7 @@ class TestTimeAugmentation(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Predict the views of one batch, and add them to the metrics."""
-        if _is_fitting(trainer) and not self.during_fit:
+        if trainer.state.fn == TrainerFn.FITTING and not self.during_fit:
             return
         loaders = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
         loader = loaders[dataloader_idx] if isinstance(loaders, Sequence) else loaders
@@ -232,14 +230,13 @@ class TestTimeAugmentation(pl.Callback):
         merged = weigh(plain, views, self.weight if trainer.testing else self.views.weight)
         if isinstance(outputs, dict):
             outputs[MERGED] = merged
-        rows = plain, merged, targets
-        phase = _phase(trainer)
+        rows, phase = (plain, merged, targets), _phase(trainer)
         self._measured.update(pl_module, phase, dataloader_idx, rows, multi_label=multi_label)
 
     on_test_batch_end = on_validation_batch_end
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the metrics of the merged predictions, and learn the weight if that is wished."""
+        """Log the metrics of the merged predictions, and learn the weight if asked to."""
         for name, value in self._measured.compute(_phase(trainer)).items():
             pl_module.log(name, value, sync_dist=True, add_dataloader_idx=False)
         if self._losses is not None and not trainer.sanity_checking:
@@ -260,7 +257,7 @@ class TestTimeAugmentation(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Put the merged probabilities in the place of those that ``predict_step`` gave."""
+        """Replace what ``predict_step`` returned by the merged probabilities."""
         images = _images(batch)
         given = outputs if isinstance(pl_module, HasProbabilities) else None
         plain, views = self._predict(trainer, pl_module, images, given, dataloader_idx)
@@ -268,7 +265,7 @@ class TestTimeAugmentation(pl.Callback):
         if not isinstance(outputs, Tensor) or outputs.shape != merged.shape:
             found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
             raise SetupError(
-                f"`predict_step` must return a tensor of shape {tuple(merged.shape)}, one row a"
+                f"`predict_step` must return a tensor of shape {tuple(merged.shape)}, one row an"
                 f" image, but returned {found}. Return logits or probabilities."
             )
         # In place: what Lightning collects is this very tensor.
@@ -306,7 +303,7 @@ class TestTimeAugmentation(pl.Callback):
 
 
 def _is_multi_label(module: pl.LightningModule, plain: Tensor, targets: Tensor) -> bool:
-    """Tell several labels from one; without a word by targets per class that need not sum to 1."""
+    """Return whether an image has several labels: as the module says, or if rows sum not to 1."""
     kind = getattr(module, "label_kind", None)
     if kind is not None or targets.ndim != 2:
         return bool(kind == "multi")
@@ -315,10 +312,6 @@ def _is_multi_label(module: pl.LightningModule, plain: Tensor, targets: Tensor) 
 
 def _phase(trainer: pl.Trainer) -> str:
     return "test" if trainer.testing else "val"
-
-
-def _is_fitting(trainer: pl.Trainer) -> bool:
-    return trainer.state.fn == TrainerFn.FITTING
 
 
 def _images(batch: Any) -> Tensor:
@@ -339,7 +332,7 @@ def _images_and_targets(batch: Any) -> tuple[Tensor, Tensor]:
 
 
 def _input_spec(trainer: pl.Trainer, pl_module: pl.LightningModule) -> InputSpec | None:
-    """Return how float images were normalised, if anybody knows."""
+    """Return how float images were normalised, if the module or the data say so."""
     if isinstance(pl_module, HasInputSpec):
         return pl_module.input_spec
     datamodule = pl.datamodule_of(trainer)

@@ -330,7 +330,7 @@ def test_predictions_that_cannot_be_replaced_are_refused():
             return self(batch).argmax(1)
 
     loader = DataLoader(torch.zeros(2, 3, 16, 16, dtype=torch.uint8), batch_size=2)
-    with pytest.raises(MisconfigurationException, match=r"of shape \(2, 2\), one row a image"):
+    with pytest.raises(MisconfigurationException, match=r"of shape \(2, 2\), one row an image"):
         trainer(TestTimeAugmentation(1, "flips")).predict(Labels(), loader)
 
 

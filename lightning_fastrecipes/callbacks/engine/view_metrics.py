@@ -102,11 +102,11 @@ class ViewMetrics:
         for name, meter in meters.items():
             meter.to(device).reset()
             if isinstance(meter, SampleFBeta):
-                self._settle(name, meter, phase)
+                self._set_thresholds(name, meter, phase)
         return meters
 
-    def _settle(self, name: str, meter: SampleFBeta, phase: str) -> None:
-        """Let a validation look for thresholds, and a test use them."""
+    def _set_thresholds(self, name: str, meter: SampleFBeta, phase: str) -> None:
+        """Make a validation look for thresholds, and a test use them."""
         if phase == "val":
             meter.fix(None)
         elif name in self.thresholds:
