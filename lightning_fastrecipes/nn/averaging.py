@@ -11,26 +11,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 def average_state(states: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """Average the weights of models of one shape, such as the snapshots of one training.
 
-    Args:
-        states: State dicts; one is held at a time, so that a generator bounds the memory.
+    Means are computed in ``float64`` and rounded to each tensor's own type; whole numbers, such as
+    the counts of batch norm, are those of the last state. One state is held at a time, so that a
+    generator bounds the memory. A ValueError says if there is no state, or names or shapes differ.
+    The averaged statistics of batch norm are not those of the averaged weights: measure them with
+    :func:`reestimate_batch_norm`. Izmailov et al., *Averaging Weights Leads to Wider Optima*
+    (2018).
 
-    Returns:
-        Means in ``float64`` rounded to each tensor's own type; whole numbers, such as the counts of
-        batch norm, are those of the last state.
-
-    Raises:
-        ValueError: If there is no state, or names or shapes differ.
-
-    Example:
-        >>> average_state([{"w": torch.tensor([1.0])}, {"w": torch.tensor([4.0])}])
-        {'w': tensor([2.5000])}
-
-    Note:
-        The averaged statistics of batch norm are not those of the averaged weights: measure them
-        with :func:`reestimate_batch_norm`.
-
-    References:
-        Izmailov et al., *Averaging Weights Leads to Wider Optima* (2018).
+    >>> average_state([{"w": torch.tensor([1.0])}, {"w": torch.tensor([4.0])}])
+    {'w': tensor([2.5000])}
     """
     totals: dict[str, Tensor] = {}
     last: Mapping[str, Tensor] = {}
@@ -62,21 +51,11 @@ def reestimate_batch_norm(
     batches: Iterable[Any],
     forward: Callable[[Any], Any] | None = None,
 ) -> int:
-    """Measure the statistics of batch norm again, over all batches equally.
+    """Measure the statistics of batch norm again, over all batches equally; count the layers.
 
     Only layers that would update them in training are measured: those that the model keeps in eval
-    mode after ``model.train()``, as frozen ones, stay as they are.
-
-    Args:
-        model: The model; its modes are restored.
-        batches: Training batches; inputs, or inputs and more.
-        forward: How to run the model on a batch; on the inputs if ``None``.
-
-    Returns:
-        How many layers were measured.
-
-    References:
-        Izmailov et al., *Averaging Weights Leads to Wider Optima* (2018), section 3.2.
+    mode after ``model.train()``, as frozen ones, stay as they are. All modes are restored.
+    ``forward`` runs the model on a batch; by default on the inputs.
     """
     modes = [(module, module.training) for module in model.modules()]
     model.train()

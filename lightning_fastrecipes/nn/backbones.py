@@ -103,19 +103,11 @@ class Backbone(nn.Module):
         return pool(self.model, images, self._pooling)
 
     def layer_groups(self, num_groups: int) -> list[LayerGroup]:
-        """Divide the parameters into ordered groups, from the input side.
+        """Divide the parameters into ordered groups of names, from the input side.
 
-        Layers that no stage claims, such as a last norm, belong to the last group.
-
-        Args:
-            num_groups: How many, at least 1; ``early`` and ``late`` for 2.
-
-        Returns:
-            Groups of parameter names relative to this module. Each parameter is in one group; a
-            network without parameters has no groups.
-
-        Raises:
-            ValueError: If the network does not divide into so many.
+        Each parameter is in one group. Layers that no stage claims, such as a last norm, belong to
+        the last group; a network without parameters has no groups. A ValueError says if the network
+        does not divide into so many.
         """
         parameters = dict(self.model.named_parameters())
         if not parameters:

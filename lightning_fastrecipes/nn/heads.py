@@ -18,24 +18,14 @@ def create_head(
     hidden: int = 512,
     dropout: float = 0.5,
 ) -> nn.Module:
-    """Build the head of a layout.
+    """Build the head of a layout, from ``(batch, num_features)`` to ``(batch, num_classes)``.
 
-    Args:
-        layout: ``course`` or ``linear``.
-        num_features: Width of the backbone's pooled output, at least 1.
-        num_classes: Number of logits, at least 1.
-        hidden: Width of the hidden layer of ``course``, at least 1.
-        dropout: Probability before the last layer, in [0, 1).
+    ``hidden`` is the width of the hidden layer of ``course``, ``dropout`` the probability before
+    the last layer, in [0, 1). A ValueError says if there is no such layout, or a number is out of
+    range.
 
-    Returns:
-        A module from ``(batch, num_features)`` to ``(batch, num_classes)``.
-
-    Raises:
-        ValueError: If there is no such layout, or a number is out of range.
-
-    Example:
-        >>> create_head("linear", 8, 2)(torch.zeros(4, 8)).shape
-        torch.Size([4, 2])
+    >>> create_head("linear", 8, 2)(torch.zeros(4, 8)).shape
+    torch.Size([4, 2])
     """
     if layout == "course":
         return concat_pool_head(num_features, num_classes, hidden=hidden, dropout=dropout)

@@ -117,9 +117,7 @@ class MultiLabel(LabelRules):
     """Any number of labels per sample, each a yes or no of its own: sigmoid and BCE with logits.
 
     A ConfigurationError says if ``options.pos_weight`` is not one weight above 0 for each label.
-
-    Attributes:
-        pos_weight: How much positives weigh. Shape ``(num_classes,)``.
+    The attribute ``pos_weight`` holds how much positives weigh, ``(num_classes,)``, or ``None``.
     """
 
     multi_label = True

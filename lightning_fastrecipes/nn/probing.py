@@ -131,16 +131,9 @@ def small_size(stride: int) -> int:
 
 
 def size_rule(probe: Probe, image_size: int, stride: int) -> tuple[int, bool]:
-    """Find out which image sizes a network takes.
+    """Find out which image sizes a network takes: a multiple, and whether only ``image_size``.
 
-    Args:
-        probe: Runs the network.
-        image_size: A side in pixels that the network takes.
-        stride: Side of its coarsest cell in pixels.
-
-    Returns:
-        The number of pixels that a side must be a multiple of, and whether ``image_size`` is the
-        only one.
+    ``stride`` is the side of its coarsest cell in pixels.
     """
     # A small size first: resizing starts there, and it is cheap.
     others = [small_size(stride), *(image_size + steps * stride for steps in (1, 2, 3, 4))]

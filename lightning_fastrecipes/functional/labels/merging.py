@@ -18,24 +18,15 @@ def merge_predictions(
 ) -> Tensor:
     """Merge what several models predict for the same rows into one distribution per row.
 
-    Args:
-        probabilities: One tensor per model, rows summing to 1. Shape ``(rows, num_classes)``; one
-            is held at a time, so that a generator bounds the memory.
-        merge: Mean of the probabilities, or of the logits: their logarithms up to a constant.
-        multi_label: Whether each probability is a yes or no of its own, so that its logit is
-            ``log(p / (1 - p))`` and rows need not sum to 1.
+    The result is the mean of the probabilities ``(rows, num_classes)``, or of the logits: their
+    logarithms up to a constant; with ``multi_label`` each probability is a yes or no of its own,
+    with the logit ``log(p / (1 - p))``. One tensor is held at a time, so that a generator bounds
+    the memory. A ValueError says if there is no model, or if shapes differ.
 
-    Returns:
-        Probabilities. Shape ``(rows, num_classes)``.
-
-    Raises:
-        ValueError: If there is no model, or the shapes differ.
-
-    Example:
-        >>> merge_predictions([torch.tensor([[0.9, 0.1]]), torch.tensor([[0.5, 0.5]])])
-        tensor([[0.7000, 0.3000]])
-        >>> merge_predictions([torch.tensor([[0.9, 0.1]]), torch.tensor([[0.5, 0.5]])], "logits")
-        tensor([[0.7500, 0.2500]])
+    >>> merge_predictions([torch.tensor([[0.9, 0.1]]), torch.tensor([[0.5, 0.5]])])
+    tensor([[0.7000, 0.3000]])
+    >>> merge_predictions([torch.tensor([[0.9, 0.1]]), torch.tensor([[0.5, 0.5]])], "logits")
+    tensor([[0.7500, 0.2500]])
     """
     if merge not in get_args(Merge):
         raise ValueError(f"`merge` must be 'probabilities' or 'logits', got {merge!r}.")
@@ -106,20 +97,14 @@ def row_losses(
     multi_label: bool = False,
     pos_weight: Tensor | None = None,
 ) -> Tensor:
-    """Compute the log loss of each row. Shape ``(rows,)``.
+    """Compute the log loss of each row of probabilities. Shape ``(rows,)``.
 
-    Args:
-        probabilities: Shape ``(rows, num_classes)``.
-        targets: Class indices ``(rows,)`` or probabilities ``(rows, num_classes)``.
-        multi_label: Whether any number of classes may be right: then the mean over the classes.
-        pos_weight: Then, how much a positive of each class weighs; 1 if ``None``.
+    Targets are class indices ``(rows,)`` or probabilities ``(rows, num_classes)``. With
+    ``multi_label`` any number of classes may be right: the loss is the mean over the classes, where
+    positives weigh ``pos_weight``.
 
-    Returns:
-        One loss per row.
-
-    Example:
-        >>> row_losses(torch.tensor([[0.5, 0.5]]), torch.tensor([1]))
-        tensor([0.6931])
+    >>> row_losses(torch.tensor([[0.5, 0.5]]), torch.tensor([1]))
+    tensor([0.6931])
     """
     if multi_label:
         wanted = targets.to(probabilities.dtype)

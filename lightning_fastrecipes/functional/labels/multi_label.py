@@ -28,24 +28,15 @@ def threshold_grid(num_thresholds: int = 99) -> Tensor:
 def fbeta_of_counts(
     true_positives: Tensor, predicted: Tensor, actual: Tensor, beta: float
 ) -> Tensor:
-    """Compute F-beta from counts, element by element; ``float32``.
+    """Compute F-beta, element by element, from counts of right, predicted and actual labels.
 
-    Where nothing is predicted and no label holds it is 1, as with scikit-learn's
-    ``zero_division=1``: to predict nothing for an image without labels is right. Labels without a
-    prediction, or predictions without a label, give 0.
+    ``beta`` says how many times recall counts as much as precision. Where nothing is predicted and
+    no label holds, F-beta is 1, as with scikit-learn's ``zero_division=1``: to predict nothing for
+    an image without labels is right. Labels without a prediction, or predictions without a label,
+    give 0.
 
-    Args:
-        true_positives: How many of the predictions are right.
-        predicted: How many predictions there are.
-        actual: How many labels hold.
-        beta: How many times recall counts as much as precision, above 0.
-
-    Returns:
-        F-beta, in [0, 1].
-
-    Example:
-        >>> fbeta_of_counts(torch.tensor(1), torch.tensor(2), torch.tensor(1), beta=2.0).item()
-        0.8333333134651184
+    >>> fbeta_of_counts(torch.tensor(1), torch.tensor(2), torch.tensor(1), beta=2.0).item()
+    0.8333333134651184
     """
     square = beta**2
     weight = (square * actual + predicted).float()
@@ -56,21 +47,14 @@ def fbeta_of_counts(
 def sample_fbeta(
     probabilities: Tensor, targets: Tensor, thresholds: Tensor | float, beta: float = 2.0
 ) -> Tensor:
-    """Compute the F-beta of each row over its labels.
+    """Compute the F-beta of each row over its labels, at one threshold or one per label.
 
-    Args:
-        probabilities: Shape ``(rows, num_labels)``.
-        targets: 0 or 1. Shape ``(rows, num_labels)``.
-        thresholds: One number, or one per label.
-        beta: How many times recall counts as much as precision, above 0.
+    Probabilities and targets of 0 and 1 have shape ``(rows, num_labels)``. A row without labels is
+    1 where none is predicted, else 0.
 
-    Returns:
-        Shape ``(rows,)``; a row without labels is 1 where none is predicted, else 0.
-
-    Example:
-        >>> p, t = torch.tensor([[0.9, 0.4], [0.1, 0.2]]), torch.tensor([[1, 0], [0, 0]])
-        >>> sample_fbeta(p, t, 0.5).tolist(), sample_fbeta(p, t, 0.2).tolist()
-        ([1.0, 1.0], [0.8333333134651184, 0.0])
+    >>> p, t = torch.tensor([[0.9, 0.4], [0.1, 0.2]]), torch.tensor([[1, 0], [0, 0]])
+    >>> sample_fbeta(p, t, 0.5).tolist(), sample_fbeta(p, t, 0.2).tolist()
+    ([1.0, 1.0], [0.8333333134651184, 0.0])
     """
     decided, truth = decide_labels(probabilities, thresholds), targets >= 0.5
     counts = ((decided & truth).sum(1), decided.sum(1), truth.sum(1))
@@ -139,23 +123,13 @@ def tune_per_label(
     """Find a threshold for each label that raises the mean F-beta of the rows.
 
     One label after the other gets the threshold that is best beside those of all others, until no
-    threshold moves. Starting from the best common threshold, the result is never worse on these
-    rows.
+    threshold moves. Starting from the position ``start`` of the best common threshold, the result
+    is never worse on these rows. Buckets from :func:`bucket` and truth have shape ``(rows,
+    num_labels)``; the result holds positions in the grid, ``(num_labels,)``.
 
-    Args:
-        buckets: From :func:`bucket`. Shape ``(rows, num_labels)``.
-        truth: Which labels hold. Shape ``(rows, num_labels)``.
-        start: Position of the common threshold to start from.
-        num_thresholds: Length of the grid.
-        beta: How many times recall counts as much as precision, above 0.
-
-    Returns:
-        Positions in the grid. Shape ``(num_labels,)``.
-
-    Example:
-        >>> buckets, truth = torch.tensor([[2, 1], [1, 0]]), torch.tensor([[1, 1], [0, 0]])
-        >>> tune_per_label(buckets, truth, start=0, num_thresholds=2, beta=2.0).tolist()
-        [1, 0]
+    >>> buckets, truth = torch.tensor([[2, 1], [1, 0]]), torch.tensor([[1, 1], [0, 0]])
+    >>> tune_per_label(buckets, truth, start=0, num_thresholds=2, beta=2.0).tolist()
+    [1, 0]
     """
     chosen = torch.full((buckets.shape[1],), start, device=buckets.device)
     truth = truth.long()

@@ -11,28 +11,18 @@ from lightning_fastrecipes.protocols import LayerGroup
 def merge_groups(
     groups: Sequence[Sequence[str]], parameters: Mapping[str, Tensor], num_groups: int
 ) -> list[LayerGroup]:
-    """Merge consecutive groups of parameters into as many layer groups as asked for.
+    """Merge consecutive groups of parameter names into as many layer groups as asked for.
 
     The cuts make the groups as equally deep as they can be, depth being the number of tensors with
     two or more axes (one per layer). Of two equally good cuts, the one with the more equal
     parameter counts wins. Parameter counts alone would leave almost every layer in the first group,
-    since the last stage holds most of them; this rule cuts a ResNet where fast.ai does.
+    since the last stage holds most of them; this rule cuts a ResNet where fast.ai does. The result
+    is named ``backbone``, or ``early`` and ``late``, or ``backbone_0`` and so on. A ValueError says
+    if there are fewer groups than asked for.
 
-    Args:
-        groups: Parameter names, one sequence per group, from the input side.
-        parameters: The parameters by name.
-        num_groups: How many groups to make, at least 1 and at most ``len(groups)``.
-
-    Returns:
-        The groups, named ``backbone``, or ``early`` and ``late``, or ``backbone_0`` and so on.
-
-    Raises:
-        ValueError: If there are fewer groups than asked for.
-
-    Example:
-        >>> weights = {name: torch.zeros(2, 2) for name in "abcd"}
-        >>> merge_groups([["a"], ["b"], ["c"], ["d"]], weights, num_groups=2)[1]
-        LayerGroup(name='late', parameters=('c', 'd'))
+    >>> weights = {name: torch.zeros(2, 2) for name in "abcd"}
+    >>> merge_groups([["a"], ["b"], ["c"], ["d"]], weights, num_groups=2)[1]
+    LayerGroup(name='late', parameters=('c', 'd'))
     """
     if not 1 <= num_groups <= len(groups):
         raise ValueError(

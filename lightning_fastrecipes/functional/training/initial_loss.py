@@ -41,18 +41,11 @@ def expected_initial_loss(
 def label_problem(targets: Tensor, num_classes: int, *, multi_label: bool = False) -> str | None:
     """Return what is wrong with the labels of a batch and what to do, or ``None``.
 
-    Args:
-        targets: Class indices ``(batch,)``, or one number for each class ``(batch, num_classes)``:
-            probabilities that sum to 1, or yes and no between 0 and 1 if ``multi_label``.
-        num_classes: Number of classes.
-        multi_label: Whether several classes may hold at once.
+    Targets are class indices ``(batch,)``, or one number for each class ``(batch, num_classes)``:
+    probabilities that sum to 1, or yes and no between 0 and 1 if ``multi_label``.
 
-    Returns:
-        A clause for a message, or ``None``.
-
-    Example:
-        >>> label_problem(torch.tensor([0, 3]), num_classes=3)
-        'labels must lie in 0 to 2, but reach from 0 to 3. Check the class map and `num_classes`.'
+    >>> label_problem(torch.tensor([0, 3]), num_classes=3)
+    'labels must lie in 0 to 2, but reach from 0 to 3. Check the class map and `num_classes`.'
     """
     # What maps of labels and the like must hold is not known here.
     if not targets.numel() or targets.ndim > 2:

@@ -25,22 +25,13 @@ _WRAPPED = "_orig_mod."  # what `torch.compile(module)` puts into the names of i
 
 
 def frozen_count(freeze_to: int, num_groups: int) -> int:
-    """Count the leading groups that are frozen.
+    """Count the leading groups that are frozen when ``freeze_to`` is the first trained one.
 
-    Args:
-        freeze_to: Index of the first trained group; a negative one counts from the head, so that -1
-            trains the last group alone.
-        num_groups: Number of layer groups, at least 1.
+    A negative index counts from the head, so that -1 trains the last group alone; a ValueError says
+    if there is no such group.
 
-    Returns:
-        A number in [0, ``num_groups`` - 1].
-
-    Raises:
-        ValueError: If there is no such group.
-
-    Example:
-        >>> frozen_count(-1, num_groups=3), frozen_count(0, num_groups=3)
-        (2, 0)
+    >>> frozen_count(-1, num_groups=3), frozen_count(0, num_groups=3)
+    (2, 0)
     """
     if not -num_groups <= freeze_to < num_groups:
         raise ValueError(
@@ -127,28 +118,15 @@ def optimizer_groups(
     """Build the optimizer's parameter groups: two for each layer group, frozen or not.
 
     All are made at once and in fixed order, so that an optimizer's state fits whatever is frozen
-    when training resumes. Vectors and biases get no weight decay.
+    when training resumes. Vectors, biases and the names in ``no_decay``, such as position
+    embeddings, get no weight decay. Groups without parameters are left out. A ValueError says if
+    the rates, one per layer group, do not fit, or if a group has an unknown name.
 
-    Args:
-        model_parameters: The parameters by name, as ``named_parameters`` gives them.
-        groups: The layer groups, from the input side.
-        group_lrs: One rate per layer group, at least 0.
-        weight_decay: For matrices and convolutions, at least 0.
-        no_decay: Further names without weight decay, such as position embeddings.
-
-    Returns:
-        Dictionaries with ``params``, ``lr``, ``weight_decay`` and ``name``, which is the layer
-        group's with ``/decay`` or ``/no_decay``. Empty ones are left out.
-
-    Raises:
-        ValueError: If the rates do not fit the groups, or a group has an unknown name.
-
-    Example:
-        >>> layer = torch.nn.Linear(2, 2)
-        >>> group = LayerGroup("head", ("weight", "bias"))
-        >>> built = optimizer_groups(dict(layer.named_parameters()), [group], [0.1], 0.01)
-        >>> [(item["name"], item["weight_decay"]) for item in built]
-        [('head/decay', 0.01), ('head/no_decay', 0.0)]
+    >>> layer = torch.nn.Linear(2, 2)
+    >>> group = LayerGroup("head", ("weight", "bias"))
+    >>> built = optimizer_groups(dict(layer.named_parameters()), [group], [0.1], 0.01)
+    >>> [(item["name"], item["weight_decay"]) for item in built]
+    [('head/decay', 0.01), ('head/no_decay', 0.0)]
     """
     if len(group_lrs) != len(groups):
         raise ValueError(

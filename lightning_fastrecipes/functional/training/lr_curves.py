@@ -51,23 +51,13 @@ class LRSuggestion:
 def sweep_lrs(
     min_lr: float, max_lr: float, num_steps: int, spacing: Spacing = "geometric"
 ) -> list[float]:
-    """List the learning rates of a sweep, both ends included.
+    """List the rising learning rates of a sweep from ``min_lr`` to ``max_lr``, both included.
 
-    Args:
-        min_lr: First rate, above 0.
-        max_lr: Last rate, above ``min_lr``.
-        num_steps: Number of rates, at least 2.
-        spacing: ``geometric``: equal factors; ``linear``: equal steps.
+    Rates differ by equal factors if ``geometric``, by equal steps if ``linear``. A ValueError says
+    which argument is out of its range.
 
-    Returns:
-        One rate for each step, rising.
-
-    Raises:
-        ValueError: If an argument is out of its range.
-
-    Example:
-        >>> [round(lr, 4) for lr in sweep_lrs(1e-3, 10, num_steps=5)]
-        [0.001, 0.01, 0.1, 1.0, 10.0]
+    >>> [round(lr, 4) for lr in sweep_lrs(1e-3, 10, num_steps=5)]
+    [0.001, 0.01, 0.1, 1.0, 10.0]
     """
     if not 0 < min_lr < max_lr < math.inf:
         raise ValueError(

@@ -168,20 +168,11 @@ def simulate(
 ) -> Tensor:
     """Compute the whole curve of a schedule without training.
 
-    Args:
-        schedule: A function from the time in epochs to a factor or a rate.
-        num_epochs: Length of the curve in epochs, at least 0.
-        steps_per_epoch: Optimizer steps in one epoch, at least 1.
+    ``schedule`` is a function from the time in epochs to a factor or a rate. The result has one
+    value for each optimizer step, ``float64``. A ValueError says which number is out of its range.
 
-    Returns:
-        One value for each optimizer step. Shape ``(num_epochs * steps_per_epoch,)``, ``float64``.
-
-    Raises:
-        ValueError: If a number is out of its range.
-
-    Example:
-        >>> simulate(lambda epoch: warm_restart_factor(epoch, 1), num_epochs=2, steps_per_epoch=2)
-        tensor([1.0000, 0.5000, 1.0000, 0.5000], dtype=torch.float64)
+    >>> simulate(lambda epoch: warm_restart_factor(epoch, 1), num_epochs=2, steps_per_epoch=2)
+    tensor([1.0000, 0.5000, 1.0000, 0.5000], dtype=torch.float64)
     """
     if num_epochs < 0:
         raise ValueError(f"`num_epochs` must be at least 0, got {num_epochs}.")
