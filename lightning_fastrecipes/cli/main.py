@@ -160,7 +160,7 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
     from lightning_fastrecipes.recipe.artifacts import environment
     from lightning_fastrecipes.recipe.artifacts.logs import log_to
     from lightning_fastrecipes.recipe.run import terminal
-    from lightning_fastrecipes.recipe.run.runner import Run
+    from lightning_fastrecipes.recipe.run.runner import Run, RunOptions
     from lightning_fastrecipes.recipe.run.series import Series
 
     environment.keep_freed_memory()
@@ -181,8 +181,9 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
         terminal.print_results(console, results)
         return results
 
-    resume = options.resume is not None
-    how = {"resume": resume, "fast_dev_run": options.fast_dev_run, "show_progress": first}
+    how = RunOptions(
+        resume=options.resume is not None, fast_dev_run=options.fast_dev_run, show_progress=first
+    )
     try:
         if recipe.has_many_runs:
             series = Series(recipe, folder, **how)

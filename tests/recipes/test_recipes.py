@@ -292,7 +292,7 @@ def test_rossmann_and_its_script_run_on_tables_like_its_own(
     assert "where 'Sales > 0': 39 of 276 rows left out." in report  # Sundays
     # Rows before and after the range of the validation train.
     assert "train: 114 rows" in report
-    assert "valid: 123 rows" in report
+    assert "val: 123 rows" in report
     assert (tmp_path / "run" / "export" / "model.json").is_file()
 
     script = recipes_folder() / "rossmann" / "recipe.py"

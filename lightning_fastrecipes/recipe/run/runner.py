@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypedDict, Unpack, get_args
 
 import torch
 
@@ -43,31 +43,35 @@ from lightning_fastrecipes.recipe.shared.predictions import Split
 logger = logging.getLogger(__name__)
 
 
+class RunOptions(TypedDict, total=False):
+    """How to run a recipe.
+
+    Args:
+        resume: Go on after the last finished epoch found in the run folder; off by default.
+        fast_dev_run: Run one batch of everything, to see that it works; off by default.
+        show_progress: Draw progress bars; on by default.
+    """
+
+    resume: bool
+    fast_dev_run: bool
+    show_progress: bool
+
+
 class Run:
     """One run of a recipe, from its data to its results.
 
     Args:
         recipe: The recipe.
         folder: The run folder.
-        resume: Go on after the last finished epoch found in ``folder``.
-        fast_dev_run: Run one batch of everything, to see that it works.
-        show_progress: Draw progress bars.
+        **options: See ``RunOptions``.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        folder: Path,
-        *,
-        resume: bool = False,
-        fast_dev_run: bool = False,
-        show_progress: bool = True,
-    ) -> None:
+    def __init__(self, recipe: Recipe, folder: Path, **options: Unpack[RunOptions]) -> None:
         self.recipe = recipe
         self.folder = RunFolder(folder)
-        self.resume = resume
-        self.fast_dev_run = fast_dev_run
-        self.show_progress = show_progress
+        self.resume = options.get("resume", False)
+        self.fast_dev_run = options.get("fast_dev_run", False)
+        self.show_progress = options.get("show_progress", True)
         self.modality = modality_of(recipe)
         self.data: Any
         self.model: Any

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.old_names import translate_results
@@ -16,7 +16,7 @@ from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
 from lightning_fastrecipes.recipe.config.documents import dump_document
 from lightning_fastrecipes.recipe.config.schema import Recipe
 from lightning_fastrecipes.recipe.run.plan import build_parts, plan_stages
-from lightning_fastrecipes.recipe.run.runner import Run
+from lightning_fastrecipes.recipe.run.runner import Run, RunOptions
 
 logger = logging.getLogger(__name__)
 
@@ -32,25 +32,13 @@ class Series:
     Args:
         recipe: The recipe.
         folder: The run folder of the series.
-        resume: Keep finished runs and go on with the one that was interrupted.
-        fast_dev_run: Run one batch of everything, to see that it works.
-        show_progress: Draw progress bars.
+        **options: Those of each run; ``resume`` also keeps the runs that are finished.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        folder: Path,
-        *,
-        resume: bool = False,
-        fast_dev_run: bool = False,
-        show_progress: bool = True,
-    ) -> None:
+    def __init__(self, recipe: Recipe, folder: Path, **options: Unpack[RunOptions]) -> None:
         self.recipe = recipe
         self.folder = RunFolder(folder)
-        self.resume = resume
-        self.fast_dev_run = fast_dev_run
-        self.show_progress = show_progress
+        self.options = options
         self._trained: list[tuple[Recipe, Path, Results]] = []
 
     def check(self) -> None:
@@ -62,7 +50,6 @@ class Series:
         for recipe in self.recipe.variants.values() if self.recipe.series else [self.recipe]:
             plan_stages(recipe, *build_parts(recipe))
         if is_first_process():
-            self.folder.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self.folder.recipe, dump_document(self.recipe.source))
 
     def run_all(self, train: Callable[[Run], Results]) -> Results:
@@ -81,7 +68,7 @@ class Series:
             logger.info("Variant %s begins", name)
             folder = self.folder.variant(name)
             found, seconds = self._run(recipe, folder, train)
-            num_models = 1 if self.fast_dev_run else recipe.seeds
+            num_models = 1 if self.options.get("fast_dev_run") else recipe.seeds
             row = {"name": name, "num_models": num_models, "seconds": seconds}
             rows.append(row | {split: found[split] for split in ("val", "test")})
         results: Results = {
@@ -102,7 +89,7 @@ class Series:
         self, recipe: Recipe, folder: Path, train: Callable[[Run], Results]
     ) -> tuple[Results, float]:
         """Run one recipe, with all its seeds; return its results and the seconds of training."""
-        if recipe.seeds == 1 or self.fast_dev_run:
+        if recipe.seeds == 1 or self.options.get("fast_dev_run"):
             results = self._train(recipe, folder, train)
             return results, _seconds(results)
         members, seconds = {}, 0.0
@@ -112,7 +99,7 @@ class Series:
             home, results = self._find_or_train(member, folder / f"seed-{seed}", train)
             members[f"seed-{seed}"] = RunFolder(home).checkpoint(recipe.stages[-1].name)
             seconds += _seconds(results)
-        run = self._new_run(recipe, folder)
+        run = Run(recipe, folder, **self.options)
         run.prepare()
         return run.finish(members), round(seconds, 2)
 
@@ -127,22 +114,12 @@ class Series:
 
     def _train(self, recipe: Recipe, folder: Path, train: Callable[[Run], Results]) -> Results:
         finished = RunFolder(folder).results
-        if self.resume and finished.is_file():
+        if self.options.get("resume") and finished.is_file():
             results = translate_results(json.loads(finished.read_text(encoding="utf-8")))
         else:
-            results = train(self._new_run(recipe, folder))
+            results = train(Run(recipe, folder, **self.options))
         self._trained.append((recipe, folder, results))
         return results
-
-    def _new_run(self, recipe: Recipe, folder: Path) -> Run:
-        folder.mkdir(parents=True, exist_ok=True)
-        return Run(
-            recipe,
-            folder,
-            resume=self.resume,
-            fast_dev_run=self.fast_dev_run,
-            show_progress=self.show_progress,
-        )
 
 
 def _as_trained(recipe: Recipe) -> dict[str, Any]:
