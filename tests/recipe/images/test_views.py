@@ -262,7 +262,7 @@ def test_views_are_those_of_the_last_stage_that_augments(recipe_file):
     recipe = load_recipe(recipe_file, ["stages.all.augmentation=none", "evaluation.tta=2"])
     images, model = build_parts(recipe)
     plan_stages(recipe, images, model)
-    assert images.augmentation == "none"
+    assert images.augmentation.preset == "none"
     assert build_tta(recipe, images).resolve(images).augmentation == "side_on"
 
 
