@@ -14,7 +14,6 @@ from lightning_fastrecipes.data.images import label_table
 from lightning_fastrecipes.nn.backbones import create_backbone
 from lightning_fastrecipes.recipe.config.catalog import recipes_folder
 from lightning_fastrecipes.recipe.config.schema import Recipe
-from lightning_fastrecipes.recipe.images.modality import evaluation_geometry
 from lightning_fastrecipes.recipe.images.views import build_tta
 from lightning_fastrecipes.recipe.loading import load_recipe
 from lightning_fastrecipes.recipe.run import plan
@@ -171,7 +170,7 @@ def test_the_script_is_short_and_trains_the_same_stages(
             "batch_size": images.batch_size,
         }
     views, size = build_tta(recipe, images), evaluated_size(recipe)
-    geometry = evaluation_geometry(recipe.evaluation, images.geometry)
+    geometry = images.geometry.cropped(recipe.evaluation.crop_fraction)
     assert tested == [([views.resolve(images)] if views else [], size, geometry)]
 
 

@@ -1,7 +1,7 @@
 """Which part of an image a model sees, and how an image is kept for it."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -53,6 +53,18 @@ class Geometry:
                 f"`background` must be a colour such as 'white' or '#ff8000', got"
                 f" {self.background!r}."
             ) from error
+
+    def cropped(self, crop_fraction: float | None) -> "Geometry":
+        """Return the geometry of an evaluation that crops by a fraction of its own, if any."""
+        if crop_fraction is None:
+            return self
+        if self.resize == "squish":
+            raise ValueError(
+                "`crop_fraction` must be left out where images are squished, got"
+                f" {crop_fraction}: they are not cropped. Leave it out, or set"
+                " `data.images.geometry.resize` to 'crop'."
+            )
+        return replace(self, crop_fraction=crop_fraction)
 
 
 @dataclass(frozen=True)

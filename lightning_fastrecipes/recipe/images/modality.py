@@ -1,7 +1,6 @@
 """Recipes for images: how their parts are built, set, described, evaluated and exported."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugme
 from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.data.images.datamodules import ImageDataModule
 from lightning_fastrecipes.data.images.features import FeatureDataModule
-from lightning_fastrecipes.data.images.geometry import Geometry
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.functional.labels.merging import merge_predictions
 from lightning_fastrecipes.recipe.config.building import build
@@ -94,7 +92,7 @@ class Images(Modality):
     def check_evaluation(self, recipe: Recipe, data: Any, model: Any) -> None:
         asked = recipe.evaluation
         try:
-            evaluation_geometry(asked, data.geometry)
+            data.geometry.cropped(asked.crop_fraction)
             if asked.image_size is not None:
                 model.backbone.check_image_size(asked.image_size)
         except ValueError as error:
@@ -136,7 +134,7 @@ class Images(Modality):
 
     @override
     def apply_evaluation(self, evaluation: Evaluation, data: Any) -> None:
-        data.geometry = evaluation_geometry(evaluation, data.geometry)
+        data.geometry = data.geometry.cropped(evaluation.crop_fraction)
         if evaluation.image_size is not None:
             data.image_size = evaluation.image_size
         if evaluation.batch_size is not None:
@@ -162,28 +160,3 @@ class Images(Modality):
     ) -> Predictions:
         table, bad = predict_files(folders, paths, tta=tta)
         return Predictions(table, table.to_csv(index=False), bad)
-
-
-def evaluation_geometry(evaluation: Evaluation, trained: Geometry) -> Geometry:
-    """Return how images are resized and cropped for the evaluation.
-
-    Args:
-        evaluation: What the recipe asks for.
-        trained: The geometry of the stages.
-
-    Returns:
-        The same geometry, with the evaluation's own crop if it has one.
-
-    Raises:
-        ValueError: If the crop is out of its range, or images are squished, which are not
-            cropped.
-    """
-    fraction = evaluation.crop_fraction
-    if fraction is None:
-        return trained
-    if trained.resize == "squish":
-        raise ValueError(
-            f"`crop_fraction` must be left out where images are squished, got {fraction}: they"
-            " are not cropped. Leave it out, or set `data.images.geometry.resize` to 'crop'."
-        )
-    return replace(trained, crop_fraction=fraction)
