@@ -1,7 +1,6 @@
 """Processed tables on disk: uncompressed feather, memory-mapped, column by column."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,7 +14,7 @@ from lightning_fastrecipes import formats
 from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles, package_versions
 from lightning_fastrecipes.data.tables.splits import Rows
 from lightning_fastrecipes.errors import DataError
-from lightning_fastrecipes.functional.tables.rows import name_rows
+from lightning_fastrecipes.functional.tables.rows import check_unique, name_rows
 
 SOURCE_ROW = "row (of the source)"
 """Column of the rows' numbers in the source, in tables that have not all of its rows."""
@@ -133,12 +132,7 @@ def arrow_table(frame: pd.DataFrame) -> pa.Table:
     Raises:
         DataError: If two columns have one name, or a column mixes types; they are named.
     """
-    twice = [name for name, count in Counter(frame.columns).items() if count > 1]
-    if twice:
-        raise DataError(
-            f"The columns of a table must have different names, but there are several of"
-            f" {', '.join(map(repr, twice))}. Rename or drop them."
-        )
+    check_unique(frame.columns)
     odd = [name for name in frame.columns if not isinstance(name, str)]
     if odd:
         raise DataError(

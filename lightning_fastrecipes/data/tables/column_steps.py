@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import pandas as pd
 from typing_extensions import override
 
-from lightning_fastrecipes.data.tables.joins import TableReport
+from lightning_fastrecipes.data.tables.joins import Joins
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.dates import add_datepart
 from lightning_fastrecipes.functional.tables.elapsed import add_elapsed
@@ -27,15 +27,13 @@ class Step(ABC):
     key: ClassVar[str]
 
     @abstractmethod
-    def apply(
-        self, frame: pd.DataFrame, folder: Path, report: TableReport | None = None
-    ) -> pd.DataFrame:
+    def apply(self, frame: pd.DataFrame, folder: Path, joins: Joins = None) -> pd.DataFrame:
         """Return a new table of the same rows in the same order.
 
         Args:
             frame: The table, which is not changed.
             folder: What relative paths of side tables start from.
-            report: Where to note what was found.
+            joins: Where to note how well the keys of joins fit.
         """
 
     def files(self, folder: Path) -> list[Path]:
@@ -62,9 +60,7 @@ class DateParts(Step):
     flag_missing: bool = False
 
     @override
-    def apply(
-        self, frame: pd.DataFrame, folder: Path, report: TableReport | None = None
-    ) -> pd.DataFrame:
+    def apply(self, frame: pd.DataFrame, folder: Path, joins: Joins = None) -> pd.DataFrame:
         return add_datepart(frame, **vars(self))
 
 
@@ -83,9 +79,7 @@ class Elapsed(Step):
         set_names(self, "columns", "group")
 
     @override
-    def apply(
-        self, frame: pd.DataFrame, folder: Path, report: TableReport | None = None
-    ) -> pd.DataFrame:
+    def apply(self, frame: pd.DataFrame, folder: Path, joins: Joins = None) -> pd.DataFrame:
         return add_elapsed(frame, **vars(self))
 
 
@@ -108,9 +102,7 @@ class Derive(Step):
             )
 
     @override
-    def apply(
-        self, frame: pd.DataFrame, folder: Path, report: TableReport | None = None
-    ) -> pd.DataFrame:
+    def apply(self, frame: pd.DataFrame, folder: Path, joins: Joins = None) -> pd.DataFrame:
         for name, expression in self.columns.items():
             frame = frame.assign(**{name: narrow_column(evaluate(frame, name, str(expression)))})
         return frame
@@ -144,9 +136,7 @@ class Map(Step):
             raise ValueError(f"`other` must be error, keep or missing, got {self.other!r}.")
 
     @override
-    def apply(
-        self, frame: pd.DataFrame, folder: Path, report: TableReport | None = None
-    ) -> pd.DataFrame:
+    def apply(self, frame: pd.DataFrame, folder: Path, joins: Joins = None) -> pd.DataFrame:
         codes, different = pd.factorize(column_of(frame, self.column))
         unnamed = [value for value in different if value not in self.values]
         if unnamed and self.other == "error":

@@ -18,7 +18,7 @@ from lightning_fastrecipes.data.tables.columns import TableColumns
 from lightning_fastrecipes.data.tables.encoding import (
     EncodedSplit,
     EncodedSplits,
-    TableFindings,
+    TableReport,
     encode_rows,
 )
 from lightning_fastrecipes.data.tables.loader import TableLoader, TableRows, TableSampler
@@ -102,7 +102,7 @@ class TabularDataModule(pl.LightningDataModule):
         self.split = as_split(split)
         self.cache = cache_choice(cache)
         self.spec: TableSpec | None = None
-        self.report: TableFindings | None = None
+        self.report: TableReport | None = None
         self._table = PreparedTable(
             TableSource(source, steps, where), columns, self.split, self.cache
         )
@@ -260,7 +260,7 @@ class TabularDataModule(pl.LightningDataModule):
         self.predict_rows = origin.row_names(encoded.rows, table.file_rows)
         report.steps = table.said
         rank_zero_info(f"Table to predict.\n{report}")
-        self.report = self.report or TableFindings()
+        self.report = self.report or TableReport()
         self.report.include(report)
         rows = TableRows.of(encoded)
         sampler = TableSampler(len(rows), None, evens_out=False)

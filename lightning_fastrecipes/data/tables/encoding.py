@@ -41,7 +41,7 @@ class EncodedSplit:
 
 
 @dataclass
-class TableFindings:
+class TableReport:
     """What was found while a table was prepared, as plain values.
 
     Args:
@@ -65,7 +65,7 @@ class TableFindings:
             for name, count in found.items():
                 split_counts[name] = split_counts.get(name, 0) + count
 
-    def include(self, other: "TableFindings") -> None:
+    def include(self, other: "TableReport") -> None:
         """Add what was found in other rows, in place of what was known of splits of their names."""
         self.steps = [*self.steps, *(line for line in other.steps if line not in self.steps)]
         self.num_rows |= other.num_rows
@@ -101,7 +101,7 @@ class EncodedSplits:
 
     spec: TableSpec
     splits: Mapping[SplitName, EncodedSplit]
-    report: TableFindings
+    report: TableReport
     file_rows: Sequence[int] = ()
 
 
@@ -133,7 +133,7 @@ def encode_splits(
     spec = fit(table.frame(columns, rows["train"]))
     # Arrow keeps the room of the training rows, which may lie scattered and be copied.
     pa.default_memory_pool().release_unused()
-    report = TableFindings(
+    report = TableReport(
         steps=list(table.notes.get("steps", [])),
         num_rows={name: len(found) for name, found in rows.items() if len(found)},
         constant=list(spec.constant_columns),
@@ -154,7 +154,7 @@ def encode_splits(
 
 def encode_rows(
     frame: pd.DataFrame, spec: TableSpec, chunk_rows: int = CHUNK_ROWS
-) -> tuple[EncodedSplit, TableFindings]:
+) -> tuple[EncodedSplit, TableReport]:
     """Turn rows to predict into numbers, by a spec that was learned from others.
 
     Args:
@@ -170,7 +170,7 @@ def encode_rows(
     """
     if not len(frame):
         raise DataError("The table must have rows to predict, but has none. Check its file.")
-    report = TableFindings(num_rows={"predict": len(frame)})
+    report = TableReport(num_rows={"predict": len(frame)})
     rows = np.arange(len(frame))
     builder = _Builder(rows)
     for start in range(0, len(frame), chunk_rows):
@@ -228,7 +228,7 @@ def cached_encoding(
     def load(place: Path, notes: Mapping[str, Any]) -> EncodedSplits:
         spec = TableSpec.from_dict(json.loads((place / "spec.json").read_text(encoding="utf-8")))
         splits = {name: _mapped(place, name) for name in notes["splits"]}
-        return EncodedSplits(spec, splits, TableFindings(**notes["report"]), notes["file_rows"])
+        return EncodedSplits(spec, splits, TableReport(**notes["report"]), notes["file_rows"])
 
     return entry.get_or_build(build, load)
 

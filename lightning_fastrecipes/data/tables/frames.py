@@ -6,7 +6,6 @@ import lzma
 import os
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from lightning_fastrecipes.data.common.sources import resolve_source
 from lightning_fastrecipes.data.tables.typed_files import FEATHER_FILES, PARQUET_FILES, TypedFile
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
 from lightning_fastrecipes.functional.tables.narrowing import narrow_column
+from lightning_fastrecipes.functional.tables.rows import check_unique
 from lightning_fastrecipes.messages import name_some
 
 Column: TypeAlias = "pd.Series[Any]"
@@ -197,7 +197,7 @@ def _text_chunks(path: Path, how: "_How") -> Iterator[pd.DataFrame]:
     }
     first = pd.read_csv(header=None, nrows=1, dtype=str, keep_default_na=False, **file)
     names = first.iloc[0].tolist()
-    _refuse_twice(names, f"The table '{path}'")
+    check_unique(names, f"The table '{path}'")
     _refuse_missing(names, how.columns, path)
     with pd.read_csv(
         usecols=None if how.columns is None else list(how.columns),
@@ -215,7 +215,7 @@ def _text_chunks(path: Path, how: "_How") -> Iterator[pd.DataFrame]:
 
 def _typed_columns(path: Path, how: "_How") -> Iterator[Column]:
     with TypedFile(path) as file:
-        _refuse_twice(file.names, f"The table '{path}'")
+        check_unique(file.names, f"The table '{path}'")
         _refuse_missing(file.names, how.columns, path)
         names = file.names if how.columns is None else how.columns
         yield from file.columns(names, {*how.text, *how.as_text})
@@ -234,15 +234,6 @@ def _find_separator(path: Path) -> str:
         if len(widths) == 1 and widths != {1}:
             return separator
     return ","
-
-
-def _refuse_twice(names: Sequence[str], what: str) -> None:
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise DataError(
-            f"{what} must have each column once, but has {name_some(twice)} more than once. Rename"
-            " or drop one."
-        )
 
 
 def _refuse_missing(names: Sequence[str], columns: Sequence[str] | None, path: Path) -> None:

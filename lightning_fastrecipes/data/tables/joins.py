@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -51,15 +51,8 @@ class JoinReport:
         )
 
 
-@dataclass
-class TableReport:
-    """What was noticed while a table was prepared.
-
-    Args:
-        joins: One entry per join, in order, those of side tables before their own.
-    """
-
-    joins: list[JoinReport] = field(default_factory=list)
+Joins: TypeAlias = list[JoinReport] | None
+"""Where steps note their joins, those of side tables before their own."""
 
 
 def find_rows(

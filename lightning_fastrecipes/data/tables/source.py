@@ -10,7 +10,7 @@ import pandas as pd
 from lightning_fastrecipes.data.tables.cache import file_facts, frame_digest, plain_index
 from lightning_fastrecipes.data.tables.column_steps import Step
 from lightning_fastrecipes.data.tables.frames import frame_files, read_files
-from lightning_fastrecipes.data.tables.joins import TableReport
+from lightning_fastrecipes.data.tables.joins import JoinReport
 from lightning_fastrecipes.data.tables.splits import Rows
 from lightning_fastrecipes.data.tables.steps import (
     apply_steps,
@@ -118,10 +118,10 @@ class TableSource:
             frame, file_rows = read_files(self._files)
         else:
             frame = narrow_frame(plain_index(self._frame))
-        report = TableReport()
-        frame = apply_steps(self._steps, frame, self.folder, report)
+        joins: list[JoinReport] = []
+        frame = apply_steps(self._steps, frame, self.folder, joins)
         kept = frame if self.where is None else select_rows(frame, self.where)
-        said = [str(join) for join in report.joins]
+        said = [str(join) for join in joins]
         if len(kept) < len(frame):
             num_left_out = len(frame) - len(kept)
             said.append(f"where '{self.where}': {num_left_out:,} of {len(frame):,} rows left out.")

@@ -17,7 +17,7 @@ from lightning_fastrecipes.data.tables.column_steps import (
     set_names,
 )
 from lightning_fastrecipes.data.tables.frames import frame_files, read_frames
-from lightning_fastrecipes.data.tables.joins import TableReport, find_rows, take_rows
+from lightning_fastrecipes.data.tables.joins import Joins, find_rows, take_rows
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.rows import column_of
 from lightning_fastrecipes.messages import suggestion
@@ -63,9 +63,7 @@ class Join(Step):
         object.__setattr__(self, "steps", tuple(parse_steps(self.steps, "join.steps")))
 
     @override
-    def apply(
-        self, frame: pd.DataFrame, folder: Path, report: TableReport | None = None
-    ) -> pd.DataFrame:
+    def apply(self, frame: pd.DataFrame, folder: Path, joins: Joins = None) -> pd.DataFrame:
         side = read_frames(
             self.table,
             folder=folder,
@@ -73,7 +71,7 @@ class Join(Step):
             separator=self.separator,
             file_column=self.file_column,
         )
-        side = apply_steps(self.steps, side, folder, report)
+        side = apply_steps(self.steps, side, folder, joins)
         keys = self.keys if isinstance(self.keys, Mapping) else {name: name for name in self.keys}
         left, right = list(keys), list(keys.values())
         table = self.table if isinstance(self.table, str) else ", ".join(self.table)
@@ -90,8 +88,8 @@ class Join(Step):
                 f" {', '.join(map(repr, found))}. Give a `suffix`, or name the `columns` to take."
             )
         positions, noticed = find_rows(frame, side, left, right, table)
-        if report is not None:
-            report.joins.append(noticed)
+        if joins is not None:
+            joins.append(noticed)
         added = {name + self.suffix: take_rows(side[name], positions) for name in taken}
         new = pd.DataFrame(added, pd.RangeIndex(len(frame)), copy=False)
         return pd.concat([frame, new.set_axis(frame.index)], axis=1)
@@ -135,7 +133,7 @@ def steps_to_list(steps: Sequence[Step]) -> list[dict[str, Any]]:
 
 
 def apply_steps(
-    steps: Sequence[Step], frame: pd.DataFrame, folder: Path, report: TableReport | None = None
+    steps: Sequence[Step], frame: pd.DataFrame, folder: Path, joins: Joins = None
 ) -> pd.DataFrame:
     """Take every step in order, as ``Step.apply`` does.
 
@@ -143,7 +141,7 @@ def apply_steps(
     """
     for index, step in enumerate(steps):
         try:
-            frame = step.apply(frame, folder, report)
+            frame = step.apply(frame, folder, joins)
         except DataError as error:
             raise DataError(f"steps[{index}].{step.key}: {error}") from error
     return frame

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import infer_dtype
 
-from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.functional.tables.rows import check_unique
 
 Column: TypeAlias = "pd.Series[Any]"
 
@@ -34,12 +34,7 @@ def narrow_frame(frame: pd.DataFrame) -> pd.DataFrame:
         >>> [str(kind) for kind in narrow_frame(table).dtypes]
         ['int16', 'float32']
     """
-    twice = frame.columns[frame.columns.duplicated()].unique().tolist()
-    if twice:
-        raise DataError(
-            f"The table must have each column once, but has {', '.join(map(repr, twice))} more than"
-            " once. Rename or drop one."
-        )
+    check_unique(frame.columns)
     narrowed = {name: narrow_column(frame[name]) for name in frame}
     return pd.DataFrame(narrowed, frame.index, copy=False)
 

@@ -1,5 +1,7 @@
-"""Name columns and rows of a table in messages."""
+"""Columns and rows of a table that are named in messages."""
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -7,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.messages import name_some
 
 _MAX_NAMED = 5
 
@@ -35,6 +38,16 @@ def name_values(values: "pd.Series[Any]", is_meant: npt.NDArray[np.bool_]) -> st
     named = [f"{label}: {_plain(value)!r}" for label, value in meant[:_MAX_NAMED].items()]
     more = ", ..." if len(meant) > _MAX_NAMED else ""
     return f"{len(meant):,} row{'s' if len(meant) != 1 else ''} ({', '.join(named)}{more})"
+
+
+def check_unique(names: Iterable[Any], what: str = "The table") -> None:
+    """Refuse a table that has two columns of one name."""
+    twice = [str(name) for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(
+            f"{what} must have each column once, but has {name_some(twice)} more than once. Rename"
+            " or drop one."
+        )
 
 
 def column_of(df: pd.DataFrame, column: str, what: str = "The table") -> "pd.Series[Any]":

@@ -116,7 +116,7 @@ def test_a_column_of_mixed_types_is_named_with_its_rows(tmp_path, values, messag
 def test_columns_of_one_name_or_none_are_named() -> None:
     frame = pd.DataFrame([[1, 2, 3, 4, 5]], columns=["a", "b", "a", "c", "b"])
     with pytest.raises(
-        DataError, match="must have different names, but there are several of 'a', 'b'"
+        DataError, match="must have each column once, but has 'a', 'b' more than once"
     ):
         arrow_table(frame)
     with pytest.raises(DataError, match=r"must have names, but there are \[0, 2\]"):

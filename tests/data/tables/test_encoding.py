@@ -8,7 +8,7 @@ import pytest
 
 from lightning_fastrecipes.data.common.split_choice import as_split
 from lightning_fastrecipes.data.tables.cache import MappedTable
-from lightning_fastrecipes.data.tables.encoding import TableFindings, cached_encoding, encode_splits
+from lightning_fastrecipes.data.tables.encoding import TableReport, cached_encoding, encode_splits
 from lightning_fastrecipes.data.tables.splits import split_rows
 from lightning_fastrecipes.functional.tables.spec import TableSpec
 
@@ -102,7 +102,7 @@ def test_a_column_that_is_constant_in_training_is_noted() -> None:
 
 
 def test_the_report_says_what_was_found() -> None:
-    report = TableFindings(
+    report = TableReport(
         steps=["join store.csv: 2 rows without a match"],
         num_rows={"train": 1000, "val": 5},
         unknown={"train": {}, "val": {"shop": 2}},

@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 from lightning_fastrecipes.data.tables.column_steps import DateParts, Derive, Elapsed, Map
-from lightning_fastrecipes.data.tables.joins import TableReport
 from lightning_fastrecipes.data.tables.steps import (
     Join,
     apply_steps,
@@ -115,9 +114,9 @@ def sales(rossmann: Path) -> pd.DataFrame:
 
 
 def test_the_preparation_of_the_course_is_expressed(rossmann: Path, sales: pd.DataFrame) -> None:
-    before, report = sales.copy(deep=True), TableReport()
+    before, joins = sales.copy(deep=True), []
     steps = parse_steps(yaml.safe_load(ROSSMANN))
-    table = apply_steps(steps, sales, rossmann, report)
+    table = apply_steps(steps, sales, rossmann, joins)
     pd.testing.assert_frame_equal(sales, before)
     expected = {
         "StateHoliday": [False, False, True, False, False],
@@ -144,8 +143,8 @@ def test_the_preparation_of_the_course_is_expressed(rossmann: Path, sales: pd.Da
     for name, values in expected.items():
         found = [None if pd.isna(value) else value for value in table[name]]
         assert found == values, name
-    assert [join.num_unmatched for join in report.joins] == [0, 0, 1, 0, 0]
-    assert "(State=HB,NI, Date=2015-07-20 00:00:00)" in str(report.joins[2])
+    assert [join.num_unmatched for join in joins] == [0, 0, 1, 0, 0]
+    assert "(State=HB,NI, Date=2015-07-20 00:00:00)" in str(joins[2])
     assert table["Store"].tolist() == sales["Store"].tolist()
 
 
