@@ -34,6 +34,9 @@ class Step(ABC):
             frame: The table, which is not changed.
             folder: What relative paths of side tables start from.
             joins: Where to note how well the keys of joins fit.
+
+        Returns:
+            The table with what the step adds.
         """
 
     def files(self, folder: Path) -> list[Path]:

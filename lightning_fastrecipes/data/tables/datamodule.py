@@ -160,7 +160,7 @@ class TabularDataModule(pl.LightningDataModule):
         return found
 
     def row_names(self, split: SplitName) -> pd.DataFrame:
-        """Tell where the rows of a split are in the source, to put predictions beside them."""
+        """Return where the rows of a split are in the source, to put predictions beside them."""
         rows = self.encoded(split).rows
         return self._table.source.row_names(rows, self._encoded.file_rows if self._encoded else ())
 
@@ -185,7 +185,7 @@ class TabularDataModule(pl.LightningDataModule):
         if self.report.constant:
             rank_zero_warn(
                 f"The continuous columns {name_some(self.report.constant)} have one value in all"
-                " training rows and say nothing. Drop them from `continuous`."
+                " training rows and carry no information. Drop them from `continuous`."
             )
 
     def teardown(self, stage: str) -> None:

@@ -73,7 +73,7 @@ class TableReport:
         self.filled |= other.filled
 
     def __str__(self) -> str:
-        """Say all of it, one line for each thing."""
+        """Return one line for the steps and one for each split."""
         lines = list(self.steps)
         for split, num_rows in self.num_rows.items():
             parts = [f"{num_rows:,} rows"]
@@ -112,22 +112,11 @@ def encode_splits(
     fit: Callable[[pd.DataFrame], TableSpec],
     chunk_rows: int = CHUNK_ROWS,
 ) -> EncodedSplits:
-    """Split a table, learn from its training rows, and turn all rows into numbers.
+    """Split a table, learn from its training rows by ``fit``, and turn all rows into numbers.
 
     The rows are turned in chunks, so that beside the numbers only one chunk of the table is held.
-
-    Args:
-        table: The table.
-        split: Which row is of which split.
-        columns: The columns that the spec needs, the target among them.
-        fit: Learns the spec from a frame of the training rows.
-        chunk_rows: Rows of a chunk, at least 1.
-
-    Returns:
-        The splits.
-
-    Raises:
-        DataError: If the table cannot be split or encoded.
+    ``columns`` are those that the spec needs, the target among them. Raises ``DataError`` if the
+    table cannot be split or encoded.
     """
     rows = split_rows(split, table.frame(split.columns))
     spec = fit(table.frame(columns, rows["train"]))
@@ -155,18 +144,9 @@ def encode_splits(
 def encode_rows(
     frame: pd.DataFrame, spec: TableSpec, chunk_rows: int = CHUNK_ROWS
 ) -> tuple[EncodedSplit, TableReport]:
-    """Turn rows to predict into numbers, by a spec that was learned from others.
+    """Turn rows to predict into numbers; the report calls them ``predict``.
 
-    Args:
-        frame: The rows; the target is not looked at.
-        spec: How they become numbers.
-        chunk_rows: Rows of a chunk, at least 1.
-
-    Returns:
-        The rows, named ``predict`` in the report of what was unknown or missing.
-
-    Raises:
-        DataError: If the table is not like that of the training, or has no rows.
+    Raises ``DataError`` if the table is not like that of the training, or has no rows.
     """
     if not len(frame):
         raise DataError("The table must have rows to predict, but has none. Check its file.")
@@ -188,17 +168,9 @@ def cached_encoding(
 ) -> EncodedSplits:
     """Map encoded splits, after encoding and writing them if need be.
 
-    Args:
-        folder: Where caches live.
-        key: What the splits are for, such as columns and split.
-        fingerprint: What they are made from, such as sizes and times of files.
-        encode: Returns the splits.
-
-    Returns:
-        The splits, mapped from their files; nothing that is done to them reaches the files.
-
-    Raises:
-        NoRoomError: If the disk has no room.
+    ``key`` says what they are for and ``fingerprint`` what they are made from, as ``CacheEntry``
+    takes them. Nothing that is done to the arrays reaches the files. Raises ``NoRoomError`` if the
+    disk has no room.
     """
     versions = {"format": formats.ENCODED_SPLITS, **package_versions(*_PACKAGES)}
     entry = CacheEntry(folder, "encoded", key, {**fingerprint, **versions})

@@ -222,7 +222,7 @@ def _typed_columns(path: Path, how: "_How") -> Iterator[Column]:
 
 
 def _find_separator(path: Path) -> str:
-    """Take the first separator that cuts every line into the same number of fields above one."""
+    """Return the first separator that cuts every line into the same number of fields above one."""
     if ".tsv" in path.suffixes:
         return "\t"
     lines = pd.read_csv(

@@ -37,7 +37,7 @@ class JoinReport:
     examples: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Say it in a sentence."""
+        """Return one sentence for people."""
         text = (
             f"join with '{self.table}': {self.num_rows - self.num_unmatched:,} of"
             f" {self.num_rows:,} rows found their row"
@@ -64,29 +64,16 @@ def find_rows(
 ) -> tuple[Positions, JoinReport]:
     """Find the one row of a side table that has the same keys.
 
-    A missing key is equal to none. Keys are compared by value: 1 is 1.0, and text is the same as a
-    category of that text.
+    A missing key equals none. Keys are compared by value: 1 is 1.0, and text is the same as a
+    category of that text. Returns the position in ``side`` for each row of ``frame``, -1 where
+    there is none, and a report. Raises ``DataError`` if ``side`` has keys twice, a pair of keys
+    holds different kinds of values, or no row of ``frame`` finds its row.
 
-    Args:
-        frame: The table.
-        side: The side table.
-        left_on: Columns of ``frame`` that are keys.
-        right_on: Columns of ``side`` that are keys, in the same order.
-        table: Name of the side table, for messages.
-
-    Returns:
-        The position in ``side`` for each row of ``frame``, -1 where there is none, and a report.
-
-    Raises:
-        DataError: If keys are there twice in ``side``, a pair of keys holds different kinds of
-            values, or no row of ``frame`` finds its row.
-
-    Example:
-        >>> stores = pd.DataFrame({"Store": [2, 1], "State": ["TH", "HE"]})
-        >>> sales = pd.DataFrame({"Store": [1, 1, 2, 3]})
-        >>> found, report = find_rows(sales, stores, ["Store"], ["Store"], "stores.csv")
-        >>> found.tolist(), report.num_unmatched
-        ([1, 1, 0, -1], 1)
+    >>> stores = pd.DataFrame({"Store": [2, 1], "State": ["TH", "HE"]})
+    >>> sales = pd.DataFrame({"Store": [1, 1, 2, 3]})
+    >>> found, report = find_rows(sales, stores, ["Store"], ["Store"], "stores.csv")
+    >>> found.tolist(), report.num_unmatched
+    ([1, 1, 0, -1], 1)
     """
     _refuse_duplicates(side[list(right_on)], table)
     mine = np.zeros(len(frame), np.int64)
@@ -116,7 +103,7 @@ def find_rows(
 
 
 def take_rows(values: Column, positions: Positions) -> Column:
-    """Take values by position, missing for -1; rows are numbered from 0, types narrow."""
+    """Return values by position, missing for -1, in the narrowest type."""
     values = values.reset_index(drop=True)
     if (positions >= 0).all():
         return values.take(positions).reset_index(drop=True)

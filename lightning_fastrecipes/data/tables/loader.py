@@ -34,7 +34,7 @@ class TableRows(Dataset[TableBatch]):
 
     @classmethod
     def of(cls, split: EncodedSplit) -> "TableRows":
-        """Take the arrays of a split, without a copy."""
+        """Make rows of the arrays of a split, without a copy."""
         targets = None if split.target is None else torch.from_numpy(split.target)
         return cls(torch.from_numpy(split.codes), torch.from_numpy(split.continuous), targets)
 
@@ -171,7 +171,7 @@ class TableLoader:
         return self._batches(resumed)
 
     def state_dict(self) -> dict[str, int]:
-        """Tell the epoch, and how many of its batches were given."""
+        """Return the epoch, and how many of its batches were served."""
         return {"epoch": self.order.epoch, "num_given": self._num_given}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:

@@ -135,7 +135,7 @@ def steps_to_list(steps: Sequence[Step]) -> list[dict[str, Any]]:
 def apply_steps(
     steps: Sequence[Step], frame: pd.DataFrame, folder: Path, joins: Joins = None
 ) -> pd.DataFrame:
-    """Take every step in order, as ``Step.apply`` does.
+    """Apply every step in order; see ``Step.apply``.
 
     Raises ``DataError`` if a step cannot be taken; the message says which.
     """

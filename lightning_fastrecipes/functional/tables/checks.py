@@ -1,4 +1,4 @@
-"""Tables that are not as they should be, or not as another, told in words."""
+"""Checks of tables and their roles, and differences of two specs in words."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -119,20 +119,12 @@ def add_datepart(
 def parse_dates(values: "pd.Series[Any]", date_format: str = "ISO8601") -> "pd.Series[Any]":
     """Turn a column into datetimes; each different text is parsed once.
 
-    Args:
-        values: Datetimes (given back as they are), Python dates, or text. Whole numbers are read as
-            text, such as 20171201 with ``%Y%m%d``.
-        date_format: ``ISO8601``, or a pattern of ``strptime``. Empty text is a missing date.
+    Datetimes are returned as they are. Whole numbers are read as text, such as 20171201 with
+    ``%Y%m%d``. Empty text is a missing date. Raises ``DataError`` if a value is no date in this
+    format, ``ISO8601`` or a pattern of ``strptime``; the message names its row.
 
-    Returns:
-        A column of datetimes with the same index and name.
-
-    Raises:
-        DataError: If a value is no date in this format; the message names its row.
-
-    Example:
-        >>> parse_dates(pd.Series(["31.12.2016", ""]), "%d.%m.%Y").dt.year.tolist()
-        [2016.0, nan]
+    >>> parse_dates(pd.Series(["31.12.2016", ""]), "%d.%m.%Y").dt.year.tolist()
+    [2016.0, nan]
     """
     kind = values.dtype.kind
     if kind == "M" and not isinstance(values.dtype, pd.ArrowDtype):

@@ -49,7 +49,7 @@ def add_elapsed(
         date: Column of dates, as ``add_datepart`` takes it, without gaps.
         group: Column, or columns, whose values say which rows belong together, without gaps.
         window_days: Length of a window in days, this day included, at least 1.
-        past_only: Whether a row may know nothing but days before its own. Events that are planned,
+        past_only: Whether a row may use only days before its own. Events that are planned,
             such as holidays, are known before they come; for those that are seen only when they
             happen, say True: ``AfterPromo`` is then at least 1, ``Promo_bw`` counts the
             ``window_days`` days that end with yesterday, and nothing looks ahead.

@@ -115,7 +115,7 @@ class CategoryColumn:
 
     @classmethod
     def fit(cls, column: "pd.Series[Any]", name: str, min_count: int = 1) -> "CategoryColumn":
-        """Take the values of the training rows.
+        """Learn the categories from the training rows.
 
         Raises ``DataError`` if there is no value at all, or one that cannot be a category.
 
@@ -237,7 +237,7 @@ def _plain_index(index: "pd.Index[Any]") -> "pd.Index[Any]":
 
 
 def _plain_values(uniques: "pd.Index[Any]", kind: Kind) -> tuple[npt.NDArray[Any], Mask]:
-    """Bring different values to the one type that a kind is looked up in, and tell which fit."""
+    """Convert different values to the type that a kind is looked up in; say which fit it."""
     if kind == "text":
         return uniques.to_numpy(dtype=object), np.ones(len(uniques), dtype=np.bool_)
     if kind == "number":

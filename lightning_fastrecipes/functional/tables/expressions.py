@@ -26,11 +26,8 @@ from lightning_fastrecipes.functional.tables.column_methods import (
 )
 from lightning_fastrecipes.functional.tables.narrowing import widen_column
 
-_MAX_LENGTH = 10_000
-_MAX_DEPTH = 200
-_MAX_TEXT = 1_000
-_MAX_INTEGER = 2**64
-_MAX_EXPONENT = 64
+_MAX_LENGTH, _MAX_DEPTH, _MAX_TEXT = 10_000, 200, 1_000
+_MAX_INTEGER, _MAX_EXPONENT = 2**64, 64
 
 _OPERATORS: Mapping[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,

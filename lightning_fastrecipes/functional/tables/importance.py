@@ -22,19 +22,19 @@ def permutation_importance(
     num_repeats: int = 5,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Measure what a model takes from each column: how much its error grows without.
+    """Measure how much the error of a model grows when a column is shuffled.
 
     Each column is shuffled over the rows, ``num_repeats`` times, all else as it is. Measure it on
     rows that were not trained on. Columns that say the same, such as the parts of a date, stand in
     for each other and each seem to matter little: shuffle such columns together, as one group.
 
     Args:
-        predict: Gives the predictions for a table, one for each row.
+        predict: Returns the predictions for a table, one for each row.
         frame: The rows; it is not changed.
         targets: What is right, one for each row.
         columns: Columns to shuffle, each by itself; or name of a group to the columns that are
             shuffled together.
-        error: Takes predictions and targets, gives a number that is greater the worse they are.
+        error: Computes from predictions and targets a number that is greater the worse they are.
         num_repeats: How often each is shuffled, at least 1.
         seed: Another seed shuffles otherwise; at least 0. A column is shuffled in the same way
             whatever others are asked for.

@@ -15,7 +15,7 @@ _MAX_NAMED = 5
 
 
 def name_rows(index: "pd.Index[Any]", is_meant: npt.NDArray[np.bool_]) -> str:
-    """Name rows for a message: the first five by their labels, and how many there are.
+    """List the labels of the first five rows, and how many there are, for a message.
 
     >>> name_rows(pd.RangeIndex(9), np.arange(9) == 3)
     'row 3'

@@ -1,4 +1,4 @@
-"""How a table becomes numbers: learned from the training rows, the same for every other row."""
+"""How a table becomes numbers, learned from its training rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -52,7 +52,7 @@ class EncodedTable(NamedTuple):
 
 @dataclass(frozen=True)
 class TableSpec:
-    """All that a model must know of its table: categories, medians, scaling, target.
+    """How a table becomes numbers: categories, medians, scaling, target.
 
     It is learned from the training rows by ``fit``, holds plain values only, and goes into the
     checkpoint; a row is encoded in the same way whatever other rows are beside it.
@@ -173,7 +173,7 @@ class TableSpec:
 
     @property
     def constant_columns(self) -> list[str]:
-        """Names of the continuous columns with one value alone, which say nothing."""
+        """Names of the continuous columns with one value alone, which carry no information."""
         return [column.name for column in self.number_columns if column.std == 0]
 
     @property
@@ -254,7 +254,7 @@ class TableSpec:
         )
 
     def invert_target(self, values: Tensor) -> Tensor:
-        """Bring transformed targets or predictions back to the user's units."""
+        """Convert transformed targets or predictions to the user's units."""
         return self.target_column.invert(values)
 
     def check(self, frame: pd.DataFrame, *, has_target: bool = True) -> None:

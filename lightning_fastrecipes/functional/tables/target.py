@@ -177,11 +177,11 @@ class TargetColumn:
         return values
 
     def transform(self, values: Tensor) -> Tensor:
-        """Bring targets or predictions from the user's units to those of the model."""
+        """Convert targets or predictions from the user's units to those of the model."""
         return values.log() if self.log else values
 
     def invert(self, values: Tensor) -> Tensor:
-        """Bring transformed targets back to the user's units; classes stay as they are."""
+        """Convert transformed targets to the user's units; classes stay as they are."""
         return values.exp() if self.log else values
 
 
