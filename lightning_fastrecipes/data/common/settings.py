@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar, overload
 
+from typing_extensions import override
+
 Value = TypeVar("Value")
 
 
@@ -39,52 +41,48 @@ class Setting(Generic[Value]):
         instance.__dict__[self.name] = self.checked(value)
 
     def checked(self, value: Any) -> Value:
-        """Return the value back, or raise if it cannot be right."""
+        """Return the value, or raise an error if it cannot be right."""
         raise NotImplementedError
 
 
 class WholeNumber(Setting[int]):
-    """An integer.
-
-    Args:
-        at_least: The smallest that is allowed.
-    """
+    """An integer of at least ``at_least``."""
 
     def __init__(self, at_least: int) -> None:
         self.at_least = at_least
 
+    @override
     def checked(self, value: Any) -> int:
-        """Refuse what is no integer, or too small."""
-        return _whole_number(self.name, value, self.at_least)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"`{self.name}` must be an integer, got {value!r}.")
+        if value < self.at_least:
+            raise ValueError(f"`{self.name}` must be at least {self.at_least}, got {value}.")
+        return value
 
 
 class MaybeWholeNumber(Setting[int | None]):
-    """An integer, or ``None``.
-
-    Args:
-        at_least: The smallest integer that is allowed.
-    """
+    """An integer of at least ``at_least``, or ``None``."""
 
     def __init__(self, at_least: int) -> None:
-        self.at_least = at_least
+        self.number = WholeNumber(at_least)
 
+    @override
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = self.number.name = name
+
+    @override
     def checked(self, value: Any) -> int | None:
-        """Refuse what is neither ``None`` nor an integer, or too small."""
-        return None if value is None else _whole_number(self.name, value, self.at_least)
+        return None if value is None else self.number.checked(value)
 
 
 class Choice(Setting[Value]):
-    """One of a few values.
-
-    Args:
-        options: What there is to choose from.
-    """
+    """One of a few values."""
 
     def __init__(self, options: Sequence[Value]) -> None:
         self.options = options
 
+    @override
     def checked(self, value: Any) -> Value:
-        """Refuse what is not among the options."""
         if value not in self.options:
             options = ", ".join(map(str, self.options))
             raise ValueError(f"`{self.name}` must be one of {options}, got {value!r}.")
@@ -93,29 +91,17 @@ class Choice(Setting[Value]):
 
 
 class Instance(Setting[Value]):
-    """An object that holds settings of its own.
+    """An object of one class that holds settings of its own; a mapping of them is none."""
 
-    Args:
-        kind: Its class.
-    """
+    def __init__(self, expected: type[Value]) -> None:
+        self.expected = expected
 
-    def __init__(self, kind: type[Value]) -> None:
-        self.kind = kind
-
+    @override
     def checked(self, value: Any) -> Value:
-        """Refuse what is of another class, such as a mapping with the right names."""
-        if isinstance(value, self.kind):
+        if isinstance(value, self.expected):
             return value
         given = f"**{value!r}" if isinstance(value, Mapping) else "..."
         raise TypeError(
-            f"`{self.name}` must be a {self.kind.__name__}, got a {type(value).__name__}."
-            f" Set `{self.name}={self.kind.__name__}({given})`."
+            f"`{self.name}` must be a {self.expected.__name__}, got a {type(value).__name__}."
+            f" Set `{self.name}={self.expected.__name__}({given})`."
         )
-
-
-def _whole_number(name: str, value: Any, at_least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"`{name}` must be an integer, got {value!r}.")
-    if value < at_least:
-        raise ValueError(f"`{name}` must be at least {at_least}, got {value}.")
-    return value

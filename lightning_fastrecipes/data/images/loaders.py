@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader
 from lightning_fastrecipes.data.common.samplers import ShuffleSampler, drops_last_batch
 from lightning_fastrecipes.data.common.workers import num_loader_workers
 from lightning_fastrecipes.data.images.dataset import ImageDataset, PixelDataset, identity_collate
+from lightning_fastrecipes.data.images.trainer_facts import TrainerFacts
 
 Loader = DataLoader[tuple[Tensor, Tensor]]
 
@@ -14,10 +15,9 @@ Loader = DataLoader[tuple[Tensor, Tensor]]
 def make_loader(
     dataset: ImageDataset,
     batch_size: int,
-    sampler: ShuffleSampler | None = None,
-    num_workers: int | None = None,
-    num_local_processes: int = 1,
-    on_cpu: bool = False,
+    sampler: ShuffleSampler | None,
+    num_workers: int | None,
+    facts: TrainerFacts,
 ) -> Loader:
     """Make a loader, in order and to the last image unless it has a sampler.
 
@@ -26,10 +26,7 @@ def make_loader(
         batch_size: Images per step and process, at least 1.
         sampler: The order of training; a last batch of one image is then dropped.
         num_workers: Loader processes; from the machine and the data if ``None``.
-        num_local_processes: Training processes that share this machine, at least 1.
-        on_cpu: Whether the model computes on the CPU, with all of its cores: a worker
-            then takes from it what it gives, and its start makes a copy of all that the model
-            writes to next.
+        facts: What the trainer wants.
 
     Returns:
         A loader of images and targets.
@@ -37,10 +34,12 @@ def make_loader(
     in_memory = isinstance(dataset, PixelDataset)
     if num_workers is not None:
         found = num_workers
-    elif in_memory or (on_cpu and dataset.is_quick):
+    # On the CPU the model uses all cores: a worker takes from it what it gives, and its start
+    # makes a copy of all that the model writes to next.
+    elif in_memory or (facts.on_cpu and dataset.is_quick):
         found = 0
     else:
-        found = num_loader_workers(len(dataset), num_local_processes)
+        found = num_loader_workers(len(dataset), facts.num_local_processes)
     return DataLoader(
         dataset,
         batch_size=batch_size,

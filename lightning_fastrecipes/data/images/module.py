@@ -18,21 +18,18 @@ from lightning_fastrecipes.data.common.settings import (
     MaybeWholeNumber,
     WholeNumber,
 )
-from lightning_fastrecipes.data.common.split_choice import DateSplit, FractionSplit, as_split
 from lightning_fastrecipes.data.images.assembly import Images, assemble
-from lightning_fastrecipes.data.images.dataset import (
-    ImageDataset,
-    PixelDataset,
-    WindowDataset,
-)
+from lightning_fastrecipes.data.images.dataset import ImageDataset, PixelDataset, WindowDataset
 from lightning_fastrecipes.data.images.geometry import CachedSize, EvalTransform, Geometry
 from lightning_fastrecipes.data.images.listing import ImageSplit, Listing
 from lightning_fastrecipes.data.images.loaders import Loader, make_loader
 from lightning_fastrecipes.data.images.options import (
-    DEFAULTS,
     Augmentation,
     ImageOptions,
     OnBadFile,
+    as_augmentation,
+    image_split,
+    with_defaults,
 )
 from lightning_fastrecipes.data.images.pixel_stores import PixelStores
 from lightning_fastrecipes.data.images.train_transform import TrainTransform
@@ -41,7 +38,7 @@ from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.images.augment import Preset
 from lightning_fastrecipes.functional.labels.balance import balancing_weights
 from lightning_fastrecipes.functional.labels.classes import refuse_other_classes
-from lightning_fastrecipes.messages import name_some, suggestion
+from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.protocols import InputSpec, LabelKind
 
 Batch = list[Tensor]
@@ -67,8 +64,7 @@ class ImageDataModule(pl.LightningDataModule):
         options: The options as they were given, and the defaults of the others.
         eval_image_size: Side for validation, test and prediction; ``image_size`` if ``None``.
         largest_image_size: The largest that ``image_size`` will be, so that images of a fit are
-            decoded once for all sizes; ``image_size`` itself if it is larger. A fit's
-            ``ProgressiveResizing`` is heeded as well.
+            decoded once for all sizes; ``ProgressiveResizing`` is heeded as well.
         input_spec: What the model expects of an image; adopted from a trainer's module.
     """
 
@@ -84,28 +80,15 @@ class ImageDataModule(pl.LightningDataModule):
 
     def __init__(self, **options: Unpack[ImageOptions]) -> None:
         super().__init__()
-        for name in options:
-            if name not in DEFAULTS:
-                raise TypeError(
-                    f"`{type(self).__name__}` has no option `{name}`, only {', '.join(DEFAULTS)}."
-                    f"{suggestion(name, DEFAULTS)}"
-                )
-        self.options: ImageOptions = {**DEFAULTS, **options}
+        self.options = with_defaults(options, type(self).__name__)
         self.image_size = self.options["image_size"]
         self.eval_image_size = None
         self.batch_size = self.options["batch_size"]
-        self._augmentation = Augmentation()
-        self.augmentation = self.options["augmentation"]
+        self._augmentation = as_augmentation(self.options["augmentation"])
         self.seed = self.options["seed"]
-        self.split = as_split(self.options["split"])
-        if isinstance(self.split, DateSplit) or not (
-            self._has_columns or isinstance(self.split, FractionSplit)
-        ):
-            ways = "FractionSplit, ColumnSplit or GroupSplit" if self._has_columns else "a share"
-            raise ValueError(
-                f"`split` of `{type(self).__name__}` must be {ways}, got {self.split}. Give one,"
-                " or put what says the split into a table of labels for `ImageCSVDataModule`."
-            )
+        self.split = image_split(
+            self.options["split"], type(self).__name__, has_columns=self._has_columns
+        )
         self.on_bad_file = self.options["on_bad_file"]
         self.num_workers = self.options["num_workers"]
         self.geometry = self.options["geometry"] or Geometry()
@@ -160,20 +143,14 @@ class ImageDataModule(pl.LightningDataModule):
 
     @override
     def prepare_data(self) -> None:
-        """Check and decode every image, once per node; what was found is cached.
-
-        Once set up, the images stay those that were found then, whatever is added meanwhile.
-        """
+        """Check and decode every image, once per node; once set up, they stay what they are."""
         images = self._assemble() if self._images is None else self._images
         self._read_trainer()
         self._open_stores(images)
 
     @override
     def setup(self, stage: str | None = None) -> None:
-        """Number the classes, make the splits, and adopt what the model expects.
-
-        Args:
-            stage: Not used: all splits are made together.
+        """Number the classes, make all splits, and adopt what the model expects.
 
         Raises:
             DataError: If the data cannot be used as they are.
@@ -237,19 +214,16 @@ class ImageDataModule(pl.LightningDataModule):
 
     @override
     def val_dataloader(self) -> Loader | list[Loader]:
-        """Return the validation split in order; nothing without such a split."""
         self._read_trainer()
         self._open_stores(self._assembled)
         return self._loader_or_nothing("val")
 
     @override
     def test_dataloader(self) -> Loader | list[Loader]:
-        """Return the test split in order; nothing without such a split."""
         return self._loader_or_nothing("test")
 
     @override
     def predict_dataloader(self) -> Loader:
-        """Return the unlabelled images in order."""
         self._read_trainer()  # again: an ensemble has loaded its members by now
         if not len(self._assembled.splits["predict"].paths):
             raise DataError(
@@ -262,13 +236,8 @@ class ImageDataModule(pl.LightningDataModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment on the device if asked to, and normalise for a module that does not.
 
-        Args:
-            batch: Images ``(batch, 3, height, width)``, ``uint8``, and targets; windows also with
-                their indices.
-            dataloader_idx: Not used.
-
-        Returns:
-            The batch, with float images for a module without an ``input_spec``.
+        Images come as ``(batch, 3, height, width)``, ``uint8``, and targets; windows of images that
+        are augmented here also with their indices.
         """
         images, targets, *indices = batch
         if indices and self._windows is not None:
@@ -285,11 +254,7 @@ class ImageDataModule(pl.LightningDataModule):
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Compare the stored classes with those of the data, by name.
-
-        Raises:
-            ConfigurationError: If classes or kind of labels differ.
-        """
+        """Refuse other classes and another kind of labels with a ConfigurationError."""
         if state_dict.get("label_kind", self.label_kind) != self.label_kind:
             raise ConfigurationError(
                 f"The checkpoint has labels of the kind '{state_dict['label_kind']}', but the"
@@ -299,11 +264,7 @@ class ImageDataModule(pl.LightningDataModule):
         self._compare_classes()
 
     def eval_transform_key(self) -> dict[str, str | int | float]:
-        """Describe the geometry of the evaluation, for the key of a cache or for an export.
-
-        Returns:
-            Plain values by the names of ``prediction_dataset``'s arguments.
-        """
+        """Describe the geometry of the evaluation by the arguments of ``prediction_dataset``."""
         return self._eval_transform().key()
 
     @property
@@ -375,16 +336,7 @@ class ImageDataModule(pl.LightningDataModule):
             self._stores.open(split, images.splits[split], self._cached_size(split))
 
     def _loader_or_nothing(self, split: ImageSplit) -> Loader | list[Loader]:
-        if not len(self._assembled.splits[split].paths):
-            return []
-        return self.eval_dataloader(split)
+        return self.eval_dataloader(split) if len(self._assembled.splits[split].paths) else []
 
     def _loader(self, dataset: ImageDataset, sampler: ShuffleSampler | None = None) -> Loader:
-        return make_loader(
-            dataset,
-            self.batch_size,
-            sampler,
-            self.num_workers,
-            self._facts.num_local_processes,
-            self._facts.on_cpu,
-        )
+        return make_loader(dataset, self.batch_size, sampler, self.num_workers, self._facts)

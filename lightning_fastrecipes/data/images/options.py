@@ -4,10 +4,19 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Literal, TypedDict
 
 from lightning_fastrecipes.data.common.cache_choice import Cache
-from lightning_fastrecipes.data.common.split_choice import SplitChoice
+from lightning_fastrecipes.data.common.split_choice import (
+    ColumnSplit,
+    FractionSplit,
+    GroupSplit,
+    Split,
+    SplitChoice,
+    as_split,
+)
 from lightning_fastrecipes.data.images.geometry import Geometry
+from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.images.augment import MAX_ANGLE, Preset, draw_parameters
 from lightning_fastrecipes.functional.random import seeded_generator
+from lightning_fastrecipes.messages import suggestion
 
 OnBadFile = Literal["raise", "skip"]
 
@@ -89,3 +98,26 @@ DEFAULTS = ImageOptions(
     num_workers=None,
     cache="auto",
 )
+
+
+def with_defaults(options: ImageOptions, owner: str) -> ImageOptions:
+    """Fill in what was not given; a TypeError names an option that ``owner`` does not have."""
+    for name in options:
+        if name not in DEFAULTS:
+            raise TypeError(
+                f"`{owner}` has no option `{name}`, only {', '.join(DEFAULTS)}."
+                f"{suggestion(name, DEFAULTS)}"
+            )
+    return {**DEFAULTS, **options}
+
+
+def image_split(choice: SplitChoice, owner: str, *, has_columns: bool) -> Split:
+    """Return the split that is meant; a ValueError refuses one that ``owner`` cannot make."""
+    split = as_split(choice)
+    ways = (FractionSplit, ColumnSplit, GroupSplit) if has_columns else (FractionSplit,)
+    if not isinstance(split, ways):
+        raise ConfigurationError(
+            f"`split` of `{owner}` must be {' or '.join(way.__name__ for way in ways)}, got"
+            f" {split}. Give one; for a column use `ImageCSVDataModule` with a table of labels."
+        )
+    return split
