@@ -19,18 +19,12 @@ _WHITESPACE = r"\s+"
 def read_table(
     path: Path, separator: str | None = None, column_names: list[str] | None = None
 ) -> pd.DataFrame:
-    """Read one table as text.
+    """Read one table as text, gaps as missing values; a DataError says that it cannot be read.
 
     Args:
         path: A file that exists.
         separator: What stands between columns, or a regular expression; found out if ``None``.
         column_names: Names of the columns, for a file without a first line of names.
-
-    Returns:
-        The table, gaps as missing values.
-
-    Raises:
-        DataError: If it cannot be read so.
     """
     separator = separator or _sniff_separator(path)
     try:
@@ -62,16 +56,8 @@ def read_folder(
 ) -> pd.DataFrame:
     """Read one table per split: ``train.csv``, or the one CSV in the folder ``train``, and so on.
 
-    File names in ``train/labels.csv`` are relative to ``train``.
-
-    Args:
-        folder: A folder that exists.
-        file_column: Column of file names.
-        separator: As for ``read_table``.
-        column_names: As for ``read_table``.
-
-    Returns:
-        All rows, with the column ``SPLIT_COLUMN`` added.
+    File names in ``train/labels.csv`` are relative to ``train``; the column ``SPLIT_COLUMN`` is
+    added. Other arguments are those of ``read_table``.
 
     Raises:
         DataError: If there is no table of the training split, or two tables of one split.

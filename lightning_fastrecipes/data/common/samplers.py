@@ -15,7 +15,7 @@ from lightning_fastrecipes.functional.random import seeded_generator
 class ShuffleSampler(DistributedSampler[int]):
     """Shuffle by seed and epoch alone, and yield ``epoch * len(dataset) + index``.
 
-    Workers, even persistent ones, learn the epoch from the index itself, so a image's
+    Workers, even persistent ones, learn the epoch from the index itself, so an image's
     augmentation never depends on which worker makes it. Being a ``DistributedSampler``, it is left
     alone by Lightning, which calls its ``set_epoch``; without ``torch.distributed`` it serves all.
 
@@ -65,8 +65,8 @@ class WeightedSampler(ShuffleSampler):
         dataset: Anything with a length of at least 1.
         seed: At least 0; another seed draws others.
         weights: One per sample, at least 0, not all of them 0. Shape ``(samples,)``.
-        num_replicas: How many processes share the data; from ``torch.distributed`` if not given.
-        rank: Which of them this is, from 0.
+        num_replicas: As for ``ShuffleSampler``.
+        rank: As for ``ShuffleSampler``.
 
     Raises:
         ValueError: If there is not one weight per sample, or one is negative, or all are 0.
@@ -101,16 +101,10 @@ class WeightedSampler(ShuffleSampler):
 
 
 def upcoming_epoch(trainer: pl.Trainer) -> int:
-    """Return which epoch a new training loader is for.
+    """Return the epoch of a new training loader, which Lightning will pass to ``set_epoch``.
 
-    Lightning makes a loader's first iterator before it calls ``set_epoch``, and when a run is
-    resumed ``trainer.current_epoch`` is still one behind by then.
-
-    Args:
-        trainer: The trainer that asks for the loader.
-
-    Returns:
-        The number that Lightning is about to pass to ``set_epoch``.
+    Lightning makes a loader's first iterator before that, and when a run is resumed
+    ``trainer.current_epoch`` is still one behind by then.
     """
     progress: Any = trainer.fit_loop.epoch_progress
     return int(progress.current.processed)
@@ -119,12 +113,7 @@ def upcoming_epoch(trainer: pl.Trainer) -> int:
 def drops_last_batch(num_samples: int, batch_size: int) -> bool:
     """Return whether the last training batch must go: batch norm cannot train on one sample.
 
-    Args:
-        num_samples: What one process sees in an epoch.
-        batch_size: At least 1.
-
-    Returns:
-        True if the last batch would hold one sample and is not the only batch.
+    ``num_samples`` is what one process sees in an epoch. The only batch stays.
 
     Example:
         >>> drops_last_batch(9, 4), drops_last_batch(10, 4), drops_last_batch(1, 4)

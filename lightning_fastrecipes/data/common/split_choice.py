@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
+from typing_extensions import override
 
 from lightning_fastrecipes.messages import name_some, suggestion
 
@@ -61,8 +62,8 @@ class _Shares(_Split):
         return [1 - self.val - self.test, self.val, self.test]
 
     @property
+    @override
     def asked(self) -> set[SplitName]:
-        """Splits that must not come out empty."""
         return _asked(self.val, self.test)
 
 
@@ -101,8 +102,8 @@ class ColumnSplit(_Split):
     missing: FractionSplit | None = None
 
     @property
+    @override
     def asked(self) -> set[SplitName]:
-        """Splits that must not come out empty."""
         return {"train"} if self.missing is None else self.missing.asked
 
 
@@ -168,8 +169,8 @@ class DateSplit(_Split):
         return [1 - self.val_last - self.test_last, self.val_last, self.test_last]
 
     @property
+    @override
     def asked(self) -> set[SplitName]:
-        """Splits that must not come out empty."""
         named = {name.partition("_")[0] for name in self.bounds}
         return _asked(self.val_last or "val" in named, self.test_last or "test" in named)
 

@@ -13,25 +13,16 @@ _TINY = 64
 
 
 def num_cores() -> int:
-    """Count the cores that this process may use.
-
-    Returns:
-        At least 1.
-    """
+    """Count the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def num_loader_workers(num_images: int, num_local_processes: int = 1) -> int:
-    """Choose how many workers a loader gets, leaving a core to the training process.
+    """Choose how many workers a loader gets, leaving a core to each training process.
 
-    Args:
-        num_images: Size of the data set; below 64 images, workers cost more than they bring.
-        num_local_processes: Training processes that share this machine, at least 1.
-
-    Returns:
-        0 for a tiny data set, else 1 to 8.
+    Below 64 images there are none: they cost more than they bring. Else there are 1 to 8.
 
     Example:
         >>> num_loader_workers(10)
@@ -43,14 +34,9 @@ def num_loader_workers(num_images: int, num_local_processes: int = 1) -> int:
 
 
 def map_threads(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
-    """Call a function on every item, with as many threads as there are cores.
+    """Call a function on every item, with a thread per core, and return the results in order.
 
-    Args:
-        function: Something that leaves Python's lock for most of its time, such as decoding.
-        items: Its arguments.
-
-    Returns:
-        The results in the order of the items.
+    The function should leave Python's lock for most of its time, as decoding does.
     """
     with ThreadPoolExecutor(num_cores()) as threads:
         return list(threads.map(function, items))

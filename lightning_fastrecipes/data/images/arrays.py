@@ -26,17 +26,7 @@ _LAYOUT = (
 
 
 def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Read the arrays of an ``.npz`` file; nothing in it is unpickled.
-
-    Args:
-        path: A file that exists.
-
-    Returns:
-        Name to array.
-
-    Raises:
-        DataError: If the file is no ``.npz``, or holds Python objects.
-    """
+    """Read the arrays of an ``.npz`` file; a DataError refuses other files and Python objects."""
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.lib.npyio.NpzFile):
@@ -79,26 +69,26 @@ def list_arrays(arrays: Arrays, name: str = "arrays") -> Listing:
             if f"y_{split}" in arrays:
                 raise DataError(f"'{name}': `y_{split}` has labels, but `x_{split}` is missing.")
             continue
-        photos = _images(np.asarray(arrays[f"x_{split}"]), f"'{name}': `x_{split}`")
+        images = _images(np.asarray(arrays[f"x_{split}"]), f"'{name}': `x_{split}`")
         is_labelled = f"y_{split}" in arrays
         if not is_labelled and split == "val":
             raise DataError(f"'{name}': `x_val` needs labels, but `y_val` is missing.")
-        labels = [""] * len(photos)
+        labels = [""] * len(images)
         if is_labelled:
             what = f"'{name}': `y_{split}`"
-            labels = _labels(np.asarray(arrays[f"y_{split}"]), len(photos), what)
-        width = len(str(len(photos)))
+            labels = _labels(np.asarray(arrays[f"y_{split}"]), len(images), what)
+        width = len(str(len(images)))
         rows.append(
             pd.DataFrame(
                 {
-                    "file": [f"{split}/{number:0{width}}" for number in range(len(photos))],
+                    "file": [f"{split}/{number:0{width}}" for number in range(len(images))],
                     "split": split if is_labelled else "predict",
                     "label": labels,
                 },
                 dtype=str,
             )
         )
-        pixels.append(photos)
+        pixels.append(images)
     shapes = sorted({part.shape[1:] for part in pixels})
     if len(shapes) > 1:
         raise DataError(
@@ -115,29 +105,23 @@ def list_arrays(arrays: Arrays, name: str = "arrays") -> Listing:
 
 
 def list_into_memory(root: Path) -> Listing:
-    """Read a folder of classes, and every image in it, into memory.
-
-    Args:
-        root: A folder as ``list_folder`` reads it, whose images all have one shape.
-
-    Returns:
-        The images, with ``pixels``.
+    """Read a folder as ``list_folder`` does, and every image in it, into memory.
 
     Raises:
-        DataError: If a image cannot be read, or shapes differ.
+        DataError: If an image cannot be read, or shapes differ.
     """
     listing = list_folder(root)
     files = [root / file for file in listing.rows["file"]]
-    photos = map_threads(load_image, files)
-    expected = photos[0].shape
-    odd = [str(f) for f, p in zip(files, photos, strict=True) if p.shape != expected]
+    images = map_threads(load_image, files)
+    expected = images[0].shape
+    odd = [str(f) for f, p in zip(files, images, strict=True) if p.shape != expected]
     if odd:
         height, width = expected[1:]
         raise DataError(
             f"Images in memory must have one shape, but {len(odd)} are not {width} x {height} as"
             f" the first one: {name_some(odd)}. Resize them, or use `ImageFolderDataModule`."
         )
-    pixels = np.stack([image.permute(1, 2, 0).numpy() for image in photos])
+    pixels = np.stack([image.permute(1, 2, 0).numpy() for image in images])
     is_grey = bool((pixels == pixels[..., :1]).all())
     kept = np.ascontiguousarray(pixels[..., 0]) if is_grey else pixels
     return Listing(listing.folder, listing.rows, listing.classes, pixels=kept)

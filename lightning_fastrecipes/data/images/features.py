@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
+from typing_extensions import override
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.data.common.cache_choice import cache_folder
@@ -26,12 +27,7 @@ _PACKAGES = ("lightning-fastrecipes", "torch", "torchvision", "timm")
 
 
 class FeatureDataset(Dataset[FeatureBatch]):
-    """Rows of a feature matrix with their targets, given batch by batch.
-
-    Args:
-        features: Shape ``(rows, num_features)``.
-        targets: Shape ``(rows,)`` or ``(rows, num_classes)``.
-    """
+    """Rows of features ``(rows, num_features)`` with their targets, served batch by batch."""
 
     def __init__(self, features: Tensor, targets: Tensor) -> None:
         self.features = features
@@ -91,19 +87,20 @@ class FeatureDataModule(pl.LightningDataModule):
 
     @property
     def classes(self) -> list[str]:
-        """Class names in the order of the target index."""
+        """As the images' datamodule has them."""
         return self.images.classes
 
     @property
     def label_kind(self) -> LabelKind:
-        """What a target is."""
+        """As the images' datamodule has it."""
         return self.images.label_kind
 
     @property
     def train_targets(self) -> Tensor:
-        """Targets of the training split."""
+        """As the images' datamodule has them."""
         return self.images.train_targets
 
+    @override
     def prepare_data(self) -> None:
         """Run the backbone over every image, once per node, unless the cache has them."""
         self.images.trainer = self.trainer
@@ -113,6 +110,7 @@ class FeatureDataModule(pl.LightningDataModule):
             for split in _SPLITS:
                 self._features(split)
 
+    @override
     def setup(self, stage: str) -> None:
         """Open the caches that ``prepare_data`` wrote."""
         self.images.trainer = self.trainer
@@ -124,8 +122,8 @@ class FeatureDataModule(pl.LightningDataModule):
                 rows = torch.from_numpy(np.array(features))
                 self._datasets[split] = FeatureDataset(rows, targets[: len(rows)])
 
+    @override
     def train_dataloader(self) -> DataLoader[FeatureBatch]:
-        """Return shuffled batches of training features."""
         dataset, batch_size = self._datasets["train"], self.images.batch_size
         sampler = self.images.train_sampler(dataset)
         if self.trainer is not None:
@@ -138,28 +136,21 @@ class FeatureDataModule(pl.LightningDataModule):
             drop_last=drops_last_batch(len(sampler), batch_size),
         )
 
+    @override
     def val_dataloader(self) -> Any:
-        """Return batches of validation features in order, or nothing without such a split."""
         return self.eval_dataloader("val") if "val" in self._datasets else []
 
     def eval_dataloader(self, split: ImageSplit) -> DataLoader[FeatureBatch]:
-        """Return batches of a split's features in order; precomputed ones are never augmented.
-
-        Args:
-            split: ``train`` or ``val``.
-
-        Returns:
-            A loader.
-        """
+        """Return the features of ``train`` or ``val`` in order; they are never augmented."""
         dataset, size = self._datasets[split], self.images.batch_size
         return DataLoader(dataset, batch_size=size, collate_fn=identity_collate)
 
+    @override
     def state_dict(self) -> dict[str, Any]:
-        """Store what the images' datamodule stores."""
         return self.images.state_dict()
 
+    @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Compare with what the images' datamodule finds."""
         self.images.load_state_dict(state_dict)
 
     def _features(self, split: ImageSplit) -> FloatMatrix | None:
@@ -173,7 +164,6 @@ class FeatureDataModule(pl.LightningDataModule):
         return cached_features(folder, key, lambda: self._run(split), shape)
 
     def _is_trial(self) -> bool:
-        """Return whether a fast development run asks for a few batches only."""
         return pl.is_fast_dev_run(self.trainer)
 
     def _cache_key(self, split: ImageSplit) -> dict[str, Any]:

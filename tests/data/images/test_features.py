@@ -115,7 +115,7 @@ def _new_time(photos: Path, images, model) -> None:
 
 
 def _new_split(photos: Path, images, model) -> None:
-    images.split_plan = type(images.split_plan)(0.25, 0.0, 7)
+    images.split = type(images.split)(0.25, 0.0, 7)
 
 
 def _new_normalisation(photos: Path, images, model) -> None:
