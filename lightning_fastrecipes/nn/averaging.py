@@ -13,7 +13,7 @@ def average_state(states: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
     Means are computed in ``float64`` and rounded to each tensor's own type; whole numbers, such as
     the counts of batch norm, are those of the last state. One state is held at a time, so that a
-    generator bounds the memory. A ValueError says if there is no state, or names or shapes differ.
+    generator bounds the memory. Raises ValueError if there is no state, or names or shapes differ.
     The averaged statistics of batch norm are not those of the averaged weights: measure them with
     :func:`reestimate_batch_norm`. Izmailov et al., *Averaging Weights Leads to Wider Optima*
     (2018).

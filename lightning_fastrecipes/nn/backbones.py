@@ -19,7 +19,7 @@ from lightning_fastrecipes.nn.weights import PACKAGED_MODEL, PACKAGED_WEIGHTS, l
 from lightning_fastrecipes.protocols import HasInputSpec, HasLayerGroups, InputSpec, LayerGroup
 
 _UNMATCHED = "no group matches this name"
-_NUM_USUAL_GROUPS = 6  # what timm gives for most: stem, four stages, head
+_NUM_USUAL_GROUPS = 6  # of most timm models: stem, four stages, head
 
 
 def create_backbone(
@@ -106,7 +106,7 @@ class Backbone(nn.Module):
         """Divide the parameters into ordered groups of names, from the input side.
 
         Each parameter is in one group. Layers that no stage claims, such as a last norm, belong to
-        the last group; a network without parameters has no groups. A ValueError says if the network
+        the last group; a network without parameters has no groups. Raises ValueError if the network
         does not divide into so many.
         """
         parameters = dict(self.model.named_parameters())
@@ -150,7 +150,7 @@ class Backbone(nn.Module):
     def nearest_image_size(self, size: int) -> int:
         """Round an image size in pixels to one that the network takes, and try it.
 
-        A ValueError says if the network takes no such size, or only another one.
+        Raises ValueError if the network takes no such size, or only another one.
         """
         spec = self.input_spec
         nearest = size if spec.fixed_size else nearest_multiple(size, spec.size_multiple)
@@ -170,7 +170,7 @@ class Backbone(nn.Module):
         return int(output.shape[1])
 
     def _try_out_timm(self) -> int:
-        """Choose the pooling, find the sizes that are taken, and give the width."""
+        """Choose the pooling, find the sizes that are taken, and return the width."""
         probe, stride, spec = (
             Probe(self.model, choose_pooling),
             _stride(self.model),
@@ -309,7 +309,7 @@ def _fine_groups(model: nn.Module, num_groups: int) -> list[list[str]]:
 
 
 class _Names:
-    """Stand in for a network where timm asks for nothing but names."""
+    """Stands in for a network where timm reads the names of parameters alone."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = names

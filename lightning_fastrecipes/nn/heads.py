@@ -21,7 +21,7 @@ def create_head(
     """Build the head of a layout, from ``(batch, num_features)`` to ``(batch, num_classes)``.
 
     ``hidden`` is the width of the hidden layer of ``course``, ``dropout`` the probability before
-    the last layer, in [0, 1). A ValueError says if there is no such layout, or a number is out of
+    the last layer, in [0, 1). Raises ValueError if there is no such layout, or a number is out of
     range.
 
     >>> create_head("linear", 8, 2)(torch.zeros(4, 8)).shape

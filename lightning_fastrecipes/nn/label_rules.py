@@ -116,7 +116,7 @@ class SingleLabel(LabelRules):
 class MultiLabel(LabelRules):
     """Any number of labels per sample, each a yes or no of its own: sigmoid and BCE with logits.
 
-    A ConfigurationError says if ``options.pos_weight`` is not one weight above 0 for each label.
+    Raises ConfigurationError if ``options.pos_weight`` is not one weight above 0 for each label.
     The attribute ``pos_weight`` holds how much positives weigh, ``(num_classes,)``, or ``None``.
     """
 
@@ -178,7 +178,7 @@ class MultiLabel(LabelRules):
 def label_rules(kind: LabelKind, num_classes: int, options: Labels) -> LabelRules:
     """Build the rules for a kind of labels.
 
-    A ConfigurationError says if options for several labels are set where there is only one.
+    Raises ConfigurationError if options for several labels are set where there is only one.
     """
     if kind == "multi":
         return MultiLabel(num_classes, options)

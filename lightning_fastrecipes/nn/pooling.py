@@ -15,7 +15,7 @@ Pooling = Literal["own", "map", "map_last", "tokens", "output"]
 def choose_pooling(model: Any, images: Tensor) -> tuple[Pooling, Tensor]:
     """Choose how to pool a timm model's features, and pool those of normalised images.
 
-    timm's own pooling is used where it has layers that the features lack. A TypeError says if the
+    timm's own pooling is used where it has layers that the features lack. Raises TypeError if the
     model has no pooled features, of shape ``(batch, num_features)``.
     """
     features = model.forward_features(images)
@@ -35,7 +35,7 @@ def choose_pooling(model: Any, images: Tensor) -> tuple[Pooling, Tensor]:
 def pool(model: Any, images: Tensor, pooling: Pooling) -> Tensor:
     """Run a network on normalised images and pool its output to ``(batch, num_features)``.
 
-    A TypeError says if the network gives no map, tokens or vectors.
+    Raises TypeError if the network gives no map, tokens or vectors.
     """
     if pooling == "output":
         return _pool_output(model(images))

@@ -36,7 +36,7 @@ class Probe:
         """Run the network once, and return its output and the copy that was run.
 
         Images are ``size`` pixels square. With ``gradients`` the copy is in train mode and the
-        graph that gradients flow through is built; without, it is faster. A ValueError says if the
+        graph that gradients flow through is built; without, it is faster. Raises ValueError if the
         network does not take such images.
         """
         causes = []
@@ -98,8 +98,8 @@ def reached_parameters(output: Any, module: nn.Module) -> set[str]:
 def taken_sizes(module: nn.Module, sizes: Iterable[int]) -> list[int]:
     """Round image sizes in pixels to those that a module takes, trying each of them.
 
-    A module that is no ``TakesImageSizes`` is run on empty images, which changes nothing of it. A
-    ValueError says if the module does not take a size.
+    A module that is no ``TakesImageSizes`` is run on empty images, which changes nothing of it.
+    Raises ValueError if the module does not take a size.
     """
     wanted = list(sizes)
     if isinstance(module, TakesImageSizes):

@@ -127,6 +127,10 @@ class LayerGroupTask(pl.LightningModule, ABC):
         """Turn logits into what metrics and users see, in the shape of the logits."""
 
     @abstractmethod
+    def logits(self, probabilities: Tensor) -> Tensor:
+        """Invert :meth:`probabilities`, for predictions that were merged."""
+
+    @abstractmethod
     def metric_targets(self, targets: Tensor) -> Tensor:
         """Turn targets into what metrics compare with."""
 
@@ -151,7 +155,7 @@ class LayerGroupTask(pl.LightningModule, ABC):
         """Freeze the groups before ``n`` and train ``n`` and later ones.
 
         A negative ``n`` counts from the head, so that -1 trains the head alone; 0 trains
-        everything. A ConfigurationError says if a trainer is fitting, a ValueError if there is no
+        everything. Raises ConfigurationError if a trainer is fitting, ValueError if there is no
         such group.
         """
         if self._is_fitting():

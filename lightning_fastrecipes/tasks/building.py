@@ -59,7 +59,7 @@ def build_metrics(
 ) -> dict[str, Metric | MetricCollection]:
     """Build torchmetrics metrics from objects, class paths and plain functions, by name.
 
-    Classes get the defaults that they take and were not given. A ConfigurationError says if a class
+    Classes get the defaults that they take and were not given. Raises ConfigurationError if a class
     path leads nowhere or its arguments do not fit, a TypeError if a value is none of these.
     """
     return {name: _build_metric(name, spec, defaults) for name, spec in specs.items()}

@@ -102,7 +102,7 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
     def set_classes(self, classes: Sequence[str], label_kind: LabelKind = "single") -> None:
         """Name the outputs in order; names and kind of labels are saved in every checkpoint.
 
-        A ConfigurationError says if there are not ``num_classes`` names, or if the kind of labels
+        Raises ConfigurationError if there are not ``num_classes`` names, or if the kind of labels
         is settled already and differs.
         """
         if len(classes) != self.num_classes:

@@ -59,7 +59,7 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """Build an optimizer over named parameter groups with rates and weight decay of their own.
 
-    A ConfigurationError says if the class is no optimizer, or cannot take these groups.
+    Raises ConfigurationError if the class is no optimizer, or cannot take these groups.
     """
     cls, path, init_args = load_class(
         spec, "torch.optim.Optimizer", "optimizer", "'torch.optim.AdamW'"

@@ -127,10 +127,6 @@ class TabularTask(LayerGroupTask, ABC):
         """Build the output layer."""
 
     @abstractmethod
-    def logits(self, probabilities: Tensor) -> Tensor:
-        """Invert :meth:`probabilities`."""
-
-    @abstractmethod
     def default_metrics(self, spec: TableSpec) -> dict[str, MetricSpec]:
         """Return the metrics for those who choose none."""
 
@@ -141,7 +137,7 @@ class TabularTask(LayerGroupTask, ABC):
     def set_spec(self, spec: TableSpec) -> None:
         """Build the network for these columns, unless it is built; saved in every checkpoint.
 
-        A ConfigurationError says if the model was built for another table, or for another task.
+        Raises ConfigurationError if the model was built for another table, or for another task.
         """
         if self.spec is not None:
             if spec != self.spec:

@@ -22,7 +22,7 @@ def decide_labels(probabilities: Tensor, thresholds: Tensor | float) -> Tensor:
 def decided_names(
     values: Tensor, classes: Sequence[str], thresholds: Tensor | float | None = None
 ) -> list[str]:
-    """Name the decided class of each row, or with thresholds its labels.
+    """Return the name of the decided class of each row; with thresholds, of all its labels.
 
     Labels are joined by a space, or by a sign that no label has. Values are probabilities or
     targets, ``(rows, num_classes)``, or class indices.
@@ -42,9 +42,9 @@ def decided_names(
 def describe_thresholds(
     plain: Tensor | None, with_views: Tensor | None, classes: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """Return what an export says of the thresholds of predictions without and with views.
+    """Return the entries of an export for the thresholds of predictions without and with views.
 
-    Nothing with one label per sample, where ``plain`` is ``None``.
+    There are none with one label per sample, where ``plain`` is ``None``.
     """
     if plain is None:
         return {}
@@ -57,7 +57,7 @@ def describe_thresholds(
 def choose_thresholds(
     description: Mapping[str, Any], *, with_views: bool
 ) -> dict[str, float] | None:
-    """Read those thresholds of :func:`describe_thresholds` that fit predictions."""
+    """Read the thresholds for predictions with or without views; ``None`` with one label."""
     plain = description.get("plain_thresholds")
     chosen: dict[str, float] | None = description.get("thresholds")
     return chosen if with_views or plain is None else plain

@@ -21,7 +21,7 @@ def merge_predictions(
     The result is the mean of the probabilities ``(rows, num_classes)``, or of the logits: their
     logarithms up to a constant; with ``multi_label`` each probability is a yes or no of its own,
     with the logit ``log(p / (1 - p))``. One tensor is held at a time, so that a generator bounds
-    the memory. A ValueError says if there is no model, or if shapes differ.
+    the memory. Raises ValueError if there is no model, or if shapes differ.
 
     >>> merge_predictions([torch.tensor([[0.9, 0.1]]), torch.tensor([[0.5, 0.5]])])
     tensor([[0.7000, 0.3000]])
@@ -37,7 +37,7 @@ def merge_predictions(
             values = logits_of(values, multi_label=multi_label)
         if total is not None and total.shape != values.shape:
             raise ValueError(
-                f"Every model must give one row of probabilities for each input and class, but the"
+                "Every model must return one row of probabilities for each input and class, but the"
                 f" shapes are {tuple(total.shape)} and {tuple(values.shape)}."
             )
         total = values if total is None else total + values

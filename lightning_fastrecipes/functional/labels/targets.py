@@ -11,7 +11,7 @@ def hard_labels(targets: Tensor) -> Tensor:
     """Decide one class per row; a tie goes to the later class.
 
     Thus a probability of exactly 0.5 counts as positive. Targets are class indices ``(batch,)``,
-    which are returned as they are, or probabilities ``(batch, num_classes)``; a ValueError says if
+    which are returned as they are, or probabilities ``(batch, num_classes)``; raises ValueError if
     they have another number of dimensions. The result is ``int64``.
 
     >>> hard_labels(torch.tensor([[0.5, 0.5], [0.7, 0.3]])).tolist()

@@ -17,7 +17,7 @@ def merge_groups(
     two or more axes (one per layer). Of two equally good cuts, the one with the more equal
     parameter counts wins. Parameter counts alone would leave almost every layer in the first group,
     since the last stage holds most of them; this rule cuts a ResNet where fast.ai does. The result
-    is named ``backbone``, or ``early`` and ``late``, or ``backbone_0`` and so on. A ValueError says
+    is named ``backbone``, or ``early`` and ``late``, or ``backbone_0`` and so on. Raises ValueError
     if there are fewer groups than asked for.
 
     >>> weights = {name: torch.zeros(2, 2) for name in "abcd"}

@@ -21,7 +21,7 @@ def expected_initial_loss(
 
     That is ``log(num_classes)``; with several labels, the mean over yes and no, ``log(2)``. Targets
     and ``pos_weight``, of shapes ``(batch, num_classes)`` and ``(num_classes,)``, multiply it by
-    the mean weight. A ValueError says if there is no class.
+    the mean weight. Raises ValueError if there is no class.
 
     >>> round(expected_initial_loss(10), 3)
     2.303

@@ -27,7 +27,7 @@ _WRAPPED = "_orig_mod."  # what `torch.compile(module)` puts into the names of i
 def frozen_count(freeze_to: int, num_groups: int) -> int:
     """Count the leading groups that are frozen when ``freeze_to`` is the first trained one.
 
-    A negative index counts from the head, so that -1 trains the last group alone; a ValueError says
+    A negative index counts from the head, so that -1 trains the last group alone; raises ValueError
     if there is no such group.
 
     >>> frozen_count(-1, num_groups=3), frozen_count(0, num_groups=3)
@@ -119,7 +119,7 @@ def optimizer_groups(
 
     All are made at once and in fixed order, so that an optimizer's state fits whatever is frozen
     when training resumes. Vectors, biases and the names in ``no_decay``, such as position
-    embeddings, get no weight decay. Groups without parameters are left out. A ValueError says if
+    embeddings, get no weight decay. Groups without parameters are left out. Raises ValueError if
     the rates, one per layer group, do not fit, or if a group has an unknown name.
 
     >>> layer = torch.nn.Linear(2, 2)
@@ -197,7 +197,7 @@ def set_frozen(
 ) -> None:
     """Freeze the leading layer groups and let the others train.
 
-    With the norm policy ``train``, batch norm weights train in frozen groups too. A ValueError says
+    With the norm policy ``train``, batch norm weights train in frozen groups too. Raises ValueError
     if a group names a parameter that the model does not have, as where ``torch.compile`` wraps a
     part.
     """

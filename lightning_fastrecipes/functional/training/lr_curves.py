@@ -53,8 +53,8 @@ def sweep_lrs(
 ) -> list[float]:
     """List the rising learning rates of a sweep from ``min_lr`` to ``max_lr``, both included.
 
-    Rates differ by equal factors if ``geometric``, by equal steps if ``linear``. A ValueError says
-    which argument is out of its range.
+    Rates differ by equal factors if ``geometric``, by equal steps if ``linear``. Raises ValueError
+    if an argument is out of its range.
 
     >>> [round(lr, 4) for lr in sweep_lrs(1e-3, 10, num_steps=5)]
     [0.001, 0.01, 0.1, 1.0, 10.0]

@@ -69,7 +69,7 @@ def one_cycle_momentum(
 
     Momentum is ``high`` at the start, at the end and in the tail, and ``low``, which must not be
     above ``high``, at the peak of the rate. ``progress``, ``rise``, ``tail`` and ``shape`` are
-    those of the factor. A ValueError says which argument is out of its range.
+    those of the factor. Raises ValueError if an argument is out of its range.
 
     >>> [round(one_cycle_momentum(share), 3) for share in (0, 0.25, 1)]
     [0.95, 0.85, 0.95]
@@ -88,7 +88,7 @@ def flat_cosine_factor(progress: float, flat: float = 0.75, end: float = 1e-5) -
     """Return the factor of the peak rate that stays at 1 for long, then falls along half a cosine.
 
     ``flat``, in [0, 1), is the share of the training at the peak; ``end``, in [0, 1], the last rate
-    as a share of the peak. A ValueError says which argument is out of its range.
+    as a share of the peak. Raises ValueError if an argument is out of its range.
 
     >>> [round(flat_cosine_factor(share), 3) for share in (0, 0.75, 0.875, 1)]
     [1.0, 1.0, 0.5, 0.0]

@@ -133,8 +133,8 @@ def triangular_factor(
 def cycle_lengths(cycle_len: int, cycle_mult: int, num_cycles: int) -> list[int]:
     """List how many epochs each of the first cycles lasts.
 
-    All arguments are whole numbers of at least 1, ``num_cycles`` of at least 0; a ValueError says
-    which is not.
+    All arguments are whole numbers of at least 1, ``num_cycles`` of at least 0; raises ValueError
+    if one is not.
 
     >>> cycle_lengths(cycle_len=1, cycle_mult=2, num_cycles=4)
     [1, 2, 4, 8]
@@ -169,7 +169,7 @@ def simulate(
     """Compute the whole curve of a schedule without training.
 
     ``schedule`` is a function from the time in epochs to a factor or a rate. The result has one
-    value for each optimizer step, ``float64``. A ValueError says which number is out of its range.
+    value for each optimizer step, ``float64``. Raises ValueError if a number is out of its range.
 
     >>> simulate(lambda epoch: warm_restart_factor(epoch, 1), num_epochs=2, steps_per_epoch=2)
     tensor([1.0000, 0.5000, 1.0000, 0.5000], dtype=torch.float64)
