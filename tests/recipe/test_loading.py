@@ -197,6 +197,7 @@ def test_a_path_that_looks_like_a_number_stays_a_path(recipe_file: Path) -> None
         ("stages.all.callbacks.SGRD.floor=1", "there is no callback 'SGRD'. Callbacks: SGDR"),
         ("stages.all.callbacks.SGDR.flor=1", "Did you mean `floor`"),
         ("seed.x=1", "holds no keys"),
+        ("description.x.y=1", "`description` holds no keys"),
         ("model.backbones=resnet18", "Did you mean `backbone`"),
         ("datta.root=x", "Did you mean `data`"),
     ],

@@ -89,7 +89,7 @@ def _descend(target: Any, part: str, before: list[str], place: Place) -> Any:
     """Return what a mapping or a list holds under a key, a class name or a number."""
     key: Any = part
     what = _NAMED.get(before[-1]) if before else None
-    if what or isinstance(target, list):
+    if isinstance(target, list) or (what and isinstance(target, dict)):
         names = [_class_name(item) if isinstance(target, list) else str(item) for item in target]
         index = names.index(part) if part in names else int(part) if part.isdigit() else -1
         if not 0 <= index < len(names):
@@ -102,7 +102,7 @@ def _descend(target: Any, part: str, before: list[str], place: Place) -> Any:
     else:
         target = _arguments(target, part)
     found = target.get(key) if isinstance(target, dict) else target[key]
-    path = ".".join([*before, part])
+    path = ".".join([*before, part]).replace(".init_args", "")
     if found is None:
         found = {}
     elif isinstance(found, str) and (what == "callback" or path in ("data", "model")):
