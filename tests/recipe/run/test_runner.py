@@ -191,7 +191,7 @@ def test_resuming_a_finished_run_trains_nothing(whole_copy: Path) -> None:
 def test_resuming_with_other_stages_is_refused(whole_copy: Path) -> None:
     path = whole_copy / "recipe.yaml"
     document = yaml.safe_load(path.read_text())
-    document["stages"] = document["stages"][1:]
+    del document["stages"]["head"]
     path.write_text(yaml.safe_dump(document))
     with pytest.raises(RecipeError, match=r"finished stages \['head', 'augmented', 'all'\]"):
         run(path, path.parent, resume=True)
@@ -207,11 +207,11 @@ def test_a_missing_checkpoint_of_a_finished_stage_is_named(whole_copy: Path) -> 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("stages.all.freeze_to=3", r"stages\[2\] \(all\): `freeze_to` must be between"),
-        ("stages.augmented.lr=[0.1, 0.2]", r"stages\[1\] \(augmented\): .* 2 rates .* trains 1"),
-        ("stages.all.precompute=true", r"stages\[2\] \(all\): .* frozen as a whole"),
-        ("stages.all.image_size=0", r"stages\[2\] \(all\): `image_size`"),
-        ("stages.all.lr_ratio=0.5", r"stages\[2\] \(all\): `lr_ratio` must be at least 1"),
+        ("stages.all.freeze_to=3", r"stages\.all: `freeze_to` must be between"),
+        ("stages.augmented.lr=[0.1, 0.2]", r"stages\.augmented: .* 2 rates .* trains 1"),
+        ("stages.all.precompute=true", r"stages\.all: .* frozen as a whole"),
+        ("stages.all.image_size=0", r"stages\.all: `image_size`"),
+        ("stages.all.lr_ratio=0.5", r"stages\.all: `lr_ratio` must be at least 1"),
     ],
     ids=lambda value: value.split("=")[0],
 )

@@ -67,7 +67,7 @@ def test_what_cannot_stop_is_refused_before_anything_runs(override, message, sto
 
 def test_without_a_validation_split_it_is_refused_before_anything_runs(stopping_file):
     recipe = load_recipe(stopping_file, ["data.split=0"])
-    with pytest.raises(RecipeError, match=r"stages\[2\] .* needs a validation split"):
+    with pytest.raises(RecipeError, match=r"stages\.all: .* needs a validation split"):
         plan_stages(recipe, *build_parts(recipe))
 
 
