@@ -200,7 +200,9 @@ def _matched(
     search = compute.match_substring_regex if regex else compute.match_substring
     pattern = form.format(pat) if regex else pat
     found = _by_arrow(column, search, pattern, ignore_case=not case)
-    return found.fillna(na) if found.hasnans else found.astype(bool)
+    # Not `fillna`, which warns of a conversion before pandas 3.
+    found = found.where(found.notna(), na)
+    return found.astype(bool) if isinstance(na, bool) else found
 
 
 def _extracted(column: Column, pat: str, expand: bool = False) -> Column:

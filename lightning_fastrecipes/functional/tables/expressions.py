@@ -194,7 +194,10 @@ class _Evaluation:
                     limit or ast.Constant(None) for limit in (part.lower, part.upper, part.step)
                 ]
                 return self._called(ast.Attribute(text, "slice"), limits, [])
-            case ast.Subscript(value=ast.Attribute(attr="str") as text, slice=place):
+            case ast.Subscript(value=ast.Attribute(attr="str") as text, slice=place) if not (
+                # Pandas 2 looks text up in texts, and finds nothing.
+                isinstance(place, ast.Constant) and isinstance(place.value, str)
+            ):
                 return self._called(ast.Attribute(text, "get"), [place], [])
             case ast.Call(func=func, args=args, keywords=keywords):
                 return self._called(func, args, keywords)
