@@ -29,6 +29,12 @@ WRITTEN = Path(__file__).parent / "fixtures" / "house_one"
 CLOSE = {"rtol": 1e-6, "atol": 1e-6}
 TRAINED = {"rtol": 1e-4, "atol": 1e-5}
 
+WRITTEN_WITH = json.loads((WRITTEN / "run_folders/photos/results.json").read_text())["versions"]
+needs_same_torch = pytest.mark.skipif(
+    torch.__version__.split(".")[:2] != WRITTEN_WITH["torch"].split(".")[:2],
+    reason="another version of torch draws other numbers",
+)
+
 
 @pytest.fixture
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -129,6 +135,7 @@ def test_a_recipe_with_views_of_whole_images_is_read_and_says_so(house: Path) ->
         assert main(["check", str(path)]) == 0
 
 
+@needs_same_torch
 @pytest.mark.parametrize(
     ("stopped", "finished"),
     [
@@ -147,12 +154,14 @@ def test_an_interrupted_run_ends_with_the_same_weights(stopped, finished, house:
     pd.testing.assert_frame_equal(found, expected, **TRAINED)
 
 
+@needs_same_torch
 @pytest.mark.parametrize("name", ["photos", "tags", "soft", "sales", "kinds"])
 def test_an_old_recipe_trains_the_same_weights(name: str, house: Path) -> None:
     assert main(["run", f"recipes/{name}.yaml", "--out", "again"]) == 0
     check_run(house / "again", house / "run_folders" / name)
 
 
+@needs_same_torch
 def test_rungs_end_with_the_same_weights(house: Path) -> None:
     assert main(["run", "recipes/digits.yaml", "--out", "again"]) == 0
     for name in ("linear", "hidden", "two"):
@@ -160,6 +169,7 @@ def test_rungs_end_with_the_same_weights(house: Path) -> None:
         check_run(found, house / "run_folders" / "digits" / "rungs" / name)
 
 
+@needs_same_torch
 def test_interrupted_rungs_go_on(house: Path) -> None:
     folder = house / "run_folders" / "digits_stopped"
     finished = {path: path.stat().st_mtime_ns for path in folder.rglob("*.ckpt")}
@@ -180,6 +190,7 @@ def test_a_finished_run_trains_no_more(house: Path) -> None:
     ).read_text()
 
 
+@needs_same_torch
 def test_a_module_of_ones_own_goes_on_with_its_callbacks(house: Path, numbers) -> None:
     spec = importlib.util.spec_from_file_location("own_module", house / "own_module.py")
     own = importlib.util.module_from_spec(spec)
