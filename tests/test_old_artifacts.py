@@ -1,6 +1,5 @@
 """Files that the code of commit 59e8b2d wrote are read, predict the same, and are trained on."""
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -9,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.processes import load_script
+from helpers.trainers import quiet_trainer
 from safetensors.torch import load_file
 
 from lightning_fastrecipes import (
@@ -192,23 +193,14 @@ def test_a_finished_run_trains_no_more(house: Path) -> None:
 
 @needs_same_torch
 def test_a_module_of_ones_own_goes_on_with_its_callbacks(house: Path, numbers) -> None:
-    spec = importlib.util.spec_from_file_location("own_module", house / "own_module.py")
-    own = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(own)
+    own = load_script(house / "own_module.py")
     views = TestTimeAugmentation(n=2, preset="flips", plain_weight="learn", during_fit=True)
-    trainer = pl.Trainer(
+    trainer = quiet_trainer(
+        MultiLabelSwitch(thresholds="per_label", pos_weight=[1.0, 2.0, 1.0]),
+        SGDR(cycle_len=1, cycle_mult=2),
+        ImageMixing("cutmix", alpha=0.5),
+        views,
         max_epochs=3,
-        callbacks=[
-            MultiLabelSwitch(threshold="per_label", pos_weight=[1.0, 2.0, 1.0]),
-            SGDR(cycle_len=1, cycle_mult=2),
-            ImageMixing("cutmix", alpha=0.5),
-            views,
-        ],
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
     )
     pl.seed_everything(0, verbose=False)
     module = own.Own()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
+from helpers.trainers import quiet_trainer
 from torch import nn
 
 from lightning_fastrecipes import (
@@ -81,23 +82,12 @@ def data(squares: Path) -> ImageFolderDataModule:
     return ImageFolderDataModule(squares, image_size=32, batch_size=7, num_workers=0, split=0.25)
 
 
-def trainer(*callbacks: pl.Callback, **options) -> pl.Trainer:
-    return pl.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        callbacks=list(callbacks),
-        **options,
-    )
-
-
 def fit(model, squares: Path, *callbacks: pl.Callback, **options) -> Trace:
     trace = next((item for item in callbacks if isinstance(item, Trace)), Trace())
     pl.seed_everything(1, verbose=False)
-    trainer(*{*callbacks, trace}, **({"max_epochs": 1} | options)).fit(model, data(squares))
+    quiet_trainer(
+        *{*callbacks, trace}, **({"max_epochs": 1, "num_sanity_val_steps": 0} | options)
+    ).fit(model, data(squares))
     return trace
 
 
@@ -153,7 +143,7 @@ def test_validation_at_another_size_is_that_of_the_plain_model(squares):
             model.compile(backend=backend)
         pl.seed_everything(1, verbose=False)
         trace = Trace(backend)
-        run = trainer(sizes, trace, max_epochs=2)
+        run = quiet_trainer(sizes, trace, max_epochs=2, num_sanity_val_steps=0)
         run.fit(model, data(squares))
         assert (set(trace.sizes), set(trace.validated)) == ({16, 24}, {24})
         metrics.append({name: float(value) for name, value in run.callback_metrics.items()})
@@ -171,7 +161,7 @@ def test_views_predict_with_the_compiled_model(squares):
         model, images = tiny_model(), data(squares)
         if is_compiled:
             model.compile(backend=backend)
-        run = trainer(TestTimeAugmentation(preset="five_crops"))
+        run = quiet_trainer(TestTimeAugmentation(preset="five_crops"))
         measured.append(run.validate(model, images, verbose=False)[0])
         predicted.append(torch.cat(run.predict(model, datamodule=images)))
     assert "val_loss_tta" in measured[0]
@@ -192,7 +182,7 @@ def test_a_whole_compiled_model_trains_in_two_stages_and_its_checkpoint_loads(sq
         assert set(fit(compiled, squares, sizes, **options).sizes) == {16, 24}
         torch.testing.assert_close(model.state_dict(), plain.state_dict())
     assert backend.num_graphs > 0
-    run = trainer(max_epochs=0)
+    run = quiet_trainer(max_epochs=0, num_sanity_val_steps=0)
     run.fit(compiled, data(squares))
     run.save_checkpoint(tmp_path / "compiled.ckpt", weights_only=False)
     loaded = ImageClassifier.load_from_checkpoint(
@@ -220,7 +210,7 @@ def test_a_wrapped_part_is_refused_with_the_cure(squares, part):
 def test_a_wrapped_part_is_not_saved_under_names_that_do_not_load(squares, tmp_path):
     model = tiny_model()
     model.backbone = torch.compile(model.backbone, backend="eager")
-    run = trainer()
+    run = quiet_trainer()
     run.validate(model, data(squares), verbose=False)
     with pytest.raises(ValueError, match="must keep their names"):
         run.save_checkpoint(tmp_path / "wrapped.ckpt", weights_only=False)

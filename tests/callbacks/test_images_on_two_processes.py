@@ -1,13 +1,10 @@
 """Two processes see, measure and predict what one does."""
 
-import importlib.util
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from helpers.processes import load_script, run_script
 from PIL import Image
 
 SCRIPT = Path(__file__).with_name("images_on_two_processes.py")
@@ -29,18 +26,8 @@ def results(tmp_path_factory):
             pixels = torch.randint(0, 200, (24, 24, 3), generator=generator, dtype=torch.uint8)
             pixels[:, :, 0 if index else 2] += 55
             Image.fromarray(pixels.numpy()).save(folder / "images" / name / f"{number}.png")
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(folder / "images"), str(folder)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    spec = importlib.util.spec_from_file_location("images_on_two_processes", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    run_script(SCRIPT, folder / "images", folder)
+    script = load_script(SCRIPT)
     one = script.work(folder / "images", num_processes=1)
     return one, [torch.load(folder / f"process-{rank}.pt") for rank in (0, 1)]
 

@@ -4,6 +4,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F  # noqa: N812
+from helpers.trainers import QUIET
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import MetricCollection
@@ -12,14 +13,6 @@ from torchmetrics.classification import MulticlassAccuracy
 from lightning_fastrecipes import ImageClassifier, MultiLabelSwitch, SampleFBeta
 from lightning_fastrecipes.callbacks.initial_loss_check import InitialLossCheck
 from lightning_fastrecipes.errors import ConfigurationError
-
-QUIET = {
-    "accelerator": "cpu",
-    "logger": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "enable_checkpointing": False,
-}
 
 
 class Own(pl.LightningModule):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
+from helpers.trainers import quiet_trainer
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -64,18 +65,6 @@ def data(squares: Path, **options) -> ImageFolderDataModule:
     return ImageFolderDataModule(squares, **(defaults | splits | options))
 
 
-def trainer(*callbacks, **options) -> pl.Trainer:
-    return pl.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=list(callbacks),
-        **options,
-    )
-
-
 class Keeper(pl.Callback):
     """Keep what the steps of the validation return."""
 
@@ -91,7 +80,7 @@ class Keeper(pl.Callback):
 
 def validate(callback, model, images):
     keeper = Keeper()
-    metrics = trainer(callback, keeper).validate(model, datamodule=images, verbose=False)[0]
+    metrics = quiet_trainer(callback, keeper).validate(model, datamodule=images, verbose=False)[0]
     return metrics, keeper
 
 
@@ -128,7 +117,7 @@ def test_the_merge_is_the_weighted_mean_of_probabilities(squares, callback):
     assert metrics["val_accuracy_tta"] == pytest.approx(right)
     loss = nn.functional.nll_loss(found.log(), split.targets).item()
     assert metrics["val_loss_tta"] == pytest.approx(loss, rel=1e-5)
-    alone = trainer().validate(model, datamodule=images, verbose=False)[0]
+    alone = quiet_trainer().validate(model, datamodule=images, verbose=False)[0]
     assert {name: metrics[name] for name in alone} == alone
 
 
@@ -184,14 +173,14 @@ def test_predict_returns_the_merged_probabilities(squares):
     model, images, callback = classifier(), data(squares), TestTimeAugmentation(4)
     expected = validate(callback, model, images)[1].joined("probabilities_tta")
     loader = images.eval_dataloader("val")
-    found = trainer(callback).predict(model, loader)
+    found = quiet_trainer(callback).predict(model, loader)
     # Loaders say nothing of training; the views are still those of the datamodule.
     torch.testing.assert_close(torch.cat(found), expected, atol=1e-6, rtol=0)
 
 
 def test_test_is_augmented_like_validation(squares):
     model, images, callback = classifier(), data(squares), TestTimeAugmentation(2, "flips")
-    metrics = trainer(callback).test(model, datamodule=images, verbose=False)[0]
+    metrics = quiet_trainer(callback).test(model, datamodule=images, verbose=False)[0]
     assert {"test_loss", "test_loss_tta", "test_accuracy", "test_accuracy_tta"} == set(metrics)
 
 
@@ -201,7 +190,7 @@ def test_an_ensemble_predicts_every_view_with_every_member(squares):
     each = [validate(callback, m, images)[1].joined("probabilities_tta") for m in members]
     images.setup()
     loader = images.eval_dataloader("val")
-    found = torch.cat(trainer(callback).predict(Ensemble(members), loader))
+    found = torch.cat(quiet_trainer(callback).predict(Ensemble(members), loader))
     torch.testing.assert_close(found, torch.stack(each).mean(0), atol=1e-5, rtol=0)
 
 
@@ -212,7 +201,7 @@ def test_modules_of_ones_own_are_augmented(squares):
     pixels = torch.randint(256, (6, 3, 16, 16), generator=torch.Generator().manual_seed(0)).byte()
     targets = torch.tensor([0, 1, 0, 1, 0, 0])
     loader = DataLoader(TensorDataset(pixels, targets), batch_size=4)
-    metrics = trainer(callback).validate(model, loader, verbose=False)[0]
+    metrics = quiet_trainer(callback).validate(model, loader, verbose=False)[0]
     with torch.inference_mode():
         plain, mirrored = model(pixels).softmax(1), model(pixels.flip(-1)).softmax(1)
     merged = (plain + mirrored) / 2
@@ -221,7 +210,7 @@ def test_modules_of_ones_own_are_augmented(squares):
         assert metrics[f"val_accuracy_{kind}"] == pytest.approx(right)
     expected = nn.functional.nll_loss(merged.log(), targets).item()
     assert metrics["val_loss_tta"] == pytest.approx(expected, rel=1e-5)
-    found = torch.cat(trainer(callback).predict(model, loader))
+    found = torch.cat(quiet_trainer(callback).predict(model, loader))
     torch.testing.assert_close(found, merged, atol=1e-6, rtol=0)
 
 
@@ -231,10 +220,10 @@ def test_several_loaders_are_measured_apart(squares):
     loaders = [images.eval_dataloader(split) for split in ("val", "test")]
     callback, model = TestTimeAugmentation(1, "flips"), classifier()
     both = {}
-    for metrics in trainer(callback).validate(model, loaders, verbose=False):
+    for metrics in quiet_trainer(callback).validate(model, loaders, verbose=False):
         both |= metrics
     for index, loader in enumerate(loaders):
-        alone = trainer(callback).validate(model, loader, verbose=False)[0]
+        alone = quiet_trainer(callback).validate(model, loader, verbose=False)[0]
         for name in ("val_loss_tta", "val_accuracy_tta"):
             assert both[f"{name}/dataloader_idx_{index}"] == pytest.approx(alone[name])
 
@@ -259,8 +248,8 @@ def test_the_weight_is_learned_on_validation_and_used_in_the_test(squares):
     assert best != 0.2
 
     fixed = TestTimeAugmentation(4, plain_weight=callback.weight)
-    expected = trainer(fixed).test(model, datamodule=images, verbose=False)[0]
-    found = trainer(callback).test(model, datamodule=images, verbose=False)[0]
+    expected = quiet_trainer(fixed).test(model, datamodule=images, verbose=False)[0]
+    found = quiet_trainer(callback).test(model, datamodule=images, verbose=False)[0]
     assert found == pytest.approx(expected)
     restored = TestTimeAugmentation(4, plain_weight="learn")
     restored.load_state_dict(pickle.loads(pickle.dumps(callback.state_dict())))
@@ -272,7 +261,7 @@ def test_a_weight_that_is_not_learned_yet_is_refused(squares, run):
     images, callback = data(squares), TestTimeAugmentation(1, "flips", plain_weight="learn")
     images.setup()
     with pytest.raises(MisconfigurationException, match="needs a validation to learn from"):
-        getattr(trainer(callback), run)(classifier(), images.eval_dataloader("test"))
+        getattr(quiet_trainer(callback), run)(classifier(), images.eval_dataloader("test"))
 
 
 # During a fit.
@@ -281,7 +270,7 @@ def test_a_weight_that_is_not_learned_yet_is_refused(squares, run):
 @pytest.mark.parametrize("during_fit", [False, True])
 def test_validations_of_a_fit_are_augmented_if_wished(squares, during_fit):
     callback = TestTimeAugmentation(1, "flips", during_fit=during_fit)
-    run = trainer(callback, max_epochs=1)
+    run = quiet_trainer(callback, max_epochs=1)
     run.fit(classifier(), data(squares))
     assert ("val_accuracy_tta" in run.callback_metrics) is during_fit
     assert "val_accuracy" in run.callback_metrics
@@ -297,7 +286,7 @@ def test_data_without_augmentation_are_refused_before_anything_runs(squares):
     images = data(squares)
     images.setup()
     with pytest.raises(MisconfigurationException, match="but the data do not say how they are"):
-        trainer(TestTimeAugmentation()).predict(classifier(), images.eval_dataloader("val"))
+        quiet_trainer(TestTimeAugmentation()).predict(classifier(), images.eval_dataloader("val"))
 
 
 def test_precomputed_features_are_refused(squares):
@@ -319,9 +308,9 @@ def test_batches_without_targets_are_predicted_but_not_measured(squares):
             return self(batch)
 
     callback = TestTimeAugmentation(1, "flips")
-    assert trainer(callback).predict(Alone(), loader)[0].sum().item() == pytest.approx(2)
+    assert quiet_trainer(callback).predict(Alone(), loader)[0].sum().item() == pytest.approx(2)
     with pytest.raises(MisconfigurationException, match="measures batches of images and targets"):
-        trainer(callback).validate(Alone(), loader, verbose=False)
+        quiet_trainer(callback).validate(Alone(), loader, verbose=False)
 
 
 def test_predictions_that_cannot_be_replaced_are_refused():
@@ -331,7 +320,7 @@ def test_predictions_that_cannot_be_replaced_are_refused():
 
     loader = DataLoader(torch.zeros(2, 3, 16, 16, dtype=torch.uint8), batch_size=2)
     with pytest.raises(MisconfigurationException, match=r"of shape \(2, 2\), one row an image"):
-        trainer(TestTimeAugmentation(1, "flips")).predict(Labels(), loader)
+        quiet_trainer(TestTimeAugmentation(1, "flips")).predict(Labels(), loader)
 
 
 def test_wrong_arguments_are_refused():
@@ -353,7 +342,7 @@ def test_several_labels_are_merged_by_sigmoids_and_measured_with_the_tuned_thres
         labels={"kind": "multi"},
     ).eval()
     callback = TestTimeAugmentation(1, "flips")
-    runner = trainer(callback)
+    runner = quiet_trainer(callback)
     val = runner.validate(model, loader, verbose=False)[0]
     with torch.no_grad():
         plain, mirrored = (model(photos).sigmoid() for photos in (images, images.flip(-1)))

@@ -1,15 +1,12 @@
 """Two processes train on every row of a table once, and measure what one does."""
 
-import importlib.util
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.processes import load_script, run_script
 
 SCRIPT = Path(__file__).with_name("tables_on_two_processes.py")
 NUM_TRAIN, NUM_VALID = 33, 11
@@ -32,18 +29,8 @@ def results(tmp_path_factory):
         }
     )
     frame.to_csv(folder / "table.csv", index=False)
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(folder)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    spec = importlib.util.spec_from_file_location("tables_on_two_processes", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    run_script(SCRIPT, folder)
+    script = load_script(SCRIPT)
     one = script.work(folder, num_processes=1)
     return frame, one, [torch.load(folder / f"process-{rank}.pt") for rank in (0, 1)]
 

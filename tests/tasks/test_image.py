@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
+from helpers.trainers import QUIET
 from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -21,14 +22,6 @@ from lightning_fastrecipes import (
 )
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.protocols import FeatureBatch, InputSpec
-
-QUIET = {
-    "accelerator": "cpu",
-    "logger": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "enable_checkpointing": False,
-}
 
 
 def tiny_backbone() -> nn.Module:

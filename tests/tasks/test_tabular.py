@@ -13,6 +13,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torch.multiprocessing
+from helpers.trainers import QUIET
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics import MeanAbsolutePercentageError
 
@@ -29,14 +30,6 @@ from lightning_fastrecipes.tasks.ensemble import Ensemble
 from lightning_fastrecipes.tasks.table_task import TabularNetwork
 from lightning_fastrecipes.tasks.tabular import TabularClassifier, TabularRegressor
 
-QUIET = {
-    "accelerator": "cpu",
-    "devices": 1,
-    "logger": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "enable_checkpointing": False,
-}
 SMALL = {"network": TabularNetwork((16, 8), dropout=0.0, embedding_dropout=0.0)}
 
 

@@ -7,6 +7,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F  # noqa: N812
+from helpers.trainers import quiet_trainer
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import MetricCollection
@@ -30,17 +31,6 @@ def rows(seed: int, count: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
 
 def loader(seed: int) -> DataLoader:
     return DataLoader(TensorDataset(*rows(seed)), batch_size=7)
-
-
-def trainer(*callbacks) -> pl.Trainer:
-    return pl.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=list(callbacks),
-    )
 
 
 def classifier(**labels) -> ImageClassifier:
@@ -104,7 +94,7 @@ def predicted(model, images) -> tuple[torch.Tensor, torch.Tensor]:
 def test_plain_and_merged_predictions_are_tested_at_thresholds_of_their_own(kind):
     model, callback = classifier(threshold=kind), TestTimeAugmentation(1, "flips")
     (images, targets), (others, wanted) = rows(0), rows(1)
-    val = trainer(callback).validate(model, loader(0), verbose=False)[0]
+    val = quiet_trainer(callback).validate(model, loader(0), verbose=False)[0]
     plain, merged = predicted(model, images)
     best = {"f2": at_best(plain, targets, kind), "f2_tta": at_best(merged, targets, kind)}
     for name, (value, thresholds) in best.items():
@@ -118,7 +108,7 @@ def test_plain_and_merged_predictions_are_tested_at_thresholds_of_their_own(kind
     restored.load_state_dict(pickle.loads(pickle.dumps(callback.state_dict())))
     plain, merged = predicted(model, others)
     for views in (callback, restored):
-        tested = trainer(views).test(model, loader(1), verbose=False)[0]
+        tested = quiet_trainer(views).test(model, loader(1), verbose=False)[0]
         expected = at(best["f2"][1], plain, wanted)
         assert tested["test_f2"] == pytest.approx(expected, abs=1e-5)
         expected = at(best["f2_tta"][1], merged, wanted)
@@ -128,10 +118,10 @@ def test_plain_and_merged_predictions_are_tested_at_thresholds_of_their_own(kind
 def test_losses_compare_where_positives_weigh_more():
     model = classifier(pos_weight=[1.0, 3.0, 0.5])
     callback = TestTimeAugmentation(2, "scales", plain_weight=1.0)
-    found = trainer(callback).test(model, loader(0), verbose=False)[0]
+    found = quiet_trainer(callback).test(model, loader(0), verbose=False)[0]
     assert found["test_loss_tta"] == pytest.approx(found["test_loss"], rel=1e-5)
     assert found["test_loss"] != pytest.approx(
-        trainer().test(classifier(), loader(0), verbose=False)[0]["test_loss"], rel=1e-2
+        quiet_trainer().test(classifier(), loader(0), verbose=False)[0]["test_loss"], rel=1e-2
     )
 
 
@@ -139,11 +129,11 @@ def test_metrics_of_a_module_of_ones_own_are_tuned_in_the_validation():
     metrics, model = {"f2": SampleFBeta(3)}, Own()
     callback = TestTimeAugmentation(1, "flips", metrics=metrics)
     with pytest.warns(UserWarning, match="`test_f2_tta` is measured at the thresholds"):
-        trainer(callback).test(model, loader(1), verbose=False)
-    trainer(callback).validate(model, loader(0), verbose=False)
+        quiet_trainer(callback).test(model, loader(1), verbose=False)
+    quiet_trainer(callback).validate(model, loader(0), verbose=False)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*is measured at the thresholds")
-        tested = trainer(callback).test(model, loader(1), verbose=False)[0]
+        tested = quiet_trainer(callback).test(model, loader(1), verbose=False)[0]
     (images, targets), (others, wanted) = rows(0), rows(1)
     for index, name in enumerate(("f2_plain", "f2_tta")):
         thresholds = at_best(predicted(model, images)[index], targets, "one")[1]
@@ -153,7 +143,7 @@ def test_metrics_of_a_module_of_ones_own_are_tuned_in_the_validation():
 
 def test_sigmoids_of_a_module_of_ones_own_have_the_loss_of_several_labels():
     model = Own()
-    found = trainer(TestTimeAugmentation(1, "flips")).test(model, loader(0), verbose=False)[0]
+    found = quiet_trainer(TestTimeAugmentation(1, "flips")).test(model, loader(0), verbose=False)[0]
     images, targets = rows(0)
     expected = F.binary_cross_entropy(predicted(model, images)[1], targets).item()
     assert found["test_loss_tta"] == pytest.approx(expected, rel=1e-4)
@@ -162,8 +152,8 @@ def test_sigmoids_of_a_module_of_ones_own_have_the_loss_of_several_labels():
 def test_a_switched_module_is_measured_with_views_by_its_own_metrics():
     model = Own(has_head=True)
     callbacks = MultiLabelSwitch(label_kind="multi"), TestTimeAugmentation(1, "flips")
-    val = trainer(*callbacks).validate(model, loader(0), verbose=False)[0]
-    tested = trainer(*callbacks).test(model, loader(1), verbose=False)[0]
+    val = quiet_trainer(*callbacks).validate(model, loader(0), verbose=False)[0]
+    tested = quiet_trainer(*callbacks).test(model, loader(1), verbose=False)[0]
     (images, targets), (others, wanted) = rows(0), rows(1)
     value, thresholds = at_best(predicted(model, images)[1], targets, "one")
     assert val["val_f2_tta"] == pytest.approx(value, abs=1e-5)

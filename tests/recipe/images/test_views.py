@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from helpers.runs import recipe_results
 
 from lightning_fastrecipes import TestTimeAugmentation
 from lightning_fastrecipes.cli.main import main
@@ -16,18 +17,9 @@ from lightning_fastrecipes.recipe.images.export import predict_files
 from lightning_fastrecipes.recipe.images.views import build_tta
 from lightning_fastrecipes.recipe.loading import load_recipe
 from lightning_fastrecipes.recipe.run.plan import build_parts, plan_stages
-from lightning_fastrecipes.recipe.run.runner import Run
 
 CLASSES = ["blue", "red"]
 METRICS = {"loss", "accuracy", "loss_tta", "accuracy_tta"}
-
-
-def run(recipe_file, folder, *overrides: str) -> dict:
-    job = Run(load_recipe(recipe_file, overrides), folder, show_progress=False)
-    job.prepare()
-    for index in range(len(job.plans)):
-        job.run_stage(index)
-    return job.finish()
 
 
 def short(recipe_file, **evaluation):
@@ -58,7 +50,7 @@ def predicted(folder, squares, **options):
 
 def test_plain_and_augmented_metrics_stand_side_by_side(recipe_file, tmp_path, squares):
     folder = tmp_path / "run"
-    results = run(short(recipe_file, tta=3), folder)
+    results = recipe_results(short(recipe_file, tta=3), folder)
     assert set(results["test"]) == set(results["val"]) == METRICS
     table, found = predicted(folder, squares)
     np.testing.assert_allclose(table[CLASSES], found[CLASSES], atol=2e-6)
@@ -107,7 +99,7 @@ def test_the_switch_leaves_what_the_recipe_says(recipe_file, tmp_path):
 def test_snapshots_predict_all_views_together(recipe_file, tmp_path, squares):
     path = with_snapshots(recipe_file, tta={"preset": "flips"})
     folder = tmp_path / "run"
-    results = run(path, folder)
+    results = recipe_results(path, folder)
     assert set(results["test"]) == METRICS
     assert set(results["members"]["test"]["cycle-1"]) == METRICS
 
@@ -127,7 +119,7 @@ def test_snapshots_learn_one_weight_together(recipe_file, tmp_path, squares):
     views = {"preset": "flips", "plain_weight": "learn"}
     path = with_snapshots(recipe_file, tta=views, splits=["test", "val"])
     folder = tmp_path / "run"
-    results = run(path, folder)
+    results = recipe_results(path, folder)
     weight = results["test"]["plain_weight"]
     assert weight == results["val"]["plain_weight"]
 
@@ -162,7 +154,7 @@ def test_the_weight_of_snapshots_is_learned_from_their_means(
     views = {"preset": "flips", "plain_weight": "learn"}
     path = with_snapshots(recipe_file, tta=views)
     folder = tmp_path / "run"
-    results = run(path, folder)
+    results = recipe_results(path, folder)
     assert results["test"]["plain_weight"] == 0.37
     [(_, merged)] = asked
     table = pd.read_csv(folder / "predictions_val.csv")
@@ -184,7 +176,9 @@ def test_a_weight_is_learned_from_collected_predictions():
 
 def test_the_learned_weight_is_exported(recipe_file, tmp_path, squares):
     folder = tmp_path / "run"
-    results = run(short(recipe_file, tta={"preset": "flips", "plain_weight": "learn"}), folder)
+    results = recipe_results(
+        short(recipe_file, tta={"preset": "flips", "plain_weight": "learn"}), folder
+    )
     exported = json.loads((folder / "export" / "model.json").read_text())
     assert exported["tta"]["plain_weight"] == pytest.approx(results["val"]["plain_weight"])
     table, found = predicted(folder, squares)
@@ -207,7 +201,7 @@ def test_the_learned_weight_is_exported(recipe_file, tmp_path, squares):
 )
 def test_views_that_cannot_be_are_refused_before_training(recipe_file, evaluation, message):
     with pytest.raises(RecipeError, match=message):
-        run(short(recipe_file, **evaluation), recipe_file.parent / "run")
+        recipe_results(short(recipe_file, **evaluation), recipe_file.parent / "run")
     assert not (recipe_file.parent / "run" / "checkpoints").exists()
 
 
@@ -220,7 +214,9 @@ def test_an_evaluation_sees_more_of_larger_images_and_training_does_not(
         "whole": ["evaluation.image_size=40", "evaluation.crop_fraction=1.0"],
         "enlarged": ["evaluation.image_size=40"],
     }.items():
-        results[name] = run(recipe_file, tmp_path / name, "stages.all.max_epochs=1", *words)
+        results[name] = recipe_results(
+            recipe_file, tmp_path / name, "stages.all.max_epochs=1", *words
+        )
     stages = [
         torch.load(tmp_path / name / "checkpoints" / "all.ckpt", weights_only=True)["state_dict"]
         for name in results
@@ -254,7 +250,7 @@ def test_an_evaluation_sees_more_of_larger_images_and_training_does_not(
 def test_an_evaluation_that_cannot_be_is_refused_before_training(recipe_file, words, message):
     path = short(recipe_file)
     with pytest.raises(RecipeError, match=message):
-        run(path, path.parent / "run", *words)
+        recipe_results(path, path.parent / "run", *words)
     assert not (path.parent / "run" / "checkpoints").exists()
 
 
@@ -274,7 +270,7 @@ def test_a_recipe_without_augmentation_is_refused_before_training(recipe_file):
 
 def test_an_export_without_views_says_so(recipe_file, tmp_path, squares):
     folder = tmp_path / "run"
-    run(short(recipe_file), folder, "stages.all.augmentation=none")
+    recipe_results(short(recipe_file), folder, "stages.all.augmentation=none")
     with pytest.raises(DataError, match="trained without augmentation and evaluated without views"):
         predict_files(folder, [squares], tta=True)
 
@@ -283,7 +279,7 @@ def test_an_export_with_the_old_views_of_whole_images_predicts_plainly(
     recipe_file, tmp_path, squares
 ):
     folder = tmp_path / "run"
-    run(short(recipe_file, tta=3), folder)
+    recipe_results(short(recipe_file, tta=3), folder)
     described = folder / "export" / "model.json"
     noted = json.loads(described.read_text())
     described.write_text(json.dumps(noted | {"tta": {"preset": "whole", "n": 2}}))

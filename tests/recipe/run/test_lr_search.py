@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from helpers.runs import run_recipe
 
 from lightning_fastrecipes.cli.main import main
 from lightning_fastrecipes.errors import RecipeError
@@ -31,17 +32,8 @@ def finding_file(recipe_file: Path) -> Path:
     return recipe_file
 
 
-def run(recipe_file: Path, folder: Path, resume: bool = False) -> Run:
-    job = Run(load_recipe(recipe_file), folder, resume=resume, show_progress=False)
-    job.prepare()
-    for index in range(len(job.plans)):
-        job.run_stage(index)
-    job.finish()
-    return job
-
-
 def test_a_stage_trains_with_the_rate_that_it_found(finding_file, tmp_path):
-    run(finding_file, tmp_path / "run")
+    run_recipe(finding_file, tmp_path / "run")
     found = json.loads((tmp_path / "run" / "lr_finder_head.json").read_text())
     assert found["suggestion"] == found["picks"]["course"]
     rows = pd.read_csv(tmp_path / "run" / "metrics.csv")
@@ -58,7 +50,7 @@ def test_a_killed_and_resumed_run_keeps_the_found_rate_bit_for_bit(
     finding_file, tmp_path, monkeypatch
 ):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    run(finding_file, whole)
+    run_recipe(finding_file, whole)
 
     class KilledError(Exception):
         pass
@@ -80,10 +72,10 @@ def test_a_killed_and_resumed_run_keeps_the_found_rate_bit_for_bit(
 
     monkeypatch.setattr(Run, "_trainer", killed)
     with pytest.raises(KilledError):
-        run(finding_file, cut)
+        run_recipe(finding_file, cut)
     monkeypatch.setattr(Run, "_trainer", make_trainer)
     with pytest.warns(UserWarning, match="`LRFinder` is skipped for the epochs"):
-        run(finding_file, cut, resume=True)
+        run_recipe(finding_file, cut, resume=True)
     ours, theirs = (load_export(folder)[0].state_dict() for folder in (whole, cut))
     for name, value in ours.items():
         assert torch.equal(value, theirs[name]), name
@@ -95,7 +87,7 @@ def test_own_settings_of_the_finder_are_taken_instead_of_the_default(finding_fil
     spec = {"class_path": "lightning_fastrecipes.LRFinder", "init_args": settings}
     document["stages"][0]["callbacks"] = [spec]
     finding_file.write_text(yaml.safe_dump(document))
-    run(finding_file, tmp_path / "run")
+    run_recipe(finding_file, tmp_path / "run")
     found = json.loads((tmp_path / "run" / "lr_finder_head.json").read_text())
     assert found["rule"] == "minimum/10"
     assert len(found["lrs"]) <= 30
@@ -154,7 +146,7 @@ def test_command_sweeps_one_stage_and_trains_nothing(finding_file, tmp_path, cap
 
 
 def test_command_finds_what_the_run_finds(finding_file, tmp_path):
-    run(finding_file, tmp_path / "run")
+    run_recipe(finding_file, tmp_path / "run")
     in_run = json.loads((tmp_path / "run" / "lr_finder_head.json").read_text())
     alone = find_stage_lr(load_recipe(finding_file), "head")
     assert alone.suggestion == in_run["suggestion"]
@@ -162,7 +154,7 @@ def test_command_finds_what_the_run_finds(finding_file, tmp_path):
 
 
 def test_a_later_stage_starts_from_the_weights_of_a_run(finding_file, tmp_path):
-    run(finding_file, tmp_path / "run")
+    run_recipe(finding_file, tmp_path / "run")
     recipe = load_recipe(finding_file)
     fresh = find_stage_lr(recipe, "augmented")
     trained = find_stage_lr(recipe, "augmented", tmp_path / "run")

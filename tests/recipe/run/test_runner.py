@@ -7,41 +7,12 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import yaml
+from helpers.runs import StopError, run_recipe
 
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.recipe.images.export import load_export, predict_files
 from lightning_fastrecipes.recipe.loading import load_recipe
 from lightning_fastrecipes.recipe.run.runner import Run
-
-
-class StopError(Exception):
-    """What an interruption raises."""
-
-
-class StopAfter(pl.Callback):
-    """Interrupt a stage after one of its epochs."""
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def on_train_epoch_start(self, trainer, pl_module) -> None:
-        if trainer.current_epoch == self.epoch + 1:
-            raise StopError
-
-
-def run(recipe_file: Path, folder: Path, *overrides: str, resume: bool = False, stop=None) -> Run:
-    """Run all stages; ``stop`` is (stage index, epoch) after which to interrupt."""
-    job = Run(load_recipe(recipe_file, overrides), folder, resume=resume, show_progress=False)
-    make_trainer = job._trainer
-    job.prepare()
-    for index in range(len(job.plans)):
-        if stop is not None and stop[0] == index:
-            job._trainer = lambda callbacks, **rest: make_trainer(
-                [*callbacks, StopAfter(stop[1])], **rest
-            )
-        job.run_stage(index)
-    job.finish()
-    return job
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +21,7 @@ def whole(shared_recipe_file: Path, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTRECIPES_CACHE", str(folder / "cache"))
-        return run(shared_recipe_file, folder / "run")
+        return run_recipe(shared_recipe_file, folder / "run")
 
 
 @pytest.fixture
@@ -63,14 +34,14 @@ def whole_copy(whole: Run, tmp_path: Path) -> Path:
 def test_model_and_data_are_checked_before_the_first_step(recipe_file, tmp_path, caplog, checks):
     overrides = [] if checks else ["initial_checks=false"]
     with caplog.at_level("INFO"):
-        run(recipe_file, tmp_path / "run", *overrides)
+        run_recipe(recipe_file, tmp_path / "run", *overrides)
     told = [record.message for record in caplog.records if "InitialLossCheck" in record.message]
     assert len(told) == checks
 
 
 def test_checks_change_nothing(recipe_file, tmp_path):
-    run(recipe_file, tmp_path / "with")
-    run(recipe_file, tmp_path / "without", "initial_checks=false")
+    run_recipe(recipe_file, tmp_path / "with")
+    run_recipe(recipe_file, tmp_path / "without", "initial_checks=false")
     ours, theirs = weights(tmp_path / "with"), weights(tmp_path / "without")
     for name, value in ours.items():
         assert torch.equal(value, theirs[name]), name
@@ -146,8 +117,8 @@ def test_predictions_of_the_export_equal_the_evaluation_row_for_row(
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(
     shared_recipe_file: Path, whole: Run, tmp_path: Path
 ) -> None:
-    again = run(shared_recipe_file, tmp_path / "again")
-    other = run(shared_recipe_file, tmp_path / "other", "seed=1")
+    again = run_recipe(shared_recipe_file, tmp_path / "again")
+    other = run_recipe(shared_recipe_file, tmp_path / "other", "seed=1")
     expected = weights(whole.folder.path)
     assert all(torch.equal(v, expected[k]) for k, v in weights(again.folder.path).items())
     assert not all(torch.equal(v, expected[k]) for k, v in weights(other.folder.path).items())
@@ -168,9 +139,9 @@ def test_a_resumed_run_ends_with_the_same_bits(
 ) -> None:
     option = f"data.num_workers={workers}"
     with pytest.raises(StopError):
-        run(shared_recipe_file, tmp_path / "cut", option, stop=stop)
+        run_recipe(shared_recipe_file, tmp_path / "cut", option, stop=stop)
     cut = tmp_path / "cut"
-    run(cut / "recipe.yaml", cut, resume=True)
+    run_recipe(cut / "recipe.yaml", cut, resume=True)
     expected = weights(whole.folder.path)
     assert all(torch.equal(v, expected[k]) for k, v in weights(cut).items())
     columns = ["stage", "epoch", "train_loss", "val_loss", "val_accuracy", "lr"]
@@ -184,7 +155,7 @@ def test_a_resumed_run_ends_with_the_same_bits(
 def test_resuming_a_finished_run_trains_nothing(whole_copy: Path) -> None:
     folder = whole_copy
     before = (folder / "metrics.csv").read_text()
-    run(folder / "recipe.yaml", folder, resume=True)
+    run_recipe(folder / "recipe.yaml", folder, resume=True)
     assert (folder / "metrics.csv").read_text() == before
 
 
@@ -194,14 +165,14 @@ def test_resuming_with_other_stages_is_refused(whole_copy: Path) -> None:
     del document["stages"]["head"]
     path.write_text(yaml.safe_dump(document))
     with pytest.raises(RecipeError, match=r"finished stages \['head', 'augmented', 'all'\]"):
-        run(path, path.parent, resume=True)
+        run_recipe(path, path.parent, resume=True)
 
 
 def test_a_missing_checkpoint_of_a_finished_stage_is_named(whole_copy: Path) -> None:
     folder = whole_copy
     shutil.rmtree(folder / "checkpoints")
     with pytest.raises(RecipeError, match=r"head\.ckpt is missing"):
-        run(folder / "recipe.yaml", folder, resume=True)
+        run_recipe(folder / "recipe.yaml", folder, resume=True)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +249,7 @@ def test_a_skipped_file_is_listed_in_the_run_folder(
 
 def test_without_validation_or_test_images_a_run_still_ends(recipe_file, tmp_path) -> None:
     options = ["data.split=0"]
-    job = run(recipe_file, tmp_path / "run", *options)
+    job = run_recipe(recipe_file, tmp_path / "run", *options)
     results = json.loads(job.folder.results.read_text())
     assert results["val"] == results["test"] == {}
     assert (tmp_path / "run" / "curves.png").is_file()

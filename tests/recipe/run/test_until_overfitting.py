@@ -4,13 +4,13 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from helpers.runs import run_recipe
 
 from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
 from lightning_fastrecipes.cli.main import main
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.recipe.loading import load_recipe
 from lightning_fastrecipes.recipe.run.plan import build_parts, plan_stages
-from lightning_fastrecipes.recipe.run.runner import Run
 
 
 @pytest.fixture
@@ -22,17 +22,8 @@ def stopping_file(recipe_file):
     return recipe_file
 
 
-def run(recipe_file, folder, resume=False) -> Run:
-    job = Run(load_recipe(recipe_file), folder, resume=resume, show_progress=False)
-    job.prepare()
-    for index in range(len(job.plans)):
-        job.run_stage(index)
-    job.finish()
-    return job
-
-
 def test_the_stage_stops_and_its_checkpoint_holds_the_best_weights(stopping_file, tmp_path):
-    job = run(stopping_file, tmp_path / "run")
+    job = run_recipe(stopping_file, tmp_path / "run")
     rows = pd.read_csv(tmp_path / "run" / "metrics.csv")
     losses = rows[rows["stage"] == "all"]["val_loss"].tolist()
     assert 2 <= len(losses) < 12

@@ -8,13 +8,12 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from helpers.runs import recipe_results
 
 from lightning_fastrecipes.cli.main import main
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.nn.averaging import average_state
 from lightning_fastrecipes.recipe.images.export import load_export, predict_files
-from lightning_fastrecipes.recipe.loading import load_recipe
-from lightning_fastrecipes.recipe.run.runner import Run
 
 CLASSES = ["blue", "red"]
 
@@ -29,17 +28,9 @@ def with_snapshots(recipe_file: Path, ensemble: str | None) -> Path:
     return recipe_file
 
 
-def run(recipe_file: Path, folder: Path, *overrides: str, **options) -> dict:
-    job = Run(load_recipe(recipe_file, overrides), folder, show_progress=False, **options)
-    job.prepare()
-    for index in range(len(job.plans)):
-        job.run_stage(index)
-    return job.finish()
-
-
 def test_snapshots_predict_together(recipe_file, tmp_path, squares):
     folder = tmp_path / "run"
-    results = run(with_snapshots(recipe_file, "snapshots"), folder)
+    results = recipe_results(with_snapshots(recipe_file, "snapshots"), folder)
     snapshots = sorted((folder / "snapshots" / "all").iterdir())
     assert [path.name for path in snapshots] == ["cycle-2.ckpt", "cycle-3.ckpt"]
     assert set(results["members"]["test"]) == {"cycle-2", "cycle-3"}
@@ -60,7 +51,7 @@ def test_snapshots_predict_together(recipe_file, tmp_path, squares):
 
 def test_exported_snapshots_predict_as_the_evaluation_did(recipe_file, tmp_path, squares):
     folder = tmp_path / "run"
-    run(with_snapshots(recipe_file, "snapshots"), folder)
+    recipe_results(with_snapshots(recipe_file, "snapshots"), folder)
     expected = pd.read_csv(folder / "predictions_test.csv")
     out = tmp_path / "out.csv"
     files = [str(squares / name) for name in expected["file"]]
@@ -77,15 +68,15 @@ def test_a_run_evaluated_again_without_snapshots_predicts_with_its_last_weights(
     recipe_file, tmp_path
 ):
     folder = tmp_path / "run"
-    run(with_snapshots(recipe_file, "snapshots"), folder)
+    recipe_results(with_snapshots(recipe_file, "snapshots"), folder)
     assert (folder / "export" / "ensemble.json").is_file()
-    run(recipe_file, folder, "evaluation.ensemble=null", resume=True)
+    recipe_results(recipe_file, folder, "evaluation.ensemble=null", resume=True)
     assert not (folder / "export" / "ensemble.json").exists()
 
 
 def test_mean_weights_are_evaluated_and_exported(recipe_file, tmp_path):
     folder = tmp_path / "run"
-    results = run(with_snapshots(recipe_file, "average"), folder)
+    results = recipe_results(with_snapshots(recipe_file, "average"), folder)
     paths = sorted((folder / "snapshots" / "all").iterdir())
     states = [torch.load(path, weights_only=True)["state_dict"] for path in paths]
     expected = average_state(states)
@@ -105,7 +96,7 @@ def test_mean_weights_are_evaluated_and_exported(recipe_file, tmp_path):
 def test_runs_predict_together(recipe_file, tmp_path, squares):
     folders = [tmp_path / "a", tmp_path / "b"]
     for seed, folder in enumerate(folders):
-        run(recipe_file, folder, f"seed={seed}")
+        recipe_results(recipe_file, folder, f"seed={seed}")
     files = sorted((squares / "blue").iterdir())
     tables = [predict_files(folder, files)[0] for folder in folders]
     out = tmp_path / "out.csv"
@@ -116,9 +107,9 @@ def test_runs_predict_together(recipe_file, tmp_path, squares):
 
 
 def test_runs_of_other_classes_are_refused(recipe_file, tmp_path, squares):
-    run(recipe_file, tmp_path / "a")
+    recipe_results(recipe_file, tmp_path / "a")
     (squares / "red").rename(squares / "green")
-    run(recipe_file, tmp_path / "b")
+    recipe_results(recipe_file, tmp_path / "b")
     with pytest.raises(DataError, match=r"same classes, but one .*: missing 'red'; new 'green'"):
         predict_files([tmp_path / "a", tmp_path / "b"], [squares])
 
@@ -130,6 +121,8 @@ def test_an_ensemble_without_snapshots_is_refused_before_anything_runs(recipe_fi
 
 
 def test_a_rehearsal_has_no_snapshots_and_evaluates_the_last_weights(recipe_file, tmp_path):
-    results = run(with_snapshots(recipe_file, "snapshots"), tmp_path / "run", fast_dev_run=True)
+    results = recipe_results(
+        with_snapshots(recipe_file, "snapshots"), tmp_path / "run", fast_dev_run=True
+    )
     assert "members" not in results
     assert json.loads((tmp_path / "run" / "results.json").read_text())["test"]
