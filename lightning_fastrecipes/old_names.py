@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 CLASSES = {
     "PictureMixing": "ImageMixing",
 }
-"""Old name of a public class to the name of today."""
+"""Old name of a public class to the name of today; the package has both."""
 
 MOVED_MODULES = {
     "callbacks.picture_mixing",
