@@ -27,13 +27,7 @@ RUNNER_KEYS = {
 
 
 def build(spec: ClassSpec, base: type[T], place: Place, **extra: Any) -> T:
-    """Build an object of a class that is a subclass of ``base``.
-
-    Args:
-        spec: Class and arguments.
-        base: The base class.
-        place: Where the specification stands in the recipe.
-        **extra: Arguments that the recipe leaves out.
+    """Build an object of a subclass of ``base``, with ``extra`` arguments beside the recipe's.
 
     Raises:
         RecipeError: If the arguments do not fit the constructor.

@@ -48,18 +48,12 @@ def find_recipe(name_or_path: str) -> Path:
 
 
 def copy_recipe(name: str, folder: Path, document: dict[str, Any] | None = None) -> Path:
-    """Copy a recipe's folder, to be edited.
+    """Copy a recipe's folder into another one, to be edited, and return the copy.
 
-    Args:
-        name: Name of a recipe.
-        folder: Where the copy goes, as a folder of the recipe's name.
-        document: What the copied ``recipe.yaml`` holds, if not the recipe itself.
-
-    Returns:
-        The new folder.
+    If a ``document`` is given, it becomes the copy's ``recipe.yaml``.
 
     Raises:
-        RecipeError: If the place is taken.
+        RecipeError: If there is such a folder already.
     """
     source = find_recipe(name).parent
     target = folder / source.name

@@ -1,4 +1,4 @@
-"""Change single keys of a recipe: from the command line, or for a variant."""
+"""Change single keys of a recipe's document, for the command line and for variants."""
 
 import copy
 from dataclasses import dataclass
@@ -19,13 +19,7 @@ _NAMED = {"stages": "stage", "callbacks": "callback", "variants": "variant"}
 
 @dataclass(frozen=True)
 class Override:
-    """One key and its new value.
-
-    Args:
-        key: Dotted path, such as ``data.root`` or ``stages.head.callbacks.SGDR.cycle_len``.
-        value: Its new value, as plain YAML values.
-        is_text: Whether ``value`` was typed as one word, and may be meant as text.
-    """
+    """A dotted key such as ``data.root``, and its new value; ``is_text`` if that was typed."""
 
     key: str
     value: Any
@@ -51,11 +45,6 @@ def apply_override(document: dict[str, Any], override: Override, place: Place) -
 
     A name within ``stages``, ``variants`` or the callbacks of a stage is a stage, a variant or the
     class of a callback; a number counts from 0. ``init_args`` may be left out.
-
-    Args:
-        document: The recipe's document.
-        override: The key and its new value.
-        place: The override, for messages.
 
     Returns:
         The override with today's name of the key, and with the value that was set.

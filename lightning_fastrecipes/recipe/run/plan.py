@@ -60,11 +60,7 @@ class StagePlan:
 
 
 def build_parts(recipe: Recipe) -> tuple[Any, Any]:
-    """Build the datamodule, set up, and the model for its classes or columns.
-
-    Raises:
-        RecipeError: If arguments do not fit, or a class is none that the runner can drive.
-    """
+    """Build the datamodule, set up, and the model for its classes or columns."""
     return modality_of(recipe).build_parts(recipe)
 
 
@@ -100,11 +96,7 @@ def apply_stage(recipe: Recipe, index: int, data: Any, model: Any) -> None:
 
 
 def build_callbacks(recipe: Recipe, index: int) -> list[pl.Callback]:
-    """Build new callbacks for a stage, in the order of the recipe.
-
-    Raises:
-        RecipeError: If arguments do not fit, with file and key path.
-    """
+    """Build new callbacks for a stage, in the order of the recipe."""
     place = Place(recipe.path, recipe.stages[index].key)
     return [
         build(spec, pl.Callback, place.at(f"callbacks[{position}]"))

@@ -19,10 +19,7 @@ NUM_EPOCHS = 5
 def show_batch(recipe: Recipe, stage_name: str | None, path: Path) -> str:
     """Draw some training images: plain, and as each of the first epochs augments them.
 
-    Args:
-        recipe: The recipe.
-        stage_name: Name of the stage; the first one that augments, or the last, if ``None``.
-        path: PNG to write.
+    If ``stage_name`` is ``None``, it is the first stage that augments, or else the last.
 
     Returns:
         Name of the stage.
