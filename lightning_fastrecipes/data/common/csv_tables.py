@@ -25,6 +25,9 @@ def read_table(
         path: A file that exists.
         separator: What stands between columns, or a regular expression; found out if ``None``.
         column_names: Names of the columns, for a file without a first line of names.
+
+    Returns:
+        One column of text for each.
     """
     separator = separator or _sniff_separator(path)
     try:
@@ -57,10 +60,8 @@ def read_folder(
     """Read one table per split: ``train.csv``, or the one CSV in the folder ``train``, and so on.
 
     File names in ``train/labels.csv`` are relative to ``train``; the column ``SPLIT_COLUMN`` is
-    added. Other arguments are those of ``read_table``.
-
-    Raises:
-        DataError: If there is no table of the training split, or two tables of one split.
+    added. Other arguments are those of ``read_table``. A DataError says that there is no table of
+    the training split, or that there are two of one split.
     """
     frames, seen = [], dict[str, Path]()
     for name, split in SPLIT_NAMES.items():

@@ -115,8 +115,7 @@ def drops_last_batch(num_samples: int, batch_size: int) -> bool:
 
     ``num_samples`` is what one process sees in an epoch. The only batch stays.
 
-    Example:
-        >>> drops_last_batch(9, 4), drops_last_batch(10, 4), drops_last_batch(1, 4)
-        (True, False, False)
+    >>> drops_last_batch(9, 4), drops_last_batch(10, 4), drops_last_batch(1, 4)
+    (True, False, False)
     """
     return num_samples > batch_size > 1 and num_samples % batch_size == 1

@@ -24,9 +24,8 @@ def num_loader_workers(num_images: int, num_local_processes: int = 1) -> int:
 
     Below 64 images there are none: they cost more than they bring. Else there are 1 to 8.
 
-    Example:
-        >>> num_loader_workers(10)
-        0
+    >>> num_loader_workers(10)
+    0
     """
     if num_images < _TINY:
         return 0

@@ -105,11 +105,7 @@ def list_arrays(arrays: Arrays, name: str = "arrays") -> Listing:
 
 
 def list_into_memory(root: Path) -> Listing:
-    """Read a folder as ``list_folder`` does, and every image in it, into memory.
-
-    Raises:
-        DataError: If an image cannot be read, or shapes differ.
-    """
+    """Read a folder as ``list_folder`` does, and its images, all of one shape, into memory."""
     listing = list_folder(root)
     files = [root / file for file in listing.rows["file"]]
     images = map_threads(load_image, files)

@@ -152,9 +152,7 @@ class ImageDataModule(pl.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Number the classes, make all splits, and adopt what the model expects.
 
-        Raises:
-            DataError: If the data cannot be used as they are.
-            ConfigurationError: If the classes differ from those of the checkpoint.
+        A DataError says why the data cannot be used as they are.
         """
         self._read_trainer()
         if self._images is not None:
