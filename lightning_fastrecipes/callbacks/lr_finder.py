@@ -97,11 +97,11 @@ class LRFinder(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse what cannot be swept, before anything runs."""
         self.curves = {}
-        if not pl_module.automatic_optimization or len(trainer.optimizers) != 1:
+        is_automatic, num_optimizers = pl_module.automatic_optimization, len(trainer.optimizers)
+        if not is_automatic or num_optimizers != 1:
             raise SetupError(
                 "`LRFinder` needs one optimizer that Lightning steps by itself, but got"
-                f" {len(trainer.optimizers)} and"
-                f" `automatic_optimization={pl_module.automatic_optimization}`. Drop this callback"
+                f" {num_optimizers} and `automatic_optimization={is_automatic}`. Drop this callback"
                 " and configure a rate."
             )
         if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
@@ -163,13 +163,10 @@ class LRFinder(pl.Callback):
                 f" {losses[0] if losses else 'missing'} ({found}). Check inputs, targets and"
                 " precision: training would fail as well."
             )
-        names = [
-            str(group.get("name", f"group {index}"))
-            for index, group in enumerate(trainer.optimizers[0].param_groups)
-        ]
-        ratios = [rate / trained[-1] for rate in rates]
-        reached = tuple(self.lrs[: len(losses)])
-        return LRCurve(reached, tuple(losses), _by_layer_group(names, ratios), self.rule, self.on)
+        groups = enumerate(trainer.optimizers[0].param_groups)
+        names = [str(group.get("name", f"group {index}")) for index, group in groups]
+        ratios = _by_layer_group(names, [rate / trained[-1] for rate in rates])
+        return LRCurve(tuple(self.lrs[: len(losses)]), tuple(losses), ratios, self.rule, self.on)
 
     def _apply(self, trainer: pl.Trainer, suggestion: float) -> None:
         scale = suggestion / [rate for rate in reference_lrs(trainer) if rate > 0][-1]

@@ -16,12 +16,9 @@ from lightning_fastrecipes.errors import check_choice
 
 
 class CycleEnds:
-    """Know after which epochs of a fit cycles end.
+    """The ends of a fit's cycles: of ``cycle_len`` epochs, or those of the trainer's schedule.
 
-    Args:
-        asking: Name of the callback that wants to know, for messages.
-        cycle_len: Length of the first cycle in epochs; that of the trainer's schedule if ``None``.
-        cycle_mult: Growth of each cycle, if ``cycle_len`` is given.
+    ``asking`` is the name of the callback, for messages.
     """
 
     def __init__(self, asking: str, cycle_len: int | None, cycle_mult: int) -> None:
@@ -29,11 +26,7 @@ class CycleEnds:
         self.schedule = None if cycle_len is None else SGDR(cycle_len, cycle_mult)
 
     def epochs(self, trainer: pl.Trainer) -> list[int]:
-        """List after how many epochs cycles end, or raise a ``SetupError`` without a schedule.
-
-        Returns:
-            Rising; the last is the only one at the end of the training or after it.
-        """
+        """List after how many epochs cycles end; the last is at the end of training or after it."""
         found = [one for one in pl.callbacks_of(trainer) if isinstance(one, Schedule)]
         schedule = self.schedule or (found[0] if found else None)
         if schedule is None:
@@ -51,14 +44,10 @@ class CycleEnds:
         return [end for end in self.epochs(trainer) if end % every]
 
     def ending_cycle(self, trainer: pl.Trainer) -> int | None:
-        """Return the number of the cycle, from 1, that ends with this epoch.
+        """Return the number, from 1, of the cycle that ends with this epoch, or ``None``.
 
-        Args:
-            trainer: The trainer, in ``on_train_epoch_end``.
-
-        Returns:
-            ``None`` within a cycle, in a ``fast_dev_run``, and where ``max_steps`` ends the epoch
-            before its last batch.
+        No cycle ends in a ``fast_dev_run``, or if ``max_steps`` ends the epoch before its last
+        batch. Call it in ``on_train_epoch_end``.
         """
         epoch, ends = trainer.current_epoch + 1, self.epochs(trainer)
         is_whole = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch

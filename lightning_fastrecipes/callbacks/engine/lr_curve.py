@@ -71,11 +71,7 @@ class LRCurve:
         return {} if lr is None else {name: lr * r for name, r in self.group_ratios.items()}
 
     def table(self) -> pd.DataFrame:
-        """Return the curve as a table with the columns ``lr``, ``loss`` and ``average_loss``.
-
-        Returns:
-            One row for each step; the average is what the rules see.
-        """
+        """Return ``lr``, ``loss`` and ``average_loss``, which the rules see, of each step."""
         averages = average_losses(self.lrs, self.losses)
         return pd.DataFrame({"lr": self.lrs, "loss": self.losses, "average_loss": averages})
 
@@ -115,12 +111,7 @@ class LRCurve:
         )
 
     def send(self, loggers: Sequence[Logger], step: int) -> None:
-        """Send the picks to loggers as numbers, and the figure to those that take images.
-
-        Args:
-            loggers: Loggers of a trainer; none is fine.
-            step: Optimizer step to send them for.
-        """
+        """Send the picks to loggers as numbers, and the figure to those that take images."""
         numbers = {f"lr_finder/{rule}": lr for rule, lr in self.picks.items()}
         for logger in loggers:
             if numbers:

@@ -32,18 +32,10 @@ def preserved_state(
 
     Kept in memory, without any file: parameters, gradients, buffers, modes, states of metrics,
     counters, arrays, generators and containers of the module and its parts; state and rates of the
-    optimizers; the scaler of mixed precision; the random numbers of torch, CUDA, numpy and Python.
-    What objects of other classes hold is out of reach. Meanwhile loggers and other callbacks hear
-    nothing, and ``self.log`` goes into the mapping that the block gets.
-    Loops and schedulers are not part of it: do not run them.
-
-    Args:
-        trainer: The trainer, within ``fit``.
-        pl_module: The module that it trains.
-        *loaders: Loaders that the block draws from, whose own generators are put back as well.
-
-    Yields:
-        The values that the module logs, by name.
+    optimizers; the scaler of mixed precision; the random numbers of torch, CUDA, numpy, Python and
+    the loaders. What objects of other classes hold is not kept. Meanwhile loggers and other
+    callbacks are not called, and ``self.log`` goes into the mapping that the block gets. Loops and
+    schedulers are not kept either: do not run them.
     """
     with StateSnapshot() as saved:
         saved.keep_random_numbers(*loaders)
@@ -85,12 +77,7 @@ class StateSnapshot(ExitStack):
         self.keep_generators(loaders)
 
     def keep_generators(self, owner: Any, depth: int = 4) -> None:
-        """Keep the generators that loaders, samplers, data sets and transforms hold.
-
-        Args:
-            owner: A loader, or a list, tuple or mapping of them; anything else is left alone.
-            depth: How many links, such as from a loader to its data set, to follow.
-        """
+        """Keep the generators of loaders, and of their samplers, data sets and transforms."""
         if isinstance(owner, (list, tuple, dict)):
             for part in owner.values() if isinstance(owner, dict) else owner:
                 self.keep_generators(part, depth)
@@ -111,22 +98,14 @@ class StateSnapshot(ExitStack):
         self.set_aside(optimizer, "state", defaultdict(dict, state))
 
     def keep_modules(self, root: nn.Module) -> None:
-        """Keep modes, counters, lists, metric states and buffers of a module and its parts.
-
-        Args:
-            root: The module; contents of its parameters and buffers are left to the caller.
-        """
+        """Keep what a module and its parts hold, but not the contents of parameters and buffers."""
         modules = list(root.modules())
         self._seen |= {id(module): module for module in modules}
         for module in modules:
             self._keep_module(module)
 
     def keep(self, value: Any) -> None:
-        """Keep what one object holds, and that of what it holds.
-
-        Args:
-            value: A tensor, array, generator, module or container; anything else is left alone.
-        """
+        """Keep the contents of a tensor, array, generator, module or container, and its parts."""
         if isinstance(value, _PLAIN) or id(value) in self._seen:
             return
         self._seen[id(value)] = value
@@ -157,14 +136,7 @@ class StateSnapshot(ExitStack):
                 self.keep(part)
 
     def capture_log(self, module: pl.LightningModule) -> Log:
-        """Note what a module logs: in the midst of a hook Lightning would refuse it.
-
-        Args:
-            module: The module.
-
-        Returns:
-            The mapping that ``log`` and ``log_dict`` fill until the end of the block.
-        """
+        """Let ``log`` and ``log_dict`` fill a mapping: Lightning refuses them within a hook."""
         logged: Log = {}
 
         def log(name: str, value: Any, *_: Any, **__: Any) -> None:

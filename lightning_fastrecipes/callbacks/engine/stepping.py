@@ -19,21 +19,14 @@ def take_step(
     num_batches: int = 1,
     first_batch_idx: int | None = None,
 ) -> tuple[Tensor, bool]:
-    """Take one optimizer step; call it within ``preserved_state``.
+    """Take one optimizer step on batches that are on the device, within ``preserved_state``.
 
-    Args:
-        trainer: The trainer, within ``fit``, with one optimizer.
-        batches: Batches on the device.
-        num_batches: How many of them to accumulate gradients over.
-        first_batch_idx: Number of the first of them, for ``training_step`` and the hooks before and
-            after it; without one, hooks are not called.
+    Gradients are accumulated over ``num_batches``. The module's hooks before and after a batch are
+    called if ``first_batch_idx`` is given.
 
     Returns:
         The mean loss of the batches before the step, and whether it was taken: the scaler of mixed
         precision may skip it.
-
-    Raises:
-        SetupError: If ``training_step`` gives no loss.
     """
     module, optimizer = trainer.lightning_module, trainer.optimizers[0]
     losses: list[Tensor] = []
@@ -74,19 +67,9 @@ def training_loss(output: Any) -> Tensor:
 
 
 def validation_loss(trainer: pl.Trainer, batch: Any, batch_idx: int, logged: Log) -> Tensor:
-    """Return the loss that the module's validation has; call it within ``preserved_state``.
+    """Return the loss that ``validation_step`` returns, or logs as ``val_loss``.
 
-    Args:
-        trainer: The trainer, within ``fit``.
-        batch: A batch as its loader gave it.
-        batch_idx: Its number.
-        logged: What ``preserved_state`` gives.
-
-    Returns:
-        The loss that ``validation_step`` returns, or logs as ``val_loss``. Shape ``()``.
-
-    Raises:
-        SetupError: If it does neither.
+    Call it within ``preserved_state``, which gives ``logged``, with a batch as its loader gave it.
     """
     module = trainer.lightning_module
     modes = [(part, part.training) for part in module.modules()]

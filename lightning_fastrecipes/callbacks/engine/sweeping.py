@@ -55,17 +55,10 @@ def sweep(
 ) -> list[float]:
     """Take one optimizer step at each rate, note the losses, and put everything back.
 
-    All groups are scaled by one factor, so that their ratios stay. Short loaders are cycled. A step
-    that the scaler of mixed precision skips is taken again. The sweep ends early when the loss
-    diverges. Its random numbers do not depend on what happened before, so that the same model on
-    the same data gives the same curve.
-
-    Args:
-        trainer: The trainer, within an epoch of ``fit``.
-        pl_module: The module that it trains.
-        lrs: Rates of the last trained group, rising, above 0.
-        references: Rate of each parameter group that is scaled, 0 where frozen.
-        on: Loss of the training batches, or after each step that of the next validation batch.
+    ``lrs`` are the rates of the last trained group; all groups are scaled by one factor, so that
+    the ratios of ``references`` stay. Short loaders are cycled. A step that the scaler of mixed
+    precision skips is taken again. The sweep ends early when the loss diverges. Its random numbers
+    do not depend on what happened before: the same model on the same data gives the same curve.
 
     Returns:
         The loss at each rate that was reached, equal on all processes.

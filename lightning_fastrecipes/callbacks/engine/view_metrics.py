@@ -46,15 +46,7 @@ class ViewMetrics:
         *,
         multi_label: bool,
     ) -> None:
-        """Add one batch, which may be empty.
-
-        Args:
-            module: The module that predicts.
-            phase: ``val`` or ``test``.
-            dataloader_idx: Which loader it is of.
-            rows: Plain probabilities, merged ones and targets.
-            multi_label: Whether any number of classes may be right.
-        """
+        """Add the plain probabilities, merged ones and targets of a batch, which may be empty."""
         plain, merged, targets = rows
         if dataloader_idx not in self._meters:
             self._meters[dataloader_idx] = self._new_meters(module, phase, plain.device)
@@ -72,10 +64,7 @@ class ViewMetrics:
                 meter.update(merged if name.endswith("_tta") else plain, expected)
 
     def compute(self, phase: str) -> dict[str, Tensor]:
-        """Return the values of all rows of all processes, and note thresholds of a validation.
-
-        Args:
-            phase: ``val`` or ``test``.
+        """Return the values of all rows of all processes, and keep thresholds of a validation.
 
         Returns:
             Value by name, such as ``val_loss_tta``; with several loaders also its number.
