@@ -72,7 +72,11 @@ class Word:
 
 
 def is_text(value: Any) -> bool:
-    """Return whether a value, or a column, is text."""
+    """Return whether a value, or a column, is text.
+
+    >>> is_text("a"), is_text(pd.Series(["a", None])), is_text(pd.Series([1]))
+    (True, True, False)
+    """
     if not isinstance(value, pd.Series):
         return isinstance(value, str)
     if value.dtype == object:
