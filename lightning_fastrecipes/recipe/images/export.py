@@ -107,7 +107,7 @@ def predict_files(
 
 @dataclass(frozen=True)
 class _Member:
-    """An exported model, and the images as it wants them."""
+    """An exported model, and the images as it expects them."""
 
     path: Path
     description: dict[str, Any]

@@ -35,8 +35,8 @@ from lightning_fastrecipes.tasks.classification import ClassificationTask
 class Evaluator:
     """Evaluate the model of a run, or the mean of what several members predict.
 
-    With several labels, thresholds are tuned on the validation split and used on the test split;
-    predictions merged with views have thresholds of their own. So does each member.
+    With several labels, thresholds are tuned on the validation split and used on the test split.
+    Predictions merged with views have their own thresholds, and so does each member.
 
     Args:
         modality: Images or tables.
@@ -80,9 +80,9 @@ class Evaluator:
         """
         asked = self.recipe.evaluation
         self.modality.apply_evaluation(asked, self.data)
-        wants_snapshots = asked.ensemble is not None and not is_rehearsal
+        uses_snapshots = asked.ensemble is not None and not is_rehearsal
         self._members = dict(members)
-        if wants_snapshots:
+        if uses_snapshots:
             stages = [stage.name for stage in self.recipe.stages]
             self._members = RunFolder(self.folder).find_snapshots(stages)
         if self._members and asked.ensemble == "average":
@@ -110,7 +110,7 @@ class Evaluator:
         """Write the model and its members, once everything is measured; by the first process alone.
 
         Args:
-            folder: The ``export`` folder; what it says of members of an earlier run is removed.
+            folder: The ``export`` folder; the list of members of an earlier run is removed.
         """
         together = self._named_thresholds(self._merged_thresholds)
         if self._members and self.modality.exports_last_member:
@@ -195,7 +195,7 @@ class Evaluator:
 
     def _export_model(self, folder: Path) -> None:
         if self._members:
-            # One metric is tuned; a member knows its thresholds by the name of its folder.
+            # Kept by the name of the member, which is that of its folder.
             tuned = self._member_thresholds.get(folder.name, {})
             own = next(iter(tuned.values()), None)
         else:

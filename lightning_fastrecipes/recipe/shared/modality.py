@@ -17,11 +17,11 @@ class Modality(ABC):
     """How the data and the model of a recipe are built, set for a stage, evaluated and exported.
 
     Attributes:
-        unit: What the samples are called in the figures of a run.
+        unit: The plural of a sample, such as ``images``, for speeds and descriptions.
         stage_names: Attributes of the datamodule that a stage may set.
         size_names: Attributes of the datamodule that callbacks may have changed by a stage's end.
-        exports_last_member: Where several models predict together, whether the last of them is
-            exported as the model of the run, or what the run itself trained.
+        exports_last_member: Whether the last of several models that predict together is exported
+            as the model of the run, in place of the model that the run itself trained.
     """
 
     unit: str
@@ -57,7 +57,7 @@ class Modality(ABC):
 
     @abstractmethod
     def write_findings(self, data: Any, folder: Path) -> None:
-        """Write what was noticed while the data was read into the run folder."""
+        """Write problems that were found in the data into the run folder."""
 
     # Stages.
 
@@ -108,10 +108,10 @@ class Modality(ABC):
     def describe_export(
         self, recipe: Recipe, data: Any, model: Any, tta: TestTimeAugmentation | None
     ) -> dict[str, Any]:
-        """Return what an export says of the model besides its weights, as plain values."""
+        """Return the description of the model for an export, as plain values."""
 
     def write_reports(self, recipe: Recipe, folder: Path, data: Any, model: Any) -> None:  # noqa: B027
-        """Write what else is worth knowing of the exported model into the run folder."""
+        """Write further reports on the exported model into the run folder."""
 
     @abstractmethod
     def predict(

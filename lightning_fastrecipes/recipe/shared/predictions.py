@@ -1,4 +1,4 @@
-"""Metrics and predictions of a split, row for row, whatever the number of processes."""
+"""Metrics and predictions of a split, row for row, with any number of processes."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ class Predictions:
         table: One row for each image, or each row of the tables.
         content: The table as CSV.
         bad: Files that could not be read: name and reason.
-        notes: What was noticed, a line each.
+        notes: Remarks on the rows, a line each.
     """
 
     table: pd.DataFrame

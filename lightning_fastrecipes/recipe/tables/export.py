@@ -29,7 +29,7 @@ _TASKS: dict[str, type[TabularRegressor] | type[TabularClassifier]] = {
 
 
 def describe_table_model(model: TabularTask, data: TabularDataModule) -> dict[str, Any]:
-    """Return what an export says of a model of a table, and how that table is prepared."""
+    """Return the description of a model of a table, and of how that table is prepared."""
     spec = model.require_spec()
     package = next((text for text in data.source_names if text.startswith("package:")), None)
     return {
@@ -61,17 +61,17 @@ def predict_tables(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Predict the rows of tables with exported models, in 32-bit arithmetic as the evaluation does.
 
-    Several files are prepared as one table, one below the other. The target is not looked at. With
-    several models the mean of what they predict is given, in the user's units.
+    Several files are prepared as one table, one below the other. The target is ignored. Several
+    models predict their mean, in the user's units.
 
     Args:
         folders: Run folders, or the ``export`` folders in them.
         paths: Tables or patterns.
 
     Returns:
-        Column ``row``, from 0 in each file; before it ``file`` where there are several; then
-        ``prediction``, and for classes one of probabilities each. And what was unknown or missing
-        in the rows, a line each.
+        A table with the columns ``file`` (where there are several), ``row`` (from 0 in each file),
+        ``prediction``, and for classes a probability each; and remarks on unknown and missing
+        values, a line each.
 
     Raises:
         DataNotFoundError: If a table, a side table or an export is missing.
