@@ -1,11 +1,10 @@
 """Rossmann in plain Lightning: what ``fastrecipes run rossmann`` does, to read and change."""
 
 import argparse
-from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-import yaml
+from tables import CATEGORICAL, CONTINUOUS, STEPS  # beside this file
 
 import lightning_fastrecipes as fr
 
@@ -18,11 +17,15 @@ parser.add_argument("--fast-dev-run", action="store_true")
 def main() -> None:
     options = parser.parse_args()
     pl.seed_everything(options.seed, workers=True)
-    # Columns and steps are long: they stand in the recipe.
-    recipe = yaml.safe_load(Path(__file__).with_name("recipe.yaml").read_text())
-    said = recipe["data"]["init_args"] | {"source": options.source, "seed": options.seed}
-    columns, split = fr.TableColumns(**said.pop("columns")), fr.DateSplit(**said.pop("split"))
-    table = fr.TabularDataModule(said.pop("source"), columns, split=split, **said)
+    table = fr.TabularDataModule(
+        options.source,
+        fr.TableColumns("Sales", CATEGORICAL, CONTINUOUS, log_target=True),
+        split=fr.DateSplit("Date", val_from="2014-08-01", val_until="2014-09-17"),
+        steps=STEPS,
+        where="Sales > 0",
+        batch_size=256,
+        seed=options.seed,
+    )
     model = fr.TabularRegressor(
         network=fr.TabularNetwork([1000, 500], dropout=[0.05, 0.1], embedding_dropout=0.1),
         y_range="auto",
