@@ -12,7 +12,7 @@ Draw = Callable[..., Path]
 
 @pytest.fixture
 def draw() -> Draw:
-    """Write a image of random pixels; every call gives other ones."""
+    """Write an image of random pixels; every call gives other ones."""
     generator = np.random.default_rng(0)
 
     def write(path: Path, size: tuple[int, int] = (24, 20)) -> Path:

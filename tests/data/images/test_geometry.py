@@ -119,7 +119,7 @@ def test_far_zooms_on_the_device_leave_as_much_detail_as_in_the_loader(max_zoom,
 
 
 @pytest.mark.parametrize("max_zoom", [1.1, 2.0, 3.0])
-def test_on_the_device_a_image_does_not_depend_on_its_batch(max_zoom):
+def test_on_the_device_an_image_does_not_depend_on_its_batch(max_zoom):
     transform, count = train_transform(max_zoom=max_zoom), 40
     made = windows(transform, photo(100, 140), count)
     together = transform.batch(made, 0, torch.arange(count), count)

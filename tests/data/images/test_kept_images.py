@@ -133,7 +133,7 @@ def test_nothing_is_decoded_from_the_second_epoch_on(photos: Path, monkeypatch) 
     fit(module(photos))
 
     def refuse(*_: Any) -> None:
-        raise AssertionError("a image was decoded")
+        raise AssertionError("an image was decoded")
 
     monkeypatch.setattr(pixel_cache, "load_image", refuse)
     monkeypatch.setattr("lightning_fastrecipes.data.images.dataset.load_image", refuse)

@@ -1,4 +1,4 @@
-"""The whole table decides whether a image may have several labels, and says why."""
+"""The whole table decides whether an image may have several labels, and says why."""
 
 import random
 

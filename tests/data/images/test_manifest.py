@@ -1,4 +1,4 @@
-"""The scan decodes a image once, and again only when the file has changed."""
+"""The scan decodes an image once, and again only when the file has changed."""
 
 import logging
 import os

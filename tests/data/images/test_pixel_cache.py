@@ -183,7 +183,7 @@ def test_a_disk_that_fills_up_meanwhile_is_named(files, cache, monkeypatch) -> N
         cached_pixels(cache, "train", listed(files), SIZE)
 
 
-def test_a_image_that_changes_while_it_is_read_is_refused(files, cache, draw) -> None:
+def test_an_image_that_changes_while_it_is_read_is_refused(files, cache, draw) -> None:
     seen = listed(files)
     draw(files[1], (20, 40))
     with pytest.raises(DataError, match=r"1\.png' has changed since it was checked"):

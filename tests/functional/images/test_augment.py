@@ -151,7 +151,7 @@ def test_symmetries_move_pixels_of_a_batch_without_resampling():
         assert torch.equal(result[element], dihedral(images[element], element))
 
 
-def test_a_image_that_is_not_turned_is_not_resampled():
+def test_an_image_that_is_not_turned_is_not_resampled():
     images = photos(2)
     drawn = dataclasses.replace(neutral(2), angle=torch.tensor([0.0, 9.0]))
 

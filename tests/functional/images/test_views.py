@@ -76,7 +76,7 @@ def test_flips_are_the_symmetries_of_the_square_each_once():
 
 
 def test_five_crops_are_the_corners_enlarged():
-    """A image of 16 px: each crop shows 14 of them; pixels next to the corner are reflected."""
+    """An image of 16 px: each crop shows 14 of them; pixels next to the corner are reflected."""
     ramp = torch.arange(16.0).expand(16, 16)
     image = torch.stack([ramp, ramp.T])[None]
     views = Views("five_crops")
@@ -123,7 +123,7 @@ def test_floats_of_unknown_scale_are_moved_but_not_lit():
 
 
 def test_oblong_images_are_turned_without_shear():
-    """A round spot stays round in a image that is twice as wide as high."""
+    """A round spot stays round in an image that is twice as wide as high."""
     rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(64.0), indexing="ij")
     spot = torch.exp(-((rows - 15.5) ** 2 + (columns - 31.5) ** 2) / 40)[None, None]
     views = Views("augmentation", 1, "basic", max_zoom=1.0, max_angle=45.0)
