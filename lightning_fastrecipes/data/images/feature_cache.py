@@ -28,11 +28,8 @@ def cached_features(
     Args:
         folder: Where caches live; made if missing.
         key: All that the features depend on, as plain JSON values.
-        batches: Called if there is no such entry; gives consecutive rows, float32.
+        batches: Called if there is no such entry; returns consecutive rows, float32.
         shape: Rows and columns of the whole matrix.
-
-    Returns:
-        The memory-mapped matrix. Shape ``shape``, dtype float32.
 
     Raises:
         NoRoomError: If the disk cannot take the matrix.

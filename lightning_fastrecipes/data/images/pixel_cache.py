@@ -98,9 +98,6 @@ def cached_pixels(folder: Path, split: str, samples: Samples, size: CachedSize) 
         samples: Its images, with digests and shapes; at least one.
         size: The size they are kept at.
 
-    Returns:
-        The images.
-
     Raises:
         NoRoomError: If the disk has no room, or the folder cannot be written to.
         DataError: If an image cannot be read any more, or has changed meanwhile.

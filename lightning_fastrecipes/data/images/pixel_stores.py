@@ -32,11 +32,6 @@ class PixelStores:
     def open(self, split: str, samples: Samples, size: CachedSize) -> None:
         """Open the cache of a split, after writing what it lacks.
 
-        Args:
-            split: Name of the split.
-            samples: Its images.
-            size: The size they are kept at.
-
         Raises:
             DataError: If the folder that was asked for cannot take them, or an image has changed.
         """

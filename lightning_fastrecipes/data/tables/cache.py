@@ -88,9 +88,6 @@ def cached_table(
         fingerprint: What it is made from, such as sizes and times of files.
         prepare: Returns the table, whose index is left out, and notes on it.
 
-    Returns:
-        The table, memory-mapped.
-
     Raises:
         DataError: If a column cannot be kept.
         NoRoomError: If the disk has no room.

@@ -116,15 +116,8 @@ class Views:
     def parameters(self, view: int, places: Tensor) -> AugmentationParameters:
         """Return what one view does to each image.
 
-        It depends on the seed, the view and the position alone: not on which images share a batch,
-        nor on the number of workers or processes.
-
-        Args:
-            view: From 0.
-            places: Where the images are in their data set. Shape ``(batch,)``.
-
-        Returns:
-            Parameters with tensors of shape ``(batch,)``, on the CPU.
+        They depend on the seed, the view (from 0) and the places of the images in their data set
+        alone: not on which images share a batch, nor on the number of workers or processes.
         """
         if self.preset == "augmentation":
             return self._drawn(view, places.cpu())
