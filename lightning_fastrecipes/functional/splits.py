@@ -215,18 +215,11 @@ def rarest_labels(labels: Sequence[Collection[str]]) -> list[str]:
     """Name the rarest label of each item, as the stratum of items that hold several.
 
     A rare label is shared out by the fractions of a split; a common one is nearly so, since it is
-    spread over the strata of many others.
+    spread over the strata of many others. Of equally rare ones the first in alphabetical order is
+    taken; the stratum of an item without labels is empty.
 
-    Args:
-        labels: The labels of each item.
-
-    Returns:
-        One label per item, the first in alphabetical order of those that are equally rare; empty
-        for an item without labels.
-
-    Example:
-        >>> rarest_labels([["a", "b"], ["a"], []])
-        ['b', 'a', '']
+    >>> rarest_labels([["a", "b"], ["a"], []])
+    ['b', 'a', '']
     """
     counts = Counter(label for item in labels for label in item)
     return [min(item, key=lambda label: (counts[label], label), default="") for item in labels]
@@ -235,19 +228,11 @@ def rarest_labels(labels: Sequence[Collection[str]]) -> list[str]:
 def keep_labels(
     parts: Sequence[npt.NDArray[np.int64]], labels: Sequence[Collection[str]]
 ) -> list[npt.NDArray[np.int64]]:
-    """Move items into the first part until it holds every label that any item has.
+    """Move items into the first part, in the order of positions, until it holds every label.
 
-    Args:
-        parts: Positions, as ``stratified_split`` gives them.
-        labels: The labels of each item.
-
-    Returns:
-        The parts, sorted, with as few items moved as the order of positions gives.
-
-    Example:
-        >>> train, val = keep_labels([np.array([0]), np.array([1, 2])], ["a", "a", "b"])
-        >>> train.tolist(), val.tolist()
-        ([0, 2], [1])
+    >>> train, val = keep_labels([np.array([0]), np.array([1, 2])], ["a", "a", "b"])
+    >>> train.tolist(), val.tolist()
+    ([0, 2], [1])
     """
     kept = {label for position in parts[0] for label in labels[position]}
     moved: list[int] = []

@@ -209,24 +209,14 @@ _SHARE_KEYS = {"val", "test", "seed"}
 def as_split(choice: SplitChoice) -> Split:
     """Turn what a user gives for ``split`` into one of the four classes.
 
-    Args:
-        choice: A split; the share to validate on; the name of a column of splits; a mapping with
-            the arguments of a split, whose keys say which one is meant: a ``column`` with shares
-            is a ``GroupSplit``, alone a ``ColumnSplit``, with dates a ``DateSplit``; ``None`` for
-            ``FractionSplit()``.
+    A number is the share to validate on, a text the column that names the splits. The keys of a
+    mapping say which class is meant: ``column`` alone is a ``ColumnSplit``, with shares a
+    ``GroupSplit``, with dates a ``DateSplit``; without it, it is a ``FractionSplit``.
 
-    Returns:
-        The split.
-
-    Raises:
-        ValueError: If a value is out of its range, or keys belong to no split.
-        TypeError: If it is something else.
-
-    Example:
-        >>> as_split(0.1)
-        FractionSplit(val=0.1, test=0.0, seed=0)
-        >>> as_split({"column": "patient", "val": 0.25})
-        GroupSplit(column='patient', val=0.25, test=0.0, seed=0)
+    >>> as_split(0.1)
+    FractionSplit(val=0.1, test=0.0, seed=0)
+    >>> as_split({"column": "patient", "val": 0.25})
+    GroupSplit(column='patient', val=0.25, test=0.0, seed=0)
     """
     if isinstance(choice, Split):
         return choice

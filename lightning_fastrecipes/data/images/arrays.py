@@ -42,20 +42,11 @@ def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def list_arrays(arrays: Arrays, name: str = "arrays") -> Listing:
-    """Name the images of arrays after their place in them.
+    """Name the images of arrays ``SPLIT/NUMBER``; a DataError refuses other arrays than these.
 
-    Args:
-        arrays: For each split ``x_SPLIT`` with ``uint8`` images, ``(images, height, width)`` or
-            ``(images, height, width, 3)``, and ``y_SPLIT`` with their labels, integers or text,
-            ``(images,)``.
-        name: What to call the source.
-
-    Returns:
-        The images, as ``SPLIT/NUMBER``; classes are those of ``y_train``, in numeric order where
-        labels are numbers.
-
-    Raises:
-        DataError: If arrays are missing, or are not of these shapes and types.
+    Each split has ``x_SPLIT`` with ``uint8`` images, ``(images, height, width)`` or ``(images,
+    height, width, 3)``, and ``y_SPLIT`` with their labels, integers or text. Classes are those of
+    ``y_train``, in numeric order where labels are numbers. Messages call the source ``name``.
     """
     unknown = sorted(set(arrays) - set(_KNOWN))
     lacking = [key for key in ("x_train", "y_train") if key not in arrays]

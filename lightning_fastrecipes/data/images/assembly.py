@@ -48,17 +48,8 @@ class Images:
 def assemble(listing: Listing, split: Split, on_bad_file: OnBadFile) -> Images:
     """Draw the missing splits, check every file, and number the classes of the training split.
 
-    Args:
-        listing: Images as they were named.
-        split: How to draw splits that the data lack.
-        on_bad_file: Whether unreadable files are an error or left out.
-
-    Returns:
-        Samples of the four splits.
-
-    Raises:
-        DataError: If files are unreadable, an image is in two classes, a class is not in the
-            training split, or a split comes out too small.
+    A DataError says that files are unreadable, an image is in two classes, a class is not in the
+    training split, or a split comes out too small.
     """
     listing = replace(listing, rows=_draw_splits(listing, split))
     scan = _scan(listing)

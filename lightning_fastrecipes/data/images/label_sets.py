@@ -74,19 +74,10 @@ def split_labels(
 
 
 def labels_of_columns(flags: pd.DataFrame, choice: LabelChoice = "auto") -> LabelSets:
-    """Read one column per label.
+    """Read one ``bool`` column per label; unless told otherwise, one in each row is a single label.
 
-    Args:
-        flags: ``bool``, one column per label.
-        choice: What the user says; by themselves, columns are those of a single label if exactly
-            one holds in every row.
-
-    Returns:
-        The labels of each row.
-
-    Example:
-        >>> labels_of_columns(pd.DataFrame({"cat": [True, False], "dog": [True, False]})).labels
-        [('cat', 'dog'), ()]
+    >>> labels_of_columns(pd.DataFrame({"cat": [True, False], "dog": [True, False]})).labels
+    [('cat', 'dog'), ()]
     """
     names = [str(name) for name in flags]
     labels = [

@@ -147,21 +147,11 @@ class _Labels(NamedTuple):
 def list_table(
     csv: str | Path | pd.DataFrame, table: LabelTable, split: Split | None = None
 ) -> Listing:
-    """Read the images and labels that a table names.
+    """Read the images and labels that a table names; without a column of splits all are ``train``.
 
-    Args:
-        csv: A file, also ``package:NAME/inner/path``; a folder with one table per split, as
-            ``csv_tables.read_folder`` finds them; or a data frame.
-        table: What the columns mean.
-        split: Column of splits or of groups, if there is one.
-
-    Returns:
-        The images; without a column of splits all are in the split ``train``.
-
-    Raises:
-        DataNotFoundError: If the file or the folder does not exist.
-        DataError: If a column is missing, a value is, an image has two rows, a split is unknown,
-            or probabilities are not.
+    A folder has one table per split, as ``csv_tables.read_folder`` finds them. A DataError names
+    columns and values that are missing, images with two rows, unknown splits, and what is no
+    probability.
     """
     frame, home, split_column = _read(csv, table, split)
     folder = home if table.folder is None else resolve_source(table.folder, "folder")

@@ -52,15 +52,9 @@ def list_folder(root: Path) -> Listing:
     The folder ``valid`` is another word for ``val``. A folder ``test`` that holds files and no
     folders is unlabelled: its images are there to be predicted.
 
-    Args:
-        root: A folder that exists.
-
-    Returns:
-        The images; those of ``root/<class>/*`` are all in the split ``train``.
-
-    Raises:
-        DataError: If there are no class folders, a class folder of the training split is empty, or
-            both ``val`` and ``valid`` are there.
+    Images of ``root/<class>/*`` are all in the split ``train``. A DataError says that there are no
+    class folders, that one of the training split is empty, or that both ``val`` and ``valid`` are
+    there.
     """
     folders = _folders(root)
     val = [name for name in _VAL_NAMES if name in folders]
