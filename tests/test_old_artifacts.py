@@ -196,7 +196,7 @@ def test_a_module_of_ones_own_goes_on_with_its_callbacks(house: Path, numbers) -
     own = load_script(house / "own_module.py")
     views = TestTimeAugmentation(n=2, preset="flips", plain_weight="learn", during_fit=True)
     trainer = quiet_trainer(
-        MultiLabelSwitch(thresholds="per_label", pos_weight=[1.0, 2.0, 1.0]),
+        MultiLabelSwitch(threshold="per_label", pos_weight=[1.0, 2.0, 1.0]),
         SGDR(cycle_len=1, cycle_mult=2),
         ImageMixing("cutmix", alpha=0.5),
         views,

