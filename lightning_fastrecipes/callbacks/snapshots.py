@@ -147,5 +147,10 @@ class CycleSnapshots(pl.Callback):
         if self.keep is None or len(names) <= self.keep:
             return []
         if self.which == "best":
-            names.sort(key=lambda name: -self._monitor.badness(self._values[name]))
+            # What is infinite is worse than any number, as what is none.
+            badness = {
+                name: self._monitor.badness(value) if math.isfinite(value) else math.inf
+                for name, value in self._values.items()
+            }
+            names.sort(key=lambda name: -badness[name])
         return names[: len(names) - self.keep]
