@@ -139,9 +139,7 @@ class _Evaluation:
         """Read an expression, within bounds; names in backticks become words first."""
         if len(expression) > _MAX_LENGTH:
             raise DataError(f"it has {len(expression):,} characters, more than {_MAX_LENGTH:,}")
-        mark = "_q"
-        while mark in expression:
-            mark += "q"
+        mark = "_" + "q" * (1 + max(map(len, re.findall("q+", expression)), default=0))
 
         def plain(token: re.Match[str]) -> str:
             text, name, function, connective = token.groups()
