@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_fastrecipes.data.images.dataset import ImageDataset, Samples, prediction_dataset
+from lightning_fastrecipes.data.images.dataset import ImageDataset, prediction_dataset
 from lightning_fastrecipes.data.images.decoding import load_image
 from lightning_fastrecipes.data.images.geometry import EvalTransform, Geometry
+from lightning_fastrecipes.data.images.options import Augmentation
+from lightning_fastrecipes.data.images.samples import Samples
 from lightning_fastrecipes.data.images.train_transform import TrainTransform
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
 from lightning_fastrecipes.protocols import InputSpec
 
 EVAL = EvalTransform(16, Geometry(), InputSpec())
-TRAIN = TrainTransform(16, Geometry(), InputSpec(), augmentation="side_on", seed=0)
+TRAIN = TrainTransform(16, Geometry(), InputSpec(), augmentation=Augmentation("side_on"), seed=0)
 
 
 @pytest.fixture
