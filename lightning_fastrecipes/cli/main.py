@@ -29,7 +29,10 @@ _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command, with the words after ``fastrecipes``; by default the process's own.
+    """Run one command.
+
+    Args:
+        arguments: The words after ``fastrecipes``; the process's own if ``None``.
 
     Returns:
         0 if all went well, 1 if the work failed, 2 if the command or the recipe is wrong.

@@ -27,14 +27,10 @@ _TAKE_OVERRIDES = ("check", "explain", "show-batch", "lr-find", "run")
 
 
 def parse_words(words: Sequence[str]) -> argparse.Namespace:
-    """Parse the words after ``fastrecipes``.
+    """Parse the words after ``fastrecipes``; ``overrides`` become ``key.path=value``.
 
-    Returns:
-        The options of the ``command``, and its ``overrides`` as ``key.path=value``.
-
-    Raises:
-        RecipeError: If an override has no value, or the command takes none.
-        SystemExit: If the words are no command, or ask for help.
+    Raise `RecipeError` if an override has no value or the command takes none, and `SystemExit` if
+    the words are no command or ask for help.
     """
     rest, overrides = _split_overrides(words)
     options = _build_parser().parse_args(rest)

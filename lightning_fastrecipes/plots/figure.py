@@ -20,9 +20,7 @@ def new_figure(width: float, height: float) -> Figure:
 def save(figure: Figure, path: str | Path) -> Figure:
     """Write a figure, PNG without a suffix, so that a reader never finds half a file; return it.
 
-    Args:
-        figure: The figure.
-        path: The file; its folder is made if missing.
+    The folder is made if missing.
     """
     target = Path(path)
     target = target if target.suffix else target.with_suffix(".png")

@@ -24,14 +24,9 @@ def draw_schedule(
 ) -> Figure:
     """Draw the learning rate of each layer group over the epochs.
 
-    Args:
-        title: Name of the schedule.
-        epochs: Where each step lies, in epochs.
-        rates: For each trained layer group the rate of each step.
-        frozen: Names of the frozen layer groups.
-        path: The file to write, such as ``schedule.png``.
-        lowest: What is below this rate is cut off: a schedule may end so close to 0 that a
-            logarithmic axis would show little else.
+    ``epochs`` says where each step lies; ``rates`` has the rate of each step for each trained layer
+    group, and ``frozen`` names the other groups. Rates below ``lowest`` are cut off: a schedule may
+    end so close to 0 that a logarithmic axis would show little else.
     """
     figure = new_figure(8.0, 4.0)
     axes = figure.add_subplot(title=title, xlabel="epoch", ylabel="learning rate", yscale="log")
@@ -58,15 +53,10 @@ def draw_lr_curve(
 ) -> Figure:
     """Draw the loss against the learning rate, with the suggestion and what other rules pick.
 
-    Args:
-        lrs: Learning rate of each step, rising.
-        losses: Loss of each step.
-        averages: The smoothed losses that the rules see.
-        picks: Name of each rule to the rate that it picks; empty if the curve is refused.
-        path: The file to write, such as ``lr_finder.png``; nothing is written if ``None``.
-        rule: Whose pick is the suggestion.
-        refusal: Why nothing is suggested.
-        split: What the loss is measured on.
+    ``lrs`` rise. ``averages`` are the smoothed ``losses`` that the rules see. ``picks`` are the
+    rates that the rules pick, ``rule`` is the one whose pick is the suggestion; if there is none,
+    ``picks`` is empty and ``refusal`` says why. ``split`` is what the loss is measured on. Nothing
+    is written if ``path`` is ``None``.
     """
     figure = new_figure(8.0, 4.5)
     axes = figure.add_subplot(

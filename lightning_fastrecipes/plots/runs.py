@@ -34,15 +34,9 @@ def draw_confusion_matrix(counts: Tensor, classes: Sequence[str], path: str | Pa
 
     The colour of a cell is its share of the row, so that rare classes are seen as well as common
     ones. It rises with the root of the share, so that a few mistakes are seen as well. Up to
-    ``MAX_CLASSES_WITH_NUMBERS`` classes each cell also shows its count and that share.
-
-    Args:
-        counts: Number of samples. Shape ``(true classes, predicted classes)``.
-        classes: Class names in the order of the target index.
-        path: The file to write, such as ``confusion_matrix.png``.
-
-    Raises:
-        ValueError: If ``counts`` has not one row and one column for each class.
+    ``MAX_CLASSES_WITH_NUMBERS`` classes each cell also shows its count and that share. Raise
+    `ValueError` if ``counts`` has not one row and one column for each class, in the order of
+    ``classes``.
     """
     num_classes = len(classes)
     if counts.shape != (num_classes, num_classes):
@@ -78,13 +72,8 @@ def draw_cooccurrence(
     """Draw which labels go together, in truth and as predicted.
 
     The colour of a cell is the share of the row's label that has the column's label as well. Where
-    the two halves differ, the model overlooks or imagines that labels go together.
-
-    Args:
-        actual: Number of samples with both labels. Shape ``(num_classes, num_classes)``.
-        predicted: The same of what was predicted.
-        classes: Label names in the order of the columns.
-        path: The file to write, such as ``label_cooccurrence.png``.
+    the two halves differ, the model overlooks or imagines that labels go together. ``actual`` and
+    ``predicted`` count samples with both labels, in shape ``(num_classes, num_classes)``.
     """
     side = min(24.0, max(4.0, len(classes) * 0.22))
     figure = new_figure(2 * side + 4.0, side + 2.0)
@@ -100,16 +89,11 @@ def draw_cooccurrence(
 def draw_curves(history: pd.DataFrame, path: str | Path) -> Figure:
     """Draw losses, metrics and the learning rate over the epochs of all stages.
 
-    Metrics of very different size, such as errors in units and in shares, get panels of their own.
-
-    Args:
-        history: One row per epoch, with the columns ``stage``, ``train_loss`` and ``val_loss``;
-            ``lr`` (of the head) and ``seconds`` are optional, and any other ``val_<name>`` is a
-            metric. Missing values are epochs without validation.
-        path: The file to write, such as ``curves.png``.
-
-    Raises:
-        ValueError: If ``history`` has no row, or lacks the column ``stage`` or ``train_loss``.
+    ``history`` has one row per epoch, with the columns ``stage``, ``train_loss`` and ``val_loss``;
+    ``lr`` (of the head) and ``seconds`` are optional, and any other ``val_<name>`` is a metric.
+    Missing values are epochs without validation. Metrics of very different size, such as errors in
+    units and in shares, get panels of their own. Raise `ValueError` if ``history`` has no row, or
+    lacks the column ``stage`` or ``train_loss``.
     """
     missing = [name for name in ("stage", "train_loss") if name not in history.columns]
     if missing or history.empty:
@@ -190,10 +174,8 @@ def draw_batch(
 ) -> Figure:
     """Draw images as training sees them: not augmented on the left, then epoch by epoch.
 
-    Args:
-        images: For each row its images, each of shape ``(3, height, width)``, ``uint8``.
-        names: What each row shows, such as its class.
-        path: The file to write, such as ``batch.png``.
+    ``images`` has for each row its images of shape ``(3, height, width)``, ``uint8``; ``names``
+    says what each row shows, such as its class.
     """
     num_columns = max(map(len, images))
     figure = new_figure(1.2 + 1.5 * num_columns, 0.6 + 1.5 * len(images))

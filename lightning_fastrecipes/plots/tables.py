@@ -34,19 +34,12 @@ _shorten = partial(shorten, length=20)
 def draw_embeddings(
     table: pd.DataFrame, path: str | Path, columns: Sequence[str] | None = None
 ) -> Figure:
-    """Draw the vectors of categories in two dimensions, one panel for each column.
+    """Draw the vectors of categories in two dimensions, one panel for each of the ``columns``.
 
-    The dimensions are the first two principal components. The colour follows the order of the
-    values, such as the days of a week; grey squares are unknown and rare values. A name that would
-    cover another one is left out, starting with values near the middle.
-
-    Args:
-        table: As ``embedding_table`` gives it.
-        path: The file to write, such as ``embeddings.png``.
-        columns: Which columns; all if ``None``.
-
-    Raises:
-        ValueError: If a column has no vectors, or there is none at all.
+    ``table`` is as ``embedding_table`` returns it. The dimensions are the first two principal
+    components. The colour follows the order of the values, such as the days of a week; grey squares
+    are unknown and rare values. A name that would cover another one is left out, starting with
+    values near the middle. Raise `ValueError` if a column has no vectors, or none has.
     """
     there = table["column"].unique().tolist()
     chosen = there if columns is None else list(columns)
@@ -77,14 +70,9 @@ def draw_importance(
 ) -> Figure:
     """Draw how much each column matters, the most important at the top, with the spread.
 
-    Args:
-        importance: As ``permutation_importance`` gives it.
-        path: The file to write, such as ``importance.png``.
-        max_columns: How many columns to draw at most, at least 1.
-        error: What was measured, and on what rows, for the axis.
-
-    Raises:
-        ValueError: If there is nothing to draw.
+    ``importance`` is as ``permutation_importance`` returns it; at most ``max_columns`` are drawn.
+    ``error`` says for the axis what was measured, and on what rows. Raise `ValueError` if there is
+    nothing to draw.
     """
     shown = importance.head(max_columns)
     if not len(shown):
@@ -122,13 +110,8 @@ def draw_predictions(
 ) -> Figure:
     """Draw how many rows of which target were predicted as what, with a line where both are equal.
 
-    Args:
-        targets: In the user's units, one for each row.
-        predictions: The same.
-        name: What is predicted.
-        path: The file to write, such as ``predictions_test.png``.
-        split: What the rows are.
-        log: Whether the axes are logarithmic; targets and predictions must then be above 0.
+    ``targets`` and ``predictions`` are in the user's units, one for each row, and above 0 if the
+    axes are logarithmic (``log``). ``name`` says what is predicted, ``split`` what the rows are.
     """
     pairs = np.stack([np.asarray(targets), np.asarray(predictions)], axis=1).astype(np.float64)
     is_shown = np.isfinite(pairs).all(axis=1)

@@ -79,9 +79,8 @@ def modality_of(recipe: Recipe) -> Modality:
 def modality_of_export(folder: Path) -> Modality:
     """Return whether the exported model of a run folder is of images or of a table.
 
-    Raises:
-        DataNotFoundError: If there is no export.
-        DataError: If it is damaged, or made by a newer version.
+    Raise `DataNotFoundError` if there is no export, `DataError` if it is damaged or made by a newer
+    version.
     """
     description = read_description(member_folders(folder)[0])
     return _modality(is_table=description["task"].startswith("table "))

@@ -22,11 +22,8 @@ def take_step(
     """Take one optimizer step on batches that are on the device, within ``preserved_state``.
 
     Gradients are accumulated over ``num_batches``. The module's hooks before and after a batch are
-    called if ``first_batch_idx`` is given.
-
-    Returns:
-        The mean loss of the batches before the step, and whether it was taken: the scaler of mixed
-        precision may skip it.
+    called if ``first_batch_idx`` is given. Return the mean loss of the batches before the step, and
+    whether it was taken: the scaler of mixed precision may skip it.
     """
     module, optimizer = trainer.lightning_module, trainer.optimizers[0]
     losses: list[Tensor] = []

@@ -53,15 +53,13 @@ def sweep(
     references: Sequence[float],
     on: LossSource = "train",
 ) -> list[float]:
-    """Take one optimizer step at each rate, note the losses, and put everything back.
+    """Take one optimizer step at each rate, return the losses, and put everything back.
 
     ``lrs`` are the rates of the last trained group; all groups are scaled by one factor, so that
     the ratios of ``references`` stay. Short loaders are cycled. A step that the scaler of mixed
-    precision skips is taken again. The sweep ends early when the loss diverges. Its random numbers
-    do not depend on what happened before: the same model on the same data gives the same curve.
-
-    Returns:
-        The loss at each rate that was reached, equal on all processes.
+    precision skips is taken again. The sweep ends early when the loss diverges, so there may be
+    fewer losses than rates; they are equal on all processes. Its random numbers do not depend on
+    what happened before: the same model on the same data gives the same curve.
     """
     losses: list[float] = []
     if on == "val" and trainer.val_dataloaders is None:

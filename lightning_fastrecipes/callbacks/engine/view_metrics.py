@@ -66,8 +66,7 @@ class ViewMetrics:
     def compute(self, phase: str) -> dict[str, Tensor]:
         """Return the values of all rows of all processes, and keep thresholds of a validation.
 
-        Returns:
-            Value by name, such as ``val_loss_tta``; with several loaders also its number.
+        With several loaders, names such as ``val_loss_tta`` end with the number of the loader.
         """
         found = {}
         for index, meters in self._meters.items():

@@ -12,8 +12,7 @@ from pathlib import Path
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path that replaces ``path`` if the block ends well, else is removed.
 
-    Args:
-        path: Final path; its folder is made if missing.
+    The folder of ``path`` is made if missing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)

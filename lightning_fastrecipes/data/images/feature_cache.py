@@ -25,21 +25,9 @@ def cached_features(
 ) -> FloatMatrix:
     """Map a matrix of features, after computing and writing it if need be.
 
-    Args:
-        folder: Where caches live; made if missing.
-        key: All that the features depend on, as plain JSON values.
-        batches: Called if there is no such entry; returns consecutive rows, float32.
-        shape: Rows and columns of the whole matrix.
-
-    Raises:
-        NoRoomError: If the disk cannot take the matrix.
-        DataError: If the rows do not add up to ``shape``.
-
-    Example:
-        >>> import tempfile
-        >>> folder, key = Path(tempfile.mkdtemp()), {"model": "resnet18", "size": 32}
-        >>> cached_features(folder, key, lambda: [np.ones((2, 3), np.float32)], (2, 3)).sum().item()
-        6.0
+    ``key`` is all that the features depend on, as plain JSON values. ``batches`` is called if there
+    is no such entry; it returns consecutive float32 rows of a matrix of ``shape``. Raise
+    `NoRoomError` if the disk cannot take the matrix, `DataError` if the rows do not add up.
     """
     key = {**key, "format": formats.FEATURE_CACHE}
     entry = CacheEntry(folder, "feature", key, advice=FOLDER_ADVICE)

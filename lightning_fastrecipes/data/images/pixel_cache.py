@@ -60,8 +60,7 @@ class PixelStore:
     def __getitem__(self, position: int) -> Tensor:
         """Return a copy of an image. Shape ``(3, height, width)``, ``uint8``.
 
-        Raises:
-            DataError: If another run replaced the file before this process mapped it.
+        Raise `DataError` if another run replaced the file before this process mapped it.
         """
         if self._bytes is None:
             content = np.memmap(self.path, dtype=np.uint8, mode="r")
@@ -89,18 +88,10 @@ class PixelStore:
 def cached_pixels(folder: Path, split: str, samples: Samples, size: CachedSize) -> PixelStore:
     """Open the cache of a split, after decoding what it lacks.
 
-    Images whose file has changed, or whose bytes in the cache are damaged, are decoded again; the
-    others are copied. The cache is replaced as a whole, or not at all.
-
-    Args:
-        folder: Where caches live; made if missing.
-        split: Name of the split.
-        samples: Its images, with digests and shapes; at least one.
-        size: The size they are kept at.
-
-    Raises:
-        NoRoomError: If the disk has no room, or the folder cannot be written to.
-        DataError: If an image cannot be read any more, or has changed meanwhile.
+    ``samples`` are at least one, with digests and shapes. Images whose file has changed, or whose
+    bytes in the cache are damaged, are decoded again; the others are copied. The cache is replaced
+    as a whole, or not at all. Raise `NoRoomError` if the disk has no room or the folder cannot be
+    written to, `DataError` if an image cannot be read any more or has changed meanwhile.
     """
     assert samples.digests is not None
     assert samples.shapes is not None

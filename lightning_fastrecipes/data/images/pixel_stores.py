@@ -32,8 +32,7 @@ class PixelStores:
     def open(self, split: str, samples: Samples, size: CachedSize) -> None:
         """Open the cache of a split, after writing what it lacks.
 
-        Raises:
-            DataError: If the folder that was asked for cannot take them, or an image has changed.
+        Raise `DataError` if the folder that was asked for cannot take it, or an image has changed.
         """
         in_memory = samples.digests is None or samples.shapes is None
         if self.cache == "off" or in_memory or not len(samples.paths):

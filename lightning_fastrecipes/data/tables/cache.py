@@ -82,15 +82,10 @@ def cached_table(
 ) -> MappedTable:
     """Map a prepared table, after preparing and writing it if need be.
 
-    Args:
-        folder: Where caches live.
-        key: What the table is for, such as paths, steps and columns.
-        fingerprint: What it is made from, such as sizes and times of files.
-        prepare: Returns the table, whose index is left out, and notes on it.
-
-    Raises:
-        DataError: If a column cannot be kept.
-        NoRoomError: If the disk has no room.
+    ``key`` is what the table is for, such as paths, steps and columns; ``fingerprint`` is what it
+    is made from, such as sizes and times of files. ``prepare`` returns the table, whose index is
+    left out, and notes on it. Raise `DataError` if a column cannot be kept, `NoRoomError` if the
+    disk has no room.
     """
     versions = {"format": formats.TABLE_CACHE, **package_versions(*_PACKAGES)}
     entry = CacheEntry(folder, "table", key, {**fingerprint, **versions})

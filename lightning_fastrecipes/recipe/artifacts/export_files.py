@@ -41,9 +41,8 @@ def write_export(folder: Path, model: nn.Module, description: Mapping[str, Any])
 def read_description(folder: Path) -> dict[str, Any]:
     """Read the description of an export, in the names of today, always with a ``task``.
 
-    Raises:
-        DataNotFoundError: If there is no export.
-        DataError: If it is damaged, or made by a newer version.
+    Raise `DataNotFoundError` if there is no export, `DataError` if it is damaged or made by a newer
+    version.
     """
     folder = export_home(folder)
     if not (folder / DESCRIPTION).is_file() or not (folder / WEIGHTS).is_file():

@@ -29,8 +29,7 @@ RUNNER_KEYS = {
 def build(spec: ClassSpec, base: type[T], place: Place, **extra: Any) -> T:
     """Build an object of a subclass of ``base``, with ``extra`` arguments beside the recipe's.
 
-    Raises:
-        RecipeError: If the arguments do not fit the constructor.
+    Raise `RecipeError` if the arguments do not fit the constructor.
     """
     parser, parsed = _parse_class(spec, base, place, extra)
     try:
@@ -45,8 +44,7 @@ def build(spec: ClassSpec, base: type[T], place: Place, **extra: Any) -> T:
 def read_class(value: Any, base: type, place: Place) -> ClassSpec:
     """Read a class path, or a mapping of ``class_path`` and ``init_args``, and check the arguments.
 
-    Raises:
-        RecipeError: If the class is not a subclass of ``base``, or an argument is wrong.
+    Raise `RecipeError` if the class is not a subclass of ``base``, or an argument is wrong.
     """
     if isinstance(value, str):
         value = {"class_path": value}
@@ -66,8 +64,7 @@ def read_class(value: Any, base: type, place: Place) -> ClassSpec:
 def read_settings(cls: type[T], value: Any, place: Place, **ready: Any) -> T:
     """Build one of the schema's dataclasses from plain values and from fields that are ``ready``.
 
-    Raises:
-        RecipeError: If a field is unknown, missing or of another type.
+    Raise `RecipeError` if a field is unknown, missing or of another type.
     """
     if not isinstance(value, Mapping):
         raise place.error(f"must be a mapping, but is {value!r}.")
@@ -83,8 +80,7 @@ def read_settings(cls: type[T], value: Any, place: Place, **ready: Any) -> T:
 def read_trainer(value: Any, place: Place) -> dict[str, Any]:
     """Check the arguments of ``Trainer``, and build the objects among them.
 
-    Raises:
-        RecipeError: If an argument is unknown, of a wrong type, or set by the runner.
+    Raise `RecipeError` if an argument is unknown, of a wrong type, or set by the runner.
     """
     if not isinstance(value, Mapping):
         raise place.error(f"must be a mapping, but is {value!r}.")
@@ -99,11 +95,7 @@ def read_trainer(value: Any, place: Place) -> dict[str, Any]:
 
 
 def read_plain(annotation: type[T], value: Any, place: Place) -> T:
-    """Return a value of exactly one type, so that ``true`` is not taken for a number.
-
-    Raises:
-        RecipeError: If it is of another type.
-    """
+    """Return a value of exactly one type (``true`` is no number), or raise a `RecipeError`."""
     if type(value) is not annotation:
         wanted = "true or false" if annotation is bool else annotation.__name__
         raise place.error(f"must be {wanted}, but is {value!r}.")

@@ -28,11 +28,7 @@ def list_variants(name_or_path: str) -> list[str]:
 
 
 def find_recipe(name_or_path: str) -> Path:
-    """Return the file of a recipe, by its name, its folder or the file itself.
-
-    Raises:
-        RecipeError: If there is no such recipe.
-    """
+    """Return a recipe's file by its name, folder or file; raise `RecipeError` if there is none."""
     named = recipes_folder() / name_or_path / "recipe.yaml"
     if named.is_file():
         return named
@@ -50,10 +46,8 @@ def find_recipe(name_or_path: str) -> Path:
 def copy_recipe(name: str, folder: Path, document: dict[str, Any] | None = None) -> Path:
     """Copy a recipe's folder into another one, to be edited, and return the copy.
 
-    If a ``document`` is given, it becomes the copy's ``recipe.yaml``.
-
-    Raises:
-        RecipeError: If there is such a folder already.
+    If a ``document`` is given, it becomes the copy's ``recipe.yaml``. Raise `RecipeError` if there
+    is such a folder already.
     """
     source = find_recipe(name).parent
     target = folder / source.name

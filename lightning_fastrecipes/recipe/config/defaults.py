@@ -11,9 +11,7 @@ from torch import nn
 def trainer_arguments(chosen: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
     """Add ``accelerator``, ``devices`` and ``precision`` to the arguments of a ``Trainer``.
 
-    Args:
-        chosen: The arguments that the recipe gives; they are kept.
-        model: The model, frozen as it will be trained.
+    What the recipe has ``chosen`` is kept. The model must be frozen as it will be trained.
     """
     accelerator = str(chosen.get("accelerator", "auto"))
     precision = default_precision(accelerator, model)
@@ -23,14 +21,11 @@ def trainer_arguments(chosen: Mapping[str, Any], model: nn.Module) -> dict[str, 
 def default_precision(accelerator: str, model: nn.Module) -> str:
     """Choose ``bf16-mixed`` where the CPU or GPU is faster with it, else ``32-true``.
 
-    On a CPU, depthwise convolutions lose more time in their bfloat16 gradients than the other
-    layers gain, so a model that trains any stays in 32 bits. On two cores, a step of an
-    EfficientNet-Lite0 at 160 px takes 0.92 s in bfloat16 and 0.59 s in 32 bits; a step of a
-    ResNet-18 takes 0.37 s and 0.86 s.
-
-    Args:
-        accelerator: Lightning's name: ``cpu``, ``gpu``, ``cuda``, ``auto`` and so on.
-        model: The model, frozen as it will be trained.
+    ``accelerator`` is Lightning's name, such as ``cpu``, ``gpu``, ``cuda`` or ``auto``; the model
+    must be frozen as it will be trained. On a CPU, depthwise convolutions lose more time in their
+    bfloat16 gradients than the other layers gain, so a model that trains any stays in 32 bits. On
+    two cores, a step of an EfficientNet-Lite0 at 160 px takes 0.92 s in bfloat16 and 0.59 s in 32
+    bits; a step of a ResNet-18 takes 0.37 s and 0.86 s.
     """
     wants_cuda = accelerator in {"auto", "gpu", "cuda"} and torch.cuda.is_available()
     if wants_cuda:

@@ -59,9 +59,8 @@ _StrictLoader.add_constructor("tag:yaml.org,2002:map", _unique_mapping)
 def parse_value(text: str) -> Any:
     """Parse one value as in a recipe file.
 
-    Example:
-        >>> parse_value("1e-3"), parse_value("photos"), parse_value("[1, 2]")
-        (0.001, 'photos', [1, 2])
+    >>> parse_value("1e-3"), parse_value("photos"), parse_value("[1, 2]")
+    (0.001, 'photos', [1, 2])
     """
     return yaml.load(text, Loader=_StrictLoader)
 
@@ -69,8 +68,7 @@ def parse_value(text: str) -> Any:
 def read_document(path: Path) -> dict[str, Any]:
     """Read the YAML mapping of a recipe or of a run folder, old keys translated.
 
-    Raises:
-        RecipeError: If the file is missing, is not YAML, or does not hold a mapping.
+    Raise `RecipeError` if the file is missing, is not YAML, or does not hold a mapping.
     """
     try:
         document = parse_value(path.read_text(encoding="utf-8"))
@@ -93,9 +91,8 @@ def dump_document(document: dict[str, Any]) -> str:
 def class_paths(document: Any, key: str = "") -> Iterator[tuple[str, str]]:
     """Yield the key path and the path of every class in a document; nothing is imported.
 
-    Example:
-        >>> list(class_paths({"data": {"class_path": "a.B"}, "model": "c.D"}))
-        [('data', 'a.B'), ('model', 'c.D')]
+    >>> list(class_paths({"data": {"class_path": "a.B"}, "model": "c.D"}))
+    [('data', 'a.B'), ('model', 'c.D')]
     """
     items = document.items() if isinstance(document, Mapping) else enumerate(document)
     for name, value in items:
@@ -111,11 +108,7 @@ def class_paths(document: Any, key: str = "") -> Iterator[tuple[str, str]]:
 def check_keys(
     value: Mapping[str, Any], known: Iterable[str], place: Place, owner: str = ""
 ) -> None:
-    """Refuse unknown keys, or arguments of the class ``owner``, and suggest what was meant.
-
-    Raises:
-        RecipeError: If a key is not known.
-    """
+    """Raise `RecipeError` for unknown keys or arguments of ``owner``; suggest what was meant."""
     known = list(known)
     for name in value:
         if name not in known:

@@ -27,11 +27,7 @@ class Override:
 
 
 def read_override(text: str) -> Override:
-    """Read ``key.path=value`` from the command line.
-
-    Raises:
-        RecipeError: If the text is no override.
-    """
+    """Read ``key.path=value`` from the command line; `RecipeError` if it is no override."""
     key, separator, value = text.partition("=")
     if not separator or not all(key.split(".")):
         raise RecipeError(
@@ -44,13 +40,9 @@ def apply_override(document: dict[str, Any], override: Override, place: Place) -
     """Set one key of a document in place.
 
     A name within ``stages``, ``variants`` or the callbacks of a stage is a stage, a variant or the
-    class of a callback; a number counts from 0. ``init_args`` may be left out.
-
-    Returns:
-        The override with today's name of the key, and with the value that was set.
-
-    Raises:
-        RecipeError: If there is no such key.
+    class of a callback; a number counts from 0. ``init_args`` may be left out. Return the override
+    with today's name of the key, and with the value that was set. Raise `RecipeError` if there is
+    no such key.
     """
     key, _ = translate_key(override.key, None, document)
     parts = key.split(".")

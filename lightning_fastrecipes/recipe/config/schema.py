@@ -159,22 +159,14 @@ class Recipe:
         return self.series is not None or self.seeds > 1
 
     def variant(self, name: str) -> "Recipe":
-        """Return a variant by its name.
-
-        Raises:
-            RecipeError: If there is no such variant.
-        """
+        """Return a variant by its name, or raise a `RecipeError`."""
         if name in self.variants:
             return self.variants[name]
         known = f"Variants: {', '.join(self.variants)}." if self.variants else "It has none."
         raise RecipeError(f"{self.path}: there is no variant {name!r}. {known}")
 
     def stage_index(self, name: str) -> int:
-        """Return the position of a stage by its name.
-
-        Raises:
-            RecipeError: If there is no such stage.
-        """
+        """Return the position of a stage by its name, or raise a `RecipeError`."""
         names = [stage.name for stage in self.stages]
         if name in names:
             return names.index(name)

@@ -123,13 +123,10 @@ def label_table(
 def cooccurrence_table(holds: Tensor, classes: Sequence[str]) -> pd.DataFrame:
     """Count in how many images two labels hold together; the diagonal counts each label.
 
-    Args:
-        holds: 0 or 1. Shape ``(rows, num_classes)``.
-        classes: One name per column.
+    ``holds`` is 0 or 1 in shape ``(rows, num_classes)``.
 
-    Example:
-        >>> cooccurrence_table(torch.tensor([[1, 1], [1, 0]]), ["sun", "sea"])["sun"].tolist()
-        [2, 1]
+    >>> cooccurrence_table(torch.tensor([[1, 1], [1, 0]]), ["sun", "sea"])["sun"].tolist()
+    [2, 1]
     """
     counts = pd.DataFrame(cooccurrence(holds).numpy(), columns=list(classes))
     counts.insert(0, "label", list(classes))

@@ -17,8 +17,7 @@ from lightning_fastrecipes.recipe.config.schema import TTA, Recipe
 def build_tta(recipe: Recipe, images: ImageDataModule) -> TestTimeAugmentation | None:
     """Build the test-time augmentation that a recipe's evaluation asks for, if it does.
 
-    Raises:
-        RecipeError: If the views cannot be made, or their weight cannot be learned.
+    Raise `RecipeError` if the views cannot be made, or their weight cannot be learned.
     """
     asked = recipe.evaluation.tta
     if asked is None:
@@ -69,12 +68,8 @@ def describe_views(
 def exported_views(description: dict[str, Any], asked: bool | None) -> Views | None:
     """Return the views that an exported model predicts with, or ``None`` for plain predictions.
 
-    Args:
-        description: What the export says of its model.
-        asked: Whether the user wants views; as the evaluation had them if ``None``.
-
-    Raises:
-        DataError: If views are asked for, but the export does not say which.
+    ``asked`` is whether the user wants views; ``None`` is as in the evaluation. Raise `DataError`
+    if views are asked for, but the description of the export does not say which.
     """
     evaluated, usual = description.get("tta"), description.get("training_views")
     if has_whole_views(evaluated):

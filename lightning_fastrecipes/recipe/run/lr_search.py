@@ -49,14 +49,9 @@ def write_curve(curve: LRCurve, folder: Path, stage: str) -> None:
 def find_stage_lr(recipe: Recipe, stage_name: str, run_folder: Path | None = None) -> LRCurve:
     """Sweep the learning rate of one stage and train nothing.
 
-    Args:
-        recipe: The recipe.
-        stage_name: Name of the stage.
-        run_folder: A run that finished the stage before, to start from its weights. If ``None``,
-            the sweep starts from the weights that the recipe starts from.
-
-    Raises:
-        RecipeError: If there is no such stage or checkpoint, or the stage cannot be swept.
+    The sweep starts from the weights that a run in ``run_folder`` had after the stage before, or if
+    ``None`` from those that the recipe starts from. Raise `RecipeError` if there is no such stage
+    or checkpoint, or the stage cannot be swept.
     """
     index = recipe.stage_index(stage_name)
     stage = recipe.stages[index]

@@ -67,8 +67,7 @@ def build_parts(recipe: Recipe) -> tuple[Any, Any]:
 def apply_stage(recipe: Recipe, index: int, data: Any, model: Any) -> None:
     """Set data and model as one stage wants them, whatever the stage before it left.
 
-    Raises:
-        RecipeError: If the stage does not fit the model, with file and key path.
+    Raise `RecipeError` with file and key path if the stage does not fit the model.
     """
     stage, modality = recipe.stages[index], modality_of(recipe)
     place = Place(recipe.path, stage.key)
@@ -107,9 +106,7 @@ def build_callbacks(recipe: Recipe, index: int) -> list[pl.Callback]:
 def plan_stages(recipe: Recipe, data: Any, model: Any) -> list[StagePlan]:
     """Work out every stage, so that a mistake in the last is found before the first.
 
-    Returns:
-        One plan per stage. The model is left frozen as in the last stage, and the datamodule at the
-        size that it ends with.
+    The model is left frozen as in the last stage, and the datamodule at the size that it ends with.
     """
     plans, modality = [], modality_of(recipe)
     devices = recipe.trainer.get("devices", 1)
@@ -146,10 +143,8 @@ def resizing(recipe: Recipe, index: int, data: Any, model: Any) -> Callable[[int
     """Return a function that sets the datamodule to the sizes of an epoch.
 
     The sizes are those that the stage's `ProgressiveResizing` will choose; in a stage of one size
-    the function does nothing.
-
-    Raises:
-        RecipeError: If the model does not take a size, or the stage cannot change it.
+    the function does nothing. Raise `RecipeError` if the model does not take a size, or the stage
+    cannot change it.
     """
     stage = recipe.stages[index]
     try:
@@ -176,12 +171,7 @@ def group_plans(model: Any) -> tuple[GroupPlan, ...]:
 
 
 def stage_seed(seed: int, index: int) -> int:
-    """Return the seed of a stage, from the recipe's seed and the stage's number.
-
-    Example:
-        >>> stage_seed(0, 0), stage_seed(0, 1), stage_seed(1, 0)
-        (0, 1, 1000)
-    """
+    """Return a stage's seed: 1000 times the recipe's, plus the number of the stage from 0."""
     return seed * 1000 + index
 
 

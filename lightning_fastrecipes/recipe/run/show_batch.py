@@ -19,13 +19,8 @@ NUM_EPOCHS = 5
 def show_batch(recipe: Recipe, stage_name: str | None, path: Path) -> str:
     """Draw some training images: plain, and as each of the first epochs augments them.
 
-    If ``stage_name`` is ``None``, it is the first stage that augments, or else the last.
-
-    Returns:
-        Name of the stage.
-
-    Raises:
-        RecipeError: If there is no such stage, or the recipe is of a table.
+    If ``stage_name`` is ``None``, it is the first stage that augments, or else the last. Return its
+    name. Raise `RecipeError` if there is no such stage, or the recipe is of a table.
     """
     if modality_of(recipe).unit != "images":
         raise RecipeError(f"{recipe.path}: a table has no images to show. Use `explain`.")

@@ -21,10 +21,9 @@ def load_member(path: Path, model: LayerGroupTask) -> None:
 
 
 def each_member(members: Mapping[str, Path], model: LayerGroupTask) -> Iterator[str]:
-    """Load one checkpoint after the other into a model, and leave it as it was at the end.
+    """Load one checkpoint after the other into a model, and yield the name of each member.
 
-    Yields:
-        Name of the member that is loaded.
+    At the end the model is as it was.
     """
     before = {name: value.clone() for name, value in model.state_dict().items()}
     try:

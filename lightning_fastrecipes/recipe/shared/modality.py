@@ -30,21 +30,13 @@ class Modality(ABC):
     exports_last_member = False
 
     def check(self, recipe: Recipe) -> None:  # noqa: B027
-        """Refuse keys that are not for this modality, before anything is built.
-
-        Raises:
-            RecipeError: If there is one, with file and key path.
-        """
+        """Raise `RecipeError`, with file and key path, for a key that is not for this modality."""
 
     @abstractmethod
     def build_parts(self, recipe: Recipe) -> tuple[Any, Any]:
-        """Build datamodule and model; the data says what the model must know of it.
+        """Build datamodule (set up) and model; the data says what the model must know of it.
 
-        Returns:
-            The datamodule, set up, and the model.
-
-        Raises:
-            RecipeError: If arguments do not fit, or a class is none that the runner can drive.
+        Raise `RecipeError` if arguments do not fit, or a class is none that the runner can drive.
         """
 
     @abstractmethod
@@ -74,8 +66,7 @@ class Modality(ABC):
     ) -> Callable[[int], None]:
         """Return a function of the epoch that sets the datamodule to its sizes, as callbacks will.
 
-        Raises:
-            ValueError: If the model does not take a size, or the stage cannot change it.
+        Raise `ValueError` if the model does not take a size, or the stage cannot change it.
         """
         return lambda _epoch: None
 
@@ -87,8 +78,7 @@ class Modality(ABC):
     def build_tta(self, recipe: Recipe, data: Any) -> TestTimeAugmentation | None:
         """Build the test-time augmentation that the evaluation asks for, if it does.
 
-        Raises:
-            RecipeError: If the views cannot be made, or their weight cannot be learned.
+        Raise `RecipeError` if the views cannot be made, or their weight cannot be learned.
         """
         return None
 
@@ -119,12 +109,7 @@ class Modality(ABC):
     ) -> Predictions:
         """Predict with exported models, several of which predict their mean.
 
-        Args:
-            folders: Run folders, or the ``export`` folders in them.
-            paths: Images and folders of them, or tables.
-            tta: For images, whether views of each predict as well; as each run was evaluated if
-                ``None``.
-
-        Raises:
-            RecipeError: If test-time augmentation is asked for of a table.
+        ``folders`` are run folders or the ``export`` folders in them; ``paths`` are images and
+        folders of them, or tables. ``tta`` is for images: whether views of each predict as well, or
+        as each run was evaluated if ``None``. Raise `RecipeError` if it is asked for of a table.
         """

@@ -133,15 +133,12 @@ def draw_confusion(folder: Path, predicted: Predicted, classes: Sequence[str]) -
 def confusion_counts(probabilities: Tensor, targets: Tensor, num_classes: int) -> Tensor:
     """Count rows by true (first axis) and predicted (second axis) class.
 
-    Args:
-        probabilities: Shape ``(rows, num_classes)``.
-        targets: Class indices or probabilities, one row each.
-        num_classes: Number of classes.
+    ``probabilities`` has shape ``(rows, num_classes)``; ``targets`` are class indices or
+    probabilities, one row each.
 
-    Example:
-        >>> confusion_counts(torch.tensor([[0.9, 0.1], [0.2, 0.8]]), torch.tensor([0, 0]), 2)
-        tensor([[1, 1],
-                [0, 0]])
+    >>> confusion_counts(torch.tensor([[0.9, 0.1], [0.2, 0.8]]), torch.tensor([0, 0]), 2)
+    tensor([[1, 1],
+            [0, 0]])
     """
     cells = hard_labels(targets) * num_classes + hard_labels(probabilities)
     return torch.bincount(cells, minlength=num_classes**2).view(num_classes, num_classes)

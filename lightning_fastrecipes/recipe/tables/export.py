@@ -91,9 +91,8 @@ def predict_tables(
 def predicted_columns(spec: TableSpec, predictions: Tensor) -> pd.DataFrame:
     """Return a column ``prediction``, and for classes one column of probabilities each.
 
-    Args:
-        spec: How the table becomes numbers.
-        predictions: Numbers ``(rows,)`` in the user's units, or probabilities ``(rows, classes)``.
+    ``predictions`` have shape ``(rows,)``, in the user's units, or are probabilities of shape
+    ``(rows, classes)``.
     """
     values = predictions.double().numpy()
     if spec.classes is None:

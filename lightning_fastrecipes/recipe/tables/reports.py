@@ -110,12 +110,8 @@ def column_importance(model: TabularTask, split: EncodedSplit, seed: int) -> pd.
     """Measure how much the error of a model grows when a column is shuffled.
 
     The error is the root of the mean squared error in transformed units, or for classes the cross
-    entropy. A column's flag of missing values is shuffled with it.
-
-    Args:
-        model: The model.
-        split: Rows with targets; ``NUM_SAMPLED_ROWS`` of them are drawn.
-        seed: Of the draws.
+    entropy, on ``NUM_SAMPLED_ROWS`` random rows with targets. A column's flag of missing values is
+    shuffled with it.
     """
     spec = model.require_spec()
     generator = np.random.default_rng(seed)
