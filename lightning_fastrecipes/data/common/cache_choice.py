@@ -18,24 +18,15 @@ _Cached = TypeVar("_Cached")
 
 
 def cache_choice(cache: Cache) -> CacheChoice:
-    """Read the argument ``cache``.
+    """Read the argument ``cache``: ``auto``, ``off``, or the folder.
 
-    Args:
-        cache: ``auto`` or true keeps files in the cache folder and goes without where there is no
-            room; ``off`` or false keeps none; anything else is a folder, where ``~`` is the home
-            folder.
+    ``auto`` or true keeps files in the cache folder and goes without where there is no room;
+    ``off`` or false keeps none; anything else is a folder, where ``~`` is the home folder. Raise
+    `ValueError` for empty text, a word that only looks like one of the two and an unknown home
+    folder, `TypeError` for what is neither text, nor a path, nor a boolean.
 
-    Returns:
-        ``auto``, ``off``, or the folder.
-
-    Raises:
-        ValueError: If the text is empty, a word that only looks like one of the two, or names an
-            unknown home folder.
-        TypeError: If it is neither text, nor a path, nor a boolean.
-
-    Example:
-        >>> cache_choice(False), cache_choice("auto"), cache_choice("kept").name
-        ('off', 'auto', 'kept')
+    >>> cache_choice(False), cache_choice("auto"), cache_choice("kept").name
+    ('off', 'auto', 'kept')
     """
     if isinstance(cache, bool):
         return "auto" if cache else "off"

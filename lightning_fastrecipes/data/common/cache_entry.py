@@ -28,12 +28,9 @@ _MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class EntryFiles:
-    """Files of an entry that are yet to be written.
+    """Files of an entry that are yet to be written: ``write`` writes them into an empty folder.
 
-    Args:
-        num_bytes: Their size.
-        write: Writes them into an empty folder.
-        notes: Plain JSON values to store beside them.
+    ``notes`` are plain JSON values to store beside them.
     """
 
     num_bytes: int
@@ -105,17 +102,10 @@ class CacheEntry:
     ) -> Stored:
         """Load the files, after building them if need be, once even if several processes ask.
 
-        Args:
-            build: Called if there is nothing stored that can be used, or if it is not complete;
-                gets what is stored, or ``None``.
-            load: Opens the files; gets their folder and their notes.
-            is_complete: Whether what is stored is all that is needed.
-
-        Returns:
-            What ``load`` returns.
-
-        Raises:
-            NoRoomError: If the folder or the disk cannot take the files.
+        ``build`` is called if there is nothing stored that can be used (it gets ``None``) or if
+        what is stored is not complete (it gets that). ``load`` opens the files, and gets their
+        folder and their notes. ``is_complete`` says whether what is stored is all that is needed.
+        Raise `NoRoomError` if the folder or the disk cannot take the files.
         """
         with self._writing():
             self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -19,15 +19,10 @@ _WHITESPACE = r"\s+"
 def read_table(
     path: Path, separator: str | None = None, column_names: list[str] | None = None
 ) -> pd.DataFrame:
-    """Read one table as text, gaps as missing values; a DataError says that it cannot be read.
+    """Read one table as columns of text, gaps as missing values; a DataError if it cannot be read.
 
-    Args:
-        path: A file that exists.
-        separator: What stands between columns, or a regular expression; found out if ``None``.
-        column_names: Names of the columns, for a file without a first line of names.
-
-    Returns:
-        One column of text for each.
+    The separator, text or a regular expression, is found out if ``None``. ``column_names`` are for
+    a file without a first line of names.
     """
     separator = separator or _sniff_separator(path)
     try:

@@ -31,11 +31,8 @@ class NoRoomError(DataError):
 def writing(cache: str, folder: Path, num_bytes: int = 0, advice: str = ADVICE) -> Iterator[None]:
     """Raise ``NoRoomError`` if there is too little room, or if writing in the block fails.
 
-    Args:
-        cache: What the cache holds, such as ``table``.
-        folder: Where the block writes.
-        num_bytes: Size of the files, checked beforehand; 0 if it does not matter.
-        advice: What to do, for the message.
+    ``cache`` says for the message what is written, such as ``table``, and ``advice`` what to do.
+    Room for ``num_bytes`` is checked beforehand; 0 if the size does not matter.
     """
     needs = (
         f"The {cache} cache needs {num_bytes / 2**20:,.1f} MiB in '{folder}', and"

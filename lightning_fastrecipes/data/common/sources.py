@@ -12,15 +12,9 @@ _PACKAGE_PREFIX = "package:"
 def resolve_source(source: str | Path, argument: str) -> Path:
     """Find a file or folder, on disk or inside an installed package.
 
-    Args:
-        source: A path, or ``package:NAME/inner/path`` for a file that the package NAME ships.
-        argument: Name of the argument that ``source`` came from, for messages.
-
-    Returns:
-        The path, which exists.
-
-    Raises:
-        DataNotFoundError: If the package is not installed, or the path does not exist.
+    ``package:NAME/inner/path`` is a file that the package NAME ships. ``argument`` names for
+    messages where the source came from. Raise `DataNotFoundError` if the package is not installed,
+    or the path does not exist.
     """
     text = os.fspath(source)
     if text.startswith(_PACKAGE_PREFIX):
@@ -37,16 +31,10 @@ def resolve_source(source: str | Path, argument: str) -> Path:
 
 
 def list_files(folder: Path) -> list[str]:
-    """List the files below a folder, to any depth, but nothing hidden.
+    """List the files below a folder, to any depth, but nothing hidden; links are followed.
 
-    Args:
-        folder: Where to look; links to folders are followed.
-
-    Returns:
-        Paths relative to ``folder`` with forward slashes, sorted.
-
-    Raises:
-        DataError: If a name is not valid text.
+    The paths are relative to the folder with forward slashes, sorted. Raise `DataError` if a name
+    is not valid text.
     """
     files = []
     for place, folders, names in os.walk(folder, followlinks=True):

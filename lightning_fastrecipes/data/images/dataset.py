@@ -73,17 +73,10 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         return digest.hexdigest()
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Make one sample.
+        """Return an image ``(3, image_size, image_size)``, ``uint8``, and its target.
 
-        Args:
-            index: From 0; with epochs also above the length.
-
-        Returns:
-            Image of shape ``(3, image_size, image_size)``, ``uint8``, and its target.
-
-        Raises:
-            IndexError: If ``index`` is out of range.
-            DataError: If the file cannot be read any more.
+        The index may lie above the length if there are epochs. Raise `IndexError` if it is out of
+        range, `DataError` if the file cannot be read any more.
         """
         if index < 0 or (index >= len(self) and not self.has_epochs):
             raise IndexError(f"`index` must lie in [0, {len(self)}), got {index}.")

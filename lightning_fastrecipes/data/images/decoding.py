@@ -62,12 +62,8 @@ def load_image(
 def inspect_image(path: str | Path) -> ImageFacts:
     """Decode an image to the end and report what it is; whatever is in the file raises no error.
 
-    Args:
-        path: Any file.
-
-    Returns:
-        Size in pixels after the EXIF orientation, mode, digest of the bytes, a note where
-        something was left out, and the problem if it is no good image.
+    The size is after the EXIF orientation, the digest that of the bytes; a note says where
+    something was left out.
     """
     try:
         content = Path(path).read_bytes()

@@ -131,30 +131,18 @@ class EvalTransform:
         return CachedSize(self.side, self.resize, self.interpolation, self.background)
 
     def __call__(self, image: Tensor, epoch: int, index: int) -> Tensor:
-        """Make an image square.
+        """Make an image ``(3, height, width)``, ``uint8``, square, ``(3, image_size, image_size)``.
 
-        Args:
-            image: Shape ``(3, height, width)``, ``uint8``.
-            epoch: Epoch from 0, for random transforms.
-            index: Position of the image in its data set, for random transforms.
-
-        Returns:
-            Shape ``(3, image_size, image_size)``, ``uint8``.
+        Random transforms draw by the epoch, from 0, and the index of the image in its data set.
         """
         return self.batch(image[None], epoch, torch.tensor([index]), 1)[0]
 
     def batch(self, images: Tensor, epoch: int, positions: Tensor, num_images: int) -> Tensor:
-        """Make images of one shape square.
+        """Make images ``(batch, channels, height, width)``, ``uint8``, square.
 
-        Args:
-            images: Shape ``(batch, channels, height, width)``, ``uint8``.
-            epoch: Epoch from 0, for random transforms.
-            positions: Where the images are in their data set, for random transforms. Shape
-                ``(batch,)``.
-            num_images: Length of that data set.
-
-        Returns:
-            Shape ``(batch, channels, image_size, image_size)``, ``uint8``.
+        Random transforms draw by the epoch, from 0, and by the positions ``(batch,)`` of the images
+        in their data set of ``num_images``. The result has the shape
+        ``(batch, channels, image_size, image_size)``, ``uint8``.
         """
         images = self._resize(images, self.side)
         top, left = (round((edge - self.image_size) / 2) for edge in images.shape[-2:])

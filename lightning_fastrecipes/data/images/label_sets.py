@@ -19,12 +19,9 @@ _SPACE = " "
 
 @dataclass(frozen=True)
 class LabelSets:
-    """The labels of each row, and why they were read so.
+    """The labels of each row as a sorted tuple, and for people why they were read so.
 
-    Args:
-        labels: One set per row, as a sorted tuple; of one label each if ``multi_label`` is false.
-        multi_label: Whether a row may have any number of labels.
-        reason: Why, for people.
+    The tuples have one label each if ``multi_label`` is false, else any number.
     """
 
     labels: list[tuple[str, ...]]

@@ -19,17 +19,10 @@ def make_loader(
     num_workers: int | None,
     facts: TrainerFacts,
 ) -> Loader:
-    """Make a loader, in order and to the last image unless it has a sampler.
+    """Make a loader of images and targets, in order and to the last image unless it has a sampler.
 
-    Args:
-        dataset: The images.
-        batch_size: Images per step and process, at least 1.
-        sampler: The order of training; a last batch of one image is then dropped.
-        num_workers: Loader processes; from the machine and the data if ``None``.
-        facts: What the trainer wants.
-
-    Returns:
-        A loader of images and targets.
+    ``batch_size`` is images per step and process. With a sampler, a last batch of one image is
+    dropped. ``num_workers`` follows from the machine and the data if ``None``.
     """
     in_memory = isinstance(dataset, PixelDataset)
     if num_workers is not None:

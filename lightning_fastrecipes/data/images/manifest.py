@@ -30,17 +30,10 @@ def scan_images(folder: Path, files: Sequence[str]) -> pd.DataFrame:
     Facts are kept in the cache folder by path, size and time of the last change. If that folder
     cannot be written to, a warning says so, and every scan decodes all files.
 
-    Args:
-        folder: Folder that the files are relative to.
-        files: Paths with forward slashes, each once.
-
-    Returns:
-        One row per file, in the order given, with columns ``file``, ``size`` (bytes), ``mtime``
-        (nanoseconds), ``width``, ``height`` (pixels), ``mode``, ``digest`` (of the bytes),
-        ``note`` and ``problem`` (empty for a good image).
-
-    Raises:
-        DataError: If a file is missing; the message names the missing files.
+    The files, each named once, are relative to the folder, with forward slashes. In the same order,
+    return one row each with columns ``file``, ``size`` (bytes), ``mtime`` (nanoseconds), ``width``,
+    ``height`` (pixels), ``mode``, ``digest`` (of the bytes), ``note`` and ``problem`` (empty for a
+    good image). Raise `DataError` if files are missing.
     """
     found = _stat(folder, files)
     known = pd.DataFrame(columns=_COLUMNS)

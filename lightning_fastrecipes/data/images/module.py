@@ -171,13 +171,9 @@ class ImageDataModule(pl.LightningDataModule):
             )
 
     def eval_dataset(self, split: ImageSplit) -> ImageDataset:
-        """Return a split in order, with the transforms of the evaluation.
+        """Return a split in order, with the transforms of the evaluation; empty if there is none.
 
-        Args:
-            split: ``train``, ``val``, ``test``, or ``predict`` for unlabelled images.
-
-        Returns:
-            The data set, empty if there is no such split.
+        The split ``predict`` has the unlabelled images.
         """
         return self._dataset(split, self._eval_transform())
 
@@ -196,13 +192,9 @@ class ImageDataModule(pl.LightningDataModule):
         return self._loader(dataset, sampler)
 
     def train_sampler(self, dataset: Sized) -> ShuffleSampler:
-        """Return the order of a training epoch: shuffled, or drawn so that labels are balanced.
+        """Return this process's order of a training epoch: shuffled, or drawn to balance labels.
 
-        Args:
-            dataset: The training images, or something else in their order.
-
-        Returns:
-            A sampler of this process's share.
+        ``dataset`` has the training images, or something else in their order.
         """
         if not self.class_balanced:
             return ShuffleSampler(dataset, self.seed)

@@ -42,16 +42,10 @@ class TrainerFacts:
 
 
 def read_trainer(trainer: pl.Trainer | None) -> TrainerFacts:
-    """Read what a trainer, its module and its callbacks want.
+    """Read what a trainer, its module and its callbacks want at this moment.
 
     A plain script tells its datamodule nothing, and Lightning calls ``prepare_data`` and ``setup``
     of a datamodule before any hook of a callback or module, so that they cannot tell it either.
-
-    Args:
-        trainer: The trainer, or ``None`` outside of one.
-
-    Returns:
-        The facts at this moment.
     """
     if trainer is None:
         return TrainerFacts()

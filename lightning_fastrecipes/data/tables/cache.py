@@ -27,14 +27,11 @@ _MAX_EXAMPLES = 3
 class MappedTable:
     """An Arrow table, in memory or mapped from a file, that is read as frames in parts.
 
-    Args:
-        table: The columns.
-        notes: What is known of how the table was made.
+    ``notes`` say how the table was made.
 
-    Example:
-        >>> table = MappedTable.of_frame(pd.DataFrame({"a": [1, 2, 3], "b": ["x", "y", "z"]}))
-        >>> table.frame(["a"], np.array([0, 2]))["a"].tolist()
-        [1, 3]
+    >>> table = MappedTable.of_frame(pd.DataFrame({"a": [1, 2, 3], "b": ["x", "y", "z"]}))
+    >>> table.frame(["a"], np.array([0, 2]))["a"].tolist()
+    [1, 3]
     """
 
     def __init__(self, table: pa.Table, notes: Mapping[str, Any]) -> None:
@@ -115,14 +112,7 @@ def cached_table(
 def arrow_table(frame: pd.DataFrame) -> pa.Table:
     """Convert a frame to an Arrow table, without its index.
 
-    Args:
-        frame: Columns of one type each, with different names.
-
-    Returns:
-        The table.
-
-    Raises:
-        DataError: If two columns have one name, or a column mixes types; they are named.
+    Raise `DataError`, with their names, if two columns have one name or a column mixes types.
     """
     check_unique(frame.columns)
     odd = [name for name in frame.columns if not isinstance(name, str)]
@@ -147,18 +137,11 @@ def arrow_table(frame: pd.DataFrame) -> pa.Table:
 
 
 def plain_index(frame: pd.DataFrame) -> pd.DataFrame:
-    """Number the rows from 0; levels of the index that have names become columns.
+    """Number the rows of a frame from 0; levels of the index that have names become columns.
 
-    Args:
-        frame: Any table.
-
-    Returns:
-        Another frame; the columns are shared.
-
-    Example:
-        >>> frame = pd.DataFrame({"a": [1, 2]}, index=pd.Index(["x", "y"], name="b"))
-        >>> plain_index(frame).to_dict("list")
-        {'b': ['x', 'y'], 'a': [1, 2]}
+    >>> frame = pd.DataFrame({"a": [1, 2]}, index=pd.Index(["x", "y"], name="b"))
+    >>> plain_index(frame).to_dict("list")
+    {'b': ['x', 'y'], 'a': [1, 2]}
     """
     unnamed: list[Hashable] = [
         level for level, name in enumerate(frame.index.names) if name is None or name in frame
@@ -180,18 +163,13 @@ def file_facts(files: Iterable[str | Path]) -> dict[str, list[int]]:
 
 
 def frame_digest(frame: pd.DataFrame) -> str:
-    """Return a hash of names, types and values, column by column; the index does not count.
+    """Return a hash of names, types and values, column by column, in 32 hexadecimal digits.
 
-    Args:
-        frame: Any table.
+    The index does not count.
 
-    Returns:
-        32 hexadecimal digits.
-
-    Example:
-        >>> one = pd.DataFrame({"a": [1, 2]})
-        >>> frame_digest(one) == frame_digest(one.set_index([[5, 6]]))
-        True
+    >>> one = pd.DataFrame({"a": [1, 2]})
+    >>> frame_digest(one) == frame_digest(one.set_index([[5, 6]]))
+    True
     """
     digest = hashlib.blake2b(digest_size=16)
     for position, name in enumerate(frame.columns):

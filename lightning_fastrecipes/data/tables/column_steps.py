@@ -28,15 +28,10 @@ class Step(ABC):
 
     @abstractmethod
     def apply(self, frame: pd.DataFrame, folder: Path, joins: Joins = None) -> pd.DataFrame:
-        """Return a new table of the same rows in the same order.
+        """Return a new table of the same rows in the same order, with what the step adds.
 
-        Args:
-            frame: The table, which is not changed.
-            folder: What relative paths of side tables start from.
-            joins: Where to note how well the keys of joins fit.
-
-        Returns:
-            The table with what the step adds.
+        The frame is not changed. ``folder`` is what relative paths of side tables start from. How
+        well the keys of joins fit is noted in ``joins``.
         """
 
     def files(self, folder: Path) -> list[Path]:

@@ -90,13 +90,9 @@ class TableReport:
 
 @dataclass(frozen=True)
 class EncodedSplits:
-    """All splits of a table.
+    """All splits of a table that have rows, with the spec learned from the training rows alone.
 
-    Args:
-        spec: How the table became numbers, learned from the training rows alone.
-        splits: Those that have rows.
-        report: What was found on the way.
-        file_rows: How many rows each file of the source has.
+    ``file_rows`` says how many rows each file of the source has.
     """
 
     spec: TableSpec

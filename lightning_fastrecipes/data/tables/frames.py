@@ -58,23 +58,17 @@ def read_frames(
     CSV, TSV and TXT, plain or compressed (``.gz``, ``.bz2``, ``.xz``, ``.zip``, ``.zst``), Parquet
     and feather, told apart by their endings. Files of text are read in chunks, and every chunk is
     narrowed at once, so that the wide table never exists. A column that is numbers in one place and
-    text in another is text everywhere. Dates in files of text stay text.
+    text in another is text everywhere. Dates in files of text stay text. The rows are numbered from
+    0.
 
-    Args:
-        source: A path, a pattern such as ``weather/*.csv``, ``package:NAME/inner/path``, or a list
-            of these.
-        folder: What relative paths start from; the working folder if not given.
-        columns: Columns to read; all if not given.
-        text: Columns that are text whatever they look like, such as ``007`` or ``NA``; of these
-            only an empty field is missing.
-        separator: What stands between columns of text; found out if not given.
-        file_column: Name of a column to add with the file's name without folder and endings.
+    ``source`` is a path, a pattern such as ``weather/*.csv``, ``package:NAME/inner/path``, or a
+    list of these, relative to ``folder``. Columns in ``text`` are text whatever they look like,
+    such as ``007`` or ``NA``; of these only an empty field is missing. The separator of files of
+    text is found out if ``None``. ``file_column`` names a column to add with the file's name
+    without folder and endings.
 
-    Returns:
-        The table in the types of ``narrowing.narrow_frame``, its rows numbered from 0.
-
-    Raises:
-        DataError: If a file cannot be read, or lacks a column, or has one twice.
+    Raise `DataError` if a file cannot be read, lacks a column or has one twice, `DataNotFoundError`
+    if there is no such file.
     """
     how = _How(columns, text, separator)
     return _read_table(frame_files(source, folder), how, file_column)[0]
@@ -98,19 +92,10 @@ def _read_table(
 
 
 def frame_files(source: Source, folder: Path | None = None, argument: str = "source") -> list[Path]:
-    """Find the files behind a source: patterns filled in, packages looked up.
+    """Find the files behind a source as of ``read_frames``, those of a pattern sorted by name.
 
-    Args:
-        source: As for ``read_frames``.
-        folder: What relative paths start from; the working folder if not given.
-        argument: Name of the argument that the source came from, for messages.
-
-    Returns:
-        Files that exist, those of a pattern sorted by name.
-
-    Raises:
-        DataError: If there is no source at all, or one is a folder.
-        DataNotFoundError: If there is no such file.
+    ``argument`` is where the source came from, for messages. Raise `DataError` if there is no
+    source at all or one is a folder, `DataNotFoundError` if there is no such file.
     """
     sources = [source] if isinstance(source, (str, Path)) else list(source)
     files: list[Path] = []

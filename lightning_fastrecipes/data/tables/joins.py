@@ -24,11 +24,8 @@ _MAX_EXAMPLES = 5
 class JoinReport:
     """How well the keys of a table and of a side table fit.
 
-    Args:
-        table: The side table, as the step names it.
-        num_rows: Rows of the table.
-        num_unmatched: Rows without a row of the side table; its columns are missing there.
-        examples: The first few different keys of such rows.
+    The columns of the side table are missing in ``num_unmatched`` of ``num_rows`` rows;
+    ``examples`` are the first few different keys of those.
     """
 
     table: str

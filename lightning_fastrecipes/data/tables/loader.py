@@ -19,12 +19,9 @@ _MASK = 1
 
 
 class TableRows(Dataset[TableBatch]):
-    """Rows of a split as tensors, given batch by batch.
+    """Rows of a split as tensors, given batch by batch; without targets for rows to predict.
 
-    Args:
-        codes: Shape ``(rows, num_categorical)``.
-        continuous: Shape ``(rows, num_continuous)``.
-        targets: Shape ``(rows,)``; ``None`` for rows to predict.
+    The shapes are ``(rows, num_categorical)``, ``(rows, num_continuous)`` and ``(rows,)``.
     """
 
     def __init__(self, codes: Tensor, continuous: Tensor, targets: Tensor | None) -> None:
@@ -60,13 +57,9 @@ class TableRows(Dataset[TableBatch]):
         return self.batch(torch.as_tensor(indices, device=self.codes.device))
 
     def batch(self, rows: Tensor | slice) -> TableBatch:
-        """Return one batch.
+        """Return inputs, and targets if there are any, as one batch.
 
-        Args:
-            rows: A slice, which is not copied, or indices on the device of the rows.
-
-        Returns:
-            Inputs, and targets unless the rows are to be predicted.
+        ``rows`` is a slice, which is not copied, or indices on the device of the rows.
         """
         inputs = TableInputs(self.codes[rows], self.continuous[rows])
         return (inputs,) if self.targets is None else (inputs, self.targets[rows])

@@ -23,14 +23,7 @@ _Cached = TypeVar("_Cached")
 
 
 class PreparedTable:
-    """A table that is prepared, split and encoded, each once as long as its files stay the same.
-
-    Args:
-        source: The table and its steps.
-        columns: What the columns are for.
-        split: Which row is of which split.
-        cache: As for ``cache_choice``.
-    """
+    """A table that is prepared, split and encoded, each once as long as its files stay the same."""
 
     def __init__(
         self, source: TableSource, columns: TableColumns, split: Split, cache: Cache

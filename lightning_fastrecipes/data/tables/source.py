@@ -25,12 +25,10 @@ Source = str | Path | Sequence[str | Path] | pd.DataFrame
 
 
 class SourceTable(NamedTuple):
-    """A table as it was read and prepared.
+    """A table as it was read and prepared, with what its steps say.
 
-    Args:
-        frame: Its index are the numbers of the rows in the source, from 0, on from file to file.
-        said: What the steps say.
-        file_rows: How many rows each file of the source has.
+    The index of ``frame`` are the numbers of the rows in the source, from 0, on from file to file.
+    ``file_rows`` is how many rows each file has.
     """
 
     frame: pd.DataFrame

@@ -37,18 +37,11 @@ def TableSplit(**arguments: Any) -> Split:  # noqa: N802
 
 
 def split_rows(split: Split, frame: pd.DataFrame) -> dict[SplitName, Rows]:
-    """Return which rows are of which split.
+    """Return which rows are of ``train``, ``val`` and ``test``, as sorted row numbers from 0.
 
-    Args:
-        split: How to share them out.
-        frame: A table with at least the columns of the split; its index names rows in messages.
-
-    Returns:
-        Sorted row numbers, from 0, of ``train``, ``val`` and ``test``. Validation and test are
-        empty only where nobody asked for them.
-
-    Raises:
-        DataError: If a column is missing, a value of it cannot be used, or a split is empty.
+    Validation and test are empty only where nobody asked for them. The frame has at least the
+    columns of the split; its index names rows in messages. Raise `DataError` if a column is
+    missing, a value of it cannot be used, or a split is empty.
     """
     if not len(frame):
         raise DataError("The table must have rows, but has none. Check its file and `where`.")

@@ -66,15 +66,10 @@ class TypedFile:
     def columns(
         self, names: Sequence[str], text: Collection[str] = ()
     ) -> Iterator["pd.Series[Any]"]:
-        """Return columns one after the other, those of text in parts of many rows.
+        """Yield columns one after the other, those of text in consecutive parts of many rows.
 
-        Args:
-            names: Which columns, each once.
-            text: Those of them to be text, whatever is stored.
-
-        Yields:
-            Columns named as in the file, their rows numbered from 0. The parts of one follow one
-            another.
+        ``names`` are different; those in ``text`` become text, whatever is stored. The columns are
+        named as in the file, their rows numbered from 0.
         """
         for group in self._groups(names, text):
             if group[0] in self._index:

@@ -40,12 +40,9 @@ _PATTERN = ("pat", "case", "na", "regex")
 
 @dataclass(frozen=True)
 class Word:
-    """A function or method that an expression may call.
+    """A function or method that an expression may call, with the names of its arguments in order.
 
-    Args:
-        name: Its name.
-        arguments: Names of its arguments, in order.
-        compute: Takes the column, or the rows of the table for a function, and the arguments.
+    ``compute`` takes the column, or the rows of the table for a function, and the arguments.
     """
 
     name: str

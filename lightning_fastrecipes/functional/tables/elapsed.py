@@ -102,10 +102,8 @@ def add_elapsed(
 class _Days:
     """The different days of all groups as numbers on one line, groups far apart.
 
-    Args:
-        keys: One number per day of a group, sorted. Shape ``(days,)``.
-        row_day: Position in ``keys`` of every row. Shape ``(rows,)``.
-        stride: Distance from one group to the next; no day, and no window, reaches that far.
+    ``keys`` has one number per day of a group, sorted; ``row_day`` the position in it of every row.
+    ``stride`` is the distance of groups; no day, and no window, reaches that far.
     """
 
     keys: Integers

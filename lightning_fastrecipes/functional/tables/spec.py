@@ -228,16 +228,10 @@ class TableSpec:
         return EncodedTable(codes, continuous, target, _above_0(unknown), _above_0(filled))
 
     def decode(self, codes: Any) -> pd.DataFrame:
-        """Turn indices back into categories; unknown, missing and rare ones are missing.
+        """Turn indices ``(rows, num_categorical)`` back into a table of the categorical columns.
 
-        Args:
-            codes: An array or tensor of indices. Shape ``(rows, num_categorical)``.
-
-        Returns:
-            One column for each categorical column.
-
-        Raises:
-            ValueError: If the shape is another, or an index is out of range.
+        Unknown, missing and rare categories are missing. Raise `ValueError` if the shape is
+        another, or an index is out of range.
         """
         array = np.asarray(codes)
         if array.ndim != 2 or array.shape[1] != len(self.category_columns):
