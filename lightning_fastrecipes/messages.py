@@ -9,15 +9,8 @@ _MAX_NAMED = 20
 def name_some(names: Sequence[str]) -> str:
     """List names for a message: the first 20, and how many there are.
 
-    Args:
-        names: Names of files, rows or classes.
-
-    Returns:
-        The names separated by commas.
-
-    Example:
-        >>> name_some(["a.png", "b.png"])
-        "'a.png', 'b.png'"
+    >>> name_some(["a.png", "b.png"])
+    "'a.png', 'b.png'"
     """
     shown = ", ".join(f"'{name}'" for name in names[:_MAX_NAMED])
     return shown if len(names) <= _MAX_NAMED else f"{shown}, ... ({len(names)} in all)"

@@ -79,14 +79,10 @@ class ProgressiveResizing(pl.Callback):
         return max(self.sizes.values())
 
     def taken_sizes(self, module: Any) -> dict[int, int]:
-        """Round the sizes to what a module takes, or raise a ValueError if it takes none.
+        """Round the sizes to what a module takes, by epoch, or raise a ValueError if it takes none.
 
-        Args:
-            module: The module, on any device; one that says nothing of sizes is run on empty
-                images, if it has a ``forward``.
-
-        Returns:
-            Epoch to size.
+        A module, on any device, that says nothing of sizes is run on empty images, if it has a
+        ``forward``.
         """
         has_forward = type(module).forward is not pl.LightningModule.forward
         if not has_forward and not isinstance(module, TakesImageSizes):

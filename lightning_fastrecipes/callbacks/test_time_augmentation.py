@@ -135,14 +135,8 @@ class TestTimeAugmentation(pl.Callback):
     def resolve(self, datamodule: Any) -> Views:
         """Return the views; what ``augmentation`` draws is that of the datamodule's training.
 
-        Args:
-            datamodule: Where images come from; ``None`` for loaders.
-
-        Returns:
-            The views.
-
-        Raises:
-            ConfigurationError: If training images are not augmented, or it is not known how.
+        Raise `ConfigurationError` if training images are not augmented, or it is not known how, as
+        with loaders (``None``).
         """
         if self.views.preset != "augmentation":
             return self.views

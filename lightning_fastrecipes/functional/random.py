@@ -5,19 +5,13 @@ import torch
 
 
 def seeded_generator(*key: int) -> torch.Generator:
-    """Make a generator whose draws depend on a key of integers alone.
+    """Make a generator on the CPU whose draws depend on a key of integers of at least 0 alone.
 
-    Args:
-        *key: Integers of at least 0, such as seed, epoch and index. Neighbouring keys give
-            unrelated draws.
+    Neighbouring keys, such as seed, epoch and index, give unrelated draws.
 
-    Returns:
-        A generator on the CPU.
-
-    Example:
-        >>> first, second = (torch.rand(1, generator=seeded_generator(0, 3, 7)) for _ in range(2))
-        >>> torch.equal(first, second)
-        True
+    >>> first, second = (torch.rand(1, generator=seeded_generator(0, 3, 7)) for _ in range(2))
+    >>> torch.equal(first, second)
+    True
     """
     state = np.random.SeedSequence(key).generate_state(1, np.uint32)
     return torch.Generator().manual_seed(int(state[0]))

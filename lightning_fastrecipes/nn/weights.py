@@ -69,19 +69,11 @@ class WeightsReport:
 def load_weights(model: nn.Module, weights: str, *, model_name: str) -> WeightsReport:
     """Load weights from a local file, or from an installed package, into a network.
 
-    Args:
-        model: The network, without a classifier; a classifier's weights are ignored.
-        weights: A ``.safetensors``, ``.pth``, ``.pt`` or ``.bin`` file, or
-            ``package:efficientnet-lite0``.
-        model_name: The network's name, for messages and for the package.
-
-    Returns:
-        What was loaded and what was not.
-
-    Raises:
-        ValueError: If the package's weights are for another model, or the file type is unknown.
-        DataNotFoundError: If the file or the package is not there.
-        DataError: If the file cannot be read safely, or fits less than half of the parameters.
+    ``weights`` is a ``.safetensors``, ``.pth``, ``.pt`` or ``.bin`` file, or
+    ``package:efficientnet-lite0``; those of a classifier are ignored. ``model_name`` is for
+    messages and for the package. Raise `ValueError` if the package's weights are for another model
+    or the file type is unknown, `DataNotFoundError` if the file or the package is not there,
+    `DataError` if the file cannot be read safely or fits less than half of the parameters.
     """
     if weights.startswith("package:"):
         found = _packaged(weights, model_name)

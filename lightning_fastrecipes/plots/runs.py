@@ -134,14 +134,9 @@ def draw_curves(history: pd.DataFrame, path: str | Path) -> Figure:
 def draw_variants(variants: Sequence[Mapping[str, Any]], path: str | Path) -> Figure | None:
     """Draw the share of mistakes, or the error, that each variant makes, the first one on top.
 
-    Args:
-        variants: For each variant ``name``, ``seconds``, and metrics on ``test`` and ``val``; the
-            test split is drawn if there is one.
-        path: The file to write, such as ``variants.png``.
-
-    Returns:
-        The figure, or ``None`` if the variants share neither ``accuracy`` nor one of ``rmspe``,
-        ``rmse`` and ``mae``.
+    A variant has ``name``, ``seconds``, and metrics on ``test`` and ``val``; the test split is
+    drawn if there is one. Return ``None`` if the variants share neither ``accuracy`` nor one of
+    ``rmspe``, ``rmse`` and ``mae``.
     """
     choices = [(split, name) for split in ("test", "val") for name in ("accuracy", *_ERRORS)]
     shared = [c for c in choices if all(c[1] in variant[c[0]] for variant in variants)]

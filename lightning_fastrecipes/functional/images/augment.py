@@ -133,19 +133,14 @@ def draw_parameters(
 def augment(images: Tensor, parameters: AugmentationParameters) -> Tensor:
     """Rotate and adjust each image of a batch, then flip it, for images that are cropped already.
 
-    Args:
-        images: Images, on any device. Shape ``(batch, 3, height, width)``, ``uint8``; square if
-            some are to be turned by a quarter.
-        parameters: As :func:`draw_parameters` returns them; zoom and crop are not used.
+    The images, on any device, have the shape ``(batch, 3, height, width)``, ``uint8``, square if
+    some are to be turned by a quarter; so has the result. Zoom and crop of the parameters are not
+    used.
 
-    Returns:
-        New images of the same shape, dtype and device.
-
-    Example:
-        >>> images = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)
-        >>> unchanged = draw_parameters(2, "none", 1.0, torch.Generator())
-        >>> torch.equal(augment(images, unchanged), images)
-        True
+    >>> images = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)
+    >>> unchanged = draw_parameters(2, "none", 1.0, torch.Generator())
+    >>> torch.equal(augment(images, unchanged), images)
+    True
     """
     _check_batch(images)
     _check_square(images, parameters)
@@ -204,20 +199,14 @@ def augment_batch(
     crop instead of its reflection. Make images that are much larger than the result smaller first:
     a resample does not average.
 
-    Args:
-        images: Images, on any device. Shape ``(batch, channels, height, width)``, ``uint8``.
-        parameters: As :func:`draw_parameters` returns them for as many images.
-        image_size: Side of the result in pixels, at least 1.
-        squish: Whether both sides are brought to the size, and not the shorter one alone.
+    The images, on any device, have the shape ``(batch, channels, height, width)``, ``uint8``; the
+    result has ``(batch, channels, image_size, image_size)``. With ``squish`` both sides are brought
+    to the size, and not the shorter one alone.
 
-    Returns:
-        Shape ``(batch, channels, image_size, image_size)``, ``uint8``, on the same device.
-
-    Example:
-        >>> images = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)
-        >>> unchanged = draw_parameters(2, "none", 1.0, torch.Generator())
-        >>> torch.equal(augment_batch(images, unchanged, image_size=8), images)
-        True
+    >>> images = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)
+    >>> unchanged = draw_parameters(2, "none", 1.0, torch.Generator())
+    >>> torch.equal(augment_batch(images, unchanged, image_size=8), images)
+    True
     """
     _check_batch(images)
     if image_size < 1:

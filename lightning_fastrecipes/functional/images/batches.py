@@ -7,20 +7,12 @@ from torch import Tensor
 
 
 def images_of(batch: Any) -> Tensor:
-    """Find the images in a batch: the first tensor of four dimensions.
+    """Find the images in a batch: its first tensor ``(batch, channels, height, width)``.
 
-    Args:
-        batch: A tensor, or a list, tuple or mapping that holds one.
+    The batch is a tensor, or a list, tuple or mapping. Raise `ValueError` if there are none.
 
-    Returns:
-        Shape ``(batch, channels, height, width)``.
-
-    Raises:
-        ValueError: If there is none.
-
-    Example:
-        >>> images_of([torch.zeros(2, 3, 8, 8), torch.zeros(2)]).shape
-        torch.Size([2, 3, 8, 8])
+    >>> images_of([torch.zeros(2, 3, 8, 8), torch.zeros(2)]).shape
+    torch.Size([2, 3, 8, 8])
     """
     parts = list(batch.values()) if isinstance(batch, Mapping) else batch
     for part in parts if isinstance(parts, (list, tuple)) else [parts]:

@@ -103,14 +103,9 @@ def adjust_brightness_contrast(
 ) -> Tensor:
     """Change the contrast about each image's mean, then its brightness, in place.
 
-    Args:
-        pixels: Floats in [0, ``white``]. Shape ``(batch, channels, height, width)``.
-        brightness: What is added, as a fraction of ``white``. Shape ``(batch,)``.
-        contrast: Factor on the distance from the mean. Shape ``(batch,)``.
-        white: Largest value of a pixel.
-
-    Returns:
-        The same tensor.
+    ``pixels`` are floats in [0, ``white``] of shape ``(batch, channels, height, width)``.
+    ``brightness`` ``(batch,)`` is added, as a fraction of ``white``; ``contrast`` ``(batch,)`` is a
+    factor on the distance from the mean. Return the same tensor.
     """
     brightness, contrast = brightness.view(-1, 1, 1, 1), contrast.view(-1, 1, 1, 1)
     added = pixels.mean(dim=(1, 2, 3), keepdim=True) * (1 - contrast) + white * brightness
@@ -128,19 +123,12 @@ def change_pixels(
 ) -> Tensor:
     """Resample some images of a batch, and adjust brightness and contrast, a few at a time.
 
-    Args:
-        images: ``uint8`` images, or normalised floats, on any device. Shape ``(batch, channels,
-            height, width)``.
-        result: Where changed images are written; ``images`` itself, or images of another size if
-            all are moved.
-        matrix: For :func:`resample`; on the CPU, as the next three.
-        moved: Which images are resampled. Shape ``(batch,)``.
-        brightness: As for :func:`adjust_brightness_contrast`.
-        contrast: As for :func:`adjust_brightness_contrast`.
-        input_spec: How floats were normalised; without it, they are only moved.
-
-    Returns:
-        ``result``.
+    ``images`` are ``uint8`` or normalised floats, on any device, of shape
+    ``(batch, channels, height, width)``. The changed ones are written to ``result``, which is
+    returned: ``images`` itself, or images of another size if all are moved. ``matrix`` is for
+    :func:`resample`; ``moved`` ``(batch,)`` says which images are resampled. These and what
+    :func:`adjust_brightness_contrast` takes are on the CPU. ``input_spec`` says how floats were
+    normalised; without it, they are only moved.
     """
     is_known = images.dtype == torch.uint8 or input_spec is not None
     changed = moved | (((brightness != 0) | (contrast != 1)) & is_known)

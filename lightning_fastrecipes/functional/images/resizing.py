@@ -4,22 +4,14 @@ from collections.abc import Mapping
 
 
 def check_milestones(name: str, steps: Mapping[int, int]) -> dict[int, int]:
-    """Check a mapping from epochs to the values that hold from there on.
+    """Check and sort a mapping from epochs, 0 among them, to the values that hold from there on.
 
-    Args:
-        name: Name of the argument, for messages.
-        steps: Epoch from 0 to value; 0 must be among the epochs.
+    ``name`` is that of the argument, for messages. Raise `ValueError` if there is no value for
+    epoch 0, an epoch is negative or a value is below 1, and `TypeError` if it is no mapping of
+    whole numbers.
 
-    Returns:
-        The mapping, sorted by epoch.
-
-    Raises:
-        ValueError: If there is no value for epoch 0, an epoch is negative, or a value is below 1.
-        TypeError: If it is not a mapping from whole numbers to whole numbers.
-
-    Example:
-        >>> check_milestones("sizes", {3: 160, 0: 128})
-        {0: 128, 3: 160}
+    >>> check_milestones("sizes", {3: 160, 0: 128})
+    {0: 128, 3: 160}
     """
     if not isinstance(steps, Mapping):
         raise TypeError(
@@ -46,18 +38,10 @@ def check_milestones(name: str, steps: Mapping[int, int]) -> dict[int, int]:
 
 
 def milestone_value(steps: Mapping[int, int], epoch: int) -> int:
-    """Return the value that holds in an epoch.
+    """Return the value of the last milestone up to an epoch.
 
-    Args:
-        steps: As :func:`check_milestones` returns it.
-        epoch: Epoch from 0.
-
-    Returns:
-        The value of the last entry up to the epoch.
-
-    Example:
-        >>> [milestone_value({0: 128, 3: 160, 5: 224}, epoch) for epoch in range(7)]
-        [128, 128, 128, 160, 160, 224, 224]
+    >>> [milestone_value({0: 128, 3: 160, 5: 224}, epoch) for epoch in range(7)]
+    [128, 128, 128, 160, 160, 224, 224]
     """
     return steps[max(start for start in steps if start <= epoch)]
 
@@ -65,15 +49,7 @@ def milestone_value(steps: Mapping[int, int], epoch: int) -> int:
 def nearest_multiple(size: int, multiple: int) -> int:
     """Round a size to the nearest multiple above 0; half-way sizes are rounded up.
 
-    Args:
-        size: At least 1.
-        multiple: At least 1.
-
-    Returns:
-        The nearest multiple, at least ``multiple``.
-
-    Example:
-        >>> nearest_multiple(128, 14), nearest_multiple(7, 14), nearest_multiple(3, 14)
-        (126, 14, 14)
+    >>> nearest_multiple(128, 14), nearest_multiple(7, 14), nearest_multiple(3, 14)
+    (126, 14, 14)
     """
     return max(1, (2 * size + multiple) // (2 * multiple)) * multiple

@@ -165,17 +165,10 @@ def mean_of_views(
     places: Tensor,
     input_spec: InputSpec | None = None,
 ) -> Tensor:
-    """Return the mean of the predictions of all views of a batch.
+    """Return the mean ``(batch, num_classes)`` of the predictions of all views of a batch.
 
-    Args:
-        views: Which views.
-        predict: From images to probabilities ``(batch, num_classes)``.
-        images: As for :func:`make_view`.
-        places: Where the images are in their data set. Shape ``(batch,)``.
-        input_spec: As for :func:`make_view`.
-
-    Returns:
-        Probabilities. Shape ``(batch, num_classes)``. One view is in memory at a time.
+    ``predict`` goes from images to probabilities, ``places`` ``(batch,)`` say where the images are
+    in their data set. One view is in memory at a time.
     """
     return running_mean(
         predict(make_view(images, views.parameters(view, places), input_spec))

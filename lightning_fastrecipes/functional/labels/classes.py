@@ -9,14 +9,9 @@ from lightning_fastrecipes.messages import name_some
 def refuse_other_classes(trained: Sequence[str], found: Sequence[str]) -> None:
     """Raise a ConfigurationError unless class names are the same, in the same order.
 
-    Args:
-        trained: Class names of a model or its checkpoint.
-        found: Class names of the data.
-
-    Example:
-        >>> refuse_other_classes(["cat", "dog"], ["cat", "fox"])
-        Traceback (most recent call last):
-        lightning_fastrecipes.errors.ConfigurationError: The classes of the data must be those \
+    >>> refuse_other_classes(["cat", "dog"], ["cat", "fox"])
+    Traceback (most recent call last):
+    lightning_fastrecipes.errors.ConfigurationError: The classes of the data must be those \
 of the model and its checkpoint: missing 'dog'; new 'fox'. Use the data it was trained on, or \
 train a new head from its weights.
     """

@@ -25,10 +25,7 @@ Model = TypeVar("Model", bound=nn.Module)
 def write_export(folder: Path, model: nn.Module, description: Mapping[str, Any]) -> None:
     """Write weights and description into a folder.
 
-    Args:
-        folder: Where the two files go.
-        model: The trained model.
-        description: Plain values; ``task`` says what the model predicts.
+    The description has plain values; ``task`` says what the model predicts.
     """
     state = model.state_dict()
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
@@ -67,18 +64,11 @@ def read_description(folder: Path) -> dict[str, Any]:
 def load_model(
     folder: Path, build: Callable[[dict[str, Any]], Model]
 ) -> tuple[Model, dict[str, Any]]:
-    """Build an exported model and load its weights.
+    """Load an exported model, as ``build`` builds it from its description; return both.
 
-    Args:
-        folder: A run folder, or the ``export`` folder in it.
-        build: Builds the model from its description.
-
-    Returns:
-        The model in eval mode, and its description.
-
-    Raises:
-        DataNotFoundError: If there is no export.
-        DataError: If it is damaged, or made by a newer version, or ``build`` says so.
+    The model is in eval mode. ``folder`` is a run folder or the ``export`` folder in it. Raise
+    `DataNotFoundError` if there is no export, `DataError` if it is damaged, made by a newer
+    version, or ``build`` says so.
     """
     description = read_description(folder)
     try:

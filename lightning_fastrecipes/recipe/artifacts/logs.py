@@ -10,11 +10,9 @@ from lightning_fastrecipes._lightning import LIGHTNING
 
 
 def log_to(path: Path, console: Console) -> None:
-    """Send the messages of this package, of Lightning and of warnings to a file.
+    """Append the messages of this package, of Lightning and of warnings to a file.
 
-    Args:
-        path: The file; it is appended to if it exists.
-        console: Where this package's own warnings are shown as well.
+    This package's own warnings are shown on the console as well.
     """
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

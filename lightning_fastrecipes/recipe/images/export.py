@@ -80,17 +80,12 @@ def predict_files(
     several labels, those are given whose probability reaches their threshold: the one that was
     tuned with the export, or the mean of those of several exports.
 
-    Args:
-        folders: Run folders, or the ``export`` folders in them; one may hold an ensemble.
-        paths: Files, or folders that are searched with all below them.
-        tta: Whether views of each image predict as well; as each run was evaluated if ``None``.
-
-    Returns:
-        The table of ``prediction_table``, and what could not be read: file name and reason.
-
-    Raises:
-        DataNotFoundError: If a path or an export is missing.
-        DataError: If the models do not know the same classes, or have no views to predict with.
+    ``folders`` are run folders or the ``export`` folders in them; one may hold an ensemble.
+    ``paths`` are files, or folders that are searched with all below them. With ``tta`` views of
+    each image predict as well; ``None`` is as each run was evaluated. Return the table of
+    ``prediction_table``, and name and reason of each file that cannot be read. Raise
+    `DataNotFoundError` if a path or an export is missing, `DataError` if the models do not know the
+    same classes, or have no views to predict with.
     """
     listed = [folders] if isinstance(folders, Path) else folders
     runs = [[_member(path, paths, tta) for path in member_folders(folder)] for folder in listed]

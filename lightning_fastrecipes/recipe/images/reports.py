@@ -49,21 +49,13 @@ def prediction_table(
 ) -> pd.DataFrame:
     """List predictions beside file names.
 
-    Args:
-        files: One name per row.
-        probabilities: Shape ``(rows, num_classes)``.
-        classes: One name per column.
-        targets: Class indices or probabilities, or 0 and 1; adds the column ``target``.
-        thresholds: One per class, for images with several labels, which are then joined by a
-            space, or by a sign that no label has.
+    The columns are ``file``, ``prediction``, ``target`` if given, and one per class, rounded to six
+    decimals. ``probabilities`` have shape ``(rows, num_classes)``; ``targets`` are class indices,
+    probabilities, or 0 and 1. With ``thresholds``, one per class, images have several labels, which
+    are joined by a space, or by a sign that no label has.
 
-    Returns:
-        Columns ``file``, ``prediction``, ``target`` if given, then one per class, rounded to six
-        decimals.
-
-    Example:
-        >>> prediction_table(["a.png"], torch.tensor([[0.25, 0.75]]), ["cat", "dog"]).values
-        array([['a.png', 'dog', 0.25, 0.75]], dtype=object)
+    >>> prediction_table(["a.png"], torch.tensor([[0.25, 0.75]]), ["cat", "dog"]).values
+    array([['a.png', 'dog', 0.25, 0.75]], dtype=object)
     """
     table = pd.DataFrame({"file": files})
     decided = {"prediction": probabilities} | ({} if targets is None else {"target": targets})
@@ -77,23 +69,16 @@ def prediction_table(
 def label_table(
     probabilities: Tensor, targets: Tensor, classes: Sequence[str], thresholds: Tensor
 ) -> pd.DataFrame:
-    """Measure each label by itself.
+    """Measure each label by itself, the commonest first.
 
-    Args:
-        probabilities: Shape ``(rows, num_classes)``.
-        targets: 0 or 1. Shape ``(rows, num_classes)``.
-        classes: One name per column.
-        thresholds: One per column.
+    ``probabilities`` and ``targets``, 0 or 1, have shape ``(rows, num_classes)``. The columns are
+    ``label``, ``count``, ``predicted``, ``threshold``, ``precision``, ``recall``, ``f1``, ``f2``
+    and ``average_precision``. A value that is not defined, such as the precision of a label that is
+    never predicted, is missing.
 
-    Returns:
-        One row per label, the commonest first: ``label``, ``count``, ``predicted``, ``threshold``,
-        ``precision``, ``recall``, ``f1``, ``f2`` and ``average_precision``. A value that is not
-        defined, such as the precision of a label that is never predicted, is missing.
-
-    Example:
-        >>> p, t = torch.tensor([[0.9, 0.6], [0.2, 0.7]]), torch.tensor([[1, 0], [0, 1]])
-        >>> label_table(p, t, ["sun", "sea"], torch.tensor([0.5, 0.5]))["f2"].round(3).tolist()
-        [0.833, 1.0]
+    >>> p, t = torch.tensor([[0.9, 0.6], [0.2, 0.7]]), torch.tensor([[1, 0], [0, 1]])
+    >>> label_table(p, t, ["sun", "sea"], torch.tensor([0.5, 0.5]))["f2"].round(3).tolist()
+    [0.833, 1.0]
     """
     decided, truth = decide_labels(probabilities, thresholds), targets >= 0.5
     right, predicted, actual = (c.sum(0) for c in (decided & truth, decided, truth))

@@ -46,14 +46,9 @@ def describe_views(
 ) -> dict[str, dict[str, Any] | None]:
     """Describe for an export which views a model predicts with, and which it could.
 
-    Args:
-        callback: The callback of the finished evaluation, with its learned weight.
-        recipe: The recipe.
-        images: Its datamodule.
-
-    Returns:
-        Arguments of ``Views``: under ``tta`` those of the evaluation, or ``None``; under
-        ``training_views`` those of the course, or ``None`` if training images are not augmented.
+    The callback is that of the finished evaluation, with its learned weight. Return arguments of
+    ``Views``: under ``tta`` those of the evaluation, or ``None``; under ``training_views`` those of
+    the course, or ``None`` if training images are not augmented.
     """
     described: dict[str, dict[str, Any] | None] = {"tta": None, "training_views": None}
     if callback is not None:

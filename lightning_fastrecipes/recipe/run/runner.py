@@ -139,14 +139,10 @@ class Run:
         return figures
 
     def finish(self, members: Mapping[str, Path] | None = None) -> dict[str, Any]:
-        """Evaluate, draw, export, and write ``results.json``.
+        """Evaluate, draw, export, and write ``results.json``, whose content is returned.
 
-        Args:
-            members: Name to checkpoint of models that predict together, in place of the trained
-                model. If ``None``, the recipe decides: its snapshots or the trained model.
-
-        Returns:
-            The content of ``results.json``.
+        ``members`` are name and checkpoint of models that predict together, in place of the trained
+        model. If ``None``, the recipe decides: its snapshots or the trained model.
         """
         self.evaluator.set_up(members or {}, is_rehearsal=self.fast_dev_run)
         results: dict[str, Any] = {

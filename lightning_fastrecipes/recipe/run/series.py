@@ -42,24 +42,16 @@ class Series:
         self._trained: list[tuple[Recipe, Path, Results]] = []
 
     def check(self) -> None:
-        """Plan every stage of every run, so that mistakes show before the first is trained.
-
-        Raises:
-            RecipeError: If one of them cannot be run.
-        """
+        """Plan every stage of every run, or raise a `RecipeError` before the first is trained."""
         for recipe in self.recipe.variants.values() if self.recipe.series else [self.recipe]:
             plan_stages(recipe, *build_parts(recipe))
         if is_first_process():
             write_atomically(self.folder.recipe, dump_document(self.recipe.source))
 
     def run_all(self, train: Callable[[Run], Results]) -> Results:
-        """Run everything, and write ``results.json``.
+        """Run everything, and write ``results.json``, whose content is returned.
 
-        Args:
-            train: Prepares, trains and finishes one run, and returns its results.
-
-        Returns:
-            The content of ``results.json``.
+        ``train`` prepares, trains and finishes one run, and returns its results.
         """
         if not self.recipe.series:
             return self._run(self.recipe, self.folder.path, train)[0]

@@ -37,17 +37,8 @@ class Evaluator:
 
     With several labels, thresholds are tuned on the validation split and used on the test split.
     Predictions merged with views have their own thresholds, and so does each member.
-
-    Args:
-        modality: Images or tables.
-        recipe: The recipe.
-        folder: The run folder.
-        data: The datamodule.
-        model: The model.
-        make_trainer: Takes callbacks and arguments of ``Trainer``.
-
-    Raises:
-        RecipeError: If the recipe asks for views that cannot be made.
+    ``make_trainer`` takes callbacks and arguments of ``Trainer``. Raise `RecipeError` if the recipe
+    asks for views that cannot be made.
     """
 
     def __init__(
@@ -73,10 +64,9 @@ class Evaluator:
     def set_up(self, members: Mapping[str, Path], *, is_rehearsal: bool) -> None:
         """Set sizes and crop of the data, and find the models that predict together.
 
-        Args:
-            members: Name to checkpoint of models that were trained for this; snapshots, where the
-                recipe asks for them, take their place.
-            is_rehearsal: Whether the run is one batch of everything, which leaves no snapshots.
+        ``members`` are name and checkpoint of models that were trained for this; snapshots, where
+        the recipe asks for them, take their place. A rehearsal, one batch of everything, leaves
+        none.
         """
         asked = self.recipe.evaluation
         self.modality.apply_evaluation(asked, self.data)
@@ -90,11 +80,9 @@ class Evaluator:
             self._members = {}
 
     def measure(self, split: Split, results: dict[str, Any]) -> None:
-        """Measure one split that has rows, and write its predictions.
+        """Measure a split that has rows into the results, and write its predictions.
 
-        Args:
-            split: ``val`` or ``test``; ``val`` first, since the test uses what it tunes.
-            results: What ``results.json`` will hold; the metrics go in here.
+        Measure ``val`` first, since ``test`` uses what it tunes.
         """
         if self._members:
             results[split], alone = self._measure_members(split)
@@ -109,8 +97,7 @@ class Evaluator:
     def export(self, folder: Path) -> None:
         """Write the model and its members, once everything is measured; by the first process alone.
 
-        Args:
-            folder: The ``export`` folder; the list of members of an earlier run is removed.
+        The list of members of an earlier run is removed from the folder.
         """
         together = self._named_thresholds(self._merged_thresholds)
         if self._members and self.modality.exports_last_member:

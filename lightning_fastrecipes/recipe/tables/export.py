@@ -61,22 +61,15 @@ def predict_tables(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Predict the rows of tables with exported models, in 32-bit arithmetic as the evaluation does.
 
-    Several files are prepared as one table, one below the other. The target is ignored. Several
-    models predict their mean, in the user's units.
+    Several files or patterns are prepared as one table, one below the other. The target is ignored.
+    Several models predict their mean, in the user's units. ``folders`` are run folders, or the
+    ``export`` folders in them.
 
-    Args:
-        folders: Run folders, or the ``export`` folders in them.
-        paths: Tables or patterns.
-
-    Returns:
-        A table with the columns ``file`` (where there are several), ``row`` (from 0 in each file),
-        ``prediction``, and for classes a probability each; and remarks on unknown and missing
-        values, a line each.
-
-    Raises:
-        DataNotFoundError: If a table, a side table or an export is missing.
-        DataError: If the table is not like that of the training, or the models do not predict the
-            same.
+    Return a table with the columns ``file`` (where there are several), ``row`` (from 0 in each
+    file), ``prediction``, and for classes a probability each; and remarks on unknown and missing
+    values, a line each. Raise `DataNotFoundError` if a table, a side table or an export is missing,
+    `DataError` if the table is not like that of the training, or the models do not predict the
+    same.
     """
     tables = _Tables([str(path) for path in paths])
     members = [member for folder in folders for member in member_folders(folder)]
