@@ -88,9 +88,8 @@ WHOLE_VIEWS = (
 def translate_recipe(document: Mapping[str, Any]) -> dict[str, Any]:
     """Translate the document of a recipe or a run folder.
 
-    Example:
-        >>> translate_recipe({"data": {"init_args": {"valid_fraction": 0.1}}})
-        {'data': {'init_args': {'split': {'val': 0.1}}}}
+    >>> translate_recipe({"data": {"init_args": {"valid_fraction": 0.1}}})
+    {'data': {'init_args': {'split': {'val': 0.1}}}}
     """
     with_today, notes = copy.deepcopy(dict(document)), list[str]()
     _translate_classes(with_today, notes)
@@ -117,9 +116,8 @@ def translate_key(
 ) -> tuple[str, Any]:
     """Translate one dotted key and its value, as an override or a variant of a recipe gives them.
 
-    Example:
-        >>> translate_key("data.split.valid_from", "2014-08-01")
-        ('data.split.val_from', '2014-08-01')
+    >>> translate_key("data.split.valid_from", "2014-08-01")
+    ('data.split.val_from', '2014-08-01')
     """
     notes = [] if notes is None else notes
     if _is_foreign(document or {}, key):
@@ -177,9 +175,8 @@ def translate_results(results: Mapping[str, Any]) -> dict[str, Any]:
 def translate_callback_states(states: Mapping[str, Any]) -> dict[str, Any]:
     """Translate the states of callbacks in a checkpoint.
 
-    Example:
-        >>> translate_callback_states({"PictureMixing{'alpha': 1.0}": {}})
-        {"ImageMixing{'alpha': 1.0}": {}}
+    >>> translate_callback_states({"PictureMixing{'alpha': 1.0}": {}})
+    {"ImageMixing{'alpha': 1.0}": {}}
     """
     today = {}
     for key, state in states.items():
@@ -191,9 +188,8 @@ def translate_callback_states(states: Mapping[str, Any]) -> dict[str, Any]:
 def split_keys(old: Mapping[str, Any]) -> dict[str, Any]:
     """Translate the arguments of the former ``TableSplit``, or fractions beside other options.
 
-    Example:
-        >>> split_keys({"date": "day", "valid_fraction": 0.1})
-        {'column': 'day', 'val_last': 0.1, 'test_last': 0.0}
+    >>> split_keys({"date": "day", "valid_fraction": 0.1})
+    {'column': 'day', 'val_last': 0.1, 'test_last': 0.0}
     """
     given = {key: value for key, value in old.items() if value is not None}
     if not _SPLIT.keys() & set(given):
@@ -214,9 +210,8 @@ def split_keys(old: Mapping[str, Any]) -> dict[str, Any]:
 def join_keys(old: Mapping[Any, Any]) -> dict[Any, Any]:
     """Translate the former keys of a step that joins a table.
 
-    Example:
-        >>> join_keys({"table": "a.csv", "left_on": ["x"], "right_on": ["y"]})
-        {'table': 'a.csv', 'keys': {'x': 'y'}}
+    >>> join_keys({"table": "a.csv", "left_on": ["x"], "right_on": ["y"]})
+    {'table': 'a.csv', 'keys': {'x': 'y'}}
     """
     today = {name: value for name, value in old.items() if name not in _JOIN}
     sides = (old.get("left_on"), old.get("right_on"))
