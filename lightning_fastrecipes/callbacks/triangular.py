@@ -40,11 +40,7 @@ class Triangular(Schedule):
     """
 
     def __init__(
-        self,
-        cycle_len: int = 2,
-        rise: float = 0.5,
-        floor: float = 0.25,
-        peak_decay: float = 1.0,
+        self, cycle_len: int = 2, rise: float = 0.5, floor: float = 0.25, peak_decay: float = 1.0
     ) -> None:
         check_cycle(cycle_len, 1)
         self.cycle_len = cycle_len

@@ -47,9 +47,7 @@ def average_state(states: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def reestimate_batch_norm(
-    model: nn.Module,
-    batches: Iterable[Any],
-    forward: Callable[[Any], Any] | None = None,
+    model: nn.Module, batches: Iterable[Any], forward: Callable[[Any], Any] | None = None
 ) -> int:
     """Measure the statistics of batch norm again, over all batches equally; count the layers.
 

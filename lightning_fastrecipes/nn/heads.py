@@ -11,12 +11,7 @@ _LAST_STD = 0.01
 
 
 def create_head(
-    layout: Layout,
-    num_features: int,
-    num_classes: int,
-    *,
-    hidden: int = 512,
-    dropout: float = 0.5,
+    layout: Layout, num_features: int, num_classes: int, *, hidden: int = 512, dropout: float = 0.5
 ) -> nn.Module:
     """Build the head of a layout, from ``(batch, num_features)`` to ``(batch, num_classes)``.
 

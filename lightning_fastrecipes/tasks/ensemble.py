@@ -16,10 +16,7 @@ from lightning_fastrecipes._lightning import move_data_to_device
 from lightning_fastrecipes.errors import ConfigurationError, DataError, DataNotFoundError
 from lightning_fastrecipes.functional.images.resizing import nearest_multiple
 from lightning_fastrecipes.functional.labels.classes import columns_by_name
-from lightning_fastrecipes.functional.labels.merging import (
-    Merge,
-    merge_predictions,
-)
+from lightning_fastrecipes.functional.labels.merging import Merge, merge_predictions
 from lightning_fastrecipes.nn.label_rules import LabelRules, Labels, SingleLabel, label_rules
 from lightning_fastrecipes.nn.probing import taken_sizes
 from lightning_fastrecipes.protocols import HasInputSpec, LabelKind, inputs_of

@@ -199,12 +199,7 @@ class TabularDataModule(pl.LightningDataModule):
         if self.trainer is not None and not is_fixed:
             sampler.set_epoch(upcoming_epoch(self.trainer))
         return TableLoader(
-            rows,
-            self.batch_size,
-            sampler,
-            self.mask_fraction,
-            is_training=True,
-            is_fixed=is_fixed,
+            rows, self.batch_size, sampler, self.mask_fraction, is_training=True, is_fixed=is_fixed
         )
 
     def val_dataloader(self) -> TableLoader | list[TableLoader]:

@@ -11,11 +11,7 @@ from lightning_fastrecipes.data.common.cache_choice import Cache, cache_choice, 
 from lightning_fastrecipes.data.common.split_choice import Split
 from lightning_fastrecipes.data.tables.cache import SOURCE_ROW, MappedTable, cached_table
 from lightning_fastrecipes.data.tables.columns import TableColumns
-from lightning_fastrecipes.data.tables.encoding import (
-    EncodedSplits,
-    cached_encoding,
-    encode_splits,
-)
+from lightning_fastrecipes.data.tables.encoding import EncodedSplits, cached_encoding, encode_splits
 from lightning_fastrecipes.data.tables.source import TableSource
 from lightning_fastrecipes.functional.tables.checks import check_columns
 

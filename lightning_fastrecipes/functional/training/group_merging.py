@@ -90,10 +90,7 @@ def _most_even_cuts(depths: Sequence[int], sizes: Sequence[int], num_groups: int
         for stop in range(made, count - (num_groups - made) + 1):
             longer[stop] = min(
                 (
-                    (
-                        cost[0] + sum(depths[start:stop]) ** 2,
-                        cost[1] + sum(sizes[start:stop]) ** 2,
-                    ),
+                    (cost[0] + sum(depths[start:stop]) ** 2, cost[1] + sum(sizes[start:stop]) ** 2),
                     [*cuts, stop],
                 )
                 for start, (cost, cuts) in best.items()

@@ -16,10 +16,7 @@ from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.images.views import Views, mean_of_views
 from lightning_fastrecipes.functional.labels.classes import columns_by_name
 from lightning_fastrecipes.functional.labels.decisions import average_thresholds, choose_thresholds
-from lightning_fastrecipes.functional.labels.merging import (
-    merge_predictions,
-    weigh,
-)
+from lightning_fastrecipes.functional.labels.merging import merge_predictions, weigh
 from lightning_fastrecipes.protocols import InputSpec
 from lightning_fastrecipes.recipe.artifacts.environment import default_device
 from lightning_fastrecipes.recipe.artifacts.export_files import (
@@ -68,10 +65,7 @@ def load_export(folder: Path) -> tuple[ImageClassifier, dict[str, Any]]:
 
 
 def predict_files(
-    folders: Path | Sequence[Path],
-    paths: Sequence[Path],
-    *,
-    tta: bool | None = None,
+    folders: Path | Sequence[Path], paths: Sequence[Path], *, tta: bool | None = None
 ) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
     """Predict images with exported models, in 32-bit arithmetic as the evaluation does.
 

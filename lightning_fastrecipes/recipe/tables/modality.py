@@ -17,11 +17,7 @@ from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.schema import Evaluation, Recipe
 from lightning_fastrecipes.recipe.shared.modality import Modality
 from lightning_fastrecipes.recipe.shared.predictions import Predicted, Predictions
-from lightning_fastrecipes.recipe.tables.export import (
-    describe_table_model,
-    predict_tables,
-    to_csv,
-)
+from lightning_fastrecipes.recipe.tables.export import describe_table_model, predict_tables, to_csv
 from lightning_fastrecipes.recipe.tables.reports import write_table_predictions, write_table_reports
 from lightning_fastrecipes.tasks.table_task import TabularTask
 from lightning_fastrecipes.tasks.tabular import TabularClassifier, TabularRegressor
