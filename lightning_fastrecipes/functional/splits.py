@@ -18,27 +18,20 @@ def stratified_split(
 ) -> list[npt.NDArray[np.int64]]:
     """Split positions so that every stratum is shared out by the same fractions.
 
-    Within a stratum the items are ordered by a hash of seed and name, so the result is the same on
-    every machine and in every process, and a new item moves hardly any of the others.
+    Within a stratum the items are ordered by a hash of seed, any integer, and name, so the result
+    is the same on every machine and in every process, and a new item moves hardly any of the
+    others.
 
-    Args:
-        strata: One value per item; items of equal value form a stratum.
-        fractions: Share of each part, each at least 0, summing to 1.
-        seed: Another seed gives another split; any integer.
-        names: One unique name per item. Without names an item is known by its position.
+    ``strata`` has one value per item; items of equal value form a stratum. ``fractions`` are the
+    shares of the parts, each at least 0, summing to 1. Without ``names``, unique ones, an item is
+    known by its position. Return one sorted array of positions per fraction: together every item
+    once. A stratum of ``n`` items gives a part ``n * fraction`` of them, rounded by largest
+    remainder (a tie goes to the earlier part). Raise `ValueError` if the fractions do not sum to 1,
+    or ``names`` does not name each item once.
 
-    Returns:
-        One sorted array of positions per fraction: together every item once. A stratum of ``n``
-        items gives a part ``n * fraction`` of them, rounded by largest remainder (a tie goes to
-        the earlier part).
-
-    Raises:
-        ValueError: If the fractions do not sum to 1, or ``names`` does not name each item once.
-
-    Example:
-        >>> train, val = stratified_split(["cat"] * 8 + ["dog"] * 4, [0.75, 0.25], seed=0)
-        >>> len(train), sum(val < 8), sum(val >= 8)
-        (9, np.int64(2), np.int64(1))
+    >>> train, val = stratified_split(["cat"] * 8 + ["dog"] * 4, [0.75, 0.25], seed=0)
+    >>> len(train), sum(val < 8), sum(val >= 8)
+    (9, np.int64(2), np.int64(1))
     """
     _check_fractions(fractions)
     names = [str(position) for position in range(len(strata))] if names is None else names
@@ -66,23 +59,12 @@ def hashed_split(
     """Split the rows of a long table at random, by a hash of seed and row number.
 
     The result is the same on every machine and with every version of numpy, and rows added at the
-    end move hardly any of the others.
+    end move hardly any of the others. Fractions and seed are as for ``stratified_split``. Return
+    one sorted array of row numbers per fraction, rounded by largest remainder.
 
-    Args:
-        num_rows: Length of the table, at least 0.
-        fractions: Share of each part, each at least 0, summing to 1.
-        seed: Another seed gives another split; any integer.
-
-    Returns:
-        One sorted array of row numbers per fraction, rounded by largest remainder.
-
-    Raises:
-        ValueError: If the fractions do not sum to 1.
-
-    Example:
-        >>> train, val = hashed_split(10, [0.8, 0.2], seed=0)
-        >>> len(train), sorted([*train.tolist(), *val.tolist()]) == list(range(10))
-        (8, True)
+    >>> train, val = hashed_split(10, [0.8, 0.2], seed=0)
+    >>> len(train), sorted([*train.tolist(), *val.tolist()]) == list(range(10))
+    (8, True)
     """
     _check_fractions(fractions)
     ends = np.cumsum(_counts(num_rows, fractions))
@@ -97,22 +79,12 @@ def time_split(
     """Split rows by time: the first part is the earliest, and no date is cut in two.
 
     A date on which a later part begins belongs to it as a whole, so that a later part holds its
-    fraction of the rows at least.
+    fraction of the rows at least. No date may be missing; the fractions are as for
+    ``stratified_split``. Return one sorted array of row numbers per fraction.
 
-    Args:
-        dates: One per row, none of them missing.
-        fractions: Share of each part, each at least 0, summing to 1.
-
-    Returns:
-        One sorted array of row numbers per fraction.
-
-    Raises:
-        ValueError: If the fractions do not sum to 1.
-
-    Example:
-        >>> days = np.array(["2014-01-02", "2014-01-01", "2014-01-02"], "datetime64[D]")
-        >>> [part.tolist() for part in time_split(days, [0.5, 0.5])]
-        [[1], [0, 2]]
+    >>> days = np.array(["2014-01-02", "2014-01-01", "2014-01-02"], "datetime64[D]")
+    >>> [part.tolist() for part in time_split(days, [0.5, 0.5])]
+    [[1], [0, 2]]
     """
     _check_fractions(fractions)
     ordered = np.sort(dates)
@@ -134,26 +106,15 @@ def grouped_split(
 ) -> list[npt.NDArray[np.int64]]:
     """Split positions so that items of one group stay together.
 
-    Groups are taken in an order drawn by ``seed``. Each goes to the part that lacks most of what
-    the group holds, stratum by stratum, so that the result is as near to ``fractions`` as whole
-    groups allow. A part with a fraction above 0 gets a group if there are enough of them.
+    Groups, told apart by their text, are taken in an order drawn by ``seed``. Each goes to the part
+    that lacks most of what the group holds, stratum by stratum, so that the result is as near to
+    ``fractions`` as whole groups allow. A part with a fraction above 0 gets a group if there are
+    enough of them. Arguments and result are as for ``stratified_split``, with the group of each
+    item.
 
-    Args:
-        groups: The group of each item; groups are told apart by their text.
-        fractions: Share of the items of each part, each at least 0, summing to 1.
-        seed: Another seed gives another split; any integer.
-        strata: One value per item, whose mix every part should have.
-
-    Returns:
-        One sorted array of positions per fraction: together every item once.
-
-    Raises:
-        ValueError: If the fractions do not sum to 1.
-
-    Example:
-        >>> train, val = grouped_split(["ann"] * 3 + ["bob"] * 3 + ["eve"] * 2, [0.75, 0.25], 0)
-        >>> train.tolist(), val.tolist()
-        ([0, 1, 2, 6, 7], [3, 4, 5])
+    >>> train, val = grouped_split(["ann"] * 3 + ["bob"] * 3 + ["eve"] * 2, [0.75, 0.25], 0)
+    >>> train.tolist(), val.tolist()
+    ([0, 1, 2, 6, 7], [3, 4, 5])
     """
     _check_fractions(fractions)
     found, codes = np.unique([str(group) for group in groups], return_inverse=True)

@@ -32,12 +32,9 @@ _STRONG_DECAY = 0.5
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one check found.
+    """What one check found, and in its message what to do if it is wrong.
 
-    Args:
-        check: Name of the check.
-        passed: Whether all is well; ``None`` if the check does not apply.
-        message: What was found, and what to do if it is wrong.
+    ``passed`` is ``None`` if the check does not apply.
     """
 
     check: str

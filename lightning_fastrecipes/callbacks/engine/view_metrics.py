@@ -16,16 +16,11 @@ from lightning_fastrecipes.protocols import HasDecisionHead, HasPhaseMetrics
 class ViewMetrics:
     """Measure the loaders of a validation or test with metrics of the module, or given ones.
 
-    Thresholds of a ``SampleFBeta`` are tuned in a validation, on the predictions that it measures,
-    and used by the test.
-
-    Args:
-        given: For modules without ``phase_metrics``, name to metric, measured of plain predictions
-            as well; the module's own ``metrics`` if empty, whose plain values it logs itself.
-
-    Attributes:
-        thresholds: What the last validation found best, by the name of the metric, such as
-            ``f2_tta``. Shape ``(num_labels,)``.
+    ``given`` maps names to metrics, for modules without ``phase_metrics``, and is measured of plain
+    predictions as well; if empty, the module's own ``metrics`` are, whose plain values it logs
+    itself. Thresholds of a ``SampleFBeta`` are tuned in a validation, on the predictions that it
+    measures, and used by the test. They are in ``thresholds``, by the name of the metric, such as
+    ``f2_tta``, in shape ``(num_labels,)``.
     """
 
     def __init__(self, given: Mapping[str, Metric]) -> None:

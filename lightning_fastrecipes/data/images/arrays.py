@@ -90,7 +90,7 @@ def list_arrays(arrays: Arrays, name: str = "arrays") -> Listing:
     return Listing(
         folder=Path(name),
         rows=frame.assign(stratum=frame["label"]),
-        classes=_classes(np.asarray(arrays["y_train"])),
+        classes=[str(label) for label in np.unique(np.asarray(arrays["y_train"])).tolist()],
         pixels=np.concatenate(pixels),
     )
 
@@ -141,7 +141,3 @@ def _labels(array: npt.NDArray[Any], num_images: int, what: str) -> list[str]:
     if array.dtype.kind not in "iuUb":
         raise DataError(f"{what} must be integers or text, but is {array.dtype}. Convert it.")
     return [str(label) for label in array.tolist()]
-
-
-def _classes(labels: npt.NDArray[Any]) -> list[str]:
-    return [str(label) for label in np.unique(labels).tolist()]

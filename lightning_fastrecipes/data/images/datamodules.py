@@ -51,10 +51,6 @@ class ImageFolderDataModule(ImageDataModule):
         root: The folder, or ``package:NAME/inner/path`` for one that an installed package ships.
         **options: Those of ``ImageOptions``, such as ``image_size`` and ``augmentation``.
 
-    Raises:
-        ValueError: If an argument is out of its range.
-        TypeError: If one is of the wrong type.
-
     Example:
         >>> pets = ImageFolderDataModule("pets", image_size=64, augmentation="side_on", split=0.1)
         >>> pets.label_kind
@@ -82,10 +78,6 @@ class ImageCSVDataModule(ImageDataModule):
             data frame.
         table: What the columns mean; a ``file`` and a ``label`` column if not given.
         **options: Those of ``ImageOptions``, such as ``image_size`` and ``split``.
-
-    Raises:
-        ValueError: If an argument is out of its range.
-        TypeError: If one is of the wrong type.
 
     Example:
         >>> table = LabelTable(
@@ -137,10 +129,6 @@ class ImageArrayDataModule(ImageDataModule):
             ``ImageFolderDataModule`` reads it, of images of one shape.
         **options: Those of ``ImageOptions``; nothing is cached, and there are no workers if not
             given.
-
-    Raises:
-        ValueError: If an argument is out of its range.
-        TypeError: If one is of the wrong type.
 
     Example:
         >>> import numpy as np

@@ -1,12 +1,12 @@
 """Precomputed features as a datamodule: the frozen backbone runs once per image."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
@@ -106,7 +106,7 @@ class FeatureDataModule(pl.LightningDataModule):
         self.images.trainer = self.trainer
         self.images.prepare_data()
         self.images.setup("fit")
-        if not self._is_trial():
+        if not pl.is_fast_dev_run(self.trainer):
             for split in _SPLITS:
                 self._features(split)
 
@@ -157,14 +157,11 @@ class FeatureDataModule(pl.LightningDataModule):
         dataset = self.images.eval_dataset(split)
         if len(dataset) == 0:
             return None
-        if self._is_trial():
+        if pl.is_fast_dev_run(self.trainer):
             return np.concatenate(list(self._run(split, max_batches=1)))
         shape = (len(dataset), self.backbone.num_features)
         folder, key = cache_folder() / "features", self._cache_key(split)
         return cached_features(folder, key, lambda: self._run(split), shape)
-
-    def _is_trial(self) -> bool:
-        return pl.is_fast_dev_run(self.trainer)
 
     def _cache_key(self, split: ImageSplit) -> dict[str, Any]:
         """Name all that the features depend on."""
@@ -187,26 +184,18 @@ class FeatureDataModule(pl.LightningDataModule):
     def _run(self, split: ImageSplit, max_batches: int | None = None) -> Iterator[FloatMatrix]:
         """Return the backbone's outputs batch by batch, in the order of the files."""
         loader = self.images.eval_dataloader(split)
-        trainer = self.trainer
-        before, was_training = _device(self.model), self.model.training
-        device = before if trainer is None else trainer.strategy.root_device
+        before, was_training = next(self.model.parameters()).device, self.model.training
+        device, context = before, cast(Callable[[], Any], torch.inference_mode)
+        if self.trainer is not None:
+            device = self.trainer.strategy.root_device
+            context = self.trainer.precision_plugin.forward_context
         self.model.to(device).eval()
         try:
             for index, (images, _) in enumerate(loader):
                 if index == max_batches:
                     break
-                with torch.inference_mode(), _forward_context(trainer):
+                with torch.inference_mode(), context():
                     features = self.model.forward_features(images.to(device, non_blocking=True))
                 yield features.float().cpu().numpy()
         finally:
             self.model.to(before).train(was_training)
-
-
-def _forward_context(trainer: pl.Trainer | None) -> Any:
-    if trainer is None:
-        return torch.inference_mode()
-    return trainer.precision_plugin.forward_context()
-
-
-def _device(module: nn.Module) -> torch.device:
-    return next(module.parameters()).device

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import pandas as pd
@@ -53,12 +52,7 @@ class TypedFile:
     def __enter__(self) -> "TypedFile":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for opened in (self._parquet, self._source):
             if opened is not None:
                 opened.close()

@@ -11,35 +11,15 @@ def one_cycle_factor(
     tail: float = 0.0,
     shape: Shape = "cosine",
 ) -> float:
-    """Return the factor of the peak rate in a single cycle as long as the training.
+    """Return the factor of the peak rate, in [0, 1], in a single cycle as long as the training.
 
     From ``start`` up to 1, and down to ``end``; with a ``tail``, down to ``start`` and from there
-    to ``end`` over the last share of training.
+    to ``end`` over the last share of training. ``progress`` is the share of the training that is
+    done, in [0, 1]; the other arguments are those of ``OneCycle``. Raise `ValueError` if one is out
+    of its range.
 
-    Args:
-        progress: Share of the training that is done, in [0, 1].
-        rise: Share of the training that the rise takes, in (0, 1).
-        start: First rate as a share of the peak rate, in [0, 1].
-        end: Last rate as a share of the peak rate, in [0, 1].
-        tail: Share of the training from the return to ``start`` to its end, in [0, 1 - rise).
-        shape: Of each part: ``cosine`` or ``linear``.
-
-    Returns:
-        Factor for every peak rate, in [0, 1].
-
-    Raises:
-        ValueError: If an argument is out of its range.
-
-    Example:
-        >>> [round(one_cycle_factor(share), 3) for share in (0, 0.1, 0.25, 0.5, 0.75, 1)]
-        [0.04, 0.372, 1.0, 0.75, 0.25, 0.0]
-
-    Note:
-        The defaults are those of fastai 2. ``use_clr_beta=(div, pct, ...)`` of fast.ai 0.7 is
-        ``start=1 / div, end=0.01 / div, tail=pct / 100, rise=(1 - pct / 100) / 2`` and ``linear``.
-
-    References:
-        Smith and Topin, *Super-Convergence* (2019).
+    >>> [round(one_cycle_factor(share), 3) for share in (0, 0.1, 0.25, 0.5, 0.75, 1)]
+    [0.04, 0.372, 1.0, 0.75, 0.25, 0.0]
     """
     _check_cycle_parts(progress, rise, tail)
     for name, share in (("start", start), ("end", end)):

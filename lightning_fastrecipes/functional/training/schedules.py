@@ -23,40 +23,21 @@ def warm_restart_factor(
     warm_in: float = 0.0,
     peak_decay: float = 1.0,
 ) -> float:
-    """Return the factor of the peak rate in cosine annealing with warm restarts.
+    """Return the factor of the peak rate, in [0, 1], in cosine annealing with warm restarts.
 
     Every cycle falls from its peak towards ``floor`` of it along half a cosine, and the next one
     starts at its own peak, ``peak_decay`` times the one before. Numbers are computed as fractions
     of the decimals that they print as, without logarithms, so that restarts fall exactly where the
-    cycle lengths add up to. Pass ``epoch`` as ``Fraction(step, steps_per_epoch)`` to meet the
-    restarts to the very step.
+    cycle lengths add up to: torch and timm find the cycle by a logarithm when they are asked for a
+    given time, which misses some restarts for a ``cycle_mult`` of 3. Pass ``epoch``, the time since
+    the start of training in epochs, as ``Fraction(step, steps_per_epoch)`` to meet the restarts to
+    the very step.
 
-    Args:
-        epoch: Time since the start of training in epochs, at least 0.
-        cycle_len: Length of the first cycle in epochs, above 0.
-        cycle_mult: Growth of each cycle over the one before it, at least 1.
-        floor: Share of a cycle's peak that it falls towards, in [0, 1).
-        warm_in: Epochs at the start over which the factor is multiplied by a line from 0.01 to 1,
-            at least 0 and at most ``cycle_len``.
-        peak_decay: Peak of a cycle as a share of the peak before it, in (0, 1].
+    The arguments are those of ``SGDR``, except that ``cycle_len`` may be any number above 0. Raise
+    `ValueError` if one is out of its range.
 
-    Returns:
-        Factor for every peak rate, in [0, 1].
-
-    Raises:
-        ValueError: If an argument is out of its range.
-
-    Example:
-        >>> [round(warm_restart_factor(epoch / 2, 1, cycle_mult=2), 3) for epoch in range(7)]
-        [1.0, 0.5, 1.0, 0.854, 0.5, 0.146, 1.0]
-
-    Note:
-        fast.ai 0.7 stays at a hundredth of the rate for the first 5 % of the first cycle; this
-        does not. torch and timm find the cycle by a logarithm when they are asked for a given
-        time, which misses some restarts for a ``cycle_mult`` of 3.
-
-    References:
-        Loshchilov and Hutter, *SGDR: Stochastic Gradient Descent with Warm Restarts* (2017).
+    >>> [round(warm_restart_factor(epoch / 2, 1, cycle_mult=2), 3) for epoch in range(7)]
+    [1.0, 0.5, 1.0, 0.854, 0.5, 0.146, 1.0]
     """
     if not 0 <= epoch < math.inf:
         raise ValueError(f"`epoch` must be a finite number of at least 0, got {epoch}.")
@@ -91,33 +72,15 @@ def triangular_factor(
     floor: float = 0.25,
     peak_decay: float = 1.0,
 ) -> float:
-    """Return the factor of the peak rate in triangular cycles.
+    """Return the factor of the peak rate, in [``floor``, 1], in triangular cycles.
 
     Every cycle rises in a straight line from ``floor`` to its peak, and falls back in another.
+    ``epoch`` is the time since the start of training in epochs, at least 0. The arguments are those
+    of ``Triangular``, except that ``cycle_len`` may be any number above 0. Raise `ValueError` if
+    one is out of its range.
 
-    Args:
-        epoch: Time since the start of training in epochs, at least 0.
-        cycle_len: Length of a cycle in epochs, above 0: two of Smith's step sizes.
-        rise: Share of the cycle that the rise takes, in (0, 1).
-        floor: Lowest rate as a share of the peak rate, in [0, 1).
-        peak_decay: How far a cycle's peak stands above ``floor``, as a share of the cycle before
-            it, in (0, 1]; 0.5 is Smith's ``triangular2``.
-
-    Returns:
-        Factor for every peak rate, in [``floor``, 1].
-
-    Raises:
-        ValueError: If an argument is out of its range.
-
-    Example:
-        >>> [triangular_factor(epoch, cycle_len=4, floor=0.5) for epoch in range(5)]
-        [0.5, 0.75, 1.0, 0.75, 0.5]
-
-    Note:
-        fast.ai 0.7's ``use_clr=(div, cut_div)`` is ``floor=1 / div, rise=1 / cut_div``.
-
-    References:
-        Smith, *Cyclical Learning Rates for Training Neural Networks* (2017).
+    >>> [triangular_factor(epoch, cycle_len=4, floor=0.5) for epoch in range(5)]
+    [0.5, 0.75, 1.0, 0.75, 0.5]
     """
     if not 0 <= epoch < math.inf:
         raise ValueError(f"`epoch` must be a finite number of at least 0, got {epoch}.")

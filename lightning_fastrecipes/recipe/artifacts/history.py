@@ -15,10 +15,7 @@ from lightning_fastrecipes.data.common.files import write_atomically
 class History(pl.Callback):
     """Write losses, metrics, the head's highest rate and seconds of every epoch to one CSV.
 
-    Args:
-        path: The CSV. Rows of earlier stages stay; rows that a resumed stage trains again are
-            replaced.
-        stage: Name of the running stage.
+    Rows of earlier stages stay; rows that a resumed stage trains again are replaced.
     """
 
     def __init__(self, path: Path, stage: str) -> None:

@@ -19,13 +19,9 @@ LR_BEFORE_FINDING = 1e-3
 
 @dataclass(frozen=True)
 class GroupPlan:
-    """One layer group in one stage.
+    """One layer group in one stage, with the number of scalars in its parameters.
 
-    Args:
-        name: Name of the group.
-        num_parameters: Number of scalars in its parameters.
-        trained: Whether this stage trains it.
-        lr: Its peak learning rate, 0 if frozen; with ``lr: find`` only the ratios count.
+    ``lr`` is its peak learning rate, 0 if frozen; with ``lr: find`` only the ratios count.
     """
 
     name: str
@@ -36,17 +32,11 @@ class GroupPlan:
 
 @dataclass(frozen=True)
 class StagePlan:
-    """The plan of one stage.
+    """The plan of one stage, with its layer groups from the input side.
 
-    Args:
-        stage: The stage of the recipe.
-        groups: Its layer groups from the input side.
-        image_size: Side in pixels, in the first epoch; ``None`` without images.
-        batch_size: Samples per process and step, in the first epoch.
-        augmentation: Preset of the training images; ``None`` without images.
-        steps_per_epoch: Optimizer steps of the first epoch.
-        num_steps: Optimizer steps of the whole stage.
-        num_samples: Samples of the training split.
+    Image size (side in pixels), batch size (per process and step) and ``steps_per_epoch`` are those
+    of the first epoch. Image size and augmentation preset are ``None`` without images.
+    ``num_samples`` is that of the training split.
     """
 
     stage: Stage

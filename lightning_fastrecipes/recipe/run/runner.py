@@ -58,13 +58,7 @@ class RunOptions(TypedDict, total=False):
 
 
 class Run:
-    """One run of a recipe, from its data to its results.
-
-    Args:
-        recipe: The recipe.
-        folder: The run folder.
-        **options: See ``RunOptions``.
-    """
+    """One run of a recipe, from its data to its results; options are those of ``RunOptions``."""
 
     def __init__(self, recipe: Recipe, folder: Path, **options: Unpack[RunOptions]) -> None:
         self.recipe = recipe

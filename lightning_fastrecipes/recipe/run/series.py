@@ -27,12 +27,8 @@ class Series:
     """Several runs of one recipe, each in a run folder of its own.
 
     A recipe with ``series`` runs its variants in order, in ``variants/NAME``. One with ``seeds``
-    trains a model per seed, in ``seed-N``, and evaluates their mean in the folder itself.
-
-    Args:
-        recipe: The recipe.
-        folder: The run folder of the series.
-        **options: Those of each run; ``resume`` also keeps the runs that are finished.
+    trains a model per seed, in ``seed-N``, and evaluates their mean in the folder itself. The
+    option ``resume`` also keeps the runs that are finished.
     """
 
     def __init__(self, recipe: Recipe, folder: Path, **options: Unpack[RunOptions]) -> None:

@@ -22,13 +22,11 @@ Split = Literal["val", "test"]
 
 @dataclass(frozen=True)
 class Predicted:
-    """What was predicted of one split, in the order of its rows.
+    """What was predicted of one split, ``val`` or ``test``, in the order of its rows.
 
-    Args:
-        split: ``val`` or ``test``.
-        predictions: Probabilities ``(rows, classes)``, or numbers ``(rows,)``.
-        targets: As the datamodule gives them, one row each.
-        thresholds: With several labels, where each begins to count. Shape ``(classes,)``.
+    ``predictions`` are probabilities ``(rows, classes)`` or numbers ``(rows,)``, ``targets`` as the
+    datamodule gives them. With several labels, ``thresholds`` ``(classes,)`` say where each begins
+    to count.
     """
 
     split: Split
@@ -39,13 +37,9 @@ class Predicted:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What finished runs predict.
+    """What finished runs predict: a row for each image or row of a table, also as CSV ``content``.
 
-    Args:
-        table: One row for each image, or each row of the tables.
-        content: The table as CSV.
-        bad: Files that could not be read: name and reason.
-        notes: Remarks on the rows, a line each.
+    ``bad`` names files that could not be read, with the reason; ``notes`` are remarks, a line each.
     """
 
     table: pd.DataFrame
@@ -61,13 +55,8 @@ class Predictions:
 class PredictionCollector(pl.Callback):
     """Keep the predictions of a validation or test run, in the order of the data set.
 
-    Args:
-        num_samples: Rows of the split.
-
-    Attributes:
-        probabilities: Without views. Shape ``(num_samples, num_classes)``.
-        targets: One row each.
-        merged: Those of ``TestTimeAugmentation``, if it stands before this callback.
+    ``probabilities`` ``(num_samples, num_classes)`` are those without views; ``merged`` those of
+    ``TestTimeAugmentation``, if it stands before this callback.
     """
 
     def __init__(self, num_samples: int) -> None:
