@@ -11,15 +11,11 @@ def move_key(
     notes: list[str],
     short_forms: Mapping[str, str] | None = None,
 ) -> None:
-    """Move the value of one dotted key to another; a value that is there already stays.
+    """Move the value of one dotted key to another in place; a value that is there already stays.
 
-    Args:
-        document: Changed in place; ``init_args`` is left out of keys.
-        old: Where the value is; nothing is done if there is none.
-        new: Where it goes; mappings that are missing are made.
-        notes: What was moved is added here.
-        short_forms: Keys that may be one plain value, to the name of that value where others come
-            beside it.
+    Keys leave out ``init_args``. Nothing is done if there is no such value; mappings that are
+    missing are made. What was moved is added to ``notes``. ``short_forms`` are keys that may be one
+    plain value, with the name of that value where others come beside it.
     """
     home, name = find_key(document, old)
     if home is None or name not in home:

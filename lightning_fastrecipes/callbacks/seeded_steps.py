@@ -13,22 +13,12 @@ from lightning_fastrecipes.errors import check_at_least
 class SeededSteps(pl.Callback):
     """Seed all random number generators anew for each training batch.
 
-    Dropout, drop path and augmentation on the device then depend on the seed, the process, the
-    epoch and the batch index, and on nothing that happened before: a fit that is stopped and
-    resumed at any batch draws the very numbers of an uninterrupted one, and validating more or
-    less often changes nothing. Two batches, two epochs or two processes never share their
-    numbers. The order of the data is not touched, since a batch is loaded before it starts; and
-    the generators are left as they are after the fit.
-
-    Args:
-        seed: Any whole number of at least 0; the same for every process.
-
-    Raises:
-        ValueError: If ``seed`` is negative.
-
-    Example:
-        >>> SeededSteps(seed=3).seed
-        3
+    Dropout, drop path and augmentation on the device then depend on the seed (at least 0, the same
+    for every process), the process, the epoch and the batch index, and on nothing that happened
+    before: a fit that is stopped and resumed at any batch draws the very numbers of an
+    uninterrupted one, and validating more or less often changes nothing. Two batches, two epochs or
+    two processes never share their numbers. The order of the data is not touched, since a batch is
+    loaded before it starts; and the generators are left as they are after the fit.
     """
 
     def __init__(self, seed: int) -> None:

@@ -17,12 +17,8 @@ class Probe:
     """Run copies of a network on empty images, leaving the network as it is.
 
     The copy lives on the meta device, which computes shapes and no values. A network that cannot
-    run there (one that looks at values) is tried once more on a real copy.
-
-    Args:
-        module: The network to copy.
-        forward: How to run it: a function of the network and the images.
-        real: Whether to try a real copy where the meta device fails.
+    run there (one that looks at values) is tried once more on a real copy, if ``real``. ``forward``
+    runs the network on images.
     """
 
     def __init__(self, module: nn.Module, forward: Forward, *, real: bool = False) -> None:

@@ -34,21 +34,13 @@ _OF_THE_WHOLE = ("name", "variants", "series")
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = (), variant: str | None = None) -> Recipe:
-    """Read a recipe file, apply overrides and check every key and type.
+    """Read a recipe file, apply overrides and check every key and type; nothing is built yet.
 
-    Args:
-        path: A ``recipe.yaml``.
-        overrides: ``key.path=value`` each: ``data.root=photos``, ``trainer.devices=2``,
-            ``stages.head.max_epochs=3``, ``stages.all.callbacks.SGDR.cycle_len=2``. Keys of
-            ``data``, ``model`` and callbacks are the arguments of their classes. They hold for
-            every variant.
-        variant: Name of the variant to load, or ``None`` for the recipe itself.
-
-    Returns:
-        The recipe, with nothing built yet.
-
-    Raises:
-        RecipeError: If the file or an override cannot be understood.
+    An override is ``key.path=value``: ``data.root=photos``, ``trainer.devices=2``,
+    ``stages.head.max_epochs=3``, ``stages.all.callbacks.SGDR.cycle_len=2``. Keys of ``data``,
+    ``model`` and callbacks are the arguments of their classes. Overrides hold for every variant;
+    ``variant`` names the one to load, ``None`` the recipe itself. Raise `RecipeError` if the file
+    or an override cannot be understood.
     """
     document, place = read_document(path), Place(path)
     check_keys(document, SECTIONS, place)

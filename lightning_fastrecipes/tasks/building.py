@@ -21,16 +21,13 @@ MetricSpec = Metric | MetricFunction | str | Mapping[str, Any]
 class FunctionMetric(Metric):
     """Call a plain function once on all rows of an epoch, gathered from every process.
 
-    A function averaged over batches is wrong for anything that is not a mean, such as F-beta.
+    The function goes from probabilities ``(rows, num_outputs)`` and targets to a number. Averaged
+    over batches, it would be wrong for anything that is not a mean, such as F-beta.
 
-    Args:
-        function: From probabilities ``(rows, num_outputs)`` and targets to a number.
-
-    Example:
-        >>> metric = FunctionMetric(lambda p, t: (p.argmax(1) == t).float().mean())
-        >>> metric.update(torch.tensor([[0.9, 0.1], [0.2, 0.8]]), torch.tensor([0, 0]))
-        >>> metric.compute().item()
-        0.5
+    >>> metric = FunctionMetric(lambda p, t: (p.argmax(1) == t).float().mean())
+    >>> metric.update(torch.tensor([[0.9, 0.1], [0.2, 0.8]]), torch.tensor([0, 0]))
+    >>> metric.compute().item()
+    0.5
     """
 
     full_state_update = False

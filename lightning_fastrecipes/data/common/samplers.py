@@ -15,21 +15,15 @@ from lightning_fastrecipes.functional.random import seeded_generator
 class ShuffleSampler(DistributedSampler[int]):
     """Shuffle by seed and epoch alone, and yield ``epoch * len(dataset) + index``.
 
-    Workers, even persistent ones, learn the epoch from the index itself, so an image's
-    augmentation never depends on which worker makes it. Being a ``DistributedSampler``, it is left
-    alone by Lightning, which calls its ``set_epoch``; without ``torch.distributed`` it serves all.
+    Workers, even persistent ones, learn the epoch from the index itself, so an image's augmentation
+    never depends on which worker makes it. Being a ``DistributedSampler``, it is left alone by
+    Lightning, which calls its ``set_epoch``; without ``torch.distributed`` it serves all. The
+    dataset must have a length of at least 1.
 
-    Args:
-        dataset: Anything with a length of at least 1.
-        seed: At least 0; another seed gives another order.
-        num_replicas: How many processes share the data; from ``torch.distributed`` if not given.
-        rank: Which of them this is, from 0.
-
-    Example:
-        >>> sampler = ShuffleSampler("abcd", seed=0)
-        >>> sampler.set_epoch(2)
-        >>> sorted(sampler)
-        [8, 9, 10, 11]
+    >>> sampler = ShuffleSampler("abcd", seed=0)
+    >>> sampler.set_epoch(2)
+    >>> sorted(sampler)
+    [8, 9, 10, 11]
     """
 
     def __init__(
@@ -59,21 +53,11 @@ class WeightedSampler(ShuffleSampler):
     """Draw samples with replacement in proportion to their weights, by seed and epoch alone.
 
     Every process makes the draws of the whole epoch and takes its share of them, so that together
-    they see what one process would see.
+    they see what one process would see. ``weights`` has one number per sample, at least 0, not all
+    of them 0; a `ValueError` says so.
 
-    Args:
-        dataset: Anything with a length of at least 1.
-        seed: At least 0; another seed draws others.
-        weights: One per sample, at least 0, not all of them 0. Shape ``(samples,)``.
-        num_replicas: As for ``ShuffleSampler``.
-        rank: As for ``ShuffleSampler``.
-
-    Raises:
-        ValueError: If there is not one weight per sample, or one is negative, or all are 0.
-
-    Example:
-        >>> list(WeightedSampler("abcd", seed=0, weights=torch.tensor([0.0, 1.0, 0.0, 0.0])))
-        [1, 1, 1, 1]
+    >>> list(WeightedSampler("abcd", seed=0, weights=torch.tensor([0.0, 1.0, 0.0, 0.0])))
+    [1, 1, 1, 1]
     """
 
     def __init__(

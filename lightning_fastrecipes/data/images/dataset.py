@@ -23,14 +23,10 @@ from lightning_fastrecipes.protocols import InputSpec
 
 
 class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
-    """Decode, transform and label images.
+    """Decode, transform and label images; with a store, decoded images are read from it.
 
-    Args:
-        samples: Files and targets.
-        transform: Makes a decoded image square.
-        has_epochs: Whether an index is ``epoch * len(dataset) + position``, as ``ShuffleSampler``
-            makes it, so that random transforms depend on the epoch whichever worker runs them.
-        store: Decoded images; without it, files are decoded every time.
+    With epochs, an index is ``epoch * len(dataset) + position``, as ``ShuffleSampler`` makes it, so
+    that random transforms depend on the epoch whichever worker runs them.
     """
 
     def __init__(

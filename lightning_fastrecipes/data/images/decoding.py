@@ -29,22 +29,14 @@ class ImageFacts(NamedTuple):
 def load_image(
     path: str | Path, background: str = "white", shorter_side: int | None = None
 ) -> Tensor:
-    """Decode an image to RGB, upright, with nothing lost silently.
+    """Decode an image to RGB ``(3, height, width)``, ``uint8``, upright, with nothing lost silently.
 
-    16-bit grey is scaled by its bit depth, transparent pixels show a background, CMYK and palettes
-    are converted, the EXIF orientation is applied, and of an animation the first frame is taken.
-
-    Args:
-        path: A file in any format that Pillow reads.
-        background: Colour behind transparent pixels, as Pillow names or writes it.
-        shorter_side: Pixels that the shorter side is needed with, if less will do than the file
-            has: a JPEG is then decoded at a half, a quarter or an eighth, which is faster.
-
-    Returns:
-        The image. Shape ``(3, height, width)``, ``uint8``.
-
-    Raises:
-        DataError: If the file cannot be decoded to the end; the message names it.
+    16-bit grey is scaled by its bit depth, transparent pixels show a background, a colour as Pillow
+    names or writes it, CMYK and palettes are converted, the EXIF orientation is applied, and of an
+    animation the first frame is taken. ``shorter_side`` is the number of pixels that the shorter
+    side is needed with, if less will do than the file has: a JPEG is then decoded at a half, a
+    quarter or an eighth, which is faster. Raise `DataError` if the file cannot be decoded to the
+    end.
     """
     try:
         with Image.open(path) as image:

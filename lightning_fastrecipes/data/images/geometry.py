@@ -71,12 +71,8 @@ class Geometry:
 class CachedSize:
     """The size at which decoded images are kept in a cache.
 
-    Args:
-        side: Length in pixels of the shorter side, or with ``squish`` of both sides. Images that
-            are smaller stay as they are.
-        resize: ``crop`` or ``squish``.
-        interpolation: ``nearest``, ``bilinear`` or ``bicubic``.
-        background: Colour behind transparent pixels.
+    ``side`` is the length in pixels of the shorter side, or with ``squish`` of both sides. Images
+    that are smaller stay as they are.
     """
 
     side: int
@@ -106,10 +102,7 @@ class CachedSize:
 class EvalTransform:
     """Resize the shorter side and take the centre, the same in every epoch.
 
-    Args:
-        image_size: Side of the result in pixels, at least 1.
-        geometry: What is asked for.
-        input_spec: What the model's weights expect, for all that ``geometry`` leaves open.
+    ``input_spec`` says what the model's weights expect, for all that ``geometry`` leaves open.
     """
 
     def __init__(self, image_size: int, geometry: Geometry, input_spec: InputSpec) -> None:

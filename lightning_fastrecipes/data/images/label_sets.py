@@ -32,27 +32,20 @@ class LabelSets:
 def split_labels(
     values: Sequence[str], separator: str | None = None, choice: LabelChoice = "auto"
 ) -> LabelSets:
-    """Read a column of labels, finding out whether a value names several.
+    """Read a column of labels, one text per row, finding out whether a value names several.
 
     Where the data decide, the whole column must show it, so that names of two words, such as
     'golden retriever', stay one label: at least half of the parts must turn up in two or more
     different values, as tags that combine freely do. For spaces, which names hold as well, there
     must also be at most half as many parts as different values.
 
-    Args:
-        values: One text per row; empty for a row without labels.
-        separator: What stands between labels; any run of white space for a space. Found out if
-            ``None``: a comma, a semicolon, a bar or spaces.
-        choice: What the user says; ``multi`` without a separator takes the first that is there.
+    A separator of a space is any run of white space. ``None`` finds out which of comma, semicolon,
+    bar and spaces it is; with the choice ``multi`` that is the first that is there.
 
-    Returns:
-        The labels of each row.
-
-    Example:
-        >>> split_labels(["sun sea", "sea", "sun", "sun sky sea", "sky", "sky sun"]).reason
-        "multi, since 3 of 6 rows have several labels separated by ' '"
-        >>> split_labels(["golden retriever", "cat"]).multi_label
-        False
+    >>> split_labels(["sun sea", "sea", "sun", "sun sky sea", "sky", "sky sun"]).reason
+    "multi, since 3 of 6 rows have several labels separated by ' '"
+    >>> split_labels(["golden retriever", "cat"]).multi_label
+    False
     """
     distinct = sorted({value for value in values if value})
     if choice == "single":

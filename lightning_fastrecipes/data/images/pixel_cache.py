@@ -35,11 +35,7 @@ class PixelStore:
 
     The file is mapped at once: another run may replace it, and this one keeps reading what it
     opened. A loader process gets the path alone; it maps the file, if that is still the same.
-
-    Args:
-        path: The file.
-        shapes: Height and width of each image. Shape ``(images, 2)``.
-        size: The size they are kept at.
+    ``shapes`` are height and width of each image, ``(images, 2)``.
     """
 
     def __init__(self, path: Path, shapes: npt.NDArray[np.int64], size: CachedSize) -> None:

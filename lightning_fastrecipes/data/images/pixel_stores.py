@@ -19,11 +19,7 @@ class _OpenStore(NamedTuple):
 
 
 class PixelStores:
-    """Open caches of one datamodule, one per split and size.
-
-    Args:
-        cache: As for ``cache_choice``.
-    """
+    """Open caches of one datamodule, one per split and size."""
 
     def __init__(self, cache: Cache) -> None:
         self.cache = cache_choice(cache)

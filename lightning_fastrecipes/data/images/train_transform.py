@@ -26,12 +26,7 @@ _AGAINST_BLUR = 1.12
 class TrainTransform(EvalTransform):
     """Zoom, crop, rotate, adjust and flip at random, by draws of seed, epoch and index alone.
 
-    Args:
-        image_size: Side of the result in pixels, at least 1.
-        geometry: What is asked for.
-        input_spec: What the model's weights expect, for all that ``geometry`` leaves open.
-        augmentation: What is drawn; its preset is not ``none``.
-        seed: At least 0; another seed gives other draws.
+    The preset of the augmentation is not ``none``.
     """
 
     def __init__(

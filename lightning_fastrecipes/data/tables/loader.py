@@ -68,20 +68,13 @@ class TableRows(Dataset[TableBatch]):
 class TableSampler(DistributedSampler[int]):
     """The rows of this process: all of them, or every so many-th, in order or shuffled.
 
-    The order follows from seed and epoch alone. All processes get equally many rows, the first ones
-    once more if need be, unless ``evens_out`` is false.
+    The order follows from seed and epoch alone; without a seed the rows stay in order. All
+    processes get equally many rows, the first ones once more if need be, unless ``evens_out`` is
+    false.
 
-    Args:
-        num_rows: Length of the table, at least 1.
-        seed: Of the shuffle, at least 0; ``None`` leaves the rows in order.
-        evens_out: Whether all processes must get equally many rows.
-        num_replicas: How many processes share the rows; from ``torch.distributed`` if not given.
-        rank: Which of them this is, from 0.
-
-    Example:
-        >>> sampler = TableSampler(5, seed=None, num_replicas=2, rank=1)
-        >>> list(sampler), len(sampler)
-        ([1, 3, 0], 3)
+    >>> sampler = TableSampler(5, seed=None, num_replicas=2, rank=1)
+    >>> list(sampler), len(sampler)
+    ([1, 3, 0], 3)
     """
 
     def __init__(
@@ -121,18 +114,12 @@ class TableSampler(DistributedSampler[int]):
 class TableLoader:
     """Batches of a table, for Lightning, which leaves anything that is no ``DataLoader`` as it is.
 
-    Masked codes become 0, the index of unknown values, so that it is trained; which ones follows
-    from seed, epoch, step and process. ``state_dict`` says how far an epoch has come, so that a run
-    that is resumed in the middle of it goes on with the batches that are left.
-
-    Args:
-        dataset: The rows.
-        batch_size: Rows per step and process, at least 1.
-        sampler: Which rows, in which order.
-        mask_fraction: Share of the codes that are masked, in [0, 1).
-        is_training: Whether a last batch of one row, which batch norm cannot take, is dropped.
-        is_fixed: Whether every epoch is as the first, in the order of the table, as Lightning's
-            ``overfit_batches`` wants it.
+    A share ``mask_fraction`` of the codes become 0, the index of unknown values, so that it is
+    trained; which ones follows from seed, epoch, step and process. ``state_dict`` says how far an
+    epoch has come, so that a run that is resumed in the middle of it goes on with the batches that
+    are left. In training, a last batch of one row, which batch norm cannot take, is dropped. With
+    ``is_fixed``, every epoch is as the first, in the order of the table, as Lightning's
+    ``overfit_batches`` wants it.
     """
 
     def __init__(

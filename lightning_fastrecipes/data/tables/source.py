@@ -39,19 +39,11 @@ class SourceTable(NamedTuple):
 class TableSource:
     """A table in files or in memory, with the steps that prepare it.
 
-    Args:
-        source: A file or pattern, several that are put one below the other, or a frame.
-        steps: What is done to the table, as ``parse_steps`` takes it.
-        where: Condition on the prepared rows, in the language of ``expressions.evaluate``; other
-            rows are left out.
-        folder: What paths in steps are relative to; that of the first file if not given.
-
-    Raises:
-        DataNotFoundError: If a file does not exist.
-        DataError: If the source is a folder or names nothing.
-
-    Attributes:
-        names: The files as they were named; none for a frame.
+    ``source`` is a file or pattern, several that are put one below the other, or a frame. ``where``
+    is a condition on the prepared rows, in the language of ``expressions.evaluate``; other rows are
+    left out. Paths in steps are relative to ``folder``; to that of the first file if not given.
+    ``names`` are the files as they were named. Raise `DataNotFoundError` if a file does not exist,
+    `DataError` if the source is a folder or names nothing.
     """
 
     def __init__(

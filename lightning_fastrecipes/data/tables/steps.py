@@ -104,23 +104,14 @@ _CLASSES: dict[str, Any] = {step.key: step for step in _STEPS}
 
 
 def parse_steps(steps: Sequence[Any], place: str = "steps") -> list[Step]:
-    """Turn what a recipe says into steps.
+    """Turn what a recipe says into steps; ``place`` is what to call the list in messages.
 
-    Args:
-        steps: Mappings of one key, such as ``{"join": {"table": "store.csv", "keys": "Store"}}``;
-            a step is returned as it is.
-        place: What to call the list in messages.
+    Steps are mappings of one key, such as ``{"join": {"table": "store.csv", "keys": "Store"}}``; a
+    step is returned as it is. Raise `ValueError` if a step or one of its arguments does not exist,
+    or cannot be right, with its place and the nearest name.
 
-    Returns:
-        The steps in order.
-
-    Raises:
-        ValueError: If a step or one of its arguments does not exist, or cannot be right; the
-            message names its place and the nearest name.
-
-    Example:
-        >>> parse_steps([{"date_parts": {"column": "Date"}}])[0].column
-        'Date'
+    >>> parse_steps([{"date_parts": {"column": "Date"}}])[0].column
+    'Date'
     """
     if isinstance(steps, (str, Mapping)) or not isinstance(steps, Sequence):
         raise ValueError(f"`{place}` must be a list of steps, got {steps!r}.")  # noqa: TRY004

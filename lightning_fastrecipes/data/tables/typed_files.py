@@ -18,16 +18,7 @@ class TypedFile:
     """A Parquet or feather file whose columns are read one by one, so that few are wide at once.
 
     Levels of a stored index that have names are columns, before the others; an index without a name
-    is not read.
-
-    Args:
-        path: The file.
-
-    Raises:
-        ValueError: If it is not of the kind that its ending says.
-
-    Attributes:
-        names: Names of the columns.
+    is not read. Raise `ValueError` if the file is not of the kind that its ending says.
     """
 
     def __init__(self, path: Path) -> None:

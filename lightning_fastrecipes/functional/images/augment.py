@@ -60,36 +60,20 @@ def draw_parameters(
 ) -> AugmentationParameters:
     """Draw what happens to each image, by the distributions of the course's presets.
 
-    ``basic`` rotates by up to ``max_angle`` with probability 0.75 and changes brightness and
-    contrast by up to 0.05; ``side_on`` also flips every second image; ``top_down`` instead applies
-    each of the 8 symmetries of the square equally often. All zoom with probability 0.75 and crop
-    at random.
+    ``basic`` rotates by up to ``max_angle`` degrees with probability 0.75 and changes brightness
+    and contrast by up to 0.05; ``side_on`` also flips every second image; ``top_down`` instead
+    applies each of the 8 symmetries of the square equally often; ``none`` changes nothing. All
+    zoom, by up to ``max_zoom``, with probability 0.75 and crop at random. All randomness comes from
+    the generator, which is on the CPU. Raise `ValueError` if there is no such preset, ``max_zoom``
+    is below 1, or ``max_angle`` below 0.
 
-    Args:
-        num_images: How many images to draw for, at least 0.
-        augmentation: Name of the preset; ``none`` gives parameters that change nothing.
-        max_zoom: Largest zoom, at least 1.
-        generator: Where all randomness comes from, on the CPU.
-        max_angle: Largest rotation in degrees, at least 0.
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> draw_parameters(4, "none", 1.1, generator).angle
+    tensor([0., 0., 0., 0.])
 
-    Returns:
-        Parameters with tensors of shape ``(num_images,)``.
-
-    Raises:
-        ValueError: If ``augmentation`` is no preset, ``max_zoom`` is below 1, or ``max_angle``
-            below 0.
-
-    Example:
-        >>> generator = torch.Generator().manual_seed(0)
-        >>> draw_parameters(4, "none", 1.1, generator).angle
-        tensor([0., 0., 0., 0.])
-
-    Note:
-        fast.ai 0.7 rotates an image before it crops it; here it is cropped first, so that one
-        resample of the small image is enough.
-
-    References:
-        fast.ai 0.7, ``transforms_basic``, ``transforms_side_on`` and ``transforms_top_down``.
+    fast.ai 0.7 (``transforms_basic``, ``transforms_side_on`` and ``transforms_top_down``) rotates
+    an image before it crops it; here it is cropped first, so that one resample of the small image
+    is enough.
     """
     if augmentation not in get_args(Preset):
         raise ValueError(
@@ -160,23 +144,17 @@ def make_view(
 ) -> Tensor:
     """Zoom, crop, rotate, flip and adjust each image of a batch, at the size it has.
 
-    Pixels are resampled once, and not at all where an image is neither zoomed nor rotated.
+    Pixels are resampled once, and not at all where an image is neither zoomed nor rotated. The
+    images are ``uint8``, or normalised floats, on any device, of shape
+    ``(batch, channels, height, width)``, square if some are to be turned by a quarter; so is the
+    result. ``input_spec`` says how floats were normalised; without it, their brightness and
+    contrast stay.
 
-    Args:
-        images: ``uint8`` images, or normalised floats, on any device. Shape ``(batch, channels,
-            height, width)``; square if some are to be turned by a quarter.
-        parameters: As :func:`draw_parameters` returns them for as many images.
-        input_spec: How floats were normalised; without it, brightness and contrast of floats stay.
-
-    Returns:
-        New images of the same shape, dtype and device.
-
-    Example:
-        >>> images = torch.tensor([[[[1, 2], [3, 4]]]], dtype=torch.uint8)
-        >>> unchanged = draw_parameters(1, "none", 1.0, torch.Generator())
-        >>> make_view(images, replace(unchanged, dihedral=torch.tensor([4])))
-        tensor([[[[2, 1],
-                  [4, 3]]]], dtype=torch.uint8)
+    >>> images = torch.tensor([[[[1, 2], [3, 4]]]], dtype=torch.uint8)
+    >>> unchanged = draw_parameters(1, "none", 1.0, torch.Generator())
+    >>> make_view(images, replace(unchanged, dihedral=torch.tensor([4])))
+    tensor([[[[2, 1],
+              [4, 3]]]], dtype=torch.uint8)
     """
     _check_square(images, parameters)
     moved = (parameters.zoom != 1) | (parameters.angle != 0)

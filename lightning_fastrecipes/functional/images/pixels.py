@@ -16,21 +16,14 @@ _AT_ONCE = 1 << 18
 def dihedral(images: Tensor, element: int) -> Tensor:
     """Move pixels by one of the 8 symmetries of the square, exactly.
 
-    Args:
-        images: Images in any layout whose last two axes are height and width.
-        element: 0 to 3 rotate anticlockwise by that many quarter turns; 4 to 7 rotate by
-            ``element - 4`` of them and then flip left and right. 0 changes nothing, 4 is a flip.
+    The last two axes are height and width, which are swapped where ``element`` is odd: 0 to 3
+    rotate anticlockwise by that many quarter turns; 4 to 7 rotate by ``element - 4`` of them and
+    then flip left and right. So 0 changes nothing, and 4 is a flip. Raise `ValueError` for any
+    other element.
 
-    Returns:
-        The moved images; height and width are swapped where ``element`` is odd.
-
-    Raises:
-        ValueError: If ``element`` is not in 0 to 7.
-
-    Example:
-        >>> dihedral(torch.tensor([[1, 2], [3, 4]]), 4)
-        tensor([[2, 1],
-                [4, 3]])
+    >>> dihedral(torch.tensor([[1, 2], [3, 4]]), 4)
+    tensor([[2, 1],
+            [4, 3]])
     """
     if not 0 <= element <= 7:
         raise ValueError(f"`element` must be in 0 to 7, got {element}.")
@@ -57,17 +50,11 @@ def crop_matrix(
 ) -> Tensor:
     """Compute where the pixels of zoomed, cropped and rotated images come from.
 
-    Args:
-        degrees: Rotations, anticlockwise. Shape ``(batch,)``, as all others.
-        crop_top: Where the crop starts, as a fraction of the rows to spare.
-        crop_left: The same for the columns to spare.
-        tall: Height of the zoomed image as a multiple of the crop's.
-        wide: The same for its width.
-        aspect: Height over width of the crop: in the grid both are 2 long.
-        elements: The last change, as in :func:`dihedral`, if any.
-
-    Returns:
-        Matrices for :func:`resample`. Shape ``(batch, 2, 3)``.
+    All tensors have the shape ``(batch,)``. Rotations are anticlockwise. ``crop_top`` and
+    ``crop_left`` say where the crop starts, as a fraction of the rows and columns to spare;
+    ``tall`` and ``wide`` are height and width of the zoomed image as multiples of the crop's.
+    ``aspect`` is height over width of the crop: in the grid both are 2 long. ``elements`` are the
+    last change, as in :func:`dihedral`. The result, ``(batch, 2, 3)``, is for :func:`resample`.
     """
     if elements is not None:
         degrees = degrees + 90.0 * (elements % 4)

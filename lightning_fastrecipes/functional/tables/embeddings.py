@@ -11,28 +11,20 @@ from lightning_fastrecipes.functional.tables.spec import TableSpec
 def embedding_table(spec: TableSpec, weights: Mapping[str, Tensor]) -> pd.DataFrame:
     """List the vector of every category of every column.
 
-    Args:
-        spec: How the table becomes numbers.
-        weights: Column to its vectors, one row for each index, as ``embedding_weights`` of a task
-            gives them. Shapes ``(cardinality, size)``.
+    ``weights`` are vectors ``(cardinality, size)`` by column, as ``embedding_weights`` of a task
+    returns them. There is one row for each index: ``column``, ``value`` as text, ``(unknown)`` for
+    index 0 and ``(rare)`` for that of rare values, then ``e0``, ``e1`` and so on; columns of
+    narrower vectors are missing where there are wider ones. Raise `ValueError` if the vectors are
+    not those of the spec's columns.
 
-    Returns:
-        One row for each index: ``column``, ``value`` as text, ``(unknown)`` for index 0 and
-        ``(rare)`` for that of rare values, then ``e0``, ``e1`` and so on; columns of narrower
-        vectors are missing where there are wider ones.
-
-    Raises:
-        ValueError: If the vectors are not those of the spec's columns.
-
-    Example:
-        >>> table = pd.DataFrame({"shop": ["a", "b"], "sales": [1.0, 2.0]})
-        >>> spec = TableSpec.fit(table, target="sales", categorical=["shop"], continuous=[])
-        >>> import torch
-        >>> embedding_table(spec, {"shop": torch.eye(3)[:, :2]})
-          column      value   e0   e1
-        0   shop  (unknown)  1.0  0.0
-        1   shop          a  0.0  1.0
-        2   shop          b  0.0  0.0
+    >>> table = pd.DataFrame({"shop": ["a", "b"], "sales": [1.0, 2.0]})
+    >>> spec = TableSpec.fit(table, target="sales", categorical=["shop"], continuous=[])
+    >>> import torch
+    >>> embedding_table(spec, {"shop": torch.eye(3)[:, :2]})
+      column      value   e0   e1
+    0   shop  (unknown)  1.0  0.0
+    1   shop          a  0.0  1.0
+    2   shop          b  0.0  0.0
     """
     found = {name: len(vectors) for name, vectors in weights.items()}
     wanted = dict(zip(spec.categorical, spec.cardinalities, strict=True))

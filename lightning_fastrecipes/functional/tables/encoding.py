@@ -38,25 +38,15 @@ _DECODED = {"text": "string", "integer": "Int64", "number": "Float64", "boolean"
 
 
 def embedding_size(cardinality: int, rule: EmbeddingRule = "course") -> int:
-    """Return the width of the vectors of a categorical column.
+    """Return the width of the vectors of a categorical column, at least 1.
 
-    Args:
-        cardinality: Number of indices, the one for unknown and missing included, at least 1.
-        rule: ``course``: half the cardinality, rounded up, at most 50; ``fastai``: 1.6 times its
-            power of 0.56, at most 600.
+    The cardinality counts the index for unknown and missing. By the rule of the ``course`` (lesson
+    3) the width is half of it, rounded up, at most 50; by that of ``fastai`` (2, ``emb_sz_rule``)
+    1.6 times its power of 0.56, at most 600. Raise `ValueError` if the cardinality is below 1 or
+    there is no such rule.
 
-    Returns:
-        A width, at least 1.
-
-    Raises:
-        ValueError: If the cardinality is below 1 or there is no such rule.
-
-    Example:
-        >>> embedding_size(1116), embedding_size(1116, rule="fastai")
-        (50, 81)
-
-    References:
-        fast.ai course (2018), lesson 3; fastai 2, ``emb_sz_rule``.
+    >>> embedding_size(1116), embedding_size(1116, rule="fastai")
+    (50, 81)
     """
     if cardinality < 1:
         raise ValueError(f"`cardinality` must be at least 1, got {cardinality}.")

@@ -14,25 +14,16 @@ _INTEGERS = ("int8", "int16", "int32")
 
 
 def narrow_frame(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return every column the narrowest type that holds what is in it.
+    """Return another frame, in which every column has the narrowest type that holds what is in it.
 
     Whole numbers become ``int8`` to ``int64``; others ``float32``, but stay ``float64`` if that
     would change a whole number among them or make one infinite; text of few different values
-    becomes categories. True and false, dates and other objects stay as they are.
+    becomes categories. True and false, dates and other objects stay as they are. Raise `DataError`
+    if a column's name is there twice.
 
-    Args:
-        frame: A table, which is not changed.
-
-    Returns:
-        A table with the same rows, columns and index.
-
-    Raises:
-        DataError: If a column's name is there twice.
-
-    Example:
-        >>> table = pd.DataFrame({"store": [1, 2, 1115], "km": [0.5, 1, 2]})
-        >>> [str(kind) for kind in narrow_frame(table).dtypes]
-        ['int16', 'float32']
+    >>> table = pd.DataFrame({"store": [1, 2, 1115], "km": [0.5, 1, 2]})
+    >>> [str(kind) for kind in narrow_frame(table).dtypes]
+    ['int16', 'float32']
     """
     check_unique(frame.columns)
     narrowed = {name: narrow_column(frame[name]) for name in frame}

@@ -32,25 +32,15 @@ def log_shift(point_estimate: PointEstimate, squared_error: Tensor) -> Tensor:
     A logarithm with an error says that the target lies around its ``exp``, half of it above. Where
     errors of logarithms are normal the mean lies higher, and what is best in shares of the target
     lower: to predict 2 where 1 comes is an error of 100 %, to predict 1 where 2 comes one of 50 %.
+    The latter is ``E[1 / y] / E[1 / y ** 2]`` (Park and Stefanski, *Relative-error prediction*,
+    1998).
 
-    Args:
-        point_estimate: Which number.
-        squared_error: Mean squared error of the logarithms, at least 0.
+    ``squared_error`` is the mean one of the logarithms; the result, of its shape, is to be added to
+    each logarithm. Raise `ValueError` if there is no such point estimate.
 
-    Returns:
-        What to add to each logarithm, of the shape of ``squared_error``.
-
-    Raises:
-        ValueError: If there is no such point estimate.
-
-    Example:
-        >>> import torch
-        >>> log_shift("min_rmspe", torch.tensor(0.01))
-        tensor(-0.0150)
-
-    References:
-        Park and Stefanski, *Relative-error prediction* (1998): best in shares is
-        ``E[1 / y] / E[1 / y ** 2]``.
+    >>> import torch
+    >>> log_shift("min_rmspe", torch.tensor(0.01))
+    tensor(-0.0150)
     """
     if point_estimate not in _SHIFTS:
         raise ValueError(

@@ -51,28 +51,17 @@ def resolve_group_lrs(
 ) -> list[float]:
     """Return the learning rate of every layer group, from the input side.
 
-    Args:
-        lr: Rate of the last group, above 0; or one rate per trained group, from the input side.
-        lr_ratio: With one rate: how many times smaller each earlier group's is, at least 1.
-        num_groups: Number of layer groups, at least 1.
-        num_frozen: How many leading groups are frozen, in [0, ``num_groups``).
-        train_frozen_norms: Whether batch norms in frozen groups train (norm policy ``train``).
-            Then frozen groups follow the ratio too, instead of having the rate 0.
+    ``lr`` is that of the last group, and each earlier group's is ``lr_ratio`` times smaller; or one
+    rate per trained group. The ``num_frozen`` leading groups have the rate 0; they follow the ratio
+    too if their batch norms train (``train_frozen_norms``). Raise `TypeError` if a rate is no
+    number, `ValueError` if one is not above 0, there are too few or too many, or another number is
+    out of range.
 
-    Returns:
-        One rate per group.
+    >>> resolve_group_lrs(1e-2, lr_ratio=10, num_groups=3, num_frozen=1)
+    [0.0, 0.001, 0.01]
 
-    Raises:
-        TypeError: If a rate is no number.
-        ValueError: If a rate is not above 0, or there are too few or too many.
-
-    Example:
-        >>> resolve_group_lrs(1e-2, lr_ratio=10, num_groups=3, num_frozen=1)
-        [0.0, 0.001, 0.01]
-
-    References:
-        Discriminative fine-tuning: Howard and Ruder, *Universal Language Model Fine-tuning for Text
-        Classification* (2018), section 3.2.
+    Discriminative fine-tuning: Howard and Ruder, *Universal Language Model Fine-tuning for Text
+    Classification* (2018), section 3.2.
     """
     num_trained = num_groups - num_frozen
     _check_number("lr_ratio", lr_ratio)
