@@ -1,6 +1,7 @@
 """Read CSV files in whatever dialect, one or one per split."""
 
 import csv as csv_dialects
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -81,12 +82,16 @@ def read_folder(
     return pd.concat(frames, ignore_index=True)
 
 
-def _sniff_separator(path: Path) -> str:
-    """Take the first separator that cuts every line into the same number of fields above one."""
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        lines = [line for _, line in zip(range(50), file, strict=False) if line.strip()]
+def find_separator(lines: Sequence[str], otherwise: str) -> str:
+    """Return the first separator that cuts every line into the same number of fields above one."""
     for separator in _SEPARATORS:
         widths = {len(fields) for fields in csv_dialects.reader(lines, delimiter=separator)}
         if len(widths) == 1 and widths != {1}:
             return separator
-    return _WHITESPACE
+    return otherwise
+
+
+def _sniff_separator(path: Path) -> str:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        lines = [line for _, line in zip(range(50), file, strict=False) if line.strip()]
+    return find_separator(lines, _WHITESPACE)

@@ -29,7 +29,7 @@ class ImageFacts(NamedTuple):
 def load_image(
     path: str | Path, background: str = "white", shorter_side: int | None = None
 ) -> Tensor:
-    """Decode an image to RGB ``(3, height, width)``, ``uint8``, upright, with nothing lost silently.
+    """Decode an image to upright RGB ``(3, height, width)``, ``uint8``; nothing is lost silently.
 
     16-bit grey is scaled by its bit depth, transparent pixels show a background, a colour as Pillow
     names or writes it, CMYK and palettes are converted, the EXIF orientation is applied, and of an

@@ -1,6 +1,6 @@
 """Read tables from files of any usual kind, in the narrowest types that hold what is in them."""
 
-import csv as csv_dialects
+import csv
 import glob
 import lzma
 import os
@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import pandas as pd
 from pandas.api.types import infer_dtype, union_categoricals
 
+from lightning_fastrecipes.data.common.csv_tables import find_separator
 from lightning_fastrecipes.data.common.sources import resolve_source
 from lightning_fastrecipes.data.tables.typed_files import FEATHER_FILES, PARQUET_FILES, TypedFile
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
@@ -25,7 +26,6 @@ Column: TypeAlias = "pd.Series[Any]"
 Source = str | Path | Sequence[str | Path]
 
 _CHUNK_ROWS = 1 << 17
-_SEPARATORS = (",", "\t", ";", "|")
 _TEXT_FILES = (".csv", ".tsv", ".txt")
 _TYPED_FILES = (*PARQUET_FILES, *FEATHER_FILES)
 _COMPRESSIONS = (".gz", ".bz2", ".xz", ".zip", ".zst")
@@ -177,7 +177,7 @@ def _columns(path: Path, how: "_How") -> Iterator[Column]:
 def _text_chunks(path: Path, how: "_How") -> Iterator[pd.DataFrame]:
     file: dict[str, Any] = {
         "filepath_or_buffer": path,
-        "sep": how.separator or _find_separator(path),
+        "sep": how.separator or _sniff_separator(path),
         "encoding": "utf-8-sig",
     }
     first = pd.read_csv(header=None, nrows=1, dtype=str, keep_default_na=False, **file)
@@ -206,19 +206,14 @@ def _typed_columns(path: Path, how: "_How") -> Iterator[Column]:
         yield from file.columns(names, {*how.text, *how.as_text})
 
 
-def _find_separator(path: Path) -> str:
-    """Return the first separator that cuts every line into the same number of fields above one."""
+def _sniff_separator(path: Path) -> str:
     if ".tsv" in path.suffixes:
         return "\t"
     lines = pd.read_csv(
         path, sep="\x01", header=None, nrows=50, dtype=str, keep_default_na=False,
-        quoting=csv_dialects.QUOTE_NONE, encoding="utf-8-sig",
+        quoting=csv.QUOTE_NONE, encoding="utf-8-sig",
     )  # fmt: skip
-    for separator in _SEPARATORS:
-        widths = {len(row) for row in csv_dialects.reader(lines[0].tolist(), delimiter=separator)}
-        if len(widths) == 1 and widths != {1}:
-            return separator
-    return ","
+    return find_separator(lines[0].tolist(), ",")
 
 
 def _refuse_missing(names: Sequence[str], columns: Sequence[str] | None, path: Path) -> None:
