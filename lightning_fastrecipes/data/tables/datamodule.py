@@ -172,7 +172,7 @@ class TabularDataModule(pl.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Map the encoded splits, or make them without a cache; learn or compare the spec.
 
-        Raises ``DataError`` if the table cannot be used as it is. Raises ``ConfigurationError`` if
+        Raise `DataError` if the table cannot be used as it is. Raise `ConfigurationError` if
         the table differs from that of the checkpoint.
         """
         if self.spec is not None:
@@ -213,7 +213,7 @@ class TabularDataModule(pl.LightningDataModule):
     def eval_dataloader(self, split: SplitName) -> TableLoader:
         """Return the batches of a split in order, to the last row and without masks.
 
-        Raises ``DataError`` if there is no such split.
+        Raise `DataError` if there is no such split.
         """
         if split not in self._splits:
             raise DataError(
@@ -266,10 +266,7 @@ class TabularDataModule(pl.LightningDataModule):
         return {} if self.spec is None else {"spec": self.spec.to_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Compare the stored spec with that of the table.
-
-        Raises ``ConfigurationError`` if they differ.
-        """
+        """Raise a `ConfigurationError` if the stored spec differs from that of the table."""
         if "spec" in state_dict:
             self._stored_spec = TableSpec.from_dict(state_dict["spec"])
         self._compare_specs()

@@ -111,7 +111,7 @@ def encode_splits(
     """Split a table, learn from its training rows by ``fit``, and turn all rows into numbers.
 
     The rows are turned in chunks, so that beside the numbers only one chunk of the table is held.
-    ``columns`` are those that the spec needs, the target among them. Raises ``DataError`` if the
+    ``columns`` are those that the spec needs, the target among them. Raise `DataError` if the
     table cannot be split or encoded.
     """
     rows = split_rows(split, table.frame(split.columns))
@@ -142,7 +142,7 @@ def encode_rows(
 ) -> tuple[EncodedSplit, TableReport]:
     """Turn rows to predict into numbers; the report calls them ``predict``.
 
-    Raises ``DataError`` if the table is not like that of the training, or has no rows.
+    Raise `DataError` if the table is not like that of the training, or has no rows.
     """
     if not len(frame):
         raise DataError("The table must have rows to predict, but has none. Check its file.")
@@ -165,7 +165,7 @@ def cached_encoding(
     """Map encoded splits, after encoding and writing them if need be.
 
     ``key`` says what they are for and ``fingerprint`` what they are made from, as ``CacheEntry``
-    takes them. Nothing that is done to the arrays reaches the files. Raises ``NoRoomError`` if the
+    takes them. Nothing that is done to the arrays reaches the files. Raise `NoRoomError` if the
     disk has no room.
     """
     versions = {"format": formats.ENCODED_SPLITS, **package_versions(*_PACKAGES)}

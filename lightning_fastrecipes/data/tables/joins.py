@@ -63,7 +63,7 @@ def find_rows(
 
     A missing key equals none. Keys are compared by value: 1 is 1.0, and text is the same as a
     category of that text. Returns the position in ``side`` for each row of ``frame``, -1 where
-    there is none, and a report. Raises ``DataError`` if ``side`` has keys twice, a pair of keys
+    there is none, and a report. Raise `DataError` if ``side`` has keys twice, a pair of keys
     holds different kinds of values, or no row of ``frame`` finds its row.
 
     >>> stores = pd.DataFrame({"Store": [2, 1], "State": ["TH", "HE"]})

@@ -32,7 +32,7 @@ class PreparedTable:
     def encode(self) -> EncodedSplits:
         """Return the encoded splits, mapped from the cache unless there is none.
 
-        Raises ``NoRoomError`` if the folder that was asked for cannot take the table.
+        Raise `NoRoomError` if the folder that was asked for cannot take the table.
         """
         made: list[EncodedSplits] = []
 

@@ -99,10 +99,7 @@ class TableSource:
         return pd.DataFrame({"file": files, "row": rows - starts[places]})
 
     def table(self) -> SourceTable:
-        """Read the table and prepare it.
-
-        Raises ``DataError`` if a step cannot be taken, or no row is left.
-        """
+        """Read and prepare the table; `DataError` if a step cannot be taken, or no row is left."""
         file_rows: list[int] = []
         if self._frame is None:
             frame, file_rows = read_files(self._files)

@@ -126,10 +126,7 @@ def steps_to_list(steps: Sequence[Step]) -> list[dict[str, Any]]:
 def apply_steps(
     steps: Sequence[Step], frame: pd.DataFrame, folder: Path, joins: Joins = None
 ) -> pd.DataFrame:
-    """Apply every step in order; see ``Step.apply``.
-
-    Raises ``DataError`` if a step cannot be taken; the message says which.
-    """
+    """Apply every step in order; a `DataError` says which one cannot be taken."""
     for index, step in enumerate(steps):
         try:
             frame = step.apply(frame, folder, joins)

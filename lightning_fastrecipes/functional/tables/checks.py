@@ -34,7 +34,7 @@ def check_roles(target: str, categorical: Sequence[str], continuous: Sequence[st
 def check_columns(frame: pd.DataFrame, names: Sequence[str]) -> None:
     """Refuse a table that has not each of these columns once.
 
-    Raises ``DataError`` if some are missing, or there several times; the nearest names are given.
+    Raise `DataError` if some are missing, or there several times; the nearest names are given.
 
     >>> check_columns(pd.DataFrame({"store": [1]}), ["Store"])
     Traceback (most recent call last):
@@ -64,10 +64,7 @@ def _with_nearest(name: str, there: Sequence[str]) -> str:
 
 
 def check_kinds(frame: pd.DataFrame, wanted: Mapping[str, Kind]) -> None:
-    """Refuse a table with text where numbers were, or numbers where text was.
-
-    Raises ``DataError`` if columns differ; every one is named, with an example.
-    """
+    """Raise a `DataError` that names every column with text for numbers or numbers for text."""
     found = {name: other_kind(kind, frame[name]) for name, kind in wanted.items()}
     lines = [
         f"  {name!r} held {'text' if wanted[name] == 'text' else 'numbers'} in training, but has"

@@ -120,7 +120,7 @@ def parse_dates(values: "pd.Series[Any]", date_format: str = "ISO8601") -> "pd.S
     """Turn a column into datetimes; each different text is parsed once.
 
     Datetimes are returned as they are. Whole numbers are read as text, such as 20171201 with
-    ``%Y%m%d``. Empty text is a missing date. Raises ``DataError`` if a value is no date in this
+    ``%Y%m%d``. Empty text is a missing date. Raise `DataError` if a value is no date in this
     format, ``ISO8601`` or a pattern of ``strptime``; the message names its row.
 
     >>> parse_dates(pd.Series(["31.12.2016", ""]), "%d.%m.%Y").dt.year.tolist()

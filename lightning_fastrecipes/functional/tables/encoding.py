@@ -60,7 +60,7 @@ def embedding_size(cardinality: int, rule: EmbeddingRule = "course") -> int:
 def value_kind(column: "pd.Series[Any]") -> Kind:
     """Return what a column holds, its gaps aside.
 
-    Raises ``DataError`` if the values are of several kinds, or dates, or nothing that can be
+    Raise `DataError` if the values are of several kinds, or dates, or nothing that can be
     encoded.
 
     >>> value_kind(pd.Series([1, 2])), value_kind(pd.Series(["a", None]))
@@ -107,7 +107,7 @@ class CategoryColumn:
     def fit(cls, column: "pd.Series[Any]", name: str, min_count: int = 1) -> "CategoryColumn":
         """Learn the categories from the training rows.
 
-        Raises ``DataError`` if there is no value at all, or one that cannot be a category.
+        Raise `DataError` if there is no value at all, or one that cannot be a category.
 
         >>> CategoryColumn.fit(pd.Series(["b", "a", "b"]), "letter", min_count=2)
         CategoryColumn(name='letter', kind='text', values=('b',), rare=('a',))
@@ -173,7 +173,7 @@ class CategoryColumn:
     def decode(self, codes: npt.NDArray[Any]) -> "pd.Series[Any]":
         """Return the value of each index; unknown, missing and rare ones are missing.
 
-        Raises ``ValueError`` if an index is out of range.
+        Raise `ValueError` if an index is out of range.
         """
         if len(codes) and not 0 <= codes.min() <= codes.max() < self.cardinality:
             raise ValueError(

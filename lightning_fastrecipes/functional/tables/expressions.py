@@ -87,7 +87,7 @@ def evaluate(frame: pd.DataFrame, name: str, expression: str) -> Column:
 def select_rows(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     """Keep the rows for which an expression is true; see ``evaluate``. A missing one is not true.
 
-    Raises ``DataError`` if it cannot be computed, is no condition, or leaves no rows.
+    Raise `DataError` if it cannot be computed, is no condition, or leaves no rows.
 
     >>> select_rows(pd.DataFrame({"Sales": [0, 5, 7]}), "Sales > 0").index.tolist()
     [1, 2]

@@ -51,10 +51,7 @@ def check_unique(names: Iterable[Any], what: str = "The table") -> None:
 
 
 def column_of(df: pd.DataFrame, column: str, what: str = "The table") -> "pd.Series[Any]":
-    """Return a column, or say which ones there are.
-
-    Raises ``DataError`` if the table does not have it, or has it twice.
-    """
+    """Return a column; a `DataError` if the table does not have it, or has it twice."""
     count = int((df.columns == column).sum())
     if count != 1:
         found = ", ".join(map(repr, df.columns[:20]))

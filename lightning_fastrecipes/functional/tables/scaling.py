@@ -42,7 +42,7 @@ class ContinuousColumn:
     def fit(cls, column: "pd.Series[Any]", name: str) -> "ContinuousColumn":
         """Learn from the training rows.
 
-        Raises ``DataError`` if all rows are missing, or some are infinite.
+        Raise `DataError` if all rows are missing, or some are infinite.
 
         >>> ContinuousColumn.fit(pd.Series([1.0, 2.0, None, 6.0]), "x")
         ContinuousColumn(name='x', median=2.0, mean=2.75, std=1.920..., has_flag=True)
@@ -68,7 +68,7 @@ class ContinuousColumn:
     ) -> int:
         """Write the scaled value of each row, and whether it was missing.
 
-        Raises ``DataError`` if a value is infinite; the rows are named.
+        Raise `DataError` if a value is infinite; the rows are named.
         """
         num_gaps = 0
         for rows in chunks(len(column)):

@@ -254,7 +254,7 @@ class TableSpec:
     def check(self, frame: pd.DataFrame, *, has_target: bool = True) -> None:
         """Refuse a table that is not like that of the training.
 
-        Raises ``DataError`` if columns are missing or twice there, or text came for numbers or
+        Raise `DataError` if columns are missing or twice there, or text came for numbers or
         numbers for text; every such column is named.
         """
         wanted = {column.name: column.kind for column in self.category_columns}
@@ -273,10 +273,7 @@ class TableSpec:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "TableSpec":
-        """Read what ``to_dict`` gave.
-
-        Raises ``ValueError`` if they are of another version of the format.
-        """
+        """Read what ``to_dict`` returned; a `ValueError` if that was another version's."""
         if plain.get("version") != formats.TABLE_SPEC:
             raise ValueError(
                 f"The table's spec must have version {formats.TABLE_SPEC}, got"

@@ -80,8 +80,8 @@ class TargetColumn:
     ) -> "TargetColumn":
         """Learn from the training rows.
 
-        Raises ``ValueError`` if there is no such task, or the logarithm of classes is asked for.
-        Raises ``DataError`` if a row has no target, or one that cannot be predicted.
+        Raise `ValueError` if there is no such task, or the logarithm of classes is asked for.
+        Raise `DataError` if a row has no target, or one that cannot be predicted.
 
         >>> late = pd.Series(["no", "yes", "no"])
         >>> TargetColumn.fit(late, "late", "classes", log=False).classes
@@ -129,7 +129,7 @@ class TargetColumn:
     def encode(self, column: "pd.Series[Any]") -> npt.NDArray[Any]:
         """Return the target of each row.
 
-        Raises ``DataError`` if a row has no target, an infinite one, one without a logarithm, or an
+        Raise `DataError` if a row has no target, an infinite one, one without a logarithm, or an
         unknown class; the rows are named.
         """
         wanted = "number" if self.categories is None else self.categories.kind

@@ -27,9 +27,9 @@ RUNNER_KEYS = {
 
 
 def build(spec: ClassSpec, base: type[T], place: Place, **extra: Any) -> T:
-    """Build an object of a subclass of ``base``, with ``extra`` arguments beside the recipe's.
+    """Build a subclass of ``base``; a `RecipeError` if the arguments do not fit its constructor.
 
-    Raise `RecipeError` if the arguments do not fit the constructor.
+    The arguments are the recipe's, and ``extra`` ones beside them.
     """
     parser, parsed = _parse_class(spec, base, place, extra)
     try:

@@ -55,10 +55,7 @@ def build_parts(recipe: Recipe) -> tuple[Any, Any]:
 
 
 def apply_stage(recipe: Recipe, index: int, data: Any, model: Any) -> None:
-    """Set data and model as one stage wants them, whatever the stage before it left.
-
-    Raise `RecipeError` with file and key path if the stage does not fit the model.
-    """
+    """Set data and model as one stage wants them; a `RecipeError` if the model does not fit."""
     stage, modality = recipe.stages[index], modality_of(recipe)
     place = Place(recipe.path, stage.key)
     # A stage that says nothing gets what the recipe says, not what the stage before it left.
