@@ -25,28 +25,19 @@ _NUM_USUAL_GROUPS = 6  # of most timm models: stem, four stages, head
 def create_backbone(
     model: str | nn.Module, *, pretrained: bool = False, weights: str | None = None
 ) -> "Backbone":
-    """Build a backbone from a timm name, or wrap a network of your own.
+    """Build a backbone without a classifier from a timm name, or wrap a network of your own.
 
-    Args:
-        model: Name of a timm model; or a module from images to a map ``(batch, channels, height,
-            width)``, tokens ``(batch, tokens, channels)`` or vectors ``(batch, features)``. A timm
-            model that is passed in loses its classifier.
-        pretrained: With a name: whether to fetch timm's weights. With a module: whether it holds
-            pretrained weights already.
-        weights: A file with weights, or ``package:efficientnet-lite0``.
+    A module goes from images to a map ``(batch, channels, height, width)``, tokens
+    ``(batch, tokens, channels)`` or vectors ``(batch, features)``; a timm model that is passed in
+    loses its classifier. ``pretrained`` says with a name whether to fetch timm's weights, with a
+    module whether it holds pretrained weights already. ``weights`` is a file, or
+    ``package:efficientnet-lite0``. Raise `ValueError` if there is no such model, it is no image
+    classifier, or both ``pretrained`` and ``weights`` are given, `DataNotFoundError` if weights
+    cannot be found or fetched.
 
-    Returns:
-        The backbone, without a classifier.
-
-    Raises:
-        ValueError: If there is no such model, it is no image classifier, or both ``pretrained`` and
-            ``weights`` are given.
-        DataNotFoundError: If weights cannot be found or fetched.
-
-    Example:
-        >>> backbone = create_backbone("resnet18")
-        >>> backbone.num_features, [group.name for group in backbone.layer_groups(2)]
-        (1024, ['early', 'late'])
+    >>> backbone = create_backbone("resnet18")
+    >>> backbone.num_features, [group.name for group in backbone.layer_groups(2)]
+    (1024, ['early', 'late'])
     """
     if pretrained and weights is not None:
         raise ValueError(

@@ -48,27 +48,17 @@ class EntityEmbeddings(nn.Module):
 class TableBackbone(nn.Module):
     """Embeddings and normalised continuous columns, then hidden layers.
 
-    Each layer is linear, ReLU, batch norm and dropout, as in the course.
+    Each layer is linear, ReLU, batch norm and dropout, as in the course (2018, lesson 3,
+    ``MixedInputModel``). ``cardinalities`` are the numbers of indices of the categorical columns,
+    ``sizes`` the widths of their vectors; ``num_continuous`` counts the flags, too. There is a
+    dropout for each of the hidden ``layers``.
 
-    Args:
-        cardinalities: Number of indices of each categorical column.
-        sizes: Width of each categorical column's vectors.
-        num_continuous: Number of continuous columns, flags included, at least 0.
-        layers: Widths of the hidden layers, at least 1 each.
-        dropout: Probability after each layer, in [0, 1).
-        embedding_dropout: Probability after the embeddings, in [0, 1).
+    >>> backbone = TableBackbone([3], [2], 4, layers=(8, 5), dropout=(0.1, 0.2))
+    >>> backbone(TableInputs(torch.tensor([[1], [2]]), torch.zeros(2, 4))).shape
+    torch.Size([2, 5])
 
-    Example:
-        >>> backbone = TableBackbone([3], [2], 4, layers=(8, 5), dropout=(0.1, 0.2))
-        >>> backbone(TableInputs(torch.tensor([[1], [2]]), torch.zeros(2, 4))).shape
-        torch.Size([2, 5])
-
-    Note:
-        In fast.ai 0.7 the batch norm of the continuous columns was in no layer group and never
-        trained; here it is one like any other.
-
-    References:
-        fast.ai course (2018), lesson 3, ``MixedInputModel``.
+    In fast.ai 0.7 the batch norm of the continuous columns was in no layer group and never trained;
+    here it is one like any other.
     """
 
     def __init__(

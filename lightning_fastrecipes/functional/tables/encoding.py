@@ -90,12 +90,9 @@ def chunks(num_rows: int) -> Iterator[slice]:
 class CategoryColumn:
     """The categories of one column; index 0 stands for everything unknown and missing.
 
-    Args:
-        name: Name of the column.
-        kind: What its values are; ``number`` is told apart to about seven digits, because narrow
-            tables keep no more.
-        values: The values of the indices from 1 on, sorted.
-        rare: Values that share the one index after those.
+    The values of the indices from 1 on are sorted; those that are rare share the one index after
+    them. The kind ``number`` is told apart to about seven digits, because narrow tables keep no
+    more.
     """
 
     name: str

@@ -24,12 +24,9 @@ FARTHEST = 1e6
 class ContinuousColumn:
     """How a continuous column is filled and scaled, as learned from the training rows.
 
-    Args:
-        name: Name of the column.
-        median: What stands in for a gap.
-        mean: Mean of the training rows, gaps filled.
-        std: Deviation of the training rows, gaps filled, at least 0; 0 if there is one value only.
-        has_flag: Whether there were gaps in training, and so a column that flags them.
+    The median stands in for a gap. Mean and deviation are those with gaps filled; ``std`` is 0 if
+    there is one value only. ``has_flag`` says whether there were gaps, and so a column that flags
+    them.
     """
 
     name: str

@@ -95,23 +95,11 @@ class TableSpec:
         log_target: bool = False,
         min_count: int = 1,
     ) -> "TableSpec":
-        """Learn from the training rows.
+        """Learn from the training rows, all of them and only them.
 
-        Args:
-            frame: The training rows, all of them and only them.
-            target: Column to predict.
-            categorical: Columns whose values are categories.
-            continuous: Columns whose values are numbers.
-            task: ``regression``, or ``classes`` where the target is one of several values.
-            log_target: Whether a regression predicts the logarithm of the target.
-            min_count: Categories in fewer rows than this share one index, at least 1.
-
-        Returns:
-            The spec.
-
-        Raises:
-            ValueError: If a column is named twice or none is named, or an argument is out of range.
-            DataError: If a column is missing, or cannot be encoded.
+        The other arguments are those of ``TableColumns``. Raise `ValueError` if a column is named
+        twice or none is named, or an argument is out of range, `DataError` if a column is missing
+        or cannot be encoded.
         """
         check_roles(target, categorical, continuous)
         if min_count < 1:
@@ -198,15 +186,8 @@ class TableSpec:
     def encode(self, frame: pd.DataFrame, *, has_target: bool = True) -> EncodedTable:
         """Turn rows into numbers, whatever other rows are beside them.
 
-        Args:
-            frame: Any rows; other columns than ours are not looked at.
-            has_target: Whether to encode the target; without, it is not looked at.
-
-        Returns:
-            Indices, scaled numbers and targets, with counts of what was unknown or missing.
-
-        Raises:
-            DataError: If the table is not like that of the training, or a value cannot be encoded.
+        Other columns than ours are not looked at, nor the target without ``has_target``. Raise
+        `DataError` if the table is not like that of the training, or a value cannot be encoded.
         """
         self.check(frame, has_target=has_target)
         # The narrowest type that holds the least number too is a signed one.

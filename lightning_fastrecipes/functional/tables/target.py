@@ -54,15 +54,9 @@ def log_shift(point_estimate: PointEstimate, squared_error: Tensor) -> Tensor:
 class TargetColumn:
     """What is predicted, as learned from the training rows.
 
-    Args:
-        name: Name of the column.
-        task: ``regression`` or ``classes``.
-        log: Whether the logarithm is predicted.
-        low: Least target of the training rows, transformed; 0 for classes.
-        high: Greatest target of the training rows, transformed; 0 for classes.
-        mean: Mean target of the training rows, transformed; 0 for classes.
-        std: Deviation of the targets of the training rows, transformed; 0 for classes.
-        categories: The classes, the first at index 1; ``None`` for regression.
+    ``log`` says whether the logarithm is predicted. Least, greatest and mean target and their
+    deviation are transformed; they are 0 for classes. ``categories``, the first at index 1, is
+    ``None`` for a regression.
     """
 
     name: str
