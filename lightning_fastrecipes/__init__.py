@@ -25,17 +25,19 @@ if TYPE_CHECKING:
         GroupSplit,
     )
     from lightning_fastrecipes.data.images.datamodules import (
-        Augmentation,
-        Geometry,
         ImageArrayDataModule,
         ImageCSVDataModule,
         ImageFolderDataModule,
+    )
+    from lightning_fastrecipes.data.images.features import FeatureDataModule
+    from lightning_fastrecipes.data.images.geometry import Geometry
+    from lightning_fastrecipes.data.images.label_table import (
         LabelTable,
         SingleLabel,
         SoftLabels,
         Tags,
     )
-    from lightning_fastrecipes.data.images.features import FeatureDataModule
+    from lightning_fastrecipes.data.images.options import Augmentation
     from lightning_fastrecipes.data.tables.columns import TableColumns
     from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
     from lightning_fastrecipes.data.tables.splits import TableSplit

@@ -10,34 +10,11 @@ from typing_extensions import override
 from lightning_fastrecipes.data.common.settings import Instance
 from lightning_fastrecipes.data.common.sources import resolve_source
 from lightning_fastrecipes.data.images.arrays import list_arrays, list_into_memory, read_npz
-from lightning_fastrecipes.data.images.dataset import prediction_dataset
-from lightning_fastrecipes.data.images.geometry import Geometry
-from lightning_fastrecipes.data.images.label_table import (
-    LabelTable,
-    SingleLabel,
-    SoftLabels,
-    Tags,
-    list_table,
-)
+from lightning_fastrecipes.data.images.label_table import LabelTable, SoftLabels, list_table
 from lightning_fastrecipes.data.images.listing import Listing, list_folder
 from lightning_fastrecipes.data.images.module import ImageDataModule
-from lightning_fastrecipes.data.images.options import Augmentation, ImageOptions
+from lightning_fastrecipes.data.images.options import ImageOptions
 from lightning_fastrecipes.protocols import LabelKind
-
-__all__ = [
-    "Augmentation",
-    "Geometry",
-    "ImageArrayDataModule",
-    "ImageCSVDataModule",
-    "ImageDataModule",
-    "ImageFolderDataModule",
-    "ImageOptions",
-    "LabelTable",
-    "SingleLabel",
-    "SoftLabels",
-    "Tags",
-    "prediction_dataset",
-]
 
 
 class ImageFolderDataModule(ImageDataModule):

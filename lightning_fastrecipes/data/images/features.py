@@ -13,10 +13,10 @@ from typing_extensions import override
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.data.common.cache_choice import cache_folder
 from lightning_fastrecipes.data.common.samplers import drops_last_batch, upcoming_epoch
-from lightning_fastrecipes.data.images.datamodules import ImageDataModule
 from lightning_fastrecipes.data.images.dataset import identity_collate
 from lightning_fastrecipes.data.images.feature_cache import FloatMatrix, cached_features
 from lightning_fastrecipes.data.images.listing import ImageSplit
+from lightning_fastrecipes.data.images.module import ImageDataModule
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.nn.backbones import Backbone
 from lightning_fastrecipes.nn.weights import weights_digest

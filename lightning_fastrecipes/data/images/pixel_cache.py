@@ -84,10 +84,11 @@ class PixelStore:
 def cached_pixels(folder: Path, split: str, samples: Samples, size: CachedSize) -> PixelStore:
     """Open the cache of a split, after decoding what it lacks.
 
-    ``samples`` are at least one, with digests and shapes. Images whose file has changed, or whose
-    bytes in the cache are damaged, are decoded again; the others are copied. The cache is replaced
-    as a whole, or not at all. Raise `NoRoomError` if the disk has no room or the folder cannot be
-    written to, `DataError` if an image cannot be read any more or has changed meanwhile.
+    ``samples`` must have digests and shapes, and hold at least one image. Images whose file has
+    changed, or whose bytes in the cache are damaged, are decoded again; the others are copied. The
+    cache is replaced as a whole, or not at all. Raise `NoRoomError` if the disk has no room or the
+    folder cannot be written to, `DataError` if an image cannot be read any more or has changed
+    meanwhile.
     """
     assert samples.digests is not None
     assert samples.shapes is not None

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_fastrecipes.data.images.datamodules import ImageDataModule, prediction_dataset
-from lightning_fastrecipes.data.images.dataset import ImageDataset
+from lightning_fastrecipes.data.images.dataset import ImageDataset, prediction_dataset
+from lightning_fastrecipes.data.images.module import ImageDataModule
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.images.views import Views, mean_of_views
 from lightning_fastrecipes.functional.labels.classes import columns_by_name

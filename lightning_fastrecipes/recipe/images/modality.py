@@ -12,8 +12,8 @@ from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.callbacks.progressive_resizing import ProgressiveResizing
 from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
 from lightning_fastrecipes.data.common.files import write_atomically
-from lightning_fastrecipes.data.images.datamodules import ImageDataModule
 from lightning_fastrecipes.data.images.features import FeatureDataModule
+from lightning_fastrecipes.data.images.module import ImageDataModule
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.functional.labels.merging import merge_predictions
 from lightning_fastrecipes.recipe.config.building import build

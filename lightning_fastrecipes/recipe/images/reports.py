@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics.functional.classification import binary_average_precision
 
 from lightning_fastrecipes.data.common.files import write_atomically
-from lightning_fastrecipes.data.images.datamodules import ImageDataModule
+from lightning_fastrecipes.data.images.module import ImageDataModule
 from lightning_fastrecipes.functional.labels.decisions import decide_labels, decided_names
 from lightning_fastrecipes.functional.labels.multi_label import cooccurrence, fbeta_of_counts
 from lightning_fastrecipes.plots.runs import draw_cooccurrence

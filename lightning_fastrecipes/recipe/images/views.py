@@ -5,7 +5,7 @@ from typing import Any
 
 from lightning_fastrecipes._lightning import rank_zero_warn
 from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
-from lightning_fastrecipes.data.images.datamodules import ImageDataModule
+from lightning_fastrecipes.data.images.module import ImageDataModule
 from lightning_fastrecipes.data.images.options import as_augmentation
 from lightning_fastrecipes.errors import DataError, RecipeError
 from lightning_fastrecipes.functional.images.augment import Preset

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lightning_fastrecipes.data.images.datamodules import ImageDataModule
+from lightning_fastrecipes.data.images.module import ImageDataModule
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.plots.runs import draw_batch
 from lightning_fastrecipes.recipe.config.schema import Recipe

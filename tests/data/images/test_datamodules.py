@@ -8,14 +8,10 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser
 
-from lightning_fastrecipes.data.images.datamodules import (
-    Geometry,
-    ImageCSVDataModule,
-    ImageDataModule,
-    ImageFolderDataModule,
-    LabelTable,
-    SoftLabels,
-)
+from lightning_fastrecipes.data.images.datamodules import ImageCSVDataModule, ImageFolderDataModule
+from lightning_fastrecipes.data.images.geometry import Geometry
+from lightning_fastrecipes.data.images.label_table import LabelTable, SoftLabels
+from lightning_fastrecipes.data.images.module import ImageDataModule
 from lightning_fastrecipes.data.images.options import Augmentation
 from lightning_fastrecipes.errors import DataNotFoundError
 

@@ -14,16 +14,14 @@ from lightning_fastrecipes.data.common.split_choice import (
     GroupSplit,
 )
 from lightning_fastrecipes.data.images.datamodules import (
-    Augmentation,
-    Geometry,
     ImageArrayDataModule,
     ImageCSVDataModule,
-    ImageDataModule,
     ImageFolderDataModule,
-    ImageOptions,
-    LabelTable,
 )
-from lightning_fastrecipes.data.images.options import DEFAULTS
+from lightning_fastrecipes.data.images.geometry import Geometry
+from lightning_fastrecipes.data.images.label_table import LabelTable
+from lightning_fastrecipes.data.images.module import ImageDataModule
+from lightning_fastrecipes.data.images.options import DEFAULTS, Augmentation, ImageOptions
 from lightning_fastrecipes.errors import DataError
 
 MODULES = [ImageFolderDataModule, ImageCSVDataModule, ImageArrayDataModule]
