@@ -55,9 +55,7 @@ def add_datepart(
     Dates with a time zone give the parts of their local time; Elapsed counts from 1970 in UTC.
 
     A missing date makes every part missing, never a number: the columns then have pandas' nullable
-    types (``Int8``, ``boolean``, ...). ``flag_missing`` says whether Is_missing marks such rows. By
-    default it is there exactly if a date is missing, so that a table without gaps has the course's
-    columns and no other; where several tables must get the same columns, say True or False.
+    types (``Int8``, ``boolean``, ...).
 
     Args:
         df: The table; never changed.
@@ -74,7 +72,9 @@ def add_datepart(
             and years go round in as many steps as they have days.
         holidays: Country whose public holidays Is_holiday marks: its code of two letters, with a
             region if need be, such as ``DE`` or ``DE-BY``. Needs the package ``holidays``.
-        flag_missing: Whether to add Is_missing; if and only if a date is missing by default.
+        flag_missing: Whether to add Is_missing, which marks missing dates. By default if and only
+            if there are some, so that a table without gaps has the course's columns and no other;
+            where several tables must get the same columns, say True or False.
 
     Returns:
         A new table with the same index; the new columns are last, in the narrowest types that hold
