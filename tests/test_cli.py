@@ -140,9 +140,10 @@ def test_a_killed_run_resumes_from_the_command_line(recipe_file: Path, tmp_path:
     text = recipe_file.read_text()
     recipe_file.write_text(text + "  - class_path: killer.Kill\n")
     assert recipe_file.read_text().rstrip().endswith("killer.Kill")
-    command = [sys.executable, "-m", "lightning_fastrecipes", "run"]
+    command = [sys.executable, "-m", "lightning_fastrecipes", "run", "--trust", "killer"]
     options = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 300}
-    options["env"] = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    options["env"] = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     cut = subprocess.run([*command, str(recipe_file), "--out", "cut"], **options)
     assert cut.returncode == -9, cut.stderr
     resumed = subprocess.run([*command, "--resume", "cut"], **options)

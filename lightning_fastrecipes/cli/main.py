@@ -210,7 +210,9 @@ def _predict(options: argparse.Namespace) -> int:
     keep_freed_memory()
     keep_quiet()
     folders = [options.run_folder, *(options.with_runs or [])]
-    found = modality_of_export(folders[0]).predict(folders, options.paths, tta=options.tta)
+    found = modality_of_export(folders[0]).predict(
+        folders, options.paths, tta=options.tta, trust=options.trust
+    )
     found.write(options.out)
     _say(f"{len(found.table)} predictions written to {options.out}")
     for line in found.notes:
@@ -226,9 +228,10 @@ def _load(options: argparse.Namespace) -> Any:
     from lightning_fastrecipes.recipe.loading import load_recipe
 
     path, overrides = find_recipe(options.recipe), options.overrides
-    recipe = load_recipe(path, overrides, options.variant)
+    recipe = load_recipe(path, overrides, options.variant, trust=options.trust)
     if getattr(options, "tta", False) and recipe.evaluation.tta is None:
-        return load_recipe(path, [*overrides, "evaluation.tta={}"], options.variant)
+        overrides = [*overrides, "evaluation.tta={}"]
+        return load_recipe(path, overrides, options.variant, trust=options.trust)
     return recipe
 
 

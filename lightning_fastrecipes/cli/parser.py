@@ -77,6 +77,11 @@ def _build_parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--variant", metavar="NAME", help="take this variant of the recipe"
             )
+        if name != "ls":
+            trust = "a module whose code the files may run, such as `mine`; may be given again"
+            command.add_argument(
+                "--trust", action="append", default=[], metavar="MODULE", help=trust
+            )
         found[name] = command
     found["copy"].add_argument("folder", type=Path, help="where the copy goes")
     add = found["show-batch"].add_argument

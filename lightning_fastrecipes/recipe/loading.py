@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes import trust as trusted
 from lightning_fastrecipes.callbacks.schedule import Schedule
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
+from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.old_names import WHOLE_VIEWS, has_whole_views
 from lightning_fastrecipes.recipe.artifacts.export_files import member_folders, read_description
 from lightning_fastrecipes.recipe.config.building import (
@@ -27,27 +29,33 @@ from lightning_fastrecipes.recipe.config.overrides import (
 )
 from lightning_fastrecipes.recipe.config.schema import TTA, Evaluation, Recipe, Stage
 from lightning_fastrecipes.recipe.shared.modality import Modality
+from lightning_fastrecipes.trust import Trust
 
 _PLAIN = {"name": str, "description": str, "seed": int, "seeds": int, "initial_checks": bool}
 _OF_THE_WHOLE = ("name", "variants", "series")
 """Keys that a variant cannot change."""
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = (), variant: str | None = None) -> Recipe:
+def load_recipe(
+    path: Path, overrides: Sequence[str] = (), variant: str | None = None, *, trust: Trust = ()
+) -> Recipe:
     """Read a recipe file, apply overrides and check every key and type; nothing is built yet.
 
     An override is ``key.path=value``: ``data.root=photos``, ``trainer.devices=2``,
     ``stages.head.max_epochs=3``, ``stages.all.callbacks.SGDR.cycle_len=2``. Keys of ``data``,
     ``model`` and callbacks are the arguments of their classes. Overrides hold for every variant;
-    ``variant`` names the one to load, ``None`` the recipe itself. Raise `RecipeError` if the file
-    or an override cannot be understood.
+    ``variant`` names the one to load, ``None`` the recipe itself. ``trust`` names modules
+    whose code the recipe may use besides the packages of `trust.py`. Raise `RecipeError` if the
+    file or an override cannot be understood, or names other code, which has not been imported then.
     """
-    document, place = read_document(path), Place(path)
+    document, place = read_document(path), Place(path, trust=tuple(trust))
     check_keys(document, SECTIONS, place)
-    applied = [
-        apply_override(document, override, place.at(f"override --{override.key}"))
-        for override in map(read_override, overrides)
-    ]
+    _check_trust(document, place)
+    applied = []
+    for override in map(read_override, overrides):
+        applied.append(apply_override(document, override, place.at(f"override --{override.key}")))
+        # The next one may ask a class for its arguments.
+        _check_trust(document, place)
     # Written into a run folder, where the folder's own name says nothing of the recipe.
     folder_or_file = path.parent.resolve().name if path.name == "recipe.yaml" else path.stem
     document.setdefault("name", folder_or_file)
@@ -91,6 +99,7 @@ def _modality(*, is_table: bool) -> Modality:
 
 def _read_recipe(document: dict[str, Any], place: Place) -> Recipe:
     """Check a document without variants, and read it."""
+    _check_trust(document, place)
     for key in ("description", "data", "model", "stages"):
         if key not in document:
             raise place.error(f"the key `{key}` is missing. Add it at the top level.")
@@ -108,9 +117,21 @@ def _read_recipe(document: dict[str, Any], place: Place) -> Recipe:
             if key in document
         },
     )
+    if not re.fullmatch(r"(?!\.)[^/\\:\x00-\x1f]{1,100}", recipe.name):
+        raise place.at("name").error(
+            f"must be a plain name of a folder, such as `photos`, but is {recipe.name!r}."
+        )
     _check_evaluation(recipe, place)
     modality_of(recipe).check(recipe)
     return recipe
+
+
+def _check_trust(document: dict[str, Any], place: Place) -> None:
+    """Refuse classes and functions that are not trusted, before any is imported."""
+    try:
+        trusted.check_document(document, place.trust)
+    except ConfigurationError as error:
+        raise place.error(error) from error
 
 
 def _check_evaluation(recipe: Recipe, place: Place) -> None:
@@ -163,7 +184,7 @@ def _read_variants(
         for key, value in changes.items():
             if str(key).partition(".")[0] in _OF_THE_WHOLE:
                 raise at.error(f"`{key}` belongs to the whole recipe. A variant cannot change it.")
-            where = Place(place.path, f"{at.key}: {key}")
+            where = at._replace(key=f"{at.key}: {key}")
             apply_override(changed, Override(str(key), value), where)
         recipes[name] = _read_recipe(changed | {"name": f"{document['name']}-{name}"}, at)
         if series == "cumulative":

@@ -33,10 +33,11 @@ from lightning_fastrecipes.functional.training.layer_groups import (
     set_frozen,
     set_frozen_modes,
 )
-from lightning_fastrecipes.old_names import translate_callback_states, translate_hparams
+from lightning_fastrecipes.old_names import translate_callback_states
 from lightning_fastrecipes.protocols import FeatureBatch, LayerGroup, inputs_of
-from lightning_fastrecipes.tasks.building import MetricSpec, build_metrics, saved_hparams
+from lightning_fastrecipes.tasks.building import MetricSpec, build_metrics, trusted_arguments
 from lightning_fastrecipes.tasks.optim import Optim, Rates, as_optim, build_optimizer
+from lightning_fastrecipes.trust import Trust
 
 Phase = Literal["val", "test"]
 CHECKPOINT_KEY = "fastrecipes"
@@ -99,12 +100,12 @@ class LayerGroupTask(pl.LightningModule, ABC):
 
     @classmethod
     @override
-    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
-        """Load a checkpoint as Lightning does, also one with arguments of an earlier version."""
-        # Lightning drops hyperparameters that the constructor does not take.
-        old = saved_hparams(checkpoint_path, weights_only=kwargs.get("weights_only"))
-        today = translate_hparams(cls.__name__, old)
-        return super().load_from_checkpoint(checkpoint_path, *args, **(today | kwargs))
+    def load_from_checkpoint(
+        cls, checkpoint_path: Any, *args: Any, trust: Trust = (), **kwargs: Any
+    ) -> Self:
+        """Load a checkpoint as Lightning does; it may name classes of the modules in ``trust``."""
+        safe = trusted_arguments(cls.__name__, checkpoint_path, args, kwargs, trust)
+        return super().load_from_checkpoint(checkpoint_path, *args, **safe)
 
     @abstractmethod
     def layer_groups(self) -> list[LayerGroup]:

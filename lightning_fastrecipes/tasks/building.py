@@ -12,7 +12,9 @@ from torchmetrics.utilities import dim_zero_cat
 
 from lightning_fastrecipes._lightning import LightningModule
 from lightning_fastrecipes.dotted import load_object
-from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.errors import ConfigurationError, DataNotFoundError
+from lightning_fastrecipes.old_names import translate_hparams
+from lightning_fastrecipes.trust import Trust, check_architecture
 
 MetricFunction = Callable[[Tensor, Tensor], Tensor | float]
 MetricSpec = Metric | MetricFunction | str | Mapping[str, Any]
@@ -89,13 +91,30 @@ def load_class(
     return cls, path, init_args
 
 
-def saved_hparams(checkpoint: Any, *, weights_only: bool | None) -> dict[str, Any]:
-    """Read the hyperparameters of a checkpoint; nothing where it is no local file."""
-    if not isinstance(checkpoint, (str, Path)) or not Path(checkpoint).is_file():
-        return {}
-    saved = torch.load(checkpoint, "cpu", weights_only=weights_only, mmap=True)
-    hparams: dict[str, Any] = saved.get(LightningModule.CHECKPOINT_HYPER_PARAMS_KEY, {})
-    return hparams
+def trusted_arguments(
+    name: str, checkpoint: Any, args: Sequence[Any], given: Mapping[str, Any], trust: Trust
+) -> dict[str, Any]:
+    """Return the arguments of a task in a checkpoint, checked, and those that are given by name.
+
+    Nothing is unpickled unless ``weights_only=False`` is given.
+    """
+    if "hparams_file" in given or len(args) > 1:
+        raise ConfigurationError("`hparams_file` must be left out. Give its values by name.")
+    if isinstance(checkpoint, (str, Path)) and not Path(checkpoint).is_file():
+        raise DataNotFoundError(
+            f"There is no file '{checkpoint}'. Name a checkpoint on this disk, or open it first."
+        )
+    safe = given.get("weights_only") is not False
+    is_open = hasattr(checkpoint, "seek")
+    saved = torch.load(checkpoint, "cpu", weights_only=safe, mmap=not is_open)
+    if is_open:
+        checkpoint.seek(0)
+    hparams: dict[str, Any] = {}
+    # Lightning reads the keys of its earlier versions as well, and drops what no constructor takes.
+    for key in ("hparams", "module_arguments", LightningModule.CHECKPOINT_HYPER_PARAMS_KEY):
+        hparams |= saved.get(key) or {}
+    today = check_architecture(translate_hparams(name, hparams), trust)
+    return {**today, **given, "weights_only": safe}
 
 
 def plain_values(value: Any) -> Any:

@@ -22,7 +22,7 @@ def test_a_run_measures_and_decides_as_its_predictions_say(
     document = tagged_document(tagged_images)
     document["evaluation"] = {"ensemble": "snapshots"}
     document["trainer"] |= {"strategy": "ddp", "devices": 2}
-    document["data"]["init_args"]["split"]["val"] = 0.22
+    document["data"]["init_args"] |= {"split": 0.22}
     for stage in document["stages"]:
         stage.setdefault("callbacks", []).append(
             {"class_path": "witness.Witness", "init_args": {"stage": stage["name"]}}
@@ -31,7 +31,8 @@ def test_a_run_measures_and_decides_as_its_predictions_say(
     (tmp_path / "notes").mkdir()
     paths = [os.path.dirname(__file__), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
-        [sys.executable, "-m", "lightning_fastrecipes", "run", "recipe.yaml", "--out", "run"],
+        [sys.executable, "-m", "lightning_fastrecipes", "run", "recipe.yaml", "--out", "run",
+         "--trust", "witness"],
         env=os.environ | {"WITNESS": str(tmp_path / "notes"), "PYTHONPATH": os.pathsep.join(paths)},
         cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip

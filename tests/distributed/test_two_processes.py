@@ -91,6 +91,7 @@ def test_every_stage_of_a_recipe_runs_on_two_processes(
     recipe.write_text(yaml.safe_dump(document, sort_keys=False))
     words = [word.format(images=photos) for word in data]
     command = [sys.executable, "-m", "lightning_fastrecipes", "run", str(recipe), "--out", "run"]
+    command += ["--trust", "witness"]
     folders = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"WITNESS": str(notes), "PYTHONPATH": os.pathsep.join(folders)}
     done = subprocess.run(

@@ -7,10 +7,11 @@ import yaml
 
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.old_names import translate_recipe
-from lightning_fastrecipes.recipe.config.documents import class_paths, dump_document, read_document
+from lightning_fastrecipes.recipe.config.documents import dump_document, read_document
 from lightning_fastrecipes.recipe.config.schema import Evaluation
 from lightning_fastrecipes.recipe.loading import load_recipe
 from lightning_fastrecipes.recipe.run.plan import build_parts
+from lightning_fastrecipes.trust import class_paths
 
 
 def changed(path: Path, change) -> Path:

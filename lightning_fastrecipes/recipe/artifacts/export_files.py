@@ -3,8 +3,9 @@
 What is read here may be a run folder, or the ``export`` folder in it.
 """
 
+import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,9 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from lightning_fastrecipes import formats
+from lightning_fastrecipes import formats, trust
 from lightning_fastrecipes.data.common.files import atomic_path, write_atomically
-from lightning_fastrecipes.errors import DataError, DataNotFoundError
+from lightning_fastrecipes.errors import ConfigurationError, DataError, DataNotFoundError
 from lightning_fastrecipes.old_names import translate_export
 
 WEIGHTS, DESCRIPTION, ENSEMBLE = "model.safetensors", "model.json", "ensemble.json"
@@ -31,7 +32,8 @@ def write_export(folder: Path, model: nn.Module, description: Mapping[str, Any])
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     with atomic_path(folder / WEIGHTS) as temporary:
         save_file(tensors, temporary)
-    text = json.dumps({"format_version": formats.EXPORT, **description}, indent=2)
+    noted = {"format_version": formats.EXPORT, "weights_sha256": _digest(folder / WEIGHTS)}
+    text = json.dumps({**noted, **description}, indent=2)
     write_atomically(folder / DESCRIPTION, text)
 
 
@@ -71,9 +73,16 @@ def load_model(
     version, or ``build`` says so.
     """
     description = read_description(folder)
+    weights = export_home(folder) / WEIGHTS
+    # Exports of earlier versions have no digest.
+    if description.get("weights_sha256", digest := _digest(weights)) != digest:
+        raise DataError(
+            f"{weights} must hold the weights that were exported with {DESCRIPTION}, but holds"
+            " others. Copy the whole export again."
+        )
     try:
         model = build(description)
-        model.load_state_dict(load_file(export_home(folder) / WEIGHTS))
+        model.load_state_dict(load_file(weights))
     except DataError:
         raise
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
@@ -100,9 +109,36 @@ def read_ensemble(folder: Path) -> dict[str, Any]:
 
 
 def member_folders(folder: Path) -> list[Path]:
-    """Return the exported models that predict together, or the one that predicts alone."""
+    """Return the exported models that predict together, or the one that predicts alone.
+
+    Raise `DataError` if one is listed twice, or lies outside of the run folder.
+    """
     home = export_home(folder)
-    return [home / name for name in read_ensemble(folder).get("members", [""])]
+    names = read_ensemble(folder).get("members", [""])
+    run = home.resolve().parent if home.name == "export" else home.resolve()
+    places = {(home / str(name)).resolve() for name in names}
+    is_list = isinstance(names, list) and len(places) == len(names)
+    if not is_list or not all(place.is_relative_to(run) for place in places):
+        raise DataError(
+            f"{home / ENSEMBLE} must list each exported model of the run folder once, but lists"
+            f" {str(names)[:100]}. Copy the whole run folder."
+        )
+    return [home / name for name in names]
+
+
+def checked_architecture(
+    folder: Path, description: Mapping[str, Any], keys: Collection[str], trusted: trust.Trust
+) -> dict[str, Any]:
+    """Return the architecture; raise `DataError` if it has other keys, or classes not trusted."""
+    try:
+        return trust.check_architecture(description["architecture"], trusted, keys)
+    except ConfigurationError as error:
+        raise DataError(f"The exported model in {folder} is not loaded: {error}") from error
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _damaged(folder: Path, error: Exception) -> DataError:

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import fields
 from typing import Any, TypeVar, get_args
 
@@ -10,6 +11,8 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 import lightning_fastrecipes
 from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes import trust
+from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.messages import suggestion
 from lightning_fastrecipes.recipe.config.documents import Place, check_keys
 from lightning_fastrecipes.recipe.config.schema import ClassSpec
@@ -31,7 +34,8 @@ def build(spec: ClassSpec, base: type[T], place: Place, **extra: Any) -> T:
 
     The arguments are the recipe's, and ``extra`` ones beside them.
     """
-    parser, parsed = _parse_class(spec, base, place, extra)
+    # What the recipe names was checked when it was read.
+    parser, parsed = _parse_class(spec, base, place, extra, check=False)
     try:
         built: T = parser.instantiate(parsed).object
     except ValueError as error:
@@ -51,7 +55,10 @@ def read_class(value: Any, base: type, place: Place) -> ClassSpec:
     if not isinstance(value, Mapping) or "class_path" not in value:
         raise place.error(f"must be a mapping with `class_path` and `init_args`, but is {value!r}.")
     check_keys(value, ("class_path", "init_args"), place)
-    spec = ClassSpec(str(value["class_path"]), dict(value.get("init_args") or {}))
+    init_args = value.get("init_args") or {}
+    if not isinstance(init_args, Mapping):
+        raise place.at("init_args").error(f"must be a mapping, but is {init_args!r}.")
+    spec = ClassSpec(str(value["class_path"]), dict(init_args))
     known = constructor_arguments(_import(spec, base, place.at("class_path")))
     if known is not None:
         check_keys(spec.init_args, known, place, owner=spec.name)
@@ -134,18 +141,27 @@ def _import(spec: ClassSpec, base: type, place: Place) -> type:
 
 
 def _parse_class(
-    spec: ClassSpec, base: type, place: Place, extra: Mapping[str, Any]
+    spec: ClassSpec, base: type, place: Place, extra: Mapping[str, Any], *, check: bool = True
 ) -> tuple[ArgumentParser, Any]:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(base, "object", required=True)
     value = {"class_path": spec.class_path, "init_args": {**spec.init_args, **extra}}
-    return parser, _parse(parser, {"object": value}, place)
+    return parser, _parse(parser, {"object": value}, place, check=check)
 
 
-def _parse(parser: ArgumentParser, value: dict[str, Any], place: Place) -> Any:
+def _parse(
+    parser: ArgumentParser, value: dict[str, Any], place: Place, *, check: bool = True
+) -> Any:
     try:
-        return parser.parse_object(value)
+        with trust.guarded_imports(place.trust) if check else nullcontext():
+            parsed = parser.parse_object(value)
     except (ArgumentError, TypeError, ValueError) as error:
         text = str(error).replace("object.init_args.", "").replace("object.", "")
         text = re.sub(r"\s+", " ", text.replace('"object"', f'"{place.key}"')).strip()
         raise place.error(text) from error
+    try:
+        if check:
+            trust.check_values(parsed.object, place.trust)
+    except ConfigurationError as error:
+        raise place.error(error) from error
+    return parsed

@@ -1,7 +1,8 @@
 """YAML documents of recipes: read strictly, written in a fixed order."""
 
+import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,14 +14,15 @@ from lightning_fastrecipes.old_names import translate_recipe
 
 
 class Place(NamedTuple):
-    """A place in a recipe, for messages: the file, and the key path in it."""
+    """A place in a recipe: the file, the key path in it, and the modules that it may name."""
 
     path: Path
     key: str = ""
+    trust: tuple[str, ...] = ()
 
     def at(self, name: str) -> "Place":
         """Return the place of a key below this one."""
-        return Place(self.path, f"{self.key}.{name}" if self.key else name)
+        return self._replace(key=f"{self.key}.{name}" if self.key else name)
 
     def error(self, text: object) -> RecipeError:
         """Return an error about this place."""
@@ -30,8 +32,36 @@ class Place(NamedTuple):
         return f"{self.path}: {self.key}" if self.key else str(self.path)
 
 
+_MAX_LENGTH, _MAX_NODES, _MAX_DEPTH = 1_000_000, 10_000, 50
+_TOO_LARGE = yaml.YAMLError(
+    f"it must be at most {_MAX_LENGTH:,} characters long, hold at most {_MAX_NODES:,} values with"
+    f" every alias written out, and be at most {_MAX_DEPTH} levels deep. Make it smaller."
+)
+
+
 class _StrictLoader(yaml.SafeLoader):
-    """YAML where ``1e-3`` is a number and a repeated key is an error."""
+    """YAML where ``1e-3`` is a number, a repeated key is an error, and the size is bounded."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None:
+            nodes, depth = _extent(node, {})
+            if nodes > _MAX_NODES or depth > _MAX_DEPTH:
+                raise _TOO_LARGE
+        return node
+
+
+def _extent(node: yaml.Node, known: dict[int, tuple[float, float]]) -> tuple[float, float]:
+    """Return how many nodes there are with every alias written out, and how deep they are."""
+    if id(node) not in known:
+        known[id(node)] = (math.inf, math.inf)  # of a node that holds itself
+        below: list[Any] = node.value if isinstance(node, yaml.CollectionNode) else []
+        if isinstance(node, yaml.MappingNode):
+            below = [part for pair in below for part in pair]
+        found = [_extent(part, known) for part in below]
+        nodes, depths = zip(*found, strict=True) if found else ((), ())
+        known[id(node)] = (1 + sum(nodes), 1 + max(depths, default=0))
+    return known[id(node)]
 
 
 _StrictLoader.add_implicit_resolver(
@@ -62,7 +92,15 @@ def parse_value(text: str) -> Any:
     >>> parse_value("1e-3"), parse_value("photos"), parse_value("[1, 2]")
     (0.001, 'photos', [1, 2])
     """
-    return yaml.load(text, Loader=_StrictLoader)
+    try:
+        if len(text) <= _MAX_LENGTH:
+            return yaml.load(text, Loader=_StrictLoader)
+    except RecursionError:
+        pass
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+        # PyYAML lets these out, for dates such as 2020-13-45 or keys that are lists.
+        raise yaml.YAMLError(f"a value is none of YAML's: {error}") from error
+    raise _TOO_LARGE
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -86,23 +124,6 @@ def read_document(path: Path) -> dict[str, Any]:
 def dump_document(document: dict[str, Any]) -> str:
     """Write a document as YAML that ``read_document`` reads back."""
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
-
-
-def class_paths(document: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the key path and the path of every class in a document; nothing is imported.
-
-    >>> list(class_paths({"data": {"class_path": "a.B"}, "model": "c.D"}))
-    [('data', 'a.B'), ('model', 'c.D')]
-    """
-    items = document.items() if isinstance(document, Mapping) else enumerate(document)
-    for name, value in items:
-        where = f"{key}.{name}" if key else str(name)
-        if name == "class_path":
-            yield key, str(value)
-        elif isinstance(value, str) and (where in ("data", "model") or key.endswith("callbacks")):
-            yield where, value
-        elif isinstance(value, (Mapping, list)):
-            yield from class_paths(value, where)
 
 
 def check_keys(

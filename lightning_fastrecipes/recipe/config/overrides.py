@@ -4,6 +4,8 @@ import copy
 from dataclasses import dataclass
 from typing import Any, get_args
 
+import yaml
+
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.old_names import SHORT_FORMS, translate_key
 from lightning_fastrecipes.recipe.config.building import constructor_arguments
@@ -60,7 +62,10 @@ def apply_override(document: dict[str, Any], override: Override, place: Place) -
         raise place.error(f"`{'.'.join(parts[:-1])}` holds no keys.")
     value = override.value
     if override.is_text:
-        value = _typed_word(target, parts[-1], value)
+        try:
+            value = _typed_word(target, parts[-1], value)
+        except yaml.YAMLError as error:
+            raise place.error(f"{value!r} cannot be read as YAML: {error}") from error
     _, value = translate_key(override.key, value, document)
     _arguments(target, parts[-1])[parts[-1]] = copy.deepcopy(value)
     return Override(key, value)

@@ -20,6 +20,7 @@ from lightning_fastrecipes.functional.labels.merging import merge_predictions, w
 from lightning_fastrecipes.protocols import InputSpec
 from lightning_fastrecipes.recipe.artifacts.environment import default_device
 from lightning_fastrecipes.recipe.artifacts.export_files import (
+    checked_architecture,
     load_model,
     member_folders,
     read_description,
@@ -28,8 +29,10 @@ from lightning_fastrecipes.recipe.artifacts.export_files import (
 from lightning_fastrecipes.recipe.images.reports import prediction_table
 from lightning_fastrecipes.recipe.images.views import exported_views
 from lightning_fastrecipes.tasks.image import ImageClassifier
+from lightning_fastrecipes.trust import Trust
 
 TASK = "image classification"
+_KEYS = ("backbone", "num_classes", "head", "num_groups", "norm_policy")
 
 
 def describe_classifier(model: ImageClassifier, images: ImageDataModule) -> dict[str, Any]:
@@ -49,12 +52,13 @@ def describe_classifier(model: ImageClassifier, images: ImageDataModule) -> dict
     }
 
 
-def load_export(folder: Path) -> tuple[ImageClassifier, dict[str, Any]]:
-    """Load an exported classifier of images: ``load_model``, which refuses models of tables."""
+def load_export(folder: Path, *, trust: Trust = ()) -> tuple[ImageClassifier, dict[str, Any]]:
+    """Load an exported classifier of images, whose network may be of the modules in ``trust``."""
 
     def build(description: dict[str, Any]) -> ImageClassifier:
         _check_task(folder, description)
-        model = ImageClassifier.from_architecture(description["architecture"])
+        architecture = checked_architecture(folder, description, _KEYS, trust)
+        model = ImageClassifier.from_architecture(architecture)
         model.set_classes(description["classes"], description["label_kind"])
         spec = description["input"]
         spec |= {"mean": tuple(spec["mean"]), "std": tuple(spec["std"])}
@@ -65,7 +69,11 @@ def load_export(folder: Path) -> tuple[ImageClassifier, dict[str, Any]]:
 
 
 def predict_files(
-    folders: Path | Sequence[Path], paths: Sequence[Path], *, tta: bool | None = None
+    folders: Path | Sequence[Path],
+    paths: Sequence[Path],
+    *,
+    tta: bool | None = None,
+    trust: Trust = (),
 ) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
     """Predict images with exported models, in 32-bit arithmetic as the evaluation does.
 
@@ -76,7 +84,8 @@ def predict_files(
 
     ``folders`` are run folders or the ``export`` folders in them; one may hold an ensemble.
     ``paths`` are files, or folders that are searched with all below them. With ``tta`` views of
-    each image predict as well; ``None`` is as each run was evaluated. Return the table of
+    each image predict as well; ``None`` is as each run was evaluated. ``trust`` names modules whose
+    networks may be built besides those of known packages. Return the table of
     ``prediction_table``, and name and reason of each file that cannot be read. Raise
     `DataNotFoundError` if a path or an export is missing, `DataError` if the models do not know the
     same classes, or have no views to predict with.
@@ -85,7 +94,7 @@ def predict_files(
     runs = [[_member(path, paths, tta) for path in member_folders(folder)] for folder in listed]
     members = [member for run in runs for member in run]
     classes = _shared_classes(members)
-    merged = merge_predictions(_predict_with(member, classes) for member in members)
+    merged = merge_predictions(_predict_with(member, classes, trust) for member in members)
     thresholds = None
     if members[0].thresholds is not None:
         rows = [_run_thresholds(*run, classes) for run in zip(listed, runs, strict=True)]
@@ -134,9 +143,9 @@ def _shared_classes(members: Sequence[_Member]) -> list[str]:
     return classes
 
 
-def _predict_with(member: _Member, classes: Sequence[str]) -> Tensor:
+def _predict_with(member: _Member, classes: Sequence[str], trust: Trust) -> Tensor:
     device = default_device()
-    model, description = load_export(member.path)
+    model, description = load_export(member.path, trust=trust)
     columns = columns_by_name(classes, description["classes"])
     loader = DataLoader(member.dataset, batch_size=description["batch_size"])
     model.to(device, memory_format=torch.channels_last)

@@ -25,6 +25,7 @@ from lightning_fastrecipes.recipe.images.views import build_tta, describe_views
 from lightning_fastrecipes.recipe.shared.modality import Modality
 from lightning_fastrecipes.recipe.shared.predictions import Predicted, Predictions
 from lightning_fastrecipes.tasks.image import ImageClassifier
+from lightning_fastrecipes.trust import Trust
 
 
 class Images(Modality):
@@ -156,7 +157,7 @@ class Images(Modality):
 
     @override
     def predict(
-        self, folders: Sequence[Path], paths: Sequence[Path], *, tta: bool | None
+        self, folders: Sequence[Path], paths: Sequence[Path], *, tta: bool | None, trust: Trust = ()
     ) -> Predictions:
-        table, bad = predict_files(folders, paths, tta=tta)
+        table, bad = predict_files(folders, paths, tta=tta, trust=trust)
         return Predictions(table, table.to_csv(index=False), bad)

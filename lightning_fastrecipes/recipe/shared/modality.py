@@ -11,6 +11,7 @@ from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
 from lightning_fastrecipes.recipe.config.schema import Evaluation, Recipe, Stage
 from lightning_fastrecipes.recipe.shared.predictions import Predicted, Predictions
+from lightning_fastrecipes.trust import Trust
 
 
 class Modality(ABC):
@@ -105,11 +106,12 @@ class Modality(ABC):
 
     @abstractmethod
     def predict(
-        self, folders: Sequence[Path], paths: Sequence[Path], *, tta: bool | None
+        self, folders: Sequence[Path], paths: Sequence[Path], *, tta: bool | None, trust: Trust = ()
     ) -> Predictions:
         """Predict with exported models, several of which predict their mean.
 
         ``folders`` are run folders or the ``export`` folders in them; ``paths`` are images and
         folders of them, or tables. ``tta`` is for images: whether views of each predict as well, or
         as each run was evaluated if ``None``. Raise `RecipeError` if it is asked for of a table.
+        ``trust`` names modules whose networks may be built besides those of known packages.
         """

@@ -18,10 +18,15 @@ from lightning_fastrecipes.functional.labels.merging import running_mean
 from lightning_fastrecipes.functional.tables.spec import TableSpec
 from lightning_fastrecipes.protocols import TableInputs
 from lightning_fastrecipes.recipe.artifacts.environment import default_device
-from lightning_fastrecipes.recipe.artifacts.export_files import load_model, member_folders
+from lightning_fastrecipes.recipe.artifacts.export_files import (
+    checked_architecture,
+    load_model,
+    member_folders,
+)
 from lightning_fastrecipes.tasks.table_task import TabularTask
 from lightning_fastrecipes.tasks.tabular import TabularClassifier, TabularRegressor
 
+_KEYS = ("spec", "network", "norm_policy", "y_range", "point_estimate")
 _TASKS: dict[str, type[TabularRegressor] | type[TabularClassifier]] = {
     "table regression": TabularRegressor,
     "table classes": TabularClassifier,
@@ -51,7 +56,8 @@ def load_table_export(folder: Path) -> tuple[TabularTask, dict[str, Any]]:
                 f"The export in {folder} must be of a model of a table, but is of"
                 f" {description['task']!r}. Predict with runs of tables alone, or of images alone."
             )
-        return _TASKS[description["task"]].from_architecture(description["architecture"])
+        architecture = checked_architecture(folder, description, _KEYS, ())
+        return _TASKS[description["task"]].from_architecture(architecture)
 
     return load_model(folder, build)
 

@@ -21,6 +21,7 @@ from lightning_fastrecipes.recipe.tables.export import describe_table_model, pre
 from lightning_fastrecipes.recipe.tables.reports import write_table_predictions, write_table_reports
 from lightning_fastrecipes.tasks.table_task import TabularTask
 from lightning_fastrecipes.tasks.tabular import TabularClassifier, TabularRegressor
+from lightning_fastrecipes.trust import Trust
 
 _STAGE_KEYS_FOR_IMAGES = {"image_size": None, "augmentation": None, "precompute": False}
 """Keys of a stage that only images have, and their values where they are left out."""
@@ -120,7 +121,7 @@ class Tables(Modality):
 
     @override
     def predict(
-        self, folders: Sequence[Path], paths: Sequence[Path], *, tta: bool | None
+        self, folders: Sequence[Path], paths: Sequence[Path], *, tta: bool | None, trust: Trust = ()
     ) -> Predictions:
         if tta:
             raise RecipeError("`--tta` is for images, not for tables. Leave it out.")
