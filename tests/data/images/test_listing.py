@@ -96,9 +96,9 @@ def test_an_empty_class_is_an_error_in_training_only(split_pets):
 
 
 def test_two_validation_folders_are_refused(split_pets):
-    (split_pets / "val" / "cat").mkdir(parents=True)
+    (split_pets / "valid" / "cat").mkdir(parents=True)
 
-    with pytest.raises(DataError, match="both 'val' and 'val'"):
+    with pytest.raises(DataError, match="both 'val' and 'valid'"):
         list_folder(split_pets)
 
 
