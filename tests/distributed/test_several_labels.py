@@ -22,7 +22,7 @@ def test_a_run_measures_and_decides_as_its_predictions_say(
     document = tagged_document(tagged_images)
     document["evaluation"] = {"ensemble": "snapshots"}
     document["trainer"] |= {"strategy": "ddp", "devices": 2}
-    document["data"]["init_args"] |= {"split": 0.22}
+    document["data"]["init_args"]["split"]["val"] = 0.22
     for stage in document["stages"]:
         stage.setdefault("callbacks", []).append(
             {"class_path": "witness.Witness", "init_args": {"stage": stage["name"]}}
