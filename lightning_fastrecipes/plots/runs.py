@@ -62,7 +62,11 @@ def draw_confusion_matrix(counts: Tensor, classes: Sequence[str], path: str | Pa
     )
     if with_numbers:
         for (row, column), share in np.ndenumerate(shares):
-            _write_cell(axes, row, column, float(cells[row, column]), share)
+            count = cells[row, column]
+            percent = f"{share:.0f} %" if share >= 1 else "<1 %"
+            color = "silver" if not count else "white" if share > 30 else "black"
+            text = f"{count:.0f}\n{percent}" if count else "0"
+            axes.text(column, row, text, color=color, ha="center", va="center", fontsize=9)
     return save(figure, path)
 
 
@@ -236,13 +240,6 @@ def _add_colour_bar(
 ) -> None:
     bar = figure.colorbar(colours, ax=axes, shrink=0.8, aspect=30, ticks=[0, 1, 5, 20, 50, 100])
     bar.set_label(label, size=size)
-
-
-def _write_cell(axes: Axes, row: int, column: int, count: float, share: float) -> None:
-    percent = f"{share:.0f} %" if share >= 1 else "<1 %"
-    color = "silver" if not count else "white" if share > 30 else "black"
-    text = f"{count:.0f}\n{percent}" if count else "0"
-    axes.text(column, row, text, color=color, ha="center", va="center", fontsize=9)
 
 
 def _draw_line(axes: Axes, history: pd.DataFrame, column: str, starts: Iterable[float]) -> None:

@@ -41,23 +41,18 @@ class EntryFiles:
 class CacheEntry:
     """A folder of files that is rebuilt if it is damaged or out of date.
 
-    The folder name is a hash of ``key``. ``fingerprint`` is stored inside; if it differs, the entry
-    is rebuilt in place. Lengths and checksums of the files are compared before they are used.
+    It lives in ``folder``, made if missing, under ``name``, such as ``table``, and a hash of
+    ``key``: what it is for, as plain JSON values, such as paths and options. ``fingerprint`` is
+    what it was built from, such as file sizes and versions; if the stored one differs, the entry is
+    rebuilt in place. Lengths and checksums of the files are compared before they are used, but for
+    the checksums of ``unchecked`` files, which whoever loads them has to verify. ``advice`` says in
+    messages what to do where the entry cannot be written.
 
-    Args:
-        folder: Where entries live; made if missing.
-        name: What the files are, such as ``table``: the start of the folder name.
-        key: What the entry is for, as plain JSON values, such as paths and options.
-        fingerprint: What it was built from, as plain JSON values, such as file sizes and versions.
-        unchecked: Files without a checksum, which whoever loads them has to verify.
-        advice: What to do where the entry cannot be written, for messages.
-
-    Example:
-        >>> entry = CacheEntry(Path(tempfile.mkdtemp()), "text", {"of": "a"}, {"version": 1})
-        >>> def build(_: str | None) -> EntryFiles:
-        ...     return EntryFiles(2, lambda folder: (folder / "a.txt").write_text("hi"))
-        >>> entry.get_or_build(build, lambda folder, notes: (folder / "a.txt").read_text())
-        'hi'
+    >>> entry = CacheEntry(Path(tempfile.mkdtemp()), "text", {"of": "a"}, {"version": 1})
+    >>> def build(_: str | None) -> EntryFiles:
+    ...     return EntryFiles(2, lambda folder: (folder / "a.txt").write_text("hi"))
+    >>> entry.get_or_build(build, lambda folder, notes: (folder / "a.txt").read_text())
+    'hi'
     """
 
     def __init__(
@@ -120,7 +115,9 @@ class CacheEntry:
                 if is_complete(stored):
                     return stored
             files = build(stored)
-            self._remove_leftovers()
+            # A process that was killed while it wrote left them; the lock is held.
+            for leftover in self.path.parent.glob(f".{self.path.name}-*"):
+                shutil.rmtree(leftover, ignore_errors=True)
             with self._writing(files.num_bytes):
                 self._write(files)
                 return load(self.path, json.loads(json.dumps(files.notes)))
@@ -170,11 +167,6 @@ class CacheEntry:
             for rest in (temporary, replaced):
                 shutil.rmtree(rest, ignore_errors=True)
         logger.info("Wrote the %s cache '%s'", self.name, self.path)
-
-    def _remove_leftovers(self) -> None:
-        """Remove what a process left that was killed while it wrote; the lock is held."""
-        for leftover in self.path.parent.glob(f".{self.path.name}-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def package_versions(*names: str) -> dict[str, str]:

@@ -19,7 +19,14 @@ def resolve_source(source: str | Path, argument: str) -> Path:
     text = os.fspath(source)
     if text.startswith(_PACKAGE_PREFIX):
         package, _, inner = text.removeprefix(_PACKAGE_PREFIX).partition("/")
-        path = _package_folder(package, text, argument) / inner
+        # `find_spec` does not run the package's own code.
+        spec = find_spec(package) if package.isidentifier() else None
+        if spec is None or not spec.submodule_search_locations:
+            raise DataNotFoundError(
+                f"`{argument}` is '{text}', but the package '{package}' is not installed."
+                f" Install it: pip install {package.replace('_', '-')}"
+            )
+        path = Path(spec.submodule_search_locations[0]) / inner
     else:
         path = Path(text).expanduser()
     if not path.exists():
@@ -49,14 +56,3 @@ def list_files(folder: Path) -> list[str]:
                 f"The file name {file!r} in '{folder}' is not valid text. Rename the file."
             ) from error
     return sorted(files)
-
-
-def _package_folder(package: str, source: str, argument: str) -> Path:
-    # `find_spec` does not run the package's own code.
-    spec = find_spec(package) if package.isidentifier() else None
-    if spec is None or not spec.submodule_search_locations:
-        raise DataNotFoundError(
-            f"`{argument}` is '{source}', but the package '{package}' is not installed."
-            f" Install it: pip install {package.replace('_', '-')}"
-        )
-    return Path(spec.submodule_search_locations[0])

@@ -28,14 +28,10 @@ from lightning_fastrecipes.protocols import LabelKind
 
 @dataclass(frozen=True)
 class Images:
-    """Checked samples of every split, and what was left out.
+    """Checked samples by split, with class names in the order of the target.
 
-    Args:
-        splits: Samples by split; a split without images is empty.
-        classes: Class names in the order of the target.
-        skipped_files: Path and reason of each file that cannot be read.
-        label_kind: What a target is.
-        label_reason: Why it is so, for people; empty where there was nothing to decide.
+    A split without images is empty. ``skipped_files`` has the path and reason of each file that
+    cannot be read; ``label_reason`` is as in ``Listing``.
     """
 
     splits: dict[ImageSplit, Samples]
@@ -64,7 +60,10 @@ def assemble(listing: Listing, split: Split, on_bad_file: OnBadFile) -> Images:
     is_good = (scan["problem"] == "").to_numpy()
     rows = listing.rows[is_good].reset_index(drop=True)
     _refuse_two_classes(rows, scan["digest"][is_good].to_numpy(), listing)
-    classes = _classes(rows, listing)
+    classes = list(listing.classes or [])
+    if listing.label_kind != "soft":
+        trained = _trained(rows)
+        classes = [name for name in classes or sorted(trained) if name in trained]
     _refuse_unknown_classes(rows, classes)
     _check_training_split(listing.rows, rows)
     codes = {name: code for code, name in enumerate(classes)}
@@ -110,14 +109,6 @@ def _label_lists(rows: pd.DataFrame) -> list[list[str]]:
 def _trained(rows: pd.DataFrame) -> set[str]:
     is_trained = (rows["split"] == "train").to_numpy()
     return {name for labels in _label_lists(rows[is_trained]) for name in labels}
-
-
-def _classes(rows: pd.DataFrame, listing: Listing) -> list[str]:
-    """Name the classes of the training split, in the order of the source."""
-    if listing.label_kind == "soft":
-        return list(listing.classes or [])
-    trained = _trained(rows)
-    return [name for name in listing.classes or sorted(trained) if name in trained]
 
 
 def _draw_splits(listing: Listing, split: Split) -> pd.DataFrame:

@@ -167,22 +167,10 @@ def prediction_dataset(
 ) -> tuple[ImageDataset, list[tuple[str, str]]]:
     """Make a data set of files without labels, with the loader and geometry of the evaluation.
 
-    ``ImageDataModule.eval_transform_key`` returns the keyword arguments.
-
-    Args:
-        paths: Files, or folders that are searched to any depth in the order of their names.
-        image_size: Side in pixels, at least 1.
-        resize: ``crop`` or ``squish``.
-        interpolation: ``nearest``, ``bilinear`` or ``bicubic``.
-        crop_fraction: Side of the centre crop over the resized shorter side, in (0, 1].
-        background: Colour behind transparent pixels.
-
-    Returns:
-        The data set, with target -1 for every image, and the path and reason of each file that
-        cannot be read.
-
-    Raises:
-        DataNotFoundError: If a path does not exist.
+    ``paths`` are files, or folders that are searched to any depth in the order of their names.
+    ``ImageDataModule.eval_transform_key`` returns the keyword arguments: a side in pixels, and
+    those of ``Geometry``. Return the data set, with target -1 for every image, and the path and
+    reason of each file that cannot be read. Raise `DataNotFoundError` if a path does not exist.
     """
     files: list[Path] = []
     for path in paths:

@@ -51,7 +51,8 @@ def split_labels(
     if choice == "single":
         return _one_each(values, "`labels` says so")
     if separator is None:
-        present = [sign for sign in (*_PUNCTUATION, _SPACE) if _parts_of(distinct, sign)]
+        signs = (*_PUNCTUATION, _SPACE)
+        present = [s for s in signs if any(len(_cut(value, s)) > 1 for value in distinct)]
         found = [sign for sign in present if _combines(distinct, sign)]
         if not found and choice == "auto":
             return _one_each(values, _why_single(values, present))
@@ -103,10 +104,6 @@ def _why_single(values: Sequence[str], present: Sequence[str]) -> str:
 def _cut(value: str, separator: str) -> tuple[str, ...]:
     parts = value.split(separator) if separator.strip() else value.split()
     return tuple(sorted({part.strip() for part in parts} - {""}))
-
-
-def _parts_of(distinct: Sequence[str], separator: str) -> bool:
-    return any(len(_cut(value, separator)) > 1 for value in distinct)
 
 
 def _combines(distinct: Sequence[str], separator: str) -> bool:

@@ -22,19 +22,13 @@ _RESERVED = {"train", "test", *_VAL_NAMES}
 class Listing:
     """Images of a data set as they were named, before anything is decoded.
 
-    Args:
-        folder: Folder that the files are relative to.
-        rows: One row per image, sorted by file, with the text columns ``file`` (forward
-            slashes), ``split`` (``train``, ``val``, ``test`` or ``predict``), ``label`` (empty
-            without one, several joined by ``LABEL_JOINER``), ``stratum`` (what a drawn split
-            keeps the mix of), and for a split by groups ``group``.
-        classes: Class names in order, if the source gives one; of the columns of
-            ``probabilities``, if there are any.
-        probabilities: One row per image, float32.
-        pixels: The images themselves where they are decoded already, in the order of ``rows``.
-            Shape ``(images, height, width)`` or ``(images, height, width, 3)``.
-        label_kind: What a label is.
-        label_reason: Why it is so, for people; empty where there was nothing to decide.
+    ``rows`` has one row per image, sorted by file, with the text columns ``file`` (relative to the
+    folder, forward slashes), ``split`` (``train``, ``val``, ``test`` or ``predict``), ``label``
+    (empty without one, several joined by ``LABEL_JOINER``), ``stratum`` (what a drawn split keeps
+    the mix of), and for a split by groups ``group``. In the same order are ``probabilities``, with
+    columns in the order of ``classes``, and ``pixels``, as in ``Samples``. ``classes`` is ``None``
+    if the source gives no order. ``label_reason`` says for people why labels are of this kind; it
+    is empty where there was nothing to decide.
     """
 
     folder: Path

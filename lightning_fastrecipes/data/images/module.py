@@ -144,7 +144,7 @@ class ImageDataModule(pl.LightningDataModule):
     @override
     def prepare_data(self) -> None:
         """Check and decode every image, once per node; once set up, they stay what they are."""
-        images = self._assemble() if self._images is None else self._images
+        images = self._images or assemble(self._list(), self.split, self.on_bad_file)
         self._read_trainer()
         self._open_stores(images)
 
@@ -158,7 +158,7 @@ class ImageDataModule(pl.LightningDataModule):
         if self._images is not None:
             self._open_stores(self._images)
             return
-        self._images = self._assemble()
+        self._images = assemble(self._list(), self.split, self.on_bad_file)
         self._open_stores(self._images)
         self._compare_classes()
         if self.label_reason:
@@ -268,9 +268,6 @@ class ImageDataModule(pl.LightningDataModule):
     def _read_trainer(self) -> None:
         self._facts = read_trainer(self.trainer)
         self.input_spec = self._facts.input_spec or self.input_spec
-
-    def _assemble(self) -> Images:
-        return assemble(self._list(), self.split, self.on_bad_file)
 
     def _compare_classes(self) -> None:
         if self._stored_classes is not None and self._images is not None:

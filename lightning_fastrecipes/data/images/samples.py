@@ -15,14 +15,11 @@ Targets = npt.NDArray[np.int64] | npt.NDArray[np.float32]
 class Samples:
     """Files and targets of one split, in arrays that workers share instead of copying.
 
-    Args:
-        paths: Encoded absolute paths. Shape ``(images,)``.
-        targets: Class indices, -1 without a label, of shape ``(images,)``, or float32
-            probabilities of shape ``(images, classes)``.
-        pixels: The images, where they are in memory; paths are then only names. Shape
-            ``(images, height, width)`` or ``(images, height, width, 3)``.
-        digests: Hash of the content of each file, for caches. Shape ``(images,)``.
-        shapes: Height and width in each file, for caches. Shape ``(images, 2)``.
+    ``paths`` are encoded and absolute. ``targets`` are class indices ``(images,)``, -1 without a
+    label, or float32 probabilities ``(images, classes)``. ``pixels``, of shape ``(images, height,
+    width)`` or ``(images, height, width, 3)``, are there where images are in memory; paths are then
+    only names. For caches, ``digests`` hash the content of each file, and ``shapes`` ``(images,
+    2)`` are height and width in it.
     """
 
     paths: npt.NDArray[np.bytes_]

@@ -19,16 +19,10 @@ _SPLITS_READ: dict[str, tuple[ImageSplit, ...]] = {
 class TrainerFacts:
     """What a datamodule must know of its trainer; the defaults hold without one.
 
-    Args:
-        input_spec: What the model expects of an image; ``None`` if it does not normalise images
-            by itself.
-        largest_image_size: The largest size that a callback will ask for, 0 if none does.
-        splits: Splits that are about to be read as a whole; none in a trial of a few batches.
-        is_attached: Whether there is a trainer, which finishes batches on the device.
-        is_fitting: Whether it trains.
-        epoch: Epoch of the next training loader.
-        on_cpu: Whether the model computes on the CPU.
-        num_local_processes: Processes of the trainer on this machine.
+    ``input_spec`` is ``None`` if the model does not normalise images by itself;
+    ``largest_image_size`` is the largest that a callback will ask for, 0 if none does. ``splits``
+    are about to be read as a whole, none in a trial of a few batches. A trainer that
+    ``is_attached`` finishes batches on the device. ``epoch`` is that of the next training loader.
     """
 
     input_spec: InputSpec | None = None

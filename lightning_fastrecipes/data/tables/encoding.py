@@ -27,11 +27,8 @@ _PACKAGES = ("lightning-fastrecipes", "numpy", "pandas")
 class EncodedSplit:
     """The rows of a split as numbers, in the order of the table.
 
-    Args:
-        codes: Category indices. Shape ``(rows, num_categorical)``.
-        continuous: Scaled numbers and flags, float32. Shape ``(rows, num_continuous)``.
-        target: Shape ``(rows,)``; ``None`` for rows to predict.
-        rows: Their numbers in the source, from 0, on from file to file. Shape ``(rows,)``.
+    ``codes``, ``continuous`` and ``target`` are those of ``EncodedTable``; there is no target for
+    rows to predict. ``rows`` are their numbers in the source, from 0, on from file to file.
     """
 
     codes: npt.NDArray[Any]
@@ -44,12 +41,10 @@ class EncodedSplit:
 class TableReport:
     """What was found while a table was prepared, as plain values.
 
-    Args:
-        steps: What the steps that prepared the table say, such as unmatched keys of a join.
-        num_rows: Split to number of rows.
-        unknown: Split to column to number of values that training had not.
-        filled: Split to column to number of gaps that were filled.
-        constant: Continuous columns with one value in all training rows.
+    ``steps`` is what the steps that prepared it say, such as unmatched keys of a join. By split,
+    ``num_rows`` counts rows, and by split and column ``unknown`` counts values that training had
+    not and ``filled`` gaps. ``constant`` are continuous columns with one value in all training
+    rows.
     """
 
     steps: list[str] = field(default_factory=list)
@@ -195,7 +190,12 @@ def cached_encoding(
 
     def load(place: Path, notes: Mapping[str, Any]) -> EncodedSplits:
         spec = TableSpec.from_dict(json.loads((place / "spec.json").read_text(encoding="utf-8")))
-        splits = {name: _mapped(place, name) for name in notes["splits"]}
+        splits = {}
+        for name in notes["splits"]:
+            files = [place / f"{name}-{part}.npy" for part in EncodedSplit.__dataclass_fields__]
+            # Copy on write: torch wants memory that may be written to.
+            arrays = [np.load(file, mmap_mode="c", allow_pickle=False) for file in files]
+            splits[name] = EncodedSplit(*arrays)
         return EncodedSplits(spec, splits, TableReport(**notes["report"]), notes["file_rows"])
 
     return entry.get_or_build(build, load)
@@ -233,12 +233,3 @@ class _Builder:
     def split(self, source_rows: Rows) -> EncodedSplit:
         parts = cast(EncodedTable, self._parts)
         return EncodedSplit(parts.codes, parts.continuous, parts.target, source_rows)
-
-
-def _mapped(folder: Path, name: SplitName) -> EncodedSplit:
-    # Copy on write: torch wants memory that may be written to.
-    arrays = [
-        np.load(folder / f"{name}-{part}.npy", mmap_mode="c", allow_pickle=False)
-        for part in ("codes", "continuous", "target", "rows")
-    ]
-    return EncodedSplit(*arrays)

@@ -161,7 +161,11 @@ def _columns(path: Path, how: "_How") -> Iterator[Column]:
         )
     try:
         if kind in _TYPED_FILES:
-            yield from _typed_columns(path, how)
+            with TypedFile(path) as file:
+                check_unique(file.names, f"The table '{path}'")
+                _refuse_missing(file.names, how.columns, path)
+                names = file.names if how.columns is None else how.columns
+                yield from file.columns(names, {*how.text, *how.as_text})
         else:
             for chunk in _text_chunks(path, how):
                 yield from (column for _, column in chunk.items())
@@ -196,14 +200,6 @@ def _text_chunks(path: Path, how: "_How") -> Iterator[pd.DataFrame]:
         **file,
     ) as reader:
         yield from reader
-
-
-def _typed_columns(path: Path, how: "_How") -> Iterator[Column]:
-    with TypedFile(path) as file:
-        check_unique(file.names, f"The table '{path}'")
-        _refuse_missing(file.names, how.columns, path)
-        names = file.names if how.columns is None else how.columns
-        yield from file.columns(names, {*how.text, *how.as_text})
 
 
 def _sniff_separator(path: Path) -> str:

@@ -166,7 +166,9 @@ class TableLoader:
     def _batches(self, resumed: tuple[int, int] | None) -> Iterator[TableBatch]:
         epoch, num_batches = self.order.epoch, len(self)
         first = resumed[1] if resumed is not None and resumed[0] == epoch else 0
-        order = self._whole_order()
+        # Without an order, batches are slices of all rows.
+        is_whole = self.order.num_replicas == 1 and not self.order.is_shuffled
+        order = None if is_whole else self.order.indices().to(self.dataset.codes.device)
         for step in range(first if first < num_batches else 0, num_batches):
             place = slice(step * self.batch_size, (step + 1) * self.batch_size)
             batch = self.dataset.batch(place if order is None else order[place])
@@ -174,12 +176,6 @@ class TableLoader:
                 batch = self._masked(batch, epoch, step)
             self._num_given = step + 1
             yield batch
-
-    def _whole_order(self) -> Tensor | None:
-        """Return the rows on their device, or nothing if they are all rows in order."""
-        if self.order.num_replicas == 1 and not self.order.is_shuffled:
-            return None
-        return self.order.indices().to(self.dataset.codes.device)
 
     def _masked(self, batch: TableBatch, epoch: int, step: int) -> TableBatch:
         codes, continuous = batch[0]

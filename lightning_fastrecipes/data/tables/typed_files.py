@@ -12,6 +12,7 @@ PARQUET_FILES = (".parquet", ".pq")
 FEATHER_FILES = (".feather", ".arrow")
 
 _CHUNK_ROWS = 1 << 17
+_TEXT_KINDS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 
 
 class TypedFile:
@@ -66,7 +67,8 @@ class TypedFile:
             if group[0] in text and pa.types.is_integer(kind):
                 # Pandas would make 7 to '7.0' where there are gaps.
                 table = pa.table([table[0].cast(pa.string())], group)
-            is_text = _is_text(table.schema.types[0])
+            kind = table.schema.types[0]
+            is_text = any(is_kind(kind) for is_kind in _TEXT_KINDS)
             # The whole of a column of numbers decides on its type; text is wide, and may be cut.
             size = _CHUNK_ROWS if is_text else max(len(table), 1)
             for start in range(0, max(len(table), 1), size):
@@ -107,9 +109,3 @@ class TypedFile:
         fields = [self._schema.get_field_index(name) for name in names]
         options = pa.ipc.IpcReadOptions(included_fields=fields)
         return pa.ipc.open_file(self._source, options=options).read_all().select(list(names))
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    )

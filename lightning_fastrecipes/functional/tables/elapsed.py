@@ -129,7 +129,7 @@ class _Days:
         last = self._day_of(events, end - 1)
         is_never = (end == 0) | (last < self.keys - self.keys % self.stride)
         return self._columns(f"After{name}", self.keys - last, is_never) | {
-            f"{name}_bw": self._by_row(_narrow(end - start, window_days))
+            f"{name}_bw": _narrow(end - start, window_days)[self.row_day]
         }
 
     def future(self, name: str, is_event: Flags, window_days: int) -> dict[str, Array]:
@@ -140,7 +140,7 @@ class _Days:
         following = self._day_of(events, start)
         is_never = (start == len(events)) | (following // self.stride > self.keys // self.stride)
         return self._columns(f"Before{name}", following - self.keys, is_never) | {
-            f"{name}_fw": self._by_row(_narrow(end - start, window_days))
+            f"{name}_fw": _narrow(end - start, window_days)[self.row_day]
         }
 
     def _days_with(self, is_event: Flags) -> Integers:
@@ -157,10 +157,7 @@ class _Days:
     def _columns(self, name: str, num_days: Integers, is_never: Flags) -> dict[str, Array]:
         values = num_days.astype(np.float32)
         values[is_never] = np.nan
-        return {name: self._by_row(values), f"{name}_never": self._by_row(is_never)}
-
-    def _by_row(self, by_day: Array) -> Array:
-        return by_day[self.row_day]
+        return {name: values[self.row_day], f"{name}_never": is_never[self.row_day]}
 
 
 def _narrow(counts: Integers, largest: int) -> Array:

@@ -1,7 +1,7 @@
 """Categories of a table column as indices, and how wide their vectors are."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, cast
 
@@ -117,7 +117,9 @@ class CategoryColumn:
                 f"Column {name!r} must hold at least one value in the training rows, but all"
                 f" {len(column):,} are missing. Leave it out of `categorical`."
             )
-        uniques = _plain_index(counts.index)
+        uniques = counts.index
+        if isinstance(uniques, pd.CategoricalIndex):
+            uniques = uniques.categories.take(uniques.codes)
         if kind == "number" and _whole_numbers(uniques)[1].all():
             kind = "integer"  # floats because of gaps
         plain, fits = _plain_values(uniques, kind)
@@ -183,7 +185,9 @@ class CategoryColumn:
 
     def _indexer(self) -> Callable[["pd.Index[Any]"], Codes]:
         """Return a function from different values to indices, with a 0 for gaps at its end."""
-        known = _lookup([*self.values, *self.rare], self.kind)
+        dtypes: Mapping[Kind, Any] = {"text": object, "number": np.float32}
+        dtype = dtypes.get(self.kind, np.int64)
+        known = pd.Index(np.array([*self.values, *self.rare], dtype=dtype), dtype=dtype)
         last = len(self.values) + 1
 
         def indices(uniques: "pd.Index[Any]") -> Codes:
@@ -208,19 +212,6 @@ def other_kind(kind: Kind, column: "pd.Series[Any]") -> str | None:
     first = column[column.notna()].iloc[:1]
     words = "text" if now == "text" else "numbers"
     return f"{words}, such as {first.tolist()[0]!r} in row {first.index[0]}"
-
-
-def _lookup(values: Sequence[CategoryValue], kind: Kind) -> "pd.Index[Any]":
-    dtypes: Mapping[Kind, Any] = {"text": object, "number": np.float32}
-    dtype = dtypes.get(kind, np.int64)
-    index: pd.Index[Any] = pd.Index(np.array(values, dtype=dtype), dtype=dtype)
-    return index
-
-
-def _plain_index(index: "pd.Index[Any]") -> "pd.Index[Any]":
-    if isinstance(index, pd.CategoricalIndex):
-        return index.categories.take(index.codes)
-    return index
 
 
 def _plain_values(uniques: "pd.Index[Any]", kind: Kind) -> tuple[npt.NDArray[Any], Mask]:

@@ -64,21 +64,12 @@ def evaluate(frame: pd.DataFrame, name: str, expression: str) -> Column:
     Numbers have 64 bits, however narrow the columns are, so that none overflows. ``mean``,
     ``shift`` and the like look at other rows, so that a row gets another value in another table.
 
-    Args:
-        frame: The table, which is not changed.
-        name: Name of the column that is made, for messages.
-        expression: What to compute.
+    The column has the ``name``, and the index of the table, which is not changed. Raise `DataError`
+    if the expression uses anything else, is too large, or cannot be computed.
 
-    Returns:
-        One value per row, with the index of the table.
-
-    Raises:
-        DataError: If the expression uses anything else, is too large, or cannot be computed.
-
-    Example:
-        >>> table = pd.DataFrame({"year": [2015.0, None], "week": [1, 2]})
-        >>> [str(day)[:10] for day in evaluate(table, "since", "@iso_week(year, week)")]
-        ['2014-12-29', 'NaT']
+    >>> table = pd.DataFrame({"year": [2015.0, None], "week": [1, 2]})
+    >>> [str(day)[:10] for day in evaluate(table, "since", "@iso_week(year, week)")]
+    ['2014-12-29', 'NaT']
     """
     found = _evaluated(frame, expression, f"`{name}` cannot be computed by")
     return found.rename(name).set_axis(frame.index)

@@ -32,15 +32,12 @@ FLAG_SUFFIX = "_na"
 class EncodedTable(NamedTuple):
     """A table as numbers.
 
-    Args:
-        codes: Category indices, 0 for unknown and missing, in the narrowest signed integer type
-            that holds them all. Shape ``(rows, num_categorical)``.
-        continuous: Scaled values, then the flags of missing ones (0 or 1), float32. Shape
-            ``(rows, num_continuous)``.
-        target: Regression: float32, transformed; classes: int64. Shape ``(rows,)``; ``None`` if it
-            was not asked for.
-        unknown: Column to number of values that training had not, for columns with any.
-        filled: Column to number of missing values, for columns with any.
+    ``codes`` ``(rows, num_categorical)`` are category indices, 0 for unknown and missing, in the
+    narrowest signed integer type that holds them all. ``continuous`` ``(rows, num_continuous)``,
+    float32, are scaled values, then the flags of missing ones (0 or 1). ``target`` ``(rows,)`` is
+    float32, transformed, for a regression and int64 for classes; ``None`` if it was not asked for.
+    By column, for those with any, ``unknown`` counts values that training had not, and ``filled``
+    missing ones.
     """
 
     codes: npt.NDArray[Any]

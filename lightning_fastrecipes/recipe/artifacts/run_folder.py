@@ -10,15 +10,8 @@ from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 class RunFolder:
     """The folder that a run writes to.
 
-    Args:
-        path: The folder itself.
-
-    Attributes:
-        recipe: The resolved recipe.
-        metrics: One row per epoch.
-        results: Final metrics.
-        progress: Times and metrics of the finished stages, for ``--resume``.
-        export: The folder of the exported model.
+    ``recipe`` is the resolved one; ``metrics`` has one row per epoch, ``results`` the final
+    metrics, and ``progress`` times and metrics of the finished stages, for ``--resume``.
     """
 
     def __init__(self, path: Path) -> None:

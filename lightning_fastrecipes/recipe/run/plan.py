@@ -60,7 +60,8 @@ def apply_stage(recipe: Recipe, index: int, data: Any, model: Any) -> None:
     place = Place(recipe.path, stage.key)
     # A stage that says nothing gets what the recipe says, not what the stage before it left.
     chosen = getattr(data, "options", recipe.data.init_args)
-    defaults = _signature_defaults(type(data)) | dict(chosen)
+    parameters = inspect.signature(type(data)).parameters
+    defaults = {name: item.default for name, item in parameters.items()} | dict(chosen)
     try:
         for name in modality.stage_names:
             value = getattr(stage, name)
@@ -160,10 +161,6 @@ def group_plans(model: Any) -> tuple[GroupPlan, ...]:
 def stage_seed(seed: int, index: int) -> int:
     """Return a stage's seed: 1000 times the recipe's, plus the number of the stage from 0."""
     return seed * 1000 + index
-
-
-def _signature_defaults(cls: type) -> dict[str, Any]:
-    return {name: item.default for name, item in inspect.signature(cls).parameters.items()}
 
 
 def _steps_per_epoch(num_samples: int, batch_size: int, num_devices: int, accumulate: int) -> int:

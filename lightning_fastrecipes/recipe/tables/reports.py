@@ -68,8 +68,10 @@ def write_table_reports(
     importance = column_importance(model, data.encoded(split), seed)
     importance.insert(1, "split", split)
     write_atomically(folder / "importance.csv", to_csv(importance))
-    error = f"{error_name(spec)}, {split} split"
-    draw_importance(importance, folder / "importance.png", error=error)
+    error = f"rmse of {'log ' if spec.log_target else ''}{spec.target}"
+    if spec.classes is not None:
+        error = f"cross entropy of {spec.target}"
+    draw_importance(importance, folder / "importance.png", error=f"{error}, {split} split")
 
 
 def _write_embeddings(folder: Path, spec: TableSpec, model: TabularTask) -> None:
@@ -81,13 +83,6 @@ def _write_embeddings(folder: Path, spec: TableSpec, model: TabularTask) -> None
         content = to_csv(rows.drop(columns="column"))
         write_atomically(folder / "embeddings" / f"{place:02d}_{plain}.csv", content)
     draw_embeddings(table, folder / "embeddings.png")
-
-
-def error_name(spec: TableSpec) -> str:
-    """Name the error that ``column_importance`` measures, for an axis."""
-    if spec.classes is not None:
-        return f"cross entropy of {spec.target}"
-    return f"rmse of {'log ' if spec.log_target else ''}{spec.target}"
 
 
 def shown_targets(spec: TableSpec, targets: Tensor) -> npt.NDArray[np.float64]:
