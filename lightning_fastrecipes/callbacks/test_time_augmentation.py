@@ -135,8 +135,8 @@ class TestTimeAugmentation(pl.Callback):
     def resolve(self, datamodule: Any) -> Views:
         """Return the views; what ``augmentation`` draws is that of the datamodule's training.
 
-        Raise `ConfigurationError` if training images are not augmented, or it is not known how, as
-        with loaders (``None``).
+        Raise `ConfigurationError` if training images are not augmented, or if the data do not say
+        how, as loaders do not; ``datamodule`` is then ``None``.
         """
         if self.views.preset != "augmentation":
             return self.views

@@ -1,4 +1,7 @@
-"""The checks that every callback must pass. A new callback adds a row to the first table."""
+"""The checks that every callback must pass. A new one adds a row to ``CALLBACKS``.
+
+A schedule adds it to ``SCHEDULES``, which are among them.
+"""
 
 import os
 import pickle
@@ -24,6 +27,7 @@ from lightning_fastrecipes.callbacks.multi_label_switch import MultiLabelSwitch
 from lightning_fastrecipes.callbacks.one_cycle import OneCycle
 from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
 from lightning_fastrecipes.callbacks.progressive_resizing import ProgressiveResizing
+from lightning_fastrecipes.callbacks.schedule import Schedule
 from lightning_fastrecipes.callbacks.seeded_steps import SeededSteps
 from lightning_fastrecipes.callbacks.sgdr import SGDR
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
@@ -37,12 +41,14 @@ def snapshots() -> CycleSnapshots:
     return CycleSnapshots(tempfile.mkdtemp(), keep=1, cycle_len=1)
 
 
-CALLBACKS: dict[str, Callable[[], pl.Callback]] = {
+SCHEDULES: dict[str, Callable[[], Schedule]] = {
     "sgdr": lambda: SGDR(cycle_len=1, cycle_mult=2),
     "sgdr-warm": lambda: SGDR(cycle_len=1, cycle_mult=2, warm_in=0.5, peak_decay=0.7),
     "triangular": lambda: Triangular(cycle_len=1, rise=0.3),
     "one-cycle": OneCycle,
     "flat-cosine": FlatCosine,
+}
+CALLBACKS: dict[str, Callable[[], pl.Callback]] = SCHEDULES | {
     "initial-loss-check": lambda: InitialLossCheck(num_classes=3),
     "cycle-snapshots": snapshots,
     "overfitting-stop": lambda: OverfittingStop(
@@ -56,7 +62,7 @@ CALLBACKS: dict[str, Callable[[], pl.Callback]] = {
     "lr-finder": lambda: LRFinder(min_lr=1e-5, max_lr=1000.0, num_steps=60),
 }
 DRAWS_RANDOM_NUMBERS = {"seeded-steps"}
-SCHEDULES = {"sgdr", "sgdr-warm", "triangular", "one-cycle", "flat-cosine"}
+AS_LONG_AS_TRAINING = {name for name, make in SCHEDULES.items() if make().needs_max_epochs}
 MIXES_SAMPLES = {"image-mixing"}
 """What these draw must depend on the step alone, and each process mixes its own samples."""
 
@@ -205,13 +211,13 @@ class Stream(IterableDataset):
 
 
 REFUSALS = {
-    "two-optimizers": ("needs one optimizer", SCHEDULES | {"lr-finder"}),
+    "two-optimizers": ("needs one optimizer", {*SCHEDULES, "lr-finder"}),
     "manual-optimization": ("needs one optimizer", {"lr-finder"}),
     "a-scheduler": ("needs one optimizer and no scheduler", SCHEDULES),
     "a-scheduler-of-steps": ("needs one optimizer and no scheduler", SCHEDULES),
     "no-length": ("training loader has no length", SCHEDULES),
     "no-validation": ("needs a validation", {"overfitting-stop"}),
-    "no-end": ("needs to know when training ends", {"one-cycle", "flat-cosine"}),
+    "no-end": ("needs to know when training ends", AS_LONG_AS_TRAINING),
 }
 """For each situation what is said, and by which callbacks; the others work in it."""
 

@@ -116,8 +116,8 @@ class DateSplit(_Split):
     Args:
         column: Column of dates.
         val_from: First date to validate on, such as ``2014-08-01``; open if not given.
-        val_until: Last date to validate on, the whole of that day; open if not given, or up to
-            ``test_from``.
+        val_until: Last date to validate on, the whole of that day; if not given, validation
+            ends where ``test_from`` begins, or with the table.
         test_from: First date to test on.
         test_until: Last date to test on.
         past_only: Drop training rows dated after the start of validation or test, to avoid

@@ -226,8 +226,8 @@ class ImageDataModule(pl.LightningDataModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment on the device if asked to, and normalise for a module that does not.
 
-        Images come as ``(batch, 3, height, width)``, ``uint8``, and targets; windows of images that
-        are augmented here also with their indices.
+        A batch holds images, ``uint8``, of shape ``(batch, 3, height, width)``, and targets. Where
+        images are augmented here, it holds their indices too.
         """
         images, targets, *indices = batch
         if indices and self._windows is not None:

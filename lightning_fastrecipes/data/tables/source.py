@@ -84,8 +84,8 @@ class TableSource:
     def row_names(self, rows: Rows, file_rows: Sequence[int]) -> pd.DataFrame:
         """Return where rows, numbered on from file to file, are in the source.
 
-        Column ``row`` counts from 0; where there are several files, in each of them, and before it
-        is ``file``: its name, or its path where two files have the same name.
+        Column ``row`` counts from 0 in each file. Where there are several files, a column ``file``
+        comes before it: their names, or their paths if two have the same name.
         """
         if len(self._files) < 2:
             return pd.DataFrame({"row": rows})

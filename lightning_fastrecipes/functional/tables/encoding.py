@@ -90,9 +90,9 @@ def chunks(num_rows: int) -> Iterator[slice]:
 class CategoryColumn:
     """The categories of one column; index 0 stands for everything unknown and missing.
 
-    The values of the indices from 1 on are sorted; those that are rare share the one index after
-    them. The kind ``number`` is told apart to about seven digits, because narrow tables keep no
-    more.
+    Common values are sorted and have the indices from 1 on; all rare ones share the index after
+    them. Values of the kind ``number`` are told apart by about seven digits, because narrow tables
+    keep no more.
     """
 
     name: str

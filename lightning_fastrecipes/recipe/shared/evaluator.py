@@ -64,9 +64,9 @@ class Evaluator:
     def set_up(self, members: Mapping[str, Path], *, is_rehearsal: bool) -> None:
         """Set sizes and crop of the data, and find the models that predict together.
 
-        ``members`` are name and checkpoint of models that were trained for this; snapshots, where
-        the recipe asks for them, take their place. A rehearsal, one batch of everything, leaves
-        none.
+        ``members`` holds the checkpoint of each model by its name. Where the recipe asks for
+        snapshots, these take their place, except in a rehearsal (one batch of everything), which
+        leaves no snapshots.
         """
         asked = self.recipe.evaluation
         self.modality.apply_evaluation(asked, self.data)
