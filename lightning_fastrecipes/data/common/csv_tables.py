@@ -25,7 +25,10 @@ def read_table(
     The separator, text or a regular expression, is found out if ``None``. ``column_names`` are for
     a file without a first line of names.
     """
-    separator = separator or _sniff_separator(path)
+    if not separator:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            lines = [line for _, line in zip(range(50), file, strict=False) if line.strip()]
+        separator = find_separator(lines, _WHITESPACE)
     try:
         return pd.read_csv(
             path,
@@ -89,9 +92,3 @@ def find_separator(lines: Sequence[str], otherwise: str) -> str:
         if len(widths) == 1 and widths != {1}:
             return separator
     return otherwise
-
-
-def _sniff_separator(path: Path) -> str:
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        lines = [line for _, line in zip(range(50), file, strict=False) if line.strip()]
-    return find_separator(lines, _WHITESPACE)

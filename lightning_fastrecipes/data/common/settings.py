@@ -11,13 +11,12 @@ Value = TypeVar("Value")
 class Setting(Generic[Value]):
     """An attribute with a check; ``__set_name__`` tells it its name.
 
-    Example:
-        >>> class Module:
-        ...     batch_size = WholeNumber(at_least=1)
-        >>> module = Module()
-        >>> module.batch_size = 0
-        Traceback (most recent call last):
-        ValueError: `batch_size` must be at least 1, got 0.
+    >>> class Module:
+    ...     batch_size = WholeNumber(at_least=1)
+    >>> module = Module()
+    >>> module.batch_size = 0
+    Traceback (most recent call last):
+    ValueError: `batch_size` must be at least 1, got 0.
     """
 
     name: str

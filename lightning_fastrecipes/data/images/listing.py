@@ -66,8 +66,7 @@ def list_folder(root: Path) -> Listing:
             )
         rows = _rows(root, "", "train")
     if "test" in folders:
-        is_labelled = bool(_folders(root / "test"))
-        if is_labelled:
+        if _folders(root / "test"):
             rows += _rows(root, "test", "test")
         else:
             rows += [(f"test/{file}", "predict", "") for file in list_files(root / "test")]

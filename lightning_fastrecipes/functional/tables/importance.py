@@ -28,40 +28,27 @@ def permutation_importance(
     rows that were not trained on. Columns that say the same, such as the parts of a date, stand in
     for each other and each seem to matter little: shuffle such columns together, as one group.
 
-    Args:
-        predict: Returns the predictions for a table, one for each row.
-        frame: The rows; it is not changed.
-        targets: What is right, one for each row.
-        columns: Columns to shuffle, each by itself; or name of a group to the columns that are
-            shuffled together.
-        error: Computes from predictions and targets a number that is greater the worse they are.
-        num_repeats: How often each is shuffled, at least 1.
-        seed: Another seed shuffles otherwise; at least 0. A column is shuffled in the same way
-            whatever others are asked for.
+    ``predict`` returns the predictions for a table, one for each row; ``error`` computes from
+    predictions and targets a number that is greater the worse they are. ``columns`` are shuffled
+    each by itself, or are the name of a group to the columns that are shuffled together. A column
+    is shuffled in the same way whatever others are asked for, and otherwise by another ``seed``, at
+    least 0.
 
-    Returns:
-        One row for each column or group, the most important first: ``column``, ``importance``
-        (mean growth of the error), ``spread`` (its deviation over the repeats; missing for one
-        repeat), ``error`` (mean when shuffled) and ``plain_error``.
+    Return one row for each column or group, the most important first: ``column``, ``importance``
+    (mean growth of the error), ``spread`` (its deviation over the repeats; missing for one repeat),
+    ``error`` (mean when shuffled) and ``plain_error``. Raise `ValueError` if a column is not there,
+    there are no rows, or numbers are out of range. From Breiman, *Random Forests* (2001), section
+    10, and the fast.ai machine-learning course (2018), lesson 3.
 
-    Raises:
-        ValueError: If a column is not there, there are no rows, or numbers are out of range.
-
-    Example:
-        >>> rows = pd.DataFrame({"used": [1.0, 2.0, 3.0, 4.0], "unused": [1.0, 2.0, 3.0, 4.0]})
-        >>> found = permutation_importance(
-        ...     lambda table: table["used"].to_numpy(),
-        ...     rows,
-        ...     np.array([1.0, 2.0, 3.0, 4.0]),
-        ...     ["unused", "used"],
-        ...     lambda predictions, targets: float(np.abs(predictions - targets).mean()),
-        ... )
-        >>> found["column"].tolist(), found["importance"].min()
-        (['used', 'unused'], np.float64(0.0))
-
-    References:
-        Breiman, *Random Forests* (2001), section 10; fast.ai machine-learning course (2018),
-        lesson 3.
+    >>> rows = pd.DataFrame({"used": [1.0, 2.0, 3.0, 4.0], "unused": [1.0, 2.0, 3.0, 4.0]})
+    >>> targets = np.array([1.0, 2.0, 3.0, 4.0])
+    >>> def error(predictions, targets):
+    ...     return float(np.abs(predictions - targets).mean())
+    >>> def predict(table):
+    ...     return table["used"].to_numpy()
+    >>> found = permutation_importance(predict, rows, targets, ["unused", "used"], error)
+    >>> found["column"].tolist(), found["importance"].min()
+    (['used', 'unused'], np.float64(0.0))
     """
     groups = columns if isinstance(columns, Mapping) else {name: [name] for name in columns}
     _check(frame, targets, groups, num_repeats, seed)

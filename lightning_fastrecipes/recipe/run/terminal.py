@@ -25,10 +25,10 @@ def print_plan(console: Console, plan: StagePlan) -> None:
     precomputed = ", on precomputed features" if stage.precompute else ""
     size = "" if plan.image_size is None else f" {plan.image_size} px,"
     augmentation = "" if plan.augmentation is None else f", augmentation {plan.augmentation}"
-    stop = ", until over-fitting" if stage.until_overfitting else ""
-    callbacks = stop + "".join(
-        f", {spec.name}({_arguments(spec.init_args)})" for spec in stage.callbacks
-    )
+    callbacks = ", until over-fitting" if stage.until_overfitting else ""
+    for spec in stage.callbacks:
+        arguments = ", ".join(f"{name}={value}" for name, value in spec.init_args.items())
+        callbacks += f", {spec.name}({arguments})"
     epochs = f"{stage.max_epochs} {'epoch' if stage.max_epochs == 1 else 'epochs'}"
     table = Table(
         "layer group", "parameters", "trained", "learning rate",
@@ -86,7 +86,3 @@ def print_results(console: Console, results: Mapping[str, Any]) -> None:
         for name, value in results[split].items():
             table.add_row(split, name, f"{value:.4f}")
     console.print(table)
-
-
-def _arguments(init_args: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in init_args.items())
