@@ -59,7 +59,12 @@ class ImageMixing(pl.Callback):
         if len(images) < 2:
             return
         if images.dtype == torch.uint8:
-            images = _normalised(images, pl_module)
+            if not isinstance(pl_module, HasInputSpec):
+                raise SetupError(
+                    "`ImageMixing` got `uint8` images, but the module does not say how it"
+                    " normalises them. Give it an `input_spec`, or normalise in the loader."
+                )
+            images = pl_module.input_spec.normalised(images)
         mix = v2.MixUp if self.method == "mixup" else v2.CutMix
         if targets.is_floating_point():
             mixed = mix(alpha=self.alpha)(images, targets)
@@ -84,12 +89,3 @@ class ImageMixing(pl.Callback):
             f" width) and targets, but got {type(batch).__name__}. Precomputed features cannot be"
             " mixed; other batches need a list in place of a tuple."
         )
-
-
-def _normalised(images: Tensor, pl_module: pl.LightningModule) -> Tensor:
-    if not isinstance(pl_module, HasInputSpec):
-        raise SetupError(
-            "`ImageMixing` got `uint8` images, but the module does not say how it normalises"
-            " them. Give it an `input_spec`, or normalise in the loader."
-        )
-    return pl_module.input_spec.normalised(images)

@@ -190,7 +190,10 @@ class OverfittingStop(pl.Callback):
         with preserved_state(trainer, pl_module) as logged:
             for index, batch in enumerate(self._clean_loader(trainer)):
                 loss = validation_loss(trainer, batch, index, logged)
-                size = _batch_size(batch)
+                first = batch
+                while isinstance(first, (tuple, list)) and first:
+                    first = first[0]  # the inputs of a table are a tuple within the batch
+                size = len(first) if isinstance(first, Tensor) else 1
                 total, count = total + float(loss) * size, count + size
         return mean_over_processes(trainer, torch.tensor(total / max(count, 1)))
 
@@ -216,10 +219,3 @@ class OverfittingStop(pl.Callback):
             batch_size=loader.batch_size or 1,
             collate_fn=loader.collate_fn,
         )
-
-
-def _batch_size(batch: Any) -> int:
-    first = batch
-    while isinstance(first, (tuple, list)) and first:
-        first = first[0]  # the inputs of a table are a tuple within the batch
-    return len(first) if isinstance(first, Tensor) else 1

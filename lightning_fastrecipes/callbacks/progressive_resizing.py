@@ -120,8 +120,10 @@ class ProgressiveResizing(pl.Callback):
         """Go on at the size of the epoch that a resumed fit goes on with."""
         if trainer.state.fn == TrainerFn.FITTING and "loops" in checkpoint:
             progress = checkpoint["loops"]["fit_loop"]
-            self._set_epoch(_datamodule(trainer), _next_epoch(progress))
-            if _is_over(progress):
+            is_over = _is_over(progress)
+            processed = int(progress["epoch_progress"]["current"]["processed"])
+            self._set_epoch(_datamodule(trainer), processed + int(is_over))
+            if is_over:
                 # Lightning compares with the batches of the epoch to come, which may be more.
                 progress["epoch_loop.batch_progress"]["current"]["completed"] = sys.maxsize
 
@@ -241,11 +243,6 @@ def _datamodule(trainer: pl.Trainer) -> HasImageSize:
             " `..._dataloader` methods."
         )
     return datamodule
-
-
-def _next_epoch(progress: dict[str, Any]) -> int:
-    """Return the epoch that a stored fit loop has batches left of."""
-    return int(progress["epoch_progress"]["current"]["processed"]) + int(_is_over(progress))
 
 
 def _is_over(progress: dict[str, Any]) -> bool:

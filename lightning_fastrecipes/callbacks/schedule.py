@@ -33,37 +33,25 @@ class Schedule(pl.Callback, ABC):
 
     @abstractmethod
     def factor(self, epoch: float | Fraction, num_epochs: float) -> float:
-        """Return the share of the peak rates at one moment of training.
+        """Return the share of the peak rates at one moment of training, for every layer group.
 
-        Args:
-            epoch: Time since the start of training in epochs, at least 0.
-            num_epochs: Length of the training in epochs; ignored by schedules of cycles, which
-                repeat for as long as training lasts.
-
-        Returns:
-            Factor for the rate of every layer group.
+        ``epoch`` is the time since the start of training, at least 0, and ``num_epochs`` the length
+        of the training, both in epochs; schedules of cycles, which repeat for as long as training
+        lasts, ignore the length.
         """
 
     def momentum(self, epoch: float | Fraction, num_epochs: float) -> float | None:
-        """Return the momentum at one moment of training, or ``None`` to leave it as it is.
+        """Return ``momentum`` of SGD or the first of Adam's ``betas``; ``None`` to leave it.
 
-        Args:
-            epoch: Time since the start of training in epochs, at least 0.
-            num_epochs: Length of the training in epochs.
-
-        Returns:
-            ``momentum`` of SGD, or the first of Adam's ``betas``.
+        The arguments are those of :meth:`factor`.
         """
         return None
 
     def cycle_ends(self, num_epochs: int) -> list[int]:
         """List after how many epochs cycles end; unless overridden, one is as long as the training.
 
-        Args:
-            num_epochs: ``max_epochs`` of the fit.
-
-        Returns:
-            Ends of cycles, rising; the last is the only one at ``num_epochs`` or after it.
+        The ends rise; the last is the only one at ``num_epochs`` (``max_epochs`` of the fit) or
+        after it.
         """
         return [num_epochs]
 

@@ -162,11 +162,9 @@ class TestTimeAugmentation(pl.Callback):
     ) -> None:
         """Learn the weight from predictions collected in a validation, such as an ensemble's.
 
-        Args:
-            plain: The plain probabilities. Shape ``(rows, num_classes)``.
-            merged: Those merged with the views in validation, of the same shape.
-            targets: One row each.
-            multi_label: Whether each class is a label by itself.
+        ``merged`` are the plain probabilities ``(rows, num_classes)`` merged with the views in
+        validation; ``targets`` have one row each. With ``multi_label`` each class is a label by
+        itself.
         """
         fixed = self.views.weight
         views = ((merged - fixed * plain) / (1 - fixed)).clamp(0, 1)

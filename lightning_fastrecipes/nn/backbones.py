@@ -70,14 +70,8 @@ class Backbone(nn.Module):
       every pretrained layer is used;
     - a vector: as it is.
 
-    Args:
-        model: The network, without a classifier.
-        name: What to call it.
-        pretrained: Whether it holds, or will hold, pretrained weights.
-
-    Raises:
-        ValueError: If the network does not take images of its own image size, or its output cannot
-            be pooled.
+    ``pretrained`` says whether the network holds, or will hold, pretrained weights. Raise
+    `ValueError` if it does not take images of its own image size, or its output cannot be pooled.
     """
 
     def __init__(self, model: nn.Module, *, name: str, pretrained: bool = False) -> None:
@@ -162,11 +156,8 @@ class Backbone(nn.Module):
 
     def _try_out_timm(self) -> int:
         """Choose the pooling, find the sizes that are taken, and return the width."""
-        probe, stride, spec = (
-            Probe(self.model, choose_pooling),
-            _stride(self.model),
-            self.input_spec,
-        )
+        probe, stride = Probe(self.model, choose_pooling), _stride(self.model)
+        spec = self.input_spec
         try:  # the small size is quick, and what is pooled does not depend on it
             found, twin = probe.run(small_size(stride), gradients=True)
         except ValueError:

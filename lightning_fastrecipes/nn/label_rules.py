@@ -12,7 +12,7 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MultilabelAccuracy
 from typing_extensions import override
 
-from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.errors import ConfigurationError, check_choice
 from lightning_fastrecipes.functional.labels.merging import logits_of
 from lightning_fastrecipes.functional.labels.multi_label import Threshold
 from lightning_fastrecipes.functional.labels.targets import hard_labels
@@ -43,10 +43,8 @@ class Labels:
     beta: float = 2.0
 
     def __post_init__(self) -> None:
-        if self.kind is not None and self.kind not in get_args(LabelKind):
-            raise ValueError(
-                f"`labels.kind` must be 'single', 'soft' or 'multi', got {self.kind!r}."
-            )
+        if self.kind is not None:
+            check_choice("labels.kind", self.kind, get_args(LabelKind))
         if isinstance(self.pos_weight, str) and self.pos_weight != "balanced":
             raise ValueError(
                 "`labels.pos_weight` must be 'balanced' or one number per label, got"

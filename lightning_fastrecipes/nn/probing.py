@@ -146,7 +146,10 @@ def size_rule(probe: Probe, image_size: int, stride: int) -> tuple[int, bool]:
 
 def _meta_twin(module: nn.Module) -> nn.Module:
     """Copy the structure of a network, with tensors that hold no data."""
-    memo: dict[int, Any] = {id(tensor): _without_data(tensor) for tensor in _tensors(module)}
+    memo: dict[int, Any] = {}
+    for tensor in _tensors(module):
+        empty = torch.empty_like(tensor.detach(), device="meta")
+        memo[id(tensor)] = nn.Parameter(empty) if isinstance(tensor, nn.Parameter) else empty
     return copy.deepcopy(module, memo)
 
 
@@ -155,8 +158,3 @@ def _tensors(module: nn.Module) -> Iterator[Tensor]:
     yield from module.buffers()
     for part in module.modules():
         yield from (value for value in vars(part).values() if isinstance(value, Tensor))
-
-
-def _without_data(tensor: Tensor) -> Tensor:
-    empty = torch.empty_like(tensor.detach(), device="meta")
-    return nn.Parameter(empty) if isinstance(tensor, nn.Parameter) else empty

@@ -8,6 +8,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from lightning_fastrecipes.errors import check_at_least, check_choice
 from lightning_fastrecipes.functional.labels.multi_label import (
     SCORE_UNITS,
     Threshold,
@@ -76,12 +77,10 @@ class SampleFBeta(Metric):
         grid: int | Sequence[float] = 99,
     ) -> None:
         super().__init__()
-        if num_labels < 1:
-            raise ValueError(f"`num_labels` must be at least 1, got {num_labels}.")
+        check_at_least("num_labels", num_labels, 1)
         if not beta > 0:
             raise ValueError(f"`beta` must be above 0, got {beta}.")
-        if threshold not in get_args(Threshold):
-            raise ValueError(f"`threshold` must be 'one' or 'per_label', got {threshold!r}.")
+        check_choice("threshold", threshold, get_args(Threshold))
         self.num_labels = num_labels
         self.beta = beta
         self.threshold = threshold
@@ -146,8 +145,7 @@ class SampleFBeta(Metric):
 
 def _grid(grid: int | Sequence[float]) -> Tensor:
     if isinstance(grid, int):
-        if grid < 1:
-            raise ValueError(f"`grid` must be at least 1, got {grid}.")
+        check_at_least("grid", grid, 1)
         return threshold_grid(grid)
     thresholds = torch.tensor(list(grid), dtype=torch.float32)
     is_rising = bool((thresholds.diff() > 0).all())

@@ -58,18 +58,11 @@ class LayerGroupTask(pl.LightningModule, ABC):
     wrap the model once per fit, and parameters that are unfrozen later would be trained on each
     process by itself.
 
-    Args:
-        norm_policy: How batch norm behaves; see ``functional.training.layer_groups.NormPolicy``.
-        optim: Optimizer, rates and weight decay.
-        lr: Replaces ``optim.lr``.
-        lr_ratio: Replaces ``optim.lr_ratio``.
-        metrics: Name to torchmetrics metric, its class path, or a plain function of
-            ``(probabilities, targets)`` that is called once per epoch on all rows.
-        metric_defaults: Arguments passed to metric classes that take them, such as ``num_classes``.
-
-    References:
-        Howard and Ruder, *Universal Language Model Fine-tuning* (2018), section 3.2; fast.ai
-        course, lessons 1 and 2.
+    ``lr`` and ``lr_ratio`` replace those of ``optim``. A metric is a torchmetrics metric, its class
+    path, or a plain function of ``(probabilities, targets)`` that is called once per epoch on all
+    rows; ``metric_defaults`` go to metric classes that take them, such as ``num_classes``. Howard
+    and Ruder, *Universal Language Model Fine-tuning* (2018), section 3.2; fast.ai course, lessons 1
+    and 2.
     """
 
     backbone: nn.Module
@@ -169,18 +162,12 @@ class LayerGroupTask(pl.LightningModule, ABC):
 
     @override
     def freeze(self) -> None:  # type: ignore[override]
-        """Train the head alone, where Lightning's ``freeze`` freezes the head as well.
-
-        The same as ``freeze_to(-1)``, as in fast.ai.
-        """
+        """Train the head alone, as ``freeze_to(-1)``; Lightning's freezes the head as well."""
         self.freeze_to(-1)
 
     @override
     def unfreeze(self) -> None:  # type: ignore[override]
-        """Train every group; unlike Lightning's ``unfreeze``, only between two fits.
-
-        The same as ``freeze_to(0)``.
-        """
+        """Train every group, as ``freeze_to(0)``; unlike Lightning's, only between two fits."""
         self.freeze_to(0)
 
     def set_learning_rates(self, lr: Rates, lr_ratio: float = 1.0) -> None:

@@ -51,13 +51,8 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
 
     With several labels, loss, probabilities, metrics and decisions are switched together, and never
     back: a checkpoint of the other kind is refused. The thresholds of the decisions are tuned on
-    every validation; they are a buffer, and so part of every copy of the weights.
-
-    Args:
-        num_classes: Number of classes, at least 2.
-        metrics: Name to metric, class path or plain function; those of the rules if ``None``.
-        labels: How several labels are trained, and what targets are where no datamodule says so.
-        **options: Arguments of ``LayerGroupTask``.
+    every validation; they are a buffer, and so part of every copy of the weights. Metrics are those
+    of the rules if ``None``; ``options`` are arguments of ``LayerGroupTask``.
     """
 
     thresholds: Tensor | None

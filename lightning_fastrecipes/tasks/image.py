@@ -113,7 +113,8 @@ class ImageClassifier(ClassificationTask):
         built = create_backbone(network, pretrained=pretrained, weights=weights)
         if norm_policy is None:
             norm_policy = "eval" if built.pretrained else "eval_if_frozen"
-        head = _as_head(head)
+        if not isinstance(head, Head):
+            head = Head(**head) if isinstance(head, Mapping) else Head(head)
         super().__init__(
             num_classes,
             metrics=metrics,
@@ -211,20 +212,12 @@ class ImageClassifier(ClassificationTask):
 
     def _register_normalisation(self) -> None:
         """Keep mean and deviation in units of ``uint8`` pixels, outside the state dict."""
-        for name, values in (
-            ("pixel_mean", self.input_spec.mean),
-            ("pixel_std", self.input_spec.std),
-        ):
+        spec = self.input_spec
+        for name, values in (("pixel_mean", spec.mean), ("pixel_std", spec.std)):
             tensor = 255 * torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
             current = getattr(self, name, None)
             device = current.device if isinstance(current, Tensor) else None
             self.register_buffer(name, tensor.to(device), persistent=False)
-
-
-def _as_head(head: str | Head | Mapping[str, Any]) -> Head:
-    if isinstance(head, Head):
-        return head
-    return Head(**head) if isinstance(head, Mapping) else Head(cast(Layout, head))
 
 
 def _joined_groups(backbone_groups: Sequence[LayerGroup], head: nn.Module) -> list[LayerGroup]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.errors import ConfigurationError, check_at_least
 from lightning_fastrecipes.tasks.building import load_class
 
 Rates = float | Sequence[float]
@@ -40,8 +40,7 @@ class Optim:
     optimizer: str | Mapping[str, Any] = "torch.optim.AdamW"
 
     def __post_init__(self) -> None:
-        if self.weight_decay < 0:
-            raise ValueError(f"`weight_decay` must be at least 0, got {self.weight_decay}.")
+        check_at_least("weight_decay", self.weight_decay, 0)
 
 
 def as_optim(

@@ -79,13 +79,8 @@ class TabularTask(LayerGroupTask, ABC):
 
     The constructor of a task ends with ``finish``. The network is built when the spec is known:
     given, taken from the trainer's datamodule, or read from a checkpoint, which holds it. Until
-    then there are three empty layer groups, so that freezing and rates can be set already.
-
-    Args:
-        network: Layers and embeddings.
-        metrics: Name to metric, class path or plain function; those of the task if ``None``.
-        norm_policy: How batch norm behaves; see ``functional.training.layer_groups.NormPolicy``.
-        **options: Arguments of ``LayerGroupTask``.
+    then there are three empty layer groups, so that freezing and rates can be set already. Metrics
+    are those of ``default_metrics`` if ``None``; ``options`` are arguments of ``LayerGroupTask``.
     """
 
     task_kind: TableTask

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_fastrecipes.nn.heads import concat_pool_head, create_head, linear_head
+from lightning_fastrecipes.nn.heads import create_head
 
 
 def test_the_course_head_has_the_course_layers() -> None:
-    head = concat_pool_head(1024, 37)
+    head = create_head("course", 1024, 37)
     assert [type(layer) for layer in head] == [
         nn.BatchNorm1d,
         nn.Dropout,
@@ -26,7 +26,7 @@ def test_the_course_head_has_the_course_layers() -> None:
 
 def test_the_course_head_starts_from_he_normal_weights_and_zero_biases() -> None:
     torch.manual_seed(0)
-    head = concat_pool_head(1024, 500)
+    head = create_head("course", 1024, 500)
     assert head[2].weight.std().item() == pytest.approx(math.sqrt(2 / 1024), rel=0.05)
     assert head[6].weight.std().item() == pytest.approx(0.01, rel=0.05)
     assert not head[2].bias.any()
@@ -35,13 +35,13 @@ def test_the_course_head_starts_from_he_normal_weights_and_zero_biases() -> None
 
 def test_the_course_head_starts_from_even_probabilities() -> None:
     torch.manual_seed(0)
-    head = concat_pool_head(256, 10).train()
+    head = create_head("course", 256, 10).train()
     loss = nn.functional.cross_entropy(head(torch.randn(400, 256)), torch.arange(400) % 10)
     assert loss.item() == pytest.approx(math.log(10), abs=0.05)
 
 
 def test_a_linear_head_is_one_layer_after_dropout() -> None:
-    head = linear_head(8, 3, dropout=0.2)
+    head = create_head("linear", 8, 3, dropout=0.2)
     assert [type(layer) for layer in head] == [nn.Dropout, nn.Linear]
     assert head[0].p == 0.2
     assert head(torch.zeros(2, 8)).shape == (2, 3)

@@ -66,7 +66,8 @@ def sweep(
         _set_up_validation(trainer)
     loaders = trainer.train_dataloader, trainer.val_dataloaders
     with preserved_state(trainer, pl_module, *loaders) as logged:
-        _seed(trainer.global_rank)
+        for seed in (torch.manual_seed, np.random.seed, random.seed):
+            seed(trainer.global_rank)
         batches = _cycled(trainer.train_dataloader, trainer.num_training_batches)
         train_batches = (on_device(trainer, batch) for batch in batches)
         val_batches = _val_batches(trainer) if on == "val" else iter(())
@@ -91,12 +92,6 @@ def sweep(
             if has_diverged(losses):
                 break
     return losses
-
-
-def _seed(seed: int) -> None:
-    torch.manual_seed(seed)
-    np.random.seed(seed)
-    random.seed(seed)
 
 
 def _set_up_validation(trainer: pl.Trainer) -> None:

@@ -1,7 +1,7 @@
 """Metrics of plain and merged predictions side by side, each with thresholds of its own."""
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -80,8 +80,9 @@ class ViewMetrics:
         elif self._given:
             for name, metric in self._given.items():
                 meters |= {f"{name}_{kind}": metric.clone() for kind in ("plain", "tta")}
-        elif isinstance(module, HasDecisionHead):
-            meters |= {f"{name}_tta": metric for name, metric in _own_metrics(module).items()}
+        elif isinstance(module, HasDecisionHead) and isinstance(module.metrics, MetricCollection):
+            own = module.metrics.items(True)  # under their names without a prefix
+            meters |= {f"{name}_tta": metric.clone() for name, metric in own}
         for name, meter in meters.items():
             meter.to(device).reset()
             if isinstance(meter, SampleFBeta):
@@ -99,11 +100,3 @@ class ViewMetrics:
                 f"`{phase}_{name}` is measured at the thresholds that are best for these very rows,"
                 " which flatters the model. Call `trainer.validate` with this callback first."
             )
-
-
-def _own_metrics(module: Any) -> dict[str, Metric]:
-    """Copy the metrics of a module of the user's, under their names without a prefix."""
-    metrics = module.metrics
-    if isinstance(metrics, MetricCollection):
-        return {name: metric.clone() for name, metric in metrics.items(True)}
-    return {}

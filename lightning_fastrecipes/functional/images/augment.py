@@ -6,6 +6,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from lightning_fastrecipes.errors import check_at_least
 from lightning_fastrecipes.functional.images.pixels import (
     change_pixels,
     crop_matrix,
@@ -79,8 +80,7 @@ def draw_parameters(
         raise ValueError(
             f"`augmentation` must be one of {', '.join(get_args(Preset))}, got {augmentation!r}."
         )
-    if max_zoom < 1:
-        raise ValueError(f"`max_zoom` must be at least 1, got {max_zoom}.")
+    check_at_least("max_zoom", max_zoom, 1)
     if max_angle < 0:
         raise ValueError(f"`max_angle` must be at least 0 degrees, got {max_angle}.")
 
@@ -187,8 +187,7 @@ def augment_batch(
     True
     """
     _check_batch(images)
-    if image_size < 1:
-        raise ValueError(f"`image_size` must be at least 1, got {image_size}.")
+    check_at_least("image_size", image_size, 1)
     # Sides of the zoomed image as multiples of the crop's.
     shorter = min(images.shape[-2:])
     tall, wide = (

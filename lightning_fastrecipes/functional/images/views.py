@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from lightning_fastrecipes.errors import check_at_least
 from lightning_fastrecipes.functional.images.augment import (
     AugmentationParameters,
     Preset,
@@ -96,8 +97,7 @@ class Views:
             raise ValueError(f"`n` must be {allowed} for the preset {self.preset!r}, got {self.n}.")
         if self.plain_weight is not None and not 0 <= self.plain_weight <= 1:
             raise ValueError(f"`plain_weight` must lie in [0, 1], got {self.plain_weight}.")
-        if self.seed < 0:
-            raise ValueError(f"`seed` must be at least 0, got {self.seed}.")
+        check_at_least("seed", self.seed, 0)
         draw_parameters(0, self.augmentation, self.max_zoom, seeded_generator(0), self.max_angle)
 
     @property
@@ -138,9 +138,8 @@ class Views:
         )
 
     def _drawn(self, view: int, places: Tensor) -> AugmentationParameters:
-        blocks = places // _BLOCK
-        first = int(blocks.min()) if len(places) else 0
-        last = int(blocks.max()) if len(places) else 0
+        blocks = (places // _BLOCK).tolist()
+        first, last = min(blocks, default=0), max(blocks, default=0)
         drawn = [
             _draw_block(self.augmentation, self.max_zoom, self.max_angle, self.seed, view, block)
             for block in range(first, last + 1)

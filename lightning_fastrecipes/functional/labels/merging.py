@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lightning_fastrecipes.errors import check_choice
+
 Merge = Literal["probabilities", "logits"]
 """``probabilities``: their mean; ``logits``: the mean of the logits, a geometric mean."""
 
@@ -28,8 +30,7 @@ def merge_predictions(
     >>> merge_predictions([torch.tensor([[0.9, 0.1]]), torch.tensor([[0.5, 0.5]])], "logits")
     tensor([[0.7500, 0.2500]])
     """
-    if merge not in get_args(Merge):
-        raise ValueError(f"`merge` must be 'probabilities' or 'logits', got {merge!r}.")
+    check_choice("merge", merge, get_args(Merge))
     total: Tensor | None = None
     count = 0
     for values in probabilities:

@@ -33,11 +33,14 @@ def merge_groups(
     depths = [sum(parameters[name].ndim >= 2 for name in group) for group in groups]
     sizes = [sum(parameters[name].numel() for name in group) for group in groups]
     cuts = _most_even_cuts(depths, sizes, num_groups)
-    merged = [
-        tuple(name for group in groups[start:stop] for name in group)
-        for start, stop in pairwise(cuts)
+    names = {1: ["backbone"], 2: ["early", "late"]}.get(num_groups)
+    return [
+        LayerGroup(
+            names[position] if names else f"backbone_{position}",
+            tuple(name for group in groups[start:stop] for name in group),
+        )
+        for position, (start, stop) in enumerate(pairwise(cuts))
     ]
-    return [LayerGroup(*item) for item in zip(_group_names(num_groups), merged, strict=True)]
 
 
 def groups_by_prefix(parameters: Mapping[str, Tensor], at_least: int) -> list[list[str]]:
@@ -98,11 +101,3 @@ def _most_even_cuts(depths: Sequence[int], sizes: Sequence[int], num_groups: int
             )
         best = longer
     return best[count][1]
-
-
-def _group_names(num_groups: int) -> list[str]:
-    if num_groups == 1:
-        return ["backbone"]
-    if num_groups == 2:
-        return ["early", "late"]
-    return [f"backbone_{position}" for position in range(num_groups)]

@@ -20,7 +20,6 @@ frozen groups still update their statistics. ``train``: those in frozen groups t
 weights included (fastai 2's ``train_bn``).
 """
 
-
 _WRAPPED = "_orig_mod."  # what `torch.compile(module)` puts into the names of its parameters
 
 
@@ -75,7 +74,10 @@ def resolve_group_lrs(
         rates = [float(lr) / lr_ratio**steps for steps in reversed(range(num_groups))]
         trained = rates[num_frozen:]
     else:
-        trained = _rates_given(lr)
+        given: Any = lr
+        if isinstance(given, str) or not isinstance(given, Iterable):
+            raise TypeError(f"`lr` must be a number or one number per trained group, got {lr!r}.")
+        trained = list(given)
         if lr_ratio != 1:
             raise ValueError(
                 f"`lr_ratio` must be 1 when `lr` names every rate, got {lr_ratio}. Give one rate"
@@ -266,12 +268,6 @@ def check_norm_policy(norm_policy: str) -> None:
         raise ValueError(
             f"`norm_policy` must be one of {', '.join(get_args(NormPolicy))}, got {norm_policy!r}."
         )
-
-
-def _rates_given(lr: Any) -> list[float]:
-    if isinstance(lr, str) or not isinstance(lr, Iterable):
-        raise TypeError(f"`lr` must be a number or one number per trained group, got {lr!r}.")
-    return list(lr)
 
 
 def _check_number(argument: str, value: Any) -> None:

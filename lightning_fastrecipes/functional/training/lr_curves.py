@@ -9,6 +9,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_fastrecipes.errors import check_choice
+
 Spacing = Literal["geometric", "linear"]
 Rule = Literal["course", "steepest", "minimum/10", "valley", "slide"]
 """How to pick a rate from a curve; see :func:`suggest_lr`."""
@@ -32,12 +34,7 @@ _SLIDE_CHANGE = 0.005
 
 @dataclass(frozen=True)
 class LRSuggestion:
-    """The learning rates that the rules read off one curve.
-
-    Args:
-        picks: Learning rate by rule; empty if the curve is refused.
-        refusal: Why no rate can be read off, and what to do; ``None`` if one can.
-    """
+    """The learning rate that each rule reads off one curve; or none, and why it is refused."""
 
     picks: dict[Rule, float]
     refusal: str | None = None
@@ -66,8 +63,7 @@ def sweep_lrs(
         )
     if num_steps < 2:
         raise ValueError(f"`num_steps` must be at least 2, got {num_steps}. 100 is usual.")
-    if spacing not in get_args(Spacing):
-        raise ValueError(f"`spacing` must be 'geometric' or 'linear', got {spacing!r}.")
+    check_choice("spacing", spacing, get_args(Spacing))
     space = np.geomspace if spacing == "geometric" else np.linspace
     return [float(lr) for lr in space(min_lr, max_lr, num_steps)]
 
@@ -123,8 +119,7 @@ def has_diverged(losses: Sequence[float]) -> bool:
     >>> has_diverged([1.0] * 20), has_diverged([1.0] * 20 + [float("nan")])
     (False, True)
 
-    References:
-        fast.ai 0.7, ``LR_Finder``: four times the best loss, after 10 steps.
+    fast.ai 0.7, ``LR_Finder``: four times the best loss, after 10 steps.
     """
     if not losses:
         return False
@@ -152,47 +147,36 @@ def suggest_lr(lrs: Sequence[float], losses: Sequence[float]) -> LRSuggestion:
 
     A curve is refused when it has fewer than ``MIN_POINTS`` points, when its fall is less than
     ``MIN_SIGNAL`` times what its noise alone would give, when it rises from the start, and when it
-    still falls at the largest rate.
+    still falls at the largest rate. Rates rise; losses from the first on that is not finite are
+    ignored. Raises ValueError if there is not one loss for each rate.
 
-    Args:
-        lrs: Learning rate of each step, rising.
-        losses: Loss of each step; everything from the first value on that is not finite is ignored.
+    >>> lrs = sweep_lrs(1e-6, 1, num_steps=100)
+    >>> losses = [2 - 1 / (1 + (1e-3 / lr) ** 2) + (3 * lr) ** 3 for lr in lrs]
+    >>> f"{suggest_lr(lrs, losses).picks['course']:.1e}"
+    '9.3e-04'
 
-    Returns:
-        One pick for each rule, or the reason why there is none.
-
-    Raises:
-        ValueError: If there is not one loss for each rate.
-
-    Example:
-        >>> lrs = sweep_lrs(1e-6, 1, num_steps=100)
-        >>> losses = [2 - 1 / (1 + (1e-3 / lr) ** 2) + (3 * lr) ** 3 for lr in lrs]
-        >>> f"{suggest_lr(lrs, losses).picks['course']:.1e}"
-        '9.3e-04'
-
-    Note:
-        Lightning takes the steepest slope on the rate itself, not on its logarithm: on noisy curves
-        its pick is near the smallest rate.
-
-    References:
-        fast.ai course of 2018, lesson 1; Smith, *Cyclical Learning Rates for Training Neural
-        Networks* (2017); ``valley`` and ``slide`` after fastai 2.
+    Lightning takes the steepest slope on the rate itself, not on its logarithm: on noisy curves its
+    pick is near the smallest rate. Smith, *Cyclical Learning Rates for Training Neural Networks*
+    (2017); fast.ai course of 2018, lesson 1; ``valley`` and ``slide`` after fastai 2.
     """
     if len(lrs) != len(losses):
         raise ValueError(f"There must be a loss for each rate, got {len(losses)} for {len(lrs)}.")
     num_points = _num_finite(losses)
     if num_points < MIN_POINTS:
-        return LRSuggestion({}, _too_few(num_points))
+        refusal = (
+            f"there must be at least {MIN_POINTS} points with a finite loss, got {num_points}."
+            " Use more steps, or lower `min_lr` if the loss was not finite from the start."
+        )
+        return LRSuggestion({}, refusal)
     decades = np.log10(np.asarray(lrs[:num_points], dtype=np.float64))
     curve, noise = _local_average(decades, np.asarray(losses[:num_points], dtype=np.float64))
     lowest = int(curve.argmin())
     num_first = min(max(3, int(lowest * _START_SHARE)), lowest + 1)
     start = float(np.median(curve[:num_first]))
     fall = start - float(curve[lowest])
-    refusal = _refusal(start, fall, noise, lowest, num_points, diverged=has_diverged(losses))
-    if refusal is not None:
-        return LRSuggestion({}, refusal)
-
+    reason = _refusal(start, fall, noise, lowest, num_points, diverged=has_diverged(losses))
+    if reason is not None:
+        return LRSuggestion({}, reason)
     falling = slice(0, lowest + 1)
     slopes = np.gradient(curve, decades)
     half = int(np.flatnonzero(curve[falling] >= start - fall / 2)[-1])
@@ -228,13 +212,6 @@ def _refusal(
 def _num_finite(losses: Sequence[float]) -> int:
     finite = np.isfinite(losses)
     return len(losses) if finite.all() else int(finite.argmin())
-
-
-def _too_few(num_points: int) -> str:
-    return (
-        f"there must be at least {MIN_POINTS} points with a finite loss, got {num_points}."
-        " Use more steps, or lower `min_lr` if the loss was not finite from the start."
-    )
 
 
 def _local_average(decades: Curve, losses: Curve) -> tuple[Curve, float]:

@@ -9,6 +9,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from lightning_fastrecipes.errors import check_at_least, check_choice
+
 Shape = Literal["cosine", "linear"]
 """``cosine``: half a cosine from one value to the next; ``linear``: a straight line."""
 
@@ -39,9 +41,7 @@ def warm_restart_factor(
     >>> [round(warm_restart_factor(epoch / 2, 1, cycle_mult=2), 3) for epoch in range(7)]
     [1.0, 0.5, 1.0, 0.854, 0.5, 0.146, 1.0]
     """
-    if not 0 <= epoch < math.inf:
-        raise ValueError(f"`epoch` must be a finite number of at least 0, got {epoch}.")
-    _check_common(cycle_len, floor, peak_decay)
+    _check_common(epoch, cycle_len, floor, peak_decay)
     if not 1 <= cycle_mult < math.inf:
         raise ValueError(
             f"`cycle_mult` must be at least 1, got {cycle_mult}. Cycles may grow, but not shrink."
@@ -82,9 +82,7 @@ def triangular_factor(
     >>> [triangular_factor(epoch, cycle_len=4, floor=0.5) for epoch in range(5)]
     [0.5, 0.75, 1.0, 0.75, 0.5]
     """
-    if not 0 <= epoch < math.inf:
-        raise ValueError(f"`epoch` must be a finite number of at least 0, got {epoch}.")
-    _check_common(cycle_len, floor, peak_decay)
+    _check_common(epoch, cycle_len, floor, peak_decay)
     if not 0 < rise < 1:
         raise ValueError(f"`rise` must lie in (0, 1), got {rise}. It is a share of the cycle.")
     num_cycles, position = divmod(Fraction(str(epoch)), Fraction(str(cycle_len)))
@@ -103,8 +101,7 @@ def cycle_lengths(cycle_len: int, cycle_mult: int, num_cycles: int) -> list[int]
     [1, 2, 4, 8]
     """
     check_cycle(cycle_len, cycle_mult)
-    if num_cycles < 0:
-        raise ValueError(f"`num_cycles` must be at least 0, got {num_cycles}.")
+    check_at_least("num_cycles", num_cycles, 0)
     return [cycle_len * cycle_mult**index for index in range(num_cycles)]
 
 
@@ -137,10 +134,8 @@ def simulate(
     >>> simulate(lambda epoch: warm_restart_factor(epoch, 1), num_epochs=2, steps_per_epoch=2)
     tensor([1.0000, 0.5000, 1.0000, 0.5000], dtype=torch.float64)
     """
-    if num_epochs < 0:
-        raise ValueError(f"`num_epochs` must be at least 0, got {num_epochs}.")
-    if steps_per_epoch < 1:
-        raise ValueError(f"`steps_per_epoch` must be at least 1, got {steps_per_epoch}.")
+    check_at_least("num_epochs", num_epochs, 0)
+    check_at_least("steps_per_epoch", steps_per_epoch, 1)
     times = (Fraction(step, steps_per_epoch) for step in range(num_epochs * steps_per_epoch))
     return torch.tensor([schedule(time) for time in times], dtype=torch.float64)
 
@@ -161,13 +156,16 @@ def interpolate(first: float, last: float, share: float, shape: Shape) -> float:
     >>> round(interpolate(1.0, 0.0, 0.5, "cosine"), 6), interpolate(1.0, 0.0, 0.25, "linear")
     (0.5, 0.75)
     """
-    if shape not in get_args(Shape):
-        raise ValueError(f"`shape` must be 'cosine' or 'linear', got {shape!r}.")
+    check_choice("shape", shape, get_args(Shape))
     done = share if shape == "linear" else 0.5 * (1.0 - math.cos(math.pi * share))
     return first + (last - first) * done
 
 
-def _check_common(cycle_len: float, floor: float, peak_decay: float) -> None:
+def _check_common(
+    epoch: float | Fraction, cycle_len: float, floor: float, peak_decay: float
+) -> None:
+    if not 0 <= epoch < math.inf:
+        raise ValueError(f"`epoch` must be a finite number of at least 0, got {epoch}.")
     if not 0 < cycle_len < math.inf:
         raise ValueError(f"`cycle_len` must be a finite number of epochs above 0, got {cycle_len}.")
     if not 0 <= floor < 1:
