@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 from lightning_fastrecipes import SGDR, CycleSnapshots, OneCycle, Triangular
 from lightning_fastrecipes.callbacks.seeded_steps import SeededSteps
 
-NUM_STEPS = 15  # three epochs of five batches
+NUM_STEPS, EPOCH = 15, 5
 SCHEDULES = {
     "sgdr": lambda: [SGDR(cycle_len=1, cycle_mult=2), CycleSnapshots(keep=1)],
     "one-cycle": lambda: [OneCycle()],
@@ -74,8 +74,13 @@ def make_machine(train: Callable) -> type[RuleBasedStateMachine]:
         @precondition(lambda self: self.step < NUM_STEPS - 1)
         @rule(num_steps=st.integers(1, 6))
         def train_and_stop(self, num_steps: int) -> None:
-            """Go on from the last stop, and stop again after some steps."""
-            self.step = min(self.step + num_steps, NUM_STEPS - 1)
+            """Go on from the last stop, and stop again after some steps.
+
+            Never after the last batch of an epoch: resumed from there and stopped again in the
+            next epoch, Lightning 2.6.6 repeats batches, also without any of our callbacks.
+            """
+            step = self.step + num_steps
+            self.step = min(step + (step % EPOCH == 0), NUM_STEPS - 1)
             path = self.folder / f"{self.step}.ckpt"
             with pytest.raises(StopError):
                 train(
