@@ -192,7 +192,8 @@ def split_keys(old: Mapping[str, Any]) -> dict[str, Any]:
     {'column': 'day', 'val_last': 0.1, 'test_last': 0.0}
     """
     given = {key: value for key, value in old.items() if value is not None}
-    if not _SPLIT.keys() & set(given):
+    # Two ways to split in one were refused, and still are: choose_split names both keys.
+    if not _SPLIT.keys() & set(given) or {"column", "date"} <= given.keys():
         return given
     kept = {key: value for key, value in given.items() if key not in _SPLIT}
     if "column" in kept:

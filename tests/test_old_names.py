@@ -174,11 +174,15 @@ def test_arguments_of_a_table_split_name_the_same_split(old, expected) -> None:
 
 @pytest.mark.parametrize(
     "old",
-    [{"date": "a", "val_from": "2014", "val_fraction": 0.1}, {"date": "a", "only_past": True}],
+    [
+        {"date": "a", "val_from": "2014", "val_fraction": 0.1},
+        {"date": "a", "only_past": True},
+        {"date": "a", "column": "b"},
+    ],
     ids=str,
 )
 def test_what_contradicted_itself_still_does(old) -> None:
-    with pytest.raises(ValueError, match=r"contradict|needs a range"):
+    with pytest.raises(ValueError, match=r"contradict|needs a range|has the key 'date'"):
         as_split(split_keys(old))
 
 
