@@ -101,9 +101,11 @@ class OverfittingStop(pl.Callback):
         self._stopped = state_dict["stopped"]
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Forget an earlier fit."""
+        """Forget an earlier fit; all but its stop if the same trainer continues it."""
         if stage == "fit":
-            self.history, self._best, self._stopped = [], None, False
+            self._stopped = False
+            if trainer.current_epoch == 0:
+                self.history, self._best = [], None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse fits without cycles, validation at their ends, or the clean samples asked for."""
@@ -124,8 +126,12 @@ class OverfittingStop(pl.Callback):
                 "`CycleSnapshots` must come before `OverfittingStop`, which goes back to the best"
                 " weights before it could write those of the last cycle. Turn them round."
             )
-        # A fit that was interrupted between its stop and its end must not train on.
-        trainer.should_stop = trainer.should_stop or self._stopped
+        if self._stopped:
+            # A fit that was interrupted between its stop and its end must not train on.
+            rank_zero_info(
+                "OverfittingStop: the fit that is resumed had stopped, so that no epoch is trained."
+            )
+            trainer.should_stop = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look at a cycle that ends here; at the end of training go back to the best weights.

@@ -26,10 +26,18 @@ class Schedule(pl.Callback, ABC):
     groups stay as they are and a rate of 0 stays 0. Nothing is counted: the factor follows from
     the epoch and the batch index. A resumed fit therefore goes on as if it had never stopped, and
     cycles begin with an epoch whatever the number of devices or of accumulated batches.
+
+    A new ``Trainer`` starts the schedule anew. A finished fit is continued by its checkpoint and a
+    larger ``max_epochs``, or by the same trainer after ``trainer.fit_loop.max_epochs`` was raised:
+    cycles that repeat, and factors of given epochs, then go on where they stopped; a schedule as
+    long as the training covers the added epochs by a cycle of its own.
     """
 
     needs_max_epochs: ClassVar[bool] = False
     """Whether the factor depends on the length of the training."""
+
+    _starts: tuple[int, ...] = (0,)
+    _end: int | None = None
 
     @abstractmethod
     def factor(self, epoch: float | Fraction, num_epochs: float) -> float:
@@ -106,6 +114,25 @@ class Schedule(pl.Callback, ABC):
         lowest = min(trained.values()) / 100
         return draw_schedule(type(self).__name__, epochs, rates, frozen, path, lowest=lowest)
 
+    def fit_cycle_ends(self, num_epochs: int) -> list[int]:
+        """Return :meth:`cycle_ends` of this fit, with those before it was continued."""
+        return [*self._starts[1:], *self.cycle_ends(num_epochs)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where a schedule as long as the training began, and where it ends, in epochs."""
+        if not self.needs_max_epochs:
+            return {}
+        return {"starts": list(self._starts), "end": self._end}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore where the schedule began, so that the fit can be resumed or continued."""
+        self._starts, self._end = tuple(state_dict["starts"]), state_dict["end"]
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Forget an earlier fit, unless the same trainer continues it."""
+        if stage == "fit" and trainer.current_epoch == 0:
+            self._starts, self._end = (0,), None
+
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse optimizers that this schedule cannot drive, before anything runs."""
         name = type(self).__name__
@@ -138,6 +165,11 @@ class Schedule(pl.Callback, ABC):
                 f" {trainer.max_epochs}. Set it to a number of epochs."
             )
         max_epochs = trainer.max_epochs or -1
+        if self.needs_max_epochs:
+            # At its end the schedule was through. A fit that goes on from there has another cycle.
+            if self._end is not None and self._end <= trainer.current_epoch < max_epochs:
+                self._starts = (*self._starts, trainer.current_epoch)
+            self._end = max_epochs
         ends = [float(max_epochs)] if max_epochs > 0 else []
         if trainer.max_steps > 0:
             ends.append(trainer.max_steps / _steps_per_epoch(trainer))
@@ -149,8 +181,9 @@ class Schedule(pl.Callback, ABC):
     ) -> None:
         """Set the rate of every group for the optimizer step that this batch belongs to."""
         step_in_epoch = batch_idx // trainer.accumulate_grad_batches
-        epoch = trainer.current_epoch + Fraction(step_in_epoch, _steps_per_epoch(trainer))
-        num_epochs = float(trainer.max_epochs or 0)
+        start = self._starts[-1]
+        epoch = trainer.current_epoch - start + Fraction(step_in_epoch, _steps_per_epoch(trainer))
+        num_epochs = float(trainer.max_epochs or 0) - start
         factor, momentum = self.factor(epoch, num_epochs), self.momentum(epoch, num_epochs)
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = factor * group.setdefault("initial_lr", group["lr"])

@@ -85,9 +85,9 @@ class CycleSnapshots(pl.Callback):
         self._values = dict(state_dict["values"])
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Set the folder, and forget the snapshots of an earlier fit."""
+        """Set the folder; forget an earlier fit, unless the same trainer continues it."""
         if stage == "fit":
-            self._values = {}
+            self._values = self._values if trainer.current_epoch else {}
             self._folder = Path(self.dirpath or Path(trainer.default_root_dir) / "snapshots")
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

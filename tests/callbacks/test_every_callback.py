@@ -114,6 +114,66 @@ def test_a_stopped_and_resumed_fit_equals_an_uninterrupted_one(
     assert_same(resumed, whole)
 
 
+every_schedule = pytest.mark.parametrize("name", SCHEDULES)
+_BY_EPOCH = sorted(set(SCHEDULES) - AS_LONG_AS_TRAINING)
+
+
+@pytest.fixture
+def finished(fit, tmp_path):
+    """Return a function that fits an epoch, and gives it and the checkpoint at its end."""
+
+    def start(*callbacks: pl.Callback):
+        saved = ModelCheckpoint(tmp_path, save_on_train_epoch_end=True)
+        done = fit([*callbacks, saved], max_epochs=1, enable_checkpointing=True)
+        return done, saved.best_model_path
+
+    return start
+
+
+@pytest.mark.filterwarnings("ignore:`max_epochs` should end")
+@pytest.mark.parametrize("name", [None, *_BY_EPOCH])
+def test_one_epoch_and_two_are_three(name, fit, finished):
+    make = SCHEDULES.get(name)
+    first, path = finished(*([make()] if make else []))
+    continued = fit([make()] if make else [], max_epochs=3, ckpt_path=path)
+    assert len(continued.lrs) == 10
+    continued.lrs = first.lrs + continued.lrs
+    assert_same(continued, fit([make()] if make else [], max_epochs=3))
+
+
+@pytest.mark.filterwarnings("ignore:`max_epochs` should end")
+@pytest.mark.parametrize("name", sorted(AS_LONG_AS_TRAINING))
+def test_a_schedule_as_long_as_the_training_covers_added_epochs(name, fit, finished, tmp_path):
+    make = SCHEDULES[name]
+    first, path = finished(make())
+    saved = ModelCheckpoint(tmp_path / "within", every_n_train_steps=12)
+    whole = fit([make(), saved], max_epochs=3, ckpt_path=path, enable_checkpointing=True)
+    for done, num_epochs in ((first, 1), (whole, 2)):
+        expected = make().simulate(num_epochs, 5, lr=0.1).tolist()
+        assert [head for _, head in done.lrs] == pytest.approx(expected)
+    # Interrupted within the second part, it goes on as it would have.
+    resumed = fit([make()], max_epochs=3, ckpt_path=saved.best_model_path)
+    resumed.lrs = whole.lrs[:7] + resumed.lrs
+    assert_same(resumed, whole)
+
+
+@every_schedule
+@pytest.mark.filterwarnings("ignore:`max_epochs` should end")
+def test_a_new_trainer_starts_a_schedule_anew_and_the_same_one_goes_on(name, fit, tiny_loader):
+    schedule = SCHEDULES[name]()
+    first = fit([schedule], max_epochs=1)
+    anew = fit([schedule], first.task, max_epochs=3)
+    expected = schedule.simulate(3, 5, lr=0.1).tolist()
+    assert [head for _, head in anew.lrs] == pytest.approx(expected)
+
+    first = fit([schedule], max_epochs=1)
+    first.trainer.fit_loop.max_epochs = 3
+    first.trainer.fit(first.task, tiny_loader())
+    if name in AS_LONG_AS_TRAINING:
+        expected = [*schedule.simulate(1, 5, lr=0.1), *schedule.simulate(2, 5, lr=0.1)]
+    assert [head for _, head in first.lrs] == pytest.approx([float(lr) for lr in expected])
+
+
 @every_callback
 def test_accumulating_two_half_batches_equals_whole_batches(name, fit, tiny_data):
     whole = fit(with_seeds(name), max_epochs=3, **tiny_data(name))

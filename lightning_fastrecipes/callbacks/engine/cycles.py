@@ -36,7 +36,7 @@ class CycleEnds:
             )
         max_epochs = trainer.max_epochs
         is_open = max_epochs is None or max_epochs < 1
-        return schedule.cycle_ends(trainer.current_epoch + 1 if is_open else max_epochs or 1)
+        return schedule.fit_cycle_ends(trainer.current_epoch + 1 if is_open else max_epochs or 1)
 
     def unvalidated(self, trainer: pl.Trainer) -> list[int]:
         """List the ends at which the trainer does not validate."""
