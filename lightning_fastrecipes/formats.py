@@ -6,9 +6,9 @@ Caches of another version are built anew; exports, specs and checkpoints of earl
 
 CHECKPOINT = 1
 EXPORT = 1
-TABLE_SPEC = 1
-TABLE_CACHE = 2
-ENCODED_SPLITS = 2
+TABLE_SPEC = 2
+TABLE_CACHE = 3
+ENCODED_SPLITS = 3
 PIXEL_CACHE = 2
 IMAGE_MANIFEST = 2
 FEATURE_CACHE = 2

@@ -135,10 +135,11 @@ class TabularTask(LayerGroupTask, ABC):
         Raises ConfigurationError if the model was built for another table, or for another task.
         """
         if self.spec is not None:
-            if spec != self.spec:
+            difference = self.spec.difference(spec)
+            if difference:
                 raise ConfigurationError(
                     "The table must be prepared as that of the training, but the model's spec (the"
-                    f" first) and the data's (the second) differ:\n{self.spec.difference(spec)}\n"
+                    f" first) and the data's (the second) differ:\n{difference}\n"
                     "Prepare the data with the model's `spec`, or train a new model."
                 )
             return
@@ -239,5 +240,8 @@ class TabularTask(LayerGroupTask, ABC):
         """Build the network for the checkpoint's table, or refuse that of another one."""
         saved = checkpoint.get(CHECKPOINT_KEY)
         if saved is not None:
-            self.set_spec(TableSpec.from_dict(saved["table_spec"]))
+            stored = TableSpec.from_dict(saved["table_spec"])
+            self.set_spec(stored)
+            # An earlier version's model predicts, and its optimizer has seen, another unit.
+            self.spec = stored
         super().on_load_checkpoint(checkpoint)

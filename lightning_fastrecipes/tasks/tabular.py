@@ -2,21 +2,21 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from torchmetrics import MeanAbsoluteError, MeanSquaredError
+from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection
 from typing_extensions import override
 
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.tables.spec import TableSpec
-from lightning_fastrecipes.functional.tables.target import PointEstimate, log_shift
+from lightning_fastrecipes.functional.tables.target import PointEstimate, has_doubles, log_shift
 from lightning_fastrecipes.functional.training.layer_groups import NormPolicy
 from lightning_fastrecipes.nn.label_rules import SingleLabel
 from lightning_fastrecipes.nn.rmspe import RMSPE
-from lightning_fastrecipes.protocols import LabelKind
+from lightning_fastrecipes.protocols import LabelKind, TableInputs
 from lightning_fastrecipes.tasks.building import MetricSpec
 from lightning_fastrecipes.tasks.classification import FollowsLabelRules
 from lightning_fastrecipes.tasks.optim import Optim, Rates
@@ -29,16 +29,21 @@ OutputRange = Literal["auto", "span"] | tuple[float, float] | None
 class TabularRegressor(TabularTask):
     """Predict a number for each row of a table, by entity embeddings.
 
-    ``forward`` takes ``TableInputs`` and returns the target in transformed units: logarithms with
-    ``log_target``. Metrics and ``predict_step`` are in the units of the table. The loss is the mean
-    squared error in transformed units. Before any training, predictions are close to the mean of
-    the training targets.
+    ``forward`` takes ``TableInputs`` and returns how many deviations the target lies above the mean
+    of the training targets, or with ``log_target`` its logarithm. The loss is the mean squared
+    error of that: ``val_loss`` is a share of the variance of the training targets, or the squared
+    error of logarithms. Metrics and ``predict_step`` are in the units of the table, computed in 64
+    bits unless there are logarithms, on the CPU where the device has no such numbers. Before any
+    training, predictions are close to the mean of the training targets.
+
+    Models of earlier versions keep the unit that they were trained in, which was that of the table:
+    so does their loss, and a fit that is resumed with their optimizer.
 
     Args:
         spec: How the table becomes numbers, or the same as plain values; ``None`` if the trainer's
             datamodule or a checkpoint will say.
         network: Layers and embeddings: a ``TabularNetwork``.
-        y_range: Least and greatest prediction, in transformed units, by a scaled sigmoid;
+        y_range: Least and greatest prediction, logarithms with ``log_target``, by a scaled sigmoid;
             ``span``: the spec's ``target_range``; ``auto``: that, if the logarithm is predicted,
             else no range; ``None``: no range.
         point_estimate: The number that is predicted where a logarithm was learned: the ``median``
@@ -104,7 +109,7 @@ class TabularRegressor(TabularTask):
 
     @property
     def output_range(self) -> tuple[float, float] | None:
-        """Least and greatest prediction in transformed units; ``None`` if there is no bound."""
+        """Least and greatest prediction, logarithms with ``log_target``; ``None`` if unbounded."""
         if not isinstance(self.y_range, str):
             return self.y_range
         spec = self.require_spec()
@@ -141,9 +146,11 @@ class TabularRegressor(TabularTask):
     def forward_head(self, features: Tensor) -> Tensor:
         spec = self.require_spec()
         raw = super().forward_head(features).squeeze(1)
+        zero, one = spec.target_column.unit
         if self.output_range is None:
-            return spec.target_column.mean + (spec.target_column.std or 1.0) * raw
-        low, high = self.output_range
+            mean, std = spec.target_column.mean, spec.target_column.std or 1.0
+            return (mean - zero) / one + std / one * raw
+        low, high = ((bound - zero) / one for bound in self.output_range)
         return low + (high - low) * raw.sigmoid()
 
     @override
@@ -154,11 +161,12 @@ class TabularRegressor(TabularTask):
 
     @override
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return F.mse_loss(logits, targets.to(logits.dtype))
+        wanted = self.require_spec().target_column.to_model(targets)
+        return F.mse_loss(logits, wanted.to(logits))
 
     @override
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Return predictions in the units of the table. Shape ``(batch,)``."""
+        """Return predictions in the units of the table, ``(batch,)``, in 64 bits if not of logs."""
         spec = self.require_spec()
         return spec.invert_target(logits + log_shift(self.point_estimate, self.squared_error))
 
@@ -170,8 +178,43 @@ class TabularRegressor(TabularTask):
 
     @override
     def metric_targets(self, targets: Tensor) -> Tensor:
-        spec = self.require_spec()
-        return spec.invert_target(targets)
+        return self.require_spec().target_column.in_users_units(targets)
+
+    @override
+    def setup(self, stage: str) -> None:
+        """Refuse to round the targets to 16 bits, as Lightning rounds all numbers of a batch."""
+        super().setup(stage)
+        if stage != "predict" and self.trainer.precision in ("16-true", "bf16-true"):
+            raise ConfigurationError(
+                "`precision` must leave the targets as they are, but is"
+                f" '{self.trainer.precision}', which rounds them to 16 bits. Use 'bf16-mixed'."
+            )
+
+    @override
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
+        """Move a batch to the device, without targets of 64 bits where it has no such numbers."""
+        if has_doubles(device) or isinstance(batch, TableInputs) or len(batch) < 2:
+            return super().transfer_batch_to_device(batch, device, index)
+        return super().transfer_batch_to_device(batch[0], device, index), batch[1]
+
+    @override
+    def on_validation_start(self) -> None:
+        """Let the metrics compute as the predictions are: in 64 bits, where these come to be."""
+        metrics = cast(Mapping[str, MetricCollection], self.phase_metrics)
+        for collection in metrics.values():
+            if self.require_spec().target_column.scaled:
+                collection.to("cpu" if not has_doubles(self.device) else self.device)
+                collection.set_dtype(torch.float64)
+
+    on_test_start = on_validation_start
+
+    @override
+    def teardown(self, stage: str) -> None:
+        """Let the metrics be moved to any device again."""
+        super().teardown(stage)
+        for collection in cast(Mapping[str, MetricCollection], self.phase_metrics).values():
+            if self.require_spec().target_column.scaled:
+                collection.set_dtype(torch.float32)
 
 
 class TabularClassifier(FollowsLabelRules, TabularTask):

@@ -77,9 +77,10 @@ def find_rows(
     theirs = np.zeros(len(side), np.int64)
     for left, right in zip(left_on, right_on, strict=True):
         _refuse_other_kind(frame[left], side[right], table)
-        values = pd.Index(_plain(side[right].dropna()).unique())
-        _add_key(mine, _codes(frame[left], values), len(values))
-        _add_key(theirs, _codes(side[right], values), len(values))
+        ours, others = _same_width(frame[left], side[right])
+        values = pd.Index(_plain(others.dropna()).unique())
+        _add_key(mine, _codes(ours, values), len(values))
+        _add_key(theirs, _codes(others, values), len(values))
     known = np.flatnonzero(theirs >= 0)
     found = pd.Index(theirs[known]).get_indexer(pd.Index(mine))
     positions = np.where(found < 0, -1, known[found] if len(known) else -1)
@@ -146,6 +147,13 @@ def _is_category(values: Column) -> bool:
 
 def _plain(values: Column) -> Column:
     return values.astype(values.cat.categories.dtype) if _is_category(values) else values
+
+
+def _same_width(*keys: Column) -> list[Column]:
+    """Round fractions to 32 bits where one column has no more: 0.1 is 0.1 in either."""
+    kinds = {str(values.dtype).lower() for values in keys}
+    is_rounded = kinds == {"float32", "float64"}
+    return [values.astype("float32") if is_rounded else values for values in keys]
 
 
 def _codes(values: Column, different: "pd.Index[Any]") -> Positions:

@@ -10,6 +10,8 @@ import pandas as pd
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.encoding import Kind, other_kind
 
+_ROUNDING = 1e-6
+
 NAMES = {"category_columns": "categorical", "number_columns": "continuous"}
 
 
@@ -102,12 +104,16 @@ def spec_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
 
 
 def _fields(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """Compare the fields of a column."""
+    """Compare the fields of a column; what rounding to 32 bits changes is no difference."""
     words: list[str] = []
     for field, value in ours.items():
-        their = theirs[field]
-        if value == their:
+        their = theirs.get(field, value)
+        if value == their or field == "scaled":
             continue
+        if isinstance(value, float) and isinstance(their, (int, float)):
+            size = max(abs(value), abs(their), abs(ours.get("std", 0.0)))
+            if abs(value - their) <= _ROUNDING * size:
+                continue
         if isinstance(value, Mapping) and isinstance(their, Mapping):
             words += _fields(value, their)
         elif isinstance(value, Sequence) and not isinstance(value, str):

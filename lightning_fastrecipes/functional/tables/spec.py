@@ -35,7 +35,8 @@ class EncodedTable(NamedTuple):
     ``codes`` ``(rows, num_categorical)`` are category indices, 0 for unknown and missing, in the
     narrowest signed integer type that holds them all. ``continuous`` ``(rows, num_continuous)``,
     float32, are scaled values, then the flags of missing ones (0 or 1). ``target`` ``(rows,)`` is
-    float32, transformed, for a regression and int64 for classes; ``None`` if it was not asked for.
+    for a regression float64, or its logarithm in float32, and int64 for classes; ``None`` if it was
+    not asked for.
     By column, for those with any, ``unknown`` counts values that training had not, and ``filled``
     missing ones.
     """
@@ -173,7 +174,7 @@ class TableSpec:
 
     @property
     def target_range(self) -> tuple[float, float] | None:
-        """Range that predictions may have, in transformed units; ``None`` for classes."""
+        """Range that predictions may have, of logarithms if these are predicted; or ``None``."""
         return self.target_column.range
 
     def embedding_sizes(self, rule: EmbeddingRule = "course") -> list[int]:
@@ -226,7 +227,7 @@ class TableSpec:
         )
 
     def invert_target(self, values: Tensor) -> Tensor:
-        """Convert transformed targets or predictions to the user's units."""
+        """Convert what the model predicts to the user's units."""
         return self.target_column.invert(values)
 
     def check(self, frame: pd.DataFrame, *, has_target: bool = True) -> None:
@@ -251,10 +252,10 @@ class TableSpec:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "TableSpec":
-        """Read what ``to_dict`` returned; a `ValueError` if that was another version's."""
-        if plain.get("version") != formats.TABLE_SPEC:
+        """Read what ``to_dict`` returned; a `ValueError` if that was a later version's."""
+        if plain.get("version") not in range(1, formats.TABLE_SPEC + 1):
             raise ValueError(
-                f"The table's spec must have version {formats.TABLE_SPEC}, got"
+                f"The table's spec must have version {formats.TABLE_SPEC} at most, got"
                 f" {plain.get('version')!r}. Train anew, or use the version of the package that"
                 " wrote it."
             )

@@ -1,11 +1,12 @@
 """The target of a table: a number, perhaps its logarithm, or one of several classes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import torch
 from torch import Tensor
 
 from lightning_fastrecipes.errors import DataError
@@ -22,6 +23,9 @@ TableTask = Literal["regression", "classes"]
 PointEstimate = Literal["median", "mean", "min_rmspe"]
 """``median``: the logarithm undone; ``mean``: minimises the squared error; ``min_rmspe``: minimises
 the squared error as a share of the target, which ``RMSPE`` measures."""
+
+_LEAST_LOG_SPREAD = 1e-5
+"""Least deviation of logarithms as a share of the largest one; 32 bits tell shares of 1e-7."""
 
 _SHIFTS = {"median": 0.0, "mean": 0.5, "min_rmspe": -1.5}
 
@@ -55,8 +59,11 @@ class TargetColumn:
     """What is predicted, as learned from the training rows.
 
     ``log`` says whether the logarithm is predicted. Least, greatest and mean target and their
-    deviation are transformed; they are 0 for classes. ``categories``, the first at index 1, is
-    ``None`` for a regression.
+    deviation are of the encoded target, which is the logarithm if that is predicted; they are 0 for
+    classes. ``categories``, the first at index 1, is ``None`` for a regression. If ``scaled``, the
+    model predicts how many deviations the target lies above the mean, else the encoded target
+    itself: logarithms, and every regression before this field was there. Two columns that differ
+    in this alone are equal.
     """
 
     name: str
@@ -67,6 +74,7 @@ class TargetColumn:
     mean: float = 0.0
     std: float = 0.0
     categories: CategoryColumn | None = None
+    scaled: bool = field(default=False, compare=False)
 
     @classmethod
     def fit(
@@ -96,10 +104,16 @@ class TargetColumn:
             return cls(name, task, categories=categories)
         values = cls(name, task, log).encode(column)
         low, high = float(values.min()), float(values.max())
-        if low == high:
-            return cls(name, task, log, low, high, mean=low)
+        if low == high and column.nunique() == 1:
+            return cls(name, task, log, low, high, mean=low, scaled=not log)
         mean, std = mean_and_std(lambda: (values[rows] for rows in chunks(len(values))))
-        return cls(name, task, log, low, high, mean, std)
+        if log and std < _LEAST_LOG_SPREAD * max(abs(low), abs(high)):
+            raise DataError(
+                f"The logarithm of the target {name!r} must differ between rows by more than 32"
+                f" bits can tell, but lies between {low:.9g} and {high:.9g}. Leave `log_target`"
+                " out."
+            )
+        return cls(name, task, log, low, high, mean, std, scaled=not log)
 
     @property
     def classes(self) -> list[str] | None:
@@ -108,7 +122,7 @@ class TargetColumn:
 
     @property
     def range(self) -> tuple[float, float] | None:
-        """Range that predictions may have, transformed; ``None`` for classes.
+        """Range that predictions may have, encoded; ``None`` for classes.
 
         From 0 to 1.2 times the greatest logarithm, as in the course; without logarithms, or if some
         are below 0, a tenth of the span beyond either end.
@@ -123,8 +137,9 @@ class TargetColumn:
     def encode(self, column: "pd.Series[Any]") -> npt.NDArray[Any]:
         """Return the target of each row.
 
-        Raise `DataError` if a row has no target, an infinite one, one without a logarithm, or an
-        unknown class; the rows are named.
+        That is the number in 64 bits, its logarithm in 32 bits, or the index of the class. Raise
+        `DataError` if a row has no target, an infinite one, one without a logarithm, or an unknown
+        class; the rows are named.
         """
         wanted = "number" if self.categories is None else self.categories.kind
         found = other_kind(wanted, column)
@@ -146,7 +161,7 @@ class TargetColumn:
                     f" {name_rows(column.index, unseen)}. Leave such rows out, or train with them."
                 )
             return codes - 1
-        values = np.empty(len(column), dtype=np.float32)
+        values = np.empty(len(column), dtype=np.float32 if self.log else np.float64)
         for rows in chunks(len(column)):
             numbers = as_numbers(column.iloc[rows])
             if not (np.abs(numbers) <= LARGEST).all():
@@ -160,13 +175,40 @@ class TargetColumn:
             values[rows] = numbers
         return values
 
+    @property
+    def unit(self) -> tuple[float, float]:
+        """Zero and one of what the model predicts, encoded."""
+        return (self.mean, self.std or 1.0) if self.scaled else (0.0, 1.0)
+
+    def to_model(self, encoded: Tensor) -> Tensor:
+        """Convert encoded targets to what the model predicts, in 32 bits."""
+        zero, one = self.unit
+        return ((as_doubles(encoded) - zero) / one).float() if self.scaled else encoded.float()
+
     def transform(self, values: Tensor) -> Tensor:
-        """Convert targets or predictions from the user's units to those of the model."""
-        return values.log() if self.log else values
+        """Convert targets or predictions from the user's units to what the model predicts."""
+        return values.log() if self.log else self.to_model(values)
 
     def invert(self, values: Tensor) -> Tensor:
-        """Convert transformed targets to the user's units; classes stay as they are."""
-        return values.exp() if self.log else values
+        """Convert what the model predicts to the user's units; classes stay as they are."""
+        zero, one = self.unit
+        if self.scaled:
+            return zero + one * as_doubles(values)
+        return self.in_users_units(values)
+
+    def in_users_units(self, encoded: Tensor) -> Tensor:
+        """Convert encoded targets to the user's units; classes stay as they are."""
+        return encoded.exp() if self.log else encoded
+
+
+def as_doubles(values: Tensor) -> Tensor:
+    """Return numbers in 64 bits, on the CPU where their device has no such numbers."""
+    return (values if has_doubles(values.device) else values.cpu()).double()
+
+
+def has_doubles(device: torch.device) -> bool:
+    """Return whether a device computes in 64 bits; Apple's do not."""
+    return device.type != "mps"
 
 
 def _refuse_gaps(column: "pd.Series[Any]", name: str) -> None:

@@ -164,6 +164,7 @@ class Evaluator:
         for metric in metrics.values():
             # Every process holds all rows.
             metric.sync_on_compute = False
+            metric.set_dtype(predictions.dtype)
         if isinstance(self.model, ClassificationTask):
             self.model.fix_thresholds(metrics, thresholds)
         metrics.update(predictions, self.model.metric_targets(targets))

@@ -1,9 +1,10 @@
 """A trained model of a table in files, and its predictions for other tables."""
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -26,6 +27,7 @@ from lightning_fastrecipes.recipe.artifacts.export_files import (
 from lightning_fastrecipes.tasks.table_task import TabularTask
 from lightning_fastrecipes.tasks.tabular import TabularClassifier, TabularRegressor
 
+_DIGITS = 7
 _KEYS = ("spec", "network", "norm_policy", "y_range", "point_estimate")
 _TASKS: dict[str, type[TabularRegressor] | type[TabularClassifier]] = {
     "table regression": TabularRegressor,
@@ -62,18 +64,24 @@ def load_table_export(folder: Path) -> tuple[TabularTask, dict[str, Any]]:
     return load_model(folder, build)
 
 
-def predict_tables(
-    folders: Sequence[Path], paths: Sequence[Path]
-) -> tuple[pd.DataFrame, list[str]]:
+class TablePredictions(NamedTuple):
+    """What models predict of rows, as a table and as CSV, and remarks, a line each."""
+
+    table: pd.DataFrame
+    content: str
+    notes: list[str]
+
+
+def predict_tables(folders: Sequence[Path], paths: Sequence[Path]) -> TablePredictions:
     """Predict the rows of tables with exported models, in 32-bit arithmetic as the evaluation does.
 
     Several files or patterns are prepared as one table, one below the other. The target is ignored.
     Several models predict their mean, in the user's units. ``folders`` are run folders, or the
     ``export`` folders in them.
 
-    Return a table with the columns ``file`` (where there are several), ``row`` (from 0 in each
-    file), ``prediction``, and for classes a probability each; and remarks on unknown and missing
-    values, a line each. Raise `DataNotFoundError` if a table, a side table or an export is missing,
+    The table has the columns ``file`` (where there are several), ``row`` (from 0 in each file),
+    ``prediction``, and for classes a probability each; remarks are on unknown and missing values.
+    Raise `DataNotFoundError` if a table, a side table or an export is missing,
     `DataError` if the table is not like that of the training, or the models do not predict the
     same.
     """
@@ -84,7 +92,8 @@ def predict_tables(
     first = load_table_export(members[0])[0].require_spec()
     mean = running_mean(_predict_with(member, first, tables) for member in members)
     found = predicted_columns(first, mean)
-    return pd.concat([tables.rows, found], axis=1), list(tables.notes)
+    table = pd.concat([tables.rows, found], axis=1)
+    return TablePredictions(table, to_csv(table, num_digits(first)), list(tables.notes))
 
 
 def predicted_columns(spec: TableSpec, predictions: Tensor) -> pd.DataFrame:
@@ -101,9 +110,15 @@ def predicted_columns(spec: TableSpec, predictions: Tensor) -> pd.DataFrame:
     return pd.concat([table, pd.DataFrame(values, columns=pd.Index(spec.classes))], axis=1)
 
 
-def to_csv(table: pd.DataFrame) -> str:
-    """Write numbers to seven digits, as many as 32 bits hold."""
-    return table.to_csv(index=False, float_format="%.7g")
+def to_csv(table: pd.DataFrame, digits: int = _DIGITS) -> str:
+    """Write numbers to seven digits, as many as 32 bits hold, or to more."""
+    return table.to_csv(index=False, float_format=f"%.{digits}g")
+
+
+def num_digits(spec: TableSpec) -> int:
+    """Return to how many digits to write predictions, so that deviations have seven of them."""
+    zero, one = spec.target_column.unit
+    return min(_DIGITS + max(0, math.ceil(math.log10(max(abs(zero) / one, 1e-9)))), 17)
 
 
 class _Tables:

@@ -17,7 +17,7 @@ from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.schema import Evaluation, Recipe
 from lightning_fastrecipes.recipe.shared.modality import Modality
 from lightning_fastrecipes.recipe.shared.predictions import Predicted, Predictions
-from lightning_fastrecipes.recipe.tables.export import describe_table_model, predict_tables, to_csv
+from lightning_fastrecipes.recipe.tables.export import describe_table_model, predict_tables
 from lightning_fastrecipes.recipe.tables.reports import write_table_predictions, write_table_reports
 from lightning_fastrecipes.tasks.table_task import TabularTask
 from lightning_fastrecipes.tasks.tabular import TabularClassifier, TabularRegressor
@@ -84,6 +84,12 @@ class Tables(Modality):
         target = f"log({spec.target})" if spec.log_target else spec.target
         if spec.classes:
             target = f"{target}, {len(spec.classes)} classes"
+        elif model.require_spec().target_column.scaled:
+            zero, one = model.require_spec().target_column.unit
+            target = (
+                f"{target}, predicted in deviations of {one:.6g} from its mean {zero:.6g}; losses"
+                " are mean squared errors in this unit, metrics are in the table's own"
+            )
         return [
             f"Data: {', '.join(counts)} rows; target {target}",
             *str(data.report).splitlines(),
@@ -125,5 +131,5 @@ class Tables(Modality):
     ) -> Predictions:
         if tta:
             raise RecipeError("`--tta` is for images, not for tables. Leave it out.")
-        table, notes = predict_tables(folders, paths)
-        return Predictions(table, to_csv(table), notes=notes)
+        found = predict_tables(folders, paths)
+        return Predictions(found.table, found.content, notes=found.notes)

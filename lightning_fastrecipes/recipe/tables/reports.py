@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from lightning_fastrecipes.data.common.files import write_atomically
@@ -21,7 +20,7 @@ from lightning_fastrecipes.functional.tables.spec import FLAG_SUFFIX, TableSpec
 from lightning_fastrecipes.plots.tables import draw_embeddings, draw_importance, draw_predictions
 from lightning_fastrecipes.protocols import TableInputs
 from lightning_fastrecipes.recipe.shared.predictions import Predicted, draw_confusion
-from lightning_fastrecipes.recipe.tables.export import predicted_columns, to_csv
+from lightning_fastrecipes.recipe.tables.export import num_digits, predicted_columns, to_csv
 from lightning_fastrecipes.tasks.table_task import TabularTask
 
 NUM_SAMPLED_ROWS = 2000
@@ -43,7 +42,8 @@ def write_table_predictions(
     else:
         table["target"] = [spec.classes[index] for index in targets.tolist()]
     table = pd.concat([table, predicted_columns(spec, predicted.predictions)], axis=1)
-    write_atomically(folder / f"predictions_{split}.csv", to_csv(table))
+    content = to_csv(table, num_digits(spec))
+    write_atomically(folder / f"predictions_{split}.csv", content)
     if spec.classes is not None:
         draw_confusion(folder, predicted, spec.classes)
         return
@@ -100,7 +100,8 @@ def shown_targets(spec: TableSpec, targets: Tensor) -> npt.NDArray[np.float64]:
 def column_importance(model: TabularTask, split: EncodedSplit, seed: int) -> pd.DataFrame:
     """Measure how much the error of a model grows when a column is shuffled.
 
-    The error is the root of the mean squared error in transformed units, or for classes the cross
+    The error is the root of the mean squared error, of logarithms where the model predicts these,
+    in the user's units where it does not, or for classes the cross
     entropy, on ``NUM_SAMPLED_ROWS`` random rows with targets. A column's flag of missing values is
     shuffled with it.
     """
@@ -129,10 +130,8 @@ def column_importance(model: TabularTask, split: EncodedSplit, seed: int) -> pd.
         return found.numpy()
 
     def error(predictions: npt.NDArray[Any], targets: npt.NDArray[Any]) -> float:
-        ours, theirs = torch.from_numpy(predictions), torch.from_numpy(targets)
-        if spec.classes is not None:
-            return float(F.cross_entropy(ours, theirs))
-        return float(F.mse_loss(ours, theirs).sqrt())
+        loss = model.loss(torch.from_numpy(predictions), torch.from_numpy(targets))
+        return float(loss) if spec.classes else float(loss) ** 0.5 * spec.target_column.unit[1]
 
     try:
         return permutation_importance(

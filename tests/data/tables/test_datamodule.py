@@ -87,7 +87,7 @@ def test_batches_of_a_file_are_inputs_and_targets(csv) -> None:
     assert not inputs.codes.is_floating_point()
     assert inputs.continuous.shape == (8, 3)
     assert data.spec.continuous_columns == ["km", "row", "km_na"]
-    assert (inputs.continuous.dtype, target.dtype) == (torch.float32, torch.float32)
+    assert (inputs.continuous.dtype, target.dtype) == (torch.float32, torch.float64)
     rows = rows_of(data, inputs)
     assert target.tolist() == table()["sales"].iloc[rows].tolist()
     decoded = data.spec.decode(inputs.codes)["shop"]

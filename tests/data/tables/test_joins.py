@@ -102,3 +102,9 @@ def test_values_are_taken_with_gaps_where_there_is_no_row(values, full, gaps) ->
     missing = take_rows(column, np.array([1, -1]))
     assert (missing[0], missing.isna().tolist()) == (column[9], [False, True])
     assert str(missing.dtype).startswith(gaps)
+
+
+def test_fractions_are_found_in_a_table_that_keeps_them_in_32_bits() -> None:
+    mine, theirs = pd.DataFrame({"k": [0.1, 0.3]}), pd.DataFrame({"k": [0.3, 0.1]})
+    for one, other in ((mine, theirs.astype("float32")), (mine.astype("float32"), theirs)):
+        assert find_rows(one, other, ["k"], ["k"], "t")[0].tolist() == [1, 0]

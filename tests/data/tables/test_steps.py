@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from lightning_fastrecipes.data.tables.column_steps import DateParts, Derive, Elapsed, Map
+from lightning_fastrecipes.data.tables.frames import read_frames
 from lightning_fastrecipes.data.tables.steps import (
     Join,
     apply_steps,
@@ -17,6 +18,8 @@ from lightning_fastrecipes.data.tables.steps import (
     steps_to_list,
 )
 from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.functional.tables.narrowing import narrow_frame
+from lightning_fastrecipes.functional.tables.spec import TableSpec
 
 ROSSMANN = """
 - derive:
@@ -319,3 +322,17 @@ def test_what_is_no_step_is_refused_with_its_place(step, message) -> None:
 def test_what_is_no_list_of_steps_is_refused() -> None:
     with pytest.raises(ValueError, match=r"`steps` must be a list of steps, got \{'join'"):
         parse_steps({"join": {}})
+
+
+def test_derived_columns_are_computed_from_all_digits_of_a_file(tmp_path) -> None:
+    started = 1.6e9 + np.arange(300) * 86_400.25
+    lasted = np.arange(300) % 7 + 0.1
+    frame = pd.DataFrame({"s": started, "e": started + lasted, "y": 1.6e9 + lasted / 10})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    for source in (read_frames(tmp_path / "t.csv"), narrow_frame(frame)):
+        made = apply_steps(parse_steps([{"derive": {"dur": "e - s"}}]), source, tmp_path)
+        np.testing.assert_allclose(made["dur"], lasted, atol=1e-6)
+        spec = TableSpec.fit(made, target="dur", categorical=[], continuous=["y"])
+        scaled = spec.encode(made).continuous[:, 0]
+        expected = (lasted - lasted.mean()) / lasted.std()
+        np.testing.assert_allclose(scaled, expected, atol=1e-5)

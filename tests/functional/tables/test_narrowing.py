@@ -29,22 +29,21 @@ def test_whole_numbers_keep_their_values_in_the_narrowest_type(values, has_gap) 
 
 @settings(max_examples=80, deadline=None)
 @given(st.lists(st.floats(width=32) | st.floats() | st.integers(-(2**53), 2**53), min_size=1))
-def test_floats_lose_neither_whole_numbers_nor_range(values) -> None:
+def test_floats_lose_nothing(values) -> None:
     column = pd.Series(values, dtype="float64")
     narrow = narrow_column(column)
-    whole = np.isfinite(column) & (column == np.floor(column))
-    assert (narrow[whole].astype("float64") == column[whole]).all()
-    assert (np.isinf(narrow) == np.isinf(column)).all()
-    assert (narrow.isna() == column.isna()).all()
-    np.testing.assert_allclose(narrow.to_numpy(np.float64), column, rtol=1e-7, atol=1e-37)
+    np.testing.assert_array_equal(narrow.to_numpy(np.float64), column)
+    in_32_bits = column.astype("float32").astype("float64")
+    assert (str(narrow.dtype) == "float32") == in_32_bits.equals(column)
 
 
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
         pytest.param([1270.0, np.nan], "float32", id="whole-with-a-gap"),
-        pytest.param([0.1, 0.2], "float32", id="fractions"),
+        pytest.param([0.5, 0.25], "float32", id="fractions"),
         pytest.param([1512086401.0, 0.5], "float64", id="seconds-that-would-change"),
+        pytest.param([0.5, 0.1], "float64", id="fractions-that-would-change"),
         pytest.param([1e300], "float64", id="out-of-range"),
         pytest.param([np.inf, 1.0], "float32", id="infinite-before"),
         pytest.param([True, None], "boolean", id="flags-with-a-gap"),
