@@ -7,6 +7,10 @@ from pathlib import Path
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
 
 _PACKAGE_PREFIX = "package:"
+_SYSTEM_NAMES = {
+    "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin",
+    "system volume information", "__macosx", "icon\r", "lost+found", "@eadir",
+}  # fmt: skip
 
 
 def resolve_source(source: str | Path, argument: str) -> Path:
@@ -38,16 +42,33 @@ def resolve_source(source: str | Path, argument: str) -> Path:
 
 
 def list_files(folder: Path) -> list[str]:
-    """List the files below a folder, to any depth, but nothing hidden; links are followed.
+    """List the files below a folder, to any depth, but nothing of ``is_ignored``.
 
+    Links are followed; a folder that they lead to again, or that holds ``folder``, is listed once.
     The paths are relative to the folder with forward slashes, sorted. Raise `DataError` if a name
-    is not valid text.
+    is not valid text, or a folder cannot be read.
     """
-    files = []
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        relative = Path(place).relative_to(folder)
-        files += [(relative / name).as_posix() for name in names if not name.startswith(".")]
+    files, folders = [], [("", os.fspath(folder))]
+    seen = {_identity(parent) for parent in folder.resolve().parents}
+    while folders:
+        prefix, place = folders.pop()
+        try:
+            if (identity := _identity(place)) in seen:
+                continue
+            seen.add(identity)
+            with os.scandir(place) as entries:
+                found = [entry for entry in entries if not is_ignored(entry.name)]
+        except OSError as error:
+            raise DataError(
+                f"The folder '{place}' cannot be read: {error.strerror}. Change its permissions, or"
+                " move it elsewhere."
+            ) from error
+        inner = [entry for entry in found if _is_folder(entry)]
+        # The last is taken first: with it, names are walked in order on every machine.
+        inner.sort(key=lambda entry: entry.name, reverse=True)
+        folders += [(f"{prefix}{entry.name}/", entry.path) for entry in inner]
+        names = {entry.name for entry in inner}
+        files += [f"{prefix}{entry.name}" for entry in found if entry.name not in names]
     for file in files:
         try:
             file.encode()
@@ -56,3 +77,24 @@ def list_files(folder: Path) -> list[str]:
                 f"The file name {file!r} in '{folder}' is not valid text. Rename the file."
             ) from error
     return sorted(files)
+
+
+def is_ignored(name: str) -> bool:
+    """Return whether a file or folder is hidden, or put there by an operating system.
+
+    >>> [name for name in ("a.png", ".DS_Store", "Thumbs.db", "__MACOSX") if not is_ignored(name)]
+    ['a.png']
+    """
+    return name.startswith(".") or name.lower() in _SYSTEM_NAMES
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself; whoever opens it finds out
+        return False
+
+
+def _identity(folder: str | Path) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino

@@ -1,20 +1,28 @@
 """Images that are decoded already: arrays, files of arrays, or folders read into memory."""
 
+import math
+import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import ZipFile, is_zipfile
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from lightning_fastrecipes.data.common.workers import map_threads
-from lightning_fastrecipes.data.images.decoding import load_image
+from lightning_fastrecipes.data.images.decoding import Decoding, load_image
 from lightning_fastrecipes.data.images.listing import Listing, list_folder
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.messages import name_some
 
+_MAX_REASON = 300
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 _SPLITS = ("train", "val", "test", "predict")
@@ -28,17 +36,54 @@ _LAYOUT = (
 def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
     """Read the arrays of an ``.npz`` file; a DataError refuses other files and Python objects."""
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.lib.npyio.NpzFile):
-            with loaded as file:
-                return {name: file[name] for name in file.files}
-        reason = "it holds one array without a name"
-    except (OSError, EOFError, ValueError, BadZipFile) as error:
-        reason = str(error)
+        _check_headers(path)
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except Exception as error:  # a damaged header makes numpy raise anything
+        reason = str(error)[:_MAX_REASON]
     raise DataError(
         f"'{path}' must be an `.npz` file of plain arrays, but cannot be read: {reason}."
         " Write it with `numpy.savez_compressed`."
     )
+
+
+def _check_headers(path: Path) -> None:
+    """Raise a ValueError if the arrays are not as long as their headers say, or fill the memory.
+
+    Nothing is read but the headers.
+    """
+    if not is_zipfile(path):
+        with path.open("rb") as file:
+            is_array = file.read(6) == b"\x93NUMPY"
+        found = "holds one array without a name" if is_array else "is no zip archive"
+        raise ValueError(f"it {found}")
+    total = 0
+    with ZipFile(path) as archive:
+        for member in archive.infolist():
+            name = member.filename
+            if not name.endswith(".npy"):
+                raise ValueError(f"'{name[:100]}' in it is no array")
+            with archive.open(member) as file:
+                version = np.lib.format.read_magic(file)
+                read = _HEADERS.get(version)
+                if read is None:
+                    raise ValueError(f"'{name[:100]}' has the unknown format {version}")
+                shape, _, dtype = read(file)
+                num_bytes = file.tell() + math.prod(shape) * dtype.itemsize
+            if dtype.hasobject:
+                raise ValueError(f"'{name[:100]}' holds Python objects, which are not loaded")
+            if num_bytes != member.file_size:
+                raise ValueError(
+                    f"'{name[:100]}' says that it is of shape {str(shape)[:100]} and {dtype}, but"
+                    f" has {member.file_size:,} bytes in place of {num_bytes:,}"
+                )
+            total += num_bytes
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if total > memory:
+        raise ValueError(
+            f"it needs {total / 2**30:,.1f} GiB of memory, and this machine has"
+            f" {memory / 2**30:,.1f}"
+        )
 
 
 def list_arrays(arrays: Arrays, name: str = "arrays") -> Listing:
@@ -95,11 +140,11 @@ def list_arrays(arrays: Arrays, name: str = "arrays") -> Listing:
     )
 
 
-def list_into_memory(root: Path) -> Listing:
+def list_into_memory(root: Path, decoding: Decoding) -> Listing:
     """Read a folder as ``list_folder`` does, and its images, all of one shape, into memory."""
     listing = list_folder(root)
     files = [root / file for file in listing.rows["file"]]
-    images = map_threads(load_image, files)
+    images = map_threads(partial(load_image, decoding=decoding), files)
     expected = images[0].shape
     odd = [str(f) for f, p in zip(files, images, strict=True) if p.shape != expected]
     if odd:

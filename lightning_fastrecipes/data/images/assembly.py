@@ -15,6 +15,7 @@ from lightning_fastrecipes.data.common.split_choice import (
     GroupSplit,
     Split,
 )
+from lightning_fastrecipes.data.images.decoding import MAX_MEGAPIXELS
 from lightning_fastrecipes.data.images.label_sets import LABEL_JOINER
 from lightning_fastrecipes.data.images.listing import ImageSplit, Listing
 from lightning_fastrecipes.data.images.manifest import scan_images
@@ -24,6 +25,8 @@ from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.splits import grouped_split, keep_labels, stratified_split
 from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.protocols import LabelKind
+
+_MAX_SAME = 3
 
 
 @dataclass(frozen=True)
@@ -41,14 +44,19 @@ class Images:
     label_reason: str = ""
 
 
-def assemble(listing: Listing, split: Split, on_bad_file: OnBadFile) -> Images:
+def assemble(
+    listing: Listing,
+    split: Split,
+    on_bad_file: OnBadFile,
+    max_megapixels: float = MAX_MEGAPIXELS,
+) -> Images:
     """Draw the missing splits, check every file, and number the classes of the training split.
 
     A DataError says that files are unreadable, an image is in two classes, a class is not in the
     training split, or a split comes out too small.
     """
     listing = replace(listing, rows=_draw_splits(listing, split))
-    scan = _scan(listing)
+    scan = _scan(listing, max_megapixels, skip_missing=on_bad_file == "skip")
     bad = scan[scan["problem"] != ""]
     skipped = [(str(listing.folder / file), why) for file, why in bad[["file", "problem"]].values]
     if skipped and on_bad_file == "raise":
@@ -92,11 +100,11 @@ def assemble(listing: Listing, split: Split, on_bad_file: OnBadFile) -> Images:
     return Images(samples, classes, skipped, listing.label_kind, listing.label_reason)
 
 
-def _scan(listing: Listing) -> pd.DataFrame:
+def _scan(listing: Listing, max_megapixels: float, *, skip_missing: bool) -> pd.DataFrame:
     """Find out which files are good, and which hold the same; arrays have nothing to go wrong."""
     files = listing.rows["file"].tolist()
     if listing.pixels is None:
-        return scan_images(listing.folder, files)
+        return scan_images(listing.folder, files, max_megapixels, skip_missing=skip_missing)
     digests = [blake2b(image.tobytes(), digest_size=16).hexdigest() for image in listing.pixels]
     return pd.DataFrame({"file": files, "digest": digests, "problem": ""})
 
@@ -163,7 +171,7 @@ def _refuse_two_classes(rows: pd.DataFrame, digests: npt.NDArray[Any], listing: 
         return
     labelled = rows.assign(digest=digests)[rows["split"] != "predict"]
     names = [
-        " = ".join(group["file"])
+        _same(group["file"].tolist())
         for _, group in labelled[labelled.duplicated("digest", keep=False)].groupby("digest")
         if group["label"].nunique() > 1
     ]
@@ -172,6 +180,11 @@ def _refuse_two_classes(rows: pd.DataFrame, digests: npt.NDArray[Any], listing: 
             f"{len(names)} images are the same, byte by byte, in two classes:"
             f" {name_some(names)}. Remove those in the wrong class."
         )
+
+
+def _same(files: list[str]) -> str:
+    rest = f" = ... ({len(files)} in all)" if len(files) > _MAX_SAME else ""
+    return " = ".join(files[:_MAX_SAME]) + rest
 
 
 def _refuse_unknown_classes(rows: pd.DataFrame, classes: list[str]) -> None:

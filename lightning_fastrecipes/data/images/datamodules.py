@@ -135,4 +135,6 @@ class ImageArrayDataModule(ImageDataModule):
         if isinstance(self.source, Mapping):
             return list_arrays(self.source)
         path = resolve_source(self.source, "source")
-        return list_into_memory(path) if path.is_dir() else list_arrays(read_npz(path), str(path))
+        if path.is_dir():
+            return list_into_memory(path, self.geometry.decoding)
+        return list_arrays(read_npz(path), str(path))

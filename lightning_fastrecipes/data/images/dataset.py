@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from typing_extensions import override
 
 from lightning_fastrecipes.data.common.sources import list_files, resolve_source
 from lightning_fastrecipes.data.common.workers import map_threads
-from lightning_fastrecipes.data.images.decoding import inspect_image, load_image
+from lightning_fastrecipes.data.images.decoding import MAX_MEGAPIXELS, inspect_image, load_image
 from lightning_fastrecipes.data.images.geometry import EvalTransform, Geometry, Resize
 from lightning_fastrecipes.data.images.pixel_cache import PixelStore
 from lightning_fastrecipes.data.images.samples import Samples
@@ -83,7 +84,7 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         if self.store is not None:
             return self.store[position]
         path = os.fsdecode(self._samples.paths[position])
-        return load_image(path, self.transform.background, self.transform.side)
+        return load_image(path, self.transform.decoding, self.transform.side)
 
 
 class WindowDataset(ImageDataset):
@@ -164,6 +165,7 @@ def prediction_dataset(
     interpolation: str = "bilinear",
     crop_fraction: float = 0.875,
     background: str = "white",
+    max_megapixels: float = MAX_MEGAPIXELS,
 ) -> tuple[ImageDataset, list[tuple[str, str]]]:
     """Make a data set of files without labels, with the loader and geometry of the evaluation.
 
@@ -176,9 +178,16 @@ def prediction_dataset(
     for path in paths:
         found = resolve_source(path, "paths")
         files += [found / name for name in list_files(found)] if found.is_dir() else [found]
-    problems = [facts.problem for facts in map_threads(inspect_image, files)]
+    geometry = Geometry(
+        resize,
+        interpolation,
+        crop_fraction,
+        background=background,
+        max_megapixels=max_megapixels,
+    )
+    inspect = partial(inspect_image, decoding=geometry.decoding)
+    problems = [facts.problem for facts in map_threads(inspect, files)]
     good = [file for file, problem in zip(files, problems, strict=True) if not problem]
     bad = [(str(file), problem) for file, problem in zip(files, problems, strict=True) if problem]
-    geometry = Geometry(resize, interpolation, crop_fraction, background=background)
     transform = EvalTransform(image_size, geometry, InputSpec())
     return ImageDataset(Samples.from_files(good), transform), bad

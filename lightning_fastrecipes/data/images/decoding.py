@@ -1,18 +1,46 @@
 """Decode image files to RGB pixels, for training and prediction alike."""
 
 import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from lightning_fastrecipes.data.images.contents import what_it_is
 from lightning_fastrecipes.errors import DataError
 
+MAX_MEGAPIXELS = 120.0
+"""Millions of pixels that an image may have unless told otherwise: at most 1 GB of memory."""
+
 _SIXTEEN_BIT_MODES = {"I;16", "I;16B", "I;16L", "I;16N"}
+_STILL = {"JPEG", "BMP", "PPM"}  # formats that hold a single frame
+_STRIP = 1 << 22  # pixels that are converted at once
+_ALONE = 1 << 25  # pixels from which images are decoded one at a time
+_ONE_LARGE = threading.Lock()
+_OPENING = threading.Lock()
+_MAX_REASON = 200
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How files become pixels: see ``Geometry``."""
+
+    background: str = "white"
+    max_megapixels: float = MAX_MEGAPIXELS
+
+    def key(self) -> dict[str, str | float]:
+        """Describe it by arguments of ``Geometry``; the bound only if it is not the usual one."""
+        bound = {} if self.max_megapixels == MAX_MEGAPIXELS else vars(self)
+        return {"background": self.background, **bound}
 
 
 class ImageFacts(NamedTuple):
@@ -26,33 +54,35 @@ class ImageFacts(NamedTuple):
     problem: str = ""
 
 
+DEFAULT_DECODING = Decoding()
+
+
 def load_image(
-    path: str | Path, background: str = "white", shorter_side: int | None = None
+    path: str | Path, decoding: Decoding = DEFAULT_DECODING, shorter_side: int | None = None
 ) -> Tensor:
     """Decode an image to upright RGB ``(3, height, width)``, ``uint8``; nothing is lost silently.
 
-    16-bit grey is scaled by its bit depth, transparent pixels show a background, a colour as Pillow
-    names or writes it, CMYK and palettes are converted, the EXIF orientation is applied, and of an
-    animation the first frame is taken. ``shorter_side`` is the number of pixels that the shorter
-    side is needed with, if less will do than the file has: a JPEG is then decoded at a half, a
-    quarter or an eighth, which is faster. Raise `DataError` if the file cannot be decoded to the
-    end.
+    16-bit grey is scaled by its bit depth, transparent pixels show a background, CMYK and palettes
+    are converted, the EXIF orientation is applied, and of an animation the first frame is taken.
+    ``shorter_side`` is the number of pixels that the shorter side is needed with, if less will do
+    than the file has: a JPEG is then decoded at a half, a quarter or an eighth, which is faster.
+    Raise `DataError` if the file cannot be decoded to the end, or is too large.
     """
     try:
-        with Image.open(path) as image:
+        with _opened(path, decoding) as image:
             if shorter_side is not None:
                 image.draft(None, (shorter_side, shorter_side))
-            pixels = np.array(_to_rgb(image, background))
+            pixels = _pixels(image, decoding)
     except Exception as error:  # a damaged file makes a decoder raise anything
         raise DataError(
-            f"The image '{path}' cannot be read: {_reason(error)}."
+            f"The image '{path}' cannot be read: {_reason(error, path)}."
             " Replace it, or leave it out with `on_bad_file='skip'`."
         ) from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def inspect_image(path: str | Path) -> ImageFacts:
-    """Decode an image to the end and report what it is; whatever is in the file raises no error.
+def inspect_image(path: str | Path, decoding: Decoding = DEFAULT_DECODING) -> ImageFacts:
+    """Decode an image as ``load_image`` does; whatever is in the file raises no error.
 
     The size is after the EXIF orientation, the digest that of the bytes; a note says where
     something was left out.
@@ -65,13 +95,12 @@ def inspect_image(path: str | Path) -> ImageFacts:
         return ImageFacts(problem="is empty (0 bytes)")
     digest = _digest(content)
     try:
-        with Image.open(BytesIO(content)) as image:
-            frames = getattr(image, "n_frames", 1)
-            note = f"first of {frames} frames" if frames > 1 else ""
-            upright = _to_rgb(image, "white")
-            return ImageFacts(upright.width, upright.height, image.mode, digest, note)
+        with _opened(BytesIO(content), decoding) as image:
+            mode, is_still = image.mode, image.format in _STILL
+            height, width, _ = _pixels(image, decoding).shape
     except Exception as error:  # a damaged file makes a decoder raise anything
-        return ImageFacts(digest=digest, problem=_reason(error))
+        return ImageFacts(digest=digest, problem=_reason(error, path))
+    return ImageFacts(width, height, mode, digest, "" if is_still else _note(content))
 
 
 def file_digest(path: str | Path) -> str:
@@ -83,25 +112,99 @@ def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def _to_rgb(image: Image.Image, background: str) -> Image.Image:
+@contextmanager
+def _opened(source: str | Path | BytesIO, decoding: Decoding) -> Iterator[Image.Image]:
+    """Open an image whose size is within bounds; large ones are decoded one at a time."""
+    with ExitStack() as stack:
+        with _pillow_limit:
+            image = stack.enter_context(Image.open(source))
+        if image.format == "EPS":
+            raise UnidentifiedImageError  # to decode it is to run it
+        _check_size(image, decoding)
+        if image.width * image.height > _ALONE:
+            stack.enter_context(_ONE_LARGE)
+        yield image
+
+
+class _PillowLimit:
+    """Lift Pillow's own bound on pixels, which knows no option, while images are opened."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._limit: int | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._users:
+                self._limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self._users += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                Image.MAX_IMAGE_PIXELS = self._limit
+
+
+_pillow_limit = _PillowLimit()
+
+
+def _check_size(image: Image.Image, decoding: Decoding) -> None:
+    megapixels = image.width * image.height / 1e6
+    if megapixels > decoding.max_megapixels:
+        raise DataError(
+            f"has {megapixels:,.1f} megapixels ({image.width} x {image.height}), more than the"
+            f" {decoding.max_megapixels:g} of `max_megapixels` of `Geometry`"
+        )
+
+
+def _pixels(image: Image.Image, decoding: Decoding) -> npt.NDArray[np.uint8]:
+    """Decode to upright RGB ``(height, width, 3)``, in strips so that memory stays small."""
     sixteen_bit = image.mode in _SIXTEEN_BIT_MODES or (
         image.mode == "I" and image.format in {"PNG", "PPM"}
     )
     if image.mode in {"I", "F"} and not sixteen_bit:
         raise DataError(f"pixels of mode {image.mode} have no agreed white: convert to 8 or 16 bit")
-    image = ImageOps.exif_transpose(image)
+    image.load()
+    _check_size(image, decoding)  # an icon tells its size only now
+    ImageOps.exif_transpose(image, in_place=True)
+    if image.width * image.height <= _STRIP:
+        return np.array(_to_rgb(image, decoding, sixteen_bit=sixteen_bit))
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    step = max(1, _STRIP // image.width)
+    for top in range(0, image.height, step):
+        bottom = min(top + step, image.height)
+        strip = image.crop((0, top, image.width, bottom))
+        pixels[top:bottom] = np.asarray(_to_rgb(strip, decoding, sixteen_bit=sixteen_bit))
+    return pixels
+
+
+def _to_rgb(image: Image.Image, decoding: Decoding, *, sixteen_bit: bool) -> Image.Image:
     if sixteen_bit:
         # Pillow's own conversion clips instead: nearly everything would turn white.
         grey = np.rint(np.asarray(image).astype(np.float32) / 257)
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         photo = image.convert("RGBA")
-        canvas = Image.new("RGBA", photo.size, background)
+        canvas = Image.new("RGBA", photo.size, decoding.background)
         return Image.alpha_composite(canvas, photo).convert("RGB")
     return image.convert("RGB")
 
 
-def _reason(error: Exception) -> str:
+def _note(content: bytes) -> str:
+    """Say that an image has more frames; damage in the others does not matter."""
+    try:
+        with Image.open(BytesIO(content)) as image:
+            frames = getattr(image, "n_frames", 1)
+    except Exception:  # as above
+        return ""
+    return f"first of {frames} frames" if frames > 1 else ""
+
+
+def _reason(error: Exception, path: str | Path) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "not an image that Pillow can read"
-    return str(error) or type(error).__name__
+        found = what_it_is(path)
+        return f"not an image that Pillow can read{found and f', but {found}'}"
+    text = str(error) or type(error).__name__
+    return text if len(text) <= _MAX_REASON else f"{text[:_MAX_REASON]}..."

@@ -1,7 +1,8 @@
 """Which part of an image a model sees, and how an image is kept for it."""
 
 import math
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -9,11 +10,17 @@ from PIL import ImageColor
 from torch import Tensor
 from torch.nn import functional
 
+from lightning_fastrecipes.data.images.decoding import DEFAULT_DECODING, MAX_MEGAPIXELS, Decoding
 from lightning_fastrecipes.protocols import InputSpec
 
 Resize = Literal["crop", "squish"]
 """``crop``: resize the shorter side and crop; ``squish``: resize both sides, keeping no ratio."""
 
+Place = Callable[[int], int]
+"""Where a square begins along an edge, by the length of that edge."""
+
+_LONGEST = 32  # squares beside one another
+_MARGIN = 2  # pixels that interpolation looks beyond
 _MODES = {"nearest": "nearest-exact", "bilinear": "bilinear", "bicubic": "bicubic"}
 
 
@@ -27,6 +34,7 @@ class Geometry:
         crop_fraction: For evaluation, side of the centre crop over the resized shorter side, in
             (0, 1]; from the model if not given. Not used by ``squish``.
         background: Colour behind transparent pixels, a name or ``#rrggbb``.
+        max_megapixels: Millions of pixels that an image may have; larger ones are no good images.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -36,6 +44,7 @@ class Geometry:
     interpolation: str | None = None
     crop_fraction: float | None = None
     background: str = "white"
+    max_megapixels: float = MAX_MEGAPIXELS
 
     def __post_init__(self) -> None:
         if self.resize not in get_args(Resize):
@@ -53,6 +62,13 @@ class Geometry:
                 f"`background` must be a colour such as 'white' or '#ff8000', got"
                 f" {self.background!r}."
             ) from error
+        if not self.max_megapixels > 0:
+            raise ValueError(f"`max_megapixels` must be above 0, got {self.max_megapixels}.")
+
+    @property
+    def decoding(self) -> Decoding:
+        """How files become the pixels that are resized."""
+        return Decoding(self.background, self.max_megapixels)
 
     def cropped(self, crop_fraction: float | None) -> "Geometry":
         """Return the geometry of an evaluation that crops by a fraction of its own, if any."""
@@ -78,7 +94,7 @@ class CachedSize:
     side: int
     resize: Resize
     interpolation: str
-    background: str
+    decoding: Decoding = DEFAULT_DECODING
 
     def shrink(self, image: Tensor) -> Tensor:
         """Make an image smaller if it is larger. Shape ``(3, height, width)``, ``uint8``."""
@@ -94,9 +110,10 @@ class CachedSize:
         )
         return (height, width) if is_small else _shape(height, width, self.side, self.resize)
 
-    def key(self) -> dict[str, str | int]:
+    def key(self) -> dict[str, str | int | float]:
         """Describe the size with plain names and values; equal keys mean equal pixels."""
-        return asdict(self)
+        plain = {name: value for name, value in vars(self).items() if name != "decoding"}
+        return {**plain, "background": self.decoding.background}
 
 
 class EvalTransform:
@@ -110,7 +127,7 @@ class EvalTransform:
         self.resize = geometry.resize
         self.interpolation = geometry.interpolation or input_spec.interpolation
         self.crop_fraction = geometry.crop_fraction or input_spec.crop_fraction
-        self.background = geometry.background
+        self.decoding = geometry.decoding
 
     @property
     def side(self) -> int:
@@ -121,7 +138,7 @@ class EvalTransform:
 
     def cached_size(self) -> CachedSize:
         """Return the smallest size from which the result is the same, to the last bit."""
-        return CachedSize(self.side, self.resize, self.interpolation, self.background)
+        return CachedSize(self.side, self.resize, self.interpolation, self.decoding)
 
     def __call__(self, image: Tensor, epoch: int, index: int) -> Tensor:
         """Make an image ``(3, height, width)``, ``uint8``, square, ``(3, image_size, image_size)``.
@@ -137,9 +154,8 @@ class EvalTransform:
         in their data set of ``num_images``. The result has the shape
         ``(batch, channels, image_size, image_size)``, ``uint8``.
         """
-        images = self._resize(images, self.side)
-        top, left = (round((edge - self.image_size) / 2) for edge in images.shape[-2:])
-        return self._crop(images, top, left, self.image_size)
+        size = self.image_size
+        return self._square(images, self.side, size, [lambda edge: round((edge - size) / 2)] * 2)
 
     def key(self) -> dict[str, str | int | float]:
         """Describe with plain names and values all that the result depends on."""
@@ -148,7 +164,7 @@ class EvalTransform:
             "resize": self.resize,
             "interpolation": self.interpolation,
             "crop_fraction": 1.0 if self.resize == "squish" else self.crop_fraction,
-            "background": self.background,
+            **self.decoding.key(),
         }
 
     def _resize(self, images: Tensor, side: int) -> Tensor:
@@ -156,7 +172,29 @@ class EvalTransform:
         height, width = images.shape[-2:]
         return _interpolate(images, _shape(height, width, side, self.resize), self.interpolation)
 
-    def _crop(self, images: Tensor, top: int, left: int, size: int) -> Tensor:
+    def _square(self, images: Tensor, side: int, size: int, places: Sequence[Place]) -> Tensor:
+        """Resize to ``side`` and cut out a square of ``size``, placed by height and by width.
+
+        Of a thin image that would grow very long, only what the square shows is resized.
+        """
+        height, width = images.shape[-2:]
+        shape = list(_shape(height, width, side, self.resize))
+        starts = [place(edge) for place, edge in zip(places, shape, strict=True)]
+        shorter = min(height, width)
+        for axis, edge in enumerate(shape):
+            length = images.shape[axis - 2]
+            if edge > max(length, _LONGEST * size):
+                zoom = edge / length
+                # At multiples of this, the pixels of both sizes begin at one place.
+                step = shorter // math.gcd(shorter, side)
+                first = max(math.floor(starts[axis] / zoom) - _MARGIN, 0) // step * step
+                last = math.ceil((starts[axis] + size) / zoom) + _MARGIN
+                last = min(-(-last // step) * step, length)
+                images = images.narrow(axis - 2, first, last - first)
+                shape[axis] = round((last - first) * zoom)
+                starts[axis] -= round(first * zoom)
+        top, left = starts
+        images = _interpolate(images, (shape[0], shape[1]), self.interpolation)
         return images[..., top : top + size, left : left + size].contiguous()
 
 

@@ -15,6 +15,11 @@ from lightning_fastrecipes.protocols import LabelKind
 ImageSplit = Literal["train", "val", "test", "predict"]
 
 _VAL_NAMES = ("val", "valid")
+_CURES = {
+    ".csv": "For a table of labels use `ImageCSVDataModule`.",
+    ".npz": "For arrays use `ImageArrayDataModule`.",
+    ".zip": "Unpack it, and name the folder that comes out.",
+}
 _RESERVED = {"train", "test", *_VAL_NAMES}
 
 
@@ -50,6 +55,11 @@ def list_folder(root: Path) -> Listing:
     class folders, that one of the training split is empty, or that both ``val`` and ``valid`` are
     there.
     """
+    if not root.is_dir():
+        raise DataError(
+            f"'{root}' must be a folder of images, but is a file."
+            f" {_CURES.get(root.suffix.lower(), 'Name the folder it is in.')}"
+        )
     folders = _folders(root)
     val = [name for name in _VAL_NAMES if name in folders]
     if len(val) > 1:

@@ -1,7 +1,9 @@
 """Check every image once: a scan that decodes what is new and remembers what it found."""
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +15,30 @@ from lightning_fastrecipes.data.common.cache_choice import cached_if_possible
 from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles
 from lightning_fastrecipes.data.common.disk_room import FOLDER_ADVICE
 from lightning_fastrecipes.data.common.workers import map_threads
-from lightning_fastrecipes.data.images.decoding import ImageFacts, inspect_image
+from lightning_fastrecipes.data.images.decoding import (
+    MAX_MEGAPIXELS,
+    Decoding,
+    ImageFacts,
+    inspect_image,
+)
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.messages import name_some
 
 _FILE = "images.feather"
 _KEY = ["file", "size", "mtime"]
 _COLUMNS = [*_KEY, *ImageFacts._fields]
+_GONE = ImageFacts(problem="is not there")._asdict()
 
 logger = logging.getLogger(__name__)
 
 
-def scan_images(folder: Path, files: Sequence[str]) -> pd.DataFrame:
+def scan_images(
+    folder: Path,
+    files: Sequence[str],
+    max_megapixels: float = MAX_MEGAPIXELS,
+    *,
+    skip_missing: bool = False,
+) -> pd.DataFrame:
     """Decode every file of a data set once, and later only the files that have changed.
 
     Facts are kept in the cache folder by path, size and time of the last change. If that folder
@@ -33,14 +47,22 @@ def scan_images(folder: Path, files: Sequence[str]) -> pd.DataFrame:
     The files, each named once, are relative to the folder, with forward slashes. In the same order,
     return one row each with columns ``file``, ``size`` (bytes), ``mtime`` (nanoseconds), ``width``,
     ``height`` (pixels), ``mode``, ``digest`` (of the bytes), ``note`` and ``problem`` (empty for a
-    good image). Raise `DataError` if files are missing.
+    good image). An image of more than ``max_megapixels`` is none. Raise `DataError` if files are
+    missing; with ``skip_missing`` only if all are, and else missing ones are no good images.
     """
-    found = _stat(folder, files)
+    found, missing = _stat(folder, files)
+    if missing and (not skip_missing or not len(found)):
+        raise DataError(
+            f"{len(missing)} images are not in '{folder}': {name_some(missing)}."
+            " Correct what names them, or the folder, or mend links that lead nowhere."
+        )
     known = pd.DataFrame(columns=_COLUMNS)
+
+    decoding = Decoding(max_megapixels=max_megapixels)
 
     def build(stored: pd.DataFrame | None) -> EntryFiles:
         nonlocal known
-        known = _add_new(folder, found, known if stored is None else stored)
+        known = _add_new(folder, found, known if stored is None else stored, decoding)
         return EntryFiles(0, lambda place: known.to_feather(place / _FILE))
 
     def load(place: Path, _: Mapping[str, Any]) -> pd.DataFrame:
@@ -49,32 +71,34 @@ def scan_images(folder: Path, files: Sequence[str]) -> pd.DataFrame:
     def use(place: Path) -> pd.DataFrame:
         # Another version of Pillow may read what this one cannot.
         versions = {"pillow": PIL.__version__, "version": formats.IMAGE_MANIFEST}
-        key = {"folder": str(folder.resolve()), **versions}
+        bound = {} if max_megapixels == MAX_MEGAPIXELS else {"max_megapixels": max_megapixels}
+        key = {"folder": str(folder.resolve()), **versions, **bound}
         entry = CacheEntry(place, "manifest", key, advice=FOLDER_ADVICE)
         return entry.get_or_build(build, load, lambda stored: not len(_new(found, stored)))
 
     stored = cached_if_possible(
         "auto", "manifests", use, otherwise="the images are checked at every start"
     )
-    known = _add_new(folder, found, known) if stored is None else stored
-    return found.merge(known, on=_KEY, how="left", validate="one_to_one")
+    known = _add_new(folder, found, known, decoding) if stored is None else stored
+    scanned = found.merge(known, on=_KEY, how="left", validate="one_to_one")
+    if missing:
+        scanned = scanned.set_index("file").reindex(list(files)).reset_index()
+        is_gone = scanned["problem"].isna()
+        facts = {name: scanned[name].mask(is_gone, value) for name, value in _GONE.items()}
+        scanned = scanned.assign(**facts)
+    return scanned
 
 
-def _stat(folder: Path, files: Sequence[str]) -> pd.DataFrame:
+def _stat(folder: Path, files: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
     rows, missing = [], []
     for file in files:
         try:
-            status = (folder / file).stat()
-        except FileNotFoundError:
+            status = os.stat(f"{folder}/{file}")
+        except OSError:  # missing, or behind a link to itself
             missing.append(file)
         else:
             rows.append((file, status.st_size, status.st_mtime_ns))
-    if missing:
-        raise DataError(
-            f"{len(missing)} images are not in '{folder}': {name_some(missing)}."
-            " Correct the rows that name them, or the folder."
-        )
-    return pd.DataFrame(rows, columns=_KEY)
+    return pd.DataFrame(rows, columns=_KEY), missing
 
 
 def _new(found: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
@@ -83,12 +107,15 @@ def _new(found: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
     return found[~index[0].isin(index[1])]
 
 
-def _add_new(folder: Path, found: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+def _add_new(
+    folder: Path, found: pd.DataFrame, known: pd.DataFrame, decoding: Decoding
+) -> pd.DataFrame:
     new = _new(found, known).reset_index(drop=True)
     if not len(new):
         return known
     logger.info("Checking %d of %d images in '%s'.", len(new), len(found), folder)
-    facts = map_threads(inspect_image, [folder / file for file in new["file"]])
+    inspect = partial(inspect_image, decoding=decoding)
+    facts = map_threads(inspect, [folder / file for file in new["file"]])
     checked = pd.concat([new, pd.DataFrame(facts, columns=ImageFacts._fields)], axis=1)
     kept = known[~known["file"].isin(checked["file"])]
     return pd.concat([part for part in (kept, checked) if len(part)], ignore_index=True)

@@ -144,7 +144,7 @@ class ImageDataModule(pl.LightningDataModule):
     @override
     def prepare_data(self) -> None:
         """Check and decode every image, once per node; once set up, they stay what they are."""
-        images = self._images or assemble(self._list(), self.split, self.on_bad_file)
+        images = self._images or self._assemble()
         self._read_trainer()
         self._open_stores(images)
 
@@ -158,7 +158,7 @@ class ImageDataModule(pl.LightningDataModule):
         if self._images is not None:
             self._open_stores(self._images)
             return
-        self._images = assemble(self._list(), self.split, self.on_bad_file)
+        self._images = self._assemble()
         self._open_stores(self._images)
         self._compare_classes()
         if self.label_reason:
@@ -256,6 +256,10 @@ class ImageDataModule(pl.LightningDataModule):
     def eval_transform_key(self) -> dict[str, str | int | float]:
         """Describe the geometry of the evaluation by the arguments of ``prediction_dataset``."""
         return self._eval_transform().key()
+
+    def _assemble(self) -> Images:
+        bound = self.geometry.max_megapixels
+        return assemble(self._list(), self.split, self.on_bad_file, bound)
 
     @property
     def _assembled(self) -> Images:

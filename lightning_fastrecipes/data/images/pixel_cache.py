@@ -169,7 +169,7 @@ def _decode(file: str, digest: str, size: CachedSize) -> Tensor:
             f"The image '{file}' has changed since it was checked. Start again, with a new"
             " datamodule."
         )
-    return size.shrink(load_image(file, size.background, size.side))
+    return size.shrink(load_image(file, size.decoding, size.side))
 
 
 def _identity(path: Path) -> tuple[int, int, int]:

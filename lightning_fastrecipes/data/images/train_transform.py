@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_fastrecipes.data.images.geometry import EvalTransform, Geometry
+from lightning_fastrecipes.data.images.geometry import EvalTransform, Geometry, Place
 from lightning_fastrecipes.data.images.options import Augmentation
 from lightning_fastrecipes.functional.images.augment import (
     AugmentationParameters,
@@ -109,13 +109,12 @@ class TrainTransform(EvalTransform):
         self, image: Tensor, side: int, size: int, drawn: AugmentationParameters, row: int
     ) -> Tensor:
         """Resize an image to ``side`` and cut out a square of ``size``, as a batch of one."""
-        images = self._resize(image[None], side)
+
+        def place(share: float) -> Place:
+            return lambda edge: int(share * (edge - size + 1))
+
         shares = drawn.crop_top[row].item(), drawn.crop_left[row].item()
-        top, left = (
-            int(share * (edge - size + 1))
-            for share, edge in zip(shares, images.shape[-2:], strict=True)
-        )
-        return self._crop(images, top, left, size)
+        return self._square(image[None], side, size, [place(share) for share in shares])
 
     def _draw(self, num_images: int, generator: torch.Generator) -> AugmentationParameters:
         return draw_parameters(num_images, self.preset, self.max_zoom, generator, self.max_angle)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import nullcontext
 
 import pytest
 
@@ -47,12 +48,59 @@ def test_a_name_that_is_not_text_is_refused(tmp_path):
 
 
 def test_files_are_sorted_however_the_file_system_lists_them(pets, monkeypatch):
-    walk = os.walk
+    scandir = os.scandir
     monkeypatch.setattr(
-        os, "walk", lambda *args, **options: [(a, b, c[::-1]) for a, b, c in walk(*args, **options)]
+        os, "scandir", lambda place: nullcontext(sorted(scandir(place), key=lambda e: e.name)[::-1])
     )
 
     files = list_files(pets)
 
     assert files == sorted(files)
     assert len(files) == 18
+
+
+@pytest.mark.parametrize("target", [".", "..", "../../.."])
+def test_links_that_lead_in_circles_are_followed_once(pets, target):
+    for name in ("a", "b", "c"):
+        (pets / "cat" / name).symlink_to(target, target_is_directory=True)
+    (pets / "cat" / "x.png").symlink_to("x.png")
+
+    files = list_files(pets / "cat")
+
+    assert files == sorted([*(f"{number}.png" for number in range(10)), "x.png"])
+
+
+def test_links_that_fan_out_are_listed_once(tmp_path):
+    for level in range(30):  # 2 ** 30 ways to the last folder
+        (tmp_path / f"{level}").mkdir()
+        for name in ("a", "b"):
+            (tmp_path / f"{level}" / name).symlink_to(f"../{level + 1}")
+    (tmp_path / "30").mkdir()
+    (tmp_path / "30" / "0.png").touch()
+
+    assert list_files(tmp_path / "0") == ["a/" * 30 + "0.png"]
+
+
+def test_links_to_folders_elsewhere_are_followed(pets, tmp_path):
+    (pets / "cat" / "more").symlink_to(pets / "dog")
+
+    assert len(list_files(pets / "cat")) == 18
+
+
+def test_what_an_operating_system_leaves_behind_is_left_alone(pets):
+    for name in ("Thumbs.db", "desktop.ini", ".DS_Store", "ehthumbs.db"):
+        (pets / "cat" / name).touch()
+    for name in ("__MACOSX", "lost+found", "@eaDir", "$RECYCLE.BIN"):
+        (pets / "cat" / name).mkdir()
+        (pets / "cat" / name / "0.png").touch()
+
+    assert len(list_files(pets / "cat")) == 10
+
+
+def test_a_folder_that_cannot_be_read_is_named(pets, monkeypatch):
+    def refuse(place):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match=r"folder '.*cat' cannot be read: Permission denied"):
+        list_files(pets / "cat")

@@ -128,7 +128,7 @@ def test_a_full_disk_does_not_make_a_scan_decode_twice(pets, monkeypatch) -> Non
     inspect = manifest.inspect_image
     monkeypatch.setattr(tempfile, "mkdtemp", full)
     monkeypatch.setattr(
-        manifest, "inspect_image", lambda path: (names.append(path.name), inspect(path))[1]
+        manifest, "inspect_image", lambda path, **_: (names.append(path.name), inspect(path))[1]
     )
     with pytest.warns(
         UserWarning, match="manifest cache .* No space left .* Free some space there"

@@ -1,6 +1,7 @@
 """Images in memory are served as images in files are."""
 
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -225,7 +226,7 @@ def test_a_damaged_file_is_named(content: bytes, tmp_path: Path) -> None:
 
 def test_python_objects_in_a_file_are_not_unpickled(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x_train=np.array([{"a": 1}], dtype=object), y_train=[0])
-    with pytest.raises(DataError, match="allow_pickle"):
+    with pytest.raises(DataError, match="holds Python objects, which are not loaded"):
         module(tmp_path / "a.npz")
 
 
@@ -246,3 +247,41 @@ def test_a_checkpoint_of_other_classes_is_refused() -> None:
     other = module(arrays(y_train=np.arange(20) % 10 + 1, y_test=np.arange(10) + 1))
     with pytest.raises(ConfigurationError, match="missing '0'; new '10'"):
         other.load_state_dict(state)
+
+
+def write_npz(path: Path, header: str, body: bytes = b"") -> None:
+    text = header.encode()
+    content = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + body
+    with ZipFile(path, "w") as archive:
+        archive.writestr("x_train.npy", content)
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        (
+            "{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000, 28, 28)}",
+            r"says that it is of shape \(1000000000000, 28, 28\) and uint8, but has 84 bytes",
+        ),
+        ("{'descr': '|u1', 'fortran_order': False, 'shape': (-3, 28)}", "but has"),
+        ("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}", "holds Python objects"),
+        ("{'descr': 3}", "cannot be read"),
+        pytest.param("[" * 3000, "cannot be read", id="deep"),
+        ("", "cannot be read"),
+    ],
+)
+def test_a_header_that_lies_is_refused_before_memory_is_taken(
+    tmp_path: Path, header: str, reason: str
+) -> None:
+    write_npz(tmp_path / "a.npz", header)
+    with pytest.raises(DataError, match=reason):
+        module(tmp_path / "a.npz")
+
+
+def test_arrays_larger_than_the_memory_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez_compressed(tmp_path / "a.npz", x_train=np.zeros((100, 100, 100), np.uint8))
+    monkeypatch.setattr("os.sysconf", lambda name: 1000)
+    with pytest.raises(DataError, match=r"needs 0\.0 GiB of memory, and this machine has 0\.0"):
+        module(tmp_path / "a.npz")

@@ -126,7 +126,7 @@ def test_bad_files_are_left_out_and_listed_and_never_substituted(damaged):
 
     assert photos.skipped_files == [
         (str(damaged / "cat" / "empty.png"), "is empty (0 bytes)"),
-        (str(damaged / "dog" / "text.png"), "not an image that Pillow can read"),
+        (str(damaged / "dog" / "text.png"), "not an image that Pillow can read, but text"),
     ]
     everything = names(photos, "train") + names(photos, "val")
     assert len(everything) == len(set(everything)) == 18
@@ -186,3 +186,25 @@ def test_a_single_training_image_is_refused(tmp_path, draw):
 def test_wrong_fractions_are_refused(fractions, message):
     with pytest.raises(ValueError, match=message):
         FractionSplit(*fractions)
+
+
+def test_links_that_lead_nowhere_are_named_or_left_out(pets):
+    (pets / "cat" / "gone.png").symlink_to("nowhere.png")
+    (pets / "cat" / "loop.png").symlink_to("loop.png")
+
+    with pytest.raises(DataError, match=r"2 images are not in .*gone\.png', 'cat/loop\.png"):
+        assemble(list_folder(pets), PLAN, "raise")
+    images = assemble(list_folder(pets), PLAN, "skip")
+
+    assert [why for _, why in images.skipped_files] == ["is not there"] * 2
+    assert sum(len(samples.paths) for samples in images.splits.values()) == 18
+
+
+def test_a_message_of_many_copies_is_short(pets, draw):
+    content = draw(pets / "cat" / "0.png").read_bytes()
+    for number in range(300):
+        (pets / "dog" / f"copy{number}.png").write_bytes(content)
+
+    with pytest.raises(DataError, match=r"cat/0\.png = .* = \.\.\. \(301 in all\)") as caught:
+        assemble(list_folder(pets), PLAN, "raise")
+    assert len(str(caught.value)) < 500

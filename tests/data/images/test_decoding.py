@@ -1,13 +1,15 @@
 """Every kind of image comes out right, and every damaged one is named."""
 
 import re
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from lightning_fastrecipes.data.images.decoding import inspect_image, load_image
+from lightning_fastrecipes.data.images import decoding
+from lightning_fastrecipes.data.images.decoding import Decoding, inspect_image, load_image
 from lightning_fastrecipes.errors import DataError
 
 
@@ -59,7 +61,7 @@ def test_transparent_pixels_show_the_background(tmp_path, mode, background, expe
         image.putpalette([0, 0, 0, 255, 0, 0])
     image.save(tmp_path / "clear.png", **options)
 
-    loaded = load_image(tmp_path / "clear.png", background)
+    loaded = load_image(tmp_path / "clear.png", Decoding(background))
 
     assert loaded[:, 0, 0].tolist() == expected
 
@@ -142,3 +144,111 @@ def test_a_file_that_is_gone_is_a_problem_too(tmp_path):
     assert inspect_image(tmp_path / "gone.png").problem == (
         "cannot be opened (No such file or directory)"
     )
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"<!DOCTYPE html><html>404", "HTML, probably the error page"),
+        (b"<?xml version='1.0'?><svg width='3'/>", "SVG, a drawing"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC, for which"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0avifmif1", "AVIF, whose codec"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0mp42", "a video"),
+        (bytes(128) + b"DICM" + bytes(40), "a DICOM file"),
+        (b"\x93NUMPY\x01\0v\0", "a NumPy array"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n", "PostScript, which is a program"),
+        (b"PK\x03\x04" + bytes(30), "a zip archive"),
+        (bytes(64), "nothing but zero bytes"),
+        (b"\xff\xd8\xff\xe0", "a damaged JPEG"),
+        ("Grüße".encode(), "text"),
+        (b"\x80\x81\x82", r"\Z"),
+    ],
+)
+def test_what_is_no_image_is_called_by_its_name(tmp_path, content, reason):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content)
+
+    assert re.search(
+        f"not an image that Pillow can read(, but .*)?{reason}", inspect_image(path).problem
+    )
+    with pytest.raises(DataError, match=re.escape(reason).removesuffix(r"\\Z")):
+        load_image(path)
+
+
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    Image.new("1", (15_000, 12_000)).save(tmp_path / "large.png")  # Pillow warns of such
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
+    before = Image.MAX_IMAGE_PIXELS
+
+    problem = inspect_image(tmp_path / "large.png").problem
+
+    assert problem == (
+        "has 180.0 megapixels (15000 x 12000), more than the 120 of `max_megapixels` of `Geometry`"
+    )
+    with pytest.raises(DataError, match="more than the 120 of `max_megapixels`"):
+        load_image(tmp_path / "large.png")
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
+def test_the_bound_can_be_set(tmp_path, draw):
+    path = draw(tmp_path / "a.png", (40, 30))
+
+    assert inspect_image(path, Decoding(max_megapixels=0.0012)).problem == ""
+    assert "more than the 0.0011 of" in inspect_image(path, Decoding(max_megapixels=0.0011)).problem
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "I;16", "CMYK"])
+def test_large_images_are_converted_in_strips_to_the_same_pixels(tmp_path, monkeypatch, mode):
+    generator = np.random.default_rng(3)
+    if mode == "I;16":
+        image = Image.fromarray(generator.integers(0, 65536, (37, 21), dtype=np.uint16))
+    else:
+        image = Image.fromarray(generator.integers(0, 256, (37, 21, 3), dtype=np.uint8))
+        image = image.convert(mode)
+    options = {"transparency": 3} if mode == "P" else {}
+    exif = Image.Exif()
+    exif[274] = 6
+    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    image.save(path, **options, exif=exif)
+    whole = load_image(path)
+
+    monkeypatch.setattr(decoding, "_STRIP", 100)
+    monkeypatch.setattr(decoding, "_ALONE", 100)
+    assert torch.equal(load_image(path), whole)
+    assert whole.shape == (3, 21, 37)
+
+
+def damaged(kind, whole, number):
+    """Cut a file, change bytes, or take some out."""
+    generator = np.random.default_rng(number)
+    content = bytearray(whole)
+    start = int(generator.integers(8, len(content) - 8))
+    if kind == "cut":
+        return bytes(content[:start])
+    if kind == "gap":
+        return bytes(content[:start] + content[start + 5 :])
+    for place in generator.integers(8, len(content), 6):
+        content[place] = int(generator.integers(256))
+    return bytes(content)
+
+
+@pytest.mark.parametrize("kind", ["cut", "gap", "bytes"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "tif", "webp", "bmp"])
+def test_scan_and_load_agree_on_damaged_files(tmp_path, draw, suffix, kind):
+    frames = [Image.open(draw(tmp_path / f"{number}.png")) for number in range(2)]
+    more = {"save_all": True, "append_images": frames[1:]} if suffix in {"gif", "tif"} else {}
+    frames[0].save(tmp_path / f"good.{suffix}", **more)
+    whole = (tmp_path / f"good.{suffix}").read_bytes()
+    path = tmp_path / f"a.{suffix}"
+    for number in range(12):
+        path.write_bytes(damaged(kind, whole, number))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                facts = inspect_image(path)
+                shape = load_image(path).shape[1:]
+        except DataError:
+            assert facts.problem
+        else:
+            assert (facts.problem, (facts.height, facts.width)) == ("", shape)

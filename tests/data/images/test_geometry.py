@@ -6,6 +6,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
+from lightning_fastrecipes.data.images import geometry
 from lightning_fastrecipes.data.images.geometry import EvalTransform, Geometry
 from lightning_fastrecipes.data.images.options import Augmentation
 from lightning_fastrecipes.data.images.train_transform import TrainTransform
@@ -59,9 +60,43 @@ def test_what_the_geometry_says_wins_over_the_model():
     assert (key["interpolation"], key["crop_fraction"]) == ("nearest", 1.0)
 
 
-def train_transform(preset="top_down", seed=0, max_zoom=1.1, **geometry):
+def train_transform(preset="top_down", seed=0, max_zoom=1.1, **options):
     augmentation = Augmentation(preset, max_zoom)
-    return TrainTransform(16, Geometry(**geometry), SPEC, augmentation=augmentation, seed=seed)
+    return TrainTransform(16, Geometry(**options), SPEC, augmentation=augmentation, seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("shape", "most"), [((1, 400), 0), ((400, 1), 0), ((2, 300), 0), ((5, 700), 0), ((7, 1000), 60)]
+)
+def test_of_a_thin_image_only_what_is_shown_is_resized(monkeypatch, shape, most):
+    """Beside it, the whole image is resized; where nothing is rounded, no bit differs."""
+    image = photo(*shape)
+    longest, interpolate = [], torch.nn.functional.interpolate
+    monkeypatch.setattr(
+        torch.nn.functional,
+        "interpolate",
+        lambda images, shape, **options: (
+            longest.append(max(shape)) or interpolate(images, shape, **options)
+        ),
+    )
+    for transform in (EvalTransform(20, Geometry(), SPEC), train_transform(max_zoom=1.0)):
+        for index in range(5):
+            monkeypatch.setattr(geometry, "_LONGEST", 10**9)
+            whole = transform(image, 0, index).int()
+            assert longest.pop() >= 2000
+            monkeypatch.setattr(geometry, "_LONGEST", 1)
+            assert (transform(image, 0, index) - whole).abs().max() <= most
+            assert longest.pop() <= 200
+
+
+def test_a_thin_image_needs_little_memory():
+    thin = torch.randint(256, (3, 1, 100_000), generator=seeded_generator(1)).byte()
+
+    result = EvalTransform(224, Geometry(), InputSpec())(thin, 0, 0)  # whole: 20 GB
+
+    # One pixel is 256 wide, and the middle lies between two of them.
+    middle = thin[:, 0, 49_999:50_001].float().mean(1)
+    assert (result[:, 0, 111:113].float().mean(1) - middle).abs().max() <= 1
 
 
 @pytest.mark.parametrize("resize", ["crop", "squish"])
@@ -175,6 +210,7 @@ def test_a_gpu_is_given_floats_to_average(monkeypatch):
         ({"crop_fraction": 1.2}, r"`crop_fraction` must lie in \(0, 1\], got 1\.2"),
         ({"crop_fraction": 0.0}, r"`crop_fraction` must lie in \(0, 1\]"),
         ({"background": "no colour"}, "`background` must be a colour"),
+        ({"max_megapixels": 0}, "`max_megapixels` must be above 0, got 0"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

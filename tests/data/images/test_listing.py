@@ -1,6 +1,7 @@
 """Folders of images are read as they are laid out, in the same order everywhere."""
 
 import os
+from contextlib import nullcontext
 
 import pytest
 
@@ -68,9 +69,9 @@ def test_images_in_folders_inside_a_class_are_found(pets, draw):
 
 def test_the_order_does_not_depend_on_the_file_system(pets, monkeypatch):
     before = list_folder(pets).rows
-    walk = os.walk
+    scandir = os.scandir
     monkeypatch.setattr(
-        os, "walk", lambda *args, **options: [(a, b, c[::-1]) for a, b, c in walk(*args, **options)]
+        os, "scandir", lambda place: nullcontext(sorted(scandir(place), key=lambda e: e.name)[::-1])
     )
 
     assert list_folder(pets).rows.equals(before)
@@ -107,3 +108,12 @@ def test_validation_without_training_is_refused(split_pets):
 
     with pytest.raises(DataError, match="a folder 'val' but no 'train'"):
         list_folder(split_pets)
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"), [("a.zip", "Unpack it"), ("a.csv", "ImageCSVDataModule"), ("a", "the folder")]
+)
+def test_a_file_in_place_of_a_folder_is_refused(tmp_path, name, cure):
+    (tmp_path / name).touch()
+    with pytest.raises(DataError, match=rf"{name}' must be a folder of images.*{cure}"):
+        list_folder(tmp_path / name)

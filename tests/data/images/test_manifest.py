@@ -19,9 +19,9 @@ def decoded(monkeypatch):
     names = []
     inspect = manifest.inspect_image
 
-    def record(path):
+    def record(path, decoding):
         names.append(path.name)
-        return inspect(path)
+        return inspect(path, decoding)
 
     monkeypatch.setattr(manifest, "inspect_image", record)
     return names

@@ -20,8 +20,8 @@ from lightning_fastrecipes.data.images.pixel_cache import cached_pixels
 from lightning_fastrecipes.data.images.samples import Samples
 from lightning_fastrecipes.errors import DataError
 
-SIZE = CachedSize(side=16, resize="crop", interpolation="bilinear", background="white")
-SQUISH = CachedSize(side=16, resize="squish", interpolation="bilinear", background="white")
+SIZE = CachedSize(side=16, resize="crop", interpolation="bilinear")
+SQUISH = CachedSize(side=16, resize="squish", interpolation="bilinear")
 
 
 def listed(files: list[Path]) -> Samples:
