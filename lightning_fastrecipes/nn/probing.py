@@ -27,6 +27,7 @@ class Probe:
         self._copiers = [_meta_twin] + ([copy.deepcopy] if real else [])
         self._twins: list[nn.Module] = []
         self._taken: set[int] = set()
+        self._channels = _num_channels(module)
 
     def run(self, size: int, *, gradients: bool = False) -> tuple[Any, nn.Module]:
         """Run the network once, and return its output and the copy that was run.
@@ -41,7 +42,8 @@ class Probe:
             device = next((item.device for item in twin.parameters()), torch.device("cpu"))
             try:
                 with torch.random.fork_rng(devices=[]), torch.set_grad_enabled(gradients):
-                    output = self._forward(twin, torch.zeros(2, 3, size, size, device=device))
+                    images = torch.zeros(2, self._channels, size, size, device=device)
+                    output = self._forward(twin, images)
             except Exception as error:  # whatever a network may raise
                 causes.append(error)
             else:
@@ -49,8 +51,9 @@ class Probe:
                 return output, twin
         reason = str(causes[-1]).strip().splitlines() or [type(causes[-1]).__name__]
         raise ValueError(
-            f"The backbone must take images of {size} x {size} pixels in three channels, but it"
-            f" fails on them: {reason[0][:200]}. Give another image size."
+            f"The backbone must take images of {size} x {size} pixels in"
+            f" {self._channels} channels, but it fails on them: {reason[0][:200]}. Give another"
+            " image size."
         ) from causes[-1]
 
     def _twin(self, position: int) -> nn.Module:
@@ -106,7 +109,8 @@ def taken_sizes(module: nn.Module, sizes: Iterable[int]) -> list[int]:
     dtype = torch.uint8 if isinstance(module, HasInputSpec) else torch.float32
     try:
         for size in wanted:
-            images = torch.zeros(2, 3, size, size, device=device, dtype=dtype)
+            shape = (2, _num_channels(module), size, size)
+            images = torch.zeros(shape, device=device, dtype=dtype)
             try:
                 with torch.no_grad(), torch.random.fork_rng(devices=[]):
                     module(images)
@@ -142,6 +146,10 @@ def size_rule(probe: Probe, image_size: int, stride: int) -> tuple[int, bool]:
     while multiple % 2 == 0 and multiple > 2 and probe.takes(base + multiple // 2):
         multiple //= 2
     return (multiple if image_size % multiple == 0 else 1), False
+
+
+def _num_channels(module: nn.Module) -> int:
+    return len(module.input_spec.mean) if isinstance(module, HasInputSpec) else 3
 
 
 def _meta_twin(module: nn.Module) -> nn.Module:
