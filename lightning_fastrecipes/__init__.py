@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from lightning_fastrecipes.data.images.options import Augmentation
     from lightning_fastrecipes.data.tables.columns import TableColumns
     from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
+    from lightning_fastrecipes.data.tables.reading import Reading
     from lightning_fastrecipes.data.tables.splits import TableSplit
     from lightning_fastrecipes.functional.tables.dates import add_datepart
     from lightning_fastrecipes.functional.tables.elapsed import add_elapsed
@@ -83,6 +84,7 @@ __all__ = [
     "Optim",
     "OverfittingStop",
     "ProgressiveResizing",
+    "Reading",
     "SampleFBeta",
     "SingleLabel",
     "SoftLabels",
@@ -130,6 +132,7 @@ _HOMES = {
     "OverfittingStop": "callbacks.overfitting_stop",
     "ImageMixing": "callbacks.image_mixing",
     "ProgressiveResizing": "callbacks.progressive_resizing",
+    "Reading": "data.tables.reading",
     "SampleFBeta": "nn.sample_fbeta",
     "SingleLabel": "data.images.label_table",
     "SoftLabels": "data.images.label_table",

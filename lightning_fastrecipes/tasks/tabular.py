@@ -16,7 +16,7 @@ from lightning_fastrecipes.functional.tables.target import PointEstimate, has_do
 from lightning_fastrecipes.functional.training.layer_groups import NormPolicy
 from lightning_fastrecipes.nn.label_rules import SingleLabel
 from lightning_fastrecipes.nn.rmspe import RMSPE
-from lightning_fastrecipes.protocols import LabelKind, TableInputs
+from lightning_fastrecipes.protocols import LabelKind
 from lightning_fastrecipes.tasks.building import MetricSpec
 from lightning_fastrecipes.tasks.classification import FollowsLabelRules
 from lightning_fastrecipes.tasks.optim import Optim, Rates
@@ -189,13 +189,6 @@ class TabularRegressor(TabularTask):
                 "`precision` must leave the targets as they are, but is"
                 f" '{self.trainer.precision}', which rounds them to 16 bits. Use 'bf16-mixed'."
             )
-
-    @override
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
-        """Move a batch to the device, without targets of 64 bits where it has no such numbers."""
-        if has_doubles(device) or isinstance(batch, TableInputs) or len(batch) < 2:
-            return super().transfer_batch_to_device(batch, device, index)
-        return super().transfer_batch_to_device(batch[0], device, index), batch[1]
 
     @override
     def on_validation_start(self) -> None:

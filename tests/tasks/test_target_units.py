@@ -10,6 +10,7 @@ import torch
 from helpers.trainers import QUIET, quiet_trainer
 
 from lightning_fastrecipes import FractionSplit, TableColumns, TabularDataModule
+from lightning_fastrecipes.data.tables import datamodule
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.tables import target as target_module
 from lightning_fastrecipes.functional.tables.spec import TableSpec
@@ -132,11 +133,12 @@ def test_a_device_without_64_bits_leaves_targets_and_metrics_on_the_cpu(monkeypa
 
     monkeypatch.setattr(target_module, "has_doubles", has_none)
     monkeypatch.setattr(tabular, "has_doubles", has_none)
+    monkeypatch.setattr(datamodule, "has_doubles", has_none)
     data = module(table(1e12))
-    model, trainer = fitted(data)
+    _, trainer = fitted(data)
     assert float(trainer.callback_metrics["val_rmse"]) < 0.4e12
     batch = next(iter(data.val_dataloader()))
-    inputs, targets = model.transfer_batch_to_device(batch, torch.device("meta"), 0)
+    inputs, targets = data.transfer_batch_to_device(batch, torch.device("meta"), 0)
     assert (inputs.codes.device.type, targets.device.type) == ("meta", "cpu")
     assert targets.dtype == torch.float64
 

@@ -1,19 +1,25 @@
 """Read CSV files in whatever dialect, one or one per split."""
 
-import csv as csv_dialects
-from collections.abc import Sequence
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
 
 from lightning_fastrecipes.data.common.split_choice import SPLIT_NAMES
+from lightning_fastrecipes.data.common.text_files import (
+    check_width,
+    find_encoding,
+    find_separator,
+    not_utf8,
+    read_head,
+    records,
+)
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.messages import name_some
 
 SPLIT_COLUMN = "split (of the table)"
 """Column that ``read_folder`` adds."""
 
-_SEPARATORS = (",", "\t", ";", "|")
 _WHITESPACE = r"\s+"
 
 
@@ -25,15 +31,30 @@ def read_table(
     The separator, text or a regular expression, is found out if ``None``. ``column_names`` are for
     a file without a first line of names.
     """
-    if not separator:
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            lines = [line for _, line in zip(range(50), file, strict=False) if line.strip()]
-        separator = find_separator(lines, _WHITESPACE)
+    cure = "Save it as UTF-8."
+    head = read_head(path)
+    encoding = find_encoding(path, head, None, cure)
+    text, is_whole = head.decode(encoding, "replace"), len(head) < 1 << 16
+    separator = separator or find_separator(text, _WHITESPACE, is_whole)
+    names = column_names
+    has_names = names is None
+    if len(separator) == 1:
+        rows = records(text, separator, is_whole)
+        names = names or (rows[0] if rows else [])
+        twice = [name for name, times in Counter(names).items() if name and times > 1]
+        if twice:
+            raise DataError(
+                f"The table of labels '{path}' must have each column once, but has"
+                f" {name_some(twice)} more than once. Rename or drop one."
+            )
+        extra = check_width(path, names, rows[has_names:], "Mend it, or give its `separator`.")
+        if extra == "first":
+            column_names = ["(number of the row)", *names]
     try:
         return pd.read_csv(
             path,
             sep=separator,
-            header=0 if column_names is None else None,
+            header=0 if has_names else None,
             names=column_names,
             index_col=False,
             # Labels such as '007', 'NA' or 'None' are names, not numbers or gaps.
@@ -41,12 +62,14 @@ def read_table(
             keep_default_na=False,
             na_values=[""],
             engine="c" if len(separator) == 1 or separator == _WHITESPACE else "python",
-            encoding="utf-8-sig",
+            encoding=encoding,
         )
-    except (ValueError, UnicodeError) as error:
+    except UnicodeDecodeError as error:
+        raise not_utf8(path, error, cure) from error
+    except ValueError as error:
         raise DataError(
             f"The table of labels '{path}' cannot be read with the separator {separator!r}:"
-            f" {str(error).strip()}. Give `separator`."
+            f" {str(error).strip()[:500]}. Give `separator`."
         ) from error
 
 
@@ -83,12 +106,3 @@ def read_folder(
             " Name the table itself."
         )
     return pd.concat(frames, ignore_index=True)
-
-
-def find_separator(lines: Sequence[str], otherwise: str) -> str:
-    """Return the first separator that cuts every line into the same number of fields above one."""
-    for separator in _SEPARATORS:
-        widths = {len(fields) for fields in csv_dialects.reader(lines, delimiter=separator)}
-        if len(widths) == 1 and widths != {1}:
-            return separator
-    return otherwise

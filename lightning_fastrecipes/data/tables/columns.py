@@ -52,6 +52,11 @@ class TableColumns:
         """Names of all columns that are used."""
         return [*self.categorical, *self.continuous, self.target]
 
+    @property
+    def codes(self) -> list[str]:
+        """Names of the columns whose values are categories or classes."""
+        return [*self.categorical, *[self.target] * (self.task == "classes")]
+
     def fit(self, frame: pd.DataFrame) -> TableSpec:
         """Learn from the training rows how the table becomes numbers."""
         return TableSpec.fit(frame, **asdict(self))

@@ -21,11 +21,14 @@ from lightning_fastrecipes.data.tables.encoding import (
     TableReport,
     encode_rows,
 )
+from lightning_fastrecipes.data.tables.frames import Roles
 from lightning_fastrecipes.data.tables.loader import TableLoader, TableRows, TableSampler
 from lightning_fastrecipes.data.tables.preparation import PreparedTable
+from lightning_fastrecipes.data.tables.reading import Reading
 from lightning_fastrecipes.data.tables.source import Source, TableSource
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.tables.spec import TableSpec
+from lightning_fastrecipes.functional.tables.target import has_doubles
 from lightning_fastrecipes.messages import name_some
 
 _DEVICE_SHARE = 0.5
@@ -51,6 +54,9 @@ class TabularDataModule(pl.LightningDataModule):
             with the arguments of one; a number is the share to validate on, a text the column that
             names the splits; a fifth is validated on if not given.
         steps: What is done to the table first, such as ``[{"date_parts": {"column": "Date"}}]``.
+        reading: How files of text are written: a ``Reading``, or a mapping of its arguments such as
+            ``{"separator": ";", "decimal": ",", "text": ["zip"]}``; side tables have their own.
+            Of a frame, ``text`` alone counts.
         where: Condition on prepared rows such as ``Sales > 0``, in the language of the step
             ``derive``; other rows are left out, except of those to predict.
         batch_size: Training rows per step and process, at least 1.
@@ -84,6 +90,7 @@ class TabularDataModule(pl.LightningDataModule):
         *,
         split: SplitChoice = None,
         steps: Sequence[Mapping[str, Any]] = (),
+        reading: Reading | Mapping[str, Any] | None = None,
         where: str | None = None,
         batch_size: int = 512,
         eval_batch_size: int = 4096,
@@ -103,10 +110,10 @@ class TabularDataModule(pl.LightningDataModule):
         self.cache = cache_choice(cache)
         self.spec: TableSpec | None = None
         self.report: TableReport | None = None
-        self._table = PreparedTable(
-            TableSource(source, steps, where), columns, self.split, self.cache
-        )
+        origin = TableSource(source, steps, where, reading=reading, roles=Roles(columns.codes))
+        self._table = PreparedTable(origin, columns, self.split, self.cache)
         self.steps = steps
+        self.reading = origin.reading
         self.folder = self._table.source.folder
         self.source_names = self._table.source.names
         self.predict_rows: pd.DataFrame | None = None
@@ -122,6 +129,7 @@ class TabularDataModule(pl.LightningDataModule):
         source: Source,
         *,
         steps: Sequence[Mapping[str, Any]] = (),
+        reading: Reading | Mapping[str, Any] | None = None,
         eval_batch_size: int = 4096,
         folder: Path | None = None,
     ) -> "TabularDataModule":
@@ -131,6 +139,7 @@ class TabularDataModule(pl.LightningDataModule):
             spec: How a table becomes numbers, from the model's checkpoint.
             source: The rows, as for the constructor; their target is not looked at.
             steps: What was done to the table of the training.
+            reading: How files of text are written, as for the constructor.
             eval_batch_size: Rows per step and process, at least 1.
             folder: What paths in the steps are relative to, such as the folder of the training's
                 table; that of the rows if not given.
@@ -139,7 +148,10 @@ class TabularDataModule(pl.LightningDataModule):
             A datamodule for ``Trainer.predict`` alone.
         """
         columns = TableColumns(spec.target, spec.categorical, spec.continuous, spec.task)
-        module = cls(source, columns, steps=steps, eval_batch_size=eval_batch_size, cache="off")
+        module = cls(
+            source, columns, steps=steps, reading=reading,
+            eval_batch_size=eval_batch_size, cache="off",
+        )  # fmt: skip
         module.spec = spec
         module._to_predict = source
         module.folder = folder or module.folder
@@ -249,7 +261,11 @@ class TabularDataModule(pl.LightningDataModule):
             raise ConfigurationError(
                 "The table has not been read yet. Call `setup('fit')`, or use `from_spec`."
             )
-        origin = TableSource(source, self.steps, folder=self.folder)
+        numbers = [column.name for column in self.spec.category_columns if column.kind != "text"]
+        origin = TableSource(
+            source, self.steps, folder=self.folder, reading=self.reading, to_predict=True,
+            roles=Roles(text=self.spec.source_text, numbers=numbers),
+        )  # fmt: skip
         table = origin.table()
         encoded, report = encode_rows(table.frame, self.spec)
         self.predict_rows = origin.row_names(encoded.rows, table.file_rows)
@@ -260,6 +276,12 @@ class TabularDataModule(pl.LightningDataModule):
         rows = TableRows.of(encoded)
         sampler = TableSampler(len(rows), None, evens_out=False)
         return TableLoader(rows, self.eval_batch_size, sampler)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
+        """Move a batch to the device, without targets of 64 bits where it has no such numbers."""
+        if has_doubles(device) or len(batch) < 2:
+            return super().transfer_batch_to_device(batch, device, index)
+        return super().transfer_batch_to_device(batch[0], device, index), batch[1]
 
     def state_dict(self) -> dict[str, Any]:
         """Store how the table becomes numbers."""

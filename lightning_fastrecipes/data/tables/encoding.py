@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -111,6 +111,7 @@ def encode_splits(
     """
     rows = split_rows(split, table.frame(split.columns))
     spec = fit(table.frame(columns, rows["train"]))
+    spec = replace(spec, source_text=tuple(table.notes.get("text", ())))
     # Arrow keeps the room of the training rows, which may lie scattered and be copied.
     pa.default_memory_pool().release_unused()
     report = TableReport(

@@ -1,12 +1,11 @@
 """Read tables from files of any usual kind, in the narrowest types that hold what is in them."""
 
-import csv
 import glob
 import lzma
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,10 +13,22 @@ from typing import Any, TypeAlias
 import pandas as pd
 from pandas.api.types import infer_dtype, union_categoricals
 
-from lightning_fastrecipes.data.common.csv_tables import find_separator
 from lightning_fastrecipes.data.common.sources import resolve_source
+from lightning_fastrecipes.data.common.text_files import not_utf8
+from lightning_fastrecipes.data.tables.reading import (
+    ENCODING_CURE,
+    Reading,
+    as_reading,
+    refuse_missing,
+    text_chunks,
+)
 from lightning_fastrecipes.data.tables.typed_files import FEATHER_FILES, PARQUET_FILES, TypedFile
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
+from lightning_fastrecipes.functional.tables.codes import (
+    NO_CATEGORY,
+    is_text_column,
+    numbers_of,
+)
 from lightning_fastrecipes.functional.tables.narrowing import narrow_column
 from lightning_fastrecipes.functional.tables.rows import check_unique
 from lightning_fastrecipes.messages import name_some
@@ -25,23 +36,38 @@ from lightning_fastrecipes.messages import name_some
 Column: TypeAlias = "pd.Series[Any]"
 Source = str | Path | Sequence[str | Path]
 
-_CHUNK_ROWS = 1 << 17
 _TEXT_FILES = (".csv", ".tsv", ".txt")
 _TYPED_FILES = (*PARQUET_FILES, *FEATHER_FILES)
 _COMPRESSIONS = (".gz", ".bz2", ".xz", ".zip", ".zst")
 _DAMAGE = (ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile, lzma.LZMAError)
 """What readers raise where a file is not whole, or not of the kind that its ending says."""
-_GAPS = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "None"]
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What columns are whatever they look like in the rows that are there.
+
+    ``codes`` are categories: they become numbers only if these say all that the text does, which
+    ``007`` and ``1E3`` do not. Columns in ``text`` are text, as they were in training.
+    Categories in ``numbers`` were numbers there: what is none is no category that training had.
+    """
+
+    codes: Collection[str] = ()
+    text: Collection[str] = ()
+    numbers: Collection[str] = ()
+
+
+_NO_ROLES = Roles()
 
 
 @dataclass(frozen=True)
 class _How:
-    """What to read of a file: as for ``read_frames``, and columns that turned out to be text."""
+    """What to read of a file: as for ``read_frames``, and columns that are text, or text first."""
 
     columns: Sequence[str] | None
-    text: Sequence[str]
-    separator: str | None
-    as_text: Sequence[str] = ()
+    reading: Reading
+    as_text: Collection[str] = ()
+    codes: Collection[str] = ()
 
 
 def read_frames(
@@ -49,8 +75,7 @@ def read_frames(
     *,
     folder: Path | None = None,
     columns: Sequence[str] | None = None,
-    text: Sequence[str] = (),
-    separator: str | None = None,
+    reading: Reading | Mapping[str, Any] | None = None,
     file_column: str | None = None,
 ) -> pd.DataFrame:
     """Read one table from one file, or from several of the same columns, one after the other.
@@ -62,32 +87,41 @@ def read_frames(
     0.
 
     ``source`` is a path, a pattern such as ``weather/*.csv``, ``package:NAME/inner/path``, or a
-    list of these, relative to ``folder``. Columns in ``text`` are text whatever they look like,
-    such as ``007`` or ``NA``; of these only an empty field is missing. The separator of files of
-    text is found out if ``None``. ``file_column`` names a column to add with the file's name
-    without folder and endings.
+    list of these, relative to ``folder``. ``reading`` says how files of text are written.
+    ``file_column`` names a column to add with the file's name without folder and endings.
 
     Raise `DataError` if a file cannot be read, lacks a column or has one twice, `DataNotFoundError`
     if there is no such file.
     """
-    how = _How(columns, text, separator)
-    return _read_table(frame_files(source, folder), how, file_column)[0]
+    files = frame_files(source, folder)
+    return _read_table(files, _How(columns, as_reading(reading)), _NO_ROLES, file_column)[0]
 
 
-def read_files(files: Sequence[Path]) -> tuple[pd.DataFrame, list[int]]:
-    """Read all columns of files as one table, as ``read_frames`` does."""
-    return _read_table(files, _How(None, (), None), None)
+def read_files(
+    files: Sequence[Path], reading: Reading, roles: Roles = _NO_ROLES
+) -> tuple[pd.DataFrame, list[int]]:
+    """Read all columns of files as one table, as ``read_frames`` does; count the rows of each."""
+    return _read_table(files, _How(None, reading), roles, None)
 
 
 def _read_table(
-    files: Sequence[Path], how: "_How", file_column: str | None
+    files: Sequence[Path], how: "_How", roles: Roles, file_column: str | None
 ) -> tuple[pd.DataFrame, list[int]]:
+    codes = {*roles.codes} - {*how.reading.text, *roles.text}
+    how = replace(how, as_text=roles.text, codes=codes)
     pieces, num_rows = _read_pieces(files, how, file_column)
     mixed = [name for name, parts in pieces.items() if len({_kind(p) for p in parts} - {""}) > 1]
     if mixed:
         pieces |= _read_pieces(files, replace(how, columns=mixed, as_text=mixed))[0]
+    whole: dict[str, Column] = {}
     # One column after the other, each freed of its pieces, so that there are never two tables.
-    whole = {name: _join_pieces(pieces.pop(name)) for name in list(pieces)}
+    for name in list(pieces):
+        column = _join_pieces(pieces.pop(name))
+        if name in codes and is_text_column(column) and any(map(_is_text_file, files)):
+            column = numbers_of(column)
+        if name in roles.numbers and is_text_column(column):
+            column = numbers_of(column, otherwise=NO_CATEGORY)
+        whole[name] = column
     return pd.DataFrame(whole, copy=False), num_rows
 
 
@@ -149,10 +183,19 @@ def _read_pieces(
     return pieces, num_rows
 
 
+def _ending(path: Path) -> str:
+    endings = [ending.lower() for ending in path.suffixes]
+    is_packed = len(endings) > 1 and endings[-1] in _COMPRESSIONS
+    return endings[-2] if is_packed else path.suffix.lower()
+
+
+def _is_text_file(path: Path) -> bool:
+    return _ending(path) in _TEXT_FILES
+
+
 def _columns(path: Path, how: "_How") -> Iterator[Column]:
     """Return the columns of a file in parts, wide as they are read."""
-    endings = [ending.lower() for ending in path.suffixes]
-    kind = endings[-2] if len(endings) > 1 and endings[-1] in _COMPRESSIONS else path.suffix.lower()
+    kind = _ending(path)
     if kind not in _TEXT_FILES and kind not in _TYPED_FILES:
         raise DataError(
             "A table must be a file that ends in one of"
@@ -163,62 +206,22 @@ def _columns(path: Path, how: "_How") -> Iterator[Column]:
         if kind in _TYPED_FILES:
             with TypedFile(path) as file:
                 check_unique(file.names, f"The table '{path}'")
-                _refuse_missing(file.names, how.columns, path)
+                refuse_missing(file.names, how.columns, path)
                 names = file.names if how.columns is None else how.columns
-                yield from file.columns(names, {*how.text, *how.as_text})
+                yield from file.columns(names, {*how.reading.text, *how.as_text})
         else:
-            for chunk in _text_chunks(path, how):
+            as_text = {*how.as_text, *how.codes}
+            for chunk in text_chunks(path, how.reading, how.columns, as_text):
                 yield from (column for _, column in chunk.items())
     except DataError:
         raise
+    except UnicodeDecodeError as error:
+        raise not_utf8(path, error, ENCODING_CURE) from error
     except _DAMAGE as error:
         raise DataError(
-            f"The table '{path}' cannot be read: {str(error).strip()}. Check that the file is whole"
-            " and of the kind that it ends in; for text give `separator` and use UTF-8."
+            f"The table '{path}' cannot be read: {str(error).strip()[:500]}. Check that the file is"
+            " whole and of the kind that it ends in; `reading` says how text is written."
         ) from error
-
-
-def _text_chunks(path: Path, how: "_How") -> Iterator[pd.DataFrame]:
-    file: dict[str, Any] = {
-        "filepath_or_buffer": path,
-        "sep": how.separator or _sniff_separator(path),
-        "encoding": "utf-8-sig",
-    }
-    first = pd.read_csv(header=None, nrows=1, dtype=str, keep_default_na=False, **file)
-    names = first.iloc[0].tolist()
-    check_unique(names, f"The table '{path}'")
-    _refuse_missing(names, how.columns, path)
-    with pd.read_csv(
-        usecols=None if how.columns is None else list(how.columns),
-        index_col=False,
-        dtype={name: str for name in names if name in {*how.text, *how.as_text}},
-        keep_default_na=False,
-        na_values={name: [""] if name in how.text else _GAPS for name in names},
-        # Else pandas guesses types by parts of a chunk, and mixes numbers with text.
-        low_memory=False,
-        chunksize=_CHUNK_ROWS,
-        **file,
-    ) as reader:
-        yield from reader
-
-
-def _sniff_separator(path: Path) -> str:
-    if ".tsv" in path.suffixes:
-        return "\t"
-    lines = pd.read_csv(
-        path, sep="\x01", header=None, nrows=50, dtype=str, keep_default_na=False,
-        quoting=csv.QUOTE_NONE, encoding="utf-8-sig",
-    )  # fmt: skip
-    return find_separator(lines[0].tolist(), ",")
-
-
-def _refuse_missing(names: Sequence[str], columns: Sequence[str] | None, path: Path) -> None:
-    missing = [name for name in columns or () if name not in names]
-    if missing:
-        raise DataError(
-            f"The table '{path}' must have the columns asked for, but has no {name_some(missing)};"
-            f" it has {name_some(names)}."
-        )
 
 
 def _narrow_piece(values: Column) -> Column:

@@ -48,8 +48,18 @@ class JoinReport:
         )
 
 
-Joins: TypeAlias = list[JoinReport] | None
-"""Where steps note their joins, those of side tables before their own."""
+class JoinNotes(list[JoinReport]):
+    """Where steps note their joins, those of side tables before their own.
+
+    In training, at least one row ``must_match``; rows to predict may all be of unknown keys.
+    """
+
+    def __init__(self, must_match: bool = True) -> None:
+        super().__init__()
+        self.must_match = must_match
+
+
+Joins: TypeAlias = JoinNotes | None
 
 
 def find_rows(
@@ -58,13 +68,14 @@ def find_rows(
     left_on: Sequence[str],
     right_on: Sequence[str],
     table: str,
+    must_match: bool = True,
 ) -> tuple[Positions, JoinReport]:
     """Find the one row of a side table that has the same keys.
 
     A missing key equals none. Keys are compared by value: 1 is 1.0, and text is the same as a
     category of that text. Returns the position in ``side`` for each row of ``frame``, -1 where
     there is none, and a report. Raise `DataError` if ``side`` has keys twice, a pair of keys
-    holds different kinds of values, or no row of ``frame`` finds its row.
+    holds different kinds of values, or no row of ``frame`` finds its row and one ``must_match``.
 
     >>> stores = pd.DataFrame({"Store": [2, 1], "State": ["TH", "HE"]})
     >>> sales = pd.DataFrame({"Store": [1, 1, 2, 3]})
@@ -88,7 +99,7 @@ def find_rows(
     report = JoinReport(
         table, len(frame), int(is_unmatched.sum()), _examples(frame[list(left_on)], is_unmatched)
     )
-    if len(frame) and is_unmatched.all():
+    if must_match and len(frame) and is_unmatched.all():
         raise DataError(
             f"The keys {_named(left_on)} of the table must be found in '{table}', but none of"
             f" {len(frame):,} is; the table has {', '.join(report.examples)}, and '{table}' has"

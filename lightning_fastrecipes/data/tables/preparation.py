@@ -73,7 +73,9 @@ class PreparedTable:
         frame = table.frame.drop(columns=[name for name in table.frame if name not in kept])
         if self.source.where is not None:
             frame[SOURCE_ROW] = frame.index.to_numpy()
-        return frame, {"steps": table.said, "file_rows": table.file_rows}
+        return frame, {
+            "steps": table.said, "file_rows": table.file_rows, "text": table.text,
+        }  # fmt: skip
 
     def _kept_columns(self) -> list[str]:
         return list(dict.fromkeys([*self.columns.names, *self.split.columns]))

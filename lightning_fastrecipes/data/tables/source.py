@@ -1,6 +1,7 @@
 """Where a table comes from, and what is done to it before it is split and encoded."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,8 +10,9 @@ import pandas as pd
 
 from lightning_fastrecipes.data.tables.cache import file_facts, frame_digest, plain_index
 from lightning_fastrecipes.data.tables.column_steps import Step
-from lightning_fastrecipes.data.tables.frames import frame_files, read_files
-from lightning_fastrecipes.data.tables.joins import JoinReport
+from lightning_fastrecipes.data.tables.frames import Roles, frame_files, read_files
+from lightning_fastrecipes.data.tables.joins import JoinNotes
+from lightning_fastrecipes.data.tables.reading import Reading, as_reading
 from lightning_fastrecipes.data.tables.splits import Rows
 from lightning_fastrecipes.data.tables.steps import (
     apply_steps,
@@ -18,6 +20,7 @@ from lightning_fastrecipes.data.tables.steps import (
     step_files,
     steps_to_list,
 )
+from lightning_fastrecipes.functional.tables.codes import as_text, is_text_column
 from lightning_fastrecipes.functional.tables.expressions import select_rows
 from lightning_fastrecipes.functional.tables.narrowing import narrow_frame
 
@@ -28,12 +31,14 @@ class SourceTable(NamedTuple):
     """A table as it was read and prepared, with what its steps say.
 
     The index of ``frame`` are the numbers of the rows in the source, from 0, on from file to file.
-    ``file_rows`` is how many rows each file has.
+    ``file_rows`` is how many rows each file has, ``text`` names the columns that were text as they
+    were read.
     """
 
     frame: pd.DataFrame
     said: list[str]
     file_rows: list[int]
+    text: list[str]
 
 
 class TableSource:
@@ -42,8 +47,9 @@ class TableSource:
     ``source`` is a file or pattern, several that are put one below the other, or a frame. ``where``
     is a condition on the prepared rows, in the language of ``expressions.evaluate``; other rows are
     left out. Paths in steps are relative to ``folder``; to that of the first file if not given.
-    ``names`` are the files as they were named. Raise `DataNotFoundError` if a file does not exist,
-    `DataError` if the source is a folder or names nothing.
+    ``reading`` and ``roles`` say how files are read. ``names`` are the files as they were named.
+    In rows ``to_predict``, a join need not find any row. Raise `DataNotFoundError` if a file does
+    not exist, `DataError` if the source is a folder or names nothing.
     """
 
     def __init__(
@@ -52,8 +58,15 @@ class TableSource:
         steps: Sequence[Mapping[str, Any] | Step] = (),
         where: str | None = None,
         folder: Path | None = None,
+        *,
+        reading: Reading | Mapping[str, Any] | None = None,
+        roles: Roles = Roles(),  # noqa: B008 - frozen
+        to_predict: bool = False,
     ) -> None:
         self.where = where
+        self.reading = as_reading(reading)
+        self._roles = roles
+        self._to_predict = to_predict
         self.names: list[str] = []
         if not isinstance(source, pd.DataFrame):
             named = [source] if isinstance(source, (str, Path)) else source
@@ -75,6 +88,8 @@ class TableSource:
             "steps": steps_to_list(self._steps),
             "where": self.where,
             "columns": list(columns),
+            "reading": asdict(self.reading),
+            "codes": sorted(self._roles.codes),
         }
 
     def fingerprint(self) -> dict[str, Any]:
@@ -102,14 +117,15 @@ class TableSource:
         """Read and prepare the table; `DataError` if a step cannot be taken, or no row is left."""
         file_rows: list[int] = []
         if self._frame is None:
-            frame, file_rows = read_files(self._files)
+            frame, file_rows = read_files(self._files, self.reading, self._roles)
         else:
-            frame = narrow_frame(plain_index(self._frame))
-        joins: list[JoinReport] = []
+            frame = narrow_frame(as_text(plain_index(self._frame), self.reading.text))
+        text = [str(name) for name in frame if is_text_column(frame[name])]
+        joins = JoinNotes(must_match=not self._to_predict)
         frame = apply_steps(self._steps, frame, self.folder, joins)
         kept = frame if self.where is None else select_rows(frame, self.where)
         said = [str(join) for join in joins]
         if len(kept) < len(frame):
             num_left_out = len(frame) - len(kept)
             said.append(f"where '{self.where}': {num_left_out:,} of {len(frame):,} rows left out.")
-        return SourceTable(kept, said, file_rows)
+        return SourceTable(kept, said, file_rows, text)

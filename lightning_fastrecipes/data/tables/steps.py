@@ -1,7 +1,7 @@
 """Steps that prepare a table, as a recipe declares them: joins, dates, events, new columns."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +18,7 @@ from lightning_fastrecipes.data.tables.column_steps import (
 )
 from lightning_fastrecipes.data.tables.frames import frame_files, read_frames
 from lightning_fastrecipes.data.tables.joins import Joins, find_rows, take_rows
+from lightning_fastrecipes.data.tables.reading import Reading, as_reading
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.rows import column_of
 from lightning_fastrecipes.messages import suggestion
@@ -40,6 +41,8 @@ class Join(Step):
         steps: What is done to the side table first.
         text: Columns of the side table that are text whatever they look like.
         separator: What stands between columns of the side table; found out if not given.
+        reading: How files of text are written, as of ``Reading``; with ``text`` and ``separator``
+            beside it.
 
     Raises:
         ValueError: If there are no keys, or an argument is no list of names.
@@ -54,6 +57,7 @@ class Join(Step):
     steps: Sequence[Any] = ()
     text: Sequence[str] = ()
     separator: str | None = None
+    reading: Reading | Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if not self.keys:
@@ -61,14 +65,20 @@ class Join(Step):
         is_mapping = isinstance(self.keys, Mapping)
         set_names(self, "columns", "text", *([] if is_mapping else ["keys"]))
         object.__setattr__(self, "steps", tuple(parse_steps(self.steps, "join.steps")))
+        _ = self._reading  # which may be refused
+
+    @property
+    def _reading(self) -> Reading:
+        asked = as_reading(self.reading)
+        separator = asked.separator if self.separator is None else self.separator
+        return replace(asked, text=(*asked.text, *self.text), separator=separator)
 
     @override
     def apply(self, frame: pd.DataFrame, folder: Path, joins: Joins = None) -> pd.DataFrame:
         side = read_frames(
             self.table,
             folder=folder,
-            text=self.text,
-            separator=self.separator,
+            reading=self._reading,
             file_column=self.file_column,
         )
         side = apply_steps(self.steps, side, folder, joins)
@@ -87,7 +97,8 @@ class Join(Step):
                 f"The columns taken from '{table}' must be new, but the table has"
                 f" {', '.join(map(repr, found))}. Give a `suffix`, or name the `columns` to take."
             )
-        positions, noticed = find_rows(frame, side, left, right, table)
+        must_match = joins is None or joins.must_match
+        positions, noticed = find_rows(frame, side, left, right, table, must_match)
         if joins is not None:
             joins.append(noticed)
         added = {name + self.suffix: take_rows(side[name], positions) for name in taken}
@@ -179,6 +190,7 @@ def _arguments(step: Any) -> dict[str, Any]:
     for argument in fields(step):
         value = getattr(step, argument.name)
         if value != argument.default:
-            plain = list(value) if isinstance(value, tuple) else value
-            given[argument.name] = steps_to_list(plain) if argument.name == "steps" else plain
+            plain = asdict(value) if isinstance(value, Reading) else value
+            plain = list(plain) if isinstance(plain, tuple) else plain
+            given[argument.name] = steps_to_list(value) if argument.name == "steps" else plain
     return given

@@ -1,7 +1,7 @@
 """How a table becomes numbers, learned from its training rows."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,6 +59,8 @@ class TableSpec:
         category_columns: The categorical columns, in order.
         number_columns: The continuous columns, in order.
         target_column: What is predicted.
+        source_text: Columns that were text when the table was read, before any step, so that rows
+            to predict are read alike; two specs that differ in this alone are equal.
 
     Example:
         >>> table = pd.DataFrame(
@@ -80,6 +82,7 @@ class TableSpec:
     category_columns: tuple[CategoryColumn, ...]
     number_columns: tuple[ContinuousColumn, ...]
     target_column: TargetColumn
+    source_text: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
     def fit(
@@ -266,6 +269,7 @@ class TableSpec:
             tuple(_category_column(column) for column in plain["category_columns"]),
             tuple(ContinuousColumn(**column) for column in plain["number_columns"]),
             TargetColumn(**target),
+            tuple(plain.get("source_text", ())),
         )
 
 

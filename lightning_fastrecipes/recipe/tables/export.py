@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,6 +44,7 @@ def describe_table_model(model: TabularTask, data: TabularDataModule) -> dict[st
         "task": f"table {spec.task}",
         "architecture": model.architecture,
         "steps": steps_to_list(parse_steps(data.steps)),
+        "reading": asdict(data.reading),
         "folder": str(data.folder.absolute()),
         "package": package,
         "batch_size": data.eval_batch_size,
@@ -135,12 +137,14 @@ class _Tables:
 
     def loader(self, spec: TableSpec, description: Mapping[str, Any]) -> TableLoader:
         """Return the batches as a model needs them."""
-        key = (spec, *(description[key] for key in ("steps", "batch_size", "folder", "package")))
+        keys = ("steps", "reading", "batch_size", "folder", "package")
+        key = (spec, *(description.get(key) for key in keys))
         if key != self._key:
             data = TabularDataModule.from_spec(
                 spec,
                 self._paths,
                 steps=description["steps"],
+                reading=description.get("reading"),
                 eval_batch_size=description["batch_size"],
             )
             # Where the rows are, unless the steps need tables that are elsewhere.

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lightning_fastrecipes.data.tables import frames
+from lightning_fastrecipes.data.tables import reading
 from lightning_fastrecipes.data.tables.frames import frame_files, read_frames
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
 
@@ -45,7 +45,7 @@ def check(read: pd.DataFrame) -> None:
     ],
 )
 def test_text_in_any_dialect(tmp_path, sales, monkeypatch, name, options, chunk_rows) -> None:
-    monkeypatch.setattr(frames, "_CHUNK_ROWS", chunk_rows)
+    monkeypatch.setattr(reading, "_CHUNK_ROWS", chunk_rows)
     sales.to_csv(tmp_path / name, index=False, **options)
     check(read_frames(tmp_path / name))
 
@@ -55,7 +55,7 @@ def test_typed_files(tmp_path, sales, name) -> None:
     write = sales.to_parquet if name in ("t.parquet", "t.pq") else sales.to_feather
     write(tmp_path / name)
     check(read_frames(tmp_path / name))
-    part = read_frames(str(tmp_path / name), columns=["Open", "Store"], text=["Store"])
+    part = read_frames(str(tmp_path / name), columns=["Open", "Store"], reading={"text": ["Store"]})
     assert part.columns.tolist() == ["Open", "Store"]
     assert part["Store"].tolist() == ["1", "2", "300", "1"]
 
@@ -69,7 +69,7 @@ def test_a_named_index_of_a_typed_file_is_a_column(tmp_path, sales) -> None:
 def test_several_files_are_read_one_after_the_other(
     tmp_path, sales, monkeypatch, chunk_rows
 ) -> None:
-    monkeypatch.setattr(frames, "_CHUNK_ROWS", chunk_rows)
+    monkeypatch.setattr(reading, "_CHUNK_ROWS", chunk_rows)
     sales[:1].to_csv(tmp_path / "Rossmann_b.csv", index=False)
     sales[1:].to_csv(tmp_path / "Rossmann_a.csv", index=False, columns=sales.columns[::-1])
     listed = read_frames([tmp_path / "Rossmann_b.csv", str(tmp_path / "Rossmann_a.csv")])
@@ -81,7 +81,7 @@ def test_several_files_are_read_one_after_the_other(
 
 @pytest.mark.parametrize("chunk_rows", [1, 2, 100])
 def test_numbers_beside_text_are_text_everywhere(tmp_path, monkeypatch, chunk_rows) -> None:
-    monkeypatch.setattr(frames, "_CHUNK_ROWS", chunk_rows)
+    monkeypatch.setattr(reading, "_CHUNK_ROWS", chunk_rows)
     (tmp_path / "t.csv").write_text("Holiday,n\n0,1\n00,2\n,3\na,4\n")
     table = read_frames(tmp_path / "t.csv")
     assert table["Holiday"].astype(object).fillna("gap").tolist() == ["0", "00", "gap", "a"]
@@ -100,7 +100,7 @@ def test_text_after_many_numbers_makes_all_of_a_long_chunk_text(tmp_path) -> Non
 
 
 def test_whole_numbers_in_one_chunk_and_fractions_in_the_next(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(frames, "_CHUNK_ROWS", 1)
+    monkeypatch.setattr(reading, "_CHUNK_ROWS", 1)
     (tmp_path / "t.csv").write_text("n,m,gap\n16777217,1,\n0.5,300,\n,70000,\n")
     table = read_frames(tmp_path / "t.csv")
     assert table["n"].fillna(-1).tolist() == [16777217, 0.5, -1]
@@ -110,7 +110,7 @@ def test_whole_numbers_in_one_chunk_and_fractions_in_the_next(tmp_path, monkeypa
 
 def test_what_is_missing_and_what_is_text(tmp_path) -> None:
     (tmp_path / "t.csv").write_text("Country,Code,Rain\nNA,007,NA\n,1,2.5\n")
-    table = read_frames(tmp_path / "t.csv", text=["Country", "Code"])
+    table = read_frames(tmp_path / "t.csv", reading={"text": ["Country", "Code"]})
     assert table["Country"].astype(object).fillna("gap").tolist() == ["NA", "gap"]
     assert table["Code"].tolist() == ["007", "1"]
     assert table["Rain"].isna().tolist() == [True, False]
@@ -155,7 +155,10 @@ def test_files_that_are_not_there_or_cannot_be_read_are_refused(tmp_path, sales)
     with pytest.raises(DataError, match=r"'.*bad.csv.gz' cannot be read"):
         read_frames(tmp_path / "bad.csv.gz")
     (tmp_path / "latin.csv").write_bytes("a,b\nKöln,1\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"latin.csv' cannot be read: .* use UTF-8"):
+    with pytest.raises(
+        DataError,
+        match=r"latin.csv' must be UTF-8, but .* says .Köln,1.\. Give `reading: {encoding: cp12",
+    ):
         read_frames(tmp_path / "latin.csv")
 
 

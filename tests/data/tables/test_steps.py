@@ -10,6 +10,7 @@ import yaml
 
 from lightning_fastrecipes.data.tables.column_steps import DateParts, Derive, Elapsed, Map
 from lightning_fastrecipes.data.tables.frames import read_frames
+from lightning_fastrecipes.data.tables.joins import JoinNotes
 from lightning_fastrecipes.data.tables.steps import (
     Join,
     apply_steps,
@@ -117,7 +118,7 @@ def sales(rossmann: Path) -> pd.DataFrame:
 
 
 def test_the_preparation_of_the_course_is_expressed(rossmann: Path, sales: pd.DataFrame) -> None:
-    before, joins = sales.copy(deep=True), []
+    before, joins = sales.copy(deep=True), JoinNotes()
     steps = parse_steps(yaml.safe_load(ROSSMANN))
     table = apply_steps(steps, sales, rossmann, joins)
     pd.testing.assert_frame_equal(sales, before)

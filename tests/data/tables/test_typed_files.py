@@ -99,7 +99,7 @@ def test_whole_numbers_taken_for_text_keep_their_digits_beside_gaps(
     monkeypatch.setattr(typed_files, "_CHUNK_ROWS", 2)
     frame = pd.DataFrame({"code": pd.array([7, None, 2**60 + 1, 8, 9], "Int64"), "k": [0.5] * 5})
     write(frame, tmp_path / f"t{ending}")
-    read = read_frames(tmp_path / f"t{ending}", text=["code", "k"])
+    read = read_frames(tmp_path / f"t{ending}", reading={"text": ["code", "k"]})
     expected = ["7", "gap", str(2**60 + 1), "8", "9"]
     assert read["code"].astype(object).fillna("gap").tolist() == expected
     assert read["k"].tolist() == ["0.5"] * 5
@@ -107,7 +107,7 @@ def test_whole_numbers_taken_for_text_keep_their_digits_beside_gaps(
 
 def test_so_they_do_in_a_file_that_says_nothing_of_pandas(tmp_path) -> None:
     parquet.write_table(pa.table({"code": [7, None, 2**60 + 1]}), tmp_path / "t.parquet")
-    read = read_frames(tmp_path / "t.parquet", text=["code"])
+    read = read_frames(tmp_path / "t.parquet", reading={"text": ["code"]})
     assert read["code"].astype(object).fillna("gap").tolist() == ["7", "gap", str(2**60 + 1)]
 
 

@@ -1,0 +1,185 @@
+"""How a file of text is written: its encoding, its separator, whether its rows fit its header."""
+
+import bz2
+import codecs
+import csv
+import gzip
+import io
+import lzma
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+from lightning_fastrecipes.errors import DataError
+
+_SEPARATORS = (",", "\t", ";", "|")
+_NUM_RECORDS = 50
+_HEAD, _MOST = 1 << 16, 1 << 24
+"""Bytes that are looked at, and at most where two lines are longer."""
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_OTHER_KINDS: Mapping[bytes, str] = {
+    b"PK\x03\x04": "a zip archive or an Excel workbook",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook of an old kind",
+    b"PAR1": "a Parquet file",
+    b"ARROW1": "a feather file",
+    b"\x1f\x8b": "a gzip file",
+    b"BZh": "a bzip2 file",
+    b"\xfd7zXZ": "an xz file",
+    b"\x28\xb5\x2f\xfd": "a zstd file",
+    b"%PDF": "a PDF file",
+    b"\x89PNG": "an image",
+    b"\xff\xd8\xff": "an image",
+    b"\x89HDF": "an HDF5 file",
+    b"SQLite format": "an SQLite database",
+    b"\x80\x04": "a pickle",
+    b"\x80\x05": "a pickle",
+    b"<!DOCTYPE": "a web page",
+    b"<html": "a web page",
+}
+
+
+def read_head(path: Path) -> bytes:
+    """Return the first lines of a file, unpacked: 64 kB, or more until two lines are whole."""
+    openers: Mapping[str, Callable[[Path], Any]] = {
+        ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".zip": _open_zip, ".zst": _open_zst,
+    }  # fmt: skip
+    with openers.get(path.suffix.lower(), open_bytes)(path) as file:
+        head: bytes = file.read(_HEAD)
+        while head.count(b"\n") < 2 and len(head) < _MOST:
+            more = file.read(len(head) or 1)
+            if not more:
+                break
+            head += more
+    return head
+
+
+def find_encoding(path: Path, head: bytes, encoding: str | None, cure: str) -> str:
+    """Return the encoding of a file by its first bytes: as given, by its mark, or UTF-8.
+
+    ``cure`` says how to read another encoding. Raise `DataError` if there is no such encoding, or
+    the file is no text, or not in UTF-8.
+    """
+    if encoding is not None:
+        try:
+            return codecs.lookup(encoding).name
+        except LookupError:
+            raise DataError(
+                f"`encoding` must be one that Python knows, such as 'utf-8', 'cp1252' or 'utf-16',"
+                f" got {encoding!r}."
+            ) from None
+    for mark, name in _MARKS:
+        if head.startswith(mark):
+            return name
+    kind = next((kind for start, kind in _OTHER_KINDS.items() if head.startswith(start)), None)
+    if kind is not None:
+        raise DataError(f"The table '{path}' must be text, but is {kind}. Convert it first.")
+    if b"\0" in head:
+        side = head[:1000].count(b"\0", 0, 1000)
+        if side * 3 > len(head[:1000]):
+            name = "utf-16-be" if head[:1] == b"\0" else "utf-16-le"
+            raise DataError(
+                f"The table '{path}' must be UTF-8, but is {name} without a mark. {cure}"
+            )
+        raise DataError(
+            f"The table '{path}' must be text, but has bytes of 0, as binary files have."
+        )
+    try:
+        # The last character may be cut.
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError as error:
+        raise not_utf8(path, error, cure) from error
+    return "utf-8"
+
+
+def not_utf8(path: Path, error: UnicodeDecodeError, cure: str) -> DataError:
+    """Say what a file has that is no UTF-8, and what it means in Windows' encoding of the West."""
+    line = error.object[:200_000].rfind(b"\n", 0, error.start) + 1
+    text = error.object[line : error.start + 20].splitlines()[0].decode("cp1252", "replace")
+    return DataError(
+        f"The table '{path}' must be UTF-8, but is not ({error.reason}); as cp1252, which is the"
+        f" Latin-1 of Windows, it says {text[-60:]!r}. {cure}"
+    )
+
+
+def records(text: str, separator: str, is_whole: bool) -> list[list[str]]:
+    """Return the fields of the first lines that are not empty; quoted fields may hold lines.
+
+    ``is_whole`` says whether the text is the whole file, else its last line may be cut.
+    """
+    found: list[list[str]] = []
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    try:
+        found += islice((fields for fields in reader if fields), _NUM_RECORDS + 1)
+    except csv.Error:  # such as a field that is longer than the module takes
+        is_whole = True
+    return found if is_whole and len(found) <= _NUM_RECORDS else found[:-1]
+
+
+def find_separator(text: str, otherwise: str, is_whole: bool = True) -> str:
+    r"""Return the first separator that cuts every line into the same number of fields above one.
+
+    Lines of one field more than the first one will do where no separator is better.
+
+    >>> find_separator("a;b\n1,5;2\n", ",")
+    ';'
+    """
+    fitting = {}
+    for separator in _SEPARATORS:
+        first, *rest = [len(fields) for fields in records(text, separator, is_whole)] or [0]
+        if first > 1 and {*rest} <= {first}:
+            return separator
+        if first > 1 and {*rest} == {first + 1}:
+            fitting[separator] = first
+    return next(iter(fitting), otherwise)
+
+
+def check_width(path: Path, names: Sequence[str], rows: Sequence[Sequence[str]], cure: str) -> str:
+    """Compare the first rows of a file with the names in its first line.
+
+    Return ``""`` if no row has more fields than there are names, ``"last"`` if each has one more
+    that is empty, ``"first"`` if each has one more because it begins with its number from 1, as R
+    writes. Raise `DataError` for other rows that are too long, since nobody knows which field is
+    whose.
+    """
+    wide = [place for place, row in enumerate(rows, start=2) if len(row) > len(names)]
+    if not wide:
+        return ""
+    if {len(row) for row in rows} == {len(names) + 1}:
+        if not any(row[-1] for row in rows):
+            return "last"
+        if all(row[0] == str(number) for number, row in zip(count(1), rows, strict=False)):
+            return "first"
+    raise DataError(
+        f"The table '{path}' must have no row of more fields than there are names of columns, but"
+        f" line {wide[0]} has {len(rows[wide[0] - 2])} fields and there are {len(names)}. {cure}"
+    )
+
+
+def open_bytes(path: Path) -> Any:
+    """Open a file that is not packed."""
+    return path.open("rb")
+
+
+def _open_zip(path: Path) -> Any:
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if len(names) != 1:
+            raise DataError(
+                f"The archive '{path}' must hold one table, but holds {len(names)}. Unpack it."
+            )
+        return archive.open(names[0])
+
+
+def _open_zst(path: Path) -> Any:
+    import pyarrow as pa  # which nothing else of tables of labels needs
+
+    return pa.input_stream(str(path), compression="zstd")

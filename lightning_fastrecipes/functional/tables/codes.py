@@ -1,0 +1,75 @@
+"""Categories that are written as numbers: which of them are numbers, and which are codes."""
+
+import io
+import re
+from collections.abc import Collection
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from lightning_fastrecipes.functional.tables.column_methods import is_text
+from lightning_fastrecipes.functional.tables.narrowing import narrow_column
+
+Column: TypeAlias = "pd.Series[Any]"
+
+NO_CATEGORY = -(2**63)
+"""Stands for text where training had numbers: a number that no table has."""
+
+_CODE = re.compile(r"\s*([+-]?0\d+|\+.*|\d+[eE]\d+)\s*")
+"""What says more as text than as a number: 007, +7, 1E3."""
+_EXACT = 2**53
+
+
+def is_text_column(column: Column) -> bool:
+    """Return whether a column holds text, or categories that are text."""
+    is_category = isinstance(column.dtype, pd.CategoricalDtype)
+    return is_text(pd.Series(column.cat.categories) if is_category else column)
+
+
+def as_text(frame: pd.DataFrame, names: Collection[str]) -> pd.DataFrame:
+    """Return a table in which some columns, if they are there, are text."""
+    made = {name: frame[name] for name in names if name in frame}
+    return frame.assign(
+        **{
+            name: values.astype(str).where(values.notna())
+            for name, values in made.items()
+            if not is_text_column(values)
+        }
+    )
+
+
+def numbers_of(column: Column, otherwise: int | None = None) -> Column:
+    """Turn text into numbers, or true and false, if that loses nothing; else return it as it is.
+
+    Whole numbers keep all digits beside gaps. With ``otherwise``, everything becomes a number, and
+    what is none becomes that one.
+
+    >>> numbers_of(pd.Series(["7", None, "12"])).tolist()
+    [7.0, nan, 12.0]
+    >>> numbers_of(pd.Series(["007", "7"])).tolist()
+    ['007', '7']
+    """
+    codes, different = pd.factorize(column)
+    words = pd.Index(different).astype(str)
+    if otherwise is None and any(map(_CODE.fullmatch, words)):
+        return column
+    if otherwise is None:
+        lines = "\n".join(["x", *(f'"{word}"' for word in words if '"' not in word)])
+        values = pd.read_csv(io.StringIO(lines), keep_default_na=False, low_memory=False)["x"]
+        if len(values) < len(words) or values.dtype.kind not in "iufb":
+            return column
+    else:
+        found = pd.to_numeric(pd.Series(words, dtype=object), errors="coerce")
+        if found.notna().all():
+            values = found
+        elif (found.dropna() == np.floor(found.dropna())).all():
+            is_whole = [re.fullmatch(r"\s*-?\d{1,18}\s*", word) is not None for word in words]
+            pairs = zip(words, is_whole, strict=True)
+            values = pd.Series([int(word) if whole else otherwise for word, whole in pairs])
+        else:
+            values = found.fillna(float(otherwise))
+    if values.dtype.kind in "iu" and (codes < 0).any() and values.abs().max() >= _EXACT:
+        values = values.astype("Int64" if values.dtype.kind == "i" else "UInt64")
+    taken = values.astype(object) if values.dtype.kind == "b" and (codes < 0).any() else values
+    return narrow_column(pd.Series(taken.array.take(codes, allow_fill=True)))
