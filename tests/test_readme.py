@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import pytorch_lightning as pl
+import timm
 from helpers.trainers import QUIET
 from PIL import Image
 
+import lightning_fastrecipes as fr
 from lightning_fastrecipes.cli.parser import parse_words
 from lightning_fastrecipes.recipe.config.catalog import recipes_folder
 
@@ -63,6 +65,25 @@ def test_a_command_is_understood(command: str) -> None:
     recipe = getattr(options, "recipe", None)
     if recipe is not None and "/" not in recipe:
         assert (recipes_folder() / recipe / "recipe.yaml").is_file()
+
+
+def test_the_translation_of_a_pretrained_learner_runs_as_it_stands(stand_ins) -> None:
+    (row,) = [line for line in README.read_text("utf-8").splitlines() if "precompute=True" in line]
+    build, serve = re.findall(r"`([^`]*)`", row.split("|")[2])
+    names: dict = {
+        "ImageClassifier": fr.ImageClassifier,
+        "FeatureDataModule": fr.FeatureDataModule,
+        "arch": timm.create_model("test_resnet.r160_in1k"),
+        "images": fr.ImageFolderDataModule("photos", image_size=32, split=0.5, batch_size=4),
+    }
+    exec(build, names)
+    head = names["model"].head
+    pl.Trainer(max_epochs=1).fit(names["model"], datamodule=eval(serve, names))
+    assert names["model"].num_classes == 2
+    assert names["model"].head is not head
+    assert [group.name for group in names["model"].layer_groups()][
+        names["model"].num_frozen
+    ] == "head"
 
 
 def test_the_readme_has_blocks() -> None:

@@ -1,12 +1,11 @@
 """Train cycle after cycle until the validation gets worse, and keep the best weights."""
 
-from collections.abc import Sized
 from itertools import pairwise
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import SetupError, rank_zero_info
@@ -19,6 +18,7 @@ from lightning_fastrecipes.callbacks.engine.stepping import (
 )
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 from lightning_fastrecipes.errors import check_at_least
+from lightning_fastrecipes.functional.splits import spread_samples
 from lightning_fastrecipes.protocols import HasEvalDataLoader
 
 
@@ -214,14 +214,5 @@ class OverfittingStop(pl.Callback):
                 "`gap_patience` needs clean training samples, but the datamodule has no"
                 " `eval_dataloader`. Give `train_loader`, a loader without augmentation."
             )
-        size = len(cast(Sized, loader.dataset))
-        # Equal shares: a metric is brought together once a batch, on all processes or on none.
-        num_chosen = min(size, self.num_train_samples)
-        num_chosen = max(num_chosen - num_chosen % trainer.world_size, trainer.world_size)
-        chosen = torch.linspace(0, size - 1, num_chosen).round().int()
-        mine = chosen[trainer.global_rank :: trainer.world_size].tolist()
-        return DataLoader(
-            Subset(loader.dataset, mine),
-            batch_size=loader.batch_size or 1,
-            collate_fn=loader.collate_fn,
-        )
+        rank, world_size = trainer.global_rank, trainer.world_size
+        return spread_samples(loader, self.num_train_samples, rank, world_size)

@@ -3,10 +3,13 @@
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence, Sized
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch.utils.data import DataLoader, Subset
 
 
 def stratified_split(
@@ -148,6 +151,25 @@ def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed: npt.NDArray[np.uint64] = values ^ (values >> np.uint64(31))
     return mixed
+
+
+def spread_samples(
+    loader: DataLoader[Any], num_samples: int, rank: int = 0, world_size: int = 1
+) -> DataLoader[Any]:
+    """Return a loader of at most ``num_samples``, evenly spread over the data set of another.
+
+    They are shared out to the processes, the same number to each: a metric is brought together once
+    a batch, on all processes or on none.
+
+    >>> [batch.tolist() for batch in spread_samples(DataLoader(range(9), batch_size=2), 3)]
+    [[0, 4], [8]]
+    """
+    size = len(cast(Sized, loader.dataset))
+    count = min(size, num_samples)
+    count = max(count - count % world_size, world_size)
+    chosen = torch.linspace(0, size - 1, count).round().int()[rank::world_size].tolist()
+    subset = Subset(loader.dataset, chosen)
+    return DataLoader(subset, batch_size=loader.batch_size or 1, collate_fn=loader.collate_fn)
 
 
 def _check_fractions(fractions: Sequence[float]) -> None:

@@ -36,6 +36,7 @@ from lightning_fastrecipes.functional.training.layer_groups import (
 from lightning_fastrecipes.old_names import translate_callback_states
 from lightning_fastrecipes.protocols import FeatureBatch, LayerGroup, inputs_of
 from lightning_fastrecipes.tasks.building import MetricSpec, build_metrics, trusted_arguments
+from lightning_fastrecipes.tasks.norm_calibration import calibrate_norms
 from lightning_fastrecipes.tasks.optim import Optim, Rates, as_optim, build_optimizer
 from lightning_fastrecipes.trust import Trust
 
@@ -83,6 +84,7 @@ class LayerGroupTask(pl.LightningModule, ABC):
         self.norm_policy = norm_policy
         self.optim = as_optim(optim, lr, lr_ratio)
         self.num_frozen = 0
+        self._must_calibrate, self._calibrated_from = False, 0
         self.set_metrics(metrics, metric_defaults)
         self.phase_losses = nn.ModuleDict({"val_": MeanMetric(), "test_": MeanMetric()})
 
@@ -225,6 +227,9 @@ class LayerGroupTask(pl.LightningModule, ABC):
     def on_fit_start(self) -> None:
         groups = [group for opt in self.trainer.optimizers for group in opt.param_groups]
         audit_param_groups(dict(self.named_parameters()), groups)
+        is_new = self.trainer.global_step == 0 or self.num_frozen < self._calibrated_from
+        if self.trainer.ckpt_path is None:
+            self._must_calibrate = is_new and self.norm_policy == "calibrated"
 
     @override
     def on_train_epoch_start(self) -> None:
@@ -236,6 +241,10 @@ class LayerGroupTask(pl.LightningModule, ABC):
         inputs, targets = batch
         if len(targets) == 1:
             self._refuse_single_sample()
+        if self._must_calibrate:
+            # Here, so that a sweep of the rate, which is taken back, has norms as training has.
+            self._must_calibrate, self._calibrated_from = False, self.num_frozen
+            calibrate_norms(self, self.backbone, batch)
         loss = self.loss(self._logits(batch, inputs), targets)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(targets))
         return loss
@@ -265,6 +274,7 @@ class LayerGroupTask(pl.LightningModule, ABC):
         """Store how much is frozen; refuse names that no uncompiled model could load."""
         check_parameter_names(self, self.layer_groups())
         saved = {"version": formats.CHECKPOINT, "num_frozen": self.num_frozen}
+        saved["must_calibrate"] = self._must_calibrate
         checkpoint[CHECKPOINT_KEY] = saved
 
     @override
@@ -277,6 +287,7 @@ class LayerGroupTask(pl.LightningModule, ABC):
         if saved is None:
             return
         num_frozen = int(saved["num_frozen"])
+        self._must_calibrate = bool(saved.get("must_calibrate", False))
         if self._is_fitting() and num_frozen != self.num_frozen:
             rank_zero_warn(
                 f"The checkpoint was written with {num_frozen} frozen layer groups, but the model"

@@ -1,6 +1,6 @@
 """What every classifier shares: class names, and what its logits mean for one label or several."""
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_fastrecipes._lightning import rank_zero_info
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.labels.classes import refuse_other_classes
 from lightning_fastrecipes.functional.labels.multi_label import balanced_pos_weight
@@ -51,8 +52,9 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
 
     With several labels, loss, probabilities, metrics and decisions are switched together, and never
     back: a checkpoint of the other kind is refused. The thresholds of the decisions are tuned on
-    every validation; they are a buffer, and so part of every copy of the weights. Metrics are those
-    of the rules if ``None``; ``options`` are arguments of ``LayerGroupTask``.
+    every validation; they are a buffer, and so part of every copy of the weights. The head is built
+    once the number of classes is known: given, from the trainer's datamodule or ``set_classes``.
+    Metrics are those of the rules if ``None``; ``options`` are arguments of ``LayerGroupTask``.
     """
 
     thresholds: Tensor | None
@@ -60,25 +62,22 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
 
     def __init__(
         self,
-        num_classes: int,
         *,
         metrics: Mapping[str, MetricSpec] | None,
         labels: Labels | Mapping[str, Any] | None,
         **options: Any,
     ) -> None:
-        rules = SingleLabel(num_classes)
-        super().__init__(
-            metrics=rules.metrics(metrics), metric_defaults=rules.metric_defaults, **options
-        )
-        self.num_classes = num_classes
+        super().__init__(metrics={}, metric_defaults={}, **options)
+        self.num_classes: int | None = None
         self.labels = Labels(**labels) if isinstance(labels, Mapping) else labels or Labels()
         self.classes: list[str] | None = None
         self.label_kind: LabelKind = "single"
-        self.rules = rules
         self._chosen_metrics = metrics
         self.register_buffer("thresholds", None)
-        if self.labels.kind is not None:
-            self._set_label_kind(self.labels.kind)
+
+    @abstractmethod
+    def build_head(self, num_classes: int) -> None:
+        """Build the layers that end in ``num_classes`` outputs."""
 
     @override
     def setup(self, stage: str) -> None:
@@ -86,10 +85,14 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
         datamodule = getattr(self.trainer, "datamodule", None)
         if isinstance(datamodule, HasClasses):
             if self.classes is None:
+                was_open = self.num_classes is None
                 self.set_classes(datamodule.classes, datamodule.label_kind)
+                if was_open:
+                    rank_zero_info(f"{type(self).__name__}: {self._taken(datamodule)}")
             else:
                 refuse_other_classes(self.classes, datamodule.classes)
                 self._refuse_other_kind(datamodule.label_kind, "the data")
+        self.require_classes()
         is_balanced = self.labels.pos_weight == "balanced"
         if stage == "fit" and is_balanced and isinstance(self.rules, MultiLabel):
             self.rules.weigh(_balanced_weights(datamodule))
@@ -97,9 +100,11 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
     def set_classes(self, classes: Sequence[str], label_kind: LabelKind = "single") -> None:
         """Name the outputs in order; names and kind of labels are saved in every checkpoint.
 
-        Raises ConfigurationError if there are not ``num_classes`` names, or if the kind of labels
-        is settled already and differs.
+        Builds the head if ``num_classes`` was left out. Raises ConfigurationError if there are not
+        ``num_classes`` names, or if the kind of labels is settled already and differs.
         """
+        if self.num_classes is None:
+            self.set_num_classes(len(classes))
         if len(classes) != self.num_classes:
             raise ConfigurationError(
                 f"The data has {len(classes)} classes {list(classes)[:10]}, but the model was built"
@@ -109,6 +114,16 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
         self._refuse_other_kind(label_kind, "the data")
         self.classes = list(classes)
         self._set_label_kind(label_kind)
+
+    def require_classes(self) -> int:
+        """Return the number of classes, or raise a ConfigurationError if it is not known yet."""
+        if self.num_classes is None:
+            raise ConfigurationError(
+                f"`{type(self).__name__}` must know its classes, but was built without"
+                " `num_classes`. Give `num_classes`, call `set_classes`, or use a datamodule with"
+                " `classes`, such as `ImageFolderDataModule`."
+            )
+        return self.num_classes
 
     def tune_thresholds(self, probabilities: Tensor, targets: Tensor) -> None:
         """Set the thresholds to the :meth:`best_thresholds` of predictions made elsewhere."""
@@ -171,6 +186,8 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
         if saved is None:
             return
         classes = saved["classes"]
+        if self.num_classes is None and classes is not None:
+            self.set_num_classes(len(classes))
         if self.classes is not None and classes is not None:
             refuse_other_classes(classes, self.classes)
         self._refuse_other_kind(saved["label_kind"], "the checkpoint")
@@ -182,13 +199,37 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
     def _set_label_kind(self, kind: LabelKind) -> None:
         """Switch everything that depends on the kind of labels, unless it is switched already."""
         self.label_kind = kind
-        rules = label_rules(kind, self.num_classes, self.labels)
+        rules = label_rules(kind, self.require_classes(), self.labels)
         if rules.multi_label == self.rules.multi_label:
             return
         self.rules = rules
         self.set_metrics(rules.metrics(self._chosen_metrics), rules.metric_defaults)
         if rules.multi_label:
-            self.thresholds = torch.full((self.num_classes,), 0.5, device=self.device)
+            self.thresholds = torch.full((rules.num_classes,), 0.5, device=self.device)
+
+    def set_num_classes(self, num_classes: int) -> None:
+        """Build what depends on the number of classes: head, rules and metrics."""
+        if num_classes < 2:
+            raise ConfigurationError(
+                f"`num_classes` must be at least 2, got {num_classes}. For yes or no use 2."
+            )
+        self.num_classes = num_classes
+        self.rules = SingleLabel(num_classes)
+        self.set_metrics(self.rules.metrics(self._chosen_metrics), self.rules.metric_defaults)
+        self.phase_metrics.to(self.device)
+        self.build_head(num_classes)
+        if self.labels.kind is not None:
+            self._set_label_kind(self.labels.kind)
+
+    def _taken(self, datamodule: Any) -> str:
+        """Say which classes and kind of labels were taken from a datamodule."""
+        classes = self.classes or []
+        names = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
+        kinds = {"single": "one label", "soft": "probabilities", "multi": "any number of labels"}
+        return (
+            f"{len(classes)} classes ({names}), {kinds[self.label_kind]} per sample, as"
+            f" {type(datamodule).__name__} has them"
+        )
 
     def _refuse_other_kind(self, kind: LabelKind, source: str) -> None:
         is_settled = self.classes is not None or self.labels.kind is not None

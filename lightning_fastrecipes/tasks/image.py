@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lightning_fastrecipes._lightning import rank_zero_info
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.training.layer_groups import NormPolicy
 from lightning_fastrecipes.nn.backbones import Backbone, create_backbone
@@ -46,14 +47,14 @@ class ImageClassifier(ClassificationTask):
         backbone: Name of a timm model; or a module that maps ``(batch, 3, height, width)`` to a
             feature map, tokens or vectors; or ``{"class_path": ..., "init_args": {...}}`` of one,
             which exports and recipes can build again.
-        num_classes: Number of classes, at least 2.
+        num_classes: Number of classes, at least 2; if ``None``, that of the trainer's datamodule.
         weights: Path of a ``.safetensors`` or ``.pth`` file, or ``package:efficientnet-lite0``.
         pretrained: Whether to load timm's weights from the model hub.
         head: ``"course"``, ``"linear"``, or a ``Head`` with its width and dropout.
         num_groups: Number of layer groups, the head included, at least 2.
         norm_policy: Batch norm of the backbone: ``eval`` (stored statistics, also where trained),
-            ``eval_if_frozen``, ``stats_if_frozen`` or ``train``. ``None`` takes ``eval`` for
-            pretrained weights and ``eval_if_frozen`` for random ones.
+            ``eval_if_frozen``, ``calibrated``, ``stats_if_frozen`` or ``train``. ``None`` takes
+            ``calibrated`` for pretrained weights and ``eval_if_frozen`` for random ones.
         lr: Learning rate of the head, or one per trained group; replaces ``optim.lr``.
         lr_ratio: How many times smaller each earlier group's rate is; replaces ``optim.lr_ratio``.
         optim: Optimizer, rates and weight decay: an ``Optim``.
@@ -88,7 +89,7 @@ class ImageClassifier(ClassificationTask):
     def __init__(
         self,
         backbone: str | Mapping[str, Any] | nn.Module,
-        num_classes: int,
+        num_classes: int | None = None,
         *,
         weights: str | None = None,
         pretrained: bool = False,
@@ -101,10 +102,6 @@ class ImageClassifier(ClassificationTask):
         metrics: Mapping[str, MetricSpec] | None = None,
         labels: Labels | Mapping[str, Any] | None = None,
     ) -> None:
-        if num_classes < 2:
-            raise ValueError(
-                f"`num_classes` must be at least 2, got {num_classes}. For yes or no use 2."
-            )
         if num_groups < 2:
             raise ValueError(
                 f"`num_groups` must be at least 2 (a backbone and a head), got {num_groups}."
@@ -112,11 +109,10 @@ class ImageClassifier(ClassificationTask):
         network = build_network(backbone) if isinstance(backbone, Mapping) else backbone
         built = create_backbone(network, pretrained=pretrained, weights=weights)
         if norm_policy is None:
-            norm_policy = "eval" if built.pretrained else "eval_if_frozen"
+            norm_policy = "calibrated" if built.pretrained else "eval_if_frozen"
         if not isinstance(head, Head):
             head = Head(**head) if isinstance(head, Mapping) else Head(head)
         super().__init__(
-            num_classes,
             metrics=metrics,
             labels=labels,
             norm_policy=norm_policy,
@@ -125,18 +121,17 @@ class ImageClassifier(ClassificationTask):
             lr_ratio=lr_ratio,
         )
         self.backbone = built
-        self.head = create_head(
-            head.layout, built.num_features, num_classes, hidden=head.hidden, dropout=head.dropout
-        )
+        self.head = nn.Identity()  # until the number of classes is known
         self.input_spec: InputSpec = built.input_spec
         self.num_groups = num_groups
-        self._groups = _joined_groups(built.layer_groups(num_groups - 1), self.head)
+        self._head_options = head
+        self._backbone_groups = built.layer_groups(num_groups - 1)
         self._register_normalisation()
         # Plain values alone, so that a checkpoint loads with `weights_only`. `weights` is left out:
         # they come from the checkpoint then.
         self.architecture: dict[str, Any] = {
             "backbone": plain_values(backbone) if isinstance(backbone, Mapping) else built.name,
-            "num_classes": num_classes,
+            "num_classes": None,
             "head": asdict(head),
             "num_groups": num_groups,
             "norm_policy": norm_policy,
@@ -146,6 +141,40 @@ class ImageClassifier(ClassificationTask):
         if isinstance(backbone, nn.Module):
             del hparams["backbone"]
         self.save_hyperparameters(hparams)
+        self._is_frozen_unasked = built.pretrained
+        self._set_num_frozen(num_groups - 1 if built.pretrained else 0)
+        if num_classes is not None:
+            self.set_num_classes(num_classes)
+
+    @override
+    def build_head(self, num_classes: int) -> None:
+        options, num_features = self._head_options, self.backbone.num_features
+        self.head = create_head(
+            options.layout,
+            num_features,
+            num_classes,
+            hidden=options.hidden,
+            dropout=options.dropout,
+        ).to(self.device)
+        self.architecture["num_classes"] = num_classes
+        self.save_hyperparameters({"num_classes": num_classes})
+        self._set_num_frozen(self.num_frozen)
+
+    @override
+    def freeze_to(self, n: int) -> None:
+        super().freeze_to(n)
+        self._is_frozen_unasked = False
+
+    @override
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        if self._is_frozen_unasked:
+            self._is_frozen_unasked = False
+            rank_zero_info(
+                f"{type(self).__name__}: the head alone is trained, since the backbone's weights"
+                " are pretrained. Call `unfreeze()` before a fit to train all layers, with"
+                " `lr_ratio` or smaller rates for the earlier ones."
+            )
 
     @override
     def setup(self, stage: str) -> None:
@@ -167,7 +196,7 @@ class ImageClassifier(ClassificationTask):
 
     @override
     def layer_groups(self) -> list[LayerGroup]:
-        return self._groups
+        return _joined_groups(self._backbone_groups, self.head)
 
     @override
     def no_weight_decay(self) -> set[str]:
@@ -182,6 +211,7 @@ class ImageClassifier(ClassificationTask):
 
     @override
     def forward_head(self, features: Tensor) -> Tensor:
+        self.require_classes()
         return cast(Tensor, self.head(features)).float()
 
     def nearest_image_size(self, size: int) -> int:

@@ -26,6 +26,7 @@ def main() -> None:
         "tf_efficientnet_lite0",
         num_classes=len(images.classes),
         weights="package:efficientnet-lite0",
+        norm_policy="eval",
     )
 
     def trainer(max_epochs: int, *callbacks: pl.Callback) -> pl.Trainer:

@@ -31,6 +31,7 @@ def main() -> None:
         num_classes=len(images.classes),
         weights="package:efficientnet-lite0",
         head=fr.Head(layout="linear", dropout=0.2),
+        norm_policy="eval",
     )
 
     def trainer(max_epochs: int, *callbacks: pl.Callback) -> pl.Trainer:

@@ -11,13 +11,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_fastrecipes.protocols import LayerGroup
 
-NormPolicy = Literal["eval", "eval_if_frozen", "stats_if_frozen", "train"]
+NormPolicy = Literal["eval", "eval_if_frozen", "calibrated", "stats_if_frozen", "train"]
 """How batch norm behaves while training.
 
 ``eval``: every batch norm of the backbone uses its stored statistics, trained or not (fast.ai 0.7's
-``bn_freeze``). ``eval_if_frozen``: only those in frozen groups do. ``stats_if_frozen``: those in
-frozen groups still update their statistics. ``train``: those in frozen groups train like any other,
-weights included (fastai 2's ``train_bn``).
+``bn_freeze``). ``eval_if_frozen``: only those in frozen groups do. ``calibrated``: the same, and
+before the first step of a fit the others store the statistics of the training data, with weights
+that keep what the model computes. ``stats_if_frozen``: those in frozen groups still update their
+statistics. ``train``: those in frozen groups train like any other, weights included (fastai 2's
+``train_bn``).
 """
 
 _WRAPPED = "_orig_mod."  # what `torch.compile(module)` puts into the names of its parameters

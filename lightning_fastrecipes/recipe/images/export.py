@@ -149,7 +149,7 @@ def _predict_with(member: _Member, classes: Sequence[str], trust: Trust) -> Tens
     columns = columns_by_name(classes, description["classes"])
     loader = DataLoader(member.dataset, batch_size=description["batch_size"])
     model.to(device, memory_format=torch.channels_last)
-    chunks = [torch.empty(0, model.num_classes)]
+    chunks = [torch.empty(0, model.require_classes())]
 
     def predict(images: Tensor) -> Tensor:
         return model.probabilities(model(images))

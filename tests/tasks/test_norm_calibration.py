@@ -1,0 +1,185 @@
+"""The norm policy `calibrated` in fits, and that models with pretrained weights use it."""
+
+import copy
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from helpers.trainers import QUIET, quiet_trainer
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_fastrecipes import ImageArrayDataModule, ImageClassifier, LRFinder, lr_find
+from lightning_fastrecipes.tasks import base
+from lightning_fastrecipes.tasks.norm_calibration import calibrate_norms
+
+
+def tiny_backbone() -> nn.Module:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU()),
+        nn.Sequential(nn.Conv2d(4, 6, 3, stride=2), nn.BatchNorm2d(6), nn.ReLU()),
+    )
+    for part in net:
+        nn.init.constant_(part[1].running_mean, 0.3)
+        nn.init.constant_(part[1].running_var, 4.0)
+    return net
+
+
+def tiny_model(**options) -> ImageClassifier:
+    options = {"pretrained": True, "head": {"hidden": 8}} | options
+    return ImageClassifier(tiny_backbone(), 2, **options)
+
+
+def pixels(count: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(1)
+    return draw.integers(0, 256, (count, 16, 16, 3), dtype=np.uint8), np.arange(count) % 2
+
+
+def datamodule(**options) -> ImageArrayDataModule:
+    images, labels = pixels()
+    arrays = {"x_train": images, "y_train": labels, "x_test": images[:4], "y_test": labels[:4]}
+    options = {"split": 0.25, "image_size": 16, "batch_size": 8} | options
+    return ImageArrayDataModule(arrays, **options)
+
+
+def stored_means(model: ImageClassifier) -> list[torch.Tensor]:
+    return [part[1].running_mean.clone() for part in model.backbone.model]
+
+
+class Watch(pl.Callback):
+    """Keep what the model computes for a few images once its first step is prepared."""
+
+    def __init__(self) -> None:
+        self.images = torch.from_numpy(pixels(8)[0]).permute(0, 3, 1, 2)
+        self.seen: list[torch.Tensor] = []
+
+    def look(self, model: ImageClassifier) -> torch.Tensor:
+        modes = [(module, module.training) for module in model.modules()]
+        with torch.no_grad():
+            seen = model.eval()(self.images)
+        for module, mode in modes:
+            module.training = mode
+        return seen
+
+    def on_before_backward(self, trainer, pl_module, loss) -> None:
+        if not self.seen:
+            self.seen.append(self.look(pl_module))
+
+
+def test_pretrained_weights_are_calibrated_by_default_and_others_are_not() -> None:
+    assert tiny_model().norm_policy == "calibrated"
+    assert tiny_model(pretrained=False).norm_policy == "eval_if_frozen"
+    assert tiny_model(norm_policy="eval").norm_policy == "eval"
+
+
+@pytest.mark.parametrize("own_loader", [False, True])
+def test_a_fit_keeps_what_the_model_computes_and_stores_statistics_of_the_data(own_loader) -> None:
+    model, watch = tiny_model(), Watch()
+    model.unfreeze()
+    before, stored = watch.look(model), stored_means(model)
+    images, labels = pixels()
+    rows = TensorDataset(torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels))
+    data = {"train_dataloaders": DataLoader(rows, batch_size=32)}
+    trainer = quiet_trainer(watch, max_epochs=1, limit_train_batches=1)
+    trainer.fit(model, **(data if own_loader else {"datamodule": datamodule()}))
+    # The head's own norms have seen one batch by then.
+    head = [model.head[0], model.head[4]]
+    assert [norm.num_batches_tracked.item() for norm in head] == [1, 1]
+    torch.testing.assert_close(watch.seen[0], before, rtol=0.3, atol=0.1)
+    assert (stored_means(model)[0] - stored[0]).abs().max() > 0.05
+
+
+def test_the_features_are_the_same_to_rounding() -> None:
+    model, images = tiny_model(), Watch().images
+    model.unfreeze()
+    model.eval()
+    before = model.forward_features(images)
+    trainer = quiet_trainer(max_epochs=1, limit_train_batches=1)
+    trainer.fit(tiny_model(), datamodule=datamodule())
+    data = datamodule()
+    data.prepare_data()
+    data.setup("fit")
+    model.trainer = trainer
+    trainer.datamodule = data
+    random = torch.get_rng_state()
+    calibrate_norms(model, model.backbone, None)
+    assert torch.equal(random, torch.get_rng_state())
+    torch.testing.assert_close(model.forward_features(images), before, rtol=1e-4, atol=1e-5)
+    seen = torch.cat([batch for batch, _ in data.eval_dataloader("train")])
+    first = model.backbone.model[0][0]((seen - model.pixel_mean) / model.pixel_std)
+    torch.testing.assert_close(stored_means(model)[0], first.mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+
+
+def test_frozen_groups_keep_their_statistics() -> None:
+    model = tiny_model()
+    model.freeze_to(1)
+    before = copy.deepcopy(model.backbone.state_dict())
+    quiet_trainer(max_epochs=1).fit(model, datamodule=datamodule())
+    after = model.backbone.state_dict()
+    assert torch.equal(before["model.0.1.running_mean"], after["model.0.1.running_mean"])
+    assert not torch.equal(before["model.1.1.running_mean"], after["model.1.1.running_mean"])
+
+
+def test_a_sweep_of_the_rate_leaves_nothing_behind() -> None:
+    model = tiny_model()
+    model.unfreeze()
+    before = copy.deepcopy(model.state_dict())
+    lr_find(model, datamodule(), num_steps=20)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_a_fit_after_a_sweep_in_it_is_calibrated() -> None:
+    model, plain = tiny_model(), tiny_model()
+    for one, callbacks in ((model, [LRFinder(num_steps=20, on_refusal="ignore")]), (plain, [])):
+        one.unfreeze()
+        trainer = quiet_trainer(*callbacks, max_epochs=1, limit_train_batches=2)
+        pl.seed_everything(0, verbose=False)
+        trainer.fit(one, datamodule=datamodule())
+    assert stored_means(model)[0].sub(stored_means(plain)[0]).abs().max() < 0.05
+    assert not model._must_calibrate
+
+
+def test_a_resumed_fit_ends_as_an_uninterrupted_one(tmp_path) -> None:
+    def fit(**options) -> tuple[ImageClassifier, pl.Trainer]:
+        pl.seed_everything(0, verbose=False)
+        model = tiny_model(head={"hidden": 8, "dropout": 0.0})
+        model.unfreeze()
+        path = options.pop("ckpt_path", None)
+        trainer = pl.Trainer(**(QUIET | {"max_epochs": 2} | options))
+        trainer.fit(model, datamodule=datamodule(), ckpt_path=path)
+        return model, trainer
+
+    whole, _ = fit()
+    _, trainer = fit(max_epochs=1)
+    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    resumed, _ = fit(ckpt_path=tmp_path / "half.ckpt")
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_layers_that_are_unfrozen_for_a_later_fit_are_calibrated_then(monkeypatch) -> None:
+    calls = []
+    monkeypatch.setattr(
+        base, "calibrate_norms", lambda task, backbone, batch: calls.append(task.num_frozen)
+    )
+    model, trainer = tiny_model(), quiet_trainer(max_epochs=1)
+    trainer.fit(model, datamodule=datamodule())
+    for max_epochs in (2, 3):
+        model.unfreeze()
+        trainer.fit_loop.max_epochs = max_epochs
+        trainer.fit(model, datamodule=datamodule())
+    assert calls == [2, 0]
+
+
+def test_gradients_reach_all_weights_in_mixed_precision() -> None:
+    model = tiny_model()
+    model.unfreeze()
+    before = copy.deepcopy(dict(model.named_parameters()))
+    trainer = quiet_trainer(max_epochs=1, limit_train_batches=1, precision="bf16-mixed")
+    trainer.fit(model, datamodule=datamodule())
+    for name, value in model.named_parameters():
+        if "0.weight" in name and value.ndim > 1:
+            assert not torch.equal(value, before[name]), name
