@@ -160,7 +160,10 @@ def draw_variants(variants: Sequence[Mapping[str, Any]], path: str | Path) -> Fi
         axes.barh(places, values)
         axes.set_xlim(0.0, 1.3 * values.max())
         axes.set_xlabel(f"{metric} on the {split} split")
-    axes.set_yticks(places, [shorten(variant["name"]) for variant in variants], parse_math=False)
+    names = [shorten(variant["name"]) for variant in variants]
+    # In a series, what the next variant does without stands aside.
+    names = [f"({n})" if v.get("is_side_step") else n for n, v in zip(names, variants, strict=True)]
+    axes.set_yticks(places, names, parse_math=False)
     axes.invert_yaxis()
     for place, end, text, variant in zip(places.tolist(), ends, texts, variants, strict=True):
         minutes = variant["seconds"] / 60

@@ -34,6 +34,8 @@ from lightning_fastrecipes.trust import Trust
 _PLAIN = {"name": str, "description": str, "seed": int, "seeds": int, "initial_checks": bool}
 _OF_THE_WHOLE = ("name", "variants", "series")
 """Keys that a variant cannot change."""
+_SIDE_STEP = "side_step"
+"""Among the changes of a variant: whether the next one does without them."""
 
 
 def load_recipe(
@@ -180,15 +182,25 @@ def _read_variants(
             if not override.key.startswith("variants."):
                 changes.pop(override.key, None)
                 changes[override.key] = override.value
+        is_side_step = read_plain(bool, changes.get(_SIDE_STEP, False), at.at(_SIDE_STEP))
+        if is_side_step and series is None:
+            raise at.at(_SIDE_STEP).error("needs `series: cumulative`. Leave it out.")
         changed = copy.deepcopy(base)
         for key, value in changes.items():
+            if key == _SIDE_STEP:
+                continue
             if str(key).partition(".")[0] in _OF_THE_WHOLE:
                 raise at.error(f"`{key}` belongs to the whole recipe. A variant cannot change it.")
             where = at._replace(key=f"{at.key}: {key}")
             apply_override(changed, Override(str(key), value), where)
-        recipes[name] = _read_recipe(changed | {"name": f"{document['name']}-{name}"}, at)
-        if series == "cumulative":
+        recipe = _read_recipe(changed | {"name": f"{document['name']}-{name}"}, at)
+        recipes[name] = replace(recipe, is_side_step=is_side_step)
+        if series == "cumulative" and not is_side_step:
             base = changed
+    if all(recipe.is_side_step for recipe in recipes.values()):
+        raise place.at("variants").error(
+            f"the series must end with a variant that is no `{_SIDE_STEP}`, but all of them are."
+        )
     return recipes
 
 

@@ -16,7 +16,11 @@ from lightning_fastrecipes._lightning import move_data_to_device
 from lightning_fastrecipes.errors import ConfigurationError, DataError, DataNotFoundError
 from lightning_fastrecipes.functional.images.resizing import nearest_multiple
 from lightning_fastrecipes.functional.labels.classes import columns_by_name
-from lightning_fastrecipes.functional.labels.merging import Merge, merge_predictions
+from lightning_fastrecipes.functional.labels.merging import (
+    Merge,
+    merge_predictions,
+    stack_predictions,
+)
 from lightning_fastrecipes.nn.label_rules import LabelRules, Labels, SingleLabel, label_rules
 from lightning_fastrecipes.nn.probing import taken_sizes
 from lightning_fastrecipes.protocols import HasInputSpec, LabelKind, inputs_of
@@ -116,16 +120,24 @@ class Ensemble(pl.LightningModule):
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         return self.probabilities(self(inputs_of(batch)))
 
-    def predict(self, loader: Iterable[Any], device: torch.device | str | None = None) -> Tensor:
+    def predict(
+        self,
+        loader: Iterable[Any],
+        device: torch.device | str | None = None,
+        *,
+        members: bool = False,
+    ) -> Tensor:
         """Predict all batches with one member in memory at a time.
 
         Args:
             loader: Batches of inputs, or of inputs and more, in the same order for each member.
             device: Where to compute; a CUDA device if there is one, else the CPU, if ``None``.
+            members: Whether to return what each member predicts, in place of the merged prediction.
 
         Returns:
             Probabilities in the order of the loader, ``(rows, num_classes)``; of numbers
-            ``(rows,)``, in the units of the table.
+            ``(rows,)``, in the units of the table. With ``members`` a first axis more, one entry
+            per member; classes are in the order of the first.
 
         Raises:
             DataError: If the loader shuffles, yields its batches only once, or yields none.
@@ -134,9 +146,8 @@ class Ensemble(pl.LightningModule):
         default = "cuda" if torch.cuda.is_available() else "cpu"
         where = torch.device(device or default)
         # No name is bound to a member, so that each is gone before the next one is loaded.
-        return self._merged(
-            self._predict_all(self._loaded(m), loader, where) for m in self._members
-        )
+        predictions = (self._predict_all(self._loaded(m), loader, where) for m in self._members)
+        return stack_predictions(predictions) if members else self._merged(predictions)
 
     def _merged(self, predictions: Iterator[Tensor]) -> Tensor:
         first = next(predictions)  # from which on the kind of labels is known

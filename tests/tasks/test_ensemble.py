@@ -113,6 +113,23 @@ def test_trainer_predicts_with_an_ensemble(checkpoint):
     torch.testing.assert_close(found, Ensemble(paths).predict(loader()))
 
 
+def test_each_member_may_be_seen_by_itself():
+    model, other, turned = make(0), make(1), make(2, classes=("c", "a", "b"))
+    found = Ensemble([model, other, turned]).predict(loader(), members=True)
+    assert found.shape == (3, 6, 3)
+    torch.testing.assert_close(found[0], probabilities(model))
+    torch.testing.assert_close(found[1], probabilities(other))
+    torch.testing.assert_close(found[2], probabilities(turned)[:, [1, 2, 0]])
+    torch.testing.assert_close(
+        found.mean(0), Ensemble([model, other, turned]).predict(loader()), rtol=1e-5, atol=1e-6
+    )
+    smaller = make(0, classes=("a", "b", "c"))
+    smaller.head = nn.Linear(192, 2)
+    smaller.classes = None
+    with pytest.raises(ValueError, match=r"the shapes are \(6, 3\) and \(6, 2\)"):
+        Ensemble([model, smaller]).predict(loader(), members=True)
+
+
 def test_one_member_is_in_memory_at_a_time():
     alive = weakref.WeakSet()
     most = []

@@ -1,6 +1,6 @@
 """The mean of what several models, or several views, predict for the same rows."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Literal, get_args
 
 import torch
@@ -33,14 +33,9 @@ def merge_predictions(
     check_choice("merge", merge, get_args(Merge))
     total: Tensor | None = None
     count = 0
-    for values in probabilities:
+    for values in _of_one_shape(probabilities):
         if merge == "logits":
             values = logits_of(values, multi_label=multi_label)
-        if total is not None and total.shape != values.shape:
-            raise ValueError(
-                "Every model must return one row of probabilities for each input and class, but the"
-                f" shapes are {tuple(total.shape)} and {tuple(values.shape)}."
-            )
         total = values if total is None else total + values
         count += 1
     if total is None:
@@ -49,6 +44,48 @@ def merge_predictions(
     if merge == "probabilities":
         return mean
     return mean.sigmoid() if multi_label else mean.softmax(dim=-1)
+
+
+def stack_predictions(predictions: Iterable[Tensor]) -> Tensor:
+    """Return what several models predict for the same rows, one below the other.
+
+    Shape ``(members, rows, num_classes)``, or ``(members, rows)`` of numbers. Raises ValueError if
+    shapes differ.
+
+    >>> stack_predictions([torch.tensor([0.5, 1.0]), torch.tensor([0.0, 1.0])]).shape
+    torch.Size([2, 2])
+    """
+    return torch.stack(list(_of_one_shape(predictions)))
+
+
+def agreement(members: Tensor, merged: Tensor, thresholds: Tensor | None = None) -> Tensor:
+    """Return for each row the share of members that decide as they do together. Shape ``(rows,)``.
+
+    ``members`` are probabilities ``(members, rows, num_classes)``, ``merged`` those of all together
+    ``(rows, num_classes)``. What is decided is the most probable class; with ``thresholds``, one
+    per class, which classes reach theirs, and the share is of members and classes.
+
+    >>> members = torch.tensor([[[0.9, 0.1]], [[0.4, 0.6]]])
+    >>> agreement(members, members.mean(0))
+    tensor([0.5000])
+    """
+    if thresholds is None:
+        same = members.argmax(2) == merged.argmax(1)
+        return same.float().mean(0)
+    same = (members >= thresholds) == (merged >= thresholds)
+    return same.float().mean((0, 2))
+
+
+def _of_one_shape(predictions: Iterable[Tensor]) -> Iterator[Tensor]:
+    shape: torch.Size | None = None
+    for values in predictions:
+        if shape not in (None, values.shape):
+            raise ValueError(
+                "Every model must return one row of probabilities for each input and class, but the"
+                f" shapes are {tuple(shape or ())} and {tuple(values.shape)}."
+            )
+        shape = values.shape
+        yield values
 
 
 def logits_of(probabilities: Tensor, *, multi_label: bool = False) -> Tensor:

@@ -135,7 +135,9 @@ class Recipe:
         initial_checks: Whether ``InitialLossCheck`` looks at model and data before the first step.
         variants: Name to recipe: this one with some keys changed.
         series: ``cumulative``: a run trains all variants in order, each with the changes of the
-            ones before it. If ``None``, a run trains this recipe, or the one variant that is named.
+            ones before it, those with ``side_step: true`` left out. If ``None``, a run trains this
+            recipe, or the one variant that is named.
+        is_side_step: Of a variant in a series: whether the ones after it do without its changes.
     """
 
     name: str
@@ -152,6 +154,7 @@ class Recipe:
     initial_checks: bool = True
     variants: dict[str, "Recipe"] = field(default_factory=dict)
     series: Literal["cumulative"] | None = None
+    is_side_step: bool = False
 
     @property
     def has_many_runs(self) -> bool:

@@ -58,6 +58,10 @@ class Series:
             found, seconds = self._run(recipe, folder, train)
             num_models = 1 if self.options.get("fast_dev_run") else recipe.seeds
             row = {"name": name, "num_models": num_models, "seconds": seconds}
+            if recipe.is_side_step:
+                row["is_side_step"] = True
+            else:
+                last = folder
             rows.append(row | {split: found[split] for split in ("val", "test")})
         results: Results = {
             "recipe": self.recipe.name,
@@ -67,9 +71,9 @@ class Series:
         }
         if is_first_process():
             draw_variants(rows, self.folder.path / "variants.png")
-            # The whole run predicts as its last variant does.
+            # The whole run predicts as its last variant does that is no side step.
             shutil.rmtree(self.folder.path / "export", ignore_errors=True)
-            shutil.copytree(folder / "export", self.folder.path / "export")
+            shutil.copytree(last / "export", self.folder.path / "export")
             write_atomically(self.folder.results, json.dumps(results, indent=2) + "\n")
         return results
 

@@ -75,7 +75,8 @@ def print_variants(console: Console, results: Mapping[str, Any]) -> None:
     table = Table("variant", "models", "minutes", *metrics, title=f"Variants, {split} split")
     for row in rows:
         values = [f"{row[split].get(name, math.nan):.4f}" for name in metrics]
-        table.add_row(row["name"], str(row["num_models"]), f"{row['seconds'] / 60:.1f}", *values)
+        name = f"{row['name']} (side step)" if row.get("is_side_step") else row["name"]
+        table.add_row(name, str(row["num_models"]), f"{row['seconds'] / 60:.1f}", *values)
     console.print(table)
 
 

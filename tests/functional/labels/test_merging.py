@@ -6,7 +6,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_fastrecipes.functional.labels.merging import merge_predictions
+from lightning_fastrecipes.functional.labels.merging import (
+    agreement,
+    merge_predictions,
+    stack_predictions,
+)
 
 
 def draw(num_models: int, seed: int = 0) -> list[torch.Tensor]:
@@ -64,3 +68,28 @@ def test_logits_of_yes_and_no_are_averaged_each_by_itself():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     certain = merge_predictions([torch.tensor([[1.0, 0.0]])] * 2, "logits", multi_label=True)
     np.testing.assert_allclose(certain, [[1.0, 0.0]], atol=1e-6)
+
+
+def test_members_agree_where_they_decide_as_together():
+    members = torch.tensor(
+        [
+            [[0.9, 0.1, 0.0], [0.2, 0.5, 0.3]],
+            [[0.6, 0.3, 0.1], [0.2, 0.3, 0.5]],
+            [[0.3, 0.4, 0.3], [0.1, 0.3, 0.6]],
+            [[0.8, 0.1, 0.1], [0.0, 0.1, 0.9]],
+        ]
+    )
+    mean = merge_predictions(members)
+    assert agreement(members, mean).tolist() == [0.75, 0.75]
+    thresholds = torch.tensor([0.5, 0.35, 0.9])
+    found = agreement(members, mean, thresholds)
+    decided = (members.numpy() >= thresholds.numpy()) == (mean.numpy() >= thresholds.numpy())
+    np.testing.assert_allclose(found, decided.mean(axis=(0, 2)))
+    assert agreement(members[:1], members[0]).tolist() == [1.0, 1.0]
+
+
+def test_what_is_stacked_has_one_shape():
+    numbers = [torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0])]
+    assert stack_predictions(iter(numbers)).tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    with pytest.raises(ValueError, match=r"the shapes are \(2,\) and \(3,\)"):
+        stack_predictions([numbers[0], torch.ones(3)])

@@ -92,6 +92,39 @@ def test_in_a_series_each_variant_is_the_one_before_it_changed(series_file: Path
     assert not {"variants", "series"} & set(recipes[1].source)
 
 
+def with_side_steps(path: Path) -> None:
+    """Add two side steps to the series, one of them at its end."""
+    written = yaml.safe_load(path.read_text())
+    network = "model.backbone.init_args"
+    changes = {f"{network}.hidden": [3], f"{network}.activation": "none"}
+    steps = list(written["variants"].items())
+    aside = ("aside", {"side_step": True, **changes})
+    last = ("last", {"side_step": True, "stages.all.max_epochs": 4})
+    written["variants"] = dict([*steps[:2], aside, steps[2], last])
+    path.write_text(yaml.safe_dump(written, sort_keys=False))
+
+
+def test_the_next_variant_does_without_a_side_step(series_file: Path, tmp_path, capsys) -> None:
+    with_side_steps(series_file)
+    variants = load_recipe(series_file).variants
+    assert [name for name, recipe in variants.items() if recipe.is_side_step] == ["aside", "last"]
+    networks = [recipe.model.init_args["backbone"]["init_args"] for recipe in variants.values()]
+    assert [network.get("hidden") for network in networks] == [None, [6], [3], [6], [6]]
+    assert [network.get("activation") for network in networks] == [None, None, "none", None, None]
+    assert [recipe.stages[0].max_epochs for recipe in variants.values()] == [1, 1, 1, 2, 4]
+
+    assert main(["run", str(series_file), "--out", str(tmp_path / "run")]) == 0
+    assert "aside (side step)" in capsys.readouterr().out
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    aside = [row["name"] for row in results["variants"] if row.get("is_side_step")]
+    assert aside == ["aside", "last"]
+    # The run predicts as its last variant that is none.
+    exports = [tmp_path / "run" / "variants" / name / "export" for name in ("longer", "last")]
+    weights = [(home / "model.safetensors").read_bytes() for home in exports]
+    assert (tmp_path / "run" / "export" / "model.safetensors").read_bytes() == weights[0]
+    assert weights[0] != weights[1]
+
+
 def test_without_a_series_each_variant_changes_the_recipe_itself(series_file: Path) -> None:
     written = yaml.safe_load(series_file.read_text())
     del written["series"]
@@ -331,6 +364,18 @@ def test_only_recipes_with_variants_take_one(recipe_file, capsys) -> None:
             r"variants\.hidden\.data: `ImageArrayDataModule` has no argument `batch_siz`",
         ),
         (lambda d: d["variants"]["hidden"].update(variants={}), "A variant cannot change it"),
+        (
+            lambda d: d["variants"]["hidden"].update(side_step="yes"),
+            r"variants\.hidden\.side_step: must be true or false, but is 'yes'",
+        ),
+        (
+            lambda d: d["variants"]["hidden"].update(side_step=True) or d.pop("series"),
+            r"variants\.hidden\.side_step: needs `series: cumulative`",
+        ),
+        (
+            lambda d: d.update(variants={"a": {"side_step": True}}),
+            "the series must end with a variant that is no `side_step`, but all of them are",
+        ),
     ],
 )
 def test_wrong_variants_are_refused_before_anything_runs(series_file, change, message) -> None:
