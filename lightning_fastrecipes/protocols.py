@@ -134,12 +134,29 @@ class TakesImageSizes(Protocol):
 class HasAugmentation(Protocol):
     """A datamodule that says how its training images are changed.
 
-    ``augmentation`` has ``preset``, ``max_zoom`` and ``max_angle``.
+    ``augmentation`` has ``preset``, ``max_zoom``, ``max_angle``, ``transforms`` and ``is_none``.
     """
 
     @property
     def augmentation(self) -> Any:
         """How training images are changed."""
+
+
+@runtime_checkable
+class LoadsViews(Protocol):
+    """A callback that asks the datamodule to load views beside each image of an evaluation."""
+
+    def loaded_views(self, *, is_fitting: bool) -> Any:
+        """Return the ``Views``, or ``None`` if there are none to load."""
+
+
+class ViewedBatch(list[Tensor]):
+    """A batch of images and targets with views of its images.
+
+    Modules see a list of two; ``views`` has the shape ``(batch, num_views, 3, height, width)``.
+    """
+
+    views: Tensor
 
 
 @runtime_checkable

@@ -10,12 +10,17 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lightning_fastrecipes import _lightning as pl
-from lightning_fastrecipes._lightning import SetupError, TrainerFn
-from lightning_fastrecipes.callbacks.engine.view_metrics import ViewMetrics
+from lightning_fastrecipes._lightning import SetupError, TrainerFn, rank_zero_warn
+from lightning_fastrecipes.callbacks.engine.view_metrics import (
+    ViewMetrics,
+    batch_images,
+    images_and_targets,
+    is_multi_label,
+)
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.images.augment import Preset
-from lightning_fastrecipes.functional.images.batches import images_of
-from lightning_fastrecipes.functional.images.views import ViewPreset, Views, mean_of_views
+from lightning_fastrecipes.functional.images.transform_list import TransformSpec
+from lightning_fastrecipes.functional.images.views import DRAWN, ViewPreset, Views, mean_of_views
 from lightning_fastrecipes.functional.labels.merging import best_weight, weigh, weight_losses
 from lightning_fastrecipes.functional.labels.targets import num_repeated_rows
 from lightning_fastrecipes.protocols import (
@@ -34,8 +39,10 @@ class TestTimeAugmentation(pl.Callback):
 
     In ``Trainer.validate`` and ``Trainer.test``, metrics of the merged predictions are logged
     beside the plain ones: ``val_accuracy_tta`` beside ``val_accuracy``. ``Trainer.predict`` returns
-    the merged probabilities. Views are made on the device from the same batch, one after the other:
-    each file is decoded once, and memory does not grow with ``n``. What is drawn depends on the
+    the merged probabilities. Each file is decoded once. Views of ``training`` are drawn by the
+    loader of the datamodule, from the whole image and exactly as training images are, and come with
+    the batch as bytes; all others are made on the device from the same batch, one after the other,
+    so that memory does not grow with ``n``. What is drawn depends on the
     seed and the place of an image in its data set alone, so that neither workers, nor processes,
     nor the batch size change it. See ``functional.images.views.Views`` for the presets.
 
@@ -48,15 +55,19 @@ class TestTimeAugmentation(pl.Callback):
     before callbacks that write predictions.
 
     Args:
-        n: How many views, at least 1; what is usual for the preset if ``None``: 4 of
-            ``augmentation``.
-        preset: ``augmentation`` (as in training), ``flips``, ``five_crops`` or ``scales``.
-        augmentation: For the preset ``augmentation``, what is drawn; as the datamodule has it for
-            training if ``None``.
+        n: How many views, at least 1; what is usual for the preset if ``None``: 4 of ``training``
+            and ``augmentation``.
+        preset: ``training`` (draws of the training augmentation, crop included), ``augmentation``
+            (such draws within the plain image), ``flips``, ``five_crops`` or ``scales``. Where
+            batches come from other loaders, ``training`` becomes ``augmentation``, with a word.
+        augmentation: For these two, the preset that is drawn. As the datamodule has it for training
+            if neither this nor ``transforms`` is given.
         plain_weight: Weight of the plain prediction in [0, 1]; ``None``: the course's, as much as
             one view up to 4 views; ``learn``: what is best on the validation split. ``validate``
             learns it and measures with the course's, ``test`` and ``predict`` use it.
         seed: Of what is drawn, at least 0.
+        transforms: For these two, the list of transforms that is drawn after the preset, as of
+            ``Augmentation``.
         during_fit: Whether the validations of a fit are augmented as well.
         metrics: For modules without ``phase_metrics``: name to metric of ``(probabilities,
             targets)``, logged as ``val_NAME_plain`` and ``val_NAME_tta``; if ``None``, those of a
@@ -83,11 +94,12 @@ class TestTimeAugmentation(pl.Callback):
     def __init__(
         self,
         n: int | None = None,
-        preset: ViewPreset = "augmentation",
+        preset: ViewPreset = "training",
         augmentation: Preset | None = None,
         plain_weight: float | Literal["learn"] | None = None,
         seed: int = 0,
         *,
+        transforms: Sequence[TransformSpec] | None = None,
         during_fit: bool = False,
         metrics: Mapping[str, Metric] | None = None,
     ) -> None:
@@ -98,8 +110,11 @@ class TestTimeAugmentation(pl.Callback):
         self.is_learning = plain_weight == "learn"
         weight = None if isinstance(plain_weight, str) else plain_weight
         drawn: Preset = "none" if augmentation is None else augmentation
-        self.views = Views(preset, n, drawn, plain_weight=weight, seed=seed)
-        self.augmentation = augmentation
+        self.views = Views(
+            preset, n, drawn, plain_weight=weight, seed=seed, transforms=transforms or ()
+        )
+        self._draws_own = augmentation is not None or transforms is not None
+        self._asked = preset
         self.during_fit = during_fit
         self._measured = ViewMetrics(metrics or {})
         self.learned_weight: float | None = None
@@ -138,24 +153,36 @@ class TestTimeAugmentation(pl.Callback):
         Raise `ConfigurationError` if training images are not augmented, or if the data do not say
         how, as loaders do not; ``datamodule`` is then ``None``.
         """
-        if self.views.preset != "augmentation":
+        if self._asked not in DRAWN:
             return self.views
         views, has_own = self.views, isinstance(datamodule, HasAugmentation)
+        views = replace(views, preset=self._asked if has_own else "augmentation")
         trained = datamodule.augmentation if has_own else None
         if trained is not None:
             views = replace(views, max_zoom=trained.max_zoom, max_angle=trained.max_angle)
-        if self.augmentation is not None:
-            return views
+        if trained is not None and not self._draws_own:
+            views = replace(views, augmentation=trained.preset)
+            views = replace(views, transforms=getattr(trained, "transforms", ()))
         # Without a datamodule, the views are those of an earlier one.
-        found = views.augmentation if trained is None else trained.preset
-        if found == "none":
+        if views.augmentation == "none" and not views.transforms and not self._draws_own:
             raise SetupError(
                 "`TestTimeAugmentation` draws views as training images are augmented, but"
                 f" {'those are not' if has_own else 'the data do not say how they are'}. Set"
                 " `augmentation='side_on'` (photos) or 'top_down' (images from above), or take"
                 " the preset `flips`, `five_crops` or `scales`."
             )
-        return replace(views, augmentation=found)
+        if views.preset != self._asked:
+            rank_zero_warn(
+                "`TestTimeAugmentation` draws its views within the images of each batch, since the"
+                " data do not say how whole images are read. Give the trainer an image datamodule"
+                " of this package, or set `preset='augmentation'`."
+            )
+        return views
+
+    def loaded_views(self, *, is_fitting: bool) -> Views | None:
+        """Return the views that the datamodule has to load, of the preset ``training``."""
+        is_idle = is_fitting and not self.during_fit
+        return None if is_idle or self.views.preset != "training" else self.views
 
     def learn(
         self, plain: Tensor, merged: Tensor, targets: Tensor, *, multi_label: bool = False
@@ -209,13 +236,14 @@ class TestTimeAugmentation(pl.Callback):
             return
         loaders = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
         loader = loaders[dataloader_idx] if isinstance(loaders, Sequence) else loaders
-        images, targets = _images_and_targets(batch)
+        images, targets = images_and_targets(batch)
         repeated = num_repeated_rows(loader, batch_idx) if trainer.world_size > 1 else 0
         images, targets = images[: len(images) - repeated], targets[: len(targets) - repeated]
         given = outputs.get("probabilities") if isinstance(outputs, Mapping) else None
         plain = given if isinstance(given, Tensor) else None
-        plain, views = self._predict(trainer, pl_module, images, plain, dataloader_idx)
-        multi_label = _is_multi_label(pl_module, plain, targets)
+        loaded = getattr(batch, "views", None)
+        plain, views = self._predict(trainer, pl_module, images, plain, loaded, dataloader_idx)
+        multi_label = is_multi_label(pl_module, plain, targets)
         if self.is_learning and not trainer.testing and len(images):
             losses = weight_losses(plain, views, targets, multi_label=multi_label)
             self._losses = losses if self._losses is None else self._losses + losses
@@ -250,9 +278,10 @@ class TestTimeAugmentation(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Replace what ``predict_step`` returned by the merged probabilities."""
-        images = _images(batch)
+        images = batch_images(batch)
         given = outputs if isinstance(pl_module, HasProbabilities) else None
-        plain, views = self._predict(trainer, pl_module, images, given, dataloader_idx)
+        loaded = getattr(batch, "views", None)
+        plain, views = self._predict(trainer, pl_module, images, given, loaded, dataloader_idx)
         merged = weigh(plain, views, self.weight)
         if not isinstance(outputs, Tensor) or outputs.shape != merged.shape:
             found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
@@ -269,6 +298,7 @@ class TestTimeAugmentation(pl.Callback):
         pl_module: pl.LightningModule,
         images: Tensor,
         plain: Tensor | None,
+        loaded: Tensor | None,
         dataloader_idx: int,
     ) -> tuple[Tensor, Tensor]:
         """Return the plain probabilities, and the mean of those of the views."""
@@ -289,38 +319,15 @@ class TestTimeAugmentation(pl.Callback):
             return plain, plain
         spec = _input_spec(trainer, pl_module)
         try:
-            return plain, mean_of_views(self.views, predict, images, places, spec)
+            if loaded is not None:
+                loaded = loaded[: len(images)]
+            return plain, mean_of_views(self.views, predict, images, places, spec, loaded)
         except ValueError as error:
             raise SetupError(f"`TestTimeAugmentation`: {error}") from error
 
 
-def _is_multi_label(module: pl.LightningModule, plain: Tensor, targets: Tensor) -> bool:
-    """Return whether an image has several labels: as the module says, or if rows sum not to 1."""
-    kind = getattr(module, "label_kind", None)
-    if kind is not None or targets.ndim != 2:
-        return bool(kind == "multi")
-    return bool(((plain.sum(dim=1) - 1).abs() > 1e-2).any())
-
-
 def _phase(trainer: pl.Trainer) -> str:
     return "test" if trainer.testing else "val"
-
-
-def _images(batch: Any) -> Tensor:
-    try:
-        return images_of(batch)
-    except ValueError as error:
-        raise SetupError(f"`TestTimeAugmentation`: {error}") from error
-
-
-def _images_and_targets(batch: Any) -> tuple[Tensor, Tensor]:
-    images = _images(batch)
-    if not isinstance(batch, (list, tuple)) or len(batch) < 2 or not isinstance(batch[1], Tensor):
-        raise SetupError(
-            "`TestTimeAugmentation` measures batches of images and targets, in this order, but"
-            f" got a {type(batch).__name__}. Serve `[images, targets]`."
-        )
-    return images, batch[1]
 
 
 def _input_spec(trainer: pl.Trainer, pl_module: pl.LightningModule) -> InputSpec | None:

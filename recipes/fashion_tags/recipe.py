@@ -50,7 +50,7 @@ def main() -> None:
         model.set_learning_rates(lr, lr_ratio=3)
         trainer(epochs, fr.SGDR(cycle_len=epochs)).fit(model, datamodule=images)
     # Validation tunes the thresholds that the test then counts labels with.
-    views = fr.TestTimeAugmentation(n=4)
+    views = fr.TestTimeAugmentation(n=4, preset="augmentation")
     trainer(0, views).validate(model, datamodule=images)
     trainer(0, views).test(model, datamodule=images)
 

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_fastrecipes import (
+    Augmentation,
     Ensemble,
     FeatureDataModule,
     ImageClassifier,
@@ -87,7 +88,7 @@ def validate(callback, model, images):
 @pytest.mark.parametrize(
     "callback",
     [
-        TestTimeAugmentation(4),
+        TestTimeAugmentation(4, "augmentation"),
         TestTimeAugmentation(3, "flips"),
         TestTimeAugmentation(preset="five_crops", plain_weight=0.4),
         TestTimeAugmentation(preset="scales"),
@@ -119,6 +120,75 @@ def test_the_merge_is_the_weighted_mean_of_probabilities(squares, callback):
     assert metrics["val_loss_tta"] == pytest.approx(loss, rel=1e-5)
     alone = quiet_trainer().validate(model, datamodule=images, verbose=False)[0]
     assert {name: metrics[name] for name in alone} == alone
+
+
+def trained_views(images, count: int) -> torch.Tensor:
+    """Return what training makes of the validation images in its first epochs."""
+    images.setup()
+    split = images.eval_dataset("val")
+    transform = images._train_transform(images.image_size)
+    transform.seed = 0
+    rows = [
+        torch.stack([transform(split._image(place), view, place) for view in range(count)])
+        for place in range(len(split))
+    ]
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("listed", [(), ("flip", {"hue": {"turn": 0.5, "p": 1}})], ids=len)
+def test_views_of_training_are_what_training_draws_from_the_whole_image(squares, listed):
+    augmentation = Augmentation("top_down", 1.3, transforms=listed)
+    model, images = classifier(), data(squares, augmentation=augmentation)
+    _, keeper = validate(TestTimeAugmentation(4), model, images)
+    views = trained_views(images, 4)
+    with torch.inference_mode():
+        model.eval()
+        expected = torch.stack([model(view).softmax(1) for view in views.unbind(1)]).mean(0)
+    expected = 0.2 * keeper.joined("probabilities") + 0.8 * expected
+    torch.testing.assert_close(keeper.joined("probabilities_tta"), expected, atol=1e-5, rtol=0)
+
+
+def test_a_list_of_ones_own_is_drawn_within_batches_too(squares):
+    images = data(squares, augmentation="none")
+    own = [{"rotate": {"degrees": 90, "p": 1}}]
+    within = TestTimeAugmentation(2, "augmentation", transforms=own)
+    _, keeper = validate(within, classifier(), images)
+    assert (keeper.joined("probabilities_tta") - keeper.joined("probabilities")).abs().max() > 1e-4
+    loader = images.eval_dataloader("val")
+    with pytest.warns(UserWarning, match="draws its views within the images of each batch"):
+        found = quiet_trainer(TestTimeAugmentation(2, transforms=own)).predict(classifier(), loader)
+    torch.testing.assert_close(torch.cat(found), keeper.joined("probabilities_tta"))
+
+
+def test_views_of_training_reach_modules_that_normalise_nothing(squares):
+    """The datamodule normalises the views too, and the module sees a batch of two."""
+    seen = []
+
+    class Watched(Plain):
+        def validation_step(self, batch, batch_idx):
+            images, _ = batch
+            seen.append((images, batch.views))
+            super().validation_step(batch, batch_idx)
+
+    views = TestTimeAugmentation(2, augmentation="none")
+    validate(views, Watched(), data(squares, image_size=16))
+    for images, made in seen:
+        assert images.dtype == torch.float32
+        assert torch.equal(made, images[:, None].expand(-1, 2, -1, -1, -1))
+
+
+def test_a_fit_loads_no_views_unless_it_is_asked_to(squares):
+    seen = []
+
+    class Watcher(pl.Callback):
+        def on_validation_batch_end(self, trainer, pl_module, outputs, batch, *_) -> None:
+            seen.append(getattr(batch, "views", None))
+
+    for during_fit in (False, True):
+        views = TestTimeAugmentation(2, during_fit=during_fit)
+        quiet_trainer(views, Watcher(), max_epochs=1).fit(classifier(), data(squares))
+        assert (seen[-1] is not None) is during_fit
+    assert seen[-1].shape[1:] == (2, 3, 24, 24)
 
 
 def test_identity_views_give_exactly_the_plain_prediction(squares):
@@ -164,13 +234,13 @@ def test_one_view_is_held_at_a_time(squares):
 
     seen: list[weakref.ref] = []
     model = Watched("test_resnet.r160_in1k", num_classes=2, head="linear")
-    validate(TestTimeAugmentation(12), model, data(squares, batch_size=64))
+    validate(TestTimeAugmentation(12, "augmentation"), model, data(squares, batch_size=64))
     assert len(alive) == 13
     assert max(alive) <= 1  # the plain images, which are the batch
 
 
 def test_predict_returns_the_merged_probabilities(squares):
-    model, images, callback = classifier(), data(squares), TestTimeAugmentation(4)
+    model, images, callback = classifier(), data(squares), TestTimeAugmentation(4, "augmentation")
     expected = validate(callback, model, images)[1].joined("probabilities_tta")
     loader = images.eval_dataloader("val")
     found = quiet_trainer(callback).predict(model, loader)

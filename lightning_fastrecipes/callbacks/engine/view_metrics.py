@@ -1,13 +1,15 @@
-"""Metrics of plain and merged predictions side by side, each with thresholds of its own."""
+"""Metrics of plain and merged predictions side by side, and the batches they are measured on."""
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 
-from lightning_fastrecipes._lightning import rank_zero_warn
+from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes._lightning import SetupError, rank_zero_warn
+from lightning_fastrecipes.functional.images.batches import images_of
 from lightning_fastrecipes.functional.labels.merging import row_losses
 from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
 from lightning_fastrecipes.protocols import HasDecisionHead, HasPhaseMetrics
@@ -100,3 +102,30 @@ class ViewMetrics:
                 f"`{phase}_{name}` is measured at the thresholds that are best for these very rows,"
                 " which flatters the model. Call `trainer.validate` with this callback first."
             )
+
+
+def is_multi_label(module: pl.LightningModule, plain: Tensor, targets: Tensor) -> bool:
+    """Return whether an image has several labels: as the module says, or if rows sum not to 1."""
+    kind = getattr(module, "label_kind", None)
+    if kind is not None or targets.ndim != 2:
+        return bool(kind == "multi")
+    return bool(((plain.sum(dim=1) - 1).abs() > 1e-2).any())
+
+
+def batch_images(batch: Any) -> Tensor:
+    """Return the images of a batch, or refuse one that has none."""
+    try:
+        return images_of(batch)
+    except ValueError as error:
+        raise SetupError(f"`TestTimeAugmentation`: {error}") from error
+
+
+def images_and_targets(batch: Any) -> tuple[Tensor, Tensor]:
+    """Return images and targets of a batch, or refuse one that has not both."""
+    images = batch_images(batch)
+    if not isinstance(batch, (list, tuple)) or len(batch) < 2 or not isinstance(batch[1], Tensor):
+        raise SetupError(
+            "`TestTimeAugmentation` measures batches of images and targets, in this order, but"
+            f" got a {type(batch).__name__}. Serve `[images, targets]`."
+        )
+    return images, batch[1]

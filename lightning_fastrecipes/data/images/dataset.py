@@ -19,16 +19,21 @@ from lightning_fastrecipes.data.images.decoding import MAX_MEGAPIXELS, inspect_i
 from lightning_fastrecipes.data.images.geometry import EvalTransform, Geometry, Resize
 from lightning_fastrecipes.data.images.pixel_cache import PixelStore
 from lightning_fastrecipes.data.images.samples import Samples
-from lightning_fastrecipes.data.images.train_transform import TrainTransform
+from lightning_fastrecipes.data.images.train_transform import TrainTransform, view_transforms
+from lightning_fastrecipes.functional.images.views import Views
 from lightning_fastrecipes.protocols import InputSpec
 
 
-class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
+class ImageDataset(Dataset[tuple[Tensor, ...]]):
     """Decode, transform and label images; with a store, decoded images are read from it.
 
     With epochs, an index is ``epoch * len(dataset) + position``, as ``ShuffleSampler`` makes it, so
-    that random transforms depend on the epoch whichever worker runs them.
+    that random transforms depend on the epoch whichever worker runs them. ``views`` are transforms
+    that make views of the same decoded image, each called with its number as the epoch; a sample
+    has them as its last part.
     """
+
+    views: Sequence[EvalTransform] = ()
 
     def __init__(
         self,
@@ -69,8 +74,8 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
             digest.update(f"{Path(name)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
         return digest.hexdigest()
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return an image ``(3, image_size, image_size)``, ``uint8``, and its target.
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        """Return an image ``(3, image_size, image_size)``, ``uint8``, its target, and any views.
 
         The index may lie above the length if there are epochs. Raise `IndexError` if it is out of
         range, `DataError` if the file cannot be read any more.
@@ -78,7 +83,12 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         if index < 0 or (index >= len(self) and not self.has_epochs):
             raise IndexError(f"`index` must lie in [0, {len(self)}), got {index}.")
         epoch, position = divmod(index, len(self))
-        return self.transform(self._image(position), epoch, position), self.targets[position]
+        image = self._image(position)
+        sample = self.transform(image, epoch, position), self.targets[position]
+        if not self.views:
+            return sample
+        views = [make(image, view, position) for view, make in enumerate(self.views)]
+        return (*sample, torch.stack(views))
 
     def _image(self, position: int) -> Tensor:
         if self.store is not None:
@@ -102,7 +112,8 @@ class WindowDataset(ImageDataset):
     def is_quick(self) -> bool:
         return self.store is not None
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+    @override
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
         """Return a window ``(3, side, side)``, ``uint8``, its target, and the index."""
         epoch, position = divmod(index, len(self))
         window = self.transform.window(self._image(position), epoch, position, len(self))
@@ -133,12 +144,11 @@ class PixelDataset(ImageDataset):
         return hashlib.sha256(self._pixels.contiguous().numpy().data).hexdigest()
 
     @override
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        images, targets = self.__getitems__([index])
-        return images[0], targets[0]
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        return tuple(part[0] for part in self.__getitems__([index]))
 
     def __getitems__(self, indices: Sequence[int]) -> list[Tensor]:
-        """Return images ``(batch, 3, image_size, image_size)``, ``uint8``, and targets, as a batch.
+        """Return images ``(batch, 3, image_size, image_size)``, ``uint8``, targets, and any views.
 
         All indices must be of one epoch.
         """
@@ -147,9 +157,17 @@ class PixelDataset(ImageDataset):
             raise IndexError(f"`indices` must lie in [0, {len(self)}), got {list(indices)}.")
         positions = found % len(self)
         epoch = int(found[0]) // len(self)
-        images = self.transform.batch(self._pixels[positions], epoch, positions, len(self))
-        # Grey images stay in one channel until here.
-        return [images.expand(-1, 3, -1, -1).contiguous(), self.targets[positions]]
+        pixels = self._pixels[positions]
+
+        def make(transform: EvalTransform, epoch: int) -> Tensor:
+            images = transform.batch(pixels, epoch, positions, len(self))
+            # Grey images stay in one channel until here.
+            return images.expand(-1, 3, -1, -1).contiguous()
+
+        batch = [make(self.transform, epoch), self.targets[positions]]
+        if self.views:
+            batch.append(torch.stack([make(t, view) for view, t in enumerate(self.views)], dim=1))
+        return batch
 
 
 def identity_collate(batch: Any) -> Any:
@@ -166,13 +184,15 @@ def prediction_dataset(
     crop_fraction: float = 0.875,
     background: str = "white",
     max_megapixels: float = MAX_MEGAPIXELS,
+    views: Views | None = None,
 ) -> tuple[ImageDataset, list[tuple[str, str]]]:
     """Make a data set of files without labels, with the loader and geometry of the evaluation.
 
     ``paths`` are files, or folders that are searched to any depth in the order of their names.
     ``ImageDataModule.eval_transform_key`` returns the keyword arguments: a side in pixels, and
-    those of ``Geometry``. Return the data set, with target -1 for every image, and the path and
-    reason of each file that cannot be read. Raise `DataNotFoundError` if a path does not exist.
+    those of ``Geometry``. Views of ``training`` are made beside each image. Return the data set,
+    with target -1 for every image, and the path and reason of each file that cannot be read. Raise
+    `DataNotFoundError` if a path does not exist.
     """
     files: list[Path] = []
     for path in paths:
@@ -190,4 +210,7 @@ def prediction_dataset(
     good = [file for file, problem in zip(files, problems, strict=True) if not problem]
     bad = [(str(file), problem) for file, problem in zip(files, problems, strict=True) if problem]
     transform = EvalTransform(image_size, geometry, InputSpec())
-    return ImageDataset(Samples.from_files(good), transform), bad
+    dataset = ImageDataset(Samples.from_files(good), transform)
+    if views is not None and views.preset == "training":
+        dataset.views = view_transforms(image_size, geometry, InputSpec(), views)
+    return dataset, bad

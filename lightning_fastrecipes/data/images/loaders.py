@@ -9,7 +9,7 @@ from lightning_fastrecipes.data.common.workers import num_loader_workers
 from lightning_fastrecipes.data.images.dataset import ImageDataset, PixelDataset, identity_collate
 from lightning_fastrecipes.data.images.trainer_facts import TrainerFacts
 
-Loader = DataLoader[tuple[Tensor, Tensor]]
+Loader = DataLoader[tuple[Tensor, ...]]
 
 
 def make_loader(

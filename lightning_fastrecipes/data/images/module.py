@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Sized
-from dataclasses import replace
 from typing import Any, Unpack, get_args
 
 import torch
@@ -25,6 +24,7 @@ from lightning_fastrecipes.data.images.listing import ImageSplit, Listing
 from lightning_fastrecipes.data.images.loaders import Loader, make_loader
 from lightning_fastrecipes.data.images.options import (
     Augmentation,
+    AugmentationChoice,
     ImageOptions,
     OnBadFile,
     as_augmentation,
@@ -32,14 +32,13 @@ from lightning_fastrecipes.data.images.options import (
     with_defaults,
 )
 from lightning_fastrecipes.data.images.pixel_stores import PixelStores
-from lightning_fastrecipes.data.images.train_transform import TrainTransform
+from lightning_fastrecipes.data.images.train_transform import TrainTransform, view_transforms
 from lightning_fastrecipes.data.images.trainer_facts import TrainerFacts, read_trainer
 from lightning_fastrecipes.errors import ConfigurationError, DataError
-from lightning_fastrecipes.functional.images.augment import Preset
 from lightning_fastrecipes.functional.labels.balance import balancing_weights
 from lightning_fastrecipes.functional.labels.classes import refuse_other_classes
 from lightning_fastrecipes.messages import name_some
-from lightning_fastrecipes.protocols import InputSpec, LabelKind
+from lightning_fastrecipes.protocols import InputSpec, LabelKind, ViewedBatch
 
 Batch = list[Tensor]
 
@@ -51,7 +50,7 @@ class ImageDataModule(pl.LightningDataModule):
     an ``input_spec``, which normalises them itself; for any other module they are normalised after
     the transfer. ``image_size``, ``eval_image_size``, ``batch_size``, ``augmentation`` and ``seed``
     may be assigned between two fits: the next loaders use them. Assigning a preset to
-    ``augmentation`` keeps its other settings.
+    ``augmentation`` keeps its other settings; ``none`` also drops its list of transforms.
 
     Args:
         **options: Those of ``ImageOptions``.
@@ -61,7 +60,8 @@ class ImageDataModule(pl.LightningDataModule):
         TypeError: If one is unknown, or of the wrong type.
 
     Attributes:
-        options: The options as they were given, and the defaults of the others.
+        options: The options as they were given, and the defaults of the others; the augmentation
+            with all its settings.
         eval_image_size: Side for validation, test and prediction; ``image_size`` if ``None``.
         largest_image_size: The largest that ``image_size`` will be, so that images of a fit are
             decoded once for all sizes; ``ProgressiveResizing`` is heeded as well.
@@ -85,6 +85,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.eval_image_size = None
         self.batch_size = self.options["batch_size"]
         self._augmentation = as_augmentation(self.options["augmentation"])
+        self.options["augmentation"] = self._augmentation
         self.seed = self.options["seed"]
         self.split = image_split(
             self.options["split"], type(self).__name__, has_columns=self._has_columns
@@ -107,14 +108,12 @@ class ImageDataModule(pl.LightningDataModule):
 
     @property
     def augmentation(self) -> Augmentation:
-        """How training images are changed; a preset may be assigned, too."""
+        """How training images are changed; a preset or a list may be assigned, too."""
         return self._augmentation
 
     @augmentation.setter
-    def augmentation(self, value: Preset | Augmentation) -> None:
-        if not isinstance(value, Augmentation):
-            value = replace(self._augmentation, preset=value)
-        self._augmentation = value
+    def augmentation(self, value: AugmentationChoice) -> None:
+        self._augmentation = as_augmentation(value, self._augmentation)
 
     @property
     def classes(self) -> list[str]:
@@ -210,6 +209,7 @@ class ImageDataModule(pl.LightningDataModule):
 
     @override
     def test_dataloader(self) -> Loader | list[Loader]:
+        self._read_trainer()
         return self._loader_or_nothing("test")
 
     @override
@@ -220,21 +220,27 @@ class ImageDataModule(pl.LightningDataModule):
                 "There are no unlabelled images to predict. Put them into a folder 'test' beside"
                 " the training images, or use `prediction_dataset`."
             )
-        return self.eval_dataloader("predict")
+        return self._viewed_loader("predict")
 
     @override
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment on the device if asked to, and normalise for a module that does not.
 
         A batch holds images, ``uint8``, of shape ``(batch, 3, height, width)``, and targets. Where
-        images are augmented here, it holds their indices too.
+        images are augmented here, it holds their indices too; or else any views.
         """
-        images, targets, *indices = batch
-        if indices and self._windows is not None:
-            images = self._windows.finish(images, indices[0])
+        images, targets, *others = batch
+        result = ViewedBatch([images, targets])
+        if others and others[0].ndim == 5:
+            result.views = others[0]
+        elif others and self._windows is not None:
+            result[0] = self._windows.finish(images, others[0])
         if self._facts.input_spec is None:
-            images = (self.input_spec or InputSpec()).normalised(images)
-        return [images, targets]
+            spec = self.input_spec or InputSpec()
+            result[0] = spec.normalised(result[0])
+            if hasattr(result, "views"):
+                result.views = spec.normalised(result.views)
+        return result
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -291,7 +297,7 @@ class ImageDataModule(pl.LightningDataModule):
         )
 
     def _train_dataset(self) -> ImageDataset:
-        if self.augmentation.preset == "none":
+        if self.augmentation.is_none:
             return self._dataset("train", self._eval_transform(self.image_size), has_epochs=True)
         transform = self._train_transform(self.image_size)
         samples = self._assembled.splits["train"]
@@ -327,7 +333,15 @@ class ImageDataModule(pl.LightningDataModule):
             self._stores.open(split, images.splits[split], self._cached_size(split))
 
     def _loader_or_nothing(self, split: ImageSplit) -> Loader | list[Loader]:
-        return self.eval_dataloader(split) if len(self._assembled.splits[split].paths) else []
+        return self._viewed_loader(split) if len(self._assembled.splits[split].paths) else []
+
+    def _viewed_loader(self, split: ImageSplit) -> Loader:
+        """Return the batches of a split, with views if a callback of the trainer asks for them."""
+        dataset, views = self.eval_dataset(split), self._facts.views
+        if views is not None:
+            spec, size = self.input_spec or InputSpec(), dataset.transform.image_size
+            dataset.views = view_transforms(size, self.geometry, spec, views)
+        return self._loader(dataset)
 
     def _loader(self, dataset: ImageDataset, sampler: ShuffleSampler | None = None) -> Loader:
         return make_loader(dataset, self.batch_size, sampler, self.num_workers, self._facts)

@@ -1,7 +1,9 @@
 """The options that every datamodule of images takes."""
 
-from dataclasses import KW_ONLY, dataclass
-from typing import Literal, TypedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+from functools import cached_property
+from typing import Any, Literal, TypedDict
 
 from lightning_fastrecipes.data.common.cache_choice import Cache
 from lightning_fastrecipes.data.common.split_choice import (
@@ -15,6 +17,12 @@ from lightning_fastrecipes.data.common.split_choice import (
 from lightning_fastrecipes.data.images.geometry import Geometry
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.images.augment import MAX_ANGLE, Preset, draw_parameters
+from lightning_fastrecipes.functional.images.transform_list import (
+    TransformSpec,
+    name_of,
+    read_transforms,
+)
+from lightning_fastrecipes.functional.images.transforms import Transform
 from lightning_fastrecipes.functional.random import seeded_generator
 from lightning_fastrecipes.messages import suggestion
 
@@ -29,28 +37,104 @@ class Augmentation:
         preset: ``none`` serves the images of the evaluation; ``basic`` rotates them and changes
             brightness and contrast a little; ``side_on`` (photos) mirrors them too; ``top_down``
             (images from above) also flips them and rotates by 90 degrees.
-        max_zoom: Largest zoom, at least 1.
-        max_angle: Largest rotation in degrees, at least 0.
+        max_zoom: Largest zoom of a preset, at least 1.
+        max_angle: Largest rotation of a preset in degrees, at least 0.
+        transforms: What else changes images, after the preset: a list of the transforms below, as
+            ``"flip"``, ``{"rotate": 10}`` (the first value of the table) or ``{"rotate":
+            {"degrees": 10, "p": 0.75}}``; or by class path, ``{"class_path":
+            "torchvision.transforms.v2.RandomSolarize", "init_args": {"threshold": 128}, "p": 0.5}``
+            or as an object: anything that takes and returns a ``uint8`` image of one shape.
         on_device: Augment whole batches on the device, after the transfer by a trainer, instead of
             image by image in the loader: faster; same distribution, different random draws.
 
     Raises:
-        ValueError: If a value is out of its range.
+        ValueError: If a value is out of its range, or a transform is unknown.
+
+    Example:
+        >>> chosen = Augmentation("side_on", transforms=[{"hue": 0.1}, "erase"])
+        >>> chosen.listed[0]
+        Hue(p=0.75, turn=0.1)
+
+    Note:
+        Every transform happens with probability ``p``, and draws anew for each image. An image is
+        cropped at random and moved by one resample, in the order of the first six rows; then its
+        pixels are changed, in the order of the list. Each image's draws follow from the seed, the
+        epoch and its place in the data alone. ``fastrecipes show-batch`` and ``show_transforms``
+        draw each at its extremes.
+
+        ================== ============================================================ ===========
+        transform          strength, its range and default                               ``p``
+        ================== ============================================================ ===========
+        ``zoom``           ``max_zoom`` 1.1, ``min_zoom`` 1.0: factor, 0.5 to 10         0.75
+        ``rotate``         ``degrees`` 10: either way, 0 to 180                          0.75
+        ``shift``          ``fraction`` 0.1: share of each side, either way, 0 to 1      0.75
+        ``warp``           ``distortion`` 0.2: corners inwards, share of half a side,    0.5
+                           0 to 0.9
+        ``flip``           left and right                                                0.5
+        ``flip_vertical``  upside down                                                   0.5
+        ``brightness``     ``strength`` 0.2: factor within 1 +- strength, at least 0     0.75
+        ``contrast``       ``strength`` 0.2: the same about the image's mean grey        0.75
+        ``saturation``     ``strength`` 0.2: the same about each pixel's grey            0.75
+        ``hue``            ``turn`` 0.05: share of the circle, either way, 0 to 0.5      0.75
+        ``grey``           no colour                                                     0.1
+        ``blur``           ``max_sigma`` 2, ``min_sigma`` 0.1: pixels, 0.01 to 100       0.2
+        ``erase``          ``max_area`` 0.33, ``min_area`` 0.02: share of the image, 0   0.5
+                           to 1; ``max_ratio`` 3.3 of the sides; ``value`` 0, black,
+                           to 1, white
+        ``channel_jitter`` ``strength`` 0.1: a factor of its own for each channel        0.75
+        ================== ============================================================ ===========
+
+        The laws are those of torchvision's ``RandomAffine``, ``RandomPerspective``, ``ColorJitter``
+        (in the order of the list), ``GaussianBlur`` and ``RandomErasing``; borders are reflected.
+        The brightness and contrast of the presets are the course's, which are added and gentler.
     """
 
     preset: Preset = "none"
     max_zoom: float = 1.1
     max_angle: float = MAX_ANGLE
+    transforms: Sequence[TransformSpec] = ()
     _: KW_ONLY
     on_device: bool = False
 
     def __post_init__(self) -> None:
         draw_parameters(0, self.preset, self.max_zoom, seeded_generator(0), self.max_angle)
+        _ = self.listed  # refuses what is wrong
+        object.__setattr__(self, "transforms", tuple(self.transforms))
+
+    @cached_property
+    def listed(self) -> tuple[Transform, ...]:
+        """The transforms of the list, built."""
+        return read_transforms(self.transforms)
+
+    def __str__(self) -> str:
+        """Return the preset and the names of the transforms."""
+        names = [name_of(spec) for spec in self.transforms]
+        return ", ".join(names if names and self.preset == "none" else [self.preset, *names])
+
+    @property
+    def is_none(self) -> bool:
+        """Whether training images are those of the evaluation."""
+        return self.preset == "none" and not self.transforms
 
 
-def as_augmentation(choice: Preset | Augmentation) -> Augmentation:
-    """Return what a preset stands for: the defaults of ``Augmentation``."""
-    return choice if isinstance(choice, Augmentation) else Augmentation(choice)
+AugmentationChoice = Preset | Augmentation | Sequence[TransformSpec]
+"""A preset, all settings, or a list of transforms alone."""
+
+
+def as_augmentation(
+    choice: AugmentationChoice | Mapping[str, Any], before: Augmentation | None = None
+) -> Augmentation:
+    """Return the augmentation that is meant, other settings as ``before``; ``none`` has no list."""
+    if isinstance(choice, Augmentation):
+        return choice
+    before = before or Augmentation()
+    if choice == "none":
+        return replace(before, preset="none", transforms=())
+    if isinstance(choice, Mapping):
+        return replace(before, **choice)
+    is_list = isinstance(choice, Sequence) and not isinstance(choice, str)
+    changes: Any = {"preset": "none", "transforms": choice} if is_list else {"preset": choice}
+    return replace(before, **changes)
 
 
 class ImageOptions(TypedDict, total=False):
@@ -62,7 +146,8 @@ class ImageOptions(TypedDict, total=False):
         split: Which image is of which split. A share to validate on (0.2 if not given), a
             ``FractionSplit``, or for a table of labels also a ``ColumnSplit`` or its column's name,
             or a ``GroupSplit``. Splits that the data bring along are kept.
-        augmentation: Preset for training images, or an ``Augmentation``; ``none`` if not given.
+        augmentation: Preset for training images, a list of transforms, or an ``Augmentation``;
+            ``none`` if not given.
         geometry: How images are resized and cropped; the defaults of ``Geometry`` if not given.
         class_balanced: Draw training images, with replacement, in proportion to ``1 / count`` of
             their (rarest) label, so that rare labels are seen as often as common ones.
@@ -77,7 +162,7 @@ class ImageOptions(TypedDict, total=False):
     image_size: int
     batch_size: int
     split: SplitChoice
-    augmentation: Preset | Augmentation
+    augmentation: AugmentationChoice
     geometry: Geometry | None
     class_balanced: bool
     seed: int

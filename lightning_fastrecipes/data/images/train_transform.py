@@ -9,11 +9,13 @@ from typing_extensions import override
 from lightning_fastrecipes.data.images.geometry import EvalTransform, Geometry, Place
 from lightning_fastrecipes.data.images.options import Augmentation
 from lightning_fastrecipes.functional.images.augment import (
-    AugmentationParameters,
     augment,
     augment_batch,
     draw_parameters,
+    largest_zoom,
 )
+from lightning_fastrecipes.functional.images.draws import AugmentationParameters
+from lightning_fastrecipes.functional.images.views import Views
 from lightning_fastrecipes.functional.random import seeded_generator
 from lightning_fastrecipes.protocols import InputSpec
 
@@ -23,10 +25,26 @@ _MAX_SHRINK = 1.25
 _AGAINST_BLUR = 1.12
 
 
+def view_transforms(
+    image_size: int, geometry: Geometry, input_spec: InputSpec, views: Views
+) -> list[EvalTransform]:
+    """Return what makes each view of ``training``: the transform of training, in the view's epoch.
+
+    It is called with the number of the view as the epoch, so that a view keeps its draws.
+    """
+    drawn = Augmentation(views.augmentation, views.max_zoom, views.max_angle, views.transforms)
+    if drawn.is_none:
+        return [EvalTransform(image_size, geometry, input_spec)] * views.num_views
+    return [
+        TrainTransform(image_size, geometry, input_spec, augmentation=drawn, seed=views.seed)
+        for _ in range(views.num_views)
+    ]
+
+
 class TrainTransform(EvalTransform):
     """Zoom, crop, rotate, adjust and flip at random, by draws of seed, epoch and index alone.
 
-    The preset of the augmentation is not ``none``.
+    The augmentation changes something.
     """
 
     def __init__(
@@ -39,9 +57,11 @@ class TrainTransform(EvalTransform):
         seed: int,
     ) -> None:
         super().__init__(image_size, geometry, input_spec)
-        self.preset = augmentation.preset
-        self.max_zoom = augmentation.max_zoom
-        self.max_angle = augmentation.max_angle
+        self.augmentation = augmentation
+        self.transforms = augmentation.listed
+        zoom = largest_zoom(augmentation.preset, augmentation.max_zoom, self.transforms)
+        # Images are kept for the preset of a later stage as well.
+        self.max_zoom = max(zoom, augmentation.max_zoom)
         self.seed = seed
         self._drawn: tuple[tuple[int, int], AugmentationParameters] | None = None
 
@@ -53,8 +73,9 @@ class TrainTransform(EvalTransform):
     @override
     def __call__(self, image: Tensor, epoch: int, index: int) -> Tensor:
         drawn = self._draw(1, seeded_generator(self.seed, epoch, index))
-        side = round(self.image_size * drawn.zoom.item())
-        return augment(self._random_crop(image, side, self.image_size, drawn, 0), drawn)[0]
+        side = round(self.image_size * max(drawn.zoom.item(), 1.0))
+        crop = self._random_crop(image, side, self.image_size, drawn, 0)
+        return augment(crop, drawn, self.transforms)[0]
 
     def window(self, image: Tensor, epoch: int, position: int, num_images: int) -> Tensor:
         """Cut out the square ``(3, side, side)`` that :meth:`batch` augments in this epoch.
@@ -73,6 +94,8 @@ class TrainTransform(EvalTransform):
         made smaller first, so that no detail turns to noise.
         """
         drawn = self._drawn_for(epoch, num_images).rows(positions)
+        if len(images) and images.shape[1] == 1 and any(t.needs_rgb for t in self.transforms):
+            images = images.expand(-1, 3, -1, -1)
         zooms = self._band_zooms()
         if len(zooms) == 1:
             return self._zoomed(images, drawn, self.max_zoom)
@@ -103,7 +126,10 @@ class TrainTransform(EvalTransform):
             most = side = math.ceil(self.image_size * max_zoom * _AGAINST_BLUR)
         if min(images.shape[-2:]) > most:
             images = self._resize(images, side)
-        return augment_batch(images, drawn, self.image_size, squish=self.resize == "squish")
+        is_squished = self.resize == "squish"
+        return augment_batch(
+            images, drawn, self.image_size, squish=is_squished, transforms=self.transforms
+        )
 
     def _random_crop(
         self, image: Tensor, side: int, size: int, drawn: AugmentationParameters, row: int
@@ -117,7 +143,10 @@ class TrainTransform(EvalTransform):
         return self._square(image[None], side, size, [place(share) for share in shares])
 
     def _draw(self, num_images: int, generator: torch.Generator) -> AugmentationParameters:
-        return draw_parameters(num_images, self.preset, self.max_zoom, generator, self.max_angle)
+        asked = self.augmentation
+        return draw_parameters(
+            num_images, asked.preset, asked.max_zoom, generator, asked.max_angle, self.transforms
+        )
 
     def _drawn_for(self, epoch: int, num_images: int) -> AugmentationParameters:
         """Draw for all images of an epoch, and keep that for its other batches."""

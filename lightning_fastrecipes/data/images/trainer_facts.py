@@ -6,7 +6,8 @@ from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import TrainerFn
 from lightning_fastrecipes.data.common.samplers import upcoming_epoch
 from lightning_fastrecipes.data.images.listing import ImageSplit
-from lightning_fastrecipes.protocols import GrowsImages, HasInputSpec, InputSpec
+from lightning_fastrecipes.functional.images.views import Views
+from lightning_fastrecipes.protocols import GrowsImages, HasInputSpec, InputSpec, LoadsViews
 
 _SPLITS_READ: dict[str, tuple[ImageSplit, ...]] = {
     "fit": ("train", "val"),
@@ -23,6 +24,7 @@ class TrainerFacts:
     ``largest_image_size`` is the largest that a callback will ask for, 0 if none does. ``splits``
     are about to be read as a whole, none in a trial of a few batches. A trainer that
     ``is_attached`` finishes batches on the device. ``epoch`` is that of the next training loader.
+    ``views`` are those that a callback asks to be loaded beside the images of an evaluation.
     """
 
     input_spec: InputSpec | None = None
@@ -33,6 +35,7 @@ class TrainerFacts:
     epoch: int = 0
     on_cpu: bool = False
     num_local_processes: int = 1
+    views: Views | None = None
 
 
 def read_trainer(trainer: pl.Trainer | None) -> TrainerFacts:
@@ -45,6 +48,8 @@ def read_trainer(trainer: pl.Trainer | None) -> TrainerFacts:
         return TrainerFacts()
     module, task = trainer.lightning_module, trainer.state.fn
     callbacks = getattr(trainer, "callbacks", [])  # missing in Lightning's types
+    is_fitting = task == TrainerFn.FITTING
+    asked = [c.loaded_views(is_fitting=is_fitting) for c in callbacks if isinstance(c, LoadsViews)]
     sizes = [c.largest_image_size for c in callbacks if isinstance(c, GrowsImages)]
     return TrainerFacts(
         input_spec=module.input_spec if isinstance(module, HasInputSpec) else None,
@@ -53,8 +58,9 @@ def read_trainer(trainer: pl.Trainer | None) -> TrainerFacts:
         if pl.is_fast_dev_run(trainer) or task is None
         else _SPLITS_READ.get(task.value, ()),
         is_attached=True,
-        is_fitting=task == TrainerFn.FITTING,
+        is_fitting=is_fitting,
         epoch=upcoming_epoch(trainer),
         on_cpu=trainer.strategy.root_device.type == "cpu",
         num_local_processes=trainer.num_devices,
+        views=next((views for views in asked if views is not None), None),
     )

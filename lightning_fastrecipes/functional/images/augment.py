@@ -1,17 +1,28 @@
-"""The course's augmentation presets: parameters drawn per image, applied to a whole batch."""
+"""Presets and lists of augmentations: parameters drawn per image, applied to a whole batch."""
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from lightning_fastrecipes.errors import check_at_least
+from lightning_fastrecipes.functional.images.draws import (
+    AugmentationParameters,
+    draw_listed,
+    listed,
+    pixel_steps,
+)
 from lightning_fastrecipes.functional.images.pixels import (
     change_pixels,
+    compose,
     crop_matrix,
     dihedral_batch,
+    perspective_matrix,
+    shift_matrix,
 )
+from lightning_fastrecipes.functional.images.transforms import Move, Shift, Transform, Warp
 from lightning_fastrecipes.protocols import InputSpec
 
 Preset = Literal["none", "basic", "side_on", "top_down"]
@@ -25,48 +36,23 @@ MAX_BRIGHTNESS = 0.05
 MAX_CONTRAST = 0.05
 
 
-@dataclass(frozen=True)
-class AugmentationParameters:
-    """What happens to each image of a batch; every tensor has shape ``(batch,)``.
-
-    Args:
-        zoom: The shorter side is resized to this many times the crop, at least 1.
-        crop_top: Where the crop starts, as a fraction in [0, 1) of the rows to spare.
-        crop_left: The same for the columns to spare.
-        angle: Rotation in degrees, anticlockwise.
-        brightness: What is added to pixels in [0, 1].
-        contrast: Factor on the distance of a pixel from the image's mean.
-        dihedral: Symmetry of the square, 0 to 7, as in :func:`pixels.dihedral`.
-    """
-
-    zoom: Tensor
-    crop_top: Tensor
-    crop_left: Tensor
-    angle: Tensor
-    brightness: Tensor
-    contrast: Tensor
-    dihedral: Tensor
-
-    def rows(self, positions: Tensor) -> "AugmentationParameters":
-        """Return the parameters of the images at some positions."""
-        return AugmentationParameters(*(getattr(self, f.name)[positions] for f in fields(self)))
-
-
 def draw_parameters(
     num_images: int,
     augmentation: Preset,
     max_zoom: float,
     generator: torch.Generator,
     max_angle: float = MAX_ANGLE,
+    transforms: Sequence[Transform] = (),
 ) -> AugmentationParameters:
     """Draw what happens to each image, by the distributions of the course's presets.
 
     ``basic`` rotates by up to ``max_angle`` degrees with probability 0.75 and changes brightness
     and contrast by up to 0.05; ``side_on`` also flips every second image; ``top_down`` instead
     applies each of the 8 symmetries of the square equally often; ``none`` changes nothing. All
-    zoom, by up to ``max_zoom``, with probability 0.75 and crop at random. All randomness comes from
-    the generator, which is on the CPU. Raise `ValueError` if there is no such preset, ``max_zoom``
-    is below 1, or ``max_angle`` below 0.
+    zoom, by up to ``max_zoom``, with probability 0.75 and crop at random. A list of transforms
+    draws after the preset, whose draws it leaves as they are, and crops at random as well. All
+    randomness comes from the generator, which is on the CPU. Raise `ValueError` if there is no such
+    preset, ``max_zoom`` is below 1, or ``max_angle`` below 0.
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> draw_parameters(4, "none", 1.1, generator).angle
@@ -92,18 +78,19 @@ def draw_parameters(
 
     if augmentation == "none":
         zeros, ones = torch.zeros(num_images), torch.ones(num_images)
-        return AugmentationParameters(
+        drawn = AugmentationParameters(
             zoom=ones,
-            crop_top=ones / 2,
-            crop_left=ones / 2,
+            crop_top=uniform(0.0, 1.0) if transforms else ones / 2,
+            crop_left=uniform(0.0, 1.0) if transforms else ones / 2,
             angle=zeros,
             brightness=zeros,
             contrast=ones,
             dihedral=zeros.long(),
         )
+        return draw_listed(drawn, transforms, generator)
     elements = {"basic": 1, "side_on": 2, "top_down": 8}[augmentation]
     change = uniform(-MAX_CONTRAST, MAX_CONTRAST)
-    return AugmentationParameters(
+    drawn = AugmentationParameters(
         zoom=torch.where(happens(ZOOM_PROBABILITY), uniform(1.0, max_zoom), 1.0),
         crop_top=uniform(0.0, 1.0),
         crop_left=uniform(0.0, 1.0),
@@ -112,14 +99,17 @@ def draw_parameters(
         contrast=torch.where(change < 0, 1 / (1 - change), 1 + change),
         dihedral=torch.randint(elements, (num_images,), generator=generator) * (8 // elements) % 8,
     )
+    return draw_listed(drawn, transforms, generator)
 
 
-def augment(images: Tensor, parameters: AugmentationParameters) -> Tensor:
+def augment(
+    images: Tensor, parameters: AugmentationParameters, transforms: Sequence[Transform] = ()
+) -> Tensor:
     """Rotate and adjust each image of a batch, then flip it, for images that are cropped already.
 
     The images, on any device, have the shape ``(batch, 3, height, width)``, ``uint8``, square if
-    some are to be turned by a quarter; so has the result. Zoom and crop of the parameters are not
-    used.
+    some are to be turned by a quarter; so has the result. Crop and zoom of the parameters are not
+    used, but for a zoom below 1. ``transforms`` are those that the parameters were drawn for.
 
     >>> images = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)
     >>> unchanged = draw_parameters(2, "none", 1.0, torch.Generator())
@@ -128,19 +118,22 @@ def augment(images: Tensor, parameters: AugmentationParameters) -> Tensor:
     """
     _check_batch(images)
     _check_square(images, parameters)
-    ones = torch.ones_like(parameters.zoom)
-    upright = replace(
-        parameters,
-        zoom=ones,
-        crop_top=ones / 2,
-        crop_left=ones / 2,
-        dihedral=torch.zeros_like(parameters.dihedral),
+    zoom = parameters.zoom.clamp(max=1.0)
+    top, left = (
+        torch.where(zoom < 1, share, 0.5) for share in (parameters.crop_top, parameters.crop_left)
     )
+    cropped = replace(parameters, zoom=zoom, crop_top=top, crop_left=left)
+    if transforms:
+        return make_view(images, cropped, transforms=transforms)
+    upright = replace(cropped, dihedral=torch.zeros_like(parameters.dihedral))
     return dihedral_batch(make_view(images, upright), parameters.dihedral)
 
 
 def make_view(
-    images: Tensor, parameters: AugmentationParameters, input_spec: InputSpec | None = None
+    images: Tensor,
+    parameters: AugmentationParameters,
+    input_spec: InputSpec | None = None,
+    transforms: Sequence[Transform] = (),
 ) -> Tensor:
     """Zoom, crop, rotate, flip and adjust each image of a batch, at the size it has.
 
@@ -148,7 +141,8 @@ def make_view(
     images are ``uint8``, or normalised floats, on any device, of shape
     ``(batch, channels, height, width)``, square if some are to be turned by a quarter; so is the
     result. ``input_spec`` says how floats were normalised; without it, their brightness and
-    contrast stay.
+    contrast stay, and transforms of a list that change pixels raise `ValueError`. ``transforms``
+    are those that the parameters were drawn for.
 
     >>> images = torch.tensor([[[[1, 2], [3, 4]]]], dtype=torch.uint8)
     >>> unchanged = draw_parameters(1, "none", 1.0, torch.Generator())
@@ -158,17 +152,32 @@ def make_view(
     """
     _check_square(images, parameters)
     moved = (parameters.zoom != 1) | (parameters.angle != 0)
+    for transform, happens, _ in listed(parameters, transforms):
+        if isinstance(transform, (Shift, Warp)):
+            moved = moved | happens
     # The resample flips its images as well.
     result = dihedral_batch(images.clone(), parameters.dihedral.masked_fill(moved, 0))
     aspect = images.shape[-2] / images.shape[-1]
-    matrix = _matrix(parameters, parameters.zoom, parameters.zoom, aspect)
+    matrix = _matrix(parameters, parameters.zoom, parameters.zoom, transforms, aspect)
     return change_pixels(
-        result, result, matrix, moved, parameters.brightness, parameters.contrast, input_spec
+        result,
+        result,
+        matrix,
+        moved,
+        parameters.brightness,
+        parameters.contrast,
+        input_spec,
+        pixel_steps(parameters, transforms),
     )
 
 
 def augment_batch(
-    images: Tensor, parameters: AugmentationParameters, image_size: int, *, squish: bool = False
+    images: Tensor,
+    parameters: AugmentationParameters,
+    image_size: int,
+    *,
+    squish: bool = False,
+    transforms: Sequence[Transform] = (),
 ) -> Tensor:
     """Zoom, crop, rotate and flip each image of a batch in one bilinear resample, then adjust it.
 
@@ -196,18 +205,44 @@ def augment_batch(
     return change_pixels(
         images,
         images.new_empty(*images.shape[:2], image_size, image_size),
-        _matrix(parameters, tall, wide),
+        _matrix(parameters, tall, wide, transforms),
         torch.ones(len(images), dtype=torch.bool),
         parameters.brightness,
         parameters.contrast,
+        steps=pixel_steps(parameters, transforms),
     )
 
 
+def largest_zoom(augmentation: Preset, max_zoom: float, transforms: Sequence[Transform]) -> float:
+    """Return the largest zoom that a preset and a list of transforms make together."""
+    zoom = 1.0 if augmentation == "none" else max_zoom
+    for transform in transforms:
+        if isinstance(transform, Move):
+            zoom *= transform.largest_zoom
+    return zoom
+
+
 def _matrix(
-    parameters: AugmentationParameters, tall: Tensor, wide: Tensor, aspect: float = 1.0
+    parameters: AugmentationParameters,
+    tall: Tensor,
+    wide: Tensor,
+    transforms: Sequence[Transform],
+    aspect: float = 1.0,
 ) -> Tensor:
     angle, top, left = parameters.angle, parameters.crop_top, parameters.crop_left
-    return crop_matrix(angle, top, left, tall, wide, aspect, parameters.dihedral)
+    moves = [
+        drawn for drawn in listed(parameters, transforms) if isinstance(drawn[0], (Shift, Warp))
+    ]
+    if not moves:
+        return crop_matrix(angle, top, left, tall, wide, aspect, parameters.dihedral)
+    matrix = crop_matrix(angle, top, left, tall, wide, aspect)
+    for transform, happens, values in sorted(moves, key=lambda move: isinstance(move[0], Warp)):
+        values = values * happens[:, None]
+        is_shift = isinstance(transform, Shift)
+        matrix = compose(matrix, shift_matrix(values) if is_shift else perspective_matrix(values))
+    zeros, ones = torch.zeros_like(angle), torch.ones_like(angle)
+    turned = crop_matrix(zeros, zeros, zeros, ones, ones, aspect, parameters.dihedral)
+    return compose(matrix, turned)
 
 
 def _check_batch(images: Tensor) -> None:

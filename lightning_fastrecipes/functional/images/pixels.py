@@ -1,13 +1,16 @@
 """Move, resample and brighten the pixels of a batch of images."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from lightning_fastrecipes.protocols import InputSpec
+
+Step = tuple[Callable[[Tensor, Tensor, float], Tensor], Tensor, Tensor]
+"""A change of pixels ``(images, values, white)``, for which images it is made, and its values."""
 
 # Floats: with what is made of them about as much as stays in a core's own cache.
 _AT_ONCE = 1 << 18
@@ -68,14 +71,66 @@ def crop_matrix(
     return torch.stack(across + along, dim=1).view(-1, 2, 3)
 
 
+def shift_matrix(shares: Tensor) -> Tensor:
+    """Compute where pixels come from that are shifted down and right by shares of the sides.
+
+    ``shares`` has the shape ``(batch, 2)``, the result ``(batch, 3, 3)``.
+    """
+    matrix = torch.eye(3).repeat(len(shares), 1, 1)
+    matrix[:, 0, 2], matrix[:, 1, 2] = -2 * shares[:, 1], -2 * shares[:, 0]
+    return matrix
+
+
+def perspective_matrix(inward: Tensor) -> Tensor:
+    """Compute where pixels come from when the corners of an image are moved inwards.
+
+    ``inward`` ``(batch, 8)`` says how far, across and down, as shares of half the side, for the
+    corners from the top left one clockwise. The result has the shape ``(batch, 3, 3)``.
+    """
+    corners = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+    first, second, third, fourth = (corners * (1 - inward.view(-1, 4, 2))).unbind(1)
+    # The map of the unit square to these corners (Heckbert, 1989), and its inverse up to a factor.
+    right, left, skew = second - third, fourth - third, first - second + third - fourth
+    area = right[:, :1] * left[:, 1:] - left[:, :1] * right[:, 1:]
+    across = (skew[:, :1] * left[:, 1:] - left[:, :1] * skew[:, 1:]) / area
+    along = (right[:, :1] * skew[:, 1:] - skew[:, :1] * right[:, 1:]) / area
+    one = torch.ones_like(across)
+    columns = (
+        torch.cat([second - first + across * second, across], dim=1),
+        torch.cat([fourth - first + along * fourth, along], dim=1),
+        torch.cat([first, one], dim=1),
+    )
+    inverse = torch.stack(
+        [torch.linalg.cross(columns[(i + 1) % 3], columns[(i + 2) % 3]) for i in range(3)], dim=1
+    )
+    inverse = inverse / inverse.abs().amax(dim=(1, 2), keepdim=True)
+    # From the unit square to [-1, 1].
+    return torch.cat([2 * inverse[:, :2] - inverse[:, 2:], inverse[:, 2:]], dim=1)
+
+
+def compose(first: Tensor, second: Tensor) -> Tensor:
+    """Multiply the matrices ``(batch, 2 or 3, 3)`` of each image; the result is ``(..., 3, 3)``."""
+    if first.shape[1] == 2:
+        last = torch.tensor([[[0.0, 0.0, 1.0]]]).expand(len(first), -1, -1)
+        return compose(torch.cat([first, last], dim=1), second)
+    if second.shape[1] == 2:
+        return compose(first, compose(second, torch.eye(3).repeat(len(second), 1, 1)))
+    return (first[..., None] * second[:, None]).sum(dim=2)
+
+
 def resample(pixels: Tensor, matrix: Tensor, height: int, width: int) -> Tensor:
-    """Take float pixels from where ``matrix`` says, bilinear and with reflected borders."""
+    """Take float pixels from where ``matrix`` says, bilinear and with reflected borders.
+
+    ``matrix`` has the shape ``(batch, 2, 3)``, or ``(batch, 3, 3)`` with perspective.
+    """
     rows, columns = (
         (2 * torch.arange(n, device=pixels.device) + 1) / n - 1 for n in (height, width)
     )
     across, along, start = matrix[..., None, None].unbind(2)
     # Plane by plane, unlike `affine_grid`, which takes as long as the resample itself.
     grid = (across * columns + start) + along * rows[:, None]
+    if grid.shape[1] == 3:
+        grid = grid[:, :2] / grid[:, 2:]
     return functional.grid_sample(
         pixels,
         grid.permute(0, 2, 3, 1),
@@ -107,6 +162,7 @@ def change_pixels(
     brightness: Tensor,
     contrast: Tensor,
     input_spec: InputSpec | None = None,
+    steps: Sequence[Step] = (),
 ) -> Tensor:
     """Resample some images of a batch, and adjust brightness and contrast, a few at a time.
 
@@ -115,10 +171,17 @@ def change_pixels(
     returned: ``images`` itself, or images of another size if all are moved. ``matrix`` is for
     :func:`resample`; ``moved`` ``(batch,)`` says which images are resampled. These and what
     :func:`adjust_brightness_contrast` takes are on the CPU. ``input_spec`` says how floats were
-    normalised; without it, they are only moved.
+    normalised; without it, they are only moved. ``steps`` are made afterwards, in their order.
     """
     is_known = images.dtype == torch.uint8 or input_spec is not None
+    if steps and not is_known:
+        raise ValueError(
+            "Images must be `uint8`, or it must be known how they were normalised, to change their"
+            " pixels. Give the module an `input_spec`, or use transforms that move pixels alone."
+        )
     changed = moved | (((brightness != 0) | (contrast != 1)) & is_known)
+    for _, happens, _ in steps:
+        changed = changed | happens
     drawn = [values.to(images.device) for values in (matrix, brightness, contrast)]
     for rows in _chunks(changed, num_at_once(images, result)):
         where, added, factor = (values[rows] for values in drawn)
@@ -130,6 +193,12 @@ def change_pixels(
             pixels[chosen] = resample(pixels[chosen], where[chosen], *result.shape[-2:])
         if is_known:
             pixels = adjust_brightness_contrast(pixels, added, factor, white)
+        for apply, happens, values in steps:
+            chosen = happens[rows].nonzero().flatten()
+            if len(chosen):
+                found = values[rows][chosen].to(images.device)
+                chosen = chosen.to(images.device)
+                pixels[chosen] = apply(pixels[chosen], found, white)
         result[rows] = _from_floats(pixels, images.dtype, input_spec)
     return result
 

@@ -1,28 +1,29 @@
 """Test-time views of images: which there are, and how their predictions are weighted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from lightning_fastrecipes.errors import check_at_least
-from lightning_fastrecipes.functional.images.augment import (
-    AugmentationParameters,
-    Preset,
-    draw_parameters,
-    make_view,
-)
+from lightning_fastrecipes.functional.images.augment import Preset, draw_parameters, make_view
+from lightning_fastrecipes.functional.images.draws import AugmentationParameters
+from lightning_fastrecipes.functional.images.transform_list import TransformSpec, read_transforms
+from lightning_fastrecipes.functional.images.transforms import Transform
 from lightning_fastrecipes.functional.labels.merging import running_mean
 from lightning_fastrecipes.functional.random import seeded_generator
 from lightning_fastrecipes.protocols import InputSpec
 
-ViewPreset = Literal["augmentation", "flips", "five_crops", "scales"]
+ViewPreset = Literal["augmentation", "flips", "five_crops", "scales", "training"]
 """Kinds of views, see :class:`Views`."""
 
-_USUAL = {"augmentation": 4, "flips": 1, "five_crops": 4, "scales": 2}
+DRAWN = ("training", "augmentation")
+"""The kinds of views that are drawn at random."""
+
+_USUAL = {"training": 4, "augmentation": 4, "flips": 1, "five_crops": 4, "scales": 2}
 # Symmetries as of `dihedral`: left-right, upside down, both, and these after a quarter turn.
 _FLIPS = (4, 6, 2, 1, 3, 5, 7)
 # Top and left of the crop; as large a part of the image as 224 pixels are of 256.
@@ -36,11 +37,13 @@ _BLOCK = 256
 class Views:
     """Which views of an image are predicted beside the plain one, and how they are weighted.
 
-    All views are made from the pixels that the plain prediction sees, at the same size, so that any
-    network takes them and a file is decoded once:
+    All views have the size of the plain image, so that any network takes them, and a file is
+    decoded once. The first kind is made where images are loaded, by the transforms of training; the
+    others from the pixels that the plain prediction sees:
 
-    - ``augmentation``: the training augmentation, drawn anew for each image and view; zoom and
-      crop stay within the image;
+    - ``training``: draws of exactly the training augmentation, from the whole image and with its
+      crop, as if each view were an epoch;
+    - ``augmentation``: draws of the training augmentation within the plain image;
     - ``flips``: flipped left and right; then, for images that have no upright side, upside down,
       both, and these after a quarter turn: 7 views; with the plain one, all 8 symmetries;
     - ``five_crops``: the four corners, 7/8 of each side, enlarged; the plain image is the fifth;
@@ -49,17 +52,19 @@ class Views:
 
     Args:
         preset: Which kind of views.
-        n: How many, at least 1; if ``None``, 4 of ``augmentation``, 1 of ``flips``, 4 of
-            ``five_crops``, 2 of ``scales``.
-        augmentation: For the preset ``augmentation``, what is drawn.
-        max_zoom: For the preset ``augmentation``, the largest zoom, at least 1.
-        max_angle: For the preset ``augmentation``, the largest rotation in degrees, at least 0.
+        n: How many, at least 1; if ``None``, 4 of ``training`` and ``augmentation``, 1 of
+            ``flips``, 4 of ``five_crops``, 2 of ``scales``.
+        augmentation: For ``training`` and ``augmentation``, the preset that is drawn.
+        max_zoom: For them, its largest zoom, at least 1.
+        max_angle: For them, its largest rotation in degrees, at least 0.
         plain_weight: Weight of the plain prediction in [0, 1]; the views share the rest equally;
             that of the course if ``None``.
-        seed: For the preset ``augmentation``, at least 0.
+        seed: For them, at least 0.
+        transforms: For them, the list of transforms that is drawn after the preset, as of
+            ``Augmentation``.
 
     Raises:
-        ValueError: If a value is out of its range.
+        ValueError: If a value is out of its range, or a transform is unknown.
         TypeError: If ``n`` is no whole number.
 
     Example:
@@ -69,8 +74,8 @@ class Views:
     Note:
         The course (fast.ai 0.7) counts the plain prediction ``ceil(n / 4)`` times among
         ``n + ceil(n / 4)``: as much as one view if there are up to 4. fastai 2 weights it by 0.25
-        whatever their number: ``plain_weight=0.25``. In both, ``augmentation`` crops from the whole
-        image; here from what the plain prediction sees of it.
+        whatever their number: ``plain_weight=0.25``. In both, views crop from the whole image, as
+        ``training`` does.
 
     References:
         fast.ai course (2018), lesson 1: ``learn.TTA``; fastai 2, ``Learner.tta``.
@@ -83,6 +88,7 @@ class Views:
     max_angle: float = 10.0
     plain_weight: float | None = None
     seed: int = 0
+    transforms: Sequence[TransformSpec] = ()
 
     def __post_init__(self) -> None:
         if self.preset not in get_args(ViewPreset):
@@ -99,6 +105,12 @@ class Views:
             raise ValueError(f"`plain_weight` must lie in [0, 1], got {self.plain_weight}.")
         check_at_least("seed", self.seed, 0)
         draw_parameters(0, self.augmentation, self.max_zoom, seeded_generator(0), self.max_angle)
+        _ = self.listed  # refuses what is wrong
+
+    @cached_property
+    def listed(self) -> tuple[Transform, ...]:
+        """The transforms of the list, built; none for kinds that are not drawn."""
+        return read_transforms(self.transforms) if self.preset in DRAWN else ()
 
     @property
     def num_views(self) -> int:
@@ -117,8 +129,14 @@ class Views:
         """Return what one view does to each image.
 
         They depend on the seed, the view (from 0) and the places of the images in their data set
-        alone: not on which images share a batch, nor on the number of workers or processes.
+        alone: not on which images share a batch, nor on the number of workers or processes. Views
+        of ``training`` are no change of the plain image, and raise `ValueError`.
         """
+        if self.preset == "training":
+            raise ValueError(
+                "Views of the preset 'training' must come with the batch, from a datamodule of"
+                " images of this package. Take the preset 'augmentation'."
+            )
         if self.preset == "augmentation":
             return self._drawn(view, places.cpu())
         zoom, element, (top, left) = 1.0, 0, (0.5, 0.5)
@@ -141,20 +159,30 @@ class Views:
         blocks = (places // _BLOCK).tolist()
         first, last = min(blocks, default=0), max(blocks, default=0)
         drawn = [
-            _draw_block(self.augmentation, self.max_zoom, self.max_angle, self.seed, view, block)
+            _draw_block(
+                self.augmentation,
+                self.max_zoom,
+                self.max_angle,
+                self.listed,
+                (self.seed, view, block),
+            )
             for block in range(first, last + 1)
         ]
         joined = {name: torch.cat([vars(part)[name] for part in drawn]) for name in vars(drawn[0])}
-        return AugmentationParameters(**joined).rows(places - first * _BLOCK)
+        return type(drawn[0])(**joined).rows(places - first * _BLOCK)
 
 
 @lru_cache(maxsize=64)
 def _draw_block(
-    augmentation: Preset, max_zoom: float, max_angle: float, seed: int, view: int, block: int
+    augmentation: Preset,
+    max_zoom: float,
+    max_angle: float,
+    transforms: tuple[Transform, ...],
+    key: tuple[int, int, int],
 ) -> AugmentationParameters:
     """Draw for many images at once, which is faster than a generator for each of them."""
-    generator = seeded_generator(seed, view, block)
-    return draw_parameters(_BLOCK, augmentation, max_zoom, generator, max_angle)
+    generator = seeded_generator(*key)
+    return draw_parameters(_BLOCK, augmentation, max_zoom, generator, max_angle, transforms)
 
 
 def mean_of_views(
@@ -163,13 +191,17 @@ def mean_of_views(
     images: Tensor,
     places: Tensor,
     input_spec: InputSpec | None = None,
+    loaded: Tensor | None = None,
 ) -> Tensor:
     """Return the mean ``(batch, num_classes)`` of the predictions of all views of a batch.
 
     ``predict`` goes from images to probabilities, ``places`` ``(batch,)`` say where the images are
-    in their data set. One view is in memory at a time.
+    in their data set. Views of ``training`` are ``loaded``, of shape
+    ``(batch, num_views, channels, height, width)``; of others one is in memory at a time.
     """
+    if loaded is not None:
+        return running_mean(predict(view) for view in loaded.unbind(1))
     return running_mean(
-        predict(make_view(images, views.parameters(view, places), input_spec))
+        predict(make_view(images, views.parameters(view, places), input_spec, views.listed))
         for view in range(views.num_views)
     )

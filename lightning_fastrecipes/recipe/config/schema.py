@@ -11,6 +11,12 @@ FIND = "find"
 """What a stage says in place of a rate that is to be found."""
 
 
+AugmentationKey = (
+    Literal["none", "basic", "side_on", "top_down"] | list[str | dict[str, Any]] | dict[str, Any]
+)
+"""What a stage may say of the augmentation."""
+
+
 @dataclass(frozen=True)
 class ClassSpec:
     """A class and the arguments to build it with.
@@ -45,7 +51,9 @@ class Stage:
         lr_ratio: How many times smaller each earlier group's rate is, at least 1.
         image_size: Side in pixels; the datamodule's own if ``None``.
         batch_size: Images or rows per process and step; the datamodule's own if ``None``.
-        augmentation: Preset for training images; the datamodule's own if ``None``.
+        augmentation: Preset for training images, a list of transforms, or a mapping of arguments of
+            ``Augmentation``; what is not given, or all if ``None``, as the datamodule has it.
+            ``none`` also leaves out the datamodule's list.
         precompute: Whether the frozen backbone runs once per image, without augmentation.
         until_overfitting: Stop after this many cycles in a row that are worse than the best, and
             go back to the best weights; ``max_epochs`` is then the most. 0 trains all epochs.
@@ -59,7 +67,7 @@ class Stage:
     lr_ratio: float = 1.0
     image_size: int | None = None
     batch_size: int | None = None
-    augmentation: Literal["none", "basic", "side_on", "top_down"] | None = None
+    augmentation: AugmentationKey | None = None
     precompute: bool = False
     until_overfitting: int = 0
     callbacks: tuple[ClassSpec, ...] = ()
@@ -76,17 +84,19 @@ class TTA:
 
     Args:
         n: How many views; what is usual for the preset if ``None``.
-        preset: ``augmentation`` (as in training), ``flips``, ``five_crops`` or
-            ``scales``.
-        augmentation: For the preset ``augmentation``, what is drawn; if ``None``, as in the last
-            stage that augments its images.
+        preset: ``training`` (draws of the training augmentation, crop included), ``augmentation``
+            (such draws within the plain image), ``flips``, ``five_crops`` or ``scales``.
+        augmentation: For the first two, the preset that is drawn; as in the last stage that
+            augments its images if neither it nor ``transforms`` is given.
+        transforms: For the first two, the list of transforms that is drawn after it.
         plain_weight: Weight of the plain prediction in [0, 1]; the course's if ``None``; ``learn``:
             what is best on the validation split.
     """
 
     n: int | None = None
-    preset: Literal["augmentation", "flips", "five_crops", "scales"] = "augmentation"
+    preset: Literal["training", "augmentation", "flips", "five_crops", "scales"] = "training"
     augmentation: Literal["none", "basic", "side_on", "top_down"] | None = None
+    transforms: list[str | dict[str, Any]] | None = None
     plain_weight: float | Literal["learn"] | None = None
 
 

@@ -91,7 +91,9 @@ def predict_files(
     same classes, or have no views to predict with.
     """
     listed = [folders] if isinstance(folders, Path) else folders
-    runs = [[_member(path, paths, tta) for path in member_folders(folder)] for folder in listed]
+    runs = [
+        [_member(path, paths, tta, trust) for path in member_folders(folder)] for folder in listed
+    ]
     members = [member for run in runs for member in run]
     classes = _shared_classes(members)
     merged = merge_predictions(_predict_with(member, classes, trust) for member in members)
@@ -118,11 +120,12 @@ class _Member:
         return choose_thresholds(self.description, with_views=self.views is not None)
 
 
-def _member(path: Path, images: Sequence[Path], tta: bool | None) -> _Member:
+def _member(path: Path, images: Sequence[Path], tta: bool | None, trust: Trust) -> _Member:
     description = read_description(path)
     _check_task(path, description)
-    dataset, bad = prediction_dataset(images, **description["geometry"])
-    return _Member(path, description, exported_views(description, tta), dataset, bad)
+    views = exported_views(description, tta, trust)
+    dataset, bad = prediction_dataset(images, **description["geometry"], views=views)
+    return _Member(path, description, views, dataset, bad)
 
 
 def _shared_classes(members: Sequence[_Member]) -> list[str]:
@@ -156,12 +159,13 @@ def _predict_with(member: _Member, classes: Sequence[str], trust: Trust) -> Tens
 
     views, start = member.views, 0
     with torch.inference_mode():
-        for served, _ in loader:
+        for served, _, *loaded in loader:
             images = served.to(device)
             probabilities = predict(images)
             if views is not None:
                 places = torch.arange(start, start + len(images))
-                mean = mean_of_views(views, predict, images, places, model.input_spec)
+                made = loaded[0].to(device) if loaded else None
+                mean = mean_of_views(views, predict, images, places, model.input_spec, made)
                 probabilities = weigh(probabilities, mean, views.weight)
             chunks.append(probabilities.cpu())
             start += len(images)

@@ -3,13 +3,13 @@
 from dataclasses import asdict, replace
 from typing import Any
 
+from lightning_fastrecipes import trust
 from lightning_fastrecipes._lightning import rank_zero_warn
 from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
 from lightning_fastrecipes.data.images.module import ImageDataModule
 from lightning_fastrecipes.data.images.options import as_augmentation
 from lightning_fastrecipes.errors import DataError, RecipeError
-from lightning_fastrecipes.functional.images.augment import Preset
-from lightning_fastrecipes.functional.images.views import Views
+from lightning_fastrecipes.functional.images.views import DRAWN, Views
 from lightning_fastrecipes.old_names import WHOLE_VIEWS, has_whole_views
 from lightning_fastrecipes.recipe.config.schema import TTA, Recipe
 
@@ -31,8 +31,8 @@ def build_tta(recipe: Recipe, images: ImageDataModule) -> TestTimeAugmentation |
             " Add 'val' to `evaluation.splits`, and see that there is one, or give a number."
         )
     arguments = asdict(tta)
-    if tta.preset == "augmentation" and tta.augmentation is None:
-        arguments["augmentation"] = _training_augmentation(recipe, images)
+    if tta.preset in DRAWN and tta.augmentation is None and tta.transforms is None:
+        arguments |= _training_augmentation(recipe, images)
     try:
         callback = TestTimeAugmentation(**arguments, seed=recipe.seed)
         callback.resolve(images)
@@ -53,18 +53,20 @@ def describe_views(
     described: dict[str, dict[str, Any] | None] = {"tta": None, "training_views": None}
     if callback is not None:
         described["tta"] = asdict(replace(callback.views, plain_weight=callback.weight))
-    augmentation = _training_augmentation(recipe, images)
-    if augmentation is not None:
-        usual = TestTimeAugmentation(augmentation=augmentation, seed=recipe.seed)
+    if trained := _training_augmentation(recipe, images):
+        usual = TestTimeAugmentation(**trained, seed=recipe.seed)
         described["training_views"] = asdict(usual.resolve(images))
     return described
 
 
-def exported_views(description: dict[str, Any], asked: bool | None) -> Views | None:
+def exported_views(
+    description: dict[str, Any], asked: bool | None, trusted: trust.Trust = ()
+) -> Views | None:
     """Return the views that an exported model predicts with, or ``None`` for plain predictions.
 
     ``asked`` is whether the user wants views; ``None`` is as in the evaluation. Raise `DataError`
-    if views are asked for, but the description of the export does not say which.
+    if views are asked for, but the description of the export does not say which, and
+    `ConfigurationError` if it names a class that is not to be trusted.
     """
     evaluated, usual = description.get("tta"), description.get("training_views")
     if has_whole_views(evaluated):
@@ -80,11 +82,16 @@ def exported_views(description: dict[str, Any], asked: bool | None) -> Views | N
             " that there is nothing to augment predictions with. Predict without `--tta`, or give"
             " the recipe `evaluation: {tta: {preset: flips}}` and run it again."
         )
+    trust.check_document(chosen, trusted)
     return Views(**chosen)
 
 
-def _training_augmentation(recipe: Recipe, images: ImageDataModule) -> Preset | None:
-    """Return the augmentation of the last stage that has one; the very last may go without."""
-    default = as_augmentation(images.options["augmentation"]).preset
-    names = [stage.augmentation or default for stage in recipe.stages if not stage.precompute]
-    return next((name for name in reversed(names) if name != "none"), None)
+def _training_augmentation(recipe: Recipe, images: ImageDataModule) -> dict[str, Any]:
+    """Return preset and list of the last stage that has one; the very last may go without."""
+    default = as_augmentation(images.options["augmentation"])
+    for stage in reversed(recipe.stages):
+        asked = stage.augmentation
+        trained = default if asked is None else as_augmentation(asked, default)
+        if not stage.precompute and not trained.is_none:
+            return {"augmentation": trained.preset, "transforms": list(trained.transforms)}
+    return {}

@@ -35,7 +35,7 @@ class StagePlan:
     """The plan of one stage, with its layer groups from the input side.
 
     Image size (side in pixels), batch size (per process and step) and ``steps_per_epoch`` are those
-    of the first epoch. Image size and augmentation preset are ``None`` without images.
+    of the first epoch. Image size and augmentation, in words, are ``None`` without images.
     ``num_samples`` is that of the training split.
     """
 
@@ -64,8 +64,9 @@ def apply_stage(recipe: Recipe, index: int, data: Any, model: Any) -> None:
     defaults = {name: item.default for name, item in parameters.items()} | dict(chosen)
     try:
         for name in modality.stage_names:
-            value = getattr(stage, name)
-            setattr(data, name, defaults[name] if value is None else value)
+            setattr(data, name, defaults[name])
+            if (value := getattr(stage, name)) is not None:
+                setattr(data, name, value)
         data.seed = stage_seed(recipe.seed, index)
         model.set_learning_rates(
             LR_BEFORE_FINDING if stage.lr == FIND else stage.lr, stage.lr_ratio
@@ -106,7 +107,7 @@ def plan_stages(recipe: Recipe, data: Any, model: Any) -> list[StagePlan]:
         resize = resizing(recipe, index, data, model)
         resize(0)
         image_size, batch_size = getattr(data, "image_size", None), data.batch_size
-        augmentation = data.augmentation.preset if hasattr(data, "augmentation") else None
+        augmentation = str(data.augmentation) if hasattr(data, "augmentation") else None
         steps = []
         for epoch in range(stage.max_epochs):
             resize(epoch)

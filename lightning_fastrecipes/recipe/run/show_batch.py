@@ -29,7 +29,7 @@ def show_batch(recipe: Recipe, stage_name: str | None, path: Path) -> str:
     images, model = build_parts(recipe)
     for index in indices:
         apply_stage(recipe, index, images, model)
-        if images.augmentation.preset != "none" and not recipe.stages[index].precompute:
+        if not images.augmentation.is_none and not recipe.stages[index].precompute:
             break
     plain, trained = images.eval_dataset("train"), images.train_dataloader().dataset
     count = len(plain)

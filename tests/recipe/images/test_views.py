@@ -1,6 +1,7 @@
 """Recipes evaluated with test-time augmentation, and what they export."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -66,6 +67,51 @@ def test_plain_and_augmented_metrics_stand_side_by_side(recipe_file, tmp_path, s
     exported = json.loads((folder / "export" / "model.json").read_text())
     assert exported["tta"]["augmentation"] == "top_down"
     assert exported["tta"]["plain_weight"] == 0.25
+
+
+LIST = [{"rotate": {"degrees": 30, "p": 1}}, {"hue": 0.5}]
+SOLARIZE = {"class_path": "torchvision.transforms.v2.RandomSolarize"}
+SOLARIZE["init_args"] = {"threshold": 100}
+
+
+@pytest.mark.parametrize("preset", ["training", "augmentation"])
+def test_a_list_of_a_stage_is_evaluated_and_exported(recipe_file, tmp_path, squares, preset):
+    path = short(recipe_file, tta={"n": 2, "preset": preset}, splits=["test"])
+    document = yaml.safe_load(path.read_text())
+    document["stages"][0]["augmentation"] = [*LIST, SOLARIZE]
+    path.write_text(yaml.safe_dump(document))
+    folder = tmp_path / "run"
+    recipe_results(path, folder)
+    exported = json.loads((folder / "export" / "model.json").read_text())
+    assert exported["tta"]["transforms"] == [*LIST, SOLARIZE]
+    assert exported["tta"]["preset"] == preset
+    assert exported["training_views"]["preset"] == "training"
+    table, found = predicted(folder, squares)
+    np.testing.assert_allclose(table[CLASSES], found[CLASSES], atol=2e-6)
+    assert not np.allclose(predicted(folder, squares, tta=False)[1][CLASSES], found[CLASSES])
+
+    # An export of a stranger may not name any class.
+    exported["tta"]["transforms"][0] = {"class_path": "subprocess.Popen", "init_args": {}}
+    (folder / "export" / "model.json").write_text(json.dumps(exported))
+    with pytest.raises(ValueError, match=r"`subprocess\.Popen` is not of a package"):
+        predicted(folder, squares)
+
+
+@pytest.mark.parametrize(
+    ("transforms", "message"),
+    [
+        (["rotat"], r"stages.all: `transforms\[0\]` must be one of .*Did you mean `rotate`"),
+        ([{"class_path": "os.system"}], "`os.system` is not of a package"),
+    ],
+    ids=["unknown", "not-trusted"],
+)
+def test_a_wrong_list_is_refused_by_its_key(recipe_file, capsys, transforms, message):
+    path = short(recipe_file)
+    document = yaml.safe_load(path.read_text())
+    document["stages"][0]["augmentation"] = {"transforms": transforms}
+    path.write_text(yaml.safe_dump(document))
+    assert main(["explain", str(path)]) == 2
+    assert re.search(message, " ".join(capsys.readouterr().err.split()))
 
 
 def test_the_switch_augments_evaluation_and_predictions(recipe_file, tmp_path, squares):
