@@ -2,20 +2,29 @@
 
 from collections.abc import Collection
 
+from lightning_fastrecipes.messages import bounded, printable, shown
 
-class ConfigurationError(ValueError):
+
+class _ForPeople(Exception):  # noqa: N818
+    """An error whose message is of bounded length, and does not steer a terminal."""
+
+    def __init__(self, *said: object) -> None:
+        super().__init__(*(bounded(printable(x)) if isinstance(x, str) else x for x in said))
+
+
+class ConfigurationError(_ForPeople, ValueError):
     """An argument that is out of its range, or parts that do not fit together."""
 
 
-class DataError(ValueError):
+class DataError(_ForPeople, ValueError):
     """Data that was found but cannot be used as it is."""
 
 
-class DataNotFoundError(FileNotFoundError):
+class DataNotFoundError(_ForPeople, FileNotFoundError):
     """Data or weights that are not where they were said to be."""
 
 
-class RecipeError(ValueError):
+class RecipeError(_ForPeople, ValueError):
     """A recipe file that cannot be run; the message names the file and the key path."""
 
 
@@ -24,7 +33,7 @@ def check_choice(name: str, value: object, choices: Collection[str]) -> None:
     if value not in choices:
         *others, last = (repr(choice) for choice in choices)
         options = f"{', '.join(others)} or {last}" if others else last
-        raise ConfigurationError(f"`{name}` must be {options}, got {value!r}.")
+        raise ConfigurationError(f"`{name}` must be {options}, got {shown(value)}.")
 
 
 def check_at_least(name: str, value: float, least: float) -> None:

@@ -7,6 +7,9 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from lightning_fastrecipes import plain
+from lightning_fastrecipes.errors import ConfigurationError
+
 LabelKind = Literal["single", "soft", "multi"]
 """``single``: a class index per image; ``soft``: one probability per class, summing to 1;
 ``multi``: any number of labels per image, 0 or 1 for each, as float."""
@@ -24,6 +27,9 @@ class InputSpec:
         image_size: Side in pixels that the weights were trained at.
         size_multiple: An image size must be a multiple of this many pixels.
         fixed_size: Whether the backbone takes no other size than ``image_size``.
+
+    Raises:
+        ConfigurationError: If a value is out of its range.
     """
 
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
@@ -34,6 +40,14 @@ class InputSpec:
     size_multiple: int = 1
     fixed_size: bool = False
 
+    def __post_init__(self) -> None:
+        _check_input_spec(vars(self), "")
+        if len(self.mean) != len(self.std):
+            raise ConfigurationError(
+                f"`mean` and `std` must have a number per channel each, but have {len(self.mean)}"
+                f" and {len(self.std)}."
+            )
+
     def normalised(self, images: Tensor) -> Tensor:
         """Normalise ``uint8`` images ``(..., channels, height, width)`` on their device."""
         mean, std = (
@@ -41,6 +55,19 @@ class InputSpec:
             for values in (self.mean, self.std)
         )
         return images.to(torch.float32, copy=True).div_(255).sub_(mean).div_(std)
+
+
+_check_input_spec = plain.keys(
+    {
+        "mean": plain.items(plain.number(), 1, 1_000),
+        "std": plain.items(plain.number(above=0), 1, 1_000),
+        "interpolation": plain.choice("bilinear", "bicubic", "nearest"),
+        "crop_fraction": plain.number(above=0, most=1),
+        "image_size": plain.whole(1),
+        "size_multiple": plain.whole(1),
+        "fixed_size": plain.flag,
+    }
+)
 
 
 @dataclass(frozen=True)

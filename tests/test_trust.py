@@ -229,7 +229,9 @@ def write_model(folder: Path, task="image classification", model=None, **archite
     write_export(
         folder, model or torch.nn.Linear(2, 2),
         {"task": task, "architecture": whole, "classes": ["a", "b"], "label_kind": "single",
-         "thresholds": None, "input": spec, "batch_size": 2},
+         "thresholds": None, "input": spec, "batch_size": 2, "steps": [], "folder": ".",
+         "package": None,
+         "geometry": {"image_size": 8, "crop_fraction": 1.0}},
     )  # fmt: skip
     return folder
 
@@ -275,9 +277,6 @@ def test_the_command_predicts_with_a_strange_export_only_if_it_is_trusted(
     export, ran, squares, capsys
 ) -> None:
     words = ["predict", str(export.parent), str(squares), "--out", str(export.parent / "o.csv")]
-    description = json.loads((export / "model.json").read_text())
-    description["geometry"] = {"image_size": 8, "crop_fraction": 1.0}
-    (export / "model.json").write_text(json.dumps(description))
     assert main(words) == 1
     assert "--trust evilmod" in capsys.readouterr().err
     assert not ran.exists()
@@ -294,7 +293,7 @@ def test_other_weights_than_those_exported_are_refused(tmp_path) -> None:
     other = torch.nn.Linear(2, 2)
     write_export(tmp_path / "soft", other, {})
     shutil.move(tmp_path / "soft" / "model.safetensors", folder / "model.safetensors")
-    with pytest.raises(DataError, match="must hold the weights that were exported"):
+    with pytest.raises(DataError, match="must hold what was exported"):
         load_export(folder)
 
 
@@ -314,9 +313,9 @@ def test_members_lie_in_the_run_folder_and_are_listed_once(tmp_path, members) ->
     home = tmp_path / "run" / "export"
     home.mkdir(parents=True)
     (home / "ensemble.json").write_text(json.dumps({"members": members}))
-    with pytest.raises(DataError, match=r"must list"):
+    with pytest.raises(DataError, match=r"must (be a )?list"):
         member_folders(tmp_path / "run")
-    with pytest.raises(DataError, match=r"must list"):
+    with pytest.raises(DataError, match=r"must (be a )?list"):
         predict_files(home, [])
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 import pickle
 import re
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from lightning_fastrecipes._lightning import rank_zero_warn
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
+from lightning_fastrecipes.messages import bounded
 
 PACKAGED_WEIGHTS = "package:efficientnet-lite0"
 PACKAGED_MODEL = "tf_efficientnet_lite0"
@@ -104,6 +106,37 @@ def load_weights(model: nn.Module, weights: str, *, model_name: str) -> WeightsR
     return report
 
 
+def read_checkpoint(path: Any, *, mmap: bool = False) -> Mapping[str, Any]:
+    """Read what ``torch.save`` wrote, on the CPU, and unpickle no objects.
+
+    ``path`` may be an open file. With ``mmap`` tensors are read when they are used. Raise
+    `DataNotFoundError` if there is no such file, `DataError` if it is damaged, or holds something
+    else than a mapping of plain values and tensors.
+    """
+    if isinstance(path, (str, Path)) and not os.path.isfile(path):
+        raise DataNotFoundError(f"There is no file '{path}'. Name a checkpoint on this disk.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except pickle.UnpicklingError as error:
+        raise DataError(
+            f"'{path}' must hold tensors alone, but it is damaged, or holds other Python objects,"
+            " which could run code when loaded. Copy it again, or save its `state_dict()` as"
+            " .safetensors in a place you trust."
+        ) from error
+    except Exception as error:  # torch's reader of damaged files raises whatever it stumbles on
+        said = str(error).strip().partition("\n")[0]
+        raise DataError(
+            f"'{path}' must be a file that torch wrote, but cannot be read"
+            f" ({type(error).__name__}: {bounded(said, 200)}). Copy it again."
+        ) from error
+    if not isinstance(content, Mapping):
+        raise DataError(
+            f"'{path}' must hold a state dict of tensors, but holds {type(content).__name__}. Save"
+            " `model.state_dict()`."
+        )
+    return content
+
+
 def weights_digest(module: nn.Module) -> str:
     """Compute a digest of all parameters and buffers of a module: 64 hexadecimal digits.
 
@@ -163,7 +196,7 @@ def _timm_name(name: str) -> str:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataNotFoundError(
             f"`weights` must be a file, but there is none at '{path}'. Check the path, or use"
             f" {PACKAGED_WEIGHTS!r} with the model {PACKAGED_MODEL!r}."
@@ -179,27 +212,14 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise ValueError(
             f"`weights` must end in .safetensors, .pth, .pt or .bin, got '{path}'. Convert it."
         )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise DataError(
-            f"'{path}' must hold tensors alone, but it holds other Python objects, which could run"
-            " code when loaded. Save its `state_dict()` as .safetensors, in a place you trust."
-        ) from error
-    except (RuntimeError, EOFError, ValueError) as error:
-        raise DataError(
-            f"'{path}' must be a file that torch wrote: {error}. Copy it again."
-        ) from error
-    return _tensors(content, path)
+    return _tensors(read_checkpoint(path), path)
 
 
-def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
+def _tensors(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     for container in ("state_dict", "model", "state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(container), Mapping):
+        if isinstance(content.get(container), Mapping):
             content = content[container]
-    found = {}
-    if isinstance(content, Mapping):
-        found = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
+    found = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
     if not found:
         raise DataError(
             f"'{path}' must hold a state dict of tensors, but holds {type(content).__name__}. Save"

@@ -12,7 +12,7 @@ from torchmetrics import MeanMetric, Metric, MetricCollection
 from typing_extensions import override
 
 from lightning_fastrecipes import _lightning as pl
-from lightning_fastrecipes import formats
+from lightning_fastrecipes import formats, plain
 from lightning_fastrecipes._lightning import (
     DDPStrategy,
     SingleDeviceStrategy,
@@ -42,6 +42,7 @@ from lightning_fastrecipes.trust import Trust
 
 Phase = Literal["val", "test"]
 CHECKPOINT_KEY = "fastrecipes"
+_check_saved = plain.keys({"num_frozen": plain.whole(0)})
 
 
 class StepOutput(TypedDict):
@@ -286,6 +287,7 @@ class LayerGroupTask(pl.LightningModule, ABC):
         saved = checkpoint.get(CHECKPOINT_KEY)
         if saved is None:
             return
+        _check_saved(saved, CHECKPOINT_KEY)
         num_frozen = int(saved["num_frozen"])
         self._must_calibrate = bool(saved.get("must_calibrate", False))
         if self._is_fitting() and num_frozen != self.num_frozen:

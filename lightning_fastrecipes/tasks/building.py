@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,8 +11,10 @@ from torchmetrics.utilities import dim_zero_cat
 
 from lightning_fastrecipes._lightning import LightningModule
 from lightning_fastrecipes.dotted import load_object
-from lightning_fastrecipes.errors import ConfigurationError, DataNotFoundError
+from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.nn.weights import read_checkpoint
 from lightning_fastrecipes.old_names import translate_hparams
+from lightning_fastrecipes.plain import anything, named
 from lightning_fastrecipes.trust import Trust, check_architecture
 
 MetricFunction = Callable[[Tensor, Tensor], Tensor | float]
@@ -100,18 +101,19 @@ def trusted_arguments(
     """
     if "hparams_file" in given or len(args) > 1:
         raise ConfigurationError("`hparams_file` must be left out. Give its values by name.")
-    if isinstance(checkpoint, (str, Path)) and not Path(checkpoint).is_file():
-        raise DataNotFoundError(
-            f"There is no file '{checkpoint}'. Name a checkpoint on this disk, or open it first."
-        )
     safe = given.get("weights_only") is not False
     is_open = hasattr(checkpoint, "seek")
-    saved = torch.load(checkpoint, "cpu", weights_only=safe, mmap=not is_open)
+    saved = (
+        read_checkpoint(checkpoint, mmap=not is_open)
+        if safe
+        else torch.load(checkpoint, "cpu", weights_only=False, mmap=not is_open)
+    )
     if is_open:
         checkpoint.seek(0)
     hparams: dict[str, Any] = {}
     # Lightning reads the keys of its earlier versions as well, and drops what no constructor takes.
     for key in ("hparams", "module_arguments", LightningModule.CHECKPOINT_HYPER_PARAMS_KEY):
+        named(anything)(saved.get(key) or {}, key)
         hparams |= saved.get(key) or {}
     today = check_architecture(translate_hparams(name, hparams), trust)
     return {**today, **given, "weights_only": safe}

@@ -2,12 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_fastrecipes import plain
 from lightning_fastrecipes._lightning import rank_zero_info
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.labels.classes import refuse_other_classes
@@ -23,6 +24,14 @@ from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
 from lightning_fastrecipes.protocols import HasClasses, HasTrainTargets, LabelKind
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY, LayerGroupTask
 from lightning_fastrecipes.tasks.building import MetricSpec
+
+_check_saved = plain.keys(
+    {
+        "label_kind": plain.choice(*get_args(LabelKind)),
+        "classes": plain.maybe(plain.items(plain.text())),
+    },
+    {"pos_weight": plain.maybe(plain.items(plain.number(above=0)))},
+)
 
 
 class FollowsLabelRules:
@@ -185,6 +194,7 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
         saved = checkpoint.get(CHECKPOINT_KEY)
         if saved is None:
             return
+        _check_saved(saved, CHECKPOINT_KEY)
         classes = saved["classes"]
         if self.num_classes is None and classes is not None:
             self.set_num_classes(len(classes))

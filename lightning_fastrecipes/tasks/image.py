@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lightning_fastrecipes import plain
 from lightning_fastrecipes._lightning import rank_zero_info
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.training.layer_groups import NormPolicy
@@ -230,6 +231,7 @@ class ImageClassifier(ClassificationTask):
         saved = checkpoint.get(CHECKPOINT_KEY)
         if saved is None:
             return
+        plain.keys({"input_spec": plain.built(InputSpec)})(saved, CHECKPOINT_KEY)
         spec = saved["input_spec"]
         self.set_input_spec(
             replace(InputSpec(**spec), mean=tuple(spec["mean"]), std=tuple(spec["std"]))

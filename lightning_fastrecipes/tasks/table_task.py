@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lightning_fastrecipes import plain
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.tables.encoding import EmbeddingRule, embedding_size
 from lightning_fastrecipes.functional.tables.spec import TableSpec
@@ -240,6 +241,7 @@ class TabularTask(LayerGroupTask, ABC):
         """Build the network for the checkpoint's table, or refuse that of another one."""
         saved = checkpoint.get(CHECKPOINT_KEY)
         if saved is not None:
+            plain.keys({"table_spec": plain.anything})(saved, CHECKPOINT_KEY)
             stored = TableSpec.from_dict(saved["table_spec"])
             self.set_spec(stored)
             # An earlier version's model predicts, and its optimizer has seen, another unit.

@@ -62,6 +62,9 @@ class Join(Step):
     def __post_init__(self) -> None:
         if not self.keys:
             raise ValueError("`keys` must name at least one column of both tables, got none.")
+        tables = [self.table] if isinstance(self.table, str) else self.table
+        if not isinstance(tables, Sequence) or not all(isinstance(name, str) for name in tables):
+            raise ValueError(f"`table` must be the name of a file, or several, got {self.table!r}.")
         is_mapping = isinstance(self.keys, Mapping)
         set_names(self, "columns", "text", *([] if is_mapping else ["keys"]))
         object.__setattr__(self, "steps", tuple(parse_steps(self.steps, "join.steps")))

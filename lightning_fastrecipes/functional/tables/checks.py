@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes import plain
+from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.tables.encoding import Kind, other_kind
 
 _ROUNDING = 1e-6
@@ -80,6 +81,56 @@ def check_kinds(frame: pd.DataFrame, wanted: Mapping[str, Kind]) -> None:
             + "\n".join(lines)
             + "\nMend these columns, or train anew."
         )
+
+
+def check_spec(spec: Mapping[str, Any]) -> None:
+    """Raise `ConfigurationError` unless plain values are those of a spec."""
+    _SPEC(spec, "spec")
+    target = spec["target_column"]
+    names = [[column["name"] for column in spec[key]] for key in NAMES]
+    try:
+        check_roles(target["name"], *names)
+    except ValueError as error:
+        raise ConfigurationError(f"`spec`: {error}") from error
+    categories = target["categories"]
+    if (target["task"] == "classes") != (categories is not None and len(categories["values"]) > 1):
+        raise ConfigurationError(
+            "`spec.target_column.categories` must be two or more classes, or none for a regression."
+        )
+
+
+def _check_category(value: Any, key: str) -> None:
+    _CATEGORY(value, key)
+    accepted = plain.items(_VALUES[value["kind"]], most=_MOST_CATEGORIES, unique=True)
+    accepted([*value["values"], *value["rare"]], f"{key}.values")
+
+
+_MOST_CATEGORIES = 100_000_000
+_TEXT = plain.text(r"[^\ud800-\udfff]*")
+_VALUES = {
+    "text": _TEXT,
+    "integer": plain.whole(-(1 << 63), (1 << 63) - 1),
+    "number": plain.number(),
+    "boolean": plain.flag,
+}
+_ANY_ITEMS = plain.items(plain.anything, most=_MOST_CATEGORIES)
+_CATEGORY = plain.keys(
+    {"name": _TEXT, "kind": plain.choice(*_VALUES), "values": _ANY_ITEMS, "rare": _ANY_ITEMS}
+)
+_NUMBER = plain.keys(
+    {"name": _TEXT, "median": plain.number(), "mean": plain.number(), "std": plain.number(0),
+     "has_flag": plain.flag}
+)  # fmt: skip
+_TARGET = plain.keys(
+    {"name": _TEXT, "task": plain.choice("regression", "classes"), "log": plain.flag,
+     "low": plain.number(), "high": plain.number(), "mean": plain.number(), "std": plain.number(0),
+     "categories": plain.maybe(_check_category)},
+    {"scaled": plain.flag},
+)  # fmt: skip
+_SPEC = plain.keys(
+    {"category_columns": plain.items(_check_category), "number_columns": plain.items(_NUMBER),
+     "target_column": _TARGET}
+)  # fmt: skip
 
 
 def spec_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:

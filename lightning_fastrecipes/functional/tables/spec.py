@@ -10,11 +10,13 @@ import pandas as pd
 from torch import Tensor
 
 from lightning_fastrecipes import formats
+from lightning_fastrecipes import plain as plain_values
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.checks import (
     check_columns,
     check_kinds,
     check_roles,
+    check_spec,
     spec_difference,
 )
 from lightning_fastrecipes.functional.tables.encoding import (
@@ -255,13 +257,19 @@ class TableSpec:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "TableSpec":
-        """Read what ``to_dict`` returned; a `ValueError` if that was a later version's."""
-        if plain.get("version") not in range(1, formats.TABLE_SPEC + 1):
+        """Read what ``to_dict`` returned.
+
+        Raise `ValueError` if that was a later version's, `ConfigurationError` if it is damaged.
+        """
+        plain_values.named(plain_values.anything)(plain, "spec")
+        version = plain.get("version")
+        if type(version) is not int or not 1 <= version <= formats.TABLE_SPEC:
             raise ValueError(
                 f"The table's spec must have version {formats.TABLE_SPEC} at most, got"
-                f" {plain.get('version')!r}. Train anew, or use the version of the package that"
+                f" {version!r}. Train anew, or use the version of the package that"
                 " wrote it."
             )
+        check_spec(plain)
         target = dict(plain["target_column"])
         if target["categories"] is not None:
             target["categories"] = _category_column(target["categories"])

@@ -1,30 +1,62 @@
-"""A trained model as two plain files, weights and a JSON description. Nothing is pickled.
+"""A trained model as plain files: weights, a JSON description, side tables. Nothing is pickled.
 
 What is read here may be a run folder, or the ``export`` folder in it.
 """
 
-import hashlib
-import json
+import os
+import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from lightning_fastrecipes import formats, trust
-from lightning_fastrecipes.data.common.files import atomic_path, write_atomically
+from lightning_fastrecipes import formats, plain, trust
+from lightning_fastrecipes.data.common.files import atomic_path
 from lightning_fastrecipes.errors import ConfigurationError, DataError, DataNotFoundError
+from lightning_fastrecipes.messages import shown
+from lightning_fastrecipes.nn.sized_building import build_sized
 from lightning_fastrecipes.old_names import translate_export
+from lightning_fastrecipes.recipe.artifacts.reading import (
+    EXPORT_CURE,
+    file_digest,
+    named_errors,
+    read_json,
+    write_sealed,
+)
 
 WEIGHTS, DESCRIPTION, ENSEMBLE = "model.safetensors", "model.json", "ensemble.json"
+_MOST_MEMBERS = 1_000
 
 Model = TypeVar("Model", bound=nn.Module)
 
+_DIGEST = plain.text(r"[0-9a-f]{64}", "a SHA-256 of 64 digits")
+THRESHOLDS = plain.maybe(plain.named(plain.number(0, 1)))
+_DESCRIPTION = plain.keys(
+    {"format_version": plain.whole(1), "architecture": plain.named(plain.anything)},
+    {"task": plain.text(), "weights_sha256": _DIGEST, "files": plain.named(_DIGEST)},
+)
+_ENSEMBLE = plain.keys(
+    {
+        "members": plain.items(
+            plain.text(r"[^\x00-\x1f\ud800-\udfff]{1,500}", "the name of a folder"),
+            1,
+            _MOST_MEMBERS,
+        )
+    },
+    {"thresholds": THRESHOLDS, "plain_thresholds": THRESHOLDS},
+)
 
-def write_export(folder: Path, model: nn.Module, description: Mapping[str, Any]) -> None:
-    """Write weights and description into a folder.
+
+def write_export(
+    folder: Path,
+    model: nn.Module,
+    description: Mapping[str, Any],
+    files: Mapping[str, Path] | None = None,
+) -> None:
+    """Write weights and description into a folder, and copy other ``files`` there by their names.
 
     The description has plain values; ``task`` says what the model predicts.
     """
@@ -32,80 +64,103 @@ def write_export(folder: Path, model: nn.Module, description: Mapping[str, Any])
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     with atomic_path(folder / WEIGHTS) as temporary:
         save_file(tensors, temporary)
-    noted = {"format_version": formats.EXPORT, "weights_sha256": _digest(folder / WEIGHTS)}
-    text = json.dumps({**noted, **description}, indent=2)
-    write_atomically(folder / DESCRIPTION, text)
+    digests = {}
+    for name, source in (files or {}).items():
+        with atomic_path(folder / name) as temporary:
+            shutil.copyfile(source, temporary)
+        digests[name] = file_digest(folder / name)
+    noted = {"format_version": formats.EXPORT, "weights_sha256": file_digest(folder / WEIGHTS)}
+    write_sealed(folder / DESCRIPTION, {**noted, "files": digests, **description})
 
 
-def read_description(folder: Path) -> dict[str, Any]:
+def read_description(folder: Path, check: plain.Check = plain.anything) -> dict[str, Any]:
     """Read the description of an export, in the names of today, always with a ``task``.
 
-    Raise `DataNotFoundError` if there is no export, `DataError` if it is damaged or made by a newer
-    version.
+    ``check`` is for what the task needs. Raise `DataNotFoundError` if there is no export,
+    `DataError` if it is damaged or made by a newer version.
     """
     folder = export_home(folder)
-    if not (folder / DESCRIPTION).is_file() or not (folder / WEIGHTS).is_file():
+    if not os.path.isfile(folder / DESCRIPTION) or not os.path.isfile(folder / WEIGHTS):
         raise DataNotFoundError(
             f"There is no exported model in {folder} (`{WEIGHTS}` and `{DESCRIPTION}`). Name the"
             " folder of a finished `fastrecipes run`."
         )
-    try:
-        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+
+    def check_all(description: Any, key: str) -> None:
+        _DESCRIPTION(description, key)
         version = description["format_version"]
-        is_newer = version > formats.EXPORT
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise _damaged(folder, error) from error
-    if is_newer:
-        raise DataError(
-            f"{folder / DESCRIPTION} has format {version}, but this version reads up to"
-            f" {formats.EXPORT}. Update lightning_fastrecipes."
-        )
-    return translate_export({"task": "", **description})
+        if version > formats.EXPORT:
+            raise DataError(
+                f"{folder / DESCRIPTION} has format {version}, but this version reads up to"
+                f" {formats.EXPORT}. Update lightning_fastrecipes."
+            )
+        check(description, key)
+
+    def translate(description: Mapping[str, Any]) -> dict[str, Any]:
+        return translate_export({"task": "", **description})
+
+    return read_json(folder / DESCRIPTION, check_all, EXPORT_CURE, translate)
 
 
 def load_model(
-    folder: Path, build: Callable[[dict[str, Any]], Model]
-) -> tuple[Model, dict[str, Any]]:
-    """Load an exported model, as ``build`` builds it from its description; return both.
+    folder: Path,
+    description: Mapping[str, Any],
+    build: Callable[[], Model],
+    trusted: trust.Trust = (),
+) -> Model:
+    """Load an exported model, as ``build`` builds it, in eval mode.
 
-    The model is in eval mode. ``folder`` is a run folder or the ``export`` folder in it. Raise
-    `DataNotFoundError` if there is no export, `DataError` if it is damaged, made by a newer
-    version, or ``build`` says so.
+    ``description`` is what ``read_description`` returned for the folder. Raise `DataError` if
+    weights or other files are damaged or do not fit, or ``build`` says so.
     """
-    description = read_description(folder)
-    weights = export_home(folder) / WEIGHTS
-    # Exports of earlier versions have no digest.
-    if description.get("weights_sha256", digest := _digest(weights)) != digest:
-        raise DataError(
-            f"{weights} must hold the weights that were exported with {DESCRIPTION}, but holds"
-            " others. Copy the whole export again."
-        )
-    try:
-        model = build(description)
-        model.load_state_dict(load_file(weights))
-    except DataError:
-        raise
-    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        raise _damaged(folder, error) from error
-    return model.eval(), description
+    home = export_home(folder)
+    # Exports of earlier versions have no digests.
+    digests = {WEIGHTS: description.get("weights_sha256"), **description.get("files", {})}
+    for name, wanted in digests.items():
+        path = file_in(home, name)
+        if wanted not in (None, file_digest(path)):
+            raise DataError(
+                f"{path} must hold what was exported with {DESCRIPTION}, but holds something else."
+                f" {EXPORT_CURE}"
+            )
+    with named_errors(home / WEIGHTS, EXPORT_CURE):
+        try:
+            with safe_open(home / WEIGHTS, "pt") as tensors:
+                names = tensors.keys()
+                shapes = {name: tuple(tensors.get_slice(name).get_shape()) for name in names}
+        except SafetensorError as error:
+            raise ConfigurationError(f"it is no safetensors file ({error}).") from error
+    with named_errors(home / DESCRIPTION, EXPORT_CURE):
+        model = build_sized(build, shapes, trusted=bool(trusted))
+    with named_errors(home / WEIGHTS, EXPORT_CURE):
+        model.load_state_dict(load_file(home / WEIGHTS))
+    return model.eval()
 
 
 def export_home(folder: Path) -> Path:
     """Return the ``export`` folder of a run folder, or the folder itself if it is one."""
-    return folder / "export" if (folder / "export").is_dir() else folder
+    return folder / "export" if os.path.isdir(folder / "export") else folder
+
+
+def file_in(home: Path, name: str) -> Path:
+    """Return a file of an export by its name; raise `DataError` if it lies elsewhere or is not."""
+    path = home / name
+    if not path.resolve().is_relative_to(home.resolve()):
+        raise DataError(f"{home / DESCRIPTION} must name files of its folder, not {shown(name)}.")
+    if not os.path.isfile(path):
+        raise DataNotFoundError(f"{path} is missing, which belongs to the export. {EXPORT_CURE}")
+    return path
 
 
 def write_ensemble(folder: Path, members: Sequence[str], notes: Mapping[str, Any]) -> None:
     """Write which exported models predict together, and notes such as thresholds of their mean."""
-    text = json.dumps({"members": list(members), **notes}, indent=2) + "\n"
-    write_atomically(folder / ENSEMBLE, text)
+    write_sealed(folder / ENSEMBLE, {"members": list(members), **notes})
 
 
 def read_ensemble(folder: Path) -> dict[str, Any]:
     """Read what ``write_ensemble`` wrote; an empty dict where one model predicts."""
     path = export_home(folder) / ENSEMBLE
-    ensemble = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return dict(ensemble)
+    return read_json(path, _ENSEMBLE, EXPORT_CURE) if os.path.isfile(path) else {}
 
 
 def member_folders(folder: Path) -> list[Path]:
@@ -116,12 +171,11 @@ def member_folders(folder: Path) -> list[Path]:
     home = export_home(folder)
     names = read_ensemble(folder).get("members", [""])
     run = home.resolve().parent if home.name == "export" else home.resolve()
-    places = {(home / str(name)).resolve() for name in names}
-    is_list = isinstance(names, list) and len(places) == len(names)
-    if not is_list or not all(place.is_relative_to(run) for place in places):
+    places = {Path(os.path.realpath(home / name)) for name in names}
+    if len(places) < len(names) or not all(place.is_relative_to(run) for place in places):
         raise DataError(
             f"{home / ENSEMBLE} must list each exported model of the run folder once, but lists"
-            f" {str(names)[:100]}. Copy the whole run folder."
+            f" {shown(names)}. {EXPORT_CURE}"
         )
     return [home / name for name in names]
 
@@ -134,12 +188,3 @@ def checked_architecture(
         return trust.check_architecture(description["architecture"], trusted, keys)
     except ConfigurationError as error:
         raise DataError(f"The exported model in {folder} is not loaded: {error}") from error
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _damaged(folder: Path, error: Exception) -> DataError:
-    return DataError(f"The exported model in {folder} is damaged: {error}")

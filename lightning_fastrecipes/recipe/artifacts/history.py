@@ -10,6 +10,9 @@ from typing_extensions import override
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.data.common.files import write_atomically
+from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.messages import shown
+from lightning_fastrecipes.recipe.artifacts.reading import RUN_CURE
 
 
 class History(pl.Callback):
@@ -21,10 +24,15 @@ class History(pl.Callback):
     def __init__(self, path: Path, stage: str) -> None:
         self.path = path
         self.stage = stage
+        self.has_begun = False
         self.num_samples = 0
         self.train_seconds = 0.0
         self._epoch_started = 0.0
         self._highest_lr = 0.0
+
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.has_begun = True
 
     @override
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -71,4 +79,15 @@ def read_history(path: Path) -> pd.DataFrame:
     """Read the rows that ``History`` has written so far; none without a file."""
     if not path.is_file():
         return pd.DataFrame({"stage": pd.Series(dtype=str), "epoch": pd.Series(dtype=int)})
-    return pd.read_csv(path)
+    try:
+        history = pd.read_csv(path, dtype={"stage": str, "epoch": int})
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path} must be a table of epochs: {error}. {RUN_CURE}") from error
+    kinds = {str(name): kind.kind for name, kind in history.dtypes.items() if name != "stage"}
+    is_whole = {"epoch", "train_loss", "val_loss"} <= set(kinds) and "stage" in history
+    if not is_whole or not set(kinds.values()) <= set("ifb"):
+        raise DataError(
+            f"{path} must have the columns `stage`, `epoch`, `train_loss` and `val_loss`, with"
+            f" numbers in all but the first, but has {shown(list(history))}. {RUN_CURE}"
+        )
+    return history

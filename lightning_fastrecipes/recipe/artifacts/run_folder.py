@@ -2,9 +2,37 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+from lightning_fastrecipes import plain
 from lightning_fastrecipes._lightning import Callback
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
+from lightning_fastrecipes.old_names import translate_results
+from lightning_fastrecipes.recipe.artifacts.reading import RUN_CURE, read_json
+
+_NAME = plain.text("[A-Za-z0-9_-]{1,200}", "a name of letters, digits, '-' and '_'")
+
+
+def _number(value: Any, key: str) -> None:
+    # A training that went astray measures what is no number.
+    if type(value) not in (int, float):
+        plain.number()(value, key)
+
+
+def _stage(value: Any, key: str) -> None:
+    sizes = {"image_size": plain.whole(1), "batch_size": plain.whole(1)}
+    plain.keys({"name": _NAME, "seconds": _number, "metrics": plain.named(_number)}, sizes)(
+        value, key
+    )
+    rates = [name for name in value if str(name).endswith("_per_second")]
+    plain.keys(dict.fromkeys(rates or ["rows_per_second"], _number))(value, key)
+
+
+_PROGRESS = plain.keys({"stages": plain.items(_stage, most=1_000)})
+_METRICS = plain.named(_number)
+_RESULTS = plain.keys(
+    {"stages": plain.items(_stage, most=1_000), "val": _METRICS, "test": _METRICS}
+)
 
 
 class RunFolder:
@@ -21,6 +49,15 @@ class RunFolder:
         self.results = path / "results.json"
         self.progress = path / "progress.json"
         self.export = path / "export"
+
+    def read_progress(self) -> list[dict[str, Any]]:
+        """Read the figures of the finished stages; a `DataError` if the file is damaged."""
+        stages: list[dict[str, Any]] = read_json(self.progress, _PROGRESS, RUN_CURE)["stages"]
+        return stages
+
+    def read_results(self) -> dict[str, Any]:
+        """Read what a finished run measured; a `DataError` if the file is damaged."""
+        return read_json(self.results, _RESULTS, RUN_CURE, translate_results)
 
     def variant(self, name: str) -> Path:
         """Return the run folder of a variant; earlier versions named their parent ``rungs``."""

@@ -1,31 +1,40 @@
 """A trained classifier of images in files, and its predictions of other images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lightning_fastrecipes import plain
 from lightning_fastrecipes.data.images.dataset import ImageDataset, prediction_dataset
+from lightning_fastrecipes.data.images.geometry import Geometry
 from lightning_fastrecipes.data.images.module import ImageDataModule
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.images.views import Views, mean_of_views
 from lightning_fastrecipes.functional.labels.classes import columns_by_name
 from lightning_fastrecipes.functional.labels.decisions import average_thresholds, choose_thresholds
 from lightning_fastrecipes.functional.labels.merging import merge_predictions, weigh
-from lightning_fastrecipes.protocols import InputSpec
+from lightning_fastrecipes.messages import shown
+from lightning_fastrecipes.old_names import has_whole_views
+from lightning_fastrecipes.protocols import InputSpec, LabelKind
 from lightning_fastrecipes.recipe.artifacts.environment import default_device
 from lightning_fastrecipes.recipe.artifacts.export_files import (
+    DESCRIPTION,
+    THRESHOLDS,
     checked_architecture,
+    export_home,
     load_model,
     member_folders,
     read_description,
     read_ensemble,
 )
+from lightning_fastrecipes.recipe.artifacts.reading import EXPORT_CURE, named_errors
+from lightning_fastrecipes.recipe.config.bounds import MOST
 from lightning_fastrecipes.recipe.images.reports import prediction_table
 from lightning_fastrecipes.recipe.images.views import exported_views
 from lightning_fastrecipes.tasks.image import ImageClassifier
@@ -33,6 +42,34 @@ from lightning_fastrecipes.trust import Trust
 
 TASK = "image classification"
 _KEYS = ("backbone", "num_classes", "head", "num_groups", "norm_policy")
+_SIDE = plain.whole(1, MOST["image_size"])
+_VIEWS = plain.maybe(
+    plain.keys(
+        {"preset": plain.text()},
+        {
+            "n": plain.maybe(plain.whole(1, MOST["views"])),
+            "max_zoom": plain.number(1, 100),
+            "max_angle": plain.number(0, 360),
+            "seed": plain.whole(0, (1 << 63) - 1),
+            "transforms": plain.items(plain.anything, most=100),
+        },
+    )
+)
+_DESCRIPTION = {
+    "architecture": plain.keys({"num_classes": plain.whole(2, MOST["num_classes"])}),
+    "classes": plain.items(plain.text(".{1,1000}", "text"), 2, MOST["num_classes"], unique=True),
+    "label_kind": plain.choice(*get_args(LabelKind)),
+    "thresholds": THRESHOLDS,
+    "input": plain.built(InputSpec),
+    "geometry": plain.all_of(
+        plain.keys(
+            {"image_size": _SIDE, "crop_fraction": plain.number(above=0, most=1)},
+            {"background": plain.text()},
+        ),
+        plain.built(lambda image_size, **geometry: Geometry(**geometry)),
+    ),
+    "batch_size": plain.whole(1, MOST["batch_size"]),
+}
 
 
 def describe_classifier(model: ImageClassifier, images: ImageDataModule) -> dict[str, Any]:
@@ -54,18 +91,18 @@ def describe_classifier(model: ImageClassifier, images: ImageDataModule) -> dict
 
 def load_export(folder: Path, *, trust: Trust = ()) -> tuple[ImageClassifier, dict[str, Any]]:
     """Load an exported classifier of images, whose network may be of the modules in ``trust``."""
+    description = _read(folder)
+    architecture = checked_architecture(folder, description, _KEYS, trust)
 
-    def build(description: dict[str, Any]) -> ImageClassifier:
-        _check_task(folder, description)
-        architecture = checked_architecture(folder, description, _KEYS, trust)
+    def build() -> ImageClassifier:
         model = ImageClassifier.from_architecture(architecture)
         model.set_classes(description["classes"], description["label_kind"])
         spec = description["input"]
-        spec |= {"mean": tuple(spec["mean"]), "std": tuple(spec["std"])}
-        model.set_input_spec(InputSpec(**spec))
+        means = {"mean": tuple(spec["mean"]), "std": tuple(spec["std"])}
+        model.set_input_spec(InputSpec(**{**spec, **means}))
         return model
 
-    return load_model(folder, build)
+    return load_model(folder, description, build, trust), description
 
 
 def predict_files(
@@ -121,9 +158,10 @@ class _Member:
 
 
 def _member(path: Path, images: Sequence[Path], tta: bool | None, trust: Trust) -> _Member:
-    description = read_description(path)
-    _check_task(path, description)
-    views = exported_views(description, tta, trust)
+    description = _read(path)
+    # Views may name transforms of other modules, so that they are built where these are trusted.
+    with named_errors(export_home(path) / DESCRIPTION, EXPORT_CURE):
+        views = exported_views(description, tta, trust)
     dataset, bad = prediction_dataset(images, **description["geometry"], views=views)
     return _Member(path, description, views, dataset, bad)
 
@@ -179,9 +217,31 @@ def _run_thresholds(folder: Path, run: Sequence[_Member], classes: Sequence[str]
     return average_thresholds(rows, classes)
 
 
-def _check_task(folder: Path, description: Mapping[str, Any]) -> None:
-    if description["task"] != TASK:
-        raise DataError(
-            f"The export in {folder} must be of a model of images, but is of a"
-            f" {description['task']}. Give it a table to predict."
+def _read(folder: Path) -> dict[str, Any]:
+    """Read and check the description of an exported classifier."""
+
+    def check(description: dict[str, Any], key: str) -> None:
+        if description["task"] != TASK:
+            raise DataError(
+                f"The export in {folder} must be of a model of images, but is of a"
+                f" {shown(description['task'])}. Give it a table to predict."
+            )
+        tuned = {"plain_thresholds": THRESHOLDS, "tta": _views, "training_views": _views}
+        plain.keys(_DESCRIPTION, tuned)(description, key)
+        classes, geometry = description["classes"], description["geometry"]
+        plain.choice(description["architecture"]["num_classes"])(
+            len(classes), "number of `classes`"
         )
+        plain.number(1, 4 * MOST["image_size"])(
+            geometry["image_size"] / geometry["crop_fraction"],
+            "geometry: image_size / crop_fraction",
+        )
+        for name in ("thresholds", "plain_thresholds"):
+            plain.maybe(plain.named(plain.anything, classes))(description.get(name), name)
+
+    return read_description(folder, check)
+
+
+def _views(value: Any, key: str) -> None:
+    if not has_whole_views(value):
+        _VIEWS(value, key)

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.callbacks.lr_finder import LRCurve, LRFinder, run_finder
 from lightning_fastrecipes.data.common.files import write_atomically
@@ -22,6 +20,7 @@ from lightning_fastrecipes.recipe.run.plan import (
     resizing,
     stage_seed,
 )
+from lightning_fastrecipes.recipe.shared.members import load_member
 
 
 def finding_callbacks(
@@ -65,8 +64,7 @@ def find_stage_lr(recipe: Recipe, stage_name: str, run_folder: Path | None = Non
                 f"{checkpoint} is missing, the weights after the stage {before!r}. Name the folder"
                 " of a run that finished it, or leave the folder out."
             )
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-        model.load_state_dict(state)
+        load_member(checkpoint, model)
     apply_stage(recipe, index, data, model)
     resizing(recipe, index, data, model)(0)
     training_data = modality_of(recipe).training_data(stage, data, model)

@@ -7,14 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict, Unpack, get_args
 
-import torch
-
 from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes import plain
 from lightning_fastrecipes.callbacks.initial_loss_check import InitialLossCheck
 from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
 from lightning_fastrecipes.callbacks.seeded_steps import SeededSteps
 from lightning_fastrecipes.data.common.files import write_atomically
-from lightning_fastrecipes.errors import ConfigurationError, RecipeError
+from lightning_fastrecipes.errors import (
+    ConfigurationError,
+    DataError,
+    DataNotFoundError,
+    RecipeError,
+)
+from lightning_fastrecipes.messages import name_some, shown
 from lightning_fastrecipes.plots.runs import draw_curves
 from lightning_fastrecipes.recipe.artifacts.environment import (
     is_first_process,
@@ -23,7 +28,9 @@ from lightning_fastrecipes.recipe.artifacts.environment import (
     reset_peak_memory,
 )
 from lightning_fastrecipes.recipe.artifacts.history import History, read_history
+from lightning_fastrecipes.recipe.artifacts.reading import RUN_CURE, named_errors, read_state
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
+from lightning_fastrecipes.recipe.config.bounds import MOST
 from lightning_fastrecipes.recipe.config.defaults import trainer_arguments
 from lightning_fastrecipes.recipe.config.documents import Place, dump_document
 from lightning_fastrecipes.recipe.config.schema import Recipe, Stage
@@ -41,6 +48,12 @@ from lightning_fastrecipes.recipe.shared.evaluator import Evaluator
 from lightning_fastrecipes.recipe.shared.predictions import Split
 
 logger = logging.getLogger(__name__)
+
+_MAPPING, _LIST = plain.named(plain.anything), plain.items(plain.anything)
+_UNFINISHED = plain.keys(
+    {"epoch": plain.whole(0), "global_step": plain.whole(0), "loops": _MAPPING},
+    {"callbacks": _MAPPING, "optimizer_states": _LIST, "lr_schedulers": _LIST},
+)
 
 
 class RunOptions(TypedDict, total=False):
@@ -91,7 +104,7 @@ class Run:
             write_atomically(self.folder.recipe, dump_document(self.recipe.source))
             self.modality.write_findings(self.data, self.folder.path)
         if self.resume and self.folder.progress.is_file():
-            self.stages = json.loads(self.folder.progress.read_text(encoding="utf-8"))["stages"]
+            self.stages = self.folder.read_progress()
             self._check_finished_stages()
         return self.plans
 
@@ -116,6 +129,8 @@ class Run:
         logger.info("Stage %s begins%s", stage.name, " where it stopped" if resumes else "")
         reset_peak_memory()
         started = time.perf_counter()
+        if resumes:
+            self._check_unfinished(checkpoint)
         try:
             trainer.fit(
                 self.model,
@@ -125,6 +140,15 @@ class Run:
             )
         except pl.MisconfigurationException as error:
             raise Place(self.recipe.path, stage.key).error(error) from error
+        except Exception as error:
+            if not resumes or history.has_begun:
+                raise
+            # Lightning restores whatever the checkpoint holds before the first step.
+            if isinstance(error, (ConfigurationError, DataError, DataNotFoundError, RecipeError)):
+                raise type(error)(f"{error} This came up on resuming from {checkpoint}.") from error
+            raise DataError(
+                f"{checkpoint} cannot be resumed from: {error!r}. {RUN_CURE}"
+            ) from error
         figures = self._figures(stage, history, time.perf_counter() - started)
         self.stages.append(figures)
         if trainer.is_global_zero and not self.fast_dev_run:
@@ -224,14 +248,31 @@ class Run:
                 f"{self.folder.progress} says that the stage {checkpoint.stem!r} is finished, but"
                 f" {checkpoint} is missing. Start anew in another folder."
             )
-        loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        try:
+        loaded = read_state(checkpoint, plain.anything, RUN_CURE)
+        with named_errors(checkpoint, RUN_CURE):
             self.model.on_load_checkpoint(loaded)
-        except ConfigurationError as error:
-            raise RecipeError(f"{checkpoint}: {error}") from error
-        self.model.load_state_dict(loaded["state_dict"])
+            self.model.load_state_dict(loaded["state_dict"])
+
+    def _check_unfinished(self, checkpoint: Path) -> None:
+        """Check a checkpoint that Lightning will resume from."""
+        state = read_state(checkpoint, _UNFINISHED, RUN_CURE)["state_dict"]
+        ours = {name: tuple(tensor.shape) for name, tensor in self.model.state_dict().items()}
+        odd = [name for name, tensor in state.items() if ours.get(name) != tuple(tensor.shape)]
+        if odd := odd or [name for name in ours if name not in state]:
+            raise DataError(
+                f"{checkpoint} must hold the weights of the recipe's model, but {len(odd)} tensors"
+                f" differ, such as {name_some(odd[:3])}. {RUN_CURE}"
+            )
 
     def _check_finished_stages(self) -> None:
+        for stage in self.stages:
+            for name in self.modality.size_names:
+                most = getattr(self.data, f"largest_{name}", None) or MOST[name]
+                if stage.get(name, 1) > most:
+                    raise DataError(
+                        f"{self.folder.progress}: `{name}` must be at most {most}, as the recipe"
+                        f" says, but is {shown(stage[name])}. {RUN_CURE}"
+                    )
         done = [stage["name"] for stage in self.stages]
         planned = [stage.name for stage in self.recipe.stages]
         if done != planned[: len(done)]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from lightning_fastrecipes.data.common.files import write_atomically
-from lightning_fastrecipes.old_names import translate_results
 from lightning_fastrecipes.plots.runs import draw_variants
 from lightning_fastrecipes.recipe.artifacts.environment import is_first_process, package_versions
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
@@ -107,7 +106,7 @@ class Series:
     def _train(self, recipe: Recipe, folder: Path, train: Callable[[Run], Results]) -> Results:
         finished = RunFolder(folder).results
         if self.options.get("resume") and finished.is_file():
-            results = translate_results(json.loads(finished.read_text(encoding="utf-8")))
+            results = RunFolder(folder).read_results()
         else:
             results = train(Run(recipe, folder, **self.options))
         self._trained.append((recipe, folder, results))

@@ -189,7 +189,8 @@ class Evaluator:
         else:
             own = self._merged_thresholds
         description = self.modality.describe_export(self.recipe, self.data, self.model, self.tta)
-        write_export(folder, self.model, {**description, **self._named_thresholds(own)})
+        description |= self._named_thresholds(own)
+        write_export(folder, self.model, description, self.modality.side_files(self.data))
 
     def _named_thresholds(self, merged: Tensor | None) -> dict[str, dict[str, float]]:
         plain = getattr(self.model, "thresholds", None)

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes import plain
 from lightning_fastrecipes.nn.averaging import average_state, reestimate_batch_norm
+from lightning_fastrecipes.recipe.artifacts.reading import RUN_CURE, named_errors, read_state
 from lightning_fastrecipes.tasks.base import LayerGroupTask
 
 MakeTrainer = Callable[..., pl.Trainer]
@@ -16,8 +17,9 @@ MakeTrainer = Callable[..., pl.Trainer]
 
 
 def load_member(path: Path, model: LayerGroupTask) -> None:
-    """Load the weights of a checkpoint into a model."""
-    model.load_state_dict(_state(path))
+    """Load the weights of a checkpoint into a model; a `DataError` if they are not its own."""
+    with named_errors(path, RUN_CURE):
+        model.load_state_dict(_state(path))
 
 
 def each_member(members: Mapping[str, Path], model: LayerGroupTask) -> Iterator[str]:
@@ -55,5 +57,5 @@ def load_average(
 
 
 def _state(path: Path) -> dict[str, Tensor]:
-    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    state: dict[str, Tensor] = read_state(path, plain.anything, RUN_CURE)["state_dict"]
     return state

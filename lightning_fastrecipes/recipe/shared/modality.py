@@ -95,6 +95,10 @@ class Modality(ABC):
     def write_predictions(self, folder: Path, data: Any, model: Any, predicted: Predicted) -> None:
         """Write what was predicted of one split, as tables and figures, into the run folder."""
 
+    def side_files(self, data: Any) -> dict[str, Path]:
+        """Return the files that an export must hold besides the model, by their names in it."""
+        return {}
+
     @abstractmethod
     def describe_export(
         self, recipe: Recipe, data: Any, model: Any, tta: TestTimeAugmentation | None

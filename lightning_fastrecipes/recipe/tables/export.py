@@ -1,9 +1,10 @@
 """A trained model of a table in files, and its predictions for other tables."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,25 +12,49 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lightning_fastrecipes import plain
 from lightning_fastrecipes.data.common.sources import resolve_source
+from lightning_fastrecipes.data.tables.column_steps import Step
 from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
+from lightning_fastrecipes.data.tables.frames import frame_files
 from lightning_fastrecipes.data.tables.loader import TableLoader
-from lightning_fastrecipes.data.tables.steps import parse_steps, step_files, steps_to_list
+from lightning_fastrecipes.data.tables.reading import Reading
+from lightning_fastrecipes.data.tables.steps import Join, parse_steps, step_files, steps_to_list
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
 from lightning_fastrecipes.functional.labels.merging import running_mean
 from lightning_fastrecipes.functional.tables.spec import TableSpec
+from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.protocols import TableInputs
 from lightning_fastrecipes.recipe.artifacts.environment import default_device
 from lightning_fastrecipes.recipe.artifacts.export_files import (
     checked_architecture,
+    export_home,
     load_model,
     member_folders,
+    read_description,
 )
+from lightning_fastrecipes.recipe.artifacts.reading import EXPORT_CURE
+from lightning_fastrecipes.recipe.config.bounds import MOST
 from lightning_fastrecipes.tasks.table_task import TabularTask
 from lightning_fastrecipes.tasks.tabular import TabularClassifier, TabularRegressor
 
 _DIGITS = 7
 _KEYS = ("spec", "network", "norm_policy", "y_range", "point_estimate")
+_SIDE = "side_tables"
+_WORD = plain.maybe(plain.text(".{1,100}", "a word"))
+_DESCRIPTION = plain.keys(
+    {
+        "steps": plain.items(plain.named(plain.anything), most=1_000),
+        "folder": plain.text(".{0,4000}", "a folder"),
+        "package": plain.maybe(plain.text(".{0,4000}", "a source")),
+        "batch_size": plain.whole(1, MOST["batch_size"]),
+    },
+    {
+        "reading": plain.all_of(
+            plain.keys({"encoding": _WORD, "separator": _WORD}), plain.built(Reading)
+        )
+    },
+)
 _TASKS: dict[str, type[TabularRegressor] | type[TabularClassifier]] = {
     "table regression": TabularRegressor,
     "table classes": TabularClassifier,
@@ -40,10 +65,11 @@ def describe_table_model(model: TabularTask, data: TabularDataModule) -> dict[st
     """Return the description of a model of a table, and of how that table is prepared."""
     spec = model.require_spec()
     package = next((text for text in data.source_names if text.startswith("package:")), None)
+    steps, _ = _with_side_tables(parse_steps(data.steps), data.folder, {})
     return {
         "task": f"table {spec.task}",
         "architecture": model.architecture,
-        "steps": steps_to_list(parse_steps(data.steps)),
+        "steps": steps_to_list(steps),
         "reading": asdict(data.reading),
         "folder": str(data.folder.absolute()),
         "package": package,
@@ -51,19 +77,39 @@ def describe_table_model(model: TabularTask, data: TabularDataModule) -> dict[st
     }
 
 
+def side_tables(data: TabularDataModule) -> dict[str, Path]:
+    """Return the side tables of the steps by their names in the export."""
+    return _with_side_tables(parse_steps(data.steps), data.folder, {})[1]
+
+
 def load_table_export(folder: Path) -> tuple[TabularTask, dict[str, Any]]:
     """Load an exported model of a table: ``load_model``, which refuses models of images."""
 
-    def build(description: dict[str, Any]) -> TabularTask:
+    def check(description: dict[str, Any], key: str) -> None:
         if description["task"] not in _TASKS:
             raise DataError(
                 f"The export in {folder} must be of a model of a table, but is of"
-                f" {description['task']!r}. Predict with runs of tables alone, or of images alone."
+                f" {shown(description['task'])}. Predict with runs of tables alone, or of images."
             )
-        architecture = checked_architecture(folder, description, _KEYS, ())
-        return _TASKS[description["task"]].from_architecture(architecture)
+        _DESCRIPTION(description, key)
+        parse_steps(description["steps"])
 
-    return load_model(folder, build)
+    description = read_description(folder, check)
+    architecture = checked_architecture(folder, description, _KEYS, ())
+    task = _TASKS[description["task"]]
+    model = load_model(folder, description, lambda: task.from_architecture(architecture))
+    if "files" in description:
+        # Earlier versions left the side tables where they were.
+        home = export_home(folder)
+        for file in step_files(parse_steps(description["steps"]), home / _SIDE):
+            name = os.path.relpath(file, home)
+            if name not in description["files"]:
+                raise DataError(
+                    f"{home} must join tables that were exported with the model, but joins"
+                    f" {shown(name)}. {EXPORT_CURE}"
+                )
+        description["folder"], description["package"] = str(home / _SIDE), None
+    return model, description
 
 
 class TablePredictions(NamedTuple):
@@ -173,9 +219,40 @@ def _predict_with(folder: Path, first: TableSpec, tables: _Tables) -> Tensor:
     return torch.cat(chunks)
 
 
+def _with_side_tables(
+    steps: Sequence[Step], folder: Path, files: dict[str, Path]
+) -> tuple[list[Step], dict[str, Path]]:
+    """Name the side tables of steps as they lie in the export; return steps and files by name."""
+    found: list[Step] = []
+    for step in steps:
+        if isinstance(step, Join):
+            inner, _ = _with_side_tables(step.steps, folder, files)
+            named: list[str] = []
+            for item in [step.table] if isinstance(step.table, str) else step.table:
+                paths = frame_files(item, folder, "table")
+                is_below = all(path.is_relative_to(folder) for path in paths)
+                if is_below and not item.startswith("package:") and ".." not in Path(item).parts:
+                    names = {path.relative_to(folder).as_posix(): path for path in paths}
+                    named.append(Path(item).as_posix())
+                else:
+                    names = {f"elsewhere_{len(files)}/{path.name}": path for path in paths[:1]}
+                    for path in paths[1:]:
+                        names[f"elsewhere_{len(files) + len(names)}/{path.name}"] = path
+                    named += names
+                files |= {f"{_SIDE}/{name}": path for name, path in names.items()}
+            table = named[0] if isinstance(step.table, str) and len(named) == 1 else named
+            step = replace(step, table=table, steps=inner)
+        found.append(step)
+    return found, files
+
+
 def _side_folder(description: Mapping[str, Any], beside: Path) -> Path:
-    """Find the folder of the side tables: that of the training, or that of the rows."""
+    """Find the folder of the side tables: beside the rows, in the export, or of the training."""
     steps = parse_steps(description["steps"])
+    if "files" in description:
+        with suppress(DataNotFoundError):
+            step_files(steps, beside)
+            return beside
     places = [Path(description["folder"])]
     if description["package"]:
         with suppress(DataNotFoundError):

@@ -17,7 +17,11 @@ from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.schema import Evaluation, Recipe
 from lightning_fastrecipes.recipe.shared.modality import Modality
 from lightning_fastrecipes.recipe.shared.predictions import Predicted, Predictions
-from lightning_fastrecipes.recipe.tables.export import describe_table_model, predict_tables
+from lightning_fastrecipes.recipe.tables.export import (
+    describe_table_model,
+    predict_tables,
+    side_tables,
+)
 from lightning_fastrecipes.recipe.tables.reports import write_table_predictions, write_table_reports
 from lightning_fastrecipes.tasks.table_task import TabularTask
 from lightning_fastrecipes.tasks.tabular import TabularClassifier, TabularRegressor
@@ -120,6 +124,10 @@ class Tables(Modality):
     @override
     def describe_export(self, recipe: Recipe, data: Any, model: Any, tta: Any) -> dict[str, Any]:
         return describe_table_model(model, data)
+
+    @override
+    def side_files(self, data: Any) -> dict[str, Path]:
+        return side_tables(data)
 
     @override
     def write_reports(self, recipe: Recipe, folder: Path, data: Any, model: Any) -> None:

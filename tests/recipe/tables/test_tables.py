@@ -15,12 +15,13 @@ import yaml
 
 from lightning_fastrecipes import TabularDataModule, TabularRegressor
 from lightning_fastrecipes.cli.main import main
-from lightning_fastrecipes.errors import DataNotFoundError, RecipeError
+from lightning_fastrecipes.data.tables.steps import parse_steps
+from lightning_fastrecipes.errors import DataError, DataNotFoundError, RecipeError
 from lightning_fastrecipes.recipe.loading import load_recipe, modality_of_export
 from lightning_fastrecipes.recipe.run.plan import build_parts
 from lightning_fastrecipes.recipe.run.runner import Run
 from lightning_fastrecipes.recipe.run.series import Series
-from lightning_fastrecipes.recipe.tables.export import load_table_export
+from lightning_fastrecipes.recipe.tables.export import _with_side_tables, load_table_export
 
 NUM_ROWS = 120
 
@@ -225,11 +226,63 @@ def test_unknown_values_and_gaps_are_counted_on_the_command_line(
     assert "is for images" in capsys.readouterr().err
 
 
-def test_side_tables_are_found_beside_the_rows_or_missed_by_name(whole: Run, tmp_path) -> None:
+def describe(export: Path, **changes: object) -> None:
+    """Change the description of an export by hand."""
+    described = json.loads((export / "model.json").read_text()) | {"sha256": ..., **changes}
+    described = {key: value for key, value in described.items() if value is not ...}
+    (export / "model.json").write_text(json.dumps(described))
+
+
+def test_side_tables_lie_in_the_export(whole: Run, tmp_path) -> None:
+    export = Path(shutil.copytree(whole.folder.export, tmp_path / "moved" / "export"))
+    home = whole.folder.path.parent / "tables"
+    new = Path(shutil.copy(home / "sales.csv", tmp_path / "sales.csv"))
+    expected = predict_paths([whole.folder.path], [home / "sales.csv"]).table
+    describe(export, folder=str(tmp_path / "gone"))
+    pd.testing.assert_frame_equal(predict_paths([export], [new]).table, expected)
+    shops = export / "side_tables" / "shops.csv"
+    shops.write_text(shops.read_text() + "\n")
+    with pytest.raises(DataError, match=r"shops\.csv must hold what was exported"):
+        predict_paths([export], [new])
+    shops.unlink()
+    with pytest.raises(DataNotFoundError, match=r"shops\.csv is missing"):
+        predict_paths([export], [new])
+    describe(export, files={})
+    shutil.copy(home / "shops.csv", shops)
+    with pytest.raises(DataError, match=r"must join tables that were exported .*shops\.csv"):
+        predict_paths([export], [new])
+    described = json.loads((export / "model.json").read_text())
+    steps = json.loads(json.dumps(described["steps"]).replace("shops.csv", str(home / "shops.csv")))
+    for files in ({}, {str(home / "shops.csv"): "0" * 64}):
+        describe(export, steps=steps, files=files)
+        with pytest.raises(DataError, match=r"must join tables|must name files of its folder"):
+            predict_paths([export], [new])
+
+
+def test_side_tables_of_elsewhere_are_copied_into_the_export(tables, tmp_path) -> None:
+    home = tmp_path / "far" / "away"
+    home.mkdir(parents=True)
+    for name in ("shops.csv", "more.csv"):
+        shutil.copy(tables / "shops.csv", home / name)
+    joined = [str(home / "shops.csv"), "../far/away/m*.csv", ["shops.csv"]]
+    found = parse_steps([{"join": {"table": table, "keys": "Shop"}} for table in joined])
+    steps, files = _with_side_tables(found, tables, {})
+    assert [step.table for step in steps] == [
+        "elsewhere_0/shops.csv", "elsewhere_1/more.csv", ["shops.csv"],
+    ]  # fmt: skip
+    assert sorted(files) == [
+        "side_tables/elsewhere_0/shops.csv",
+        "side_tables/elsewhere_1/more.csv",
+        "side_tables/shops.csv",
+    ]
+    assert all(path.is_file() for path in files.values())
+
+
+def test_side_tables_of_earlier_exports_are_found_beside_the_rows_or_missed_by_name(
+    whole: Run, tmp_path
+) -> None:
     moved = Path(shutil.copytree(whole.folder.path, tmp_path / "moved"))
-    described = json.loads((moved / "export" / "model.json").read_text())
-    described["folder"] = str(tmp_path / "gone")
-    (moved / "export" / "model.json").write_text(json.dumps(described))
+    describe(moved / "export", folder=str(tmp_path / "gone"), files=...)
     home = whole.folder.path.parent / "tables"
     (tmp_path / "new").mkdir()
     new = Path(shutil.copy(home / "sales.csv", tmp_path / "new" / "sales.csv"))
