@@ -26,6 +26,7 @@ def write_image_predictions(folder: Path, images: ImageDataModule, predicted: Pr
     # A rehearsal predicts the first batch alone.
     files = [str(name) for name in images.eval_dataset(split).files[: len(probabilities)]]
     table = prediction_table(files, probabilities, classes, targets, thresholds)
+    table = predicted.with_agreement(table, DECIMALS)
     write_atomically(folder / f"predictions_{split}.csv", table.to_csv(index=False))
     if thresholds is None:
         draw_confusion(folder, predicted, classes)

@@ -1,6 +1,5 @@
 """Print plans, runs and evaluations on the terminal."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -71,10 +70,10 @@ def print_variants(console: Console, results: Mapping[str, Any]) -> None:
     """Print the metrics and the training time of each variant."""
     rows = results["variants"]
     split = "test" if rows[0]["test"] else "val"
-    metrics = list(rows[0][split])
+    metrics = list(dict.fromkeys(name for row in rows for name in row[split]))
     table = Table("variant", "models", "minutes", *metrics, title=f"Variants, {split} split")
     for row in rows:
-        values = [f"{row[split].get(name, math.nan):.4f}" for name in metrics]
+        values = [f"{row[split][name]:.4f}" if name in row[split] else "" for name in metrics]
         name = f"{row['name']} (side step)" if row.get("is_side_step") else row["name"]
         table.add_row(name, str(row["num_models"]), f"{row['seconds'] / 60:.1f}", *values)
     console.print(table)

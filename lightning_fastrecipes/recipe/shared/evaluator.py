@@ -1,6 +1,6 @@
 """Measure a trained model, write what it predicts, and export it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lightning_fastrecipes._lightning import Callback
 from lightning_fastrecipes.functional.labels.decisions import describe_thresholds
+from lightning_fastrecipes.functional.labels.merging import agreement, stack_predictions
 from lightning_fastrecipes.recipe.artifacts.environment import is_first_process
 from lightning_fastrecipes.recipe.artifacts.export_files import (
     ENSEMBLE,
@@ -135,8 +136,24 @@ class Evaluator:
                 metrics["plain_weight"] = self.tta.weight
             with_views = self._measure_predictions(merged, targets, self._merged_thresholds)
             metrics |= {f"{name}_tta": value for name, value in with_views.items()}
-        self._write_predictions(split, merged, targets)
+        agree = self._agreement(plain if self.tta is None else augmented, merged)
+        metrics |= {name: float(values.mean()) for name, values in agree.items()}
+        self._write_predictions(split, merged, targets, agree)
         return metrics, alone
+
+    def _agreement(self, members: Sequence[Tensor], merged: Tensor) -> dict[str, Tensor]:
+        """Return by its name how far the members agree on each row."""
+        stacked = stack_predictions(members)
+        if merged.ndim == 1:
+            return {"deviation": stacked.std(0, correction=0)}
+        return {"agreement": agreement(stacked, merged, self._thresholds())}
+
+    def _thresholds(self) -> Tensor | None:
+        """Return the thresholds of what is predicted in the end; ``None`` with one label."""
+        thresholds = self._merged_thresholds
+        if thresholds is None:
+            thresholds = getattr(self.model, "thresholds", None)
+        return None if thresholds is None else thresholds.cpu()
 
     def _tune(self, mean: Tensor, merged: Tensor, targets: Tensor) -> None:
         """Tune thresholds, and the weight of the views, on what the members predict together."""
@@ -172,13 +189,16 @@ class Evaluator:
         found = {name.removeprefix("test_"): float(value) for name, value in values}
         return {"loss": float(self.model.loss(self.model.logits(predictions), targets)), **found}
 
-    def _write_predictions(self, split: Split, predictions: Tensor, targets: Tensor) -> None:
+    def _write_predictions(
+        self,
+        split: Split,
+        predictions: Tensor,
+        targets: Tensor,
+        agree: Mapping[str, Tensor] | None = None,
+    ) -> None:
         if not is_first_process():
             return
-        thresholds = self._merged_thresholds
-        if thresholds is None:
-            thresholds = getattr(self.model, "thresholds", None)
-        predicted = Predicted(split, predictions, targets, thresholds)
+        predicted = Predicted(split, predictions, targets, self._thresholds(), agree or {})
         self.modality.write_predictions(self.folder, self.data, self.model, predicted)
 
     def _export_model(self, folder: Path) -> None:

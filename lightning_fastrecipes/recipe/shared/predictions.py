@@ -26,13 +26,21 @@ class Predicted:
 
     ``predictions`` are probabilities ``(rows, classes)`` or numbers ``(rows,)``, ``targets`` as the
     datamodule gives them. With several labels, ``thresholds`` ``(classes,)`` say where each begins
-    to count.
+    to count. Where several members predict together, ``agreement`` ``(rows,)`` is by its name: the
+    share of them that decide so, or the deviation of their numbers.
     """
 
     split: Split
     predictions: Tensor
     targets: Tensor
     thresholds: Tensor | None = None
+    agreement: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def with_agreement(self, table: pd.DataFrame, decimals: int | None = None) -> pd.DataFrame:
+        """Append a column for the agreement of members, if several predicted together."""
+        columns = {name: values.double().numpy() for name, values in self.agreement.items()}
+        beside = pd.DataFrame(columns, index=table.index)
+        return pd.concat([table, beside if decimals is None else beside.round(decimals)], axis=1)
 
 
 @dataclass(frozen=True)

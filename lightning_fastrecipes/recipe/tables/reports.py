@@ -42,7 +42,7 @@ def write_table_predictions(
     else:
         table["target"] = [spec.classes[index] for index in targets.tolist()]
     table = pd.concat([table, predicted_columns(spec, predicted.predictions)], axis=1)
-    content = to_csv(table, num_digits(spec))
+    content = to_csv(predicted.with_agreement(table), num_digits(spec))
     write_atomically(folder / f"predictions_{split}.csv", content)
     if spec.classes is not None:
         draw_confusion(folder, predicted, spec.classes)

@@ -234,6 +234,12 @@ def test_models_of_several_seeds_predict_together(finished) -> None:
     right = (merged["prediction"] == merged["target"]).mean()
     assert results["variants"][-1]["test"]["accuracy"] == pytest.approx(right)
     assert results["variants"][-1]["num_models"] == 3
+    # How many of the three decide as they do together.
+    decided = np.array([columns[index] for index in np.stack(each).argmax(2).flat]).reshape(3, -1)
+    agree = (decided == merged["prediction"].astype(str).to_numpy()).mean(axis=0)
+    np.testing.assert_allclose(merged["agreement"], agree, atol=1e-6)
+    assert results["variants"][-1]["test"]["agreement"] == pytest.approx(agree.mean())
+    assert "agreement" not in results["variants"][-2]["test"]
 
 
 def test_a_model_that_an_earlier_variant_trained_is_not_trained_again(finished) -> None:

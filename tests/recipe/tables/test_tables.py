@@ -323,8 +323,13 @@ def test_models_of_several_seeds_predict_their_mean(tables, tmp_path, described_
     one, two = (tmp_path / "run" / "variants" / name for name in ("one", "two"))
     members = [one, two / "seed-1"]  # the first was trained by the variant before
     merged = pd.read_csv(two / "predictions_test.csv")
-    shown = merged.columns[3 if described_by is classes_document else 2 :]
+    agreement = "agreement" if described_by is classes_document else "deviation"
+    shown = merged.columns.drop(agreement)[3 if described_by is classes_document else 2 :]
     each = [pd.read_csv(home / "predictions_test.csv")[shown] for home in members]
+    if described_by is document:
+        apart = (each[0] - each[1]).abs()["prediction"] / 2
+        np.testing.assert_allclose(merged[agreement], apart, rtol=1e-3, atol=1e-3)
+    assert results["variants"][1]["test"][agreement] == pytest.approx(merged[agreement].mean())
     assert not np.allclose(each[0], each[1], rtol=1e-3)
     np.testing.assert_allclose(merged[shown], (each[0] + each[1]) / 2, rtol=1e-5)
 
