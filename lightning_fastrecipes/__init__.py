@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         ImageFolderDataModule,
     )
     from lightning_fastrecipes.data.images.features import FeatureDataModule
+    from lightning_fastrecipes.data.images.folder_layout import FolderLayout
     from lightning_fastrecipes.data.images.geometry import Geometry
     from lightning_fastrecipes.data.images.label_table import (
         LabelTable,
@@ -66,6 +67,7 @@ __all__ = [
     "Ensemble",
     "FeatureDataModule",
     "FlatCosine",
+    "FolderLayout",
     "FractionSplit",
     "Geometry",
     "GroupSplit",
@@ -114,6 +116,7 @@ _HOMES = {
     "Ensemble": "tasks.ensemble",
     "FeatureDataModule": "data.images.features",
     "FlatCosine": "callbacks.flat_cosine",
+    "FolderLayout": "data.images.folder_layout",
     "FractionSplit": "data.common.split_choice",
     "Geometry": "data.images.geometry",
     "GroupSplit": "data.common.split_choice",

@@ -63,7 +63,7 @@ def list_files(folder: Path) -> list[str]:
                 f"The folder '{place}' cannot be read: {error.strerror}. Change its permissions, or"
                 " move it elsewhere."
             ) from error
-        inner = [entry for entry in found if _is_folder(entry)]
+        inner = [entry for entry in found if is_folder(entry)]
         # The last is taken first: with it, names are walked in order on every machine.
         inner.sort(key=lambda entry: entry.name, reverse=True)
         folders += [(f"{prefix}{entry.name}/", entry.path) for entry in inner]
@@ -88,10 +88,11 @@ def is_ignored(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SYSTEM_NAMES
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder, or a link to one; a link to itself is none."""
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself; whoever opens it finds out
+    except OSError:  # whoever opens it finds out
         return False
 
 

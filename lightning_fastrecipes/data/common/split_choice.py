@@ -1,5 +1,6 @@
 """How a data set is split: by fraction, by a column, by date, or by whole groups."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import date
@@ -22,6 +23,20 @@ SPLIT_NAMES: dict[str, SplitName] = {
     "test": "test",
 }
 """What people call a split in a column or a file name, and what it is called here."""
+
+_SPELLINGS: dict[str, SplitName] = {**SPLIT_NAMES, "training": "train", "eval": "val"}
+_SPELLINGS |= {"evaluation": "val", "testing": "test"}
+_SUFFIX = re.compile(r"[_\- ]?(set|data|images)\Z")
+
+
+def split_name(text: str) -> SplitName | None:
+    """Return the split that a name means as people spell it, or ``None`` if it means none.
+
+    >>> [split_name(name) for name in ("Training", "validation_set", "dev", "TEST", "cats")]
+    ['train', 'val', 'val', 'test', None]
+    """
+    return _SPELLINGS.get(_SUFFIX.sub("", text.strip().lower()))
+
 
 _BOUNDS = ("val_from", "val_until", "test_from", "test_until")
 

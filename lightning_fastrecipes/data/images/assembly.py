@@ -1,5 +1,7 @@
 """From named images to checked splits with one class map."""
 
+import os
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -27,6 +29,7 @@ from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.protocols import LabelKind
 
 _MAX_SAME = 3
+_MAX_LIKE = 10
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Images:
     """Checked samples by split, with class names in the order of the target.
 
     A split without images is empty. ``skipped_files`` has the path and reason of each file that
-    cannot be read; ``label_reason`` is as in ``Listing``.
+    cannot be read; ``label_reason`` and ``reading`` are as in ``Listing``.
     """
 
     splits: dict[ImageSplit, Samples]
@@ -42,6 +45,7 @@ class Images:
     skipped_files: list[tuple[str, str]]
     label_kind: LabelKind = "single"
     label_reason: str = ""
+    reading: str = ""
 
 
 def assemble(
@@ -58,7 +62,7 @@ def assemble(
     listing = replace(listing, rows=_draw_splits(listing, split))
     scan = _scan(listing, max_megapixels, skip_missing=on_bad_file == "skip")
     bad = scan[scan["problem"] != ""]
-    skipped = [(str(listing.folder / file), why) for file, why in bad[["file", "problem"]].values]
+    skipped = list(zip(_joined(listing, bad["file"]), bad["problem"], strict=True))
     if skipped and on_bad_file == "raise":
         raise DataError(
             f"{len(skipped)} files are no good images:"
@@ -72,6 +76,8 @@ def assemble(
     if listing.label_kind != "soft":
         trained = _trained(rows)
         classes = [name for name in classes or sorted(trained) if name in trained]
+    if listing.label_kind != "soft":
+        _refuse_like_names(rows)
     _refuse_unknown_classes(rows, classes)
     _check_training_split(listing.rows, rows)
     codes = {name: code for code, name in enumerate(classes)}
@@ -87,7 +93,7 @@ def assemble(
     samples: dict[ImageSplit, Samples] = {}
     for name in get_args(ImageSplit):
         chosen = np.flatnonzero(rows["split"] == name)
-        files = [listing.folder / file for file in rows["file"].iloc[chosen]]
+        files = _joined(listing, rows["file"].iloc[chosen])
         pixels = None if listing.pixels is None else listing.pixels[chosen]
         samples[name] = Samples.from_files(files, targets[chosen], pixels)
         if pixels is None:
@@ -97,7 +103,8 @@ def assemble(
                 digests=scanned["digest"].to_numpy(dtype=np.bytes_),
                 shapes=scanned[["height", "width"]].to_numpy(np.int64),
             )
-    return Images(samples, classes, skipped, listing.label_kind, listing.label_reason)
+    kind, reason = listing.label_kind, listing.label_reason
+    return Images(samples, classes, skipped, kind, reason, listing.reading)
 
 
 def _scan(listing: Listing, max_megapixels: float, *, skip_missing: bool) -> pd.DataFrame:
@@ -109,14 +116,23 @@ def _scan(listing: Listing, max_megapixels: float, *, skip_missing: bool) -> pd.
     return pd.DataFrame({"file": files, "digest": digests, "problem": ""})
 
 
+def _joined(listing: Listing, files: pd.Series) -> list[str]:
+    folder = os.fspath(listing.folder)
+    return [os.path.join(folder, file) for file in files]
+
+
 def _label_lists(rows: pd.DataFrame) -> list[list[str]]:
     """Return the labels of each row: one, none, or several."""
-    return [label.split(LABEL_JOINER) if label else [] for label in rows["label"]]
+    return [_labels(label) for label in rows["label"]]
+
+
+def _labels(text: str) -> list[str]:
+    return text.split(LABEL_JOINER) if text else []
 
 
 def _trained(rows: pd.DataFrame) -> set[str]:
-    is_trained = (rows["split"] == "train").to_numpy()
-    return {name for labels in _label_lists(rows[is_trained]) for name in labels}
+    distinct = rows["label"][(rows["split"] == "train").to_numpy()].unique()
+    return {name for text in distinct for name in _labels(text)}
 
 
 def _draw_splits(listing: Listing, split: Split) -> pd.DataFrame:
@@ -187,20 +203,41 @@ def _same(files: list[str]) -> str:
     return " = ".join(files[:_MAX_SAME]) + rest
 
 
+def _refuse_like_names(rows: pd.DataFrame) -> None:
+    """Refuse classes whose names differ by case, blanks or Unicode form alone."""
+    by_key: dict[str, set[str]] = {}
+    for text in rows["label"].unique():
+        for name in _labels(text):
+            key = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+            by_key.setdefault(key, set()).add(name)
+    like = [" = ".join(map(ascii, sorted(names))) for names in by_key.values() if len(names) > 1]
+    if like:
+        raise DataError(
+            "Names of classes must differ by more than case, blanks or Unicode form, but"
+            f" {', '.join(like[:_MAX_LIKE])} do not ({len(like)} in all). Give each class one name."
+        )
+
+
 def _refuse_unknown_classes(rows: pd.DataFrame, classes: list[str]) -> None:
     counts: Counter[tuple[str, str]] = Counter()
     for split in ("val", "test"):
-        labelled = rows[rows["split"] == split]
-        counts.update((name, split) for labels in _label_lists(labelled) for name in labels)
+        for text, count in rows["label"][rows["split"] == split].value_counts(sort=False).items():
+            counts.update(dict.fromkeys([(name, split) for name in _labels(str(text))], count))
     names = [
         f"{label} ({count} in {split})"
         for (label, split), count in counts.items()
         if label not in classes
     ]
     if names:
+        is_in_test = all(split == "test" for (label, split) in counts if label not in classes)
+        hint = (
+            " If these have no labels and are there to be predicted, put them straight into the"
+            " folder of the test split."
+        )
         raise DataError(
             f"The classes {name_some(names)} are not in the training split, which has"
             f" {name_some(classes)}. Rename or remove them, or add training images."
+            f"{hint if is_in_test else ''}"
         )
 
 

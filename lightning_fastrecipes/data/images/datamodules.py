@@ -10,6 +10,7 @@ from typing_extensions import override
 from lightning_fastrecipes.data.common.settings import Instance
 from lightning_fastrecipes.data.common.sources import resolve_source
 from lightning_fastrecipes.data.images.arrays import list_arrays, list_into_memory, read_npz
+from lightning_fastrecipes.data.images.folder_layout import FolderLayout, FoldersAre, as_layout
 from lightning_fastrecipes.data.images.label_table import LabelTable, SoftLabels, list_table
 from lightning_fastrecipes.data.images.listing import Listing, list_folder
 from lightning_fastrecipes.data.images.module import ImageDataModule
@@ -20,30 +21,46 @@ from lightning_fastrecipes.protocols import LabelKind
 class ImageFolderDataModule(ImageDataModule):
     """Serve ``root/{train,val,test}/<class>/*``, or ``root/<class>/*`` with drawn splits.
 
-    ``valid`` is another word for ``val``, and a folder ``test`` without class folders holds
-    images to predict. A split without a folder is drawn from the training images, class by
-    class. Hidden files and folders are left alone.
+    Splits are called ``train`` or ``training``, ``val``, ``valid``, ``validation``, ``dev`` or
+    ``eval``, ``test`` or ``testing``, in any case, also with ``_set``, ``_data`` or ``_images``
+    behind; they may lie in one folder, as zip archives have it. A folder ``test`` without class
+    folders holds images to predict. A split without a folder is drawn from the training images,
+    class by class. Folders inside a class belong to it. Lists ``train.txt``, ``val.txt`` and
+    ``test.txt`` beside the images, with a path and perhaps a label per line, are read as
+    ``lists``. Hidden files and those of operating systems are left alone; one line says what was
+    found and what is left unused.
 
     Args:
         root: The folder, or ``package:NAME/inner/path`` for one that an installed package ships.
+        layout: What folders, names and lists mean, a ``FolderLayout``, or its ``folders`` alone.
         **options: Those of ``ImageOptions``, such as ``image_size`` and ``augmentation``.
 
     Example:
         >>> pets = ImageFolderDataModule("pets", image_size=64, augmentation="side_on", split=0.1)
         >>> pets.label_kind
         'single'
+        >>> flat = ImageFolderDataModule("train", layout=FolderLayout(label_pattern="^(cat|dog)"))
 
     References:
         fast.ai course (2018), lesson 1: ``ImageClassifierData.from_paths``.
     """
 
-    def __init__(self, root: str | Path, **options: Unpack[ImageOptions]) -> None:
+    layout = Instance(FolderLayout)
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        layout: FoldersAre | FolderLayout = "auto",
+        **options: Unpack[ImageOptions],
+    ) -> None:
         super().__init__(**options)
         self.root = root
+        self.layout = as_layout(layout)
 
     @override
     def _list(self) -> Listing:
-        return list_folder(resolve_source(self.root, "root"))
+        return list_folder(resolve_source(self.root, "root"), self.layout)
 
 
 class ImageCSVDataModule(ImageDataModule):

@@ -1,5 +1,6 @@
 """Read a folder of images: which files there are, in which split, with which label."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,18 +10,25 @@ import numpy.typing as npt
 import pandas as pd
 
 from lightning_fastrecipes.data.common.sources import list_files
+from lightning_fastrecipes.data.common.split_choice import SplitName
+from lightning_fastrecipes.data.images.folder_layout import (
+    FolderLayout,
+    FoundLayout,
+    inner_folders,
+    loose_files,
+    read_layout,
+)
+from lightning_fastrecipes.data.images.name_labels import NamePattern
+from lightning_fastrecipes.data.images.split_lists import find_lists, named_lists, read_lists
 from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.protocols import LabelKind
 
-ImageSplit = Literal["train", "val", "test", "predict"]
+_AUTO = FolderLayout()
 
-_VAL_NAMES = ("val", "valid")
-_CURES = {
-    ".csv": "For a table of labels use `ImageCSVDataModule`.",
-    ".npz": "For arrays use `ImageArrayDataModule`.",
-    ".zip": "Unpack it, and name the folder that comes out.",
-}
-_RESERVED = {"train", "test", *_VAL_NAMES}
+ImageSplit = Literal["train", "val", "test", "predict"]
+Row = tuple[str, ImageSplit, str]
+"""A file, its split and its label."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +40,8 @@ class Listing:
     (empty without one, several joined by ``LABEL_JOINER``), ``stratum`` (what a drawn split keeps
     the mix of), and for a split by groups ``group``. In the same order are ``probabilities``, with
     columns in the order of ``classes``, and ``pixels``, as in ``Samples``. ``classes`` is ``None``
-    if the source gives no order. ``label_reason`` says for people why labels are of this kind; it
-    is empty where there was nothing to decide.
+    if the source gives no order. ``label_reason`` says for people why labels are of this kind, and
+    ``reading`` how a folder was read; they are empty where there was nothing to decide.
     """
 
     folder: Path
@@ -43,70 +51,115 @@ class Listing:
     pixels: npt.NDArray[np.uint8] | None = None
     label_kind: LabelKind = "single"
     label_reason: str = ""
+    reading: str = ""
 
 
-def list_folder(root: Path) -> Listing:
+def list_folder(root: Path, layout: FolderLayout = _AUTO) -> Listing:
     """Read ``root/{train,val,test}/<class>/*``, or ``root/<class>/*``.
 
-    The folder ``valid`` is another word for ``val``. A folder ``test`` that holds files and no
-    folders is unlabelled: its images are there to be predicted.
+    Splits are called as in ``split_choice.split_name``, and may lie below folders that merely wrap
+    one another. A folder ``test`` that holds files and no folders is unlabelled: its images are
+    there to be predicted. Where a class folder holds folders, their images belong to the class.
+    With a pattern, labels are in the names of files, wherever these are; with lists, or files such
+    as ``train.txt`` beside the images, these say which image is in which split.
 
     Images of ``root/<class>/*`` are all in the split ``train``. A DataError says that there are no
-    class folders, that one of the training split is empty, or that both ``val`` and ``valid`` are
-    there.
+    class folders, that one of the training split is empty, that folders may be splits or classes,
+    or that two folders mean the same split.
     """
-    if not root.is_dir():
-        raise DataError(
-            f"'{root}' must be a folder of images, but is a file."
-            f" {_CURES.get(root.suffix.lower(), 'Name the folder it is in.')}"
-        )
-    folders = _folders(root)
-    val = [name for name in _VAL_NAMES if name in folders]
-    if len(val) > 1:
-        raise DataError(f"'{root}' has both 'val' and 'valid'. Keep one of the two.")
-    if "train" in folders:
-        rows = _rows(root, "train", "train")
-        for name in val:
-            rows += _rows(root, name, "val")
+    pattern = None if layout.label_pattern is None else NamePattern(layout.label_pattern)
+    found = read_layout(root, layout.folders, has_classes=pattern is None)
+    place, reading = found.place, found.reading
+    named = named_lists(root, layout.lists) if layout.lists else {}
+    beside = {} if named or "train" in found.splits else find_lists(place, loose_files(place))
+    if named or beside:
+        place = root if named else place
+        files = list_files(place)
+        rows: list[Row] = [*read_lists(named or beside, files, pattern)]
+        reading = _reading_of_lists(root, named or beside, rows, files)
+    elif pattern is not None:
+        rows = _rows_by_name(found, pattern)
     else:
-        if val:
-            raise DataError(
-                f"'{root}' has a folder '{val[0]}' but no 'train'. Add 'train/<class>/<image>',"
-                f" or move the classes straight into '{root}' to have the split drawn."
-            )
-        rows = _rows(root, "", "train")
-    if "test" in folders:
-        if _folders(root / "test"):
-            rows += _rows(root, "test", "test")
-        else:
-            rows += [(f"test/{file}", "predict", "") for file in list_files(root / "test")]
+        rows = _rows_by_folder(found)
+    if place != root:
+        prefix = place.relative_to(root).as_posix()
+        rows = [(f"{prefix}/{file}", split, label) for file, split, label in rows]
     frame = pd.DataFrame(rows, columns=["file", "split", "label"], dtype=str)
     frame = frame.sort_values("file", ignore_index=True)
-    return Listing(root, frame.assign(stratum=frame["label"]))
+    return Listing(root, frame.assign(stratum=frame["label"]), reading=reading)
 
 
-def _folders(folder: Path) -> list[str]:
-    return sorted(
-        entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."
-    )
+def _rows_by_folder(found: FoundLayout) -> list[Row]:
+    rows: list[Row] = []
+    for split in ("train", "val"):
+        if split in found.splits:
+            part = found.splits[split]
+            rows += _class_rows(found.place, part, split, inner_folders(found.place / part))
+    if "train" not in found.splits:
+        rows += _class_rows(found.place, "", "train", found.classes)
+    if "test" in found.splits:
+        part = found.splits["test"]
+        if classes := inner_folders(found.place / part):
+            rows += _class_rows(found.place, part, "test", classes)
+        else:
+            files = list_files(found.place / part)
+            rows += [(f"{part}/{file}", "predict", "") for file in files]
+    return rows
 
 
-def _rows(root: Path, part: str, split: str) -> list[tuple[str, str, str]]:
-    """List the images of the class folders in one part of the root."""
-    place = root / part
-    classes = [name for name in _folders(place) if part or name not in _RESERVED]
+def _class_rows(place: Path, part: str, split: ImageSplit, classes: list[str]) -> list[Row]:
+    """List the images of the class folders in one part of a folder."""
     if not classes:
-        num_files = sum(entry.is_file() for entry in place.iterdir())
         raise DataError(
-            f"No class folders in '{place}' (found {num_files} files, 0 folders). Expected"
-            f" '{place}/<class>/<image>'; for a table of labels use `ImageCSVDataModule`."
+            f"No class folders in '{place / part}' (found {len(loose_files(place / part))} files,"
+            f" 0 folders). Expected '{place / part}/<class>/<image>'; for a table of labels use"
+            " `ImageCSVDataModule`, for labels in the names of files give `label_pattern`."
         )
-    rows = []
+    rows: list[Row] = []
     for name in classes:
-        files = list_files(place / name)
+        files = list_files(place / part / name)
         if not files and split == "train":
             raise DataError(
-                f"The class folder '{place / name}' is empty. Add images, or remove the folder."
+                f"The class folder '{place / part / name}' is empty. Add images, or remove the"
+                " folder."
             )
-        rows += [(Path(part, name, file).as_posix(), split, name) for file in files]
+        prefix = f"{part}/{name}" if part else name
+        rows += [(f"{prefix}/{file}", split, name) for file in files]
     return rows
+
+
+def _rows_by_name(found: FoundLayout, pattern: NamePattern) -> list[Row]:
+    """Label files by their names; images of ``test`` without a label are to be predicted."""
+    rows: list[Row] = []
+    parts = dict(found.splits)
+    in_parts = tuple(f"{name}/" for name in parts.values())
+    for split in ("train", "val", "test"):
+        if split in parts:
+            files = [f"{parts[split]}/{file}" for file in list_files(found.place / parts[split])]
+        elif split == "train":
+            files = [file for file in list_files(found.place) if not file.startswith(in_parts)]
+        else:
+            continue
+        labels = pattern.labels(files)
+        if split == "test" and not any(labels):
+            rows += [(file, "predict", "") for file in files]
+            continue
+        without = [file for file, label in zip(files, labels, strict=True) if label is None]
+        if without or (split == "train" and not files):
+            raise DataError(
+                f"{len(without)} of {len(files)} files in '{found.place}' have no label by"
+                f" `label_pattern` {pattern.pattern!r}: {name_some(without)}. Correct the pattern,"
+                " or move them elsewhere."
+            )
+        rows += [(file, split, str(label)) for file, label in zip(files, labels, strict=True)]
+    return rows
+
+
+def _reading_of_lists(
+    root: Path, lists: Mapping[SplitName, Path], rows: Sequence[Row], files: Sequence[str]
+) -> str:
+    parts = [f"{split} from the list '{path.name}'" for split, path in lists.items()]
+    listed = {file for file, _, _ in rows} | {str(path) for path in lists.values()}
+    num_unused = sum(file not in listed and str(root / file) not in listed for file in files)
+    unused = f"; left unused: {num_unused} files that are not listed" if num_unused else ""
+    return ", ".join(parts) + unused

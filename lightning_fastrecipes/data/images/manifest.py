@@ -25,6 +25,7 @@ from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.messages import name_some
 
 _FILE = "images.feather"
+_CHUNK = 2048
 _KEY = ["file", "size", "mtime"]
 _COLUMNS = [*_KEY, *ImageFacts._fields]
 _GONE = ImageFacts(problem="is not there")._asdict()
@@ -114,8 +115,12 @@ def _add_new(
     if not len(new):
         return known
     logger.info("Checking %d of %d images in '%s'.", len(new), len(found), folder)
-    inspect = partial(inspect_image, decoding=decoding)
-    facts = map_threads(inspect, [folder / file for file in new["file"]])
-    checked = pd.concat([new, pd.DataFrame(facts, columns=ImageFacts._fields)], axis=1)
+    inspect, parts = partial(inspect_image, decoding=decoding), []
+    for start in range(0, len(new), _CHUNK):  # what is known of an image takes memory until then
+        facts = map_threads(
+            inspect, [folder / file for file in new["file"][start : start + _CHUNK]]
+        )
+        parts.append(pd.DataFrame(facts, columns=ImageFacts._fields))
+    checked = pd.concat([new, pd.concat(parts, ignore_index=True)], axis=1)
     kept = known[~known["file"].isin(checked["file"])]
     return pd.concat([part for part in (kept, checked) if len(part)], ignore_index=True)

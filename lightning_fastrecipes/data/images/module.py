@@ -100,6 +100,7 @@ class ImageDataModule(pl.LightningDataModule):
         self._stores = PixelStores(self.options["cache"])
         self._windows: WindowDataset | None = None
         self._images: Images | None = None
+        self._prepared: tuple[Images, dict[str, Any]] | None = None
         self._stored_classes: list[str] | None = None
 
     @abstractmethod
@@ -131,6 +132,11 @@ class ImageDataModule(pl.LightningDataModule):
         return self._assembled.label_reason
 
     @property
+    def reading(self) -> str:
+        """How a folder was read, and what in it is left unused; empty if that is plain."""
+        return self._assembled.reading
+
+    @property
     def train_targets(self) -> Tensor:
         """Targets of the training split, in the order of its files."""
         return torch.from_numpy(self._assembled.splits["train"].targets)
@@ -146,6 +152,7 @@ class ImageDataModule(pl.LightningDataModule):
         images = self._images or self._assemble()
         self._read_trainer()
         self._open_stores(images)
+        self._prepared = images, self._settings()
 
     @override
     def setup(self, stage: str | None = None) -> None:
@@ -157,9 +164,15 @@ class ImageDataModule(pl.LightningDataModule):
         if self._images is not None:
             self._open_stores(self._images)
             return
-        self._images = self._assemble()
+        images, settings = self._prepared or (None, {})
+        now = self._settings()
+        is_same = all(settings.get(name) is value for name, value in now.items())
+        self._images = images if images is not None and is_same else self._assemble()
+        self._prepared = None
         self._open_stores(self._images)
         self._compare_classes()
+        if self.reading:
+            rank_zero_info(f"Folder: {self.reading}")
         if self.label_reason:
             rank_zero_info(f"Labels: {self.label_reason}")
         if self.skipped_files:
@@ -262,6 +275,10 @@ class ImageDataModule(pl.LightningDataModule):
     def eval_transform_key(self) -> dict[str, str | int | float]:
         """Describe the geometry of the evaluation by the arguments of ``prediction_dataset``."""
         return self._eval_transform().key()
+
+    def _settings(self) -> dict[str, Any]:
+        """Return what the user may have assigned since: other images may then be meant."""
+        return {name: value for name, value in vars(self).items() if name[0] != "_"}
 
     def _assemble(self) -> Images:
         bound = self.geometry.max_megapixels

@@ -36,7 +36,9 @@ class Samples:
         pixels: npt.NDArray[np.uint8] | None = None,
     ) -> "Samples":
         """Encode paths; without targets every image is unlabelled."""
-        encoded = np.array([os.fsencode(os.path.abspath(file)) for file in files], dtype=np.bytes_)
+        here = os.getcwd()  # once for all: it asks the system
+        paths = [os.path.normpath(os.path.join(here, file)) for file in files]
+        encoded = np.array([os.fsencode(path) for path in paths], dtype=np.bytes_)
         unlabelled = np.full(len(files), -1, dtype=np.int64)
         return cls(encoded, unlabelled if targets is None else targets, pixels)
 

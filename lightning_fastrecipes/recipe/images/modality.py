@@ -113,6 +113,8 @@ class Images(Modality):
             f"Data: {', '.join(f'{count} {split}' for split, count in counts.items())} images;"
             f" classes {', '.join(data.classes[:10])}{' ...' if len(data.classes) > 10 else ''}"
         ]
+        if data.reading:
+            lines.append(f"Folder: {data.reading}")
         if data.label_reason:
             lines.append(f"Labels: {data.label_reason}")
         lines.append(

@@ -104,7 +104,7 @@ def test_two_validation_folders_are_refused(split_pets):
 
 
 def test_validation_without_training_is_refused(split_pets):
-    (split_pets / "train").rename(split_pets / "training")
+    (split_pets / "train").rename(split_pets / "learning")
 
     with pytest.raises(DataError, match="a folder 'val' but no 'train'"):
         list_folder(split_pets)

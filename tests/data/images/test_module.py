@@ -1,6 +1,7 @@
 """Datamodules of images: reproducible batches, whatever the workers, and loaders that fit."""
 
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, SequentialSampler
 
+from lightning_fastrecipes.data.common.split_choice import FractionSplit
 from lightning_fastrecipes.data.images.datamodules import ImageCSVDataModule, ImageFolderDataModule
 from lightning_fastrecipes.data.images.geometry import Geometry
 from lightning_fastrecipes.errors import ConfigurationError, DataError
@@ -299,13 +301,44 @@ def test_setup_after_prepare_data_decodes_nothing(pets, monkeypatch):
     assert data._images is photos
 
 
-def test_prepare_data_leaves_no_state(pets):
-    data = module(pets)
+def test_prepare_data_leaves_no_state_but_what_setup_need_not_list_again(pets):
+    """Other processes call ``setup`` alone, and must come to the same images."""
+    data, alone = module(pets), module(pets)
     before = dict(vars(data))
 
     data.prepare_data()
+    assert {**vars(data), "_prepared": None} == before
 
-    assert vars(data) == before
+    data.setup("fit")
+    alone.setup("fit")
+    assert data._prepared is None
+    for split in ("train", "val"):
+        assert data.eval_dataset(split).files == alone.eval_dataset(split).files
+
+
+def test_a_folder_is_listed_once(pets, monkeypatch):
+    data, listed = module(pets), []
+    listing = data._list
+    monkeypatch.setattr(data, "_list", lambda: listed.append(1) or listing())
+
+    data.prepare_data()
+    data.setup("fit")
+
+    assert len(listed) == 1
+
+
+@pytest.mark.parametrize(("name", "value"), [("root", None), ("split", FractionSplit(0.4))])
+def test_what_is_assigned_after_prepare_data_counts(pets, tmp_path, name, value):
+    data = module(pets)
+    data.prepare_data()
+    setattr(data, name, value or shutil.copytree(pets, tmp_path / "copied"))
+
+    data.setup("fit")
+
+    fresh = module(data.root)
+    fresh.split = data.split
+    fresh.setup("fit")
+    assert data.eval_dataset("val").files == fresh.eval_dataset("val").files
 
 
 def test_classes_are_known_after_setup(pets):

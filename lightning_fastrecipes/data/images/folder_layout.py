@@ -1,0 +1,197 @@
+"""Where in a folder of images its splits and classes are."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from lightning_fastrecipes.data.common.sources import is_folder, is_ignored, list_files
+from lightning_fastrecipes.data.common.split_choice import SplitName, split_name
+from lightning_fastrecipes.data.images.name_labels import NamePattern
+from lightning_fastrecipes.errors import DataError, check_choice
+from lightning_fastrecipes.messages import name_some
+
+FoldersAre = Literal["auto", "splits", "classes"]
+"""Whether sub-folders are splits or classes: their names decide, or the user does."""
+
+_MAX_WRAPPERS = 3
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+_CHOICE = "`layout='splits'` reads them as splits, `layout='classes'` all folders as classes."
+_CURES = {
+    ".csv": "For a table of labels use `ImageCSVDataModule`.",
+    ".npz": "For arrays use `ImageArrayDataModule`.",
+    ".zip": "Unpack it, and name the folder that comes out.",
+}
+
+
+@dataclass(frozen=True)
+class FolderLayout:
+    """What folders, names and lists mean in a folder of images.
+
+    Args:
+        folders: Whether folders named as splits are ``splits`` or ``classes``; ``auto`` reads them
+            as splits and refuses what may be either, such as ``bus``, ``car`` and ``train``.
+        label_pattern: Regular expression (RE2) whose group ``label``, or first group, is the label
+            in the name of each file, wherever it lies; with a slash in it, in its path below the
+            folder. Such as ``"^(cat|dog)"`` for ``cat.0.jpg``.
+        lists: Text files by split, with a path and perhaps a label per line; these paths, and those
+            of the lists, are relative to the folder.
+
+    Raises:
+        ConfigurationError: If ``folders`` is something else, or the pattern cannot be used.
+    """
+
+    folders: FoldersAre = "auto"
+    label_pattern: str | None = None
+    lists: dict[str, str | Path] | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("folders", self.folders, get_args(FoldersAre))
+        if self.label_pattern is not None:
+            NamePattern(self.label_pattern)
+
+
+def as_layout(choice: FoldersAre | FolderLayout) -> FolderLayout:
+    """Return what a word stands for: a layout that says no more than that."""
+    return choice if isinstance(choice, FolderLayout) else FolderLayout(choice)
+
+
+@dataclass(frozen=True)
+class FoundLayout:
+    """What was found in a folder: splits, or classes alone.
+
+    ``place`` is the folder below those that merely wrap another. ``splits`` are the folders of
+    splits in it; without ``train``, the folders ``classes`` are trained on. ``reading`` says for
+    people what was found and what is left unused, and is empty if that goes without saying.
+    """
+
+    place: Path
+    splits: dict[SplitName, str]
+    classes: list[str]
+    reading: str
+
+
+def read_layout(root: Path, folders_are: FoldersAre, *, has_classes: bool) -> FoundLayout:
+    """Find the splits and classes of a folder; a DataError says why they cannot be told.
+
+    Without ``has_classes``, labels come from elsewhere, and images may lie in any folder.
+    """
+    if not root.is_dir():
+        cure = _CURES.get(root.suffix.lower(), "Name the folder it is in.")
+        raise DataError(f"'{root}' must be a folder of images, but is a file. {cure}")
+    place = root if folders_are == "classes" else _unwrapped(root)
+    folders = inner_folders(place)
+    splits = {} if folders_are == "classes" else _splits(place, folders)
+    others = [name for name in folders if name not in splits.values()]
+    if "train" in splits and folders_are == "auto" and has_classes:
+        _refuse_classes_beside(place, splits, others)
+    elif folders_are == "splits" and "train" not in splits:
+        raise DataError(
+            f"'{root}' must have a folder 'train' for `layout='splits'`, but has"
+            f" {name_some(folders)}. Rename one, or leave `layout` out."
+        )
+    elif "val" in splits and "train" not in splits:
+        raise DataError(
+            f"'{place}' has a folder '{splits['val']}' but no 'train'. Add"
+            f" 'train/<class>/<image>', or move the classes straight into '{place}' to have the"
+            " split drawn; `layout='classes'` takes all folders for classes."
+        )
+    elif folders_are == "auto" and has_classes:
+        _refuse_splits_within(place, others)
+    unused = others if "train" in splits else []
+    reading = _reading(root, place, splits, [] if unused else others, unused)
+    return FoundLayout(place, splits, [] if unused else others, reading)
+
+
+def inner_folders(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder, in order, but nothing of ``is_ignored``."""
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if not is_ignored(e.name) and is_folder(e))
+
+
+def loose_files(folder: Path) -> list[str]:
+    """Return the names of the files right in a folder, in order, but nothing of ``is_ignored``."""
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if not is_ignored(e.name) and not is_folder(e))
+
+
+def loose_images(folder: Path) -> list[str]:
+    """Return those of ``loose_files`` that are images by their names."""
+    return [name for name in loose_files(folder) if name.lower().endswith(_IMAGE_SUFFIXES)]
+
+
+def _unwrapped(root: Path) -> Path:
+    """Step into a folder that is alone, as zip archives make them, if it holds folders."""
+    place = root
+    for _ in range(_MAX_WRAPPERS):
+        folders = inner_folders(place)
+        if len(folders) != 1 or split_name(folders[0]) or loose_images(place):
+            break
+        place = place / folders[0]
+    inner = inner_folders(place)
+    return place if len(inner) > 1 or any(map(split_name, inner)) else root
+
+
+def _splits(place: Path, folders: list[str]) -> dict[SplitName, str]:
+    splits: dict[SplitName, str] = {}
+    for name in folders:
+        split = split_name(name)
+        if split in splits:
+            raise DataError(
+                f"'{place}' has both '{splits[split]}' and '{name}', which mean the same split,"
+                f" '{split}'. Keep one of the two."
+            )
+        if split is not None:
+            splits[split] = name
+    return {split: splits[split] for split in get_args(SplitName) if split in splits}
+
+
+def _refuse_classes_beside(place: Path, splits: dict[SplitName, str], others: list[str]) -> None:
+    """Refuse folders of images beside ``train`` if that may be a class as they are."""
+    inner = set(inner_folders(place / splits["train"]))
+    if inner and (len(splits) > 1 or not others):
+        return
+    alike = [
+        name
+        for name in others
+        if (not inner or inner <= set(inner_folders(place / name))) and list_files(place / name)
+    ]
+    if alike:
+        raise DataError(
+            f"'{place}' has {name_some(sorted(splits.values()))}, named as splits are, beside"
+            f" {name_some(alike)}. Are these splits, or classes? {_CHOICE}"
+        )
+
+
+def _refuse_splits_within(place: Path, classes: list[str]) -> None:
+    """Refuse ``<class>/train/<image>``: its splits would be trained on and lost."""
+    inside = [inner_folders(place / name) for name in classes]
+    found = sorted({name for names in inside for name in names if split_name(name)})
+    if found and all(any(split_name(name) == "train" for name in names) for names in inside):
+        raise DataError(
+            f"The folders in '{place}' hold {name_some(found)}, named as splits are. Splits must"
+            " be outside: 'train/<class>/<image>'. Move them, or give `layout='classes'` to take"
+            " all images of a folder for one class."
+        )
+
+
+def _reading(
+    root: Path,
+    place: Path,
+    splits: dict[SplitName, str],
+    classes: list[str],
+    unused: list[str],
+) -> str:
+    parts = [f"{split} from '{name}'" for split, name in splits.items()]
+    if place != root:
+        parts.append(f"found in '{place.relative_to(root)}'")
+    parts = [", ".join(parts)] if parts else []
+    left = [f"'{name}'" for name in unused[:20]]
+    left += [f"{len(unused)} folders in all"] if len(unused) > 20 else []
+    left += [f"{len(loose_files(place))} files beside the folders"] if loose_files(place) else []
+    if left:
+        parts.append(f"left unused: {', '.join(left)}")
+    inside = {tuple(inner_folders(place / name)) for name in classes}
+    if len(classes) > 1 and len(inside) == 1 and len(shared := next(iter(inside))) > 1:
+        parts.append(f"{name_some(shared)} in every class are parts of it")
+    return "; ".join(parts)
