@@ -175,7 +175,11 @@ def frame_digest(frame: pd.DataFrame) -> str:
     for position, name in enumerate(frame.columns):
         column = frame.iloc[:, position]
         digest.update(f"{name!r}:{column.dtype.name}:{len(column)}".encode())
-        digest.update(pd.util.hash_pandas_object(column, index=False).to_numpy().tobytes())
+        try:
+            hashed = pd.util.hash_pandas_object(column, index=False)
+        except TypeError:  # of lists and the like
+            hashed = pd.util.hash_pandas_object(column.map(repr), index=False)
+        digest.update(hashed.to_numpy().tobytes())
     return digest.hexdigest()
 
 

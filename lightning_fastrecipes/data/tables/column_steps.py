@@ -75,6 +75,9 @@ class Elapsed(Step):
 
     def __post_init__(self) -> None:
         set_names(self, "columns", "group")
+        for argument in ("columns", "group"):
+            if not getattr(self, argument):
+                raise ValueError(f"`{argument}` must name at least one column, got none.")
 
     @override
     def apply(self, frame: pd.DataFrame, folder: Path, joins: Joins = None) -> pd.DataFrame:

@@ -35,6 +35,15 @@ class TableColumns:
     min_count: int = 1
 
     def __post_init__(self) -> None:
+        if not isinstance(self.target, str):
+            raise ValueError(  # noqa: TRY004
+                f"`target` must be the name of one column, got {self.target!r}. For several targets"
+                " train a model each."
+            )
+        for role in ("categorical", "continuous"):
+            if not isinstance(getattr(self, role), str):  # which is refused next
+                # An index of pandas, too.
+                object.__setattr__(self, role, list(getattr(self, role)))
         check_roles(self.target, self.categorical, self.continuous)
         if self.task not in get_args(TableTask):
             raise ValueError(

@@ -48,7 +48,9 @@ class TabularDataModule(pl.LightningDataModule):
 
     Args:
         source: A CSV, TSV, Parquet or feather file, or a pattern; several files that are put one
-            below the other; or a frame, whose index counts only where it has a name.
+            below the other; or a table in memory: a data frame, whose index counts only where it
+            has a name, a mapping of columns, an array, a frame of polars or the like, or a list of
+            these, one below the other.
         columns: What the columns are for.
         split: ``FractionSplit``, ``ColumnSplit``, ``DateSplit`` or ``GroupSplit``, or a mapping
             with the arguments of one; a number is the share to validate on, a text the column that

@@ -108,6 +108,7 @@ def _read_table(
     files: Sequence[Path], how: "_How", roles: Roles, file_column: str | None
 ) -> tuple[pd.DataFrame, list[int]]:
     codes = {*roles.codes} - {*how.reading.text, *roles.text}
+    numbers = {*roles.numbers}
     how = replace(how, as_text=roles.text, codes=codes)
     pieces, num_rows = _read_pieces(files, how, file_column)
     mixed = [name for name, parts in pieces.items() if len({_kind(p) for p in parts} - {""}) > 1]
@@ -119,7 +120,7 @@ def _read_table(
         column = _join_pieces(pieces.pop(name))
         if name in codes and is_text_column(column) and any(map(_is_text_file, files)):
             column = numbers_of(column)
-        if name in roles.numbers and is_text_column(column):
+        if name in numbers and is_text_column(column):
             column = numbers_of(column, otherwise=NO_CATEGORY)
         whole[name] = column
     return pd.DataFrame(whole, copy=False), num_rows
@@ -131,7 +132,7 @@ def frame_files(source: Source, folder: Path | None = None, argument: str = "sou
     ``argument`` is where the source came from, for messages. Raise `DataError` if there is no
     source at all or one is a folder, `DataNotFoundError` if there is no such file.
     """
-    sources = [source] if isinstance(source, (str, Path)) else list(source)
+    sources = [source] if isinstance(source, (str, Path)) else list(_listed(source, argument))
     files: list[Path] = []
     for item in sources:
         text = os.fspath(item)
@@ -156,6 +157,17 @@ def frame_files(source: Source, folder: Path | None = None, argument: str = "sou
             " give a pattern, such as 'folder/*.csv'."
         )
     return files
+
+
+def _listed(source: Any, argument: str) -> Sequence[str | Path]:
+    if isinstance(source, (list, tuple)) and all(isinstance(item, (str, Path)) for item in source):
+        return source
+    kinds = " of several kinds" if isinstance(source, (list, tuple)) else ""
+    raise DataError(
+        f"`{argument}` must be a file, a pattern, several of these, or a table: a data frame, a"
+        " mapping of columns, an array with two axes, or a list of tables of the same columns. Got"
+        f" {type(source).__name__}{kinds}. Put a target beside the other columns."
+    )
 
 
 def _read_pieces(

@@ -67,8 +67,8 @@ class PreparedTable:
 
     def _prepared(self) -> tuple[pd.DataFrame, dict[str, Any]]:
         table = self.source.table()
-        kept = self._kept_columns()
-        check_columns(table.frame, kept)
+        check_columns(table.frame, self._kept_columns())
+        kept = set(self._kept_columns())
         # Not by choosing columns, which would copy them.
         frame = table.frame.drop(columns=[name for name in table.frame if name not in kept])
         if self.source.where is not None:

@@ -126,14 +126,15 @@ def text_chunks(
             logger.warning("The rows of '%s' begin with their numbers, which are left out.", path)
         elif extra == "last":
             all_names = [*names, "(nothing)"]
+    text_columns, words = {*reading.text}, {*reading.text, *as_text}
     gaps = GAPS if reading.na_values is None else ("", *reading.na_values)
     options: dict[str, Any] = {
         "names": all_names,
         "header": 0 if has_names else None,
         "index_col": False,
-        "dtype": {name: str for name in names if name in {*reading.text, *as_text}},
+        "dtype": {name: str for name in names if name in words},
         "keep_default_na": False,
-        "na_values": {name: [""] if name in reading.text else list(gaps) for name in names},
+        "na_values": {name: [""] if name in text_columns else list(gaps) for name in names},
         "decimal": reading.decimal,
         "thousands": reading.thousands,
         "chunksize": _CHUNK_ROWS,
@@ -150,7 +151,8 @@ def text_chunks(
 
 def refuse_missing(names: Sequence[str], columns: Sequence[str] | None, path: Path) -> None:
     """Raise a `DataError` if a file has not all the columns that are asked for."""
-    missing = [name for name in columns or () if name not in names]
+    there = {*names}
+    missing = [name for name in columns or () if name not in there]
     if missing:
         raise DataError(
             f"The table '{path}' must have the columns asked for, but has no {name_some(missing)};"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -22,9 +22,10 @@ from lightning_fastrecipes.data.tables.steps import (
 )
 from lightning_fastrecipes.functional.tables.codes import as_text, is_text_column
 from lightning_fastrecipes.functional.tables.expressions import select_rows
+from lightning_fastrecipes.functional.tables.inputs import as_frame, is_in_memory
 from lightning_fastrecipes.functional.tables.narrowing import narrow_frame
 
-Source = str | Path | Sequence[str | Path] | pd.DataFrame
+Source = str | Path | Sequence[Any] | pd.DataFrame | Mapping[str, Any] | Any
 
 
 class SourceTable(NamedTuple):
@@ -44,7 +45,8 @@ class SourceTable(NamedTuple):
 class TableSource:
     """A table in files or in memory, with the steps that prepare it.
 
-    ``source`` is a file or pattern, several that are put one below the other, or a frame. ``where``
+    ``source`` is a file or pattern, several that are put one below the other, or a table in memory,
+    as of ``functional.tables.inputs.as_frame``. ``where``
     is a condition on the prepared rows, in the language of ``expressions.evaluate``; other rows are
     left out. Paths in steps are relative to ``folder``; to that of the first file if not given.
     ``reading`` and ``roles`` say how files are read. ``names`` are the files as they were named.
@@ -68,12 +70,13 @@ class TableSource:
         self._roles = roles
         self._to_predict = to_predict
         self.names: list[str] = []
-        if not isinstance(source, pd.DataFrame):
-            named = [source] if isinstance(source, (str, Path)) else source
-            self.names = [str(name) for name in named]
         self._steps = parse_steps(steps)
-        self._frame = source if isinstance(source, pd.DataFrame) else None
-        self._files = [] if isinstance(source, pd.DataFrame) else frame_files(source)
+        self._frame = as_frame(source) if is_in_memory(source) else None
+        self._files: list[Path] = []
+        if self._frame is None:
+            self._files = frame_files(cast(Any, source))
+            named = [source] if isinstance(source, (str, Path)) else cast(Any, source)
+            self.names = [str(name) for name in named]
         self.folder = folder or (self._files[0].parent if self._files else Path())
         self._digest: str | None = None
 

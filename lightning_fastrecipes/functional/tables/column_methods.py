@@ -20,6 +20,7 @@ Column: TypeAlias = "pd.Series[Any]"
 Floats = npt.NDArray[np.float64]
 
 _DAYS_PER_WEEK = 7
+_MICROSECONDS = 86_400_000_000
 _THURSDAY = 3  # the first of January 1970
 _LAST_YEAR = 9999
 _MAX_DAYS = 10_000_000
@@ -125,8 +126,11 @@ def _days(rows: pd.RangeIndex, number: Any) -> Column:
     is_known, numbers = parts.notna().to_numpy(), _floats(parts)
     if (np.abs(numbers[is_known]) > _MAX_DAYS).any():
         raise DataError(f"`days` must be at most {_MAX_DAYS:,}")
-    days = np.where(is_known, numbers, 0).astype(np.int64)
-    lengths = days.astype("timedelta64[D]").astype("timedelta64[s]")
+    days = np.where(is_known, numbers, 0.0)
+    if (days == np.floor(days)).all():
+        lengths = days.astype(np.int64).astype("timedelta64[D]").astype("timedelta64[s]")
+    else:
+        lengths = np.round(days * _MICROSECONDS).astype(np.int64).astype("timedelta64[us]")
     lengths[~is_known] = np.timedelta64("NaT")
     return pd.Series(lengths, rows)
 

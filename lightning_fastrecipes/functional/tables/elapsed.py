@@ -74,7 +74,7 @@ def add_elapsed(
         -9223372036854775808, and its windows are 7 rows, not 7 days; fastai's 2.8 turns never into
         0, which is today.
     """
-    groups = [group] if isinstance(group, str) else list(group)
+    groups = [group] if isinstance(group, str) else list(group or ())
     if isinstance(columns, str) or not columns or not groups:
         raise ValueError(
             f"`columns` must be a list of at least one column and `group` must name one, got"

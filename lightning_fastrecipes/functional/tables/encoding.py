@@ -90,9 +90,9 @@ def chunks(num_rows: int) -> Iterator[slice]:
 class CategoryColumn:
     """The categories of one column; index 0 stands for everything unknown and missing.
 
-    Common values are sorted and have the indices from 1 on; all rare ones share the index after
-    them. Values of the kind ``number`` are told apart by about seven digits, because narrow tables
-    keep no more.
+    Common values are sorted, or in the order of an ordered categorical, and have the indices from 1
+    on; all rare ones share the index after them. Values of the kind ``number`` are told apart by
+    about seven digits, because a table may keep no more.
     """
 
     name: str
@@ -126,9 +126,12 @@ class CategoryColumn:
         if not fits.all():
             raise DataError(
                 f"Column {name!r} must hold finite categories of at most 64 bits, but has"
-                f" {uniques[~fits].tolist()[0]!r}. Give such values as text."
+                f" {uniques[~fits].tolist()[0]!r}. Make it text: `reading={{'text': [{name!r}]}}`."
             )
         total = pd.Series(counts.to_numpy(np.int64)).groupby(plain).sum()
+        if isinstance(column.dtype, pd.CategoricalDtype) and column.dtype.ordered:
+            order, _ = _plain_values(column.dtype.categories, kind)
+            total = total.reindex([value for value in pd.unique(order) if value in total.index])
         cast_to = bool if kind == "boolean" else lambda value: value
         common = [cast_to(value) for value in total.index[total >= min_count].tolist()]
         rare = [cast_to(value) for value in total.index[total < min_count].tolist()]

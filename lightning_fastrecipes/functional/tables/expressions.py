@@ -53,9 +53,10 @@ def evaluate(frame: pd.DataFrame, name: str, expression: str) -> Column:
     - Numbers, text, ``True``, ``False``, ``None``; lists after ``in``, ``==`` and ``!=``.
     - ``+ - * / // % **``, comparisons, ``in``, ``not in``, ``and``, ``or``, ``not``. As in
       ``DataFrame.query``, ``&`` and ``|`` mean ``and`` and ``or``.
-    - ``@date(text)`` and ``@date(text, '%d.%m.%Y')``: text as dates.
+    - ``@date(text)`` and ``@date(text, '%d.%m.%Y')``: text as dates; ``@date(number, 'unix')``,
+      ``'unix_ms'`` or ``'excel'``: seconds since 1970, days of Excel; see ``dates.parse_dates``.
     - ``@ymd(year, month, day)``, and ``@iso_week(year, week)`` for its Monday: numbers as dates.
-    - ``@days(number)``: whole numbers as time spans, to add to dates.
+    - ``@days(number)``: numbers as time spans, to add to dates.
     - ``@where(condition, yes, no)``: one of two values by row.
     - Functions of numbers such as ``log1p(Sales)``; see ``column_methods.FUNCTIONS``.
     - Methods of columns as in pandas, such as ``Days.clip(0, 720)``, ``(Date - Since).dt.days`` or

@@ -17,15 +17,16 @@ def narrow_frame(frame: pd.DataFrame) -> pd.DataFrame:
     """Return another frame, in which every column has the narrowest type that holds what is in it.
 
     Whole numbers become ``int8`` to ``int64``; others ``float32`` if that changes none of them;
-    text of few different values becomes categories. True and false, dates and other objects stay as
-    they are. Raise `DataError` if a column's name is there twice.
+    text of few different values becomes categories; categories that are intervals become text. True
+    and false, dates and other objects stay as they are. Raise `DataError` if a column's name is
+    there twice.
 
     >>> table = pd.DataFrame({"store": [1, 2, 1115], "km": [0.5, 1, 2]})
     >>> [str(kind) for kind in narrow_frame(table).dtypes]
     ['int16', 'float32']
     """
     check_unique(frame.columns)
-    narrowed = {name: narrow_column(frame[name]) for name in frame}
+    narrowed = {name: narrow_column(_as_words(frame[name])) for name in frame}
     return pd.DataFrame(narrowed, frame.index, copy=False)
 
 
@@ -62,14 +63,24 @@ def widen_column(values: Column) -> Column:
     return _cast(values, kind.capitalize() if is_nullable else kind)
 
 
-def _narrow_floats(values: Column, narrow: str) -> Column:
-    first = values.iloc[: 1 << 10]  # most tables show here that they need 64 bits
-    if len(values) > len(first) and _narrow_floats(first, narrow) is first:
+def _as_words(values: Column) -> Column:
+    """Return the names of categories that are intervals, as ``pandas.cut`` makes them."""
+    dtype = values.dtype
+    if not isinstance(dtype, pd.CategoricalDtype) or not isinstance(
+        dtype.categories.dtype, pd.IntervalDtype
+    ):
         return values
-    with np.errstate(over="ignore"):
-        small = _cast(values, narrow)
-    has_changed = (_cast(small, str(values.dtype)) != values) & values.notna()
-    return values if has_changed.any() else small
+    return values.cat.rename_categories(dtype.categories.astype(str).tolist())
+
+
+def _narrow_floats(values: Column, narrow: str) -> Column:
+    numbers = values.to_numpy(np.float64, na_value=np.nan)
+    for some in (numbers[: 1 << 10], numbers):  # most show at once that they need 64 bits
+        with np.errstate(over="ignore", invalid="ignore"):
+            small = some.astype(np.float32)
+        if not ((small == some) | (some != some)).all():
+            return values
+    return _cast(values, narrow)
 
 
 def _cast(values: Column, kind: str) -> Column:

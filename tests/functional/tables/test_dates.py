@@ -320,3 +320,39 @@ def test_without_the_package_of_holidays_the_message_says_so(monkeypatch) -> Non
     with pytest.raises(ModuleNotFoundError, match=r"needs the package `holidays`.*pip install"):
         add_datepart(frame(["2016-02-29"]), "Date", holidays="DE")
     assert len(add_datepart(frame(["2016-02-29"]), "Date")) == 1
+
+
+@pytest.mark.parametrize(
+    ("date_format", "per_day", "start"),
+    [
+        ("unix", 86_400, 0),
+        ("unix_ms", 86_400_000, 0),
+        ("unix_us", 86_400_000_000, 0),
+        ("unix_ns", 86_400_000_000_000, 0),
+        ("excel", 1, 25_569),
+    ],
+)
+def test_numbers_that_count_from_a_day_are_dates_with_their_time(
+    date_format, per_day, start
+) -> None:
+    days = pd.Series(["1965-03-01 00:00:01", "2013-02-28 12:34:56", "2024-02-29 23:59:59"])
+    expected = pd.to_datetime(days)
+    seconds = (expected - pd.Timestamp(0)).dt.total_seconds()
+    numbers = seconds / 86_400 * per_day + start * per_day
+    if date_format != "excel":
+        numbers = numbers.round().astype("int64")
+    for column in (numbers, numbers.astype(str), pd.Series([*numbers, None], dtype=object)):
+        found = parse_dates(column.rename("t"), date_format)
+        assert found.iloc[:3].tolist() == expected.tolist()
+        assert found.iloc[3:].isna().all()
+    parts = add_datepart(pd.DataFrame({"t": numbers}), "t", time=True, date_format=date_format)
+    assert parts["tSecond"].tolist() == [1, 56, 59]
+    with pytest.raises(DataError, match="cannot be read in 1 row"):
+        parse_dates(pd.Series([1.0, 1e300], name="t"), date_format)
+
+
+def test_dates_of_mixed_formats_are_refused() -> None:
+    with pytest.raises(DataError, match="must be one format for all rows, got 'mixed'"):
+        parse_dates(pd.Series(["01/02/2013", "13/02/2013"]), "mixed")
+    with pytest.raises(DataError, match="'unix' for seconds since 1970"):
+        parse_dates(pd.Series([1.5e9], name="t"))

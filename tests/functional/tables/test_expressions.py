@@ -333,3 +333,12 @@ def test_an_error_does_not_repeat_a_long_expression() -> None:
 def test_a_column_of_any_name_is_found() -> None:
     table = pd.DataFrame([[1, 2, 3, 4]], columns=["_q0", "µm", 7, "class"])
     assert evaluate(table, "x", "_q0 + µm * 10 + `7` * 100 + `class` * 1000").item() == 4321
+
+
+def test_seconds_and_fractions_of_days_keep_the_time_of_day() -> None:
+    table = pd.DataFrame({"t": [1_362_141_296.25, 0.0]})
+    expected = pd.to_datetime(table["t"], unit="s").tolist()
+    for expression in ("@date(t, 'unix')", "@ymd(1970, 1, 1) + @days(t / 86400)"):
+        assert evaluate(table, "d", expression).tolist() == expected
+    hours = evaluate(table, "d", "@date(t, 'unix').dt.hour")
+    assert hours.tolist() == [12, 0]
