@@ -29,6 +29,7 @@ _LIGHTNING_BASES = {
     "Accelerator", "Callback", "CheckpointIO", "ClusterEnvironment", "LayerSync",
     "LightningDataModule", "Logger", "Precision", "Profiler", "Strategy",
 }  # fmt: skip
+_NETWORK_LOGGERS = {"CometLogger", "LitLogger", "MLFlowLogger", "NeptuneLogger", "WandbLogger"}
 _REMOTE = re.compile(r"\s*(hf[-_]hub|local[-_]dir|\w+(?=://))\s*:", re.IGNORECASE)
 
 
@@ -185,6 +186,8 @@ def _check_object(found: Any, path: str, key: str, trust: Trust) -> None:
         fits = package in _PACKAGES and (fits or is_options)
     if not fits:
         raise _refusal(key, path, "is nothing that files may name")
+    if package in _LIGHTNING and getattr(found, "__name__", "") in _NETWORK_LOGGERS:
+        raise _refusal(key, path, "sends what is trained over the network", path.rpartition(".")[0])
 
 
 def _local(value: Any) -> Any:

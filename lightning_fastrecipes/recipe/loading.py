@@ -12,8 +12,10 @@ from lightning_fastrecipes import trust as trusted
 from lightning_fastrecipes.callbacks.schedule import Schedule
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.old_names import WHOLE_VIEWS, has_whole_views
 from lightning_fastrecipes.recipe.artifacts.export_files import member_folders, read_description
+from lightning_fastrecipes.recipe.config.bounds import check_bounds
 from lightning_fastrecipes.recipe.config.building import (
     read_class,
     read_plain,
@@ -32,6 +34,7 @@ from lightning_fastrecipes.recipe.shared.modality import Modality
 from lightning_fastrecipes.trust import Trust
 
 _PLAIN = {"name": str, "description": str, "seed": int, "seeds": int, "initial_checks": bool}
+_MOST_EPOCHS = 1_000_000
 _OF_THE_WHOLE = ("name", "variants", "series")
 """Keys that a variant cannot change."""
 _SIDE_STEP = "side_step"
@@ -53,11 +56,12 @@ def load_recipe(
     document, place = read_document(path), Place(path, trust=tuple(trust))
     check_keys(document, SECTIONS, place)
     _check_trust(document, place)
-    applied = []
+    applied: list[Override] = []
     for override in map(read_override, overrides):
         applied.append(apply_override(document, override, place.at(f"override --{override.key}")))
         # The next one may ask a class for its arguments.
         _check_trust(document, place)
+    check_bounds(document, [(override.key, override.value) for override in applied], place)
     # Written into a run folder, where the folder's own name says nothing of the recipe.
     folder_or_file = path.parent.resolve().name if path.name == "recipe.yaml" else path.stem
     document.setdefault("name", folder_or_file)
@@ -121,7 +125,7 @@ def _read_recipe(document: dict[str, Any], place: Place) -> Recipe:
     )
     if not re.fullmatch(r"(?!\.)[^/\\:\x00-\x1f]{1,100}", recipe.name):
         raise place.at("name").error(
-            f"must be a plain name of a folder, such as `photos`, but is {recipe.name!r}."
+            f"must be a plain name of a folder, such as `photos`, but is {shown(recipe.name)}."
         )
     _check_evaluation(recipe, place)
     modality_of(recipe).check(recipe)
@@ -168,14 +172,16 @@ def _read_variants(
             " Write `longer: {stages.all.max_epochs: 2}`."
         )
     if series not in (None, "cumulative"):
-        raise place.at("series").error(f"must be `cumulative` or be left out, but is {series!r}.")
+        raise place.at("series").error(
+            f"must be `cumulative` or be left out, but is {shown(series)}."
+        )
     base = {key: value for key, value in document.items() if key not in _OF_THE_WHOLE}
     recipes: dict[str, Recipe] = {}
     for name, changes in variants.items():
         at = place.at("variants").at(str(name))
         _check_name(name, at)
         if not isinstance(changes, (dict, type(None))):
-            raise at.error(f"must be a mapping from keys to values, but is {changes!r}.")
+            raise at.error(f"must be a mapping from keys to values, but is {shown(changes)}.")
         changes = variants[name] = dict(changes or {})
         # What is set on the command line holds for every variant, also when the run is resumed.
         for override in overrides:
@@ -207,7 +213,7 @@ def _read_variants(
 def _read_stages(value: Any, place: Place) -> tuple[Stage, ...]:
     if not isinstance(value, dict) or not value:
         raise place.error(
-            f"must be a mapping with at least one stage, but is {value!r}."
+            f"must be a mapping with at least one stage, but is {shown(value)}."
             " Write `head: {max_epochs: 1}`; in a list, each stage needs a name of its own."
         )
     return tuple(_read_stage(name, item, place.at(str(name))) for name, item in value.items())
@@ -216,19 +222,20 @@ def _read_stages(value: Any, place: Place) -> tuple[Stage, ...]:
 def _read_stage(name: Any, item: Any, place: Place) -> Stage:
     _check_name(name, place)
     if not isinstance(item, Mapping):
-        raise place.error(f"must be a mapping, but is {item!r}.")
+        raise place.error(f"must be a mapping, but is {shown(item)}.")
     callbacks = item.get("callbacks") or []
     if not isinstance(callbacks, list):
-        raise place.at("callbacks").error(f"must be a list, but is {callbacks!r}.")
+        raise place.at("callbacks").error(f"must be a list, but is {shown(callbacks)}.")
     specs = tuple(
         read_class(spec, pl.Callback, place.at(f"callbacks[{index}]"))
         for index, spec in enumerate(callbacks)
     )
     stage = read_settings(Stage, item, place, name=name, callbacks=specs)
     cycles, epochs = stage.until_overfitting, stage.max_epochs
-    if epochs < 1:
+    if not 1 <= epochs <= _MOST_EPOCHS:
         raise place.at("max_epochs").error(
-            f"must be at least 1, but is {epochs}. Remove the stage to leave it out."
+            f"must be at least 1 and at most {_MOST_EPOCHS:,}, but is {shown(epochs)}. Remove the"
+            " stage to leave it out."
         )
     if cycles < 0:
         raise place.at("until_overfitting").error(
@@ -255,7 +262,7 @@ def _read_evaluation(value: Any, place: Place) -> Evaluation:
 
 def _check_name(name: Any, place: Place) -> None:
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise place.error(f"a name must be letters, digits, '-' and '_', but is {name!r}.")
+        raise place.error(f"a name must be letters, digits, '-' and '_', but is {shown(name)}.")
 
 
 def _has(stage: Stage, base: type) -> bool:

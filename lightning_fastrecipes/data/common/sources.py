@@ -33,7 +33,8 @@ def resolve_source(source: str | Path, argument: str) -> Path:
         path = Path(spec.submodule_search_locations[0]) / inner
     else:
         path = Path(text).expanduser()
-    if not path.exists():
+    # Not by `Path.exists`, which raises an error if a name is too long.
+    if not os.path.exists(path):
         raise DataNotFoundError(
             f"`{argument}` must name something that exists, got '{text}' (looked for"
             f" '{path.absolute()}'). Correct the path, or run where it is right."

@@ -13,7 +13,7 @@ import lightning_fastrecipes
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes import trust
 from lightning_fastrecipes.errors import ConfigurationError
-from lightning_fastrecipes.messages import suggestion
+from lightning_fastrecipes.messages import shown, suggestion
 from lightning_fastrecipes.recipe.config.documents import Place, check_keys
 from lightning_fastrecipes.recipe.config.schema import ClassSpec
 
@@ -53,11 +53,13 @@ def read_class(value: Any, base: type, place: Place) -> ClassSpec:
     if isinstance(value, str):
         value = {"class_path": value}
     if not isinstance(value, Mapping) or "class_path" not in value:
-        raise place.error(f"must be a mapping with `class_path` and `init_args`, but is {value!r}.")
+        raise place.error(
+            f"must be a mapping with `class_path` and `init_args`, but is {shown(value)}."
+        )
     check_keys(value, ("class_path", "init_args"), place)
     init_args = value.get("init_args") or {}
     if not isinstance(init_args, Mapping):
-        raise place.at("init_args").error(f"must be a mapping, but is {init_args!r}.")
+        raise place.at("init_args").error(f"must be a mapping, but is {shown(init_args)}.")
     spec = ClassSpec(str(value["class_path"]), dict(init_args))
     known = constructor_arguments(_import(spec, base, place.at("class_path")))
     if known is not None:
@@ -74,7 +76,7 @@ def read_settings(cls: type[T], value: Any, place: Place, **ready: Any) -> T:
     Raise `RecipeError` if a field is unknown, missing or of another type.
     """
     if not isinstance(value, Mapping):
-        raise place.error(f"must be a mapping, but is {value!r}.")
+        raise place.error(f"must be a mapping, but is {shown(value)}.")
     names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
     plain = {name: item for name, item in value.items() if name not in ready}
     check_keys(plain, names, place)
@@ -84,20 +86,21 @@ def read_settings(cls: type[T], value: Any, place: Place, **ready: Any) -> T:
     return cls(**{name: parsed[name] for name in names if name not in ready}, **ready)
 
 
-def read_trainer(value: Any, place: Place) -> dict[str, Any]:
+def read_trainer(value: Any, place: Place, *, check: bool = True) -> dict[str, Any]:
     """Check the arguments of ``Trainer``, and build the objects among them.
 
-    Raise `RecipeError` if an argument is unknown, of a wrong type, or set by the runner.
+    Without ``check`` they are trusted, because they were read before. Raise `RecipeError` if an
+    argument is unknown, of a wrong type, or set by the runner.
     """
     if not isinstance(value, Mapping):
-        raise place.error(f"must be a mapping, but is {value!r}.")
+        raise place.error(f"must be a mapping, but is {shown(value)}.")
     for key, advice in RUNNER_KEYS.items():
         if key in value:
             raise place.at(key).error(f"is set by the runner: {advice}.")
     check_keys(value, constructor_arguments(pl.Trainer) or {}, place)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(pl.Trainer, "object", skip=set(RUNNER_KEYS), instantiate=False)
-    built = parser.instantiate(_parse(parser, {"object": dict(value)}, place)).object
+    built = parser.instantiate(_parse(parser, {"object": dict(value)}, place, check=check)).object
     return {key: built[key] for key in value}
 
 
@@ -105,7 +108,7 @@ def read_plain(annotation: type[T], value: Any, place: Place) -> T:
     """Return a value of exactly one type (``true`` is no number), or raise a `RecipeError`."""
     if type(value) is not annotation:
         wanted = "true or false" if annotation is bool else annotation.__name__
-        raise place.error(f"must be {wanted}, but is {value!r}.")
+        raise place.error(f"must be {wanted}, but is {shown(value)}.")
     return value
 
 
@@ -135,7 +138,7 @@ def _import(spec: ClassSpec, base: type, place: Place) -> type:
     if not (inspect.isclass(cls) and issubclass(cls, base)):
         raise place.error(
             f"must name a subclass of `{base.__name__}` of `{base.__module__.partition('.')[0]}`,"
-            f" but {spec.class_path!r} is {cls!r}."
+            f" but {spec.class_path!r} is {shown(cls)}."
         )
     return cls
 

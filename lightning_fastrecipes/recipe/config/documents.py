@@ -33,6 +33,8 @@ class Place(NamedTuple):
 
 
 _MAX_LENGTH, _MAX_NODES, _MAX_DEPTH = 1_000_000, 10_000, 50
+# Text within a document, unless it is plain: a sentence, a path.
+_MAX_TEXT, _CAN_NEST = 10_000, re.compile(r"[\[{&*]|[:-]\s")
 _TOO_LARGE = yaml.YAMLError(
     f"it must be at most {_MAX_LENGTH:,} characters long, hold at most {_MAX_NODES:,} values with"
     f" every alias written out, and be at most {_MAX_DEPTH} levels deep. Make it smaller."
@@ -101,6 +103,21 @@ def parse_value(text: str) -> Any:
         # PyYAML lets these out, for dates such as 2020-13-45 or keys that are lists.
         raise yaml.YAMLError(f"a value is none of YAML's: {error}") from error
     raise _TOO_LARGE
+
+
+def is_bounded_yaml(text: str) -> bool:
+    """Return whether text stays small and shallow if it is read as YAML, as jsonargparse does."""
+    if not _CAN_NEST.search(text):
+        return True
+    if len(text) > _MAX_TEXT:
+        return False
+    try:
+        yaml.compose(text, Loader=_StrictLoader)
+    except RecursionError:
+        return False
+    except yaml.YAMLError as error:
+        return error is not _TOO_LARGE  # what is no YAML stays text
+    return True
 
 
 def read_document(path: Path) -> dict[str, Any]:

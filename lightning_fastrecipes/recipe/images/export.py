@@ -64,7 +64,10 @@ _DESCRIPTION = {
     "geometry": plain.all_of(
         plain.keys(
             {"image_size": _SIDE, "crop_fraction": plain.number(above=0, most=1)},
-            {"background": plain.text()},
+            {
+                "background": plain.text(),
+                "max_megapixels": plain.number(above=0, most=MOST["max_megapixels"]),
+            },
         ),
         plain.built(lambda image_size, **geometry: Geometry(**geometry)),
     ),

@@ -74,6 +74,8 @@ def find_stage_lr(recipe: Recipe, stage_name: str, run_folder: Path | None = Non
     finder.on_refusal = "ignore"
     try:
         arguments = trainer_arguments(recipe.trainer, model)
+        # Nothing is trained, so nothing is logged.
+        arguments |= {"logger": False, "profiler": None}
         return run_finder(finder, model, training_data, **arguments)
     except pl.MisconfigurationException as error:
         raise Place(recipe.path, stage.key).error(error) from error

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -108,10 +109,14 @@ def plan_stages(recipe: Recipe, data: Any, model: Any) -> list[StagePlan]:
         resize(0)
         image_size, batch_size = getattr(data, "image_size", None), data.batch_size
         augmentation = str(data.augmentation) if hasattr(data, "augmentation") else None
-        steps = []
+        num_epochs = Counter[int]()
         for epoch in range(stage.max_epochs):
             resize(epoch)
-            steps.append(_steps_per_epoch(num_samples, data.batch_size, num_devices, accumulate))
+            num_epochs[data.batch_size] += 1
+        steps = {
+            size: _steps_per_epoch(num_samples, size, num_devices, accumulate)
+            for size in num_epochs
+        }
         plans.append(
             StagePlan(
                 stage=stage,
@@ -119,8 +124,8 @@ def plan_stages(recipe: Recipe, data: Any, model: Any) -> list[StagePlan]:
                 image_size=image_size,
                 batch_size=batch_size,
                 augmentation="none" if stage.precompute else augmentation,
-                steps_per_epoch=steps[0],
-                num_steps=sum(steps),
+                steps_per_epoch=steps[batch_size],
+                num_steps=sum(steps[size] * number for size, number in num_epochs.items()),
                 num_samples=num_samples,
             )
         )

@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack, get_args
 
@@ -30,7 +31,8 @@ from lightning_fastrecipes.recipe.artifacts.environment import (
 from lightning_fastrecipes.recipe.artifacts.history import History, read_history
 from lightning_fastrecipes.recipe.artifacts.reading import RUN_CURE, named_errors, read_state
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
-from lightning_fastrecipes.recipe.config.bounds import MOST
+from lightning_fastrecipes.recipe.config.bounds import MOST, below
+from lightning_fastrecipes.recipe.config.building import read_trainer
 from lightning_fastrecipes.recipe.config.defaults import trainer_arguments
 from lightning_fastrecipes.recipe.config.documents import Place, dump_document
 from lightning_fastrecipes.recipe.config.schema import Recipe, Stage
@@ -74,7 +76,7 @@ class Run:
     """One run of a recipe, from its data to its results; options are those of ``RunOptions``."""
 
     def __init__(self, recipe: Recipe, folder: Path, **options: Unpack[RunOptions]) -> None:
-        self.recipe = recipe
+        self.recipe = _below(recipe, folder.absolute())
         self.folder = RunFolder(folder)
         self.resume = options.get("resume", False)
         self.fast_dev_run = options.get("fast_dev_run", False)
@@ -280,3 +282,16 @@ class Run:
                 f"{self.folder.path} holds the finished stages {done}, but the recipe begins with"
                 f" {planned}. Resume with the recipe that was started, or run in another folder."
             )
+
+
+def _below(recipe: Recipe, folder: Path) -> Recipe:
+    """Let the callbacks and loggers of a recipe write into the run folder."""
+    plain_trainer = recipe.source.get("trainer") or {}
+    trainer, placed = recipe.trainer, below(plain_trainer, folder)
+    if placed != plain_trainer:
+        trainer = read_trainer(placed, Place(recipe.path, "trainer"), check=False)
+    stages = []
+    for stage in recipe.stages:
+        specs = [replace(c, init_args=below(c.init_args, folder)) for c in stage.callbacks]
+        stages.append(replace(stage, callbacks=tuple(specs)))
+    return replace(recipe, trainer=trainer, stages=tuple(stages))
