@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from lightning_fastrecipes.cli.output import check_place, err, out, refuse_links
 from lightning_fastrecipes.cli.parser import parse_words
 from lightning_fastrecipes.errors import (
     ConfigurationError,
@@ -23,9 +24,7 @@ from lightning_fastrecipes.errors import (
 
 OK, FAILED, BAD_USAGE = 0, 1, 2
 RUN_FOLDER_VARIABLE = "FASTRECIPES_RUN_FOLDER"
-
-_out = Console(highlight=False, soft_wrap=True)
-_err = Console(stderr=True, highlight=False, soft_wrap=True)
+_FIGURES = (".png", ".jpg", ".pdf", ".svg")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,15 +42,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as error:  # argparse, and Lightning when interrupted
         return error.code if isinstance(error.code, int) else FAILED
     except (RecipeError, DataError, DataNotFoundError, ConfigurationError) as error:
-        _err.print(f"fastrecipes: {error}", style="red", markup=False)
+        err.print(f"fastrecipes: {error}", style="red")
         return BAD_USAGE if isinstance(error, RecipeError) else FAILED
+    except OSError as error:  # a disk that is full, a folder that was taken away
+        place = f": {error.filename}" if error.filename else ""
+        err.print(f"fastrecipes: {error.strerror or error}{place}", style="red")
+        return FAILED
     except KeyboardInterrupt:
-        _err.print("fastrecipes: interrupted", style="red")
+        err.print("fastrecipes: interrupted", style="red")
         return FAILED
 
 
 def _say(text: object) -> None:
-    _out.print(text, markup=False)
+    out.print(text)
 
 
 def _ls(options: argparse.Namespace) -> int:
@@ -68,9 +71,16 @@ def _ls(options: argparse.Namespace) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     from lightning_fastrecipes.recipe.config.catalog import find_recipe
-    from lightning_fastrecipes.recipe.config.documents import dump_document
+    from lightning_fastrecipes.recipe.config.documents import (
+        Place,
+        check_keys,
+        dump_document,
+        read_document,
+    )
+    from lightning_fastrecipes.recipe.config.overrides import SECTIONS
 
     path = find_recipe(options.recipe)
+    check_keys(read_document(path), SECTIONS, Place(path))
     card = path.with_name("README.md")
     if card.is_file():
         _say(card.read_text(encoding="utf-8"))
@@ -82,16 +92,17 @@ def _show(options: argparse.Namespace) -> int:
 def _copy(options: argparse.Namespace) -> int:
     from lightning_fastrecipes.recipe.config.catalog import copy_recipe
 
+    check_place(options.folder, "copy", is_folder=True)
     source = None if options.variant is None else _load(options).source
     target = copy_recipe(options.recipe, options.folder, source)
-    _out.print(f"Copied to {target}. Edit {target / 'recipe.yaml'}, then: fastrecipes run {target}")
+    out.print(f"Copied to {target}. Edit {target / 'recipe.yaml'}, then: fastrecipes run {target}")
     return OK
 
 
 def _check(options: argparse.Namespace) -> int:
     recipe = _load(options)
     variants = f"{len(recipe.variants)} variants of " if recipe.variants else ""
-    _out.print(f"{recipe.path}: fine ({variants}{len(recipe.stages)} stages)")
+    out.print(f"{recipe.path}: fine ({variants}{len(recipe.stages)} stages)")
     return OK
 
 
@@ -108,13 +119,18 @@ def _explain(options: argparse.Namespace) -> int:
         if name is not None:
             _say(f"Variant {name}, models: {planned.seeds}")
         data, model = plan.build_parts(planned)
-        terminal.print_data(_out, planned, data, model)
+        terminal.print_data(out, planned, data, model)
         for stage in plan.plan_stages(planned, data, model):
-            terminal.print_plan(_out, stage)
+            terminal.print_plan(out, stage)
     return OK
 
 
 def _show_batch(options: argparse.Namespace) -> int:
+    if options.out.name and not options.out.suffix:
+        options.out = options.out.with_suffix(".png")
+    check_place(options.out)
+    if options.out.suffix.lower() not in _FIGURES:
+        raise RecipeError(f"`--out` must end in {', '.join(_FIGURES)}, got {options.out}.")
     recipe = _load_one(options)
     from lightning_fastrecipes.recipe.run.show_batch import show_batch
 
@@ -129,17 +145,17 @@ def _lr_find(options: argparse.Namespace) -> int:
     from lightning_fastrecipes.recipe.run.lr_search import find_stage_lr, write_curve
     from lightning_fastrecipes.recipe.run.terminal import print_curve
 
+    folder = options.out or Path("runs") / f"{recipe.name}-lr-find"
+    check_place(folder, is_folder=True)
     keep_freed_memory()
     curve = find_stage_lr(recipe, options.stage, options.run)
-    folder = options.out or Path("runs") / f"{recipe.name}-lr-find"
-    folder.mkdir(parents=True, exist_ok=True)
     write_curve(curve, folder, options.stage)
     plot = folder / f"lr_finder_{options.stage}.png"
     if curve.suggestion is None:
-        _err.print(f"fastrecipes: no suggestion: {curve.refusal} See {plot}", style="red")
+        err.print(f"fastrecipes: no suggestion: {curve.refusal} See {plot}", style="red")
         return FAILED
-    print_curve(_out, curve, options.stage)
-    _out.print(f"Suggested lr: {curve.suggestion:.2e} ({curve.rule}); curve in {plot}")
+    print_curve(out, curve, options.stage)
+    out.print(f"Suggested lr: {curve.suggestion:.2e} ({curve.rule}); curve in {plot}")
     return OK
 
 
@@ -167,12 +183,12 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
     first = environment.is_first_process()
     folder.mkdir(parents=True, exist_ok=True)
     if first:
-        log_to(folder / "log.txt", _err)
-    console = _out if first else Console(quiet=True)
+        log_to(folder / "log.txt", err)
+    console = out if first else Console(quiet=True)
 
     def train(run: Run) -> dict[str, Any]:
         plans = run.prepare()
-        console.print(f"{run.recipe.name}: {run.recipe.description}", markup=False)
+        console.print(f"{run.recipe.name}: {run.recipe.description}")
         terminal.print_data(console, run.recipe, run.data, run.model)
         for index, plan in enumerate(plans):
             terminal.print_plan(console, plan)
@@ -198,7 +214,7 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
         raise
     # Not after an error: leaving waits for exchanges that the others may never take part in.
     environment.leave_process_group()
-    console.print(f"Written to {folder}", markup=False)
+    console.print(f"Written to {folder}")
     return OK
 
 
@@ -207,6 +223,7 @@ def _predict(options: argparse.Namespace) -> int:
     from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
     from lightning_fastrecipes.recipe.loading import modality_of_export
 
+    check_place(options.out)
     keep_freed_memory()
     keep_quiet()
     folders = [options.run_folder, *(options.with_runs or [])]
@@ -218,7 +235,7 @@ def _predict(options: argparse.Namespace) -> int:
     for line in found.notes:
         _say(line)
     for name, reason in found.bad:
-        _err.print(f"fastrecipes: {name}: {reason}; left out", style="red", markup=False)
+        err.print(f"fastrecipes: {name}: {reason}; left out", style="red")
     return FAILED if found.bad else OK
 
 
@@ -256,6 +273,8 @@ def _run_folder(options: argparse.Namespace) -> Path:
             )
         if not (options.resume / "recipe.yaml").is_file():
             raise RecipeError(f"{options.resume} is no run folder: it has no recipe.yaml.")
+        check_place(options.resume, "--resume", is_folder=True)
+        refuse_links(options.resume)
         return Path(options.resume)
     if options.recipe is None:
         raise RecipeError(
@@ -269,7 +288,9 @@ def _run_folder(options: argparse.Namespace) -> Path:
         name = path.resolve().parent.name if "/" in options.recipe else options.recipe
         base = Path("runs") / "-".join(filter(None, (name, options.variant)))
         taken = (Path(f"{base}-{number}") for number in range(2, 100_000))
+        check_place(base.parent, is_folder=True)
         return base if not base.exists() else next(path for path in taken if not path.exists())
+    check_place(folder, is_folder=True)
     # A run that stopped before training, for want of its data, has left its log alone.
     if folder.exists() and any(path.name != "log.txt" for path in folder.iterdir()):
         raise RecipeError(

@@ -20,7 +20,9 @@ from lightning_fastrecipes.data.images.geometry import EvalTransform, Geometry, 
 from lightning_fastrecipes.data.images.pixel_cache import PixelStore
 from lightning_fastrecipes.data.images.samples import Samples
 from lightning_fastrecipes.data.images.train_transform import TrainTransform, view_transforms
+from lightning_fastrecipes.errors import DataNotFoundError
 from lightning_fastrecipes.functional.images.views import Views
+from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.protocols import InputSpec
 
 
@@ -198,6 +200,11 @@ def prediction_dataset(
     for path in paths:
         found = resolve_source(path, "paths")
         files += [found / name for name in list_files(found)] if found.is_dir() else [found]
+    if paths and not files:
+        raise DataNotFoundError(
+            f"`paths` must name images, or folders of some, but {shown([str(p) for p in paths])}"
+            " holds no file. Name another folder."
+        )
     geometry = Geometry(
         resize,
         interpolation,

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lightning_fastrecipes._lightning import LIGHTNING
+from lightning_fastrecipes.messages import printable
 
 
 def log_to(path: Path, console: Console) -> None:
@@ -15,7 +16,7 @@ def log_to(path: Path, console: Console) -> None:
     This package's own warnings are shown on the console as well.
     """
     handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_Printable("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     for name in ("lightning_fastrecipes", LIGHTNING, "py.warnings"):
         logger = logging.getLogger(name)
         logger.addHandler(handler)
@@ -33,6 +34,14 @@ def keep_quiet() -> None:
     for shown in logging.getLogger(LIGHTNING).handlers:
         if not isinstance(shown, logging.FileHandler):
             shown.setLevel(logging.WARNING)
+
+
+class _Printable(logging.Formatter):
+    """Write out what a terminal would act upon, for whoever prints the log."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record as a line, and errors below it."""
+        return printable(super().format(record))
 
 
 class _OwnWarnings(logging.Handler):

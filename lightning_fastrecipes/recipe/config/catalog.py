@@ -1,12 +1,13 @@
 """Find recipes: every folder that holds a ``recipe.yaml`` is one."""
 
-import shutil
+import os
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from lightning_fastrecipes.data.common.files import copy_folder, write_atomically
 from lightning_fastrecipes.errors import RecipeError
-from lightning_fastrecipes.messages import suggestion
+from lightning_fastrecipes.messages import shown, suggestion
 from lightning_fastrecipes.recipe.config.documents import dump_document, read_document
 
 
@@ -30,15 +31,16 @@ def list_variants(name_or_path: str) -> list[str]:
 def find_recipe(name_or_path: str) -> Path:
     """Return a recipe's file by its name, folder or file; raise `RecipeError` if there is none."""
     named = recipes_folder() / name_or_path / "recipe.yaml"
-    if named.is_file():
+    if os.path.isfile(named):
         return named
     path = Path(name_or_path)
     for candidate in (path, path / "recipe.yaml"):
-        if candidate.is_file():
+        # Not by `Path.is_file`, which raises an error if a name is too long.
+        if os.path.isfile(candidate):
             return candidate
     names = sorted(folder.parent.name for folder in recipes_folder().glob("*/recipe.yaml"))
     raise RecipeError(
-        f"There is no recipe {name_or_path!r}.{suggestion(name_or_path, names)} Known names:"
+        f"There is no recipe {shown(name_or_path)}.{suggestion(name_or_path, names)} Known names:"
         f" {', '.join(names)}; or give the path of a recipe.yaml."
     )
 
@@ -51,9 +53,9 @@ def copy_recipe(name: str, folder: Path, document: dict[str, Any] | None = None)
     """
     source = find_recipe(name).parent
     target = folder / source.name
-    if target.exists():
+    if os.path.lexists(target):
         raise RecipeError(f"{target} exists already. Name another folder, or remove it first.")
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "runs"))
+    copy_folder(source, target, ("__pycache__", "runs"))
     if document is not None:
-        (target / "recipe.yaml").write_text(dump_document(document), encoding="utf-8")
+        write_atomically(target / "recipe.yaml", dump_document(document))
     return target

@@ -7,6 +7,7 @@ from typing import Any, get_args
 import yaml
 
 from lightning_fastrecipes.errors import RecipeError
+from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.old_names import SHORT_FORMS, translate_key
 from lightning_fastrecipes.recipe.config.building import constructor_arguments
 from lightning_fastrecipes.recipe.config.documents import Place, check_keys, parse_value
@@ -65,7 +66,7 @@ def apply_override(document: dict[str, Any], override: Override, place: Place) -
         try:
             value = _typed_word(target, parts[-1], value)
         except yaml.YAMLError as error:
-            raise place.error(f"{value!r} cannot be read as YAML: {error}") from error
+            raise place.error(f"{shown(value)} cannot be read as YAML: {error}") from error
     _, value = translate_key(override.key, value, document)
     _arguments(target, parts[-1])[parts[-1]] = copy.deepcopy(value)
     return Override(key, value)
@@ -81,7 +82,7 @@ def _descend(target: Any, part: str, before: list[str], place: Place) -> Any:
         if not 0 <= index < len(names):
             what = what or "item"
             known = f"{what.capitalize()}s: {', '.join(names)}."
-            raise place.error(f"there is no {what} {part!r}. {known}")
+            raise place.error(f"there is no {what} {shown(part)}. {known}")
         key = index if isinstance(target, list) else list(target)[index]
     elif not isinstance(target, dict):
         raise place.error(f"`{'.'.join(before)}` holds no keys.")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
@@ -128,8 +129,8 @@ class Images(Modality):
     @override
     def write_findings(self, data: Any, folder: Path) -> None:
         if data.skipped_files:
-            lines = ["file,reason", *(f'"{f}","{r}"' for f, r in data.skipped_files)]
-            write_atomically(folder / "skipped_files.csv", "\n".join(lines) + "\n")
+            table = pd.DataFrame(data.skipped_files, columns=["file", "reason"])
+            write_atomically(folder / "skipped_files.csv", table.to_csv(index=False))
 
     @override
     def build_tta(self, recipe: Recipe, data: Any) -> TestTimeAugmentation | None:

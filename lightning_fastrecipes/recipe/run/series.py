@@ -2,13 +2,12 @@
 
 import json
 import logging
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
-from lightning_fastrecipes.data.common.files import write_atomically
+from lightning_fastrecipes.data.common.files import copy_folder, write_atomically
 from lightning_fastrecipes.plots.runs import draw_variants
 from lightning_fastrecipes.recipe.artifacts.environment import is_first_process, package_versions
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
@@ -71,8 +70,7 @@ class Series:
         if is_first_process():
             draw_variants(rows, self.folder.path / "variants.png")
             # The whole run predicts as its last variant does that is no side step.
-            shutil.rmtree(self.folder.path / "export", ignore_errors=True)
-            shutil.copytree(last / "export", self.folder.path / "export")
+            copy_folder(last / "export", self.folder.path / "export")
             write_atomically(self.folder.results, json.dumps(results, indent=2) + "\n")
         return results
 
