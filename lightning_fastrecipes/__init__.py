@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from lightning_fastrecipes.nn.label_rules import Labels
     from lightning_fastrecipes.nn.rmspe import RMSPE
     from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
+    from lightning_fastrecipes.nn.summary import summary
     from lightning_fastrecipes.tasks.ensemble import Ensemble
     from lightning_fastrecipes.tasks.image import Head, ImageClassifier
     from lightning_fastrecipes.tasks.optim import Optim
@@ -103,6 +104,7 @@ __all__ = [
     "add_datepart",
     "add_elapsed",
     "lr_find",
+    "summary",
 ]
 
 # Resolved on first use, so that importing the package stays light.
@@ -152,6 +154,7 @@ _HOMES = {
     "add_datepart": "functional.tables.dates",
     "add_elapsed": "functional.tables.elapsed",
     "lr_find": "callbacks.lr_finder",
+    "summary": "nn.summary",
 }
 
 

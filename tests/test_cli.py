@@ -58,6 +58,25 @@ def test_explain_shows_groups_rates_size_and_steps_without_training(
     assert set(tmp_path.rglob("*")) == before
 
 
+def test_summary_prints_layers_as_a_stage_freezes_them(
+    recipe_file: Path, tmp_path: Path, capsys
+) -> None:
+    before = set(tmp_path.rglob("*"))
+    counts = {}
+    for stage in ("head", "all"):
+        assert main(["summary", str(recipe_file), "--stage", stage]) == 0
+        printed = capsys.readouterr().out
+        assert f"Model as in stage {stage}" in printed
+        assert "Linear" in printed
+        found = re.search(r"([\d,]+) parameters, ([\d,]+) of them frozen", printed)
+        counts[stage] = [int(number.replace(",", "")) for number in found.groups()]
+    assert counts["all"][1] == 0
+    assert counts["all"][0] == counts["head"][0] > counts["head"][1] > 0
+    assert set(tmp_path.rglob("*")) == before
+    assert main(["summary", str(recipe_file), "--stage", "al"]) == 2
+    assert "there is no stage 'al'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

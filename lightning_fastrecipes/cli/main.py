@@ -125,6 +125,17 @@ def _explain(options: argparse.Namespace) -> int:
     return OK
 
 
+def _summary(options: argparse.Namespace) -> int:
+    recipe = _load_one(options)
+    from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
+    from lightning_fastrecipes.recipe.run import plan, terminal
+
+    keep_quiet()
+    stage = 0 if options.stage is None else recipe.stage_index(options.stage)
+    terminal.print_summary(out, recipe.stages[stage].name, plan.summarise_stage(recipe, stage))
+    return OK
+
+
 def _show_batch(options: argparse.Namespace) -> int:
     if options.out.name and not options.out.suffix:
         options.out = options.out.with_suffix(".png")
@@ -302,5 +313,16 @@ def _run_folder(options: argparse.Namespace) -> Path:
 
 _COMMANDS = {
     command.__name__[1:].replace("_", "-"): command
-    for command in (_ls, _show, _copy, _check, _explain, _show_batch, _lr_find, _run, _predict)
+    for command in (
+        _ls,
+        _show,
+        _copy,
+        _check,
+        _explain,
+        _summary,
+        _show_batch,
+        _lr_find,
+        _run,
+        _predict,
+    )
 }

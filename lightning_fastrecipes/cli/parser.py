@@ -18,12 +18,13 @@ _COMMANDS = {
     "copy": "Copy a recipe's folder, to be edited.",
     "check": "Check every key and type of a recipe.",
     "explain": "Show, before any training, what each stage trains, how fast and on what.",
+    "summary": "Print the layers of a recipe's model, and how their activations begin.",
     "show-batch": "Draw some training images as a stage augments them.",
     "lr-find": "Sweep the learning rate of one stage, and train nothing.",
     "run": "Run a recipe into a run folder.",
     "predict": "Predict images, or the rows of tables, with a finished run.",
 }
-_TAKE_OVERRIDES = ("check", "explain", "show-batch", "lr-find", "run")
+_TAKE_OVERRIDES = ("check", "explain", "summary", "show-batch", "lr-find", "run")
 
 
 def parse_words(words: Sequence[str]) -> argparse.Namespace:
@@ -84,6 +85,9 @@ def _build_parser() -> argparse.ArgumentParser:
             )
         found[name] = command
     found["copy"].add_argument("folder", type=Path, help="where the copy goes")
+    found["summary"].add_argument(
+        "--stage", help="frozen as this stage has it (default: the first)"
+    )
     add = found["show-batch"].add_argument
     add("--stage", help="name of the stage (default: the first that augments)")
     add("--out", type=Path, default=Path("batch.png"), help="PNG to write")

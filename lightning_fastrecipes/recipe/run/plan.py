@@ -7,8 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.data.common.samplers import drops_last_batch
+from lightning_fastrecipes.nn.summary import summary
 from lightning_fastrecipes.recipe.config.building import build
 from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.schema import FIND, Recipe, Stage
@@ -53,6 +56,18 @@ class StagePlan:
 def build_parts(recipe: Recipe) -> tuple[Any, Any]:
     """Build the datamodule, set up, and the model for its classes or columns."""
     return modality_of(recipe).build_parts(recipe)
+
+
+def summarise_stage(recipe: Recipe, index: int) -> pd.DataFrame:
+    """Return the table of the model's layers before any training, frozen as in one stage.
+
+    Activations are those of the first training samples, not augmented, with the layers in train
+    mode as far as the stage has them so.
+    """
+    pl.seed_everything(recipe.seed, verbose=False)
+    data, model = build_parts(recipe)
+    apply_stage(recipe, index, data, model)
+    return summary(model.train(), next(iter(data.eval_dataloader("train"))))
 
 
 def apply_stage(recipe: Recipe, index: int, data: Any, model: Any) -> None:

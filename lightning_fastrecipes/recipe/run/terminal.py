@@ -1,8 +1,10 @@
 """Print plans, runs and evaluations on the terminal."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
@@ -42,6 +44,21 @@ def print_plan(console: Console, plan: StagePlan) -> None:
         trained, lr = ("yes", lr) if group.trained else ("frozen", "")
         table.add_row(group.name, f"{group.num_parameters:,}", trained, lr)
     console.print(table)
+
+
+def print_summary(console: Console, stage: str, layers: pd.DataFrame) -> None:
+    """Print the table of a model's layers, as a stage trains them."""
+    table = Table(*layers.columns, title=f"Model as in stage {stage}", title_justify="left")
+    for row in layers.to_dict("records"):
+        size = row["output"]
+        shape = "not run" if size is None else " x ".join(map(str, size))
+        spread = ["" if math.isnan(row[key]) else f"{row[key]:.3g}" for key in ("mean", "std")]
+        count = f"{row['parameters']:,}"
+        table.add_row(row["layer"], row["type"], shape, count, row["trained"], *spread)
+    console.print(table)
+    total = layers["parameters"].sum()
+    frozen = layers["parameters"][layers["trained"] == "frozen"].sum()
+    console.print(f"{total:,} parameters, {frozen:,} of them frozen", markup=False)
 
 
 def print_stage(console: Console, figures: Mapping[str, Any]) -> None:

@@ -471,6 +471,13 @@ def test_planned_steps_are_the_steps_that_are_taken(whole: Run) -> None:
     assert (everything.num_samples, everything.image_size) == (84, None)
 
 
+def test_summary_prints_the_layers(recipe_file: Path, capsys) -> None:
+    assert main(["summary", str(recipe_file)]) == 0
+    printed = capsys.readouterr().out
+    assert "Embedding" in printed
+    assert "463 parameters, 454 of them frozen" in printed
+
+
 def test_check_and_explain_say_what_is_trained_on(recipe_file: Path, capsys) -> None:
     assert main(["check", str(recipe_file)]) == 0
     assert main(["explain", str(recipe_file)]) == 0
