@@ -239,7 +239,7 @@ def _predict(options: argparse.Namespace) -> int:
     keep_quiet()
     folders = [options.run_folder, *(options.with_runs or [])]
     found = modality_of_export(folders[0]).predict(
-        folders, options.paths, tta=options.tta, trust=options.trust
+        folders, options.paths, tta=options.tta, keep=options.keep, trust=options.trust
     )
     found.write(options.out)
     _say(f"{len(found.table)} predictions written to {options.out}")

@@ -108,6 +108,8 @@ def _build_parser() -> argparse.ArgumentParser:
     add("paths", type=Path, nargs="+", metavar="PATH", help=paths)
     more = "another run whose predictions are averaged with the first's; may be given again"
     add("--with", dest="with_runs", type=Path, action="append", metavar="RUN_DIR", help=more)
+    keep = "a column of the tables to put beside the predictions; may be given again"
+    add("--keep", action="append", default=[], metavar="COLUMN", help=keep)
     tta = "predict with test-time augmentation, or without (default: as the run was evaluated)"
     add("--tta", action=argparse.BooleanOptionalAction, help=tta)
     add("--out", type=Path, required=True, help="CSV to write")

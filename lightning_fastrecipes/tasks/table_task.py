@@ -5,13 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
 from lightning_fastrecipes import plain
-from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.tables.encoding import EmbeddingRule, embedding_size
+from lightning_fastrecipes.functional.tables.inputs import as_frame
+from lightning_fastrecipes.functional.tables.predictions import predicted_columns
 from lightning_fastrecipes.functional.tables.spec import TableSpec
 from lightning_fastrecipes.functional.tables.target import TableTask
 from lightning_fastrecipes.functional.training.layer_groups import NormPolicy
@@ -208,6 +211,39 @@ class TabularTask(LayerGroupTask, ABC):
             name: cast(nn.Embedding, table).weight.detach().cpu()
             for name, table in zip(spec.categorical, tables, strict=True)
         }
+
+    def predict(self, rows: Any, batch_size: int = 4096) -> pd.DataFrame:
+        """Predict rows that are prepared as those of the training were after its steps.
+
+        Args:
+            rows: A data frame, a mapping of columns or of one row's values, or what else
+                ``TabularDataModule`` takes in memory; other columns are not looked at.
+            batch_size: Rows computed at a time, at least 1.
+
+        Returns:
+            A table with the index of the rows and the column ``prediction``, in the table's own
+            units, and for classes one column of probabilities each.
+
+        Raises:
+            ConfigurationError: If the spec is not known yet.
+            DataError: If there are no rows, or they are not like those of the training.
+        """
+        spec = self.require_spec()
+        frame = as_frame(rows)
+        was_training, parts = self.training, []
+        self.eval()
+        try:
+            for start in range(0, len(frame), batch_size):
+                encoded = spec.encode(frame.iloc[start : start + batch_size], has_target=False)
+                arrays = (encoded.codes, encoded.continuous)
+                inputs = TableInputs(*(torch.from_numpy(part).to(self.device) for part in arrays))
+                with torch.inference_mode():
+                    parts.append(self.probabilities(self(inputs)).cpu())
+        finally:
+            self.train(was_training)
+        if not parts:
+            raise DataError("The table must have rows to predict, but has none.")
+        return predicted_columns(spec, torch.cat(parts)).set_index(frame.index)
 
     @override
     def forward_features(self, inputs: TableInputs) -> Tensor:

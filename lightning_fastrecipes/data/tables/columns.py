@@ -56,6 +56,11 @@ class TableColumns:
         if self.min_count < 1:
             raise ValueError(f"`min_count` must be at least 1, got {self.min_count}.")
 
+    @classmethod
+    def of(cls, spec: TableSpec) -> "TableColumns":
+        """Return the columns that a spec was learned from."""
+        return cls(spec.target, spec.categorical, spec.continuous, spec.task, spec.log_target)
+
     @property
     def names(self) -> list[str]:
         """Names of all columns that are used."""

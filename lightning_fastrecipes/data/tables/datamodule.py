@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import torch
@@ -19,11 +19,10 @@ from lightning_fastrecipes.data.tables.encoding import (
     EncodedSplit,
     EncodedSplits,
     TableReport,
-    encode_rows,
 )
 from lightning_fastrecipes.data.tables.frames import Roles
 from lightning_fastrecipes.data.tables.loader import TableLoader, TableRows, TableSampler
-from lightning_fastrecipes.data.tables.preparation import PreparedTable
+from lightning_fastrecipes.data.tables.preparation import PreparedTable, encode_foreign, roles_of
 from lightning_fastrecipes.data.tables.reading import Reading
 from lightning_fastrecipes.data.tables.source import Source, TableSource
 from lightning_fastrecipes.errors import ConfigurationError, DataError
@@ -43,15 +42,16 @@ class TabularDataModule(pl.LightningDataModule):
     cache, so that the next start only maps a file. Batches are slices of one tensor, which lives on
     an accelerator if it takes no more than half of the memory that is free there.
 
-    Rows in messages are numbered from 0 as in the source, whatever ``where`` leaves out, and on
-    from file to file.
+    Rows in messages are numbered from 0 as in the source, on from file to file.
 
     Args:
         source: A CSV, TSV, Parquet or feather file, or a pattern; several files that are put one
             below the other; or a table in memory: a data frame, whose index counts only where it
             has a name, a mapping of columns, an array, a frame of polars or the like, or a list of
             these, one below the other.
-        columns: What the columns are for.
+        columns: What the columns are for; not needed with ``spec``.
+        spec: How the table becomes numbers, of a model that was trained on another table and is
+            trained further, or evaluated, on this one; learned from the training rows if not given.
         split: ``FractionSplit``, ``ColumnSplit``, ``DateSplit`` or ``GroupSplit``, or a mapping
             with the arguments of one; a number is the share to validate on, a text the column that
             names the splits; a fifth is validated on if not given.
@@ -88,8 +88,9 @@ class TabularDataModule(pl.LightningDataModule):
     def __init__(
         self,
         source: Source,
-        columns: TableColumns,
+        columns: TableColumns | None = None,
         *,
+        spec: TableSpec | None = None,
         split: SplitChoice = None,
         steps: Sequence[Mapping[str, Any]] = (),
         reading: Reading | Mapping[str, Any] | None = None,
@@ -107,13 +108,19 @@ class TabularDataModule(pl.LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.seed = seed
         self.mask_fraction = mask_fraction
-        self.columns = columns
+        if columns is None and spec is None:
+            raise ConfigurationError(
+                "`columns` must say what the columns of the table are for, but nothing came. Give"
+                " `TableColumns(target, categorical, continuous)`, or the `spec` of a model."
+            )
+        self.columns = columns = TableColumns.of(spec) if spec else cast(TableColumns, columns)
         self.split = as_split(split)
         self.cache = cache_choice(cache)
         self.spec: TableSpec | None = None
         self.report: TableReport | None = None
-        origin = TableSource(source, steps, where, reading=reading, roles=Roles(columns.codes))
-        self._table = PreparedTable(origin, columns, self.split, self.cache)
+        roles = roles_of(spec) if spec else Roles(columns.codes)
+        origin = TableSource(source, steps, where, reading=reading, roles=roles)
+        self._table = PreparedTable(origin, columns, self.split, self.cache, spec)
         self.steps = steps
         self.reading = origin.reading
         self.folder = self._table.source.folder
@@ -135,11 +142,14 @@ class TabularDataModule(pl.LightningDataModule):
         eval_batch_size: int = 4096,
         folder: Path | None = None,
     ) -> "TabularDataModule":
-        """Make a datamodule of rows to predict, for a model that was trained on other rows.
+        """Make a datamodule of rows for a model that was trained on others.
+
+        ``Trainer.predict`` does not look at their target; ``Trainer.test`` and ``validate``
+        evaluate all of them. To train further on other rows, give ``spec`` to the constructor.
 
         Args:
             spec: How a table becomes numbers, from the model's checkpoint.
-            source: The rows, as for the constructor; their target is not looked at.
+            source: The rows, as for the constructor.
             steps: What was done to the table of the training.
             reading: How files of text are written, as for the constructor.
             eval_batch_size: Rows per step and process, at least 1.
@@ -147,11 +157,10 @@ class TabularDataModule(pl.LightningDataModule):
                 table; that of the rows if not given.
 
         Returns:
-            A datamodule for ``Trainer.predict`` alone.
+            A datamodule to predict with, and to evaluate.
         """
-        columns = TableColumns(spec.target, spec.categorical, spec.continuous, spec.task)
         module = cls(
-            source, columns, steps=steps, reading=reading,
+            source, spec=spec, steps=steps, reading=reading,
             eval_batch_size=eval_batch_size, cache="off",
         )  # fmt: skip
         module.spec = spec
@@ -217,12 +226,12 @@ class TabularDataModule(pl.LightningDataModule):
         )
 
     def val_dataloader(self) -> TableLoader | list[TableLoader]:
-        """Return the validation split in order; nothing without such a split."""
-        return self.eval_dataloader("val") if "val" in self._splits else []
+        """Return the validation split in order, or all rows of ``from_spec``; perhaps nothing."""
+        return self._eval_dataloader("val")
 
     def test_dataloader(self) -> TableLoader | list[TableLoader]:
-        """Return the test split in order; nothing without such a split."""
-        return self.eval_dataloader("test") if "test" in self._splits else []
+        """Return the test split in order, or all rows of ``from_spec``; perhaps nothing."""
+        return self._eval_dataloader("test")
 
     def eval_dataloader(self, split: SplitName) -> TableLoader:
         """Return the batches of a split in order, to the last row and without masks.
@@ -238,13 +247,16 @@ class TabularDataModule(pl.LightningDataModule):
         sampler = TableSampler(len(rows), None)
         return TableLoader(rows, self.eval_batch_size, sampler, is_fixed=self._is_overfitting())
 
-    def predict_dataloader(self, source: Source | None = None) -> TableLoader:
+    def predict_dataloader(
+        self, source: Source | None = None, keep: Sequence[str] = ()
+    ) -> TableLoader:
         """Return rows to predict, in order: prepared by the steps, encoded by the spec.
 
         What was unknown or missing in them is logged, and added to :attr:`report`.
 
         Args:
             source: The rows, as for the constructor; those of ``from_spec`` if not given.
+            keep: Columns of the prepared rows to put into ``predict_rows``.
 
         Returns:
             A loader of inputs without targets.
@@ -263,21 +275,7 @@ class TabularDataModule(pl.LightningDataModule):
             raise ConfigurationError(
                 "The table has not been read yet. Call `setup('fit')`, or use `from_spec`."
             )
-        numbers = [column.name for column in self.spec.category_columns if column.kind != "text"]
-        origin = TableSource(
-            source, self.steps, folder=self.folder, reading=self.reading, to_predict=True,
-            roles=Roles(text=self.spec.source_text, numbers=numbers),
-        )  # fmt: skip
-        table = origin.table()
-        encoded, report = encode_rows(table.frame, self.spec)
-        self.predict_rows = origin.row_names(encoded.rows, table.file_rows)
-        report.steps = table.said
-        rank_zero_info(f"Table to predict.\n{report}")
-        self.report = self.report or TableReport()
-        self.report.include(report)
-        rows = TableRows.of(encoded)
-        sampler = TableSampler(len(rows), None, evens_out=False)
-        return TableLoader(rows, self.eval_batch_size, sampler)
+        return self._foreign_rows(source, self.spec, keep=keep)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
         """Move a batch to the device, without targets of 64 bits where it has no such numbers."""
@@ -304,6 +302,27 @@ class TabularDataModule(pl.LightningDataModule):
                 " let a Trainer do so."
             )
         return self._encoded.splits
+
+    def _eval_dataloader(self, split: SplitName) -> TableLoader | list[TableLoader]:
+        if self._to_predict is not None and self.spec is not None:
+            return self._foreign_rows(self._to_predict, self.spec, has_target=True)
+        return self.eval_dataloader(split) if split in self._splits else []
+
+    def _foreign_rows(
+        self, source: Source, spec: TableSpec, has_target: bool = False, keep: Sequence[str] = ()
+    ) -> TableLoader:
+        """Return all rows of another table, prepared by the steps and encoded by the spec."""
+        origin = TableSource(
+            source, self.steps, folder=self.folder, reading=self.reading, roles=roles_of(spec),
+            to_predict=True,
+        )  # fmt: skip
+        encoded, self.predict_rows, report = encode_foreign(origin, spec, has_target, keep)
+        rank_zero_info(f"Table of {len(encoded.rows):,} rows.\n{report}")
+        self.report = self.report or TableReport()
+        self.report.include(report)
+        rows = TableRows.of(encoded)
+        sampler = TableSampler(len(rows), None, evens_out=has_target)
+        return TableLoader(rows, self.eval_batch_size, sampler)
 
     def _is_overfitting(self) -> bool:
         """Return whether the trainer wants the same few batches again and again."""

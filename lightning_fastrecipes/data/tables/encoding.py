@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -111,7 +111,6 @@ def encode_splits(
     """
     rows = split_rows(split, table.frame(split.columns))
     spec = fit(table.frame(columns, rows["train"]))
-    spec = replace(spec, source_text=tuple(table.notes.get("text", ())))
     # Arrow keeps the room of the training rows, which may lie scattered and be copied.
     pa.default_memory_pool().release_unused()
     report = TableReport(
@@ -134,9 +133,9 @@ def encode_splits(
 
 
 def encode_rows(
-    frame: pd.DataFrame, spec: TableSpec, chunk_rows: int = CHUNK_ROWS
+    frame: pd.DataFrame, spec: TableSpec, has_target: bool = False, chunk_rows: int = CHUNK_ROWS
 ) -> tuple[EncodedSplit, TableReport]:
-    """Turn rows to predict into numbers; the report calls them ``predict``.
+    """Turn rows to predict, or to evaluate, into numbers; the report calls them ``predict``.
 
     Raise `DataError` if the table is not like that of the training, or has no rows.
     """
@@ -146,7 +145,7 @@ def encode_rows(
     rows = np.arange(len(frame))
     builder = _Builder(rows)
     for start in range(0, len(frame), chunk_rows):
-        encoded = spec.encode(frame.iloc[start : start + chunk_rows], has_target=False)
+        encoded = spec.encode(frame.iloc[start : start + chunk_rows], has_target=has_target)
         report.add("predict", encoded)
         builder.append(encoded)
     return builder.split(rows), report

@@ -1,7 +1,7 @@
 """From a table's files to its encoded splits, by way of the caches."""
 
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,19 +11,39 @@ from lightning_fastrecipes.data.common.cache_choice import Cache, cache_choice, 
 from lightning_fastrecipes.data.common.split_choice import Split
 from lightning_fastrecipes.data.tables.cache import SOURCE_ROW, MappedTable, cached_table
 from lightning_fastrecipes.data.tables.columns import TableColumns
-from lightning_fastrecipes.data.tables.encoding import EncodedSplits, cached_encoding, encode_splits
+from lightning_fastrecipes.data.tables.encoding import (
+    EncodedSplit,
+    EncodedSplits,
+    TableReport,
+    cached_encoding,
+    encode_rows,
+    encode_splits,
+)
+from lightning_fastrecipes.data.tables.frames import Roles
 from lightning_fastrecipes.data.tables.source import TableSource
+from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.checks import check_columns
+from lightning_fastrecipes.functional.tables.rows import column_of
+from lightning_fastrecipes.functional.tables.spec import TableSpec
 
 _Cached = TypeVar("_Cached")
 
 
 class PreparedTable:
-    """A table that is prepared, split and encoded, each once as long as its files stay the same."""
+    """A table that is prepared, split and encoded, each once as long as its files stay the same.
+
+    The spec is learned from the training rows unless it is given.
+    """
 
     def __init__(
-        self, source: TableSource, columns: TableColumns, split: Split, cache: Cache
+        self,
+        source: TableSource,
+        columns: TableColumns,
+        split: Split,
+        cache: Cache,
+        spec: TableSpec | None = None,
     ) -> None:
+        self.spec = spec
         self.source = source
         self.columns = columns
         self.split = split
@@ -37,15 +57,21 @@ class PreparedTable:
         made: list[EncodedSplits] = []
 
         def encode() -> EncodedSplits:
-            columns = self.columns
-            made.append(encode_splits(self._table(), self.split, columns.names, columns.fit))
+            table = self._table()
+            text = tuple(table.notes.get("text", ()))
+
+            def fit(rows: pd.DataFrame) -> TableSpec:
+                return self.spec or replace(self.columns.fit(rows), source_text=text)
+
+            made.append(encode_splits(table, self.split, self.columns.names, fit))
             return made[0]
 
+        given = None if self.spec is None else self.spec.to_dict()
         columns = {name: str(value) for name, value in asdict(self.columns).items()}
         found = self._cached(
             lambda folder: cached_encoding(
                 folder,
-                {**self._key(), "columns": columns, "split": self.split.key()},
+                {**self._key(), "columns": columns, "split": self.split.key(), "spec": given},
                 self.source.fingerprint(),
                 encode,
             )
@@ -82,3 +108,27 @@ class PreparedTable:
 
     def _key(self) -> dict[str, Any]:
         return self.source.key(self._kept_columns())
+
+
+def encode_foreign(
+    source: TableSource, spec: TableSpec, has_target: bool, keep: Sequence[str]
+) -> tuple[EncodedSplit, pd.DataFrame, TableReport]:
+    """Encode all rows of another table than that of the training.
+
+    Return them, where they are in the source with the columns to ``keep``, and what was found.
+    """
+    table = source.table()
+    encoded, report = encode_rows(table.frame, spec, has_target)
+    rows = source.row_names(encoded.rows, table.file_rows)
+    for name in keep:
+        if name in rows or name == "prediction":
+            raise DataError(f"A column to keep must not be called {name!r}. Rename it.")
+        rows[name] = column_of(table.frame, name).to_numpy()
+    report.steps = table.said
+    return encoded, rows, report
+
+
+def roles_of(spec: TableSpec) -> Roles:
+    """Return how the columns of another table are read than that which a spec was learned from."""
+    numbers = [column.name for column in spec.category_columns if column.kind != "text"]
+    return Roles(text=spec.source_text, numbers=numbers)

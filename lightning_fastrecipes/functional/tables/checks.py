@@ -129,7 +129,8 @@ _TARGET = plain.keys(
 )  # fmt: skip
 _SPEC = plain.keys(
     {"category_columns": plain.items(_check_category), "number_columns": plain.items(_NUMBER),
-     "target_column": _TARGET}
+     "target_column": _TARGET},
+    {"source_text": plain.items(_TEXT)},
 )  # fmt: skip
 
 

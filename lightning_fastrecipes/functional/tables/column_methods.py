@@ -14,7 +14,7 @@ import pyarrow as pa
 from pyarrow import compute
 
 from lightning_fastrecipes.errors import DataError
-from lightning_fastrecipes.functional.tables.dates import parse_dates
+from lightning_fastrecipes.functional.tables.date_parsing import parse_dates
 
 Column: TypeAlias = "pd.Series[Any]"
 Floats = npt.NDArray[np.float64]

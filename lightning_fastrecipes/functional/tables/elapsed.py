@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from lightning_fastrecipes.errors import DataError
-from lightning_fastrecipes.functional.tables.dates import parse_dates
+from lightning_fastrecipes.functional.tables.date_parsing import parse_dates
 from lightning_fastrecipes.functional.tables.rows import column_of, name_values
 
 Array = npt.NDArray[Any]

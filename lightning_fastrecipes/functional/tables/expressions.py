@@ -54,7 +54,7 @@ def evaluate(frame: pd.DataFrame, name: str, expression: str) -> Column:
     - ``+ - * / // % **``, comparisons, ``in``, ``not in``, ``and``, ``or``, ``not``. As in
       ``DataFrame.query``, ``&`` and ``|`` mean ``and`` and ``or``.
     - ``@date(text)`` and ``@date(text, '%d.%m.%Y')``: text as dates; ``@date(number, 'unix')``,
-      ``'unix_ms'`` or ``'excel'``: seconds since 1970, days of Excel; see ``dates.parse_dates``.
+      ``'unix_ms'`` or ``'excel'``: seconds since 1970, days of Excel; see ``parse_dates``.
     - ``@ymd(year, month, day)``, and ``@iso_week(year, week)`` for its Monday: numbers as dates.
     - ``@days(number)``: numbers as time spans, to add to dates.
     - ``@where(condition, yes, no)``: one of two values by row.

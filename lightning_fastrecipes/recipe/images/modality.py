@@ -160,7 +160,15 @@ class Images(Modality):
 
     @override
     def predict(
-        self, folders: Sequence[Path], paths: Sequence[Path], *, tta: bool | None, trust: Trust = ()
+        self,
+        folders: Sequence[Path],
+        paths: Sequence[Path],
+        *,
+        tta: bool | None,
+        keep: Sequence[str] = (),
+        trust: Trust = (),
     ) -> Predictions:
+        if keep:
+            raise RecipeError("`--keep` is for columns of tables, not for images. Leave it out.")
         table, bad = predict_files(folders, paths, tta=tta, trust=trust)
         return Predictions(table, table.to_csv(index=False), bad)

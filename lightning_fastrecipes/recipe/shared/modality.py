@@ -110,12 +110,19 @@ class Modality(ABC):
 
     @abstractmethod
     def predict(
-        self, folders: Sequence[Path], paths: Sequence[Path], *, tta: bool | None, trust: Trust = ()
+        self,
+        folders: Sequence[Path],
+        paths: Sequence[Path],
+        *,
+        tta: bool | None,
+        keep: Sequence[str] = (),
+        trust: Trust = (),
     ) -> Predictions:
         """Predict with exported models, several of which predict their mean.
 
         ``folders`` are run folders or the ``export`` folders in them; ``paths`` are images and
         folders of them, or tables. ``tta`` is for images: whether views of each predict as well, or
-        as each run was evaluated if ``None``. Raise `RecipeError` if it is asked for of a table.
+        as each run was evaluated if ``None``; ``keep`` is for tables: columns to put beside the
+        predictions. Raise `RecipeError` if one is asked for of the other.
         ``trust`` names modules whose networks may be built besides those of known packages.
         """

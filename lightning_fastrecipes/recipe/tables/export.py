@@ -1,6 +1,5 @@
 """A trained model of a table in files, and its predictions for other tables."""
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -22,6 +21,11 @@ from lightning_fastrecipes.data.tables.reading import Reading
 from lightning_fastrecipes.data.tables.steps import Join, parse_steps, step_files, steps_to_list
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
 from lightning_fastrecipes.functional.labels.merging import running_mean
+from lightning_fastrecipes.functional.tables.predictions import (
+    num_digits,
+    predicted_columns,
+    to_csv,
+)
 from lightning_fastrecipes.functional.tables.spec import TableSpec
 from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.protocols import TableInputs
@@ -38,7 +42,6 @@ from lightning_fastrecipes.recipe.config.bounds import MOST
 from lightning_fastrecipes.tasks.table_task import TabularTask
 from lightning_fastrecipes.tasks.tabular import TabularClassifier, TabularRegressor
 
-_DIGITS = 7
 _KEYS = ("spec", "network", "norm_policy", "y_range", "point_estimate")
 _SIDE = "side_tables"
 _WORD = plain.maybe(plain.text(".{1,100}", "a word"))
@@ -120,7 +123,9 @@ class TablePredictions(NamedTuple):
     notes: list[str]
 
 
-def predict_tables(folders: Sequence[Path], paths: Sequence[Path]) -> TablePredictions:
+def predict_tables(
+    folders: Sequence[Path], paths: Sequence[Path], keep: Sequence[str] = ()
+) -> TablePredictions:
     """Predict the rows of tables with exported models, in 32-bit arithmetic as the evaluation does.
 
     Several files or patterns are prepared as one table, one below the other. The target is ignored.
@@ -128,12 +133,12 @@ def predict_tables(folders: Sequence[Path], paths: Sequence[Path]) -> TablePredi
     ``export`` folders in them.
 
     The table has the columns ``file`` (where there are several), ``row`` (from 0 in each file),
-    ``prediction``, and for classes a probability each; remarks are on unknown and missing values.
-    Raise `DataNotFoundError` if a table, a side table or an export is missing,
-    `DataError` if the table is not like that of the training, or the models do not predict the
-    same.
+    those to ``keep`` of the tables as they were prepared, ``prediction``, and for classes a
+    probability each; remarks are on unknown and missing values. Raise `DataNotFoundError` if a
+    table, a side table or an export is missing, `DataError` if the table is not like that of the
+    training, or the models do not predict the same.
     """
-    tables = _Tables([str(path) for path in paths])
+    tables = _Tables([str(path) for path in paths], keep)
     members = [member for folder in folders for member in member_folders(folder)]
     if not members:
         raise DataError("`folders` must name at least one run, got none.")
@@ -144,35 +149,11 @@ def predict_tables(folders: Sequence[Path], paths: Sequence[Path]) -> TablePredi
     return TablePredictions(table, to_csv(table, num_digits(first)), list(tables.notes))
 
 
-def predicted_columns(spec: TableSpec, predictions: Tensor) -> pd.DataFrame:
-    """Return a column ``prediction``, and for classes one column of probabilities each.
-
-    ``predictions`` have shape ``(rows,)``, in the user's units, or are probabilities of shape
-    ``(rows, classes)``.
-    """
-    values = predictions.double().numpy()
-    if spec.classes is None:
-        return pd.DataFrame({"prediction": values})
-    names = [spec.classes[index] for index in values.argmax(axis=1)]
-    table = pd.DataFrame({"prediction": names})
-    return pd.concat([table, pd.DataFrame(values, columns=pd.Index(spec.classes))], axis=1)
-
-
-def to_csv(table: pd.DataFrame, digits: int = _DIGITS) -> str:
-    """Write numbers to seven digits, as many as 32 bits hold, or to more."""
-    return table.to_csv(index=False, float_format=f"%.{digits}g")
-
-
-def num_digits(spec: TableSpec) -> int:
-    """Return to how many digits to write predictions, so that deviations have seven of them."""
-    zero, one = spec.target_column.unit
-    return min(_DIGITS + max(0, math.ceil(math.log10(max(abs(zero) / one, 1e-9)))), 17)
-
-
 class _Tables:
     """The tables to predict, prepared once for all models that need them prepared alike."""
 
-    def __init__(self, paths: list[str]) -> None:
+    def __init__(self, paths: list[str], keep: Sequence[str]) -> None:
+        self._keep = keep
         # What was unknown or missing in the rows, a line each, in order.
         self.notes: dict[str, None] = {}
         # Where each row is in the tables.
@@ -195,8 +176,8 @@ class _Tables:
             )
             # Where the rows are, unless the steps need tables that are elsewhere.
             data.folder = _side_folder(description, data.folder)
-            self._loader, self._key = data.predict_dataloader(), key
-            self.rows = data.predict_rows
+            self._loader, self._key = data.predict_dataloader(keep=self._keep), key
+            self.rows = data.predict_rows if self.rows is None else self.rows
             self.notes |= dict.fromkeys(str(data.report).splitlines())
         return self._loader
 

@@ -135,9 +135,15 @@ class Tables(Modality):
 
     @override
     def predict(
-        self, folders: Sequence[Path], paths: Sequence[Path], *, tta: bool | None, trust: Trust = ()
+        self,
+        folders: Sequence[Path],
+        paths: Sequence[Path],
+        *,
+        tta: bool | None,
+        keep: Sequence[str] = (),
+        trust: Trust = (),
     ) -> Predictions:
         if tta:
             raise RecipeError("`--tta` is for images, not for tables. Leave it out.")
-        found = predict_tables(folders, paths)
+        found = predict_tables(folders, paths, keep)
         return Predictions(found.table, found.content, notes=found.notes)

@@ -16,11 +16,15 @@ from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
 from lightning_fastrecipes.data.tables.encoding import EncodedSplit
 from lightning_fastrecipes.functional.tables.embeddings import embedding_table
 from lightning_fastrecipes.functional.tables.importance import permutation_importance
+from lightning_fastrecipes.functional.tables.predictions import (
+    num_digits,
+    predicted_columns,
+    to_csv,
+)
 from lightning_fastrecipes.functional.tables.spec import FLAG_SUFFIX, TableSpec
 from lightning_fastrecipes.plots.tables import draw_embeddings, draw_importance, draw_predictions
 from lightning_fastrecipes.protocols import TableInputs
 from lightning_fastrecipes.recipe.shared.predictions import Predicted, draw_confusion
-from lightning_fastrecipes.recipe.tables.export import num_digits, predicted_columns, to_csv
 from lightning_fastrecipes.tasks.table_task import TabularTask
 
 NUM_SAMPLED_ROWS = 2000

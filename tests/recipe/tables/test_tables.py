@@ -222,6 +222,11 @@ def test_unknown_values_and_gaps_are_counted_on_the_command_line(
     assert "'Noise' 2" in printed
     assert printed.count("missing in 3, such as those of (Shop=99).") == 1
     assert pd.read_csv("preds.csv")["prediction"].notna().all()
+    assert main([*words, "--keep", "Noise", "--keep=Shop"]) == 0
+    found = pd.read_csv("preds.csv")
+    assert found.columns.tolist() == ["row", "Noise", "Shop", "prediction"]
+    assert found["Shop"].tolist() == [99] * 3 + [1] * 6
+    assert main([*words, "--keep", "nothing"]) == 1
     assert main([*words, "--tta"]) == 2
     assert "is for images" in capsys.readouterr().err
 
