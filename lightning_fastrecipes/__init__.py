@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lightning_fastrecipes.callbacks.sgdr import SGDR
     from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
     from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
+    from lightning_fastrecipes.callbacks.train_metrics import TrainMetrics
     from lightning_fastrecipes.callbacks.triangular import Triangular
     from lightning_fastrecipes.data.common.split_choice import (
         ColumnSplit,
@@ -100,6 +101,7 @@ __all__ = [
     "TabularRegressor",
     "Tags",
     "TestTimeAugmentation",
+    "TrainMetrics",
     "Triangular",
     "add_datepart",
     "add_elapsed",
@@ -150,6 +152,7 @@ _HOMES = {
     "TabularNetwork": "tasks.table_task",
     "TabularRegressor": "tasks.tabular",
     "TestTimeAugmentation": "callbacks.test_time_augmentation",
+    "TrainMetrics": "callbacks.train_metrics",
     "Triangular": "callbacks.triangular",
     "add_datepart": "functional.tables.dates",
     "add_elapsed": "functional.tables.elapsed",

@@ -3,23 +3,17 @@
 from itertools import pairwise
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import SetupError, rank_zero_info
+from lightning_fastrecipes.callbacks.engine.clean_samples import CleanSamples
 from lightning_fastrecipes.callbacks.engine.cycles import CycleEnds, Monitor
-from lightning_fastrecipes.callbacks.engine.state_keeping import preserved_state
-from lightning_fastrecipes.callbacks.engine.stepping import (
-    VAL_LOSS,
-    mean_over_processes,
-    validation_loss,
-)
+from lightning_fastrecipes.callbacks.engine.stepping import VAL_LOSS, mean_over_processes
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
+from lightning_fastrecipes.callbacks.train_metrics import TRAIN_CLEAN_LOSS, TrainMetrics
 from lightning_fastrecipes.errors import check_at_least
-from lightning_fastrecipes.functional.splits import spread_samples
-from lightning_fastrecipes.protocols import HasEvalDataLoader
 
 
 class OverfittingStop(pl.Callback):
@@ -33,12 +27,13 @@ class OverfittingStop(pl.Callback):
 
     Args:
         patience: Cycles in a row with a worse validation than the best, at least 1, that stop.
-        monitor: Logged validation metric.
+        monitor: Logged metric, of the validation or of ``TrainMetrics``.
         mode: Whether the best value is the lowest, ``min``, or the highest, ``max``.
         gap_patience: Cycles in a row in which the gap between training and validation loss grows
             that stop, at least 1; ``None`` does not measure the gap. The training loss is that of
             ``validation_step`` on a fixed, clean part of the training samples: in eval mode and
-            without augmentation, as the validation loss.
+            without augmentation, as the validation loss; with ``TrainMetrics`` before this
+            callback it is theirs.
         num_train_samples: Size of that part, at least 1.
         train_loader: Loader of clean training samples; that of the datamodule's
             ``eval_dataloader("train")`` if ``None``.
@@ -78,12 +73,13 @@ class OverfittingStop(pl.Callback):
         self.patience = patience
         self.gap_patience = gap_patience
         self.num_train_samples = num_train_samples
-        self.train_loader = train_loader
         self.history: list[dict[str, float]] = []
+        self._samples = CleanSamples("`gap_patience`", num_train_samples, train_loader)
         self._monitor = Monitor(monitor, mode)
         self._ends = CycleEnds("OverfittingStop", cycle_len, cycle_mult)
         self._best: dict[str, Tensor] | None = None
         self._stopped = False
+        self._has_train_metrics = False
 
     @property
     def best_epoch(self) -> int | None:
@@ -117,8 +113,6 @@ class OverfittingStop(pl.Callback):
                 f" validation is {'on' if trainer.enable_validation else 'off'}. Give a validation"
                 " loader, and validate every epoch."
             )
-        if self.gap_patience is not None:
-            self._clean_loader(trainer)
         callbacks = pl.callbacks_of(trainer)
         later = callbacks[callbacks.index(self) :]
         if any(isinstance(callback, CycleSnapshots) for callback in later):
@@ -126,6 +120,14 @@ class OverfittingStop(pl.Callback):
                 "`CycleSnapshots` must come before `OverfittingStop`, which goes back to the best"
                 " weights before it could write those of the last cycle. Turn them round."
             )
+        if any(isinstance(callback, TrainMetrics) for callback in later):
+            raise SetupError(
+                "`TrainMetrics` must come before `OverfittingStop`, which would see the values of"
+                " the epoch before. Turn them round."
+            )
+        self._has_train_metrics = any(isinstance(one, TrainMetrics) for one in callbacks)
+        if self.gap_patience is not None and not self._has_train_metrics:
+            self._samples.loader(trainer)
         if self._stopped:
             # A fit that was interrupted between its stop and its end must not train on.
             rank_zero_info(
@@ -162,12 +164,15 @@ class OverfittingStop(pl.Callback):
         value = self._monitor.value(trainer, metrics)
         entry = {"epoch": float(trainer.current_epoch), "value": value}
         if self.gap_patience is not None:
-            train_loss = self._train_loss(trainer, pl_module)
             if VAL_LOSS not in metrics:
                 raise SetupError(
                     f"`gap_patience` compares losses, but the module logs no `{VAL_LOSS}`. Log it"
                     " in `validation_step`, or leave `gap_patience` out."
                 )
+            if self._has_train_metrics:
+                train_loss = mean_over_processes(trainer, metrics[TRAIN_CLEAN_LOSS])
+            else:
+                train_loss = self._samples.measure(trainer, pl_module)[VAL_LOSS]
             val_loss = mean_over_processes(trainer, metrics[VAL_LOSS])
             entry |= {"train_loss": train_loss, "gap": val_loss - train_loss}
         self.history.append(entry)
@@ -190,29 +195,3 @@ class OverfittingStop(pl.Callback):
             if all(later > earlier for earlier, later in pairwise(gaps)):
                 return f"the gap to the training loss has grown for {self.gap_patience} cycles"
         return None
-
-    def _train_loss(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> float:
-        total, count = 0.0, 0
-        with preserved_state(trainer, pl_module) as logged:
-            for index, batch in enumerate(self._clean_loader(trainer)):
-                loss = validation_loss(trainer, batch, index, logged)
-                first = batch
-                while isinstance(first, (tuple, list)) and first:
-                    first = first[0]  # the inputs of a table are a tuple within the batch
-                size = len(first) if isinstance(first, Tensor) else 1
-                total, count = total + float(loss) * size, count + size
-        return mean_over_processes(trainer, torch.tensor(total / max(count, 1)))
-
-    def _clean_loader(self, trainer: pl.Trainer) -> DataLoader[Any]:
-        """Return the fixed part of the clean training samples that is this process's share."""
-        loader = self.train_loader
-        datamodule = pl.datamodule_of(trainer)
-        if loader is None and isinstance(datamodule, HasEvalDataLoader):
-            loader = datamodule.eval_dataloader("train")
-        if loader is None:
-            raise SetupError(
-                "`gap_patience` needs clean training samples, but the datamodule has no"
-                " `eval_dataloader`. Give `train_loader`, a loader without augmentation."
-            )
-        rank, world_size = trainer.global_rank, trainer.world_size
-        return spread_samples(loader, self.num_train_samples, rank, world_size)

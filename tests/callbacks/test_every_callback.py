@@ -32,6 +32,7 @@ from lightning_fastrecipes.callbacks.seeded_steps import SeededSteps
 from lightning_fastrecipes.callbacks.sgdr import SGDR
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
+from lightning_fastrecipes.callbacks.train_metrics import TrainMetrics
 from lightning_fastrecipes.callbacks.triangular import Triangular
 
 CLEAN = DataLoader(TensorDataset(torch.ones(6, 4), torch.zeros(6, dtype=torch.int64)), 2)
@@ -54,6 +55,7 @@ CALLBACKS: dict[str, Callable[[], pl.Callback]] = SCHEDULES | {
     "overfitting-stop": lambda: OverfittingStop(
         patience=9, cycle_len=1, gap_patience=9, train_loader=CLEAN
     ),
+    "train-metrics": lambda: TrainMetrics(4, train_loader=CLEAN),
     "image-mixing": lambda: ImageMixing(num_classes=3),
     "multi-label-switch": lambda: MultiLabelSwitch(label_kind="single"),
     "progressive-resizing": lambda: ProgressiveResizing({0: 2, 1: 4, 2: 6}),

@@ -8,6 +8,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, Dataset
 
+from lightning_fastrecipes.callbacks.engine.clean_samples import CleanSamples
 from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
 from lightning_fastrecipes.callbacks.sgdr import SGDR
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
@@ -212,8 +213,8 @@ def test_every_process_gets_as_many_clean_samples(num_samples):
         def __init__(self, rank: int) -> None:
             self.global_rank = rank
 
-    stop = OverfittingStop(num_train_samples=num_samples, train_loader=DataLoader(Counted(), 4))
-    shares = [stop._clean_loader(FakeTrainer(rank)).dataset.indices for rank in (0, 1)]
+    samples = CleanSamples("a test", num_samples, DataLoader(Counted(), 4))
+    shares = [samples.loader(FakeTrainer(rank)).dataset.indices for rank in (0, 1)]
     assert len(shares[0]) == len(shares[1]) >= 1
     assert len(shares[0]) <= max(1, num_samples)
 

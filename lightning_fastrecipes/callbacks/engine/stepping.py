@@ -53,7 +53,7 @@ def take_step(
 
 def training_loss(output: Any) -> Tensor:
     """Find the loss in what ``training_step`` returns, or raise a ``SetupError``."""
-    loss = _loss_in(output)
+    loss = step_loss(output)
     if loss is None:
         raise SetupError(
             "`training_step` must give a loss for steps that leave no trace, such as those of"
@@ -63,24 +63,31 @@ def training_loss(output: Any) -> Tensor:
     return loss
 
 
+def run_validation_step(trainer: pl.Trainer, batch: Any, batch_idx: int) -> Any:
+    """Return what ``validation_step`` returns, in eval mode; the batch is as its loader gave it.
+
+    Call it within ``preserved_state``.
+    """
+    module = trainer.lightning_module
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    trainer.validating = True
+    try:
+        with torch.no_grad():
+            return call_step(trainer, "validation_step", on_device(trainer, batch), batch_idx)
+    finally:
+        trainer.training = True
+        for part, mode in modes:
+            part.training = mode
+
+
 def validation_loss(trainer: pl.Trainer, batch: Any, batch_idx: int, logged: Log) -> Tensor:
     """Return the loss that ``validation_step`` returns, or logs as ``val_loss``.
 
     Call it within ``preserved_state``, which gives ``logged``, with a batch as its loader gave it.
     """
-    module = trainer.lightning_module
-    modes = [(part, part.training) for part in module.modules()]
     logged.pop(VAL_LOSS, None)
-    module.eval()
-    trainer.validating = True
-    try:
-        with torch.no_grad():
-            output = call_step(trainer, "validation_step", on_device(trainer, batch), batch_idx)
-    finally:
-        trainer.training = True
-        for part, mode in modes:
-            part.training = mode
-    loss = _loss_in(output)
+    loss = step_loss(run_validation_step(trainer, batch, batch_idx))
     if loss is None and VAL_LOSS in logged:
         value = logged[VAL_LOSS]
         is_metric = hasattr(value, "compute")
@@ -120,7 +127,8 @@ def mean_over_processes(trainer: pl.Trainer, value: Tensor) -> float:
     return float(cast(Tensor, trainer.strategy.reduce(value, reduce_op="mean")))
 
 
-def _loss_in(output: Any) -> Tensor | None:
+def step_loss(output: Any) -> Tensor | None:
+    """Return the loss in what a step returns, or ``None``."""
     if isinstance(output, dict):
         output = output.get("loss")
     return output if isinstance(output, Tensor) and output.numel() == 1 else None
