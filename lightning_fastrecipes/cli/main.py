@@ -200,6 +200,9 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
     def train(run: Run) -> dict[str, Any]:
         plans = run.prepare()
         console.print(f"{run.recipe.name}: {run.recipe.description}")
+        for number, part in enumerate(run.recipe.parts, start=2):
+            stage, epochs = next(iter(part.items()))
+            console.print(f"Part {number} begins after epoch {epochs} of the stage {stage}")
         terminal.print_data(console, run.recipe, run.data, run.model)
         for index, plan in enumerate(plans):
             terminal.print_plan(console, plan)
@@ -209,7 +212,7 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
         return results
 
     how = RunOptions(
-        resume=options.resume is not None, fast_dev_run=options.fast_dev_run, show_progress=first
+        resume=_goes_on(options) is not None, fast_dev_run=options.fast_dev_run, show_progress=first
     )
     try:
         if recipe.has_many_runs:
@@ -251,16 +254,23 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _load(options: argparse.Namespace) -> Any:
-    """Load a recipe with its overrides, or the variant that is named."""
+    """Load a recipe with its overrides, the variant that is named, or what continues a run."""
     from lightning_fastrecipes.recipe.config.catalog import find_recipe
     from lightning_fastrecipes.recipe.loading import load_recipe
 
     path, overrides = find_recipe(options.recipe), options.overrides
-    recipe = load_recipe(path, overrides, options.variant, trust=options.trust)
-    if getattr(options, "tta", False) and recipe.evaluation.tta is None:
-        overrides = [*overrides, "evaluation.tta={}"]
-        return load_recipe(path, overrides, options.variant, trust=options.trust)
-    return recipe
+    variant, trust = options.variant, options.trust
+    is_continued = getattr(options, "continued", None) is not None
+    if getattr(options, "tta", False):
+        # What overrides change may not be there yet in a run that is continued.
+        known = load_recipe(path, [] if is_continued else overrides, variant, trust=trust)
+        if known.evaluation.tta is None:
+            overrides = [*overrides, "evaluation.tta={}"]
+    if is_continued:
+        from lightning_fastrecipes.recipe.run.parts import continued_recipe
+
+        return continued_recipe(path.parent, overrides, options.add, trust=trust)
+    return load_recipe(path, overrides, variant, trust=trust)
 
 
 def _load_one(options: argparse.Namespace) -> Any:
@@ -274,19 +284,31 @@ def _load_one(options: argparse.Namespace) -> Any:
     return recipe
 
 
+def _goes_on(options: argparse.Namespace) -> Path | None:
+    """Return the run folder that a run goes on in, resumed or continued."""
+    folder: Path | None = options.resume or options.continued
+    return folder
+
+
 def _run_folder(options: argparse.Namespace) -> Path:
     """Decide the run folder, once for all processes of a run."""
     folder: Path | None = options.out
-    if options.resume is not None:
-        if any(value is not None for value in (folder, options.recipe, options.variant)):
+    before = _goes_on(options)
+    if options.add and options.continued is None:
+        raise RecipeError("`--add` adds a stage to a finished run: `--continue DIR --add NAME`.")
+    if before is not None:
+        word = "--resume" if options.continued is None else "--continue"
+        others = (folder, options.recipe, options.variant, options.resume and options.continued)
+        if any(value is not None for value in others) or options.fast_dev_run:
             raise RecipeError(
-                "`--resume DIR` takes recipe, variant and folder from DIR: leave them out."
+                f"`{word} DIR` takes recipe, variant and folder from DIR, and trains in earnest:"
+                " leave out everything but overrides."
             )
-        if not (options.resume / "recipe.yaml").is_file():
-            raise RecipeError(f"{options.resume} is no run folder: it has no recipe.yaml.")
-        check_place(options.resume, "--resume", is_folder=True)
-        refuse_links(options.resume)
-        return Path(options.resume)
+        if not (before / "recipe.yaml").is_file():
+            raise RecipeError(f"{before} is no run folder: it has no recipe.yaml.")
+        check_place(before, word, is_folder=True)
+        refuse_links(before)
+        return before
     if options.recipe is None:
         raise RecipeError(
             "Name a recipe: `fastrecipes run solar_cells`; `fastrecipes ls` lists them."

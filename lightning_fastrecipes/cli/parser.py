@@ -10,7 +10,7 @@ from lightning_fastrecipes.errors import RecipeError
 
 _OVERRIDE = re.compile(
     r"--(?:(?:data|model|trainer|stages|evaluation|variants|rungs)\.[\w.-]+"
-    r"|seed|seeds|initial_checks)(?==|$)"
+    r"|seed|seeds|train_metrics|initial_checks)(?==|$)"
 )
 _COMMANDS = {
     "ls": "List the recipes.",
@@ -97,7 +97,12 @@ def _build_parser() -> argparse.ArgumentParser:
     add("--out", type=Path, help="folder (default: runs/NAME-lr-find)")
     add = found["run"].add_argument
     add("--out", type=Path, help="run folder (default: runs/NAME)")
-    add("--resume", type=Path, metavar="DIR", help="go on with an interrupted run")
+    add("--resume", type=Path, metavar="DIR", help="go on with an interrupted run, keys unchanged")
+    more = "train a finished run further, from its weights and optimizer: with more epochs of its"
+    more += " last stage (--stages.NAME.max_epochs=N), added stages, or another evaluation"
+    add("--continue", dest="continued", type=Path, metavar="DIR", help=more)
+    stage = "with --continue: add a stage, whose keys are --stages.NAME.KEY; may be given again"
+    add("--add", action="append", default=[], metavar="NAME", help=stage)
     add("--fast-dev-run", action="store_true", help="one batch of everything")
     tta = "evaluate with test-time augmentation: as the recipe says, or 4 views of the training"
     tta += " augmentation; --evaluation.tta.preset=flips for others"

@@ -94,10 +94,11 @@ def draw_curves(history: pd.DataFrame, path: str | Path) -> Figure:
     """Draw losses, metrics and the learning rate over the epochs of all stages.
 
     ``history`` has one row per epoch, with the columns ``stage``, ``train_loss`` and ``val_loss``;
-    ``lr`` (of the head) and ``seconds`` are optional, and any other ``val_<name>`` is a metric.
-    Missing values are epochs without validation. Metrics of very different size, such as errors in
-    units and in shares, get panels of their own. Raise `ValueError` if ``history`` has no row, or
-    lacks the column ``stage`` or ``train_loss``.
+    ``lr`` (of the head), ``seconds`` and ``part`` (of a continued run, from 1) are optional, any
+    other ``val_<name>`` is a metric, drawn with ``train_clean_<name>``. Missing values are epochs
+    without validation. Metrics of very different size, such as errors in units and in shares, get
+    panels of their own. Raise `ValueError` if ``history`` has no row, or lacks the column ``stage``
+    or ``train_loss``.
     """
     missing = [name for name in ("stage", "train_loss") if name not in history.columns]
     if missing or history.empty:
@@ -109,8 +110,10 @@ def draw_curves(history: pd.DataFrame, path: str | Path) -> Figure:
     names = [str(name) for name in history]
     metrics = [name for name in names if name.startswith("val_") and name != "val_loss"]
     metrics = [name for name in metrics if history[name].notna().any()]
-    panels = [("loss", ["train_loss", "val_loss"])]
-    panels += [("metric (validation)", group) for group in _of_one_size(history, metrics)]
+    panels = [("loss", ["train_loss", "train_clean_loss", "val_loss"])]
+    for group in _of_one_size(history, metrics):
+        clean = [name.replace("val_", "train_clean_", 1) for name in group]
+        panels.append(("metric (validation)", [*group, *clean]))
     has_rates = "lr" in history and bool(history["lr"].notna().any())
     if has_rates:
         panels.append(("highest rate (head)", ["lr"]))
@@ -118,6 +121,10 @@ def draw_curves(history: pd.DataFrame, path: str | Path) -> Figure:
     figure = new_figure(9.0, 1.2 + 2.4 * len(panels))
     all_axes = list(figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0])
     stages = history["stage"].astype(str).tolist()
+    num_stages = len([name for i, name in enumerate(stages) if i == 0 or name != stages[i - 1]])
+    if "part" in history:
+        pairs = zip(stages, history["part"], strict=True)
+        stages = [f"{name} (part {part})" if part > 1 else name for name, part in pairs]
     starts = {i + 0.5: name for i, name in enumerate(stages) if i == 0 or name != stages[i - 1]}
     for axes, (label, columns) in zip(all_axes, panels, strict=True):
         for column in columns:
@@ -131,7 +138,7 @@ def draw_curves(history: pd.DataFrame, path: str | Path) -> Figure:
     all_axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     all_axes[-1].set_xlim(0.5, len(history) + 0.5)
     _mark_stages(all_axes, starts)
-    figure.suptitle(_summary(history, num_stages=len(starts)))
+    figure.suptitle(_summary(history, num_stages))
     return save(figure, path)
 
 

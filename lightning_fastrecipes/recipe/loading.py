@@ -33,7 +33,10 @@ from lightning_fastrecipes.recipe.config.schema import TTA, Evaluation, Recipe, 
 from lightning_fastrecipes.recipe.shared.modality import Modality
 from lightning_fastrecipes.trust import Trust
 
-_PLAIN = {"name": str, "description": str, "seed": int, "seeds": int, "initial_checks": bool}
+_PLAIN = {
+    "name": str, "description": str, "seed": int, "seeds": int, "train_metrics": int,
+    "initial_checks": bool,
+}  # fmt: skip
 _MOST_EPOCHS = 1_000_000
 _OF_THE_WHOLE = ("name", "variants", "series")
 """Keys that a variant cannot change."""
@@ -42,7 +45,12 @@ _SIDE_STEP = "side_step"
 
 
 def load_recipe(
-    path: Path, overrides: Sequence[str] = (), variant: str | None = None, *, trust: Trust = ()
+    path: Path,
+    overrides: Sequence[str] = (),
+    variant: str | None = None,
+    *,
+    trust: Trust = (),
+    document: Mapping[str, Any] | None = None,
 ) -> Recipe:
     """Read a recipe file, apply overrides and check every key and type; nothing is built yet.
 
@@ -50,10 +58,12 @@ def load_recipe(
     ``stages.head.max_epochs=3``, ``stages.all.callbacks.SGDR.cycle_len=2``. Keys of ``data``,
     ``model`` and callbacks are the arguments of their classes. Overrides hold for every variant;
     ``variant`` names the one to load, ``None`` the recipe itself. ``trust`` names modules
-    whose code the recipe may use besides the packages of `trust.py`. Raise `RecipeError` if the
-    file or an override cannot be understood, or names other code, which has not been imported then.
+    whose code the recipe may use besides the packages of `trust.py`. A ``document`` is read in
+    place of what the file holds. Raise `RecipeError` if the file or an override cannot be
+    understood, or names other code, which has not been imported then.
     """
-    document, place = read_document(path), Place(path, trust=tuple(trust))
+    document = read_document(path) if document is None else copy.deepcopy(dict(document))
+    place = Place(path, trust=tuple(trust))
     check_keys(document, SECTIONS, place)
     _check_trust(document, place)
     applied: list[Override] = []
@@ -116,6 +126,7 @@ def _read_recipe(document: dict[str, Any], place: Place) -> Recipe:
         trainer=read_trainer(document.get("trainer") or {}, place.at("trainer")),
         stages=_read_stages(document["stages"], place.at("stages")),
         evaluation=_read_evaluation(document.get("evaluation") or {}, place.at("evaluation")),
+        parts=_read_parts(document.get("parts") or [], document["stages"], place.at("parts")),
         source={key: document[key] for key in SECTIONS if key in document},
         **{
             key: read_plain(kind, document[key], place.at(key))
@@ -147,6 +158,10 @@ def _check_evaluation(recipe: Recipe, place: Place) -> None:
         raise place.at("evaluation.ensemble").error(
             f"{asked.ensemble!r} needs snapshots, but no stage keeps any. Add"
             " `lightning_fastrecipes.CycleSnapshots` to a stage's callbacks."
+        )
+    if recipe.train_metrics < 0:
+        raise place.at("train_metrics").error(
+            f"must be a number of samples, at least 0, but is {recipe.train_metrics}."
         )
     if seeds < 1:
         raise place.at("seeds").error(f"must be at least 1, but is {seeds}.")
@@ -247,6 +262,23 @@ def _read_stage(name: Any, item: Any, place: Place) -> Stage:
             " to its callbacks."
         )
     return stage
+
+
+def _read_parts(value: Any, stages: Mapping[str, Any], place: Place) -> tuple[dict[str, int], ...]:
+    """Check where the earlier parts of a continued run ended, which ``--continue`` wrote."""
+    ends = [(-1, 0)]
+    for part in value if isinstance(value, list) else [None]:
+        items = list(part.items()) if isinstance(part, dict) else []
+        name, epochs = items[0] if len(items) == 1 else ("", 0)
+        if name not in stages or type(epochs) is not int or epochs < 1:
+            raise place.error(
+                "must be a list with the last stage of each earlier part and its epochs then, such"
+                f" as `[{{all: 1}}]`, but is {value!r}."
+            )
+        ends.append((list(stages).index(name), epochs))
+    if ends != sorted(ends):
+        raise place.error(f"each part must train further than the one before it, but is {value!r}.")
+    return tuple(dict(part) for part in value)
 
 
 def _read_evaluation(value: Any, place: Place) -> Evaluation:

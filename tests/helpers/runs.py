@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 
+from lightning_fastrecipes.recipe.config.schema import Recipe
 from lightning_fastrecipes.recipe.loading import load_recipe
+from lightning_fastrecipes.recipe.run.parts import continued_recipe
 from lightning_fastrecipes.recipe.run.runner import Run
 
 
@@ -24,7 +26,7 @@ class StopAfter(pl.Callback):
 
 
 def run_recipe(
-    recipe: Path,
+    recipe: Path | Recipe,
     folder: Path,
     *overrides: str,
     stop: tuple[int, int] | None = None,
@@ -33,7 +35,7 @@ def run_recipe(
     """Run all stages of a recipe.
 
     Args:
-        recipe: The file.
+        recipe: The file, or what it holds.
         folder: The run folder.
         *overrides: As on the command line, without dashes.
         stop: The stage and the epoch in it after which a `StopError` is raised.
@@ -42,7 +44,8 @@ def run_recipe(
     Returns:
         The finished run; `results` is what it measured.
     """
-    run = Run(load_recipe(recipe, overrides), folder, show_progress=False, **options)
+    read = load_recipe(recipe, overrides) if isinstance(recipe, Path) else recipe
+    run = Run(read, folder, show_progress=False, **options)
     make_trainer = run._trainer
     for index, _ in enumerate(run.prepare()):
         if stop is not None and stop[0] == index:
@@ -57,3 +60,10 @@ def run_recipe(
 def recipe_results(recipe: Path, folder: Path, *overrides: str, **options: bool) -> dict:
     """Run all stages of a recipe, and return what it measured."""
     return run_recipe(recipe, folder, *overrides, **options).results
+
+
+def continue_run(
+    folder: Path, *overrides: str, add: tuple[str, ...] = (), stop: tuple[int, int] | None = None
+) -> Run:
+    """Continue a finished run, as ``fastrecipes run --continue`` does."""
+    return run_recipe(continued_recipe(folder, overrides, add), folder, resume=True, stop=stop)

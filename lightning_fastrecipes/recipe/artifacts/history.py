@@ -18,13 +18,15 @@ from lightning_fastrecipes.recipe.artifacts.reading import RUN_CURE
 class History(pl.Callback):
     """Write losses, metrics, the head's highest rate and seconds of every epoch to one CSV.
 
-    Rows of earlier stages stay; rows that a resumed stage trains again are replaced.
+    Rows of earlier stages stay; rows that a resumed stage trains again are replaced. Once a run is
+    continued, rows say of which ``part`` they are.
     """
 
     def __init__(self, path: Path, stage: str) -> None:
         self.path = path
         self.stage = stage
         self.has_begun = False
+        self.part = 1
         self.num_samples = 0
         self.train_seconds = 0.0
         self._epoch_started = 0.0
@@ -72,7 +74,12 @@ class History(pl.Callback):
         history = read_history(self.path)
         again = (history["stage"] == self.stage) & (history["epoch"] >= trainer.current_epoch)
         kept = history[~again].to_dict("records")
-        write_atomically(self.path, pd.DataFrame([*kept, row]).to_csv(index=False))
+        if self.part > 1:
+            row["part"] = self.part
+        table = pd.DataFrame([*kept, row])
+        if "part" in table:
+            table["part"] = table["part"].fillna(1).astype(int)
+        write_atomically(self.path, table.to_csv(index=False))
 
 
 def read_history(path: Path) -> pd.DataFrame:

@@ -20,7 +20,8 @@ def _number(value: Any, key: str) -> None:
 
 
 def _stage(value: Any, key: str) -> None:
-    sizes = {"image_size": plain.whole(1), "batch_size": plain.whole(1)}
+    names = ("image_size", "batch_size", "epochs", "max_epochs")
+    sizes = dict.fromkeys(names, plain.whole(1))
     plain.keys({"name": _NAME, "seconds": _number, "metrics": plain.named(_number)}, sizes)(
         value, key
     )
@@ -28,7 +29,9 @@ def _stage(value: Any, key: str) -> None:
     plain.keys(dict.fromkeys(rates or ["rows_per_second"], _number))(value, key)
 
 
-_PROGRESS = plain.keys({"stages": plain.items(_stage, most=1_000)})
+_PROGRESS = plain.keys(
+    {"stages": plain.items(_stage, most=1_000)}, {"recipe": plain.named(plain.anything)}
+)
 _METRICS = plain.named(_number)
 _RESULTS = plain.keys(
     {"stages": plain.items(_stage, most=1_000), "val": _METRICS, "test": _METRICS}
@@ -39,7 +42,8 @@ class RunFolder:
     """The folder that a run writes to.
 
     ``recipe`` is the resolved one; ``metrics`` has one row per epoch, ``results`` the final
-    metrics, and ``progress`` times and metrics of the finished stages, for ``--resume``.
+    metrics, and ``progress`` the recipe, times and metrics of the finished stages, for
+    ``--resume``. ``part`` names the folder of what an earlier part of a continued run has written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,10 +54,9 @@ class RunFolder:
         self.progress = path / "progress.json"
         self.export = path / "export"
 
-    def read_progress(self) -> list[dict[str, Any]]:
-        """Read the figures of the finished stages; a `DataError` if the file is damaged."""
-        stages: list[dict[str, Any]] = read_json(self.progress, _PROGRESS, RUN_CURE)["stages"]
-        return stages
+    def read_progress(self) -> dict[str, Any]:
+        """Read ``progress.json``; a `DataError` if the file is damaged."""
+        return read_json(self.progress, _PROGRESS, RUN_CURE)
 
     def read_results(self) -> dict[str, Any]:
         """Read what a finished run measured; a `DataError` if the file is damaged."""
@@ -63,6 +66,10 @@ class RunFolder:
         """Return the run folder of a variant; earlier versions named their parent ``rungs``."""
         old = self.path / "rungs"
         return (old if old.is_dir() else self.path / "variants") / name
+
+    def part(self, number: int) -> Path:
+        """Return where a part's recipe, results and export lie once the run was continued."""
+        return self.path / "parts" / str(number)
 
     def checkpoint(self, stage: str) -> Path:
         """Return the checkpoint of a stage: after its last finished epoch."""

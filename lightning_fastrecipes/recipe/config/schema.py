@@ -142,8 +142,12 @@ class Recipe:
         source: The merged YAML document, as it is written to the run folder.
         seed: Seed of weights, shuffling, augmentation and dropout.
         seeds: How many models are trained, with seeds from ``seed`` on; several predict together.
+        train_metrics: How many training samples ``TrainMetrics`` measures after each epoch, as
+            validation does; 0 for none.
         initial_checks: Whether ``InitialLossCheck`` looks at model and data before the first step.
         variants: Name to recipe: this one with some keys changed.
+        parts: How far each earlier part of a continued run trained: its last stage, and the epochs
+            that this stage had then.
         series: ``cumulative``: a run trains all variants in order, each with the changes of the
             ones before it, those with ``side_step: true`` left out. If ``None``, a run trains this
             recipe, or the one variant that is named.
@@ -161,7 +165,9 @@ class Recipe:
     source: dict[str, Any]
     seed: int = 0
     seeds: int = 1
+    train_metrics: int = 0
     initial_checks: bool = True
+    parts: tuple[dict[str, int], ...] = ()
     variants: dict[str, "Recipe"] = field(default_factory=dict)
     series: Literal["cumulative"] | None = None
     is_side_step: bool = False
@@ -177,6 +183,22 @@ class Recipe:
             return self.variants[name]
         known = f"Variants: {', '.join(self.variants)}." if self.variants else "It has none."
         raise RecipeError(f"{self.path}: there is no variant {name!r}. {known}")
+
+    def part_ends(self, stage: Stage) -> list[tuple[int, int]]:
+        """List the parts of the run that train a stage: their numbers, and its epochs after each.
+
+        A part is a fit of its own, which begins where the one before it ended.
+        """
+        found: list[tuple[int, int]] = []
+        place = self.stage_index(stage.name)
+        for number, part in enumerate(self.parts, 1):
+            ((last, epochs),) = part.items()
+            behind = self.stage_index(last) - place
+            if behind > 0 or (behind == 0 and epochs >= stage.max_epochs):
+                return [*found, (number, stage.max_epochs)]
+            if behind == 0:
+                found.append((number, epochs))
+        return [*found, (len(self.parts) + 1, stage.max_epochs)]
 
     def stage_index(self, name: str) -> int:
         """Return the position of a stage by its name, or raise a `RecipeError`."""

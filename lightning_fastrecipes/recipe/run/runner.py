@@ -13,6 +13,7 @@ from lightning_fastrecipes import plain
 from lightning_fastrecipes.callbacks.initial_loss_check import InitialLossCheck
 from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
 from lightning_fastrecipes.callbacks.seeded_steps import SeededSteps
+from lightning_fastrecipes.callbacks.train_metrics import TrainMetrics
 from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.errors import (
     ConfigurationError,
@@ -29,15 +30,17 @@ from lightning_fastrecipes.recipe.artifacts.environment import (
     reset_peak_memory,
 )
 from lightning_fastrecipes.recipe.artifacts.history import History, read_history
+from lightning_fastrecipes.recipe.artifacts.progress import Progress, trained_epochs
 from lightning_fastrecipes.recipe.artifacts.reading import RUN_CURE, named_errors, read_state
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
 from lightning_fastrecipes.recipe.config.bounds import MOST, below
 from lightning_fastrecipes.recipe.config.building import read_trainer
 from lightning_fastrecipes.recipe.config.defaults import trainer_arguments
-from lightning_fastrecipes.recipe.config.documents import Place, dump_document
+from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.schema import Recipe, Stage
 from lightning_fastrecipes.recipe.loading import modality_of
 from lightning_fastrecipes.recipe.run.lr_search import finding_callbacks
+from lightning_fastrecipes.recipe.run.parts import adopt, begin_part, describe_parts
 from lightning_fastrecipes.recipe.run.plan import (
     StagePlan,
     apply_stage,
@@ -62,7 +65,8 @@ class RunOptions(TypedDict, total=False):
     """How to run a recipe.
 
     Args:
-        resume: Go on after the last finished epoch found in the run folder; off by default.
+        resume: Go on after the last finished epoch found in the run folder, or, where the recipe
+            has one part more than the folder, continue the run by it; off by default.
         fast_dev_run: Run one batch of everything, to see that it works; off by default.
         show_progress: Draw progress bars; on by default.
     """
@@ -90,6 +94,8 @@ class Run:
 
     def prepare(self) -> list[StagePlan]:
         """Build data and model and plan every stage, so that mistakes show before training."""
+        progress = adopt(self.recipe, self.folder) if self.resume else Progress()
+        self.stages = progress.stages
         pl.seed_everything(self.recipe.seed, workers=True, verbose=False)
         self.data, self.model = build_parts(self.recipe)
         self.plans = plan_stages(self.recipe, self.data, self.model)
@@ -102,20 +108,18 @@ class Run:
             self.model,
             lambda callbacks, **arguments: self._trainer(callbacks, **arguments),
         )
+        self._check_finished_stages()
         if is_first_process():
-            write_atomically(self.folder.recipe, dump_document(self.recipe.source))
+            begin_part(self.recipe, self.folder, progress)
             self.modality.write_findings(self.data, self.folder.path)
-        if self.resume and self.folder.progress.is_file():
-            self.stages = self.folder.read_progress()
-            self._check_finished_stages()
         return self.plans
 
     def run_stage(self, index: int) -> dict[str, Any]:
         """Train one stage, or load it if it is finished, and return its figures."""
         stage = self.recipe.stages[index]
-        checkpoint = self.folder.checkpoint(stage.name)
-        if index < len(self.stages):
-            self._load_weights(checkpoint)
+        earlier = self.stages[index : index + 1]
+        if earlier and (earlier[0]["max_epochs"] or 0) >= stage.max_epochs:
+            self._load_weights(self.folder.checkpoint(stage.name))
             # If the stage stopped before its largest images, the evaluation keeps their size.
             for name in self.modality.size_names:
                 setattr(self.data, name, self.stages[index].get(name, getattr(self.data, name)))
@@ -125,25 +129,47 @@ class Run:
         pl.seed_everything(stage_seed(self.recipe.seed, index), workers=True, verbose=False)
         data = self.modality.training_data(stage, self.data, self.model)
         history = History(self.folder.metrics, stage.name)
-        callbacks = self._stage_callbacks(index, history)
-        trainer = self._trainer(callbacks, max_epochs=stage.max_epochs)
-        resumes = self.resume and checkpoint.is_file()
-        logger.info("Stage %s begins%s", stage.name, " where it stopped" if resumes else "")
         reset_peak_memory()
         started = time.perf_counter()
-        if resumes:
+        for history.part, end in self.recipe.part_ends(stage):
+            trainer = self._fit(index, end, data, history)
+        seconds = sum(one["seconds"] for one in earlier) + time.perf_counter() - started
+        figures = self._figures(stage, history, seconds)
+        figures |= {"epochs": trainer.current_epoch, "max_epochs": stage.max_epochs}
+        self.stages[index:] = [figures]
+        if trainer.is_global_zero and not self.fast_dev_run:
+            Progress(self.recipe.source, self.stages).write(self.folder)
+        logger.info("Stage %s ends: %s", stage.name, figures)
+        return figures
+
+    def _fit(
+        self, index: int, max_epochs: int, data: pl.LightningDataModule, history: History
+    ) -> pl.Trainer:
+        """Train a stage up to an epoch, from its checkpoint if the stage or the run goes on."""
+        stage = self.recipe.stages[index]
+        checkpoint = self.folder.checkpoint(stage.name)
+        goes_on = (self.resume or history.has_begun) and checkpoint.is_file()
+        trainer = self._trainer(self._stage_callbacks(index, history), max_epochs=max_epochs)
+        is_last = max_epochs == stage.max_epochs
+        if not is_last and (
+            self.fast_dev_run or (goes_on and trained_epochs(self.folder, stage.name) >= max_epochs)
+        ):
+            return trainer
+        logger.info("Stage %s begins%s", stage.name, " where it stopped" if goes_on else "")
+        history.has_begun = False
+        if goes_on:
             self._check_unfinished(checkpoint)
         try:
             trainer.fit(
                 self.model,
                 datamodule=data,
-                ckpt_path=str(checkpoint) if resumes else None,
+                ckpt_path=str(checkpoint) if goes_on else None,
                 weights_only=True,
             )
         except pl.MisconfigurationException as error:
             raise Place(self.recipe.path, stage.key).error(error) from error
         except Exception as error:
-            if not resumes or history.has_begun:
+            if not goes_on or history.has_begun:
                 raise
             # Lightning restores whatever the checkpoint holds before the first step.
             if isinstance(error, (ConfigurationError, DataError, DataNotFoundError, RecipeError)):
@@ -151,12 +177,7 @@ class Run:
             raise DataError(
                 f"{checkpoint} cannot be resumed from: {error!r}. {RUN_CURE}"
             ) from error
-        figures = self._figures(stage, history, time.perf_counter() - started)
-        self.stages.append(figures)
-        if trainer.is_global_zero and not self.fast_dev_run:
-            write_atomically(self.folder.progress, json.dumps({"stages": self.stages}, indent=2))
-        logger.info("Stage %s ends: %s", stage.name, figures)
-        return figures
+        return trainer
 
     def finish(self, members: Mapping[str, Path] | None = None) -> dict[str, Any]:
         """Evaluate, draw, export, and write ``results.json``, whose content is returned.
@@ -177,6 +198,7 @@ class Run:
         for split in (split for split in get_args(Split) if split in self.recipe.evaluation.splits):
             if self.modality.num_samples(self.data, split):
                 self.evaluator.measure(split, results)
+        describe_parts(self.recipe, self.folder, results)
         if is_first_process():
             self.evaluator.export(self.folder.export)
             history = read_history(self.folder.metrics)
@@ -190,6 +212,8 @@ class Run:
         stage = self.recipe.stages[index]
         checkpoint = self.folder.checkpoint(stage.name)
         callbacks = build_callbacks(self.recipe, index)
+        if self.recipe.train_metrics:
+            callbacks.insert(0, TrainMetrics(self.recipe.train_metrics))
         self.folder.place_snapshots(callbacks, stage.name)
         if stage.until_overfitting:
             callbacks.append(OverfittingStop(patience=stage.until_overfitting))
@@ -222,7 +246,7 @@ class Run:
             f"{self.modality.unit}_per_second": round(rate, 1),
             "peak_memory_mib": peak_memory_mib(),
             **{name: getattr(self.data, name) for name in self.modality.size_names},
-            "metrics": {k: v for k, v in metrics.items() if k not in {"stage", "seconds"}},
+            "metrics": {k: v for k, v in metrics.items() if k not in {"stage", "seconds", "part"}},
         }
 
     def _trainer(self, callbacks: list[pl.Callback], **arguments: Any) -> pl.Trainer:

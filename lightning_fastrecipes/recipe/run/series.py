@@ -10,9 +10,10 @@ from typing import Any, Unpack
 from lightning_fastrecipes.data.common.files import copy_folder, write_atomically
 from lightning_fastrecipes.plots.runs import draw_variants
 from lightning_fastrecipes.recipe.artifacts.environment import is_first_process, package_versions
+from lightning_fastrecipes.recipe.artifacts.progress import Progress
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
-from lightning_fastrecipes.recipe.config.documents import dump_document
 from lightning_fastrecipes.recipe.config.schema import Recipe
+from lightning_fastrecipes.recipe.run.parts import adopt, begin_part, is_up_to_date
 from lightning_fastrecipes.recipe.run.plan import build_parts, plan_stages
 from lightning_fastrecipes.recipe.run.runner import Run, RunOptions
 
@@ -37,10 +38,11 @@ class Series:
 
     def check(self) -> None:
         """Plan every stage of every run, or raise a `RecipeError` before the first is trained."""
+        progress = adopt(self.recipe, self.folder) if self.options.get("resume") else Progress()
         for recipe in self.recipe.variants.values() if self.recipe.series else [self.recipe]:
             plan_stages(recipe, *build_parts(recipe))
         if is_first_process():
-            write_atomically(self.folder.recipe, dump_document(self.recipe.source))
+            begin_part(self.recipe, self.folder, progress)
 
     def run_all(self, train: Callable[[Run], Results]) -> Results:
         """Run everything, and write ``results.json``, whose content is returned.
@@ -102,9 +104,9 @@ class Series:
         return folder, self._train(recipe, folder, train)
 
     def _train(self, recipe: Recipe, folder: Path, train: Callable[[Run], Results]) -> Results:
-        finished = RunFolder(folder).results
-        if self.options.get("resume") and finished.is_file():
-            results = RunFolder(folder).read_results()
+        home, resumes = RunFolder(folder), self.options.get("resume")
+        if resumes and home.results.is_file() and is_up_to_date(recipe, home):
+            results = home.read_results()
         else:
             results = train(Run(recipe, folder, **self.options))
         self._trained.append((recipe, folder, results))

@@ -224,7 +224,7 @@ NO_HISTORY = [
 def test_damaged_progress_is_refused(tmp_path, content) -> None:
     folder = RunFolder(tmp_path)
     folder.progress.write_text(json.dumps({"stages": [STAGE]}))
-    assert folder.read_progress() == [STAGE]
+    assert folder.read_progress() == {"stages": [STAGE]}
     folder.progress.write_text(content)
     folder.results.write_text(content)
     with pytest.raises(DataError, match=re.escape(str(folder.progress))):

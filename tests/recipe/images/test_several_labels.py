@@ -203,6 +203,9 @@ def test_data_that_now_have_one_label_each_do_not_flip_a_finished_stage(whole, t
     content["data"]["init_args"]["table"]["folder"] = str(source.parent)
     del content["model"]["init_args"]["labels"]
     path = write(folder, content)
+    # As earlier versions wrote it, so that the other keys are not known.
+    progress = json.loads((folder / "progress.json").read_text())
+    (folder / "progress.json").write_text(json.dumps({"stages": progress["stages"]}))
     job = Run(load_recipe(path), folder, resume=True, show_progress=False)
     job.prepare()
     with pytest.raises(

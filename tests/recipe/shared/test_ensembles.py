@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from helpers.runs import recipe_results
+from helpers.runs import continue_run, recipe_results
 
 from lightning_fastrecipes.cli.main import main
 from lightning_fastrecipes.errors import DataError
@@ -70,7 +70,7 @@ def test_a_run_evaluated_again_without_snapshots_predicts_with_its_last_weights(
     folder = tmp_path / "run"
     recipe_results(with_snapshots(recipe_file, "snapshots"), folder)
     assert (folder / "export" / "ensemble.json").is_file()
-    recipe_results(recipe_file, folder, "evaluation.ensemble=null", resume=True)
+    continue_run(folder, "evaluation.ensemble=null")
     assert not (folder / "export" / "ensemble.json").exists()
 
 

@@ -12,6 +12,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import yaml
+from helpers.runs import continue_run
 
 from lightning_fastrecipes import TabularDataModule, TabularRegressor
 from lightning_fastrecipes.cli.main import main
@@ -463,6 +464,19 @@ def test_a_resumed_run_ends_with_the_same_bits(whole: Run, tmp_path: Path, recip
         for folder in (tmp_path / "cut", whole.folder.path)
     )
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_one_epoch_and_two_are_three(whole: Run, tmp_path: Path, recipe_file) -> None:
+    folder = tmp_path / "run"
+    run(recipe_file, folder, "stages.all.max_epochs=1", "train_metrics=20")
+    done = continue_run(folder, "stages.all.max_epochs=3")
+    ours, theirs = (load_table_export(home)[0].state_dict() for home in (folder, whole.folder.path))
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    assert done.results["test"] == json.loads(whole.folder.results.read_text())["test"]
+    assert (folder / "parts" / "1" / "importance.csv").is_file()
+    clean = pd.read_csv(folder / "metrics.csv").filter(like="train_clean_")
+    assert set(clean) == {f"train_clean_{name}" for name in ("loss", "mae", "rmse", "rmspe")}
+    assert clean.notna().all().all()
 
 
 def test_planned_steps_are_the_steps_that_are_taken(whole: Run) -> None:

@@ -1,0 +1,65 @@
+"""What a run was started with and which of its stages are trained, for ``--resume``."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from lightning_fastrecipes import plain
+from lightning_fastrecipes.data.common.files import write_atomically
+from lightning_fastrecipes.errors import RecipeError
+from lightning_fastrecipes.old_names import translate_recipe
+from lightning_fastrecipes.recipe.artifacts.reading import RUN_CURE, read_state
+from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
+from lightning_fastrecipes.recipe.config.documents import read_document
+
+_EPOCH = plain.keys({"epoch": plain.whole(0)})
+
+
+@dataclass
+class Progress:
+    """The content of ``progress.json``.
+
+    ``recipe`` is the document that the run was started or continued with; ``stages`` are the
+    figures of the trained stages, with ``max_epochs``, what they were trained for, and ``epochs``,
+    how many that were.
+    """
+
+    recipe: dict[str, Any] | None = None
+    stages: list[dict[str, Any]] = field(default_factory=list)
+
+    def write(self, folder: RunFolder) -> None:
+        """Write it into a run folder."""
+        content = {"recipe": self.recipe, "stages": self.stages}
+        write_atomically(folder.progress, json.dumps(content, indent=2, default=str))
+
+
+def read_progress(folder: RunFolder) -> Progress:
+    """Read the progress of a run, empty if there is none.
+
+    Earlier versions did not note the recipe, which is then that of ``recipe.yaml``.
+    """
+    found = folder.read_progress() if folder.progress.is_file() else {}
+    document = found.get("recipe")
+    if document is not None:
+        document = translate_recipe(document)
+    elif folder.recipe.is_file():
+        document = read_document(folder.recipe)
+    stages = list(found.get("stages", []))
+    for figures in stages:
+        planned = ((document or {}).get("stages") or {}).get(figures["name"]) or {}
+        figures.setdefault("max_epochs", planned.get("max_epochs"))
+    return Progress(document, stages)
+
+
+def trained_epochs(folder: RunFolder, stage: str) -> int:
+    """Return how many epochs the checkpoint of a stage has behind it.
+
+    Raise `RecipeError` if there is none, `DataError` if it cannot be read.
+    """
+    path = folder.checkpoint(stage)
+    if not path.is_file():
+        raise RecipeError(
+            f"{path} is missing, the weights and the optimizer of the stage {stage!r}. Start anew"
+            " in another folder."
+        )
+    return int(read_state(path, _EPOCH, RUN_CURE)["epoch"]) + 1
