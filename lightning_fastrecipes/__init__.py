@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
     from lightning_fastrecipes.callbacks.train_metrics import TrainMetrics
     from lightning_fastrecipes.callbacks.triangular import Triangular
+    from lightning_fastrecipes.callbacks.validation_guard import ValidationGuard
     from lightning_fastrecipes.data.common.split_choice import (
         ColumnSplit,
         DateSplit,
@@ -103,6 +104,7 @@ __all__ = [
     "TestTimeAugmentation",
     "TrainMetrics",
     "Triangular",
+    "ValidationGuard",
     "add_datepart",
     "add_elapsed",
     "lr_find",
@@ -154,6 +156,7 @@ _HOMES = {
     "TestTimeAugmentation": "callbacks.test_time_augmentation",
     "TrainMetrics": "callbacks.train_metrics",
     "Triangular": "callbacks.triangular",
+    "ValidationGuard": "callbacks.validation_guard",
     "add_datepart": "functional.tables.dates",
     "add_elapsed": "functional.tables.elapsed",
     "lr_find": "callbacks.lr_finder",

@@ -10,7 +10,7 @@ from lightning_fastrecipes.errors import RecipeError
 
 _OVERRIDE = re.compile(
     r"--(?:(?:data|model|trainer|stages|evaluation|variants|rungs)\.[\w.-]+"
-    r"|seed|seeds|train_metrics|initial_checks)(?==|$)"
+    r"|seed|seeds|train_metrics|initial_checks|validation_guard)(?==|$)"
 )
 _COMMANDS = {
     "ls": "List the recipes.",

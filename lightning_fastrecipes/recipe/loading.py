@@ -35,7 +35,7 @@ from lightning_fastrecipes.trust import Trust
 
 _PLAIN = {
     "name": str, "description": str, "seed": int, "seeds": int, "train_metrics": int,
-    "initial_checks": bool,
+    "initial_checks": bool, "validation_guard": bool,
 }  # fmt: skip
 _MOST_EPOCHS = 1_000_000
 _OF_THE_WHOLE = ("name", "variants", "series")

@@ -34,6 +34,7 @@ from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
 from lightning_fastrecipes.callbacks.train_metrics import TrainMetrics
 from lightning_fastrecipes.callbacks.triangular import Triangular
+from lightning_fastrecipes.callbacks.validation_guard import ValidationGuard
 
 CLEAN = DataLoader(TensorDataset(torch.ones(6, 4), torch.zeros(6, dtype=torch.int64)), 2)
 
@@ -61,6 +62,7 @@ CALLBACKS: dict[str, Callable[[], pl.Callback]] = SCHEDULES | {
     "progressive-resizing": lambda: ProgressiveResizing({0: 2, 1: 4, 2: 6}),
     "test-time-augmentation": lambda: TestTimeAugmentation(2, "flips", during_fit=True),
     "seeded-steps": lambda: SeededSteps(seed=5),
+    "validation-guard": ValidationGuard,
     "lr-finder": lambda: LRFinder(min_lr=1e-5, max_lr=1000.0, num_steps=60),
 }
 DRAWS_RANDOM_NUMBERS = {"seeded-steps"}

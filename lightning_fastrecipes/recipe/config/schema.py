@@ -145,6 +145,7 @@ class Recipe:
         train_metrics: How many training samples ``TrainMetrics`` measures after each epoch, as
             validation does; 0 for none.
         initial_checks: Whether ``InitialLossCheck`` looks at model and data before the first step.
+        validation_guard: Whether ``ValidationGuard`` compares each stage with what was before it.
         variants: Name to recipe: this one with some keys changed.
         parts: How far each earlier part of a continued run trained: its last stage, and the epochs
             that this stage had then.
@@ -167,6 +168,7 @@ class Recipe:
     seeds: int = 1
     train_metrics: int = 0
     initial_checks: bool = True
+    validation_guard: bool = True
     parts: tuple[dict[str, int], ...] = ()
     variants: dict[str, "Recipe"] = field(default_factory=dict)
     series: Literal["cumulative"] | None = None

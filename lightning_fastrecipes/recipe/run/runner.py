@@ -14,6 +14,7 @@ from lightning_fastrecipes.callbacks.initial_loss_check import InitialLossCheck
 from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
 from lightning_fastrecipes.callbacks.seeded_steps import SeededSteps
 from lightning_fastrecipes.callbacks.train_metrics import TrainMetrics
+from lightning_fastrecipes.callbacks.validation_guard import ValidationGuard
 from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.errors import (
     ConfigurationError,
@@ -136,6 +137,7 @@ class Run:
         seconds = sum(one["seconds"] for one in earlier) + time.perf_counter() - started
         figures = self._figures(stage, history, seconds)
         figures |= {"epochs": trainer.current_epoch, "max_epochs": stage.max_epochs}
+        figures |= _verdict(trainer)
         self.stages[index:] = [figures]
         if trainer.is_global_zero and not self.fast_dev_run:
             Progress(self.recipe.source, self.stages).write(self.folder)
@@ -220,6 +222,8 @@ class Run:
         callbacks = finding_callbacks(stage, callbacks, self.folder.path)
         if index == 0 and self.recipe.initial_checks:
             callbacks.append(InitialLossCheck())
+        if self.recipe.validation_guard:
+            callbacks.append(ValidationGuard())
         return [
             *callbacks,
             SeededSteps(stage_seed(self.recipe.seed, index)),
@@ -319,3 +323,16 @@ def _below(recipe: Recipe, folder: Path) -> Recipe:
         specs = [replace(c, init_args=below(c.init_args, folder)) for c in stage.callbacks]
         stages.append(replace(stage, callbacks=tuple(specs)))
     return replace(recipe, trainer=trainer, stages=tuple(stages))
+
+
+def _verdict(trainer: pl.Trainer) -> dict[str, str]:
+    """Return what the guard says of the weights that a stage hands on."""
+    callbacks = pl.callbacks_of(trainer)
+    found = [callback for callback in callbacks if isinstance(callback, ValidationGuard)]
+    if not found:
+        return {}
+    verdicts = found[0].verdicts
+    best = [one.best_epoch for one in callbacks if isinstance(one, OverfittingStop)]
+    epoch = best[0] if best else max(verdicts, default=None)
+    said = None if epoch is None else verdicts.get(epoch)
+    return {"guard": said or "not checked, since nothing was validated before and after"}

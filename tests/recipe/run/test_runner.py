@@ -39,9 +39,10 @@ def test_model_and_data_are_checked_before_the_first_step(recipe_file, tmp_path,
     assert len(told) == checks
 
 
-def test_checks_change_nothing(recipe_file, tmp_path):
+@pytest.mark.parametrize("key", ["initial_checks", "validation_guard"])
+def test_checks_change_nothing(recipe_file, tmp_path, key):
     run_recipe(recipe_file, tmp_path / "with")
-    run_recipe(recipe_file, tmp_path / "without", "initial_checks=false")
+    run_recipe(recipe_file, tmp_path / "without", f"{key}=false")
     ours, theirs = weights(tmp_path / "with"), weights(tmp_path / "without")
     for name, value in ours.items():
         assert torch.equal(value, theirs[name]), name
@@ -69,6 +70,7 @@ def test_a_run_fills_its_folder(whole: Run) -> None:
         assert stage["images_per_second"] > 0
         assert stage["peak_memory_mib"] > 0
         assert "val_accuracy" in stage["metrics"]
+        assert stage["guard"] == "fine"
     assert {"pytorch-lightning", "torch", "timm"} <= set(results["versions"])
     history = pd.read_csv(folder / "metrics.csv")
     assert history["stage"].tolist() == ["head"] * 2 + ["augmented"] + ["all"] * 3

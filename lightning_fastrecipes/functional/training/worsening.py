@@ -1,0 +1,51 @@
+"""Whether a validation has become clearly worse, by more than its noise may do."""
+
+import math
+
+NOISE = 2.0
+"""Standard errors of a difference that are taken for noise."""
+
+RELATIVE_CHANGE = 0.1
+"""Share by which a number that is no share of the samples may get worse."""
+
+MODES_FACTOR, MODES_OFFSET = 2.0, 0.1
+"""How far apart losses of the same samples may be: by this factor, and by this beside it."""
+
+
+def is_clearly_worse(
+    before: float, after: float, num_samples: int, *, higher_is_better: bool
+) -> bool:
+    """Return whether a metric of ``num_samples`` samples has become clearly worse.
+
+    A value in [0, 1] of which more is better, such as an accuracy, is taken as a share of the
+    samples: it must fall by more than ``NOISE`` standard errors of the difference of two such
+    shares. Anything else must get worse by more than ``RELATIVE_CHANGE`` of what it was. A value
+    that is not finite is worse than any that is.
+
+    >>> is_clearly_worse(0.974, 0.964, 500, higher_is_better=True)
+    False
+    >>> is_clearly_worse(0.974, 0.918, 500, higher_is_better=True)
+    True
+    """
+    if not math.isfinite(after):
+        return math.isfinite(before)
+    if not math.isfinite(before):
+        return False
+    loss = before - after if higher_is_better else after - before
+    is_share = higher_is_better and min(before, after) >= 0 and max(before, after) <= 1
+    if is_share:
+        count = max(num_samples, 1)
+        # One sample more or less is noise also where a share is 0 or 1.
+        variance = sum(share * (1 - share) for share in (before, after)) / count
+        return loss > NOISE * math.sqrt(variance) + 1 / count
+    return loss > RELATIVE_CHANGE * abs(before)
+
+
+def modes_disagree(eval_loss: float, train_loss: float) -> bool:
+    """Return whether two losses of the same samples are far apart, or one of them is not finite.
+
+    >>> modes_disagree(0.26, 0.24), modes_disagree(2.3, 0.24)
+    (False, True)
+    """
+    low, high = sorted((eval_loss, train_loss))
+    return not high <= MODES_FACTOR * low + MODES_OFFSET
