@@ -77,11 +77,15 @@ class WeightedSampler(ShuffleSampler):
         self._ends = weights.double().cumsum(0)
 
     def _order(self, generator: torch.Generator) -> Tensor:
-        places = torch.rand(self.total_size, generator=generator, dtype=torch.float64)
-        # A rounded product may reach the end of the last interval.
-        last = int(torch.searchsorted(self._ends, self._ends[-1]))
-        found = torch.searchsorted(self._ends, places * self._ends[-1], right=True)
-        return found.clamp_max(last)
+        return draw_weighted(self._ends, self.total_size, generator)
+
+
+def draw_weighted(ends: Tensor, num_draws: int, generator: torch.Generator) -> Tensor:
+    """Draw positions in proportion to weights whose running sum is given, with replacement."""
+    places = torch.rand(num_draws, generator=generator, dtype=torch.float64)
+    # A rounded product may reach the end of the last interval.
+    last = int(torch.searchsorted(ends, ends[-1]))
+    return torch.searchsorted(ends, places * ends[-1], right=True).clamp_max(last)
 
 
 def upcoming_epoch(trainer: pl.Trainer) -> int:

@@ -92,6 +92,8 @@ class FractionSplit(_Shares):
         val: Share to validate on, in [0, 1).
         test: Share to test on, in [0, 1).
         seed: Another seed draws other samples; nothing else changes them.
+        stratify: Column of a table, such as that of the classes, whose values every split shall
+            have in the same mix: each value is shared out by itself. Not for images.
 
     Raises:
         ValueError: If a share is out of its range, or nothing is left to train on.
@@ -100,6 +102,12 @@ class FractionSplit(_Shares):
     val: float = 0.2
     test: float = 0.0
     seed: int = 0
+    stratify: str | None = None
+
+    @property
+    @override
+    def columns(self) -> list[str]:
+        return [] if self.stratify is None else [self.stratify]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from lightning_fastrecipes.data.images.listing import ImageSplit, Listing
 from lightning_fastrecipes.data.images.manifest import scan_images
 from lightning_fastrecipes.data.images.options import OnBadFile
 from lightning_fastrecipes.data.images.samples import Samples, Targets
-from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.splits import grouped_split, keep_labels, stratified_split
 from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.protocols import LabelKind
@@ -141,6 +141,10 @@ def _draw_splits(listing: Listing, split: Split) -> pd.DataFrame:
     drawn = split.missing if isinstance(split, ColumnSplit) else split
     if not isinstance(drawn, FractionSplit | GroupSplit):
         return rows
+    if isinstance(drawn, FractionSplit) and drawn.stratify is not None:
+        raise ConfigurationError(
+            "`stratify` is for tables, since images are drawn class by class. Leave it out."
+        )
     fractions = {
         name: fraction
         for name, fraction in (("val", drawn.val), ("test", drawn.test))

@@ -5,7 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import get_args
 
 import pandas as pd
+from torch import Tensor
 
+from lightning_fastrecipes.functional.labels.balance import balancing_weights
 from lightning_fastrecipes.functional.tables.checks import check_roles
 from lightning_fastrecipes.functional.tables.spec import TableSpec
 from lightning_fastrecipes.functional.tables.target import TableTask
@@ -22,6 +24,8 @@ class TableColumns:
         task: ``regression``, or ``classes`` where the target is one of several values.
         log_target: Whether a regression predicts the logarithm of the target.
         min_count: Categories in fewer training rows than this share one index, at least 1.
+        class_balanced: Whether training rows are drawn, with replacement, so that all classes come
+            equally often.
 
     Raises:
         ValueError: If an argument is out of its range, or a column is named twice or none is.
@@ -33,6 +37,7 @@ class TableColumns:
     task: TableTask = "regression"
     log_target: bool = False
     min_count: int = 1
+    class_balanced: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.target, str):
@@ -53,6 +58,10 @@ class TableColumns:
             raise ValueError(
                 "`log_target` must be False for the task 'classes', got True. Leave it out."
             )
+        if self.class_balanced and self.task != "classes":
+            raise ValueError(
+                "`class_balanced` must be False for a regression, got True. Leave it out."
+            )
         if self.min_count < 1:
             raise ValueError(f"`min_count` must be at least 1, got {self.min_count}.")
 
@@ -71,6 +80,12 @@ class TableColumns:
         """Names of the columns whose values are categories or classes."""
         return [*self.categorical, *[self.target] * (self.task == "classes")]
 
+    def draw_weights(self, targets: Tensor) -> Tensor | None:
+        """Return how often each training row is drawn, or ``None`` if all come once."""
+        return balancing_weights(targets) if self.class_balanced else None
+
     def fit(self, frame: pd.DataFrame) -> TableSpec:
         """Learn from the training rows how the table becomes numbers."""
-        return TableSpec.fit(frame, **asdict(self))
+        roles = asdict(self)
+        del roles["class_balanced"]
+        return TableSpec.fit(frame, **roles)

@@ -56,18 +56,17 @@ class TabularDataModule(pl.LightningDataModule):
             with the arguments of one; a number is the share to validate on, a text the column that
             names the splits; a fifth is validated on if not given.
         steps: What is done to the table first, such as ``[{"date_parts": {"column": "Date"}}]``.
-        reading: How files of text are written: a ``Reading``, or a mapping of its arguments such as
-            ``{"separator": ";", "decimal": ",", "text": ["zip"]}``; side tables have their own.
-            Of a frame, ``text`` alone counts.
+        reading: How files of text are written: a ``Reading`` or its arguments, such as
+            ``{"separator": ";", "text": ["zip"]}``; of a frame, ``text`` alone counts.
         where: Condition on prepared rows such as ``Sales > 0``, in the language of the step
             ``derive``; other rows are left out, except of those to predict.
         batch_size: Training rows per step and process, at least 1.
-        eval_batch_size: Rows per step and process without training, at least 1.
+        eval_batch_size: The same without training, at least 1.
         mask_fraction: Share of the codes of training batches, in [0, 1), that are replaced by the
             index of unknown values, so that it is trained; others in every epoch.
-        seed: Of shuffling and masking, at least 0.
-        cache: ``auto`` or true keeps tables in the cache folder and does without where there is no
-            room; ``off`` or false keeps none; anything else is a folder to keep them in.
+        seed: Of shuffling and masking.
+        cache: ``auto`` or true keeps tables in the cache folder if there is room; ``off`` or false
+            keeps none; anything else is a folder to keep them in.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -218,7 +217,8 @@ class TabularDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> TableLoader:
         """Return shuffled batches, some codes masked; a last batch of one row is dropped."""
         rows, is_fixed = self._rows("train"), self._is_overfitting()
-        sampler = TableSampler(len(rows), None if is_fixed else self.seed)
+        weights = self.columns.draw_weights(self.train_targets)
+        sampler = TableSampler(len(rows), None if is_fixed else self.seed, weights=weights)
         if self.trainer is not None and not is_fixed:
             sampler.set_epoch(upcoming_epoch(self.trainer))
         return TableLoader(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler, SequentialSampler
 
-from lightning_fastrecipes.data.common.samplers import drops_last_batch
+from lightning_fastrecipes.data.common.samplers import draw_weighted, drops_last_batch
 from lightning_fastrecipes.data.tables.encoding import EncodedSplit
 from lightning_fastrecipes.functional.random import seeded_generator
 from lightning_fastrecipes.protocols import TableInputs
@@ -70,7 +70,8 @@ class TableSampler(DistributedSampler[int]):
 
     The order follows from seed and epoch alone; without a seed the rows stay in order. All
     processes get equally many rows, the first ones once more if need be, unless ``evens_out`` is
-    false.
+    false. With ``weights``, one of at least 0 for each row, a shuffled order is drawn in their
+    proportion, with replacement.
 
     >>> sampler = TableSampler(5, seed=None, num_replicas=2, rank=1)
     >>> list(sampler), len(sampler)
@@ -84,6 +85,7 @@ class TableSampler(DistributedSampler[int]):
         evens_out: bool = True,
         num_replicas: int | None = None,
         rank: int | None = None,
+        weights: Tensor | None = None,
     ) -> None:
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         if num_replicas is None:
@@ -94,6 +96,7 @@ class TableSampler(DistributedSampler[int]):
             cast(Any, range(num_rows)), num_replicas, rank, shuffle=False, seed=seed or 0
         )
         self.is_shuffled = seed is not None
+        self._weights = weights
         self.num_rows = num_rows
         if not evens_out:
             self.num_samples = len(range(rank, num_rows, num_replicas))
@@ -108,7 +111,9 @@ class TableSampler(DistributedSampler[int]):
         if not self.is_shuffled:
             return places
         generator = seeded_generator(self.seed, self.epoch)
-        return torch.randperm(self.num_rows, generator=generator)[places]
+        if self._weights is None:
+            return torch.randperm(self.num_rows, generator=generator)[places]
+        return draw_weighted(self._weights.double().cumsum(0), self.num_rows, generator)[places]
 
 
 class TableLoader:

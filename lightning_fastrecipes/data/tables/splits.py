@@ -17,7 +17,12 @@ from lightning_fastrecipes.data.common.split_choice import (
     as_split,
 )
 from lightning_fastrecipes.errors import DataError
-from lightning_fastrecipes.functional.splits import grouped_split, hashed_split, time_split
+from lightning_fastrecipes.functional.splits import (
+    grouped_split,
+    hashed_split,
+    stratified_split,
+    time_split,
+)
 from lightning_fastrecipes.functional.tables.rows import name_rows
 from lightning_fastrecipes.old_names import split_keys
 
@@ -51,7 +56,11 @@ def split_rows(split: Split, frame: pd.DataFrame) -> dict[SplitName, Rows]:
                 f"`split` needs the column '{name}', but the table has only:"
                 f" {', '.join(map(repr, frame.columns))}. Correct its name."
             )
-    if isinstance(split, FractionSplit):
+    if isinstance(split, FractionSplit) and split.stratify is not None:
+        # A gap is a value of its own.
+        values, _ = pd.factorize(frame[split.stratify])
+        parts = stratified_split(values.tolist(), split.fractions, split.seed)
+    elif isinstance(split, FractionSplit):
         parts = hashed_split(len(frame), split.fractions, split.seed)
     elif isinstance(split, ColumnSplit):
         parts = _by_names(frame[split.column], split.missing)

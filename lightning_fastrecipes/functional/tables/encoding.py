@@ -1,6 +1,7 @@
 """Categories of a table column as indices, and how wide their vectors are."""
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, cast
@@ -18,6 +19,14 @@ EmbeddingRule = Literal["course", "fastai"]
 CategoryValue = str | int | float | bool
 Codes = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+
+_NUMBERS = {
+    r"-?\d+,\d+|-?\d+": {"decimal": ","},
+    r"-?\d{1,3}(\.\d{3})*(,\d+)?": {"decimal": ",", "thousands": "."},
+    r"-?\d{1,3}(,\d{3})*(\.\d+)?": {"thousands": ","},
+    r"-?\d{1,3}( \d{3})*([.]\d+)?": {"thousands": " "},
+}
+"""How numbers are written, and the options to read them."""
 
 UNKNOWN_LABEL = "(unknown)"
 RARE_LABEL = "(rare)"
@@ -215,6 +224,23 @@ def other_kind(kind: Kind, column: "pd.Series[Any]") -> str | None:
     first = column[column.notna()].iloc[:1]
     words = "text" if now == "text" else "numbers"
     return f"{words}, such as {first.tolist()[0]!r} in row {first.index[0]}"
+
+
+def number_hint(column: "pd.Series[Any]") -> str:
+    """Say how to read text that is a number to people, or nothing.
+
+    >>> number_hint(pd.Series(["1.234,5", None]))
+    ": `reading={'decimal': ',', 'thousands': '.'}` reads files so"
+    """
+    texts = [text for text in column.dropna().unique().tolist()[:1000] if isinstance(text, str)]
+    for pattern, options in _NUMBERS.items():
+        if texts and all(re.fullmatch(pattern, text.strip()) for text in texts):
+            return f": `reading={options}` reads files so"
+    if texts and all(re.fullmatch(r"[$€£]?\s*-?[\d.,]+\s*[%$€£]?", text.strip()) for text in texts):
+        return (
+            f": `derive` may strip signs, as by `{column.name}.str.strip('$€£% ').astype('float')`"
+        )
+    return ""
 
 
 def _plain_values(uniques: "pd.Index[Any]", kind: Kind) -> tuple[npt.NDArray[Any], Mask]:

@@ -23,6 +23,7 @@ from lightning_fastrecipes.functional.tables.encoding import (
     CategoryColumn,
     EmbeddingRule,
     embedding_size,
+    number_hint,
     other_kind,
 )
 from lightning_fastrecipes.functional.tables.scaling import ContinuousColumn
@@ -115,7 +116,7 @@ class TableSpec:
             if found is not None:
                 raise DataError(
                     f"Column {name!r} must hold numbers to be one of `continuous`, but has"
-                    f" {found}. List it in `categorical`, or mend it."
+                    f" {found}. List it in `categorical`, or mend it{number_hint(frame[name])}."
                 )
         numbers = tuple(ContinuousColumn.fit(frame[name], name) for name in continuous)
         clash = {f"{column.name}{FLAG_SUFFIX}" for column in numbers if column.has_flag}

@@ -1,10 +1,12 @@
 """Batches are slices of one tensor; what is in them follows from seed, epoch, step and process."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.utils.data import DataLoader, SequentialSampler, Subset
 
+from lightning_fastrecipes import TableColumns, TabularDataModule
 from lightning_fastrecipes.data.tables.encoding import EncodedSplit
 from lightning_fastrecipes.data.tables.loader import TableLoader, TableRows, TableSampler
 from lightning_fastrecipes.functional.labels.targets import num_repeated_rows
@@ -230,3 +232,25 @@ def test_rows_to_predict_have_no_targets() -> None:
     assert isinstance(batch[0], TableInputs)
     assert rows.num_bytes == 36
     assert rows.to(torch.device("cpu")).targets is None
+
+
+def test_classes_are_drawn_equally_often_whatever_their_number() -> None:
+    sizes = np.repeat(["rare", "common"], [30, 570])
+    frame = pd.DataFrame({"a": np.arange(600.0), "size": sizes})
+    columns = TableColumns("size", continuous=["a"], task="classes", class_balanced=True)
+    data = TabularDataModule(frame, columns, batch_size=60, mask_fraction=0, cache="off")
+    data.setup("fit")
+    loader = data.train_dataloader()
+    targets = torch.cat([batch[1] for batch in loader])
+    assert len(targets) == data.num_rows("train")
+    assert 0.4 < float((targets == data.spec.classes.index("rare")).float().mean()) < 0.6
+    assert torch.equal(targets, torch.cat([batch[1] for batch in data.train_dataloader()]))
+    assert data.num_rows("val") == sum(len(batch[1]) for batch in data.val_dataloader())
+    shares = [
+        TableSampler(7, 0, num_replicas=2, rank=rank, weights=torch.arange(7.0)).indices()
+        for rank in (0, 1)
+    ]
+    whole = TableSampler(7, 0, num_replicas=1, rank=0, weights=torch.arange(7.0)).indices()
+    assert torch.stack(shares, dim=1).flatten()[:7].tolist() == whole.tolist()
+    with pytest.raises(ValueError, match="`class_balanced` must be False for a regression"):
+        TableColumns("a", ["size"], class_balanced=True)

@@ -224,3 +224,15 @@ def test_rows_of_one_group_stay_together() -> None:
 )
 def test_the_former_table_split_makes_splits_of_today(arguments, expected) -> None:
     assert TableSplit(**arguments) == expected
+
+
+def test_a_stratified_split_shares_out_every_value_and_finds_rare_classes_in_training() -> None:
+    frame = pd.DataFrame({"kind": ["a"] * 80 + ["b"] * 15 + ["c"] * 4 + [None]})
+    for seed in range(20):
+        found = split_rows(FractionSplit(val=0.25, stratify="kind", seed=seed), frame)
+        counts = {name: frame["kind"].iloc[rows].value_counts() for name, rows in found.items()}
+        assert counts["val"].to_dict() == {"a": 20, "b": 4, "c": 1}
+        assert counts["train"]["c"] == 3
+        assert sorted([*found["train"], *found["val"]]) == list(range(100))
+    with pytest.raises(DataError, match="`split` needs the column 'sort'"):
+        split_rows(FractionSplit(stratify="sort"), frame)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import tracemalloc
 from dataclasses import replace
 
@@ -627,3 +628,20 @@ def test_the_table_is_left_as_it_was():
     TableSpec.fit(TABLE, **ROLES).encode(TABLE)
 
     pd.testing.assert_frame_equal(TABLE, before)
+
+
+@pytest.mark.parametrize(
+    ("texts", "hint"),
+    [
+        (["1,5", "2"], r"`reading={'decimal': ','}` reads files so"),
+        (["1.234,5", "2"], "'thousands': '.'"),
+        (["1,234.5", "1,000,000"], r"{'thousands': ','}"),
+        (["$1.5", "2$"], "str.strip"),
+        (["5 %", "7%"], "str.strip"),
+        (["a", "1,5"], "or mend it."),
+    ],
+)
+def test_text_that_people_read_as_numbers_is_refused_with_its_cure(texts, hint):
+    frame = pd.DataFrame({"price": texts, "y": [1.0, 2.0]})
+    with pytest.raises(DataError, match=re.escape(hint)):
+        TableSpec.fit(frame, target="y", categorical=[], continuous=["price"])
