@@ -1,11 +1,12 @@
 """What data, tasks and callbacks may ask of one another."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from lightning_fastrecipes import plain
 from lightning_fastrecipes.errors import ConfigurationError
@@ -27,6 +28,10 @@ class InputSpec:
         image_size: Side in pixels that the weights were trained at.
         size_multiple: An image size must be a multiple of this many pixels.
         fixed_size: Whether the backbone takes no other size than ``image_size``.
+        mean_image: What is subtracted in place of ``mean``, in [0, 1], resized to the images. Shape
+            ``(channels, height, width)``.
+        normalize: Whose mean and deviation these are: of the ``weights``, of the training images
+            (``dataset`` or ``mean_image``), or ``given``.
 
     Raises:
         ConfigurationError: If a value is out of its range.
@@ -39,6 +44,8 @@ class InputSpec:
     image_size: int = 224
     size_multiple: int = 1
     fixed_size: bool = False
+    mean_image: Tensor | None = field(default=None, compare=False, repr=False)
+    normalize: str = "weights"
 
     def __post_init__(self) -> None:
         _check_input_spec(vars(self), "")
@@ -47,14 +54,59 @@ class InputSpec:
                 f"`mean` and `std` must have a number per channel each, but have {len(self.mean)}"
                 f" and {len(self.std)}."
             )
+        image = self.mean_image
+        if image is not None and (
+            not isinstance(image, Tensor) or image.ndim != 3 or len(image) != len(self.mean)
+        ):
+            raise ConfigurationError(
+                f"`mean_image` must be a tensor ({len(self.mean)}, height, width), got {image!r}."
+            )
 
     def normalised(self, images: Tensor) -> Tensor:
         """Normalise ``uint8`` images ``(..., channels, height, width)`` on their device."""
+        mean, std = self.centre_and_scale(images)
+        return images.to(torch.float32, copy=True).div_(255).sub_(mean).div_(std)
+
+    def centre_and_scale(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what is subtracted from images, and what they are divided by, on their device."""
         mean, std = (
             torch.tensor(values, device=images.device).view(-1, 1, 1)
             for values in (self.mean, self.std)
         )
-        return images.to(torch.float32, copy=True).div_(255).sub_(mean).div_(std)
+        if self.mean_image is not None:
+            mean = resized_image(self.mean_image.to(images.device), images)
+        return mean, std
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether mean and deviation are those of training images, and not of the weights."""
+        return self.normalize in ("dataset", "mean_image")
+
+    def plain_values(self) -> dict[str, Any]:
+        """Return plain values for files that earlier versions read too; a mean image stays one."""
+        values = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+        }
+        if self.normalize == "weights":
+            del values["mean_image"], values["normalize"]
+        return values
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> "InputSpec":
+        """Return what :meth:`plain_values` describes."""
+        known: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**known)
+
+
+def resized_image(image: Tensor, images: Tensor) -> Tensor:
+    """Resize a float image ``(..., channels, height, width)`` to the size of others."""
+    size = images.shape[-2:]
+    if image.shape[-2:] == size:
+        return image
+    flat = image.reshape(-1, *image.shape[-3:])
+    resized = functional.interpolate(flat, size, mode="bilinear", antialias=True)
+    return resized.view(*image.shape[:-2], *size)
 
 
 _check_input_spec = plain.keys(
@@ -66,6 +118,7 @@ _check_input_spec = plain.keys(
         "image_size": plain.whole(1),
         "size_multiple": plain.whole(1),
         "fixed_size": plain.flag,
+        "normalize": plain.choice("weights", "dataset", "mean_image", "given"),
     }
 )
 
@@ -96,6 +149,14 @@ class HasInputSpec(Protocol):
     """A module that normalises ``uint8`` images by itself, on the device."""
 
     input_spec: InputSpec
+
+
+@runtime_checkable
+class HasNormalisation(Protocol):
+    """A datamodule that may say how a model is to normalise its images."""
+
+    def normalised_spec(self, spec: InputSpec) -> InputSpec:
+        """Return what a model expects of an image, with the mean and deviation that are wanted."""
 
 
 @runtime_checkable

@@ -1,7 +1,7 @@
 """Image classification by transfer learning."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import torch
@@ -15,7 +15,13 @@ from lightning_fastrecipes.functional.training.layer_groups import NormPolicy
 from lightning_fastrecipes.nn.backbones import Backbone, create_backbone
 from lightning_fastrecipes.nn.heads import Layout, create_head
 from lightning_fastrecipes.nn.label_rules import Labels
-from lightning_fastrecipes.protocols import HasImageSize, InputSpec, LayerGroup
+from lightning_fastrecipes.protocols import (
+    HasImageSize,
+    HasNormalisation,
+    InputSpec,
+    LayerGroup,
+    resized_image,
+)
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY
 from lightning_fastrecipes.tasks.building import MetricSpec, build_network, plain_values
 from lightning_fastrecipes.tasks.classification import ClassificationTask
@@ -181,6 +187,8 @@ class ImageClassifier(ClassificationTask):
     def setup(self, stage: str) -> None:
         super().setup(stage)
         datamodule = getattr(self.trainer, "datamodule", None)
+        if stage == "fit" and isinstance(datamodule, HasNormalisation):
+            self.set_input_spec(datamodule.normalised_spec(self.input_spec))
         if not isinstance(datamodule, HasImageSize):
             return
         sizes = {datamodule.eval_image_size or datamodule.image_size}
@@ -207,7 +215,10 @@ class ImageClassifier(ClassificationTask):
     def forward_features(self, images: Tensor) -> Tensor:
         """Compute pooled features of ``uint8`` images, or of float images that are normalised."""
         if images.dtype == torch.uint8:
-            images = (images.float() - self.pixel_mean).div_(self.pixel_std)
+            mean = (
+                resized_image(self.pixel_mean, images) if self.has_mean_image else self.pixel_mean
+            )
+            images = (images.float() - mean).div_(self.pixel_std)
         return cast(Tensor, self.backbone(images))
 
     @override
@@ -222,8 +233,7 @@ class ImageClassifier(ClassificationTask):
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
-        spec = {k: plain_values(v) for k, v in asdict(self.input_spec).items()}
-        checkpoint[CHECKPOINT_KEY] |= {"input_spec": spec}
+        checkpoint[CHECKPOINT_KEY] |= {"input_spec": self.input_spec.plain_values()}
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -232,24 +242,28 @@ class ImageClassifier(ClassificationTask):
         if saved is None:
             return
         plain.keys({"input_spec": plain.built(InputSpec)})(saved, CHECKPOINT_KEY)
-        spec = saved["input_spec"]
-        self.set_input_spec(
-            replace(InputSpec(**spec), mean=tuple(spec["mean"]), std=tuple(spec["std"]))
-        )
+        self.set_input_spec(InputSpec.from_plain(saved["input_spec"]))
 
     def set_input_spec(self, spec: InputSpec) -> None:
         """Normalise as ``spec`` says, for weights whose file does not state what they expect."""
         self.input_spec = spec
         self._register_normalisation()
 
+    @property
+    def has_mean_image(self) -> bool:
+        """Whether a mean image is subtracted, which is then in the state dict."""
+        return self.input_spec.mean_image is not None
+
     def _register_normalisation(self) -> None:
-        """Keep mean and deviation in units of ``uint8`` pixels, outside the state dict."""
-        spec = self.input_spec
-        for name, values in (("pixel_mean", spec.mean), ("pixel_std", spec.std)):
-            tensor = 255 * torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1)
-            current = getattr(self, name, None)
-            device = current.device if isinstance(current, Tensor) else None
-            self.register_buffer(name, tensor.to(device), persistent=False)
+        """Keep mean and deviation in units of ``uint8`` pixels."""
+        spec, current = self.input_spec, getattr(self, "pixel_mean", None)
+        device = current.device if isinstance(current, Tensor) else None
+        like = torch.empty(()) if spec.mean_image is None else spec.mean_image
+        mean, std = spec.centre_and_scale(like)
+        self.register_buffer(
+            "pixel_mean", (255 * mean)[None].to(device), persistent=self.has_mean_image
+        )
+        self.register_buffer("pixel_std", (255 * std)[None].to(device), persistent=False)
 
 
 def _joined_groups(backbone_groups: Sequence[LayerGroup], head: nn.Module) -> list[LayerGroup]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from lightning_fastrecipes._lightning import rank_zero_info, rank_zero_warn
 from lightning_fastrecipes.data.common.split_choice import (
     ColumnSplit,
     FractionSplit,
@@ -46,6 +47,20 @@ class Images:
     label_kind: LabelKind = "single"
     label_reason: str = ""
     reading: str = ""
+
+
+def say_what_was_decided(images: Images) -> None:
+    """Say how a folder was read, why labels are of their kind, and which files are left out."""
+    if images.reading:
+        rank_zero_info(f"Folder: {images.reading}")
+    if images.label_reason:
+        rank_zero_info(f"Labels: {images.label_reason}")
+    if images.skipped_files:
+        names = [f"{file}: {reason}" for file, reason in images.skipped_files]
+        rank_zero_warn(
+            f"{len(names)} unreadable files are left out: {name_some(names)}."
+            " Replace or remove them, or see `skipped_files`."
+        )
 
 
 def assemble(

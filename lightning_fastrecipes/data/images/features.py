@@ -1,5 +1,6 @@
 """Precomputed features as a datamodule: the frozen backbone runs once per image."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from typing import Any, cast
@@ -20,7 +21,13 @@ from lightning_fastrecipes.data.images.module import ImageDataModule
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.nn.backbones import Backbone
 from lightning_fastrecipes.nn.weights import weights_digest
-from lightning_fastrecipes.protocols import FeatureBatch, HasHead, HasInputSpec, LabelKind
+from lightning_fastrecipes.protocols import (
+    FeatureBatch,
+    HasHead,
+    HasInputSpec,
+    InputSpec,
+    LabelKind,
+)
 
 _SPLITS: tuple[ImageSplit, ...] = ("train", "val")
 _PACKAGES = ("lightning-fastrecipes", "torch", "torchvision", "timm")
@@ -81,9 +88,14 @@ class FeatureDataModule(pl.LightningDataModule):
             )
         self.images = images
         self.model = model
+        self._normalising: HasInputSpec = model
         self.backbone = backbone
-        self.input_spec = model.input_spec
         self._datasets: dict[ImageSplit, FeatureDataset] = {}
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """As the model has it."""
+        return self._normalising.input_spec
 
     @property
     def classes(self) -> list[str]:
@@ -106,6 +118,7 @@ class FeatureDataModule(pl.LightningDataModule):
         self.images.trainer = self.trainer
         self.images.prepare_data()
         self.images.setup("fit")
+        self._adopt_normalisation()
         if not pl.is_fast_dev_run(self.trainer):
             for split in _SPLITS:
                 self._features(split)
@@ -115,6 +128,7 @@ class FeatureDataModule(pl.LightningDataModule):
         """Open the caches that ``prepare_data`` wrote."""
         self.images.trainer = self.trainer
         self.images.setup(stage)
+        self._adopt_normalisation()
         for split in _SPLITS:
             dataset = self.images.eval_dataset(split)
             features, targets = self._features(split), dataset.targets
@@ -153,6 +167,13 @@ class FeatureDataModule(pl.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.images.load_state_dict(state_dict)
 
+    def _adopt_normalisation(self) -> None:
+        """Let the model normalise as the images are to be, before any feature is computed."""
+        spec = self.images.normalised_spec(self.input_spec)
+        adopt: Any = getattr(self.model, "set_input_spec", None)
+        if spec != self.input_spec and adopt is not None:
+            adopt(spec)
+
     def _features(self, split: ImageSplit) -> FloatMatrix | None:
         dataset = self.images.eval_dataset(split)
         if len(dataset) == 0:
@@ -174,12 +195,19 @@ class FeatureDataModule(pl.LightningDataModule):
             "image_size": self.images.image_size,
             "transform": self.images.eval_transform_key(),
             "kept": None if dataset.store is None else dataset.store.size.key(),
-            "normalisation": [list(self.input_spec.mean), list(self.input_spec.std)],
+            "normalisation": self._normalisation_key(),
             "files": dataset.digest(),
             "dtype": "float32",
             "precision": precision,
             "versions": [version(name) for name in _PACKAGES],
         }
+
+    def _normalisation_key(self) -> list[Any]:
+        spec = self.input_spec
+        key: list[Any] = [list(spec.mean), list(spec.std)]
+        if spec.mean_image is not None:
+            key.append(hashlib.sha256(spec.mean_image.numpy().tobytes()).hexdigest())
+        return key
 
     def _run(self, split: ImageSplit, max_batches: int | None = None) -> Iterator[FloatMatrix]:
         """Return the backbone's outputs batch by batch, in the order of the files."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lightning_fastrecipes.data.images.decoding import DEFAULT_DECODING, MAX_MEGAPIXELS, Decoding
+from lightning_fastrecipes.functional.images.normalisation import Normalize, check_normalize
 from lightning_fastrecipes.protocols import InputSpec
 
 Resize = Literal["crop", "squish"]
@@ -26,7 +27,7 @@ _MODES = {"nearest": "nearest-exact", "bilinear": "bilinear", "bicubic": "bicubi
 
 @dataclass(frozen=True)
 class Geometry:
-    """How images of any size become square ones.
+    """How images of any size become square ones, and how their pixels are normalised.
 
     Args:
         resize: ``crop`` keeps the aspect ratio and loses the margins; ``squish`` keeps everything.
@@ -35,6 +36,10 @@ class Geometry:
             (0, 1]; from the model if not given. Not used by ``squish``.
         background: Colour behind transparent pixels, a name or ``#rrggbb``.
         max_megapixels: Millions of pixels that an image may have; larger ones are no good images.
+        normalize: ``weights``: as the model's weights expect. ``dataset``: by mean and deviation
+            per channel of the training images; ``mean_image``: minus their mean image, over the
+            deviation of what is left; measured at ``image_size`` before the first fit, and kept
+            with the model. Or ``{"mean": [...], "std": [...]}`` of pixels in [0, 1].
 
     Raises:
         ValueError: If a value is out of its range.
@@ -45,6 +50,7 @@ class Geometry:
     crop_fraction: float | None = None
     background: str = "white"
     max_megapixels: float = MAX_MEGAPIXELS
+    normalize: Normalize = "weights"
 
     def __post_init__(self) -> None:
         if self.resize not in get_args(Resize):
@@ -64,6 +70,7 @@ class Geometry:
             ) from error
         if not self.max_megapixels > 0:
             raise ValueError(f"`max_megapixels` must be above 0, got {self.max_megapixels}.")
+        object.__setattr__(self, "normalize", check_normalize(self.normalize))
 
     @property
     def decoding(self) -> Decoding:

@@ -1,15 +1,57 @@
-"""Loaders of images, with workers where they help."""
+"""Loaders of images, with workers where they help, and what becomes of their batches."""
+
+from collections.abc import Sized
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_fastrecipes.data.common.samplers import ShuffleSampler, drops_last_batch
+from lightning_fastrecipes.data.common.samplers import (
+    ShuffleSampler,
+    WeightedSampler,
+    drops_last_batch,
+)
 from lightning_fastrecipes.data.common.workers import num_loader_workers
-from lightning_fastrecipes.data.images.dataset import ImageDataset, PixelDataset, identity_collate
+from lightning_fastrecipes.data.images.dataset import (
+    ImageDataset,
+    PixelDataset,
+    WindowDataset,
+    identity_collate,
+)
 from lightning_fastrecipes.data.images.trainer_facts import TrainerFacts
+from lightning_fastrecipes.functional.labels.balance import balancing_weights
+from lightning_fastrecipes.protocols import InputSpec, ViewedBatch
 
 Loader = DataLoader[tuple[Tensor, ...]]
+
+
+def make_sampler(
+    dataset: Sized, seed: int, targets: Tensor | None, *, multi_label: bool
+) -> ShuffleSampler:
+    """Return the order of a training epoch: shuffled, or drawn to balance the ``targets``."""
+    if targets is None:
+        return ShuffleSampler(dataset, seed)
+    weights = balancing_weights(targets, multi_label=multi_label)
+    return WeightedSampler(dataset, seed, weights)
+
+
+def finished_batch(
+    batch: list[Tensor], windows: WindowDataset | None, spec: InputSpec | None
+) -> ViewedBatch:
+    """Augment, and normalise if there is a ``spec``, what a loader serves, on its device.
+
+    A batch holds images, ``uint8``, and targets; then the indices of ``windows``, or views.
+    """
+    images, targets, *others = batch
+    result = ViewedBatch([images, targets])
+    if others and others[0].ndim == 5:
+        views = others[0]
+        result.views = views if spec is None else spec.normalised(views)
+    elif others and windows is not None:
+        result[0] = windows.finish(images, others[0])
+    if spec is not None:
+        result[0] = spec.normalised(result[0])
+    return result
 
 
 def make_loader(

@@ -9,19 +9,20 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_fastrecipes import _lightning as pl
-from lightning_fastrecipes._lightning import rank_zero_info, rank_zero_warn
-from lightning_fastrecipes.data.common.samplers import ShuffleSampler, WeightedSampler
+from lightning_fastrecipes.data.common.samplers import ShuffleSampler
 from lightning_fastrecipes.data.common.settings import (
     Choice,
     Instance,
     MaybeWholeNumber,
     WholeNumber,
 )
-from lightning_fastrecipes.data.images.assembly import Images, assemble
+from lightning_fastrecipes.data.images import loaders
+from lightning_fastrecipes.data.images.assembly import Images, assemble, say_what_was_decided
 from lightning_fastrecipes.data.images.dataset import ImageDataset, PixelDataset, WindowDataset
 from lightning_fastrecipes.data.images.geometry import CachedSize, EvalTransform, Geometry
 from lightning_fastrecipes.data.images.listing import ImageSplit, Listing
-from lightning_fastrecipes.data.images.loaders import Loader, make_loader
+from lightning_fastrecipes.data.images.loaders import Loader
+from lightning_fastrecipes.data.images.normaliser import Normaliser
 from lightning_fastrecipes.data.images.options import (
     Augmentation,
     AugmentationChoice,
@@ -35,10 +36,8 @@ from lightning_fastrecipes.data.images.pixel_stores import PixelStores
 from lightning_fastrecipes.data.images.train_transform import TrainTransform, view_transforms
 from lightning_fastrecipes.data.images.trainer_facts import TrainerFacts, read_trainer
 from lightning_fastrecipes.errors import ConfigurationError, DataError
-from lightning_fastrecipes.functional.labels.balance import balancing_weights
 from lightning_fastrecipes.functional.labels.classes import refuse_other_classes
-from lightning_fastrecipes.messages import name_some
-from lightning_fastrecipes.protocols import InputSpec, LabelKind, ViewedBatch
+from lightning_fastrecipes.protocols import InputSpec, LabelKind
 
 Batch = list[Tensor]
 
@@ -50,7 +49,7 @@ class ImageDataModule(pl.LightningDataModule):
     an ``input_spec``, which normalises them itself; for any other module they are normalised after
     the transfer. ``image_size``, ``eval_image_size``, ``batch_size``, ``augmentation`` and ``seed``
     may be assigned between two fits: the next loaders use them. Assigning a preset to
-    ``augmentation`` keeps its other settings; ``none`` also drops its list of transforms.
+    ``augmentation`` keeps its other settings, but ``none`` drops its list.
 
     Args:
         **options: Those of ``ImageOptions``.
@@ -60,8 +59,7 @@ class ImageDataModule(pl.LightningDataModule):
         TypeError: If one is unknown, or of the wrong type.
 
     Attributes:
-        options: The options as they were given, and the defaults of the others; the augmentation
-            with all its settings.
+        options: The options as given, or else their defaults; the augmentation with all settings.
         eval_image_size: Side for validation, test and prediction; ``image_size`` if ``None``.
         largest_image_size: The largest that ``image_size`` will be, so that images of a fit are
             decoded once for all sizes; ``ProgressiveResizing`` is heeded as well.
@@ -91,6 +89,7 @@ class ImageDataModule(pl.LightningDataModule):
             self.options["split"], type(self).__name__, has_columns=self._has_columns
         )
         self.on_bad_file = self.options["on_bad_file"]
+        self._normaliser = Normaliser()
         self.num_workers = self.options["num_workers"]
         self.geometry = self.options["geometry"] or Geometry()
         self.class_balanced = self.options["class_balanced"]
@@ -161,26 +160,30 @@ class ImageDataModule(pl.LightningDataModule):
         A DataError says why the data cannot be used as they are.
         """
         self._read_trainer()
-        if self._images is not None:
-            self._open_stores(self._images)
-            return
-        images, settings = self._prepared or (None, {})
-        now = self._settings()
-        is_same = all(settings.get(name) is value for name, value in now.items())
-        self._images = images if images is not None and is_same else self._assemble()
-        self._prepared = None
+        if self._images is None:
+            images, settings = self._prepared or (None, {})
+            now = self._settings()
+            is_same = all(settings.get(name) is value for name, value in now.items())
+            self._images = images if images is not None and is_same else self._assemble()
+            self._prepared = None
+            self._compare_classes()
+            say_what_was_decided(self._images)
         self._open_stores(self._images)
-        self._compare_classes()
-        if self.reading:
-            rank_zero_info(f"Folder: {self.reading}")
-        if self.label_reason:
-            rank_zero_info(f"Labels: {self.label_reason}")
-        if self.skipped_files:
-            names = [f"{file}: {reason}" for file, reason in self.skipped_files]
-            rank_zero_warn(
-                f"{len(names)} unreadable files are left out: {name_some(names)}."
-                " Replace or remove them, or see `skipped_files`."
-            )
+        if self._facts.is_attached and self._normalises:
+            self.input_spec = self.normalised_spec(self._spec)
+        elif self._facts.is_fitting and self.trainer is not None:
+            self._normaliser.check_module(self.trainer.lightning_module, self.geometry.normalize)
+
+    def normalised_spec(self, spec: InputSpec) -> InputSpec:
+        """Return what a model expects of an image, with mean and deviation as ``geometry`` says.
+
+        A model whose spec is measured already keeps it, since its weights expect that.
+        """
+
+        def load() -> Loader:
+            return self._loader(self._dataset("train", self._eval_transform(self.image_size)))
+
+        return self._normaliser.spec_for(spec, self.geometry.normalize, load, self.trainer)
 
     def eval_dataset(self, split: ImageSplit) -> ImageDataset:
         """Return a split in order, with the transforms of the evaluation; empty if there is none.
@@ -208,11 +211,9 @@ class ImageDataModule(pl.LightningDataModule):
 
         ``dataset`` has the training images, or something else in their order.
         """
-        if not self.class_balanced:
-            return ShuffleSampler(dataset, self.seed)
-        targets = self.train_targets[: len(dataset)]
-        weights = balancing_weights(targets, multi_label=self.label_kind == "multi")
-        return WeightedSampler(dataset, self.seed, weights)
+        targets = self.train_targets[: len(dataset)] if self.class_balanced else None
+        has_many = self.label_kind == "multi"
+        return loaders.make_sampler(dataset, self.seed, targets, multi_label=has_many)
 
     @override
     def val_dataloader(self) -> Loader | list[Loader]:
@@ -239,27 +240,20 @@ class ImageDataModule(pl.LightningDataModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment on the device if asked to, and normalise for a module that does not.
 
-        A batch holds images, ``uint8``, of shape ``(batch, 3, height, width)``, and targets. Where
-        images are augmented here, it holds their indices too; or else any views.
+        A batch holds images, ``uint8``, of shape ``(batch, 3, height, width)``, and targets.
         """
-        images, targets, *others = batch
-        result = ViewedBatch([images, targets])
-        if others and others[0].ndim == 5:
-            result.views = others[0]
-        elif others and self._windows is not None:
-            result[0] = self._windows.finish(images, others[0])
-        if self._facts.input_spec is None:
-            spec = self.input_spec or InputSpec()
-            result[0] = spec.normalised(result[0])
-            if hasattr(result, "views"):
-                result.views = spec.normalised(result.views)
-        return result
+        return loaders.finished_batch(
+            batch, self._windows, self._spec if self._normalises else None
+        )
 
     @override
     def state_dict(self) -> dict[str, Any]:
         if self._images is None:
             return {}
-        return {"classes": self.classes, "label_kind": self.label_kind}
+        known: dict[str, Any] = {"classes": self.classes, "label_kind": self.label_kind}
+        if self._normalises and self._spec.is_measured:
+            known["input_spec"] = self._spec.plain_values()
+        return known
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -269,6 +263,8 @@ class ImageDataModule(pl.LightningDataModule):
                 f"The checkpoint has labels of the kind '{state_dict['label_kind']}', but the"
                 f" data have '{self.label_kind}'. Use the data it was trained on."
             )
+        if "input_spec" in state_dict:
+            self.input_spec = InputSpec.from_plain(state_dict["input_spec"])
         self._stored_classes = state_dict.get("classes")
         self._compare_classes()
 
@@ -292,6 +288,14 @@ class ImageDataModule(pl.LightningDataModule):
             )
         return self._images
 
+    @property
+    def _spec(self) -> InputSpec:
+        return self.input_spec or InputSpec()
+
+    @property
+    def _normalises(self) -> bool:
+        return self._facts.input_spec is None
+
     def _read_trainer(self) -> None:
         self._facts = read_trainer(self.trainer)
         self.input_spec = self._facts.input_spec or self.input_spec
@@ -302,16 +306,11 @@ class ImageDataModule(pl.LightningDataModule):
 
     def _eval_transform(self, image_size: int | None = None) -> EvalTransform:
         size = image_size or self.eval_image_size or self.image_size
-        return EvalTransform(size, self.geometry, self.input_spec or InputSpec())
+        return EvalTransform(size, self.geometry, self._spec)
 
     def _train_transform(self, image_size: int) -> TrainTransform:
-        return TrainTransform(
-            image_size,
-            self.geometry,
-            self.input_spec or InputSpec(),
-            augmentation=self.augmentation,
-            seed=self.seed,
-        )
+        asked, seed = self.augmentation, self.seed
+        return TrainTransform(image_size, self.geometry, self._spec, augmentation=asked, seed=seed)
 
     def _train_dataset(self) -> ImageDataset:
         if self.augmentation.is_none:
@@ -356,9 +355,9 @@ class ImageDataModule(pl.LightningDataModule):
         """Return the batches of a split, with views if a callback of the trainer asks for them."""
         dataset, views = self.eval_dataset(split), self._facts.views
         if views is not None:
-            spec, size = self.input_spec or InputSpec(), dataset.transform.image_size
-            dataset.views = view_transforms(size, self.geometry, spec, views)
+            size = dataset.transform.image_size
+            dataset.views = view_transforms(size, self.geometry, self._spec, views)
         return self._loader(dataset)
 
     def _loader(self, dataset: ImageDataset, sampler: ShuffleSampler | None = None) -> Loader:
-        return make_loader(dataset, self.batch_size, sampler, self.num_workers, self._facts)
+        return loaders.make_loader(dataset, self.batch_size, sampler, self.num_workers, self._facts)

@@ -148,7 +148,8 @@ class ImageOptions(TypedDict, total=False):
             or a ``GroupSplit``. Splits that the data bring along are kept.
         augmentation: Preset for training images, a list of transforms, or an ``Augmentation``;
             ``none`` if not given.
-        geometry: How images are resized and cropped; the defaults of ``Geometry`` if not given.
+        geometry: How images are resized, cropped and normalised; the defaults of ``Geometry`` if
+            not given.
         class_balanced: Draw training images, with replacement, in proportion to ``1 / count`` of
             their (rarest) label, so that rare labels are seen as often as common ones.
         seed: Of shuffling and augmentation, at least 0; 0 if not given.
@@ -189,10 +190,12 @@ def with_defaults(options: ImageOptions, owner: str) -> ImageOptions:
     """Fill in what was not given; a TypeError names an option that ``owner`` does not have."""
     for name in options:
         if name not in DEFAULTS:
-            raise TypeError(
-                f"`{owner}` has no option `{name}`, only {', '.join(DEFAULTS)}."
-                f"{suggestion(name, DEFAULTS)}"
-            )
+            inner = [part for part in (Geometry, Augmentation) if name in part.__annotations__]
+            cure = suggestion(name, DEFAULTS)
+            if inner:
+                home = inner[0].__name__
+                cure = f" `{name}` belongs to `{home}`: give `{home.lower()}={home}({name}=...)`."
+            raise TypeError(f"`{owner}` has no option `{name}`, only {', '.join(DEFAULTS)}.{cure}")
     return {**DEFAULTS, **options}
 
 

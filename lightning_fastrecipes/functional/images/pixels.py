@@ -231,7 +231,7 @@ def _as_floats(images: Tensor, input_spec: InputSpec | None) -> tuple[Tensor, fl
         return pixels, 255.0
     if input_spec is None:
         return pixels, 1.0
-    mean, std = _as_tensors(input_spec, pixels)
+    mean, std = input_spec.centre_and_scale(pixels)
     return pixels * std + mean, 1.0
 
 
@@ -240,13 +240,5 @@ def _from_floats(pixels: Tensor, dtype: torch.dtype, input_spec: InputSpec | Non
         return pixels.round_().to(dtype)
     if input_spec is None:
         return pixels.to(dtype)
-    mean, std = _as_tensors(input_spec, pixels)
+    mean, std = input_spec.centre_and_scale(pixels)
     return ((pixels - mean) / std).to(dtype)
-
-
-def _as_tensors(input_spec: InputSpec, like: Tensor) -> tuple[Tensor, Tensor]:
-    mean, std = (
-        torch.tensor(values, dtype=like.dtype, device=like.device).view(-1, 1, 1)
-        for values in (input_spec.mean, input_spec.std)
-    )
-    return mean, std

@@ -1,7 +1,7 @@
 """A trained classifier of images in files, and its predictions of other images."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -73,6 +73,7 @@ _DESCRIPTION = {
     ),
     "batch_size": plain.whole(1, MOST["batch_size"]),
 }
+_MEAN_IMAGE = plain.maybe(plain.items(plain.whole(1, MOST["image_size"]), 3, 3))
 
 
 def describe_classifier(model: ImageClassifier, images: ImageDataModule) -> dict[str, Any]:
@@ -80,13 +81,15 @@ def describe_classifier(model: ImageClassifier, images: ImageDataModule) -> dict
 
     The thresholds of several labels are filled in by the evaluation.
     """
+    spec = model.input_spec
     return {
         "task": TASK,
         "architecture": model.architecture,
         "classes": model.classes,
         "label_kind": model.label_kind,
         "thresholds": None,
-        "input": asdict(model.input_spec),
+        "input": {k: v for k, v in spec.plain_values().items() if k != "mean_image"},
+        "mean_image": None if spec.mean_image is None else list(spec.mean_image.shape),
         "geometry": images.eval_transform_key(),
         "batch_size": images.batch_size,
     }
@@ -100,12 +103,18 @@ def load_export(folder: Path, *, trust: Trust = ()) -> tuple[ImageClassifier, di
     def build() -> ImageClassifier:
         model = ImageClassifier.from_architecture(architecture)
         model.set_classes(description["classes"], description["label_kind"])
-        spec = description["input"]
-        means = {"mean": tuple(spec["mean"]), "std": tuple(spec["std"])}
-        model.set_input_spec(InputSpec(**{**spec, **means}))
+        spec = InputSpec.from_plain(description["input"])
+        if shape := description.get("mean_image"):
+            spec = replace(spec, mean_image=torch.zeros(shape))
+        model.set_input_spec(spec)
         return model
 
-    return load_model(folder, description, build, trust), description
+    model = load_model(folder, description, build, trust)
+    if model.has_mean_image:
+        # It has come with the weights.
+        spec = replace(model.input_spec, mean_image=model.pixel_mean[0] / 255)
+        model.set_input_spec(spec)
+    return model, description
 
 
 def predict_files(
@@ -230,7 +239,7 @@ def _read(folder: Path) -> dict[str, Any]:
                 f" {shown(description['task'])}. Give it a table to predict."
             )
         tuned = {"plain_thresholds": THRESHOLDS, "tta": _views, "training_views": _views}
-        plain.keys(_DESCRIPTION, tuned)(description, key)
+        plain.keys(_DESCRIPTION, {**tuned, "mean_image": _MEAN_IMAGE})(description, key)
         classes, geometry = description["classes"], description["geometry"]
         plain.choice(description["architecture"]["num_classes"])(
             len(classes), "number of `classes`"

@@ -17,6 +17,7 @@ from lightning_fastrecipes.data.images.features import FeatureDataModule
 from lightning_fastrecipes.data.images.module import ImageDataModule
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.functional.labels.merging import merge_predictions
+from lightning_fastrecipes.protocols import InputSpec
 from lightning_fastrecipes.recipe.config.building import build
 from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.schema import Evaluation, Recipe, Stage
@@ -59,6 +60,7 @@ class Images(Modality):
             )
         model.set_classes(images.classes, images.label_kind)
         images.input_spec = model.input_spec
+        model.set_input_spec(images.normalised_spec(model.input_spec))
         if any(isinstance(module, nn.Conv2d) for module in model.backbone.modules()):
             model.to(memory_format=torch.channels_last)
         return images, model
@@ -119,7 +121,7 @@ class Images(Modality):
         if data.label_reason:
             lines.append(f"Labels: {data.label_reason}")
         lines.append(
-            f"Model: {model.backbone.name}; input mean {spec.mean}, std {spec.std},"
+            f"Model: {model.backbone.name}; input {_normalisation(spec)},"
             f" {spec.interpolation}; batch norm `{model.norm_policy}`"
         )
         if data.skipped_files:
@@ -172,3 +174,12 @@ class Images(Modality):
             raise RecipeError("`--keep` is for columns of tables, not for images. Leave it out.")
         table, bad = predict_files(folders, paths, tta=tta, trust=trust)
         return Predictions(table, table.to_csv(index=False), bad)
+
+
+def _normalisation(spec: InputSpec) -> str:
+    """Return what is subtracted and divided by, in words; measured numbers are shortened."""
+    if not spec.is_measured:
+        return f"mean {spec.mean}, std {spec.std}"
+    mean, std = (tuple(round(number, 4) for number in values) for values in (spec.mean, spec.std))
+    subtracted = "mean" if spec.mean_image is None else "mean image, of mean"
+    return f"{subtracted} {mean}, std {std} of the training images"

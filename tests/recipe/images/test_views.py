@@ -91,6 +91,7 @@ def test_a_list_of_a_stage_is_evaluated_and_exported(recipe_file, tmp_path, squa
     assert not np.allclose(predicted(folder, squares, tta=False)[1][CLASSES], found[CLASSES])
 
     # An export of a stranger may not name any class.
+    del exported["sha256"]
     exported["tta"]["transforms"][0] = {"class_path": "subprocess.Popen", "init_args": {}}
     (folder / "export" / "model.json").write_text(json.dumps(exported))
     with pytest.raises(ValueError, match=r"`subprocess\.Popen` is not of a package"):
@@ -339,3 +340,26 @@ def test_a_recipe_with_the_old_views_of_whole_images_is_evaluated_plainly(recipe
     path = short(recipe_file, tta={"preset": "whole", "n": 2})
     with pytest.warns(UserWarning, match="evaluation.tta: .* must not be `preset: whole`"):
         assert load_recipe(path).evaluation.tta is None
+
+
+@pytest.mark.parametrize("normalize", ["dataset", "mean_image"])
+def test_an_export_normalises_as_the_run_did(recipe_file, tmp_path, squares, normalize, capsys):
+    path = short(recipe_file)
+    folder = tmp_path / "run"
+    assert (
+        main(["run", str(path), "--out", str(folder), f"--data.geometry.normalize={normalize}"])
+        == 0
+    )
+    said = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"input mean.* std \(.*\) of the training images", said)
+    exported = json.loads((folder / "export" / "model.json").read_text())
+    assert exported["input"]["normalize"] == normalize
+    assert (exported["mean_image"] is not None) == (normalize == "mean_image")
+    table, found = predicted(folder, squares)
+    np.testing.assert_allclose(table[CLASSES], found[CLASSES], atol=2e-6)
+    # As the weights would have it, it predicts otherwise.
+    del exported["sha256"]
+    exported["input"] |= {"mean": [0.5] * 3, "std": [0.1] * 3}
+    if normalize == "dataset":
+        (folder / "export" / "model.json").write_text(json.dumps(exported))
+        assert not np.allclose(predicted(folder, squares)[1][CLASSES], found[CLASSES], atol=1e-4)
