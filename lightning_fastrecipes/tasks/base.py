@@ -18,10 +18,16 @@ from lightning_fastrecipes._lightning import (
     SingleDeviceStrategy,
     TrainerFn,
     TrainerStatus,
+    rank_zero_info,
     rank_zero_warn,
 )
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.labels.targets import num_repeated_rows
+from lightning_fastrecipes.functional.training.group_rates import (
+    Rates,
+    describe_group_lrs,
+    resolve_group_lrs,
+)
 from lightning_fastrecipes.functional.training.layer_groups import (
     NormPolicy,
     audit_param_groups,
@@ -29,7 +35,6 @@ from lightning_fastrecipes.functional.training.layer_groups import (
     check_parameter_names,
     frozen_count,
     optimizer_groups,
-    resolve_group_lrs,
     set_frozen,
     set_frozen_modes,
 )
@@ -37,7 +42,7 @@ from lightning_fastrecipes.old_names import translate_callback_states
 from lightning_fastrecipes.protocols import FeatureBatch, LayerGroup, inputs_of
 from lightning_fastrecipes.tasks.building import MetricSpec, build_metrics, trusted_arguments
 from lightning_fastrecipes.tasks.norm_calibration import calibrate_norms
-from lightning_fastrecipes.tasks.optim import Optim, Rates, as_optim, build_optimizer
+from lightning_fastrecipes.tasks.optim import Optim, as_optim, build_optimizer
 from lightning_fastrecipes.trust import Trust
 
 Phase = Literal["val", "test"]
@@ -231,6 +236,8 @@ class LayerGroupTask(pl.LightningModule, ABC):
         is_new = self.trainer.global_step == 0 or self.num_frozen < self._calibrated_from
         if self.trainer.ckpt_path is None:
             self._must_calibrate = is_new and self.norm_policy == "calibrated"
+        names = [group.name for group in self.layer_groups()]
+        rank_zero_info(f"Learning rates: {describe_group_lrs(names, self.group_lrs())}")
 
     @override
     def on_train_epoch_start(self) -> None:

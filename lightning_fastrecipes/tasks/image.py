@@ -11,6 +11,7 @@ from typing_extensions import override
 from lightning_fastrecipes import plain
 from lightning_fastrecipes._lightning import rank_zero_info
 from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.functional.training.group_rates import Rates
 from lightning_fastrecipes.functional.training.layer_groups import NormPolicy
 from lightning_fastrecipes.nn.backbones import Backbone, create_backbone
 from lightning_fastrecipes.nn.heads import Layout, create_head
@@ -25,7 +26,7 @@ from lightning_fastrecipes.protocols import (
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY
 from lightning_fastrecipes.tasks.building import MetricSpec, build_network, plain_values
 from lightning_fastrecipes.tasks.classification import ClassificationTask
-from lightning_fastrecipes.tasks.optim import Optim, Rates
+from lightning_fastrecipes.tasks.optim import Optim
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class ImageClassifier(ClassificationTask):
         norm_policy: Batch norm of the backbone: ``eval`` (stored statistics, also where trained),
             ``eval_if_frozen``, ``calibrated``, ``stats_if_frozen`` or ``train``. ``None`` takes
             ``calibrated`` for pretrained weights and ``eval_if_frozen`` for random ones.
-        lr: Learning rate of the head, or one per trained group; replaces ``optim.lr``.
+        lr: Learning rate of the head, an array or a range, as for ``Optim``; replaces ``optim.lr``.
         lr_ratio: How many times smaller each earlier group's rate is; replaces ``optim.lr_ratio``.
         optim: Optimizer, rates and weight decay: an ``Optim``.
         metrics: Name to metric, class path or plain function; accuracy if ``None``, and with

@@ -8,10 +8,8 @@ from typing import Any
 import torch
 
 from lightning_fastrecipes.errors import ConfigurationError, check_at_least
+from lightning_fastrecipes.functional.training.group_rates import Rates, plain_rates
 from lightning_fastrecipes.tasks.building import load_class
-
-Rates = float | Sequence[float]
-"""One learning rate for the head, or one per trained layer group from the input side."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +17,11 @@ class Optim:
     """The optimizer of a task, with discriminative learning rates.
 
     Args:
-        lr: Learning rate of the head, above 0; or one rate per trained layer group, from the input
-            side.
+        lr: Learning rate of the head, above 0; or an array, ``[..., head]``: as many rates as
+            trained layer groups, from the input side, else the last is the head's and the others
+            are spread evenly over the remaining groups; or a range, ``(low, high)`` or in YAML
+            ``{low: 1e-5, high: 1e-3}``, spread over them by equal factors. See
+            ``functional.training.group_rates.resolve_group_lrs``.
         lr_ratio: With one rate, how many times smaller the rate of each earlier group is, at
             least 1.
         weight_decay: Weight decay of matrices and kernels, at least 0; norms and biases get none.
@@ -41,6 +42,7 @@ class Optim:
 
     def __post_init__(self) -> None:
         check_at_least("weight_decay", self.weight_decay, 0)
+        object.__setattr__(self, "lr", plain_rates(self.lr))
 
 
 def as_optim(

@@ -13,13 +13,14 @@ from typing_extensions import override
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.tables.spec import TableSpec
 from lightning_fastrecipes.functional.tables.target import PointEstimate, has_doubles, log_shift
+from lightning_fastrecipes.functional.training.group_rates import Rates
 from lightning_fastrecipes.functional.training.layer_groups import NormPolicy
 from lightning_fastrecipes.nn.label_rules import SingleLabel
 from lightning_fastrecipes.nn.rmspe import RMSPE
 from lightning_fastrecipes.protocols import LabelKind
 from lightning_fastrecipes.tasks.building import MetricSpec
 from lightning_fastrecipes.tasks.classification import FollowsLabelRules
-from lightning_fastrecipes.tasks.optim import Optim, Rates
+from lightning_fastrecipes.tasks.optim import Optim
 from lightning_fastrecipes.tasks.table_task import TabularNetwork, TabularTask
 
 _SHARE_OF_A_STEP = 0.01
@@ -49,8 +50,8 @@ class TabularRegressor(TabularTask):
         point_estimate: The number that is predicted where a logarithm was learned: the ``median``
             or the ``mean`` of the target, or ``min_rmspe``, which minimises ``RMSPE``; see
             ``functional.tables.target.log_shift``. The last two need ``log_target``.
-        lr: Learning rate of the output layer, or one per trained group of ``embeddings``,
-            ``trunk`` and ``output``; replaces ``optim.lr``.
+        lr: Learning rate of the output layer, or an array or a range for ``embeddings``, ``trunk``
+            and ``output``, as for ``Optim``; replaces ``optim.lr``.
         lr_ratio: How many times smaller each earlier group's rate is; replaces ``optim.lr_ratio``.
         optim: Optimizer, rates and weight decay: an ``Optim``.
         metrics: Name to metric, class path or plain function, in the user's units; if ``None``,
@@ -220,8 +221,8 @@ class TabularClassifier(FollowsLabelRules, TabularTask):
         spec: How the table becomes numbers, or the same as plain values; ``None`` if the trainer's
             datamodule or a checkpoint will say.
         network: Layers and embeddings: a ``TabularNetwork``.
-        lr: Learning rate of the output layer, or one per trained group of ``embeddings``,
-            ``trunk`` and ``output``; replaces ``optim.lr``.
+        lr: Learning rate of the output layer, or an array or a range for ``embeddings``, ``trunk``
+            and ``output``, as for ``Optim``; replaces ``optim.lr``.
         lr_ratio: How many times smaller each earlier group's rate is; replaces ``optim.lr_ratio``.
         optim: Optimizer, rates and weight decay: an ``Optim``.
         metrics: Name to metric, class path or plain function of probabilities ``(batch, classes)``

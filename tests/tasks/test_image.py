@@ -3,6 +3,7 @@ import inspect
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -22,6 +23,7 @@ from lightning_fastrecipes import (
 )
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.protocols import FeatureBatch, InputSpec
+from lightning_fastrecipes.tasks.building import plain_values
 
 
 def tiny_backbone() -> nn.Module:
@@ -191,12 +193,32 @@ def test_rates_follow_the_ratio_and_frozen_groups_have_none() -> None:
     assert rates == pytest.approx([0, 0, 1e-3, 1e-3, 1e-2, 1e-2])
 
 
-def test_a_list_of_rates_is_one_per_trained_group() -> None:
+def test_an_array_of_rates_fits_however_many_groups_are_trained() -> None:
     model = tiny_model(lr=[1e-3, 1e-2])
-    with pytest.raises(ValueError, match="has 2 rates but this stage trains 3 layer groups"):
-        model.configure_optimizers()
+    assert model.group_lrs() == [1e-3, 1e-3, 1e-2]
     model.freeze_to(1)
     assert model.group_lrs() == [0, 1e-3, 1e-2]
+    model.set_learning_rates([1e-4, 1e-3, 1e-2])
+    assert model.group_lrs() == [0, 1e-4, 1e-2]
+
+
+def test_a_range_of_rates_is_still_one_after_it_was_saved() -> None:
+    model = tiny_model(optim=Optim(lr=(1e-4, 1e-2)))
+    assert model.group_lrs() == pytest.approx([1e-4, 1e-3, 1e-2])
+    again = ImageClassifier(tiny_backbone(), **plain_values(dict(model.hparams)))
+    assert again.group_lrs() == model.group_lrs()
+    assert type(Optim(lr=np.array([1e-4, 1e-2])).lr) is list  # a checkpoint holds plain values
+    model.set_learning_rates((1e-5, 1e-3))
+    assert model.group_lrs() == pytest.approx([1e-5, 1e-4, 1e-3])
+
+
+def test_the_rates_of_a_fit_are_printed_once(caplog) -> None:
+    model = tiny_model(lr=[1e-3, 1e-2])
+    model.freeze_to(1)
+    with caplog.at_level("INFO"):
+        fit(model, epochs=2)
+    lines = [r.message for r in caplog.records if r.message.startswith("Learning rates")]
+    assert lines == ["Learning rates: early frozen, late 1.00e-03, head 1.00e-02"]
 
 
 def test_norms_and_biases_have_no_weight_decay() -> None:

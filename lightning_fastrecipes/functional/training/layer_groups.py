@@ -1,14 +1,13 @@
-"""Layer groups: freezing them, and one learning rate and two optimizer groups for each."""
+"""Layer groups: freezing them, and two optimizer groups for each."""
 
-import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from numbers import Real
 from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from lightning_fastrecipes.functional.training.group_rates import check_number
 from lightning_fastrecipes.protocols import LayerGroup
 
 NormPolicy = Literal["eval", "eval_if_frozen", "calibrated", "stats_if_frozen", "train"]
@@ -42,65 +41,6 @@ def frozen_count(freeze_to: int, num_groups: int) -> int:
     return freeze_to % num_groups
 
 
-def resolve_group_lrs(
-    lr: float | Sequence[float],
-    lr_ratio: float,
-    num_groups: int,
-    num_frozen: int,
-    *,
-    train_frozen_norms: bool = False,
-) -> list[float]:
-    """Return the learning rate of every layer group, from the input side.
-
-    ``lr`` is that of the last group, and each earlier group's is ``lr_ratio`` times smaller; or one
-    rate per trained group. The ``num_frozen`` leading groups have the rate 0; they follow the ratio
-    too if their batch norms train (``train_frozen_norms``). Raise `TypeError` if a rate is no
-    number, `ValueError` if one is not above 0, there are too few or too many, or another number is
-    out of range.
-
-    >>> resolve_group_lrs(1e-2, lr_ratio=10, num_groups=3, num_frozen=1)
-    [0.0, 0.001, 0.01]
-
-    Discriminative fine-tuning: Howard and Ruder, *Universal Language Model Fine-tuning for Text
-    Classification* (2018), section 3.2.
-    """
-    num_trained = num_groups - num_frozen
-    _check_number("lr_ratio", lr_ratio)
-    if lr_ratio < 1:
-        raise ValueError(
-            f"`lr_ratio` must be at least 1, got {lr_ratio}. 3 makes each earlier group's rate a"
-            " third of the next one's."
-        )
-    if isinstance(lr, Real):
-        _check_number("lr", lr)
-        rates = [float(lr) / lr_ratio**steps for steps in reversed(range(num_groups))]
-        trained = rates[num_frozen:]
-    else:
-        given: Any = lr
-        if isinstance(given, str) or not isinstance(given, Iterable):
-            raise TypeError(f"`lr` must be a number or one number per trained group, got {lr!r}.")
-        trained = list(given)
-        if lr_ratio != 1:
-            raise ValueError(
-                f"`lr_ratio` must be 1 when `lr` names every rate, got {lr_ratio}. Give one rate"
-                " and a ratio, or rates alone."
-            )
-        if len(trained) != num_trained:
-            raise ValueError(
-                f"`group_lrs` has {len(trained)} rates but this stage trains {num_trained} layer"
-                " groups. Give one rate per trained group, from the input side to the head."
-            )
-        rates = [trained[0]] * num_frozen + trained
-    for rate in trained:
-        _check_number("lr", rate)
-        if rate <= 0:
-            raise ValueError(
-                f"`lr` must be above 0, got {rate}. To leave a group as it is, freeze it."
-            )
-    frozen = rates[:num_frozen] if train_frozen_norms else [0.0] * num_frozen
-    return [float(rate) for rate in [*frozen, *trained]]
-
-
 def optimizer_groups(
     model_parameters: Mapping[str, nn.Parameter],
     groups: Sequence[LayerGroup],
@@ -126,7 +66,7 @@ def optimizer_groups(
             f"`group_lrs` must hold one rate for each of the {len(groups)} layer groups, got"
             f" {len(group_lrs)}. Use `resolve_group_lrs` to fill in the frozen ones."
         )
-    _check_number("weight_decay", weight_decay)
+    check_number("weight_decay", weight_decay)
     if weight_decay < 0:
         raise ValueError(f"`weight_decay` must be at least 0, got {weight_decay}. Use 0 for none.")
     seen: set[int] = set()
@@ -270,13 +210,6 @@ def check_norm_policy(norm_policy: str) -> None:
         raise ValueError(
             f"`norm_policy` must be one of {', '.join(get_args(NormPolicy))}, got {norm_policy!r}."
         )
-
-
-def _check_number(argument: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"`{argument}` must be a number, got {value!r}.")
-    if not math.isfinite(value):
-        raise ValueError(f"`{argument}` must be finite, got {value}.")
 
 
 def _few(names: Sequence[str], limit: int = 5) -> str:

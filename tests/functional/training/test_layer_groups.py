@@ -1,19 +1,15 @@
 """Freezing, rates and optimizer groups."""
 
 import copy
-from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 from lightning_fastrecipes.functional.training.layer_groups import (
     audit_param_groups,
     frozen_count,
     optimizer_groups,
-    resolve_group_lrs,
     set_frozen,
     set_frozen_modes,
 )
@@ -77,72 +73,6 @@ def test_a_group_that_is_not_there_is_refused(freeze_to) -> None:
         ValueError, match=rf"`freeze_to` must be between -3 and 2 .* got {freeze_to}"
     ):
         frozen_count(freeze_to, num_groups=3)
-
-
-@pytest.mark.parametrize(
-    ("lr", "lr_ratio", "num_frozen", "expected"),
-    [
-        pytest.param(1e-2, 1.0, 0, [1e-2, 1e-2, 1e-2], id="one-for-all"),
-        pytest.param(1e-2, 10.0, 0, [1e-4, 1e-3, 1e-2], id="ten-times-smaller-each"),
-        pytest.param(1e-2, 3.0, 1, [0.0, 1e-2 / 3, 1e-2], id="frozen-has-none"),
-        pytest.param(1, 2, 2, [0.0, 0.0, 1.0], id="whole-numbers"),
-        pytest.param([1e-4, 1e-3, 1e-2], 1.0, 0, [1e-4, 1e-3, 1e-2], id="named"),
-        pytest.param((1e-3, 1e-2), 1.0, 1, [0.0, 1e-3, 1e-2], id="named-for-trained-ones"),
-    ],
-)
-def test_each_group_gets_its_rate(lr, lr_ratio, num_frozen, expected) -> None:
-    assert resolve_group_lrs(lr, lr_ratio, 3, num_frozen) == pytest.approx(expected)
-
-
-def test_frozen_groups_keep_their_rate_where_their_norms_train() -> None:
-    rates = resolve_group_lrs(1e-2, 10, 3, 2, train_frozen_norms=True)
-    assert rates == pytest.approx([1e-4, 1e-3, 1e-2])
-    rates = resolve_group_lrs([1e-3, 1e-2], 1, 3, 1, train_frozen_norms=True)
-    assert rates == pytest.approx([1e-3, 1e-3, 1e-2])
-
-
-@given(
-    lr=st.floats(1e-6, 10),
-    ratio=st.floats(1, 30),
-    num_groups=st.integers(1, 6),
-    data=st.data(),
-)
-def test_trained_rates_differ_by_the_ratio(lr, ratio, num_groups, data) -> None:
-    num_frozen = data.draw(st.integers(0, num_groups - 1))
-    rates = resolve_group_lrs(lr, ratio, num_groups, num_frozen)
-    assert rates[:num_frozen] == [0.0] * num_frozen
-    trained = rates[num_frozen:]
-    assert trained[-1] == lr
-    for earlier, later in pairwise(trained):
-        assert later / earlier == pytest.approx(ratio)
-
-
-@pytest.mark.parametrize(
-    ("lr", "lr_ratio", "error", "message"),
-    [
-        pytest.param(0.0, 1, ValueError, "`lr` must be above 0, got 0.0", id="zero"),
-        pytest.param(-1.0, 1, ValueError, "`lr` must be above 0", id="negative"),
-        pytest.param(float("nan"), 1, ValueError, "`lr` must be finite", id="nan"),
-        pytest.param(float("inf"), 1, ValueError, "`lr` must be finite", id="infinite"),
-        pytest.param([1e-3, 0.0], 1, ValueError, "`lr` must be above 0", id="zero-among-rates"),
-        pytest.param("1e-3", 1, TypeError, "`lr` must be a number", id="text-from-yaml"),
-        pytest.param(True, 1, TypeError, "`lr` must be a number", id="boolean"),
-        pytest.param(1e-3, 0.5, ValueError, "`lr_ratio` must be at least 1", id="small-ratio"),
-        pytest.param(1e-3, float("inf"), ValueError, "`lr_ratio` must be finite", id="inf-ratio"),
-        pytest.param([1e-3, 1e-2], 3, ValueError, "`lr_ratio` must be 1", id="rates-and-ratio"),
-        pytest.param(
-            [1e-3, 1e-2, 1e-1],
-            1,
-            ValueError,
-            r"`group_lrs` has 3 rates but this stage trains 2 layer groups\. Give one rate per"
-            r" trained group, from the input side to the head\.",
-            id="too-many",
-        ),
-    ],
-)
-def test_rates_that_cannot_be_are_refused(lr, lr_ratio, error, message) -> None:
-    with pytest.raises(error, match=message):
-        resolve_group_lrs(lr, lr_ratio, num_groups=3, num_frozen=1)
 
 
 def test_every_layer_group_has_two_optimizer_groups_frozen_or_not() -> None:
