@@ -16,6 +16,7 @@ from lightning_fastrecipes.callbacks.engine.lr_curve import LRCurve
 from lightning_fastrecipes.callbacks.engine.state_keeping import StateSnapshot
 from lightning_fastrecipes.callbacks.engine.sweeping import LossSource, reference_lrs, sweep
 from lightning_fastrecipes.errors import check_choice
+from lightning_fastrecipes.functional.training.group_rates import by_layer_group, describe_group_lrs
 from lightning_fastrecipes.functional.training.lr_curves import Rule, Spacing, sweep_lrs
 
 __all__ = ["LRCurve", "LRFinder", "lr_find", "run_finder"]
@@ -136,15 +137,21 @@ class LRFinder(pl.Callback):
         if curve.suggestion is not None:
             self._apply(trainer, curve.suggestion)
             rank_zero_info(
-                f"LRFinder: {curve.suggestion:.2e} for the last layer group ({curve.rule}; the"
-                f" rules agree within a factor {1 / curve.agreement:.0f})"
+                f"LRFinder: {curve.suggestion:.2e} for the last layer group ({curve.read_by}; the"
+                f" rules agree within a factor {1 / curve.agreement:.0f}):"
+                f" {describe_group_lrs(curve.group_lrs, curve.group_lrs.values())}"
             )
             return
         message = f"`LRFinder` cannot suggest a learning rate: {curve.refusal}"
         if self.on_refusal == "raise":
             raise SetupError(f"{message} Or configure a learning rate.")
         if self.on_refusal == "warn":
-            rank_zero_warn(f"{message} The fit keeps the configured rates.")
+            lr = [rate for rate in reference_lrs(trainer) if rate > 0][-1]
+            kept = {name: lr * ratio for name, ratio in curve.group_ratios.items()}
+            rank_zero_warn(
+                f"{message} The fit keeps the configured rates:"
+                f" {describe_group_lrs(kept, kept.values())}."
+            )
 
     def _find(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> LRCurve:
         rates = reference_lrs(trainer)
@@ -165,7 +172,7 @@ class LRFinder(pl.Callback):
             )
         groups = enumerate(trainer.optimizers[0].param_groups)
         names = [str(group.get("name", f"group {index}")) for index, group in groups]
-        ratios = _by_layer_group(names, [rate / trained[-1] for rate in rates])
+        ratios = by_layer_group(names, [rate / trained[-1] for rate in rates])
         return LRCurve(tuple(self.lrs[: len(losses)]), tuple(losses), ratios, self.rule, self.on)
 
     def _apply(self, trainer: pl.Trainer, suggestion: float) -> None:
@@ -257,17 +264,6 @@ class _FoundError(Exception):
 class _Stop(pl.Callback):
     def on_train_batch_start(self, *_: Any) -> None:
         raise _FoundError
-
-
-def _by_layer_group(names: list[str], ratios: list[float]) -> dict[str, float]:
-    """Join the parameter groups of a layer group, such as ``head/decay``, if they share a rate."""
-    by_name = dict(zip(names, ratios, strict=True))
-    layers: dict[str, set[float]] = {}
-    for name, ratio in by_name.items():
-        layers.setdefault(name.partition("/")[0], set()).add(ratio)
-    if all(len(found) == 1 for found in layers.values()):
-        return {name: found.pop() for name, found in layers.items()}
-    return by_name
 
 
 def _scale_scheduler(scheduler: Any, scale: float) -> None:

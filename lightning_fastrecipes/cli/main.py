@@ -166,7 +166,7 @@ def _lr_find(options: argparse.Namespace) -> int:
         err.print(f"fastrecipes: no suggestion: {curve.refusal} See {plot}", style="red")
         return FAILED
     print_curve(out, curve, options.stage)
-    out.print(f"Suggested lr: {curve.suggestion:.2e} ({curve.rule}); curve in {plot}")
+    out.print(f"Suggested lr: {curve.suggestion:.2e} ({curve.read_by}); curve in {plot}")
     return OK
 
 

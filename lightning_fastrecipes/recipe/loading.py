@@ -1,6 +1,7 @@
 """Read recipe files: overrides and variants applied, every key and type checked."""
 
 import copy
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import Any
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes import trust as trusted
+from lightning_fastrecipes.callbacks.lr_finder import LRFinder
 from lightning_fastrecipes.callbacks.schedule import Schedule
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 from lightning_fastrecipes.errors import ConfigurationError
@@ -29,7 +31,14 @@ from lightning_fastrecipes.recipe.config.overrides import (
     apply_override,
     read_override,
 )
-from lightning_fastrecipes.recipe.config.schema import TTA, Evaluation, Recipe, Stage
+from lightning_fastrecipes.recipe.config.schema import (
+    FIND,
+    TTA,
+    Evaluation,
+    LRSearch,
+    Recipe,
+    Stage,
+)
 from lightning_fastrecipes.recipe.shared.modality import Modality
 from lightning_fastrecipes.trust import Trust
 
@@ -246,6 +255,7 @@ def _read_stage(name: Any, item: Any, place: Place) -> Stage:
         for index, spec in enumerate(callbacks)
     )
     stage = read_settings(Stage, item, place, name=name, callbacks=specs)
+    _check_lr(stage, place.at("lr"))
     cycles, epochs = stage.until_overfitting, stage.max_epochs
     if not 1 <= epochs <= _MOST_EPOCHS:
         raise place.at("max_epochs").error(
@@ -279,6 +289,28 @@ def _read_parts(value: Any, stages: Mapping[str, Any], place: Place) -> tuple[di
     if ends != sorted(ends):
         raise place.error(f"each part must train further than the one before it, but is {value!r}.")
     return tuple(dict(part) for part in value)
+
+
+def _check_lr(stage: Stage, place: Place) -> None:
+    """Refuse a search that cannot be, or that is described twice."""
+    if not isinstance(stage.lr, dict):
+        return
+    keys = set(stage.lr)
+    if keys != {"low", "high"} and not {FIND} <= keys <= {FIND, "otherwise"}:
+        raise place.error(
+            "must be a rate, an array of rates, `{low: 1e-5, high: 1e-3}`, `find`, or `{find: RULE,"
+            f" otherwise: 1e-4}}`, but is {stage.lr!r}."
+        )
+    if stage.search is None:
+        return
+    read_settings(LRSearch, stage.lr, place)
+    if not 0 < stage.search.otherwise < math.inf:
+        raise place.at("otherwise").error(f"must be above 0, but is {stage.search.otherwise}.")
+    if _has(stage, LRFinder):
+        raise place.error(
+            "names a rule, but the stage has an `LRFinder` of its own. Give it the rule, and write"
+            " `lr: find`."
+        )
 
 
 def _read_evaluation(value: Any, place: Place) -> Evaluation:

@@ -60,9 +60,17 @@ class LRCurve:
         return self._read.refusal
 
     @property
+    def read_by(self) -> Rule:
+        """The rule of the suggestion: ``rule``, or ``before_rise`` if that is the only pick.
+
+        On a curve that is flat and then rises no other rule has one.
+        """
+        return "before_rise" if list(self.picks) == ["before_rise"] else self.rule
+
+    @property
     def suggestion(self) -> float | None:
         """The suggested rate of the last trained layer group; ``None`` if the curve is refused."""
-        return self.picks.get(self.rule)
+        return self.picks.get(self.read_by)
 
     @property
     def group_lrs(self) -> dict[str, float]:
@@ -79,7 +87,7 @@ class LRCurve:
         """Return everything as JSON text; what is not finite is null."""
         content = {
             "suggestion": self.suggestion,
-            "rule": self.rule,
+            "rule": self.read_by,
             "refusal": self.refusal,
             "agreement": self.agreement if self.picks else None,
             "picks": self.picks,
@@ -105,7 +113,7 @@ class LRCurve:
             average_losses(self.lrs, self.losses),
             self.picks,
             path,
-            rule=self.rule,
+            rule=self.read_by,
             refusal=self.refusal,
             split="validation" if self.on == "val" else "training",
         )

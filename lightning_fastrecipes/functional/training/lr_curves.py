@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from lightning_fastrecipes.errors import check_choice
 
 Spacing = Literal["geometric", "linear"]
-Rule = Literal["course", "steepest", "minimum/10", "valley", "slide"]
+Rule = Literal[
+    "course", "largest_falling", "steepest", "minimum/10", "valley", "slide", "before_rise"
+]
 """How to pick a rate from a curve; see :func:`suggest_lr`."""
 
 Curve = NDArray[np.float64]
@@ -20,13 +22,20 @@ Curve = NDArray[np.float64]
 SMOOTHING = 0.98
 DIVERGENCE_FACTOR = 4.0
 NUM_STEPS_BEFORE_STOP = 10
-BANDWIDTH = 0.4
+BANDWIDTHS = (0.05, 0.1, 0.2, 0.4)
+MAX_NOISE_SHARE = 0.03
 MIN_POINTS = 20
 MIN_SIGNAL = 6.5
 
 _ROUNDING = 1e-9
 _START_SHARE = 0.25
 _OUTLIER_FACTOR = 1.5
+_OUTLIER_NOISE = 4.0
+_FALLING_SHARE = 0.25
+_RISE_NOISE = 4.0
+_RISE_SIGNAL = 10.0
+_RISE_SHARE = 0.1
+_FLAT_QUANTILE = 0.3
 _VALLEY_LEVELS = 50
 _SLIDE_POINTS = 15
 _SLIDE_CHANGE = 0.005
@@ -94,9 +103,10 @@ def average_losses(lrs: Sequence[float], losses: Sequence[float]) -> list[float]
     """Smooth a whole curve without lag, as :func:`suggest_lr` sees it.
 
     Each value lies on a straight line fitted to the losses around it, weighted by a normal
-    distribution of ``BANDWIDTH`` decades. Losses are capped at one and a half times the first ones,
-    so that the blow-up at the end does not reach back. From the first loss on that is not finite,
-    values are NaN.
+    distribution: of the first of ``BANDWIDTHS``, in decades, that leaves no more noise than
+    ``MAX_NOISE_SHARE`` of the loss's fall, or of the last. Losses are capped at one and a half
+    times the first ones, or four deviations of their noise above, so that the blow-up at the end
+    does not reach back. From the first loss on that is not finite, values are NaN.
 
     >>> [round(loss, 6) for loss in average_losses([0.1, 1.0, 10.0], [1.0, 0.9, 0.8])]
     [1.0, 0.9, 0.8]
@@ -128,7 +138,8 @@ def has_diverged(losses: Sequence[float]) -> bool:
     if len(losses) <= NUM_STEPS_BEFORE_STOP:
         return False
     smoothed = smooth_losses(losses)
-    best = min(smoothed)
+    # Of fewer losses the average may be small by chance.
+    best = min(smoothed[NUM_STEPS_BEFORE_STOP - 1 :])
     limit = best + (DIVERGENCE_FACTOR - 1) * abs(best)
     return smoothed[-1] > max(limit, smoothed[0])
 
@@ -138,16 +149,21 @@ def suggest_lr(lrs: Sequence[float], losses: Sequence[float]) -> LRSuggestion:
 
     The rules see the curve as :func:`average_losses` smooths it, on the logarithm of the rate:
 
-    - ``course``: where half of the loss's fall is done, but at most a tenth of the rate of the
-      lowest loss: one to two orders below the minimum, loss still clearly falling.
+    - ``course``: where half of the loss's fall is done, but at least a hundredth and at most a
+      tenth of the rate of the lowest loss: one to two orders below the minimum.
+    - ``largest_falling``: the largest rate below that of the lowest loss at which the loss still
+      falls at least a quarter as fast as where it falls fastest.
     - ``steepest``: where the loss falls fastest.
     - ``minimum/10``: a tenth of the rate of the lowest loss.
     - ``valley``: the middle of the longest falling run of points, gaps allowed.
     - ``slide``: walking back from the largest rate, where the slope has stopped changing.
+    - ``before_rise``: a tenth of the rate from which on the loss stays clearly above its lowest.
 
-    A curve is refused when it has fewer than ``MIN_POINTS`` points, when its fall is less than
-    ``MIN_SIGNAL`` times what its noise alone would give, when it rises from the start, and when it
-    still falls at the largest rate. Rates rise; losses from the first on that is not finite are
+    A curve that is flat and then rises, as after a head was trained, has the last of these alone. A
+    curve is refused when it has fewer than ``MIN_POINTS`` points, when its fall is less than
+    ``MIN_SIGNAL`` times what its noise alone would give and it does not rise either, when it rises
+    within the first decade, and when it still falls at the largest rate. Rates rise; losses from
+    the first on that is not finite are
     ignored. Raises ValueError if there is not one loss for each rate.
 
     >>> lrs = sweep_lrs(1e-6, 1, num_steps=100)
@@ -173,40 +189,71 @@ def suggest_lr(lrs: Sequence[float], losses: Sequence[float]) -> LRSuggestion:
     lowest = int(curve.argmin())
     num_first = min(max(3, int(lowest * _START_SHARE)), lowest + 1)
     start = float(np.median(curve[:num_first]))
-    fall = start - float(curve[lowest])
-    reason = _refusal(start, fall, noise, lowest, num_points, diverged=has_diverged(losses))
+    positions: dict[Rule, float] = {}
+    diverged = has_diverged(losses)
+    reason = _refusal(start, curve, noise, diverged=diverged)
+    # A flat curve's lowest point is an accident.
+    floor = float(curve.min() if reason is None else np.quantile(curve, _FLAT_QUANTILE))
+    rise = _rise(curve, noise, floor, _RISE_SHARE * abs(start))
+    if reason is None:
+        positions = _falling_picks(decades, curve, start, noise)
+    elif rise is not None and not _still_falls(curve, diverged=diverged):
+        if decades[rise] - 1 >= decades[0]:
+            reason = None
+        elif diverged:
+            reason = (
+                "the loss rises from the start of the sweep. Lower `min_lr`, or check that the"
+                " labels fit the images."
+            )
     if reason is not None:
         return LRSuggestion({}, reason)
-    falling = slice(0, lowest + 1)
-    slopes = np.gradient(curve, decades)
-    half = int(np.flatnonzero(curve[falling] >= start - fall / 2)[-1])
+    if rise is not None:
+        positions["before_rise"] = decades[rise] - 1
+    return LRSuggestion({rule: float(10**decade) for rule, decade in positions.items()})
+
+
+def _falling_picks(decades: Curve, curve: Curve, start: float, noise: float) -> dict[Rule, float]:
+    """Return the decade that each rule picks on a curve that falls."""
+    # The middle of what may be the lowest point, as far as noise can tell.
+    lowest = int(np.median(np.flatnonzero(curve <= curve.min() + noise)))
+    fall = start - float(curve[lowest])
+    slopes = np.gradient(curve, decades)[: lowest + 1]
+    half = int(np.flatnonzero(curve[: lowest + 1] >= start - fall / 2)[-1])
     tenth = decades[lowest] - 1
-    positions: dict[Rule, float] = {
-        "course": min(decades[half], tenth),
-        "steepest": decades[int(slopes[falling].argmin())],
+    return {
+        "course": min(max(decades[half], tenth - 1), tenth),
+        "largest_falling": decades[
+            int(np.flatnonzero(slopes <= _FALLING_SHARE * slopes.min())[-1])
+        ],
+        "steepest": decades[int(slopes.argmin())],
         "minimum/10": tenth,
         "valley": decades[_valley(np.round(curve * (_VALLEY_LEVELS / fall)))],
         "slide": decades[_slide(curve)],
     }
-    return LRSuggestion({rule: float(10**decade) for rule, decade in positions.items()})
 
 
-def _refusal(
-    start: float, fall: float, noise: float, lowest: int, num_points: int, *, diverged: bool
-) -> str | None:
+def _refusal(start: float, curve: Curve, noise: float, *, diverged: bool) -> str | None:
+    fall = start - float(curve.min())
     if fall <= MIN_SIGNAL * noise or fall <= _ROUNDING * (1 + abs(start)):
-        if lowest < num_points // 10 and diverged:
-            return (
-                "the loss rises from the start of the sweep. Lower `min_lr`, or check that the"
-                " labels fit the images."
-            )
         return (
             f"the loss falls by {fall:.1g} from {start:.3g}, no more than its noise may do. Use"
             " more steps, larger batches or a wider range, and check that something is trained."
         )
-    if not diverged and lowest >= num_points - max(3, num_points // 20):
+    if _still_falls(curve, diverged=diverged):
         return "the loss still falls at the largest rate. Raise `max_lr`."
     return None
+
+
+def _still_falls(curve: Curve, *, diverged: bool) -> bool:
+    return not diverged and int(curve.argmin()) >= len(curve) - max(3, len(curve) // 20)
+
+
+def _rise(curve: Curve, noise: float, floor: float, least: float) -> int | None:
+    """Return from which point on the loss stays clearly above a floor, if there is one."""
+    below = np.flatnonzero(curve <= floor + max(_RISE_NOISE * noise, least))
+    if curve[-1] - floor < _RISE_SIGNAL * noise or below[-1] == len(curve) - 1:
+        return None
+    return int(below[-1]) + 1
 
 
 def _num_finite(losses: Sequence[float]) -> int:
@@ -216,11 +263,28 @@ def _num_finite(losses: Sequence[float]) -> int:
 
 def _local_average(decades: Curve, losses: Curve) -> tuple[Curve, float]:
     """Average along local straight lines; also return the noise left in one averaged point."""
+    # Second differences hold the noise and little of the curve; 6 is their variance.
+    variance = (
+        float(np.median(np.diff(losses, n=2) ** 2)) / (6.0 * 0.4549) if len(losses) > 2 else 0.0
+    )
     # Where training blows up, one huge loss would bend the average far to its left.
     first = float(np.median(losses[: len(losses) // 10 + 1]))
-    losses = np.minimum(losses, first + (_OUTLIER_FACTOR - 1) * abs(first))
+    cap = max((_OUTLIER_FACTOR - 1) * abs(first), _OUTLIER_NOISE * math.sqrt(variance))
+    losses = np.minimum(losses, first + cap)
     distances = decades[None] - decades[:, None]
-    kernel = np.exp(-0.5 * (distances / BANDWIDTH) ** 2)
+    for bandwidth in BANDWIDTHS:
+        weights = _line_weights(distances, bandwidth)
+        curve = weights @ losses
+        noise = math.sqrt(variance * float(np.median((weights**2).sum(axis=1))))
+        fall = float(np.median(curve[: len(curve) // 10 + 1]) - curve.min())
+        if noise <= MAX_NOISE_SHARE * fall:
+            break
+    return curve, noise
+
+
+def _line_weights(distances: Curve, bandwidth: float) -> Curve:
+    """Return with which weights each point averages all others: a local straight line's."""
+    kernel = np.exp(-0.5 * (distances / bandwidth) ** 2)
     zeroth, first, second = (
         (kernel * distances**power).sum(axis=1, keepdims=True) for power in (0, 1, 2)
     )
@@ -228,13 +292,8 @@ def _local_average(decades: Curve, losses: Curve) -> tuple[Curve, float]:
     # A point alone within the bandwidth, as the first of a linear sweep are, has no line.
     alone = determinant < 1e-9 * zeroth**2
     line = kernel * (second - distances * first) / np.where(alone, 1.0, determinant)
-    weights = np.where(alone, kernel / zeroth, line)
-    # Second differences hold the noise and little of the curve; 6 is their variance.
-    variance = (
-        float(np.median(np.diff(losses, n=2) ** 2)) / (6.0 * 0.4549) if len(losses) > 2 else 0.0
-    )
-    per_point = float(np.median((weights**2).sum(axis=1)))
-    return weights @ losses, math.sqrt(variance * per_point)
+    weights: Curve = np.where(alone, kernel / zeroth, line)
+    return weights
 
 
 def _valley(curve: Curve) -> int:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from lightning_fastrecipes.dotted import load_object
 from lightning_fastrecipes.errors import RecipeError
+from lightning_fastrecipes.functional.training.lr_curves import Rule
 
 FIND = "find"
 """What a stage says in place of a rate that is to be found."""
@@ -15,6 +16,19 @@ AugmentationKey = (
     Literal["none", "basic", "side_on", "top_down"] | list[str | dict[str, Any]] | dict[str, Any]
 )
 """What a stage may say of the augmentation."""
+
+
+@dataclass(frozen=True)
+class LRSearch:
+    """How a stage finds its rate.
+
+    Args:
+        find: The rule of ``LRFinder``; its default rule if ``None``.
+        otherwise: The head's rate where no rule can read the curve, above 0.
+    """
+
+    find: Rule | None = None
+    otherwise: float = 1e-4
 
 
 @dataclass(frozen=True)
@@ -47,7 +61,9 @@ class Stage:
         name: Its key in ``stages``; letters, digits, ``-`` and ``_``.
         max_epochs: Number of epochs, at least 1.
         freeze_to: First trained layer group; negative counts from the head, 0 trains all.
-        lr: Learning rate of the head, or one per trained group from the input side, or ``find``.
+        lr: Learning rate of the head; or an array or a range, as for ``Optim``; or ``find``, or
+            ``{find: RULE, otherwise: RATE}``: found by ``LRFinder``, and where its curve cannot be
+            read the stage trains with the other rate, 1e-4 if not given.
         lr_ratio: How many times smaller each earlier group's rate is, at least 1.
         image_size: Side in pixels; the datamodule's own if ``None``.
         batch_size: Images or rows per process and step; the datamodule's own if ``None``.
@@ -63,7 +79,7 @@ class Stage:
     name: str
     max_epochs: int
     freeze_to: int = 0
-    lr: float | list[float] | Literal["find"] = 1e-3
+    lr: float | list[float] | dict[str, float | str] | Literal["find"] = 1e-3
     lr_ratio: float = 1.0
     image_size: int | None = None
     batch_size: int | None = None
@@ -76,6 +92,14 @@ class Stage:
     def key(self) -> str:
         """Its key path in the recipe."""
         return f"stages.{self.name}"
+
+    @property
+    def search(self) -> LRSearch | None:
+        """How the rate is found; ``None`` if it is given."""
+        if self.lr == FIND:
+            return LRSearch()
+        is_search = isinstance(self.lr, dict) and {FIND, "otherwise"} & set(self.lr)
+        return LRSearch(**self.lr) if is_search else None  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes._lightning import rank_zero_warn
 from lightning_fastrecipes.callbacks.lr_finder import LRCurve, LRFinder, run_finder
 from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
 from lightning_fastrecipes.recipe.config.defaults import trainer_arguments
 from lightning_fastrecipes.recipe.config.documents import Place
-from lightning_fastrecipes.recipe.config.schema import FIND, Recipe, Stage
+from lightning_fastrecipes.recipe.config.schema import FIND, LRSearch, Recipe, Stage
 from lightning_fastrecipes.recipe.loading import modality_of
 from lightning_fastrecipes.recipe.run.plan import (
     apply_stage,
@@ -31,11 +32,12 @@ def finding_callbacks(
     A finder among the stage's own callbacks takes the place of the default one. Finders come first,
     so that all other callbacks see the rates they set.
     """
+    search = stage.search
     own = [callback for callback in callbacks if isinstance(callback, LRFinder)]
-    if not own and stage.lr == FIND:
-        own = [LRFinder(on_refusal="raise")]
+    if not own and search is not None:
+        own = [_finder(search)]
     others = [callback for callback in callbacks if callback not in own]
-    keepers = [_CurveKeeper(finder, folder, stage.name) for finder in own]
+    keepers = [_CurveKeeper(finder, folder, stage) for finder in own]
     return [*own, *others, *keepers]
 
 
@@ -70,7 +72,7 @@ def find_stage_lr(recipe: Recipe, stage_name: str, run_folder: Path | None = Non
     training_data = modality_of(recipe).training_data(stage, data, model)
     pl.seed_everything(stage_seed(recipe.seed, index), workers=True, verbose=False)
     own = [found for found in build_callbacks(recipe, index) if isinstance(found, LRFinder)]
-    finder = own[0] if own else LRFinder()
+    finder = own[0] if own else _finder(stage.search)
     finder.on_refusal = "ignore"
     try:
         arguments = trainer_arguments(recipe.trainer, model)
@@ -81,10 +83,14 @@ def find_stage_lr(recipe: Recipe, stage_name: str, run_folder: Path | None = Non
         raise Place(recipe.path, stage.key).error(error) from error
 
 
-class _CurveKeeper(pl.Callback):
-    """Write the curve right after the step that follows it, in case the run does not end."""
+def _finder(search: LRSearch | None) -> LRFinder:
+    return LRFinder() if search is None or search.find is None else LRFinder(rule=search.find)
 
-    def __init__(self, finder: LRFinder, folder: Path, stage: str) -> None:
+
+class _CurveKeeper(pl.Callback):
+    """Write the curve right after the step that follows it, or when the fit fails."""
+
+    def __init__(self, finder: LRFinder, folder: Path, stage: Stage) -> None:
         self.finder = finder
         self.folder = folder
         self.stage = stage
@@ -97,6 +103,21 @@ class _CurveKeeper(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        is_new = batch_idx == 0 and trainer.current_epoch in self.finder.curves
-        if is_new and trainer.is_global_zero:
-            write_curve(self.finder.curve, self.folder, self.stage)
+        if batch_idx == 0 and trainer.current_epoch in self.finder.curves:
+            self._write(trainer)
+            if self.finder.curve.suggestion is None and self.stage.lr == FIND:
+                rank_zero_warn(
+                    f"{self.stage.key}: no rate was found, so that the stage trains with"
+                    f" {LRSearch().otherwise:g}. State another with"
+                    " `lr: {find: RULE, otherwise: RATE}`."
+                )
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        if self.finder.curves:
+            self._write(trainer)
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        if trainer.is_global_zero:
+            write_curve(self.finder.curve, self.folder, self.stage.name)

@@ -14,11 +14,8 @@ from lightning_fastrecipes.data.common.samplers import drops_last_batch
 from lightning_fastrecipes.nn.summary import summary
 from lightning_fastrecipes.recipe.config.building import build
 from lightning_fastrecipes.recipe.config.documents import Place
-from lightning_fastrecipes.recipe.config.schema import FIND, Recipe, Stage
+from lightning_fastrecipes.recipe.config.schema import Recipe, Stage
 from lightning_fastrecipes.recipe.loading import modality_of
-
-LR_BEFORE_FINDING = 1e-3
-"""The rate before ``lr: find`` has found one; a rehearsal without a sweep trains with it."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +81,8 @@ def apply_stage(recipe: Recipe, index: int, data: Any, model: Any) -> None:
             if (value := getattr(stage, name)) is not None:
                 setattr(data, name, value)
         data.seed = stage_seed(recipe.seed, index)
-        model.set_learning_rates(
-            LR_BEFORE_FINDING if stage.lr == FIND else stage.lr, stage.lr_ratio
-        )
+        lr = stage.lr if stage.search is None else stage.search.otherwise
+        model.set_learning_rates(lr, stage.lr_ratio)
         model.freeze_to(stage.freeze_to)
         model.group_lrs()
         modality.check_stage(stage, data, model)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lightning_fastrecipes.callbacks.lr_finder import LRCurve
-from lightning_fastrecipes.recipe.config.schema import FIND, Recipe
+from lightning_fastrecipes.recipe.config.schema import Recipe
 from lightning_fastrecipes.recipe.loading import modality_of
 from lightning_fastrecipes.recipe.run.plan import StagePlan
 
@@ -40,7 +40,7 @@ def print_plan(console: Console, plan: StagePlan) -> None:
     )  # fmt: skip
     for group in plan.groups:
         ratio = group.lr / plan.groups[-1].lr
-        lr = f"found x {ratio:.3g}" if stage.lr == FIND else f"{group.lr:.2e}"
+        lr = f"found x {ratio:.3g}" if stage.search is not None else f"{group.lr:.2e}"
         trained, lr = ("yes", lr) if group.trained else ("frozen", "")
         table.add_row(group.name, f"{group.num_parameters:,}", trained, lr)
     console.print(table)

@@ -2,6 +2,7 @@
 
 import math
 import re
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_fastrecipes.functional.training.lr_curves import (
+    Rule,
     has_diverged,
     smooth_losses,
     suggest_lr,
@@ -17,6 +19,82 @@ from lightning_fastrecipes.functional.training.lr_curves import (
 
 LRS = sweep_lrs(1e-7, 10.0, num_steps=100)
 DECADES = np.log10(LRS)
+
+
+# Losses at rates from 1e-7 to 0.045, by equal factors.
+SECOND_SEARCH = [
+    0.124,
+    0.0542,
+    0.0933,
+    0.0267,
+    0.0497,
+    0.0753,
+    0.0766,
+    0.0416,
+    0.182,
+    0.0959,
+    0.222,
+    0.111,
+    0.0383,
+    0.0135,
+    0.214,
+    0.143,
+    0.0801,
+    0.129,
+    0.139,
+    0.173,
+    0.0129,
+    0.116,
+    0.0337,
+    0.0549,
+    0.0746,
+    0.0538,
+    0.041,
+    0.0607,
+    0.0888,
+    0.0316,
+    0.0291,
+    0.0652,
+    0.0209,
+    0.108,
+    0.0518,
+    0.0413,
+    0.0591,
+    0.0682,
+    0.0209,
+    0.0123,
+    0.0294,
+    0.117,
+    0.0708,
+    0.0681,
+    0.0108,
+    0.0456,
+    0.0755,
+    0.0326,
+    0.0616,
+    0.19,
+    0.123,
+    0.126,
+    0.188,
+    0.0676,
+    0.0628,
+    0.2,
+    0.208,
+    0.0893,
+    0.368,
+    0.0933,
+    0.786,
+    0.19,
+    0.382,
+    0.242,
+    0.194,
+    0.307,
+    1.57,
+    1.13,
+    1.03,
+    1.23,
+    2.36,
+]
 
 
 def fall(depth: float, centre: float, width: float) -> np.ndarray:
@@ -117,7 +195,9 @@ def test_divergence(losses, expected):
 def test_default_pick_on_noisy_curves_is_that_of_the_clean_one(name, share):
     truth = read(CURVES[name]).picks["course"]
     found = [read(noisy(name, share, seed)).picks.get("course", math.nan) for seed in range(20)]
-    assert sum(truth / 3 <= lr <= truth * 3 for lr in found) >= 19
+    # The bottom of the wide curve is flat over a decade and a half: noise hides where it is lowest.
+    factor = 10 if name == "wide" else 3
+    assert sum(truth / factor <= lr <= truth * factor for lr in found) >= 19
 
 
 @pytest.mark.parametrize("name", CURVES)
@@ -129,9 +209,29 @@ def test_default_pick_lies_below_the_minimum_where_the_loss_still_falls(name):
     assert before - after > 0.05 * (curve[0] - curve.min())
 
 
+def test_the_pick_of_the_course_lies_one_to_two_orders_below_the_minimum():
+    lrs = sweep_lrs(1e-6, 1.0, 100)
+    losses = [0.7 - 0.5 / (1 + 1e-4 / lr) + lr**3 for lr in lrs]  # half of the fall is early
+    pick, lowest = suggest_lr(lrs, losses).picks["course"], lrs[int(np.argmin(losses))]
+    assert 1 <= np.log10(lowest / pick) <= 2
+    assert pick > 5e-4
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_the_largest_falling_rate_is_above_the_steepest_and_below_the_minimum(name):
+    picks = read(CURVES[name]).picks
+    curve = CURVES[name]
+    assert picks["steepest"] <= picks["largest_falling"] <= LRS[int(curve.argmin())]
+    before, after = (
+        np.interp(np.log10(picks["largest_falling"]) + shift, DECADES, curve)
+        for shift in (-0.1, 0.1)
+    )
+    assert before - after > 0.02 * (curve[0] - curve.min())
+
+
 def test_every_rule_picks_what_its_definition_says():
     picks = read(CURVES["from-scratch"]).picks
-    assert list(picks) == ["course", "steepest", "minimum/10", "valley", "slide"]
+    assert list(picks) == list(get_args(Rule))
     # The fall is a logistic curve about 10^-2.5, where it is steepest and half done.
     assert picks["course"] == pytest.approx(10**-2.5, rel=0.2)
     assert picks["steepest"] == pytest.approx(10**-2.5, rel=0.2)
@@ -146,6 +246,24 @@ def test_rules_that_agree_are_told_from_rules_that_do_not():
     assert picks.agreement == min(picks.picks.values()) / max(picks.picks.values())
     assert 0 < picks.agreement < 1
     assert math.isnan(suggest_lr(LRS, [1.0] * 100).agreement)
+
+
+def test_a_flat_curve_that_rises_has_a_pick_before_the_rise():
+    """The curve of a second search, after the head was trained: cats and dogs, batches of 32."""
+    lrs = list(np.geomspace(1e-7, 0.04535, len(SECOND_SEARCH)))
+    found = suggest_lr(lrs, SECOND_SEARCH)
+    assert found.refusal is None
+    assert list(found.picks) == ["before_rise"]
+    assert 3e-5 < found.picks["before_rise"] < 3e-4
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize(("level", "noise"), [(0.05, 0.03), (0.7, 0.05), (2.3, 0.3), (-1.0, 0.1)])
+def test_the_pick_before_a_rise_is_about_an_order_below_it(level, noise, seed):
+    clean = level + np.maximum(0, DECADES + 3) ** 2 * 5 * (abs(level) + noise)
+    losses = stopped(clean + np.random.default_rng(seed).normal(0, noise, len(clean)))
+    found = suggest_lr(LRS[: len(losses)], losses)
+    assert 10**-4.6 < found.picks["before_rise"] < 10**-3.2
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -9,8 +9,10 @@ import torch
 import yaml
 from helpers.runs import run_recipe
 
+from lightning_fastrecipes.callbacks.engine import lr_curve
 from lightning_fastrecipes.cli.main import main
 from lightning_fastrecipes.errors import RecipeError
+from lightning_fastrecipes.functional.training.lr_curves import LRSuggestion
 from lightning_fastrecipes.recipe.images.export import load_export
 from lightning_fastrecipes.recipe.loading import load_recipe
 from lightning_fastrecipes.recipe.run.lr_search import find_stage_lr
@@ -111,6 +113,82 @@ def test_a_curve_that_tells_nothing_ends_the_run_with_the_reason(finding_file, t
     message = capsys.readouterr().err
     assert "stages.head: `LRFinder` cannot suggest a learning rate" in message
     assert "Or configure a learning rate." in message
+    assert_curve_is_kept(tmp_path / "run")
+
+
+def assert_curve_is_kept(folder: Path) -> None:
+    found = json.loads((folder / "lr_finder_head.json").read_text())
+    assert found["suggestion"] is None
+    assert found["refusal"]
+    assert len(found["losses"]) > 20
+    assert (folder / "lr_finder_head.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("lr", "expected"),
+    [
+        pytest.param("find", 1e-4, id="by-default"),
+        pytest.param({"find": "largest_falling", "otherwise": 3e-3}, 3e-3, id="as-stated"),
+    ],
+)
+def test_a_stage_whose_curve_tells_nothing_goes_on_with_a_stated_rate(
+    lr, expected, finding_file, tmp_path, monkeypatch, recwarn
+):
+    document = yaml.safe_load(finding_file.read_text())
+    document["stages"] = [document["stages"][0] | {"lr": lr, "callbacks": []}]
+    finding_file.write_text(yaml.safe_dump(document))
+    refused = LRSuggestion({}, "this curve tells nothing.")
+    monkeypatch.setattr(lr_curve, "suggest_lr", lambda lrs, losses: refused)
+    run_recipe(finding_file, tmp_path / "run")
+    rows = pd.read_csv(tmp_path / "run" / "metrics.csv")
+    assert rows["lr"].tolist() == pytest.approx([expected] * 3)
+    assert_curve_is_kept(tmp_path / "run")
+    said = "\n".join(str(warning.message) for warning in recwarn)
+    assert (
+        f"The fit keeps the configured rates: early frozen, late frozen, head {expected:.2e}"
+        in said
+    )
+    is_stated = lr != "find"
+    assert ("stages.head: no rate was found, so that the stage trains with" in said) != is_stated
+
+
+def test_a_stage_names_the_rule_that_finds_its_rate(finding_file, tmp_path):
+    document = yaml.safe_load(finding_file.read_text())
+    document["stages"][0] |= {"lr": {"find": "minimum/10"}, "callbacks": []}
+    finding_file.write_text(yaml.safe_dump(document))
+    assert find_stage_lr(load_recipe(finding_file), "head").rule == "minimum/10"
+
+
+@pytest.mark.parametrize(
+    ("lr", "message"),
+    [
+        pytest.param({"otherwise": 1e-4}, "stages.head.lr: must be a rate, an array", id="no-rule"),
+        pytest.param({"low": 1e-4}, "stages.head.lr: must be a rate, an array", id="half-a-range"),
+        pytest.param({"find": "best"}, "stages.head.lr", id="unknown-rule"),
+        pytest.param({"find": "valley", "otherwise": 0.0}, "otherwise: must be above 0", id="zero"),
+        pytest.param({"find": "valley"}, "the stage has an `LRFinder` of its own", id="twice"),
+        pytest.param([1e-3, 0.0], "stages.head: `lr` must be above 0", id="zero-in-an-array"),
+    ],
+)
+def test_rates_that_no_stage_can_have_are_refused_with_their_key(lr, message, finding_file, capsys):
+    document = yaml.safe_load(finding_file.read_text())
+    document["stages"][0]["lr"] = lr
+    if "twice" not in message and lr != {"find": "valley"}:
+        document["stages"][0]["callbacks"] = []
+    finding_file.write_text(yaml.safe_dump(document))
+    assert main(["explain", str(finding_file)]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_stage_takes_arrays_and_ranges(finding_file, capsys):
+    for lr, early in (("[1e-5, 1e-3]", "1.00e-05"), ("{low: 1e-5, high: 1e-3}", "1.00e-04")):
+        assert (
+            main(["explain", str(finding_file), f"--stages.all.lr={lr}", "--stages.all.lr_ratio=1"])
+            == 0
+        )
+        last = capsys.readouterr().out.rpartition("Stage all")[2]
+        assert early in last
+        assert "1.00e-03" in last
 
 
 def test_a_rehearsal_sweeps_nothing(finding_file, tmp_path):
