@@ -172,7 +172,7 @@ class Schedule(pl.Callback, ABC):
             self._end = max_epochs
         ends = [float(max_epochs)] if max_epochs > 0 else []
         if trainer.max_steps > 0:
-            ends.append(trainer.max_steps / _steps_per_epoch(trainer))
+            ends.append(trainer.max_steps / steps_per_epoch_of(trainer))
         if ends and not pl.is_fast_dev_run(trainer):
             self._warn_when_cut_short(min(ends))
 
@@ -182,7 +182,7 @@ class Schedule(pl.Callback, ABC):
         """Set the rate of every group for the optimizer step that this batch belongs to."""
         step_in_epoch = batch_idx // trainer.accumulate_grad_batches
         start = self._starts[-1]
-        epoch = trainer.current_epoch - start + Fraction(step_in_epoch, _steps_per_epoch(trainer))
+        epoch = trainer.current_epoch - start + Fraction(step_in_epoch, steps_per_epoch_of(trainer))
         num_epochs = float(trainer.max_epochs or 0) - start
         factor, momentum = self.factor(epoch, num_epochs), self.momentum(epoch, num_epochs)
         for group in trainer.optimizers[0].param_groups:
@@ -204,6 +204,7 @@ class Schedule(pl.Callback, ABC):
         )
 
 
-def _steps_per_epoch(trainer: pl.Trainer) -> int:
+def steps_per_epoch_of(trainer: pl.Trainer) -> int:
+    """Return the number of optimizer steps in an epoch."""
     # An epoch ends with a step even if the last window of accumulated batches is not full.
     return math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)

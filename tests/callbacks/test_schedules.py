@@ -10,6 +10,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from lightning_fastrecipes.callbacks.flat_cosine import FlatCosine
 from lightning_fastrecipes.callbacks.one_cycle import OneCycle
 from lightning_fastrecipes.callbacks.sgdr import SGDR
+from lightning_fastrecipes.callbacks.step_schedule import StepSchedule
 from lightning_fastrecipes.callbacks.triangular import Triangular
 from lightning_fastrecipes.functional.training.one_cycle import one_cycle_momentum
 
@@ -33,6 +34,8 @@ class Momenta(pl.Callback):
         pytest.param(Triangular(cycle_len=2, rise=0.3, floor=0.1), id="triangular"),
         pytest.param(OneCycle(tail=0.1, shape="linear"), id="one-cycle"),
         pytest.param(FlatCosine(flat=0.4), id="flat-cosine"),
+        pytest.param(StepSchedule({0: 1.0, 3: 0.1}), id="steps-by-epoch"),
+        pytest.param(StepSchedule({0: 0.5, 1: 1.0, 6: 0.2}, by="step"), id="steps-by-step"),
     ],
 )
 def test_fit_follows_the_simulated_curve(schedule, options, fit):
@@ -102,8 +105,31 @@ def test_rates_stay_low_after_the_end():
         pytest.param(lambda: OneCycle(rise=1), "`rise` must lie", id="one-cycle-rise"),
         pytest.param(lambda: OneCycle(momentum_range=(0.9, 0.8)), "below the high", id="momenta"),
         pytest.param(lambda: FlatCosine(flat=1), "`flat` must lie", id="flat"),
+        pytest.param(lambda: StepSchedule({1: 0.1}), "must say what holds from 0", id="no-start"),
+        pytest.param(lambda: StepSchedule({0: 0.0}), "finite factors above 0, got 0: 0", id="zero"),
+        pytest.param(lambda: StepSchedule({0: 1, -1: 1}), "from 0 on", id="before-the-start"),
+        pytest.param(lambda: StepSchedule({0: 1}, by="batch"), "`by` must be", id="by"),
     ],
 )
 def test_bad_arguments_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("factors", [[1.0, 0.1], {0.5: 1.0}, {0: "1.0"}, {False: 1.0}])
+def test_factors_that_are_no_numbers_of_whole_numbers_are_refused(factors):
+    with pytest.raises(TypeError, match=r"`factors` must .* Write it as \{0: 1.0, 4: 0.1\}"):
+        StepSchedule(factors)
+
+
+def test_steps_hold_exactly_from_their_epoch_or_step_on():
+    by_epoch = StepSchedule({4: 0.1, 0: 1.0}).simulate(6, 3)
+    assert by_epoch.tolist() == [1.0] * 12 + [0.1] * 6
+    by_step = StepSchedule({0: 0.1, 2: 1.0, 5: 0.01}, by="step").simulate(3, 3, lr=2.0)
+    assert by_step.tolist() == [0.2] * 2 + [2.0] * 3 + [0.02] * 4
+
+
+def test_factors_that_are_never_reached_are_named(fit, caplog):
+    with caplog.at_level("INFO"):
+        fit([StepSchedule({0: 1.0, 3: 0.1})], max_epochs=3)
+    assert "from epoch [3] on, but the fit ends after 3 epochs" in caplog.text

@@ -1,9 +1,10 @@
 """Learning-rate schedules as pure functions of the training time in epochs."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from itertools import accumulate
+from numbers import Real
 from typing import Literal, get_args
 
 import torch
@@ -91,6 +92,45 @@ def triangular_factor(
     return floor + (1 - floor) * peak_decay**num_cycles * height
 
 
+def check_factors(factors: Mapping[int, float]) -> dict[int, float]:
+    """Check and sort a mapping from epochs or steps, 0 among them, to factors of the rates.
+
+    Raise `TypeError` if it is no mapping of whole numbers to numbers, `ValueError` if there is
+    nothing for 0, a key is negative, or a factor is not a finite number above 0.
+
+    >>> check_factors({4: 0.1, 0: 1})
+    {0: 1.0, 4: 0.1}
+    """
+    example = "Write it as {0: 1.0, 4: 0.1}."
+    if not isinstance(factors, Mapping):
+        raise TypeError(f"`factors` must be a mapping, got {factors!r}. {example}")
+    for start, factor in factors.items():
+        if isinstance(start, bool) or not isinstance(start, int) or not _is_number(factor):
+            raise TypeError(
+                f"`factors` must map whole numbers to numbers, got {start!r}: {factor!r}. {example}"
+            )
+        if start < 0 or not 0 < factor < math.inf:
+            raise ValueError(
+                "`factors` must map epochs or steps from 0 on to finite factors above 0, got"
+                f" {start}: {factor}. {example}"
+            )
+    if 0 not in factors:
+        raise ValueError(
+            f"`factors` must say what holds from 0 on, but begin with {sorted(factors)[:1]}."
+            " Add 0: 1.0 to begin with the rates as they are."
+        )
+    return {start: float(factor) for start, factor in sorted(factors.items())}
+
+
+def factor_from(factors: Mapping[int, float], time: float | Fraction) -> float:
+    """Return the factor of the last start up to a time, in epochs or steps as the starts are.
+
+    >>> [factor_from({0: 1.0, 2: 0.1}, time / 2) for time in range(6)]
+    [1.0, 1.0, 1.0, 1.0, 0.1, 0.1]
+    """
+    return factors[max(start for start in factors if start <= time)]
+
+
 def cycle_lengths(cycle_len: int, cycle_mult: int, num_cycles: int) -> list[int]:
     """List how many epochs each of the first cycles lasts.
 
@@ -174,3 +214,7 @@ def _check_common(
         )
     if not 0 < peak_decay <= 1:
         raise ValueError(f"`peak_decay` must lie in (0, 1], got {peak_decay}. Use 1 for none.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
