@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from lightning_fastrecipes.callbacks.one_cycle import OneCycle
     from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
     from lightning_fastrecipes.callbacks.progressive_resizing import ProgressiveResizing
+    from lightning_fastrecipes.callbacks.rising_loss_check import RisingLossCheck
     from lightning_fastrecipes.callbacks.sgdr import SGDR
     from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
+    from lightning_fastrecipes.callbacks.step_schedule import StepSchedule
     from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
     from lightning_fastrecipes.callbacks.train_metrics import TrainMetrics
     from lightning_fastrecipes.callbacks.triangular import Triangular
@@ -90,9 +92,11 @@ __all__ = [
     "OverfittingStop",
     "ProgressiveResizing",
     "Reading",
+    "RisingLossCheck",
     "SampleFBeta",
     "SingleLabel",
     "SoftLabels",
+    "StepSchedule",
     "TableColumns",
     "TableSpec",
     "TableSplit",
@@ -142,9 +146,11 @@ _HOMES = {
     "ImageMixing": "callbacks.image_mixing",
     "ProgressiveResizing": "callbacks.progressive_resizing",
     "Reading": "data.tables.reading",
+    "RisingLossCheck": "callbacks.rising_loss_check",
     "SampleFBeta": "nn.sample_fbeta",
     "SingleLabel": "data.images.label_table",
     "SoftLabels": "data.images.label_table",
+    "StepSchedule": "callbacks.step_schedule",
     "Tags": "data.images.label_table",
     "TableColumns": "data.tables.columns",
     "TableSpec": "functional.tables.spec",

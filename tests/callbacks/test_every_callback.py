@@ -27,10 +27,12 @@ from lightning_fastrecipes.callbacks.multi_label_switch import MultiLabelSwitch
 from lightning_fastrecipes.callbacks.one_cycle import OneCycle
 from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
 from lightning_fastrecipes.callbacks.progressive_resizing import ProgressiveResizing
+from lightning_fastrecipes.callbacks.rising_loss_check import RisingLossCheck
 from lightning_fastrecipes.callbacks.schedule import Schedule
 from lightning_fastrecipes.callbacks.seeded_steps import SeededSteps
 from lightning_fastrecipes.callbacks.sgdr import SGDR
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
+from lightning_fastrecipes.callbacks.step_schedule import StepSchedule
 from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
 from lightning_fastrecipes.callbacks.train_metrics import TrainMetrics
 from lightning_fastrecipes.callbacks.triangular import Triangular
@@ -49,6 +51,8 @@ SCHEDULES: dict[str, Callable[[], Schedule]] = {
     "triangular": lambda: Triangular(cycle_len=1, rise=0.3),
     "one-cycle": OneCycle,
     "flat-cosine": FlatCosine,
+    "step-schedule": lambda: StepSchedule({0: 1.0, 2: 0.1}),
+    "step-schedule-by-step": lambda: StepSchedule({0: 0.5, 3: 1.0, 7: 0.01}, by="step"),
 }
 CALLBACKS: dict[str, Callable[[], pl.Callback]] = SCHEDULES | {
     "initial-loss-check": lambda: InitialLossCheck(num_classes=3),
@@ -63,6 +67,7 @@ CALLBACKS: dict[str, Callable[[], pl.Callback]] = SCHEDULES | {
     "test-time-augmentation": lambda: TestTimeAugmentation(2, "flips", during_fit=True),
     "seeded-steps": lambda: SeededSteps(seed=5),
     "validation-guard": ValidationGuard,
+    "rising-loss-check": lambda: RisingLossCheck(factor=1.01),
     "lr-finder": lambda: LRFinder(min_lr=1e-5, max_lr=1000.0, num_steps=60),
 }
 DRAWS_RANDOM_NUMBERS = {"seeded-steps"}

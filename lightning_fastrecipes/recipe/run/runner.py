@@ -12,6 +12,7 @@ from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes import plain
 from lightning_fastrecipes.callbacks.initial_loss_check import InitialLossCheck
 from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
+from lightning_fastrecipes.callbacks.rising_loss_check import RisingLossCheck
 from lightning_fastrecipes.callbacks.seeded_steps import SeededSteps
 from lightning_fastrecipes.callbacks.train_metrics import TrainMetrics
 from lightning_fastrecipes.callbacks.validation_guard import ValidationGuard
@@ -220,6 +221,8 @@ class Run:
         if stage.until_overfitting:
             callbacks.append(OverfittingStop(patience=stage.until_overfitting))
         callbacks = finding_callbacks(stage, callbacks, self.folder.path)
+        if not any(isinstance(callback, RisingLossCheck) for callback in callbacks):
+            callbacks.append(RisingLossCheck())
         if index == 0 and self.recipe.initial_checks:
             callbacks.append(InitialLossCheck())
         if self.recipe.validation_guard:

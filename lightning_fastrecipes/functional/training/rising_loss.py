@@ -1,0 +1,76 @@
+"""Whether a training loss has risen well above where it was, at rates as high as now."""
+
+import math
+from dataclasses import dataclass, field
+
+SMOOTHING = 0.98
+MIN_LOSSES = 20
+NUM_DEVIATIONS = 7.0
+_PER_DECADE = 10
+
+
+@dataclass(frozen=True)
+class Rise:
+    """A smoothed loss, and the lowest one before it that it is compared with."""
+
+    loss: float
+    lowest: float
+
+    @property
+    def factor(self) -> float:
+        """How many times the lowest the loss is; infinite if that is not above 0."""
+        return self.loss / self.lowest if self.lowest > 0 else math.inf
+
+
+@dataclass
+class LossTrend:
+    """The smoothed loss of a training, and how low it was at which learning rates.
+
+    A loss is compared with the lowest one at rates at least as high as now, and with that of the
+    start: it rises when a schedule restarts, and falls again with the rate. Rates are smoothed as
+    losses are. All values are plain
+    numbers, so that a checkpoint can hold them.
+    """
+
+    count: int = 0
+    average: float = 0.0
+    lr: float = 0.0
+    variance: float = 0.0
+    start: float = math.inf
+    lowest: dict[int, float] = field(default_factory=dict)
+    has_risen: bool = False
+
+    def update(self, loss: float, lr: float, factor: float) -> Rise | None:
+        """Take in the loss of one batch at a rate; return a rise when it begins, else ``None``.
+
+        A loss that is not finite is a rise. Else the smoothed loss must be above the lowest by
+        ``factor - 1`` times its size, and by ``NUM_DEVIATIONS`` of what noise alone may do.
+
+        >>> trend = LossTrend()
+        >>> found = [trend.update(1.0 if step < 50 else 9.0, 0.1, factor=2) for step in range(99)]
+        >>> [(step, rise.lowest) for step, rise in enumerate(found) if rise]
+        [(70, 1.0)]
+        """
+        if not math.isfinite(loss):
+            is_new, self.has_risen = not self.has_risen, True
+            return Rise(loss, min([self.start, *self.lowest.values()])) if is_new else None
+        self.count += 1
+        # The first losses count alike, later ones less and less as they get older.
+        weight = max(1 / self.count, 1 - SMOOTHING)
+        change = loss - self.average
+        self.average += weight * change
+        self.lr += weight * (lr - self.lr)
+        self.variance += weight * (change**2 - self.variance)
+        if self.count < MIN_LOSSES or self.lr <= 0:
+            return None
+        self.start = min(self.start, self.average) if self.count == MIN_LOSSES else self.start
+        height = math.floor(_PER_DECADE * math.log10(self.lr))
+        lowest = min([self.start, *(v for h, v in self.lowest.items() if h >= height)])
+        self.lowest[height] = min(self.average, self.lowest.get(height, math.inf))
+        noise = math.sqrt(self.variance * (1 - SMOOTHING) / (1 + SMOOTHING))
+        allowed = max((factor - 1) * abs(lowest), NUM_DEVIATIONS * noise)
+        # Over when it has fallen back half of the way.
+        limit = lowest + (allowed / 2 if self.has_risen else allowed)
+        is_new = self.average > limit and not self.has_risen
+        self.has_risen = self.average > limit
+        return Rise(self.average, lowest) if is_new else None
