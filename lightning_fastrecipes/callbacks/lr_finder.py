@@ -139,7 +139,7 @@ class LRFinder(pl.Callback):
             rank_zero_info(
                 f"LRFinder: {curve.suggestion:.2e} for the last layer group ({curve.read_by}; the"
                 f" rules agree within a factor {1 / curve.agreement:.0f}):"
-                f" {describe_group_lrs(curve.group_lrs, curve.group_lrs.values())}"
+                f" {describe_group_lrs(curve.group_lrs)}"
             )
             return
         message = f"`LRFinder` cannot suggest a learning rate: {curve.refusal}"
@@ -149,8 +149,7 @@ class LRFinder(pl.Callback):
             lr = [rate for rate in reference_lrs(trainer) if rate > 0][-1]
             kept = {name: lr * ratio for name, ratio in curve.group_ratios.items()}
             rank_zero_warn(
-                f"{message} The fit keeps the configured rates:"
-                f" {describe_group_lrs(kept, kept.values())}."
+                f"{message} The fit keeps the configured rates: {describe_group_lrs(kept)}."
             )
 
     def _find(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> LRCurve:

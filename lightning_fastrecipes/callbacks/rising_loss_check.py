@@ -105,6 +105,6 @@ class RisingLossCheck(pl.Callback):
         rank_zero_warn(
             f"The training loss has risen to {rise.loss:.3g} at step {step},"
             f" {rise.factor:.1f} times its lowest of {rise.lowest:.3g} at rates as high."
-            f" Rates now: {describe_group_lrs(rates, rates.values())}. If it does not fall again,"
+            f" Rates now: {describe_group_lrs(rates)}. If it does not fall again,"
             f" train with a tenth of the rate: {peaks[-1] / 10:.1e} for the last group."
         )

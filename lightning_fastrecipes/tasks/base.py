@@ -23,11 +23,7 @@ from lightning_fastrecipes._lightning import (
 )
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.labels.targets import num_repeated_rows
-from lightning_fastrecipes.functional.training.group_rates import (
-    Rates,
-    describe_group_lrs,
-    resolve_group_lrs,
-)
+from lightning_fastrecipes.functional.training import group_rates
 from lightning_fastrecipes.functional.training.layer_groups import (
     NormPolicy,
     audit_param_groups,
@@ -68,8 +64,7 @@ class LayerGroupTask(pl.LightningModule, ABC):
     ``lr`` and ``lr_ratio`` replace those of ``optim``. A metric is a torchmetrics metric, its class
     path, or a plain function of ``(probabilities, targets)`` that is called once per epoch on all
     rows; ``metric_defaults`` go to metric classes that take them, such as ``num_classes``. Howard
-    and Ruder, *Universal Language Model Fine-tuning* (2018), section 3.2; fast.ai course, lessons 1
-    and 2.
+    and Ruder, *Universal Language Model Fine-tuning* (2018), section 3.2; fast.ai course, lesson 1.
     """
 
     backbone: nn.Module
@@ -80,7 +75,7 @@ class LayerGroupTask(pl.LightningModule, ABC):
         norm_policy: NormPolicy,
         *,
         optim: Optim | Mapping[str, Any] | None = None,
-        lr: Rates | None = None,
+        lr: group_rates.Rates | None = None,
         lr_ratio: float | None = None,
         metrics: Mapping[str, MetricSpec],
         metric_defaults: Mapping[str, Any],
@@ -178,13 +173,13 @@ class LayerGroupTask(pl.LightningModule, ABC):
         """Train every group, as ``freeze_to(0)``; unlike Lightning's, only between two fits."""
         self.freeze_to(0)
 
-    def set_learning_rates(self, lr: Rates, lr_ratio: float = 1.0) -> None:
+    def set_learning_rates(self, lr: group_rates.Rates, lr_ratio: float = 1.0) -> None:
         """Set the rates that the next fit starts from; arguments as for ``Optim``."""
         self.optim = replace(self.optim, lr=lr, lr_ratio=lr_ratio)
 
     def group_lrs(self) -> list[float]:
         """Return one learning rate per layer group, 0 for frozen ones."""
-        return resolve_group_lrs(
+        return group_rates.resolve_group_lrs(
             self.optim.lr,
             self.optim.lr_ratio,
             num_groups=len(self.layer_groups()),
@@ -211,11 +206,9 @@ class LayerGroupTask(pl.LightningModule, ABC):
                 f" {type(strategy).__name__}, which does not keep frozen and trained parameters"
                 " apart. Use `Trainer(strategy='ddp')`."
             )
-        # States left by an earlier evaluation were made in inference mode, outside of which they
-        # cannot be updated.
-        for part in (self.phase_metrics, self.phase_losses):
-            for metric in part.values():
-                cast(Metric, metric).reset()
+        # States left by an earlier evaluation were made in inference mode, and cannot be updated.
+        for metric in (*self.phase_metrics.values(), *self.phase_losses.values()):
+            cast(Metric, metric).reset()
 
     @override
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -236,8 +229,8 @@ class LayerGroupTask(pl.LightningModule, ABC):
         is_new = self.trainer.global_step == 0 or self.num_frozen < self._calibrated_from
         if self.trainer.ckpt_path is None:
             self._must_calibrate = is_new and self.norm_policy == "calibrated"
-        names = [group.name for group in self.layer_groups()]
-        rank_zero_info(f"Learning rates: {describe_group_lrs(names, self.group_lrs())}")
+        rates = {g.name: lr for g, lr in zip(self.layer_groups(), self.group_lrs(), strict=True)}
+        rank_zero_info(f"Learning rates: {group_rates.describe_group_lrs(rates)}")
 
     @override
     def on_train_epoch_start(self) -> None:

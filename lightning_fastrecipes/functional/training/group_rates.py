@@ -92,15 +92,14 @@ def resolve_group_lrs(
     return [*frozen, *rates[num_frozen:]]
 
 
-def describe_group_lrs(names: Iterable[str], group_lrs: Iterable[float]) -> str:
-    """Write one rate per layer group; those of rate 0 are frozen.
+def describe_group_lrs(group_lrs: Mapping[str, float]) -> str:
+    """Write the rate of each layer group by its name; those of rate 0 are frozen.
 
-    >>> describe_group_lrs(["early", "late", "head"], [0.0, 1e-4, 1e-3])
+    >>> describe_group_lrs({"early": 0.0, "late": 1e-4, "head": 1e-3})
     'early frozen, late 1.00e-04, head 1.00e-03'
     """
     return ", ".join(
-        f"{name} {f'{lr:.2e}' if lr > 0 else 'frozen'}"
-        for name, lr in zip(names, group_lrs, strict=True)
+        f"{name} {f'{lr:.2e}' if lr > 0 else 'frozen'}" for name, lr in group_lrs.items()
     )
 
 
