@@ -242,7 +242,12 @@ def _predict(options: argparse.Namespace) -> int:
     keep_quiet()
     folders = [options.run_folder, *(options.with_runs or [])]
     found = modality_of_export(folders[0]).predict(
-        folders, options.paths, tta=options.tta, keep=options.keep, trust=options.trust
+        folders,
+        options.paths,
+        tta=options.tta,
+        keep=options.keep,
+        agreement=options.agreement,
+        trust=options.trust,
     )
     found.write(options.out)
     _say(f"{len(found.table)} predictions written to {options.out}")
@@ -333,18 +338,7 @@ def _run_folder(options: argparse.Namespace) -> Path:
     return folder
 
 
-_COMMANDS = {
-    command.__name__[1:].replace("_", "-"): command
-    for command in (
-        _ls,
-        _show,
-        _copy,
-        _check,
-        _explain,
-        _summary,
-        _show_batch,
-        _lr_find,
-        _run,
-        _predict,
-    )
-}
+_ALL = (
+    _ls, _show, _copy, _check, _explain, _summary, _show_batch, _lr_find, _run, _predict,
+)  # fmt: skip
+_COMMANDS = {command.__name__[1:].replace("_", "-"): command for command in _ALL}

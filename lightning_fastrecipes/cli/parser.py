@@ -117,5 +117,7 @@ def _build_parser() -> argparse.ArgumentParser:
     add("--keep", action="append", default=[], metavar="COLUMN", help=keep)
     tta = "predict with test-time augmentation, or without (default: as the run was evaluated)"
     add("--tta", action=argparse.BooleanOptionalAction, help=tta)
+    share = "add the share of models that decide as all do together; of numbers, their deviation"
+    add("--agreement", action="store_true", help=share)
     add("--out", type=Path, required=True, help="CSV to write")
     return parser

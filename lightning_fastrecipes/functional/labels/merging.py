@@ -76,6 +76,22 @@ def agreement(members: Tensor, merged: Tensor, thresholds: Tensor | None = None)
     return same.float().mean((0, 2))
 
 
+def named_agreement(
+    members: Tensor, merged: Tensor, thresholds: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Return by its name how far members agree on each row, as a table shows it.
+
+    Of classes the :func:`agreement`; of numbers ``(members, rows)`` their ``deviation`` from their
+    mean, in the same units.
+
+    >>> named_agreement(torch.tensor([[1.0], [3.0]]), torch.tensor([2.0]))
+    {'deviation': tensor([1.])}
+    """
+    if merged.ndim == 1:
+        return {"deviation": members.std(0, correction=0)}
+    return {"agreement": agreement(members, merged, thresholds)}
+
+
 def _of_one_shape(predictions: Iterable[Tensor]) -> Iterator[Tensor]:
     shape: torch.Size | None = None
     for values in predictions:

@@ -18,7 +18,12 @@ from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.images.views import Views, mean_of_views
 from lightning_fastrecipes.functional.labels.classes import columns_by_name
 from lightning_fastrecipes.functional.labels.decisions import average_thresholds, choose_thresholds
-from lightning_fastrecipes.functional.labels.merging import merge_predictions, weigh
+from lightning_fastrecipes.functional.labels.merging import (
+    merge_predictions,
+    named_agreement,
+    stack_predictions,
+    weigh,
+)
 from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.old_names import has_whole_views
 from lightning_fastrecipes.protocols import InputSpec, LabelKind
@@ -35,8 +40,9 @@ from lightning_fastrecipes.recipe.artifacts.export_files import (
 )
 from lightning_fastrecipes.recipe.artifacts.reading import EXPORT_CURE, named_errors
 from lightning_fastrecipes.recipe.config.bounds import MOST
-from lightning_fastrecipes.recipe.images.reports import prediction_table
+from lightning_fastrecipes.recipe.images.reports import DECIMALS, prediction_table
 from lightning_fastrecipes.recipe.images.views import exported_views
+from lightning_fastrecipes.recipe.shared.predictions import append_columns
 from lightning_fastrecipes.tasks.image import ImageClassifier
 from lightning_fastrecipes.trust import Trust
 
@@ -122,6 +128,7 @@ def predict_files(
     paths: Sequence[Path],
     *,
     tta: bool | None = None,
+    agreement: bool = False,
     trust: Trust = (),
 ) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
     """Predict images with exported models, in 32-bit arithmetic as the evaluation does.
@@ -133,7 +140,8 @@ def predict_files(
 
     ``folders`` are run folders or the ``export`` folders in them; one may hold an ensemble.
     ``paths`` are files, or folders that are searched with all below them. With ``tta`` views of
-    each image predict as well; ``None`` is as each run was evaluated. ``trust`` names modules whose
+    each image predict as well; ``None`` is as each run was evaluated. With ``agreement`` a column
+    more says how many of the models decide as they do together. ``trust`` names modules whose
     networks may be built besides those of known packages. Return the table of
     ``prediction_table``, and name and reason of each file that cannot be read. Raise
     `DataNotFoundError` if a path or an export is missing, `DataError` if the models do not know the
@@ -145,13 +153,19 @@ def predict_files(
     ]
     members = [member for run in runs for member in run]
     classes = _shared_classes(members)
-    merged = merge_predictions(_predict_with(member, classes, trust) for member in members)
+    predictions = (_predict_with(member, classes, trust) for member in members)
+    # All are held at a time only where each is asked for.
+    each = stack_predictions(predictions) if agreement else None
+    merged = merge_predictions(predictions if each is None else each)
     thresholds = None
     if members[0].thresholds is not None:
         rows = [_run_thresholds(*run, classes) for run in zip(listed, runs, strict=True)]
         thresholds = torch.tensor(rows).mean(dim=0)
     files = [str(name) for name in members[0].dataset.files]
-    return prediction_table(files, merged, classes, thresholds=thresholds), members[0].bad
+    table = prediction_table(files, merged, classes, thresholds=thresholds)
+    if each is not None:
+        table = append_columns(table, named_agreement(each, merged, thresholds), DECIMALS)
+    return table, members[0].bad
 
 
 @dataclass(frozen=True)

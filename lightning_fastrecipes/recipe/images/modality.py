@@ -168,11 +168,12 @@ class Images(Modality):
         *,
         tta: bool | None,
         keep: Sequence[str] = (),
+        agreement: bool = False,
         trust: Trust = (),
     ) -> Predictions:
         if keep:
             raise RecipeError("`--keep` is for columns of tables, not for images. Leave it out.")
-        table, bad = predict_files(folders, paths, tta=tta, trust=trust)
+        table, bad = predict_files(folders, paths, tta=tta, agreement=agreement, trust=trust)
         return Predictions(table, table.to_csv(index=False), bad)
 
 

@@ -14,7 +14,11 @@ from lightning_fastrecipes.data.images.module import ImageDataModule
 from lightning_fastrecipes.functional.labels.decisions import decide_labels, decided_names
 from lightning_fastrecipes.functional.labels.multi_label import cooccurrence, fbeta_of_counts
 from lightning_fastrecipes.plots.runs import draw_cooccurrence
-from lightning_fastrecipes.recipe.shared.predictions import Predicted, draw_confusion
+from lightning_fastrecipes.recipe.shared.predictions import (
+    Predicted,
+    append_columns,
+    draw_confusion,
+)
 
 DECIMALS = 6
 
@@ -26,7 +30,7 @@ def write_image_predictions(folder: Path, images: ImageDataModule, predicted: Pr
     # A rehearsal predicts the first batch alone.
     files = [str(name) for name in images.eval_dataset(split).files[: len(probabilities)]]
     table = prediction_table(files, probabilities, classes, targets, thresholds)
-    table = predicted.with_agreement(table, DECIMALS)
+    table = append_columns(table, predicted.agreement, DECIMALS)
     write_atomically(folder / f"predictions_{split}.csv", table.to_csv(index=False))
     if thresholds is None:
         draw_confusion(folder, predicted, classes)

@@ -1,6 +1,6 @@
 """Measure a trained model, write what it predicts, and export it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lightning_fastrecipes._lightning import Callback
 from lightning_fastrecipes.functional.labels.decisions import describe_thresholds
-from lightning_fastrecipes.functional.labels.merging import agreement, stack_predictions
+from lightning_fastrecipes.functional.labels.merging import named_agreement, stack_predictions
 from lightning_fastrecipes.recipe.artifacts.environment import is_first_process
 from lightning_fastrecipes.recipe.artifacts.export_files import (
     ENSEMBLE,
@@ -136,17 +136,11 @@ class Evaluator:
                 metrics["plain_weight"] = self.tta.weight
             with_views = self._measure_predictions(merged, targets, self._merged_thresholds)
             metrics |= {f"{name}_tta": value for name, value in with_views.items()}
-        agree = self._agreement(plain if self.tta is None else augmented, merged)
+        stacked = stack_predictions(plain if self.tta is None else augmented)
+        agree = named_agreement(stacked, merged, self._thresholds())
         metrics |= {name: float(values.mean()) for name, values in agree.items()}
         self._write_predictions(split, merged, targets, agree)
         return metrics, alone
-
-    def _agreement(self, members: Sequence[Tensor], merged: Tensor) -> dict[str, Tensor]:
-        """Return by its name how far the members agree on each row."""
-        stacked = stack_predictions(members)
-        if merged.ndim == 1:
-            return {"deviation": stacked.std(0, correction=0)}
-        return {"agreement": agreement(stacked, merged, self._thresholds())}
 
     def _thresholds(self) -> Tensor | None:
         """Return the thresholds of what is predicted in the end; ``None`` with one label."""

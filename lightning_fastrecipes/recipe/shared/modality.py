@@ -116,6 +116,7 @@ class Modality(ABC):
         *,
         tta: bool | None,
         keep: Sequence[str] = (),
+        agreement: bool = False,
         trust: Trust = (),
     ) -> Predictions:
         """Predict with exported models, several of which predict their mean.
@@ -123,6 +124,7 @@ class Modality(ABC):
         ``folders`` are run folders or the ``export`` folders in them; ``paths`` are images and
         folders of them, or tables. ``tta`` is for images: whether views of each predict as well, or
         as each run was evaluated if ``None``; ``keep`` is for tables: columns to put beside the
-        predictions. Raise `RecipeError` if one is asked for of the other.
+        predictions. Raise `RecipeError` if one is asked for of the other. With ``agreement`` a
+        column more says how far the models agree on each.
         ``trust`` names modules whose networks may be built besides those of known packages.
         """

@@ -36,12 +36,6 @@ class Predicted:
     thresholds: Tensor | None = None
     agreement: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def with_agreement(self, table: pd.DataFrame, decimals: int | None = None) -> pd.DataFrame:
-        """Append a column for the agreement of members, if several predicted together."""
-        columns = {name: values.double().numpy() for name, values in self.agreement.items()}
-        beside = pd.DataFrame(columns, index=table.index)
-        return pd.concat([table, beside if decimals is None else beside.round(decimals)], axis=1)
-
 
 @dataclass(frozen=True)
 class Predictions:
@@ -58,6 +52,14 @@ class Predictions:
     def write(self, path: Path) -> None:
         """Write the table as CSV."""
         write_atomically(path, self.content)
+
+
+def append_columns(
+    table: pd.DataFrame, columns: Mapping[str, Tensor], decimals: int = 15
+) -> pd.DataFrame:
+    """Append columns of numbers, rounded, to a table of predictions."""
+    found = {name: values.double().numpy().round(decimals) for name, values in columns.items()}
+    return pd.concat([table, pd.DataFrame(found, index=table.index)], axis=1)
 
 
 class PredictionCollector(pl.Callback):

@@ -20,7 +20,11 @@ from lightning_fastrecipes.data.tables.loader import TableLoader
 from lightning_fastrecipes.data.tables.reading import Reading
 from lightning_fastrecipes.data.tables.steps import Join, parse_steps, step_files, steps_to_list
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
-from lightning_fastrecipes.functional.labels.merging import running_mean
+from lightning_fastrecipes.functional.labels.merging import (
+    named_agreement,
+    running_mean,
+    stack_predictions,
+)
 from lightning_fastrecipes.functional.tables.predictions import (
     num_digits,
     predicted_columns,
@@ -39,6 +43,7 @@ from lightning_fastrecipes.recipe.artifacts.export_files import (
 )
 from lightning_fastrecipes.recipe.artifacts.reading import EXPORT_CURE
 from lightning_fastrecipes.recipe.config.bounds import MOST
+from lightning_fastrecipes.recipe.shared.predictions import append_columns
 from lightning_fastrecipes.tasks.table_task import TabularTask
 from lightning_fastrecipes.tasks.tabular import TabularClassifier, TabularRegressor
 
@@ -124,7 +129,11 @@ class TablePredictions(NamedTuple):
 
 
 def predict_tables(
-    folders: Sequence[Path], paths: Sequence[Path], keep: Sequence[str] = ()
+    folders: Sequence[Path],
+    paths: Sequence[Path],
+    keep: Sequence[str] = (),
+    *,
+    agreement: bool = False,
 ) -> TablePredictions:
     """Predict the rows of tables with exported models, in 32-bit arithmetic as the evaluation does.
 
@@ -133,18 +142,22 @@ def predict_tables(
     ``export`` folders in them.
 
     The table has the columns ``file`` (where there are several), ``row`` (from 0 in each file),
-    those to ``keep`` of the tables as they were prepared, ``prediction``, and for classes a
-    probability each; remarks are on unknown and missing values. Raise `DataNotFoundError` if a
-    table, a side table or an export is missing, `DataError` if the table is not like that of the
-    training, or the models do not predict the same.
+    those to ``keep`` of the tables as they were prepared, ``prediction``, for classes a probability
+    each, and with ``agreement`` how far several models agree; remarks are on unknown and missing
+    values. Raise `DataNotFoundError` if a table, a side table or an export is missing, `DataError`
+    if the table is not like that of the training, or the models do not predict the same.
     """
     tables = _Tables([str(path) for path in paths], keep)
     members = [member for folder in folders for member in member_folders(folder)]
     if not members:
         raise DataError("`folders` must name at least one run, got none.")
     first = load_table_export(members[0])[0].require_spec()
-    mean = running_mean(_predict_with(member, first, tables) for member in members)
+    predictions = (_predict_with(member, first, tables) for member in members)
+    each = stack_predictions(predictions) if agreement else None
+    mean = running_mean(predictions if each is None else each)
     found = predicted_columns(first, mean)
+    if each is not None:
+        found = append_columns(found, named_agreement(each, mean))
     table = pd.concat([tables.rows, found], axis=1)
     return TablePredictions(table, to_csv(table, num_digits(first)), list(tables.notes))
 

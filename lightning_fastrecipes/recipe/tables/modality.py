@@ -141,9 +141,10 @@ class Tables(Modality):
         *,
         tta: bool | None,
         keep: Sequence[str] = (),
+        agreement: bool = False,
         trust: Trust = (),
     ) -> Predictions:
         if tta:
             raise RecipeError("`--tta` is for images, not for tables. Leave it out.")
-        found = predict_tables(folders, paths, keep)
+        found = predict_tables(folders, paths, keep, agreement=agreement)
         return Predictions(found.table, found.content, notes=found.notes)

@@ -24,7 +24,11 @@ from lightning_fastrecipes.functional.tables.predictions import (
 from lightning_fastrecipes.functional.tables.spec import FLAG_SUFFIX, TableSpec
 from lightning_fastrecipes.plots.tables import draw_embeddings, draw_importance, draw_predictions
 from lightning_fastrecipes.protocols import TableInputs
-from lightning_fastrecipes.recipe.shared.predictions import Predicted, draw_confusion
+from lightning_fastrecipes.recipe.shared.predictions import (
+    Predicted,
+    append_columns,
+    draw_confusion,
+)
 from lightning_fastrecipes.tasks.table_task import TabularTask
 
 NUM_SAMPLED_ROWS = 2000
@@ -46,7 +50,7 @@ def write_table_predictions(
     else:
         table["target"] = [spec.classes[index] for index in targets.tolist()]
     table = pd.concat([table, predicted_columns(spec, predicted.predictions)], axis=1)
-    content = to_csv(predicted.with_agreement(table), num_digits(spec))
+    content = to_csv(append_columns(table, predicted.agreement), num_digits(spec))
     write_atomically(folder / f"predictions_{split}.csv", content)
     if spec.classes is not None:
         draw_confusion(folder, predicted, spec.classes)

@@ -102,8 +102,14 @@ def test_runs_predict_together(recipe_file, tmp_path, squares):
     out = tmp_path / "out.csv"
     words = ["predict", str(folders[0]), *map(str, files), "--with", str(folders[1])]
     assert main([*words, "--out", str(out)]) == 0
-    mean = np.mean([table[CLASSES].to_numpy() for table in tables], axis=0)
+    each = np.stack([table[CLASSES].to_numpy() for table in tables])
+    mean = np.mean(each, axis=0)
     np.testing.assert_allclose(pd.read_csv(out)[CLASSES], mean, atol=2e-6)
+    assert "agreement" not in pd.read_csv(out)
+    assert main([*words, "--agreement", "--out", str(out)]) == 0
+    np.testing.assert_allclose(pd.read_csv(out)[CLASSES], mean, atol=2e-6)
+    share = (each.argmax(2) == mean.argmax(1)).mean(0)
+    np.testing.assert_allclose(pd.read_csv(out)["agreement"], share)
 
 
 def test_runs_of_other_classes_are_refused(recipe_file, tmp_path, squares):

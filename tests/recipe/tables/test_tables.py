@@ -308,6 +308,11 @@ def test_two_runs_predict_their_mean(whole: Run, recipe_file: Path, tmp_path: Pa
     )
     assert not np.allclose(one, two)
     np.testing.assert_allclose(both, (one + two) / 2, rtol=1e-5)
+    out = tmp_path / "out.csv"
+    words = ["predict", str(whole.folder.path), *map(str, table), "--with", str(other)]
+    assert main([*words, "--agreement", "--out", str(out)]) == 0
+    apart = pd.read_csv(out)["deviation"]
+    np.testing.assert_allclose(apart, (one - two).abs() / 2, rtol=1e-3, atol=1e-3)
 
 
 def climb(path: Path, folder: Path) -> dict:
