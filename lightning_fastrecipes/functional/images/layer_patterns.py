@@ -93,7 +93,8 @@ _ARGUMENTS = {
 _GROUP = re.compile(r"\[([^\[\]]*)\](?:\s*\*\s*(\w+))?")
 _LAYER = re.compile(r"([A-Za-z_]+)\??(?:\(([^()]*)\))?")
 _NOTHING = "_"  # what a group that is repeated 0 times leaves
-_MAX_LENGTH = 100_000
+# A pattern may stand in the file of a stranger.
+_MAX_LENGTH, _MAX_LAYERS, _MAX_NUMBER = 100_000, 1_000, 65_536
 
 
 def parse_pattern(pattern: str) -> list[Layer]:
@@ -114,6 +115,10 @@ def parse_pattern(pattern: str) -> list[Layer]:
     names = _written_out(pattern)
     if names[0] != "INPUT" or names[-1] != "FC" or len(names) < 2:
         raise _wrong(pattern, "it must begin with INPUT and end with FC, the scores of the classes")
+    if len(names) > _MAX_LAYERS:
+        raise _wrong(
+            pattern, f"it must have at most {_MAX_LAYERS:,} layers, but has {len(names):,}"
+        )
     layers = [_layer(name, pattern) for name in names[1:-1] if name != _NOTHING]
     dense = next((n for n, layer in enumerate(layers) if isinstance(layer, Dense)), len(layers))
     if any(isinstance(layer, (Conv, Pool)) for layer in layers[dense:]):
@@ -198,9 +203,9 @@ def _written_out(pattern: str) -> list[str]:
 
     def repeat(match: re.Match[str]) -> str:
         times = match[2] or "1"
-        if not times.isdigit():
+        if not times.isdecimal():
             raise _wrong(pattern, f"`*{times}` must be a number")
-        if int(times) * len(match[1]) > _MAX_LENGTH:
+        if len(times) > 6 or int(times) * len(match[1]) > _MAX_LENGTH:
             raise _wrong(pattern, "it must be shorter when it is written out")
         return "->".join([match[1]] * int(times)) or _NOTHING
 
@@ -227,11 +232,12 @@ def _layer(word: str, pattern: str) -> Layer:
             continue
         is_word = name == "CONV" and key == "padding" and text in ("same", "valid")
         least = 0 if key == "padding" else 1
-        if key not in known or key in values or not (is_word or text.isdigit()):
+        if key not in known or key in values or not (is_word or text.isdecimal()):
             takes = ", ".join(known) or "nothing"
             raise _wrong(pattern, f"`{word}` cannot be read; {name} takes whole numbers: {takes}")
-        if not is_word and int(text) < least:
-            raise _wrong(pattern, f"`{key}` of {name} must be at least {least}, got {text}")
+        if not is_word and not (len(text) < 9 and least <= int(text) <= _MAX_NUMBER):
+            limits = f"from {least} to {_MAX_NUMBER:,}"
+            raise _wrong(pattern, f"`{key}` of {name} must be {limits}, got {text[:20]}")
         values[key] = text if is_word else int(text)
     if name == "CONV":
         return Conv(**values)

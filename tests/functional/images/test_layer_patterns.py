@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_fastrecipes.functional.images.layer_patterns import (
@@ -56,7 +56,7 @@ def test_numbers_go_by_place_or_by_name() -> None:
         ("INPUT -> -> FC", "`` is no layer"),
         ("INPUT -> INPUT -> FC", "there is no layer INPUT"),
         ("INPUT -> FC -> POOL -> FC", "must stand before the first FC"),
-        ("INPUT -> CONV(0) -> FC", "`width` of CONV must be at least 1, got 0"),
+        ("INPUT -> CONV(0) -> FC", "`width` of CONV must be from 1 to 65,536, got 0"),
         ("INPUT -> CONV(8, size=3) -> FC", "CONV takes whole numbers: width, kernel_size"),
         ("INPUT -> CONV(8, width=3) -> FC", "cannot be read"),
         ("INPUT -> CONV(x) -> FC", "cannot be read"),
@@ -65,6 +65,11 @@ def test_numbers_go_by_place_or_by_name() -> None:
         ("INPUT -> RELU(1) -> FC", "RELU takes whole numbers: nothing"),
         ("INPUT -> " + "[" * 9 + "CONV" + "]*99" * 9 + " -> FC", "must be shorter"),
         ("INPUT -> [CONV]*99999999999 -> FC", "must be shorter"),
+        ("INPUT -> [CONV]*2000 -> FC", "at most 1,000 layers, but has 2,002"),
+        ("INPUT -> FC(65537) -> FC", "`width` of FC must be from 1 to 65,536, got 65537"),
+        ("INPUT -> FC(" + "9" * 5000 + ") -> FC", "`width` of FC must be from 1 to 65,536"),
+        ("INPUT -> FC(\N{SUPERSCRIPT TWO}) -> FC", "cannot be read"),
+        ("INPUT -> [FC]*\N{SUPERSCRIPT TWO} -> FC", "must be a number"),
     ],
 )
 def test_what_is_no_pattern_is_refused(pattern: str, message: str) -> None:
@@ -80,6 +85,7 @@ def test_presets_can_be_read(name: str) -> None:
     assert all(layer.width for layer in layers if isinstance(layer, Conv))
 
 
+@settings(deadline=None)
 @given(
     side=st.integers(1, 40), kernel=st.integers(1, 7), stride=st.integers(1, 4),
     padding=st.sampled_from([0, 1, 2, 3, "valid", "same"]), dilation=st.integers(1, 3),
@@ -102,6 +108,7 @@ def test_sides_are_those_of_torch_or_are_refused(side, kernel, stride, padding, 
         assert output_side(side, kernel, stride, padding, dilation) == side
 
 
+@settings(deadline=None)
 @given(side=st.integers(1, 20), size=st.integers(1, 5), stride=st.integers(1, 4))
 def test_pooled_sides_are_those_of_torch_or_are_refused(side: int, size: int, stride: int) -> None:
     if side < size:
