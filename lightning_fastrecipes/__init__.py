@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         Tags,
     )
     from lightning_fastrecipes.data.images.options import Augmentation
+    from lightning_fastrecipes.data.images.showing import show_transforms
     from lightning_fastrecipes.data.tables.columns import TableColumns
     from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
     from lightning_fastrecipes.data.tables.reading import Reading
@@ -112,6 +113,7 @@ __all__ = [
     "add_datepart",
     "add_elapsed",
     "lr_find",
+    "show_transforms",
     "summary",
 ]
 
@@ -166,6 +168,7 @@ _HOMES = {
     "add_datepart": "functional.tables.dates",
     "add_elapsed": "functional.tables.elapsed",
     "lr_find": "callbacks.lr_finder",
+    "show_transforms": "data.images.showing",
     "summary": "nn.summary",
 }
 

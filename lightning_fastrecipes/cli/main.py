@@ -143,10 +143,13 @@ def _show_batch(options: argparse.Namespace) -> int:
     if options.out.suffix.lower() not in _FIGURES:
         raise RecipeError(f"`--out` must end in {', '.join(_FIGURES)}, got {options.out}.")
     recipe = _load_one(options)
-    from lightning_fastrecipes.recipe.run.show_batch import show_batch
+    from lightning_fastrecipes.recipe.run.show_batch import show_batch, transforms_path
 
+    beside = transforms_path(options.out)
+    beside.unlink(missing_ok=True)
     stage = show_batch(recipe, options.stage, options.out)
-    _say(f"Images of the stage {stage} in {options.out}")
+    alone = f", each transform alone in {beside}" if beside.exists() else ""
+    _say(f"Images of the stage {stage} in {options.out}{alone}")
     return OK
 
 

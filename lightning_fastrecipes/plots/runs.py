@@ -179,12 +179,15 @@ def draw_variants(variants: Sequence[Mapping[str, Any]], path: str | Path) -> Fi
 
 
 def draw_batch(
-    images: Sequence[Sequence[Tensor]], names: Sequence[str], path: str | Path
+    images: Sequence[Sequence[Tensor]],
+    names: Sequence[str],
+    path: str | Path,
+    titles: Sequence[Sequence[str]] | None = None,
 ) -> Figure:
     """Draw images as training sees them: not augmented on the left, then epoch by epoch.
 
     ``images`` has for each row its images of shape ``(3, height, width)``, ``uint8``; ``names``
-    says what each row shows, such as its class.
+    says what each row shows, such as its class; ``titles`` what each image does, if not an epoch.
     """
     num_columns = max(map(len, images))
     figure = new_figure(1.2 + 1.5 * num_columns, 0.6 + 1.5 * len(images))
@@ -196,8 +199,13 @@ def draw_batch(
             place.set_xticks([])
             place.set_yticks([])
         axes[0].set_ylabel(shorten(name), parse_math=False)
-    for column, place in enumerate(grid[0]):
-        place.set_title(f"epoch {column - 1}" if column else "not augmented")
+        for place in axes[len(row) :]:
+            place.set_axis_off()
+    if titles is None:
+        titles = [["not augmented", *(f"epoch {epoch}" for epoch in range(num_columns - 1))]]
+    for axes, row_titles in zip(grid, titles, strict=False):
+        for place, title in zip(axes, row_titles, strict=False):
+            place.set_title(title, fontsize="medium" if len(titles) == 1 else "small")
     return save(figure, path)
 
 

@@ -78,6 +78,10 @@ class ChannelJitter(_Factor):
         _check_rgb(pixels, "channel_jitter")
         return (pixels * values[:, :, None, None]).clamp_(0, white)
 
+    @override
+    def extremes(self) -> list[tuple[str, list[float]]]:
+        return [("more red", [1.0, 0, 0]), ("more green", [0.0, 1, 0]), ("more blue", [0.0, 0, 1])]
+
 
 @dataclass(frozen=True)
 class Hue(PixelTransform):
@@ -189,6 +193,13 @@ class Erase(PixelTransform):
         area = self.min_area + (self.max_area - self.min_area) * area
         ratio = around_zero(math.log(self.max_ratio), ratio).exp()
         return torch.cat([area, ratio, uniform[:, -2:]], dim=1)
+
+    @override
+    def extremes(self) -> list[tuple[str, list[float]]]:
+        # Squares in the middle, which always fit.
+        rest = [0.5] * (_ERASE_TRIALS + 2)
+        areas = ((self.min_area, 0.0), (self.max_area, 1.0))
+        return [(f"{area:g}", [end] * _ERASE_TRIALS + rest) for area, end in areas]
 
     @override
     def apply(self, pixels: Tensor, values: Tensor, white: float) -> Tensor:

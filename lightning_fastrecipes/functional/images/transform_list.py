@@ -78,6 +78,10 @@ class Foreign(PixelTransform):
             np.random.set_state(others[1])
         return result
 
+    @override
+    def extremes(self) -> list[tuple[str, list[float]]]:
+        return [(f"draw {number}", [number / 4]) for number in (1, 2, 3)]
+
     def _call(self, image: Tensor) -> Tensor:
         try:
             changed = self.function(image)

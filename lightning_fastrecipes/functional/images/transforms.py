@@ -52,6 +52,14 @@ class Transform:
         """Turn uniform numbers ``(batch, num_draws)`` in [0, 1] into parameters of this shape."""
         return uniform
 
+    def extremes(self) -> list[tuple[str, list[float]]]:
+        """Return what it does at most, in words, and the uniform numbers that make it so."""
+        if not self.num_draws:
+            return [("", [])]
+        ends = [[0.0] * self.num_draws, [1.0] * self.num_draws]
+        values = [self.values(Tensor([numbers]))[0, 0].item() for numbers in ends]
+        return [(f"{value:.3g}", numbers) for value, numbers in zip(values, ends, strict=True)]
+
 
 @dataclass(frozen=True)
 class Move(Transform):
@@ -160,6 +168,11 @@ class Warp(Move):
     @override
     def values(self, uniform: Tensor) -> Tensor:
         return self.distortion * uniform
+
+    @override
+    def extremes(self) -> list[tuple[str, list[float]]]:
+        left, top = [1.0, 1, 0, 0, 0, 0, 1, 1], [1.0, 1, 1, 1, 0, 0, 0, 0]
+        return [(f"{self.distortion:g}, left", left), (f"{self.distortion:g}, top", top)]
 
 
 def around_zero(reach: float, uniform: Tensor) -> Tensor:

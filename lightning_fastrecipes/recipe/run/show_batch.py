@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from lightning_fastrecipes.data.images.module import ImageDataModule
+from lightning_fastrecipes.data.images.showing import show_transforms
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.plots.runs import draw_batch
 from lightning_fastrecipes.recipe.config.schema import Recipe
@@ -19,8 +20,9 @@ NUM_EPOCHS = 5
 def show_batch(recipe: Recipe, stage_name: str | None, path: Path) -> str:
     """Draw some training images: plain, and as each of the first epochs augments them.
 
-    If ``stage_name`` is ``None``, it is the first stage that augments, or else the last. Return its
-    name. Raise `RecipeError` if there is no such stage, or the recipe is of a table.
+    Beside it, as ``NAME_transforms.png``, each transform of the augmentation is drawn alone, at its
+    extremes. If ``stage_name`` is ``None``, it is the first stage that augments, or else the last.
+    Return its name. Raise `RecipeError` if there is no such stage, or the recipe is of a table.
     """
     if modality_of(recipe).unit != "images":
         raise RecipeError(f"{recipe.path}: a table has no images to show. Use `explain`.")
@@ -39,7 +41,14 @@ def show_batch(recipe: Recipe, stage_name: str | None, path: Path) -> str:
         for place in places
     ]
     draw_batch(rows, [_label(images, plain.targets[place]) for place in places], path)
+    if not images.augmentation.is_none:
+        show_transforms(images, transforms_path(path), places[0])
     return recipe.stages[index].name
+
+
+def transforms_path(path: Path) -> Path:
+    """Return where the transforms are drawn, beside the images."""
+    return path.with_name(f"{path.stem}_transforms{path.suffix}")
 
 
 def _label(images: ImageDataModule, target: torch.Tensor) -> str:

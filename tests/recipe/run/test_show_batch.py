@@ -39,6 +39,18 @@ def test_rows_are_images_and_columns_are_epochs(recipe_file, tmp_path, drawn, ca
         assert not any(torch.equal(one, other) for one, other in pairs)
 
 
+def test_each_transform_is_drawn_alone_beside_it(recipe_file, tmp_path, capsys) -> None:
+    words = ["show-batch", str(recipe_file), "--out", str(tmp_path / "a.png")]
+    listed = "--stages.augmented.augmentation=[flip, {rotate: 30}]"
+    assert main([*words, listed]) == 0
+    beside = tmp_path / "a_transforms.png"
+    assert f"each transform alone in {beside}" in capsys.readouterr().out
+    assert np.asarray(Image.open(beside)).std() > 10
+    assert main([*words, "--stage", "head"]) == 0
+    assert "alone" not in capsys.readouterr().out
+    assert not beside.exists()
+
+
 def test_a_stage_without_augmentation_shows_plain_images(recipe_file, tmp_path, drawn) -> None:
     words = ["show-batch", str(recipe_file), "--stage", "head", "--out", str(tmp_path / "a.png")]
     assert main(words) == 0

@@ -1,0 +1,55 @@
+"""Draw what an augmentation may do to an image."""
+
+from itertools import groupby
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from lightning_fastrecipes.data.images.module import ImageDataModule
+from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.functional.images.extremes import extremes
+from lightning_fastrecipes.functional.images.transform_list import name_of
+from lightning_fastrecipes.plots.runs import draw_batch
+
+
+def show_transforms(data: ImageDataModule, path: str | Path, index: int = 0) -> Figure:
+    """Draw each transform of the training augmentation alone, at its extremes.
+
+    So one sees whether the label survives: a class that changes under a transform, such as a 6 that
+    is turned, asks for less of it.
+
+    Args:
+        data: A datamodule that is set up.
+        path: Where the PNG goes.
+        index: Which training image is shown, from 0.
+
+    Returns:
+        The figure: a row for each transform, with the plain image on the left.
+
+    Raises:
+        ConfigurationError: If training images are not augmented, or there is no such image.
+    """
+    augmentation = data.augmentation
+    if augmentation.is_none:
+        raise ConfigurationError(
+            "There must be an augmentation to show, but `augmentation` is 'none'. Set a preset or"
+            " a list of transforms."
+        )
+    dataset = data.eval_dataset("train")
+    if not 0 <= index < len(dataset):
+        raise ConfigurationError(f"`index` must lie in [0, {len(dataset)}), got {index}.")
+    image = dataset[index][0]
+    found = extremes(
+        augmentation.preset,
+        augmentation.max_zoom,
+        augmentation.max_angle,
+        augmentation.listed,
+        [name_of(spec) for spec in augmentation.transforms],
+    )
+    rows, names, titles = [], [], []
+    for name, group in groupby(found, key=lambda one: one.transform):
+        shown = list(group)
+        names.append(name)
+        rows.append([image, *(one.apply(image) for one in shown)])
+        titles.append(["not augmented", *(one.label for one in shown)])
+    return draw_batch(rows, names, path, titles)
