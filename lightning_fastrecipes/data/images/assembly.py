@@ -20,6 +20,7 @@ from lightning_fastrecipes.data.common.split_choice import (
 )
 from lightning_fastrecipes.data.images.decoding import MAX_MEGAPIXELS
 from lightning_fastrecipes.data.images.label_sets import LABEL_JOINER
+from lightning_fastrecipes.data.images.likeness import looks_of_arrays, shared_images
 from lightning_fastrecipes.data.images.listing import ImageSplit, Listing
 from lightning_fastrecipes.data.images.manifest import scan_images
 from lightning_fastrecipes.data.images.options import OnBadFile
@@ -30,6 +31,7 @@ from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.protocols import LabelKind
 
 _MAX_SAME = 3
+_MIN_SIDE = 32  # pixels, below which images that are not the same look alike
 _MAX_LIKE = 10
 
 
@@ -38,7 +40,8 @@ class Images:
     """Checked samples by split, with class names in the order of the target.
 
     A split without images is empty. ``skipped_files`` has the path and reason of each file that
-    cannot be read; ``label_reason`` and ``reading`` are as in ``Listing``.
+    cannot be read; ``label_reason`` and ``reading`` are as in ``Listing``. ``shared`` says which
+    images are in two splits, and is empty if none are.
     """
 
     splits: dict[ImageSplit, Samples]
@@ -47,14 +50,20 @@ class Images:
     label_kind: LabelKind = "single"
     label_reason: str = ""
     reading: str = ""
+    shared: str = ""
 
 
 def say_what_was_decided(images: Images) -> None:
-    """Say how a folder was read, why labels are of their kind, and which files are left out."""
+    """Say how a folder was read, why labels are of their kind, and what may be wrong."""
     if images.reading:
         rank_zero_info(f"Folder: {images.reading}")
     if images.label_reason:
         rank_zero_info(f"Labels: {images.label_reason}")
+    if images.shared:
+        rank_zero_warn(
+            f"Splits share images: {images.shared}. What is measured on them is too good. Remove"
+            " them from one of the two, or keep them together with a `GroupSplit`."
+        )
     if images.skipped_files:
         names = [f"{file}: {reason}" for file, reason in images.skipped_files]
         rank_zero_warn(
@@ -85,8 +94,10 @@ def assemble(
             " Replace or remove them, or leave them out with `on_bad_file='skip'`."
         )
     is_good = (scan["problem"] == "").to_numpy()
-    rows = listing.rows[is_good].reset_index(drop=True)
-    _refuse_two_classes(rows, scan["digest"][is_good].to_numpy(), listing)
+    rows = listing.rows
+    if not is_good.all():  # else they would only be copied
+        rows, scan = rows[is_good].reset_index(drop=True), scan[is_good].reset_index(drop=True)
+    _refuse_two_classes(rows, scan["digest"].to_numpy(), listing)
     classes = list(listing.classes or [])
     if listing.label_kind != "soft":
         trained = _trained(rows)
@@ -112,14 +123,20 @@ def assemble(
         pixels = None if listing.pixels is None else listing.pixels[chosen]
         samples[name] = Samples.from_files(files, targets[chosen], pixels)
         if pixels is None:
-            scanned = scan[is_good].iloc[chosen]
             samples[name] = replace(
                 samples[name],
-                digests=scanned["digest"].to_numpy(dtype=np.bytes_),
-                shapes=scanned[["height", "width"]].to_numpy(np.int64),
+                digests=scan["digest"].iloc[chosen].to_numpy(dtype=np.bytes_),
+                shapes=scan[["height", "width"]].iloc[chosen].to_numpy(np.int64),
             )
-    kind, reason = listing.label_kind, listing.label_reason
-    return Images(samples, classes, skipped, kind, reason, listing.reading)
+    return Images(
+        samples,
+        classes,
+        skipped,
+        listing.label_kind,
+        listing.label_reason,
+        listing.reading,
+        _shared(rows, scan, listing),
+    )
 
 
 def _scan(listing: Listing, max_megapixels: float, *, skip_missing: bool) -> pd.DataFrame:
@@ -128,12 +145,21 @@ def _scan(listing: Listing, max_megapixels: float, *, skip_missing: bool) -> pd.
     if listing.pixels is None:
         return scan_images(listing.folder, files, max_megapixels, skip_missing=skip_missing)
     digests = [blake2b(image.tobytes(), digest_size=16).hexdigest() for image in listing.pixels]
-    return pd.DataFrame({"file": files, "digest": digests, "problem": ""})
+    looks = looks_of_arrays(listing.pixels) if min(listing.pixels.shape[1:3]) >= _MIN_SIDE else ""
+    return pd.DataFrame({"file": files, "digest": digests, "look": looks, "problem": ""})
 
 
 def _joined(listing: Listing, files: pd.Series) -> list[str]:
     folder = os.fspath(listing.folder)
     return [os.path.join(folder, file) for file in files]
+
+
+def _shared(rows: pd.DataFrame, scan: pd.DataFrame, listing: Listing) -> str:
+    looks = scan["look"]
+    if listing.pixels is None:
+        looks = looks.where(scan[["width", "height"]].min(axis=1) >= _MIN_SIDE, "")
+    found = {"digest": scan["digest"].to_numpy(), "look": looks.to_numpy()}
+    return shared_images(rows[["file", "split"]].assign(**found))
 
 
 def _label_lists(rows: pd.DataFrame) -> list[list[str]]:

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from lightning_fastrecipes.data.images.contents import what_it_is
+from lightning_fastrecipes.data.images.likeness import coarse_look
 from lightning_fastrecipes.errors import DataError
 
 MAX_MEGAPIXELS = 120.0
@@ -44,12 +45,16 @@ class Decoding:
 
 
 class ImageFacts(NamedTuple):
-    """What is known of a file once it is decoded; ``problem`` is empty for a good image."""
+    """What is known of a file once it is decoded; ``problem`` is empty for a good image.
+
+    ``look`` is that of ``likeness.coarse_look``.
+    """
 
     width: int = 0
     height: int = 0
     mode: str = ""
     digest: str = ""
+    look: str = ""
     note: str = ""
     problem: str = ""
 
@@ -97,10 +102,12 @@ def inspect_image(path: str | Path, decoding: Decoding = DEFAULT_DECODING) -> Im
     try:
         with _opened(BytesIO(content), decoding) as image:
             mode, is_still = image.mode, image.format in _STILL
-            height, width, _ = _pixels(image, decoding).shape
+            strips = (strip for _, strip in _strips(image, decoding))
+            look = coarse_look(strips, lambda: image.height)
+            width, height = image.size  # upright by now
     except Exception as error:  # a damaged file makes a decoder raise anything
         return ImageFacts(digest=digest, problem=_reason(error, path))
-    return ImageFacts(width, height, mode, digest, "" if is_still else _note(content))
+    return ImageFacts(width, height, mode, digest, look, "" if is_still else _note(content))
 
 
 def file_digest(path: str | Path) -> str:
@@ -160,7 +167,23 @@ def _check_size(image: Image.Image, decoding: Decoding) -> None:
 
 
 def _pixels(image: Image.Image, decoding: Decoding) -> npt.NDArray[np.uint8]:
-    """Decode to upright RGB ``(height, width, 3)``, in strips so that memory stays small."""
+    """Decode to upright RGB ``(height, width, 3)``."""
+    pixels = None
+    for top, strip in _strips(image, decoding):
+        if strip.size == image.size:
+            return np.array(strip)
+        if pixels is None:
+            pixels = np.empty((image.height, image.width, 3), np.uint8)
+        pixels[top : top + strip.height] = np.asarray(strip)
+    assert pixels is not None
+    return pixels
+
+
+def _strips(image: Image.Image, decoding: Decoding) -> Iterator[tuple[int, Image.Image]]:
+    """Decode an image in place, upright, and give it strip by strip in RGB, to take little memory.
+
+    A small image is one strip; with each comes its first row.
+    """
     sixteen_bit = image.mode in _SIXTEEN_BIT_MODES or (
         image.mode == "I" and image.format in {"PNG", "PPM"}
     )
@@ -170,14 +193,13 @@ def _pixels(image: Image.Image, decoding: Decoding) -> npt.NDArray[np.uint8]:
     _check_size(image, decoding)  # an icon tells its size only now
     ImageOps.exif_transpose(image, in_place=True)
     if image.width * image.height <= _STRIP:
-        return np.array(_to_rgb(image, decoding, sixteen_bit=sixteen_bit))
-    pixels = np.empty((image.height, image.width, 3), np.uint8)
+        yield 0, _to_rgb(image, decoding, sixteen_bit=sixteen_bit)
+        return
     step = max(1, _STRIP // image.width)
     for top in range(0, image.height, step):
         bottom = min(top + step, image.height)
         strip = image.crop((0, top, image.width, bottom))
-        pixels[top:bottom] = np.asarray(_to_rgb(strip, decoding, sixteen_bit=sixteen_bit))
-    return pixels
+        yield top, _to_rgb(strip, decoding, sixteen_bit=sixteen_bit)
 
 
 def _to_rgb(image: Image.Image, decoding: Decoding, *, sixteen_bit: bool) -> Image.Image:
