@@ -90,7 +90,7 @@ def print_variants(console: Console, results: Mapping[str, Any]) -> None:
     metrics = list(dict.fromkeys(name for row in rows for name in row[split]))
     table = Table("variant", "models", "minutes", *metrics, title=f"Variants, {split} split")
     for row in rows:
-        values = [f"{row[split][name]:.4f}" if name in row[split] else "" for name in metrics]
+        values = [_shown(row[split][name]) if name in row[split] else "" for name in metrics]
         name = f"{row['name']} (side step)" if row.get("is_side_step") else row["name"]
         table.add_row(name, str(row["num_models"]), f"{row['seconds'] / 60:.1f}", *values)
     console.print(table)
@@ -101,5 +101,15 @@ def print_results(console: Console, results: Mapping[str, Any]) -> None:
     table = Table("split", "metric", "value", title="Evaluation", title_justify="left")
     for split in ("val", "test"):
         for name, value in results[split].items():
-            table.add_row(split, name, f"{value:.4f}")
+            table.add_row(split, name, _shown(value))
     console.print(table)
+
+
+def _shown(value: float) -> str:
+    """Write a metric with four decimals, or four digits where that would hide it.
+
+    >>> _shown(0.97812), _shown(9.567e-09), _shown(1.5e12)
+    ('0.9781', '9.567e-09', '1.5e+12')
+    """
+    is_usual = value == 0 or 1e-3 <= abs(value) < 1e7
+    return f"{value:.4f}" if is_usual else f"{value:.4g}"
