@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.messages import shown
+from lightning_fastrecipes.nested import pairs
 
 Check = Callable[[Any, str], None]
 """Takes a value and its key path; raises a `ConfigurationError` if the value is not right."""
@@ -155,6 +156,19 @@ def built(make: Callable[..., Any]) -> Check:
             make(**value)
         except (TypeError, ValueError, OverflowError) as error:
             raise ConfigurationError(f"`{key}` must be arguments of its kind: {error}") from error
+
+    return check
+
+
+def modest(most: float) -> Check:
+    """Accept every nested value whose numbers are finite and at most so large, either way."""
+    fits = number(-most, most)
+
+    def check(value: Any, key: str) -> None:
+        if type(value) in (int, float):
+            fits(value, key)
+        for name, one in pairs(value):
+            check(one, _below(key, name))
 
     return check
 

@@ -29,6 +29,7 @@ from lightning_fastrecipes.recipe.artifacts.reading import (
 
 WEIGHTS, DESCRIPTION, ENSEMBLE = "model.safetensors", "model.json", "ensemble.json"
 _MOST_MEMBERS = 1_000
+_LARGEST_NUMBER = 1_000_000
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -94,6 +95,9 @@ def read_description(folder: Path, check: plain.Check = plain.anything) -> dict[
                 f"{folder / DESCRIPTION} has format {version}, but this version reads up to"
                 f" {formats.EXPORT}. Update lightning_fastrecipes."
             )
+        # A network may count up to a number before it has any part that could be counted.
+        shape = {k: v for k, v in description["architecture"].items() if k != "spec"}
+        plain.modest(_LARGEST_NUMBER)(shape, "architecture")
         check(description, key)
 
     def translate(description: Mapping[str, Any]) -> dict[str, Any]:

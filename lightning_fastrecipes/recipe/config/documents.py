@@ -135,7 +135,10 @@ def read_document(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path} cannot be read as YAML: {error}") from error
     if not isinstance(document, dict):
         raise RecipeError(f"{path} must hold keys such as `data` and `stages`, but holds none.")
-    return translate_recipe(document)
+    try:
+        return translate_recipe(document)
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return document  # of no form that any version wrote; checks will name the key
 
 
 def dump_document(document: dict[str, Any]) -> str:

@@ -74,6 +74,7 @@ WRONG = {
     "architecture.backbone": [3, {}, {"class_path": "torch.nn.Linear"}],
     "architecture.backbone.init_args.channels": [[10**6], [-1], "x", [4] * 3, [4, 4]],
     "architecture.backbone.init_args.hidden": [10**12, 0, "x"],
+    "architecture.backbone.init_args.batch_norm": [10**9, 10**30, float("inf")],
     "architecture.head": [None, 3, {"kind": "zz"}],
     "architecture.head.dropout": [2, "x"],
     "task": [3, "zz", None],
