@@ -237,7 +237,7 @@ def as_split(choice: SplitChoice) -> Split:
     ``GroupSplit``, with dates a ``DateSplit``; without it, it is a ``FractionSplit``.
 
     >>> as_split(0.1)
-    FractionSplit(val=0.1, test=0.0, seed=0)
+    FractionSplit(val=0.1, test=0.0, seed=0, stratify=None)
     >>> as_split({"column": "patient", "val": 0.25})
     GroupSplit(column='patient', val=0.25, test=0.0, seed=0)
     """

@@ -36,7 +36,7 @@ def TableSplit(**arguments: Any) -> Split:  # noqa: N802
     """Return a split by the arguments that earlier versions had for tables.
 
     >>> TableSplit(val_fraction=0.1, split_seed=3)
-    FractionSplit(val=0.1, test=0.0, seed=3)
+    FractionSplit(val=0.1, test=0.0, seed=3, stratify=None)
     """
     return as_split(split_keys(arguments))
 

@@ -25,7 +25,11 @@ def predicted_columns(spec: TableSpec, predictions: Tensor) -> pd.DataFrame:
 
 
 def to_csv(table: pd.DataFrame, digits: int = _DIGITS) -> str:
-    """Write numbers to seven digits, as many as 32 bits hold, or to more."""
+    """Write numbers to seven digits, as many as 32 bits hold, or to more.
+
+    >>> to_csv(pd.DataFrame({"prediction": [0.1 + 0.2, 123456789.0]})).split()
+    ['prediction', '0.3', '1.234568e+08']
+    """
     return table.to_csv(index=False, float_format=f"%.{digits}g")
 
 
