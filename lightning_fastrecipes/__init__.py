@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from lightning_fastrecipes.functional.tables.dates import add_datepart
     from lightning_fastrecipes.functional.tables.elapsed import add_elapsed
     from lightning_fastrecipes.functional.tables.spec import TableSpec
+    from lightning_fastrecipes.nn.backbone_table import backbones
     from lightning_fastrecipes.nn.label_rules import Labels
     from lightning_fastrecipes.nn.rmspe import RMSPE
     from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
@@ -112,6 +113,7 @@ __all__ = [
     "ValidationGuard",
     "add_datepart",
     "add_elapsed",
+    "backbones",
     "lr_find",
     "show_transforms",
     "summary",
@@ -166,6 +168,7 @@ _HOMES = {
     "Triangular": "callbacks.triangular",
     "ValidationGuard": "callbacks.validation_guard",
     "add_datepart": "functional.tables.dates",
+    "backbones": "nn.backbone_table",
     "add_elapsed": "functional.tables.elapsed",
     "lr_find": "callbacks.lr_finder",
     "show_transforms": "data.images.showing",

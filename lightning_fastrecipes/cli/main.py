@@ -13,8 +13,9 @@ from typing import Any
 
 from rich.console import Console
 
-from lightning_fastrecipes.cli.output import check_place, err, out, refuse_links
+from lightning_fastrecipes.cli.output import check_place, err, out
 from lightning_fastrecipes.cli.parser import parse_words
+from lightning_fastrecipes.cli.run_folder import RUN_FOLDER_VARIABLE, goes_on, run_folder
 from lightning_fastrecipes.errors import (
     ConfigurationError,
     DataError,
@@ -23,7 +24,6 @@ from lightning_fastrecipes.errors import (
 )
 
 OK, FAILED, BAD_USAGE = 0, 1, 2
-RUN_FOLDER_VARIABLE = "FASTRECIPES_RUN_FOLDER"
 _FIGURES = (".png", ".jpg", ".pdf", ".svg")
 
 
@@ -174,7 +174,7 @@ def _lr_find(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    folder = _run_folder(options)
+    folder = run_folder(options)
     # Lightning starts further processes with this command line; they must find the same folder.
     os.environ[RUN_FOLDER_VARIABLE] = str(folder)
     try:
@@ -215,7 +215,7 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
         return results
 
     how = RunOptions(
-        resume=_goes_on(options) is not None, fast_dev_run=options.fast_dev_run, show_progress=first
+        resume=goes_on(options) is not None, fast_dev_run=options.fast_dev_run, show_progress=first
     )
     try:
         if recipe.has_many_runs:
@@ -261,6 +261,14 @@ def _predict(options: argparse.Namespace) -> int:
     return FAILED if found.bad else OK
 
 
+def _backbones(options: argparse.Namespace) -> int:
+    from lightning_fastrecipes.nn.backbone_table import backbones
+    from lightning_fastrecipes.recipe.run.terminal import print_backbones
+
+    print_backbones(out, backbones(options.name, measure=options.measure))
+    return OK
+
+
 def _load(options: argparse.Namespace) -> Any:
     """Load a recipe with its overrides, the variant that is named, or what continues a run."""
     from lightning_fastrecipes.recipe.config.catalog import find_recipe
@@ -292,56 +300,8 @@ def _load_one(options: argparse.Namespace) -> Any:
     return recipe
 
 
-def _goes_on(options: argparse.Namespace) -> Path | None:
-    """Return the run folder that a run goes on in, resumed or continued."""
-    folder: Path | None = options.resume or options.continued
-    return folder
-
-
-def _run_folder(options: argparse.Namespace) -> Path:
-    """Decide the run folder, once for all processes of a run."""
-    folder: Path | None = options.out
-    before = _goes_on(options)
-    if options.add and options.continued is None:
-        raise RecipeError("`--add` adds a stage to a finished run: `--continue DIR --add NAME`.")
-    if before is not None:
-        word = "--resume" if options.continued is None else "--continue"
-        others = (folder, options.recipe, options.variant, options.resume and options.continued)
-        if any(value is not None for value in others) or options.fast_dev_run:
-            raise RecipeError(
-                f"`{word} DIR` takes recipe, variant and folder from DIR, and trains in earnest:"
-                " leave out everything but overrides."
-            )
-        if not (before / "recipe.yaml").is_file():
-            raise RecipeError(f"{before} is no run folder: it has no recipe.yaml.")
-        check_place(before, word, is_folder=True)
-        refuse_links(before)
-        return before
-    if options.recipe is None:
-        raise RecipeError(
-            "Name a recipe: `fastrecipes run solar_cells`; `fastrecipes ls` lists them."
-        )
-    decided = os.environ.get(RUN_FOLDER_VARIABLE)
-    if decided is not None and "LOCAL_RANK" in os.environ:
-        return Path(decided)
-    if folder is None:
-        path = Path(options.recipe)
-        name = path.resolve().parent.name if "/" in options.recipe else options.recipe
-        base = Path("runs") / "-".join(filter(None, (name, options.variant)))
-        taken = (Path(f"{base}-{number}") for number in range(2, 100_000))
-        check_place(base.parent, is_folder=True)
-        return base if not base.exists() else next(path for path in taken if not path.exists())
-    check_place(folder, is_folder=True)
-    # A run that stopped before training, for want of its data, has left its log alone.
-    if folder.exists() and any(path.name != "log.txt" for path in folder.iterdir()):
-        raise RecipeError(
-            f"{folder} is not empty. Name another folder with `--out`, or go on with"
-            f" `fastrecipes run --resume {folder}`."
-        )
-    return folder
-
-
 _ALL = (
     _ls, _show, _copy, _check, _explain, _summary, _show_batch, _lr_find, _run, _predict,
+    _backbones,
 )  # fmt: skip
 _COMMANDS = {command.__name__[1:].replace("_", "-"): command for command in _ALL}

@@ -23,6 +23,7 @@ _COMMANDS = {
     "lr-find": "Sweep the learning rate of one stage, and train nothing.",
     "run": "Run a recipe into a run folder.",
     "predict": "Predict images, or the rows of tables, with a finished run.",
+    "backbones": "List some good backbones for images: what they cost, and when to choose them.",
 }
 _TAKE_OVERRIDES = ("check", "explain", "summary", "show-batch", "lr-find", "run")
 
@@ -73,12 +74,12 @@ def _build_parser() -> argparse.ArgumentParser:
     recipe = "name of a recipe (see `fastrecipes ls`) or path of a recipe.yaml"
     for name, text in _COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        if name not in ("ls", "predict"):
+        if name not in ("ls", "predict", "backbones"):
             command.add_argument("recipe", nargs="?" if name == "run" else None, help=recipe)
             command.add_argument(
                 "--variant", metavar="NAME", help="take this variant of the recipe"
             )
-        if name != "ls":
+        if name not in ("ls", "backbones"):
             trust = "a module whose code the files may run, such as `mine`; may be given again"
             command.add_argument(
                 "--trust", action="append", default=[], metavar="MODULE", help=trust
@@ -107,6 +108,9 @@ def _build_parser() -> argparse.ArgumentParser:
     tta = "evaluate with test-time augmentation: as the recipe says, or 4 views of the training"
     tta += " augmentation; --evaluation.tta.preset=flips for others"
     add("--tta", action="store_true", help=tta)
+    add = found["backbones"].add_argument
+    add("name", nargs="?", default="", help="part of the names to list")
+    add("--measure", action="store_true", help="measure seconds an image on this machine")
     add = found["predict"].add_argument
     add("run_folder", type=Path, metavar="RUN_DIR", help="folder of a finished run")
     paths = "files or folders; tables, or a pattern such as 'months/*.csv'"

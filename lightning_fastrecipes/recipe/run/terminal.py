@@ -105,6 +105,28 @@ def print_results(console: Console, results: Mapping[str, Any]) -> None:
     console.print(table)
 
 
+def print_backbones(console: Console, table: pd.DataFrame) -> None:
+    """Print the table of ``backbones``, with the recommended one marked."""
+    shown = Table(title="Backbones for images", title_justify="left")
+    shown.add_column("backbone", no_wrap=True)
+    for name in ("10^6 params", "10^9 mult-adds", "ImageNet %", "at px"):
+        shown.add_column(name, justify="right", max_width=9)
+    if "seconds" in table:
+        shown.add_column("seconds an image", justify="right", max_width=8)
+    shown.add_column("when")
+    for row in table.to_dict("records"):
+        name = f"{row['name']} *" if row["offline"] else row["name"]
+        cells = [name, f"{row['parameters']:.1f}", f"{row['multiply_adds']:.2f}"]
+        cells += [f"{row['accuracy']:.1f}", str(row["image_size"])]
+        cells += [f"{row['seconds']:.3f}"] if "seconds" in row else []
+        is_best = row["name"] == table.attrs["recommended"]
+        shown.add_row(*cells, f"recommended: {row['when']}" if is_best else row["when"])
+    console.print(shown)
+    if packages := [name for name in table["offline"] if name]:
+        console.print(f"* without a model hub by `weights`: {', '.join(packages)}")
+    console.print(f"Accuracies as published, of timm's default weights: {table.attrs['source']}")
+
+
 def _shown(value: float) -> str:
     """Write a metric with four decimals, or four digits where that would hide it.
 
