@@ -5,7 +5,7 @@ import unicodedata
 from collections import Counter
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -97,7 +97,7 @@ def assemble(
     rows = listing.rows
     if not is_good.all():  # else they would only be copied
         rows, scan = rows[is_good].reset_index(drop=True), scan[is_good].reset_index(drop=True)
-    _refuse_two_classes(rows, scan["digest"].to_numpy(), listing)
+    _refuse_two_classes(rows, scan["digest"], listing)
     classes = list(listing.classes or [])
     if listing.label_kind != "soft":
         trained = _trained(rows)
@@ -158,8 +158,7 @@ def _shared(rows: pd.DataFrame, scan: pd.DataFrame, listing: Listing) -> str:
     looks = scan["look"]
     if listing.pixels is None:
         looks = looks.where(scan[["width", "height"]].min(axis=1) >= _MIN_SIDE, "")
-    found = {"digest": scan["digest"].to_numpy(), "look": looks.to_numpy()}
-    return shared_images(rows[["file", "split"]].assign(**found))
+    return shared_images(rows[["file", "split"]].assign(digest=scan["digest"], look=looks))
 
 
 def _label_lists(rows: pd.DataFrame) -> list[list[str]]:
@@ -226,7 +225,7 @@ def _draw_groups(pool: pd.DataFrame, shares: list[float], seed: int) -> list[npt
     return [np.flatnonzero(np.isin(codes, part)) for part in kept]
 
 
-def _refuse_two_classes(rows: pd.DataFrame, digests: npt.NDArray[Any], listing: Listing) -> None:
+def _refuse_two_classes(rows: pd.DataFrame, digests: pd.Series, listing: Listing) -> None:
     """Refuse the same bytes under two class names: one of the two must be wrong."""
     if listing.label_kind != "single":
         return
