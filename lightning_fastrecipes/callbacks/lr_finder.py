@@ -74,7 +74,7 @@ class LRFinder(pl.Callback):
         num_steps: int = 100,
         spacing: Spacing = "geometric",
         on: LossSource = "train",
-        rule: Rule = "course",
+        rule: Rule = "midway",
         epochs: Collection[int] = (0,),
         on_refusal: Literal["warn", "raise", "ignore"] = "warn",
     ) -> None:
@@ -193,7 +193,7 @@ def lr_find(
     num_steps: int = 100,
     spacing: Spacing = "geometric",
     on: LossSource = "train",
-    rule: Rule = "course",
+    rule: Rule = "midway",
     val_dataloaders: Any = None,
     **trainer_arguments: Any,
 ) -> LRCurve:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from lightning_fastrecipes.functional.training.lr_curves import Rule
 from lightning_fastrecipes.plots.figure import new_figure, save
 
-_OTHER_COLORS = ("C4", "C5", "C6", "C1", "C8", "C9")
+_OTHER_COLORS = ("C4", "C5", "C6", "C1", "C8", "C9", "C2", "C7")
 
 Values = Sequence[float] | npt.NDArray[np.float64]
 
@@ -74,7 +74,7 @@ def draw_lr_curve(
     if rule in picks:
         axes.axvline(picks[rule], color="C3", label=f"{rule}: {picks[rule]:.1e}")
         others = [name for name in picks if name != rule]
-        for name, color in zip(others, _OTHER_COLORS, strict=False):
+        for name, color in zip(others, _OTHER_COLORS[: len(others)], strict=True):
             label = f"{name}: {picks[name]:.1e}"
             axes.axvline(picks[name], color=color, linestyle=":", label=label)
         axes.set_title(f"Suggested learning rate: {picks[rule]:.1e}")

@@ -150,7 +150,7 @@ def test_suggestions_on_noisy_curves_beside_those_of_the_peers(share: float) -> 
     decades = np.log10(lrs)
     clean = 2.3 - 1.6 / (1 + np.exp(-(decades + 2.5) / 0.35)) + np.exp(decades / 0.22)
     asks = {
-        "ours": lambda losses: suggest_lr(lrs, losses).picks.get("course", float("nan")),
+        "ours": lambda losses: suggest_lr(lrs, losses).picks.get("midway", float("nan")),
         "Lightning": lambda losses: lightning_pick(lrs, losses),
         **{
             name: lambda losses, pick=pick: pick(lrs, losses)

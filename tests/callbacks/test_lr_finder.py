@@ -713,7 +713,7 @@ def test_curve_gives_table_rates_and_json():
     lr = found.suggestion
     assert found.group_lrs == {"early": 0.0, "late": lr * 0.1, "head": lr}
     content = json.loads(found.to_json())
-    assert content["suggestion"] == lr == content["picks"]["course"]
+    assert content["suggestion"] == lr == content["picks"]["midway"]
     assert content["refusal"] is None
     other = curve(rule="steepest")
     assert other.suggestion == other.picks["steepest"] == found.picks["steepest"]
@@ -731,7 +731,7 @@ def test_plot_marks_the_suggestion_on_a_log_axis(tmp_path):
     axes = figure.axes[0]
     assert axes.get_xscale() == "log"
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert f"course: {curve().suggestion:.1e}" in labels
+    assert f"midway: {curve().suggestion:.1e}" in labels
     assert (tmp_path / "lr.png").read_bytes().startswith(b"\x89PNG")
     refused = curve(losses=(1.0,) * 100).plot()
     assert refused.axes[0].get_title().startswith("No suggestion: the loss falls by")

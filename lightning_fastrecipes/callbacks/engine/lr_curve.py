@@ -37,7 +37,7 @@ class LRCurve:
     lrs: tuple[float, ...]
     losses: tuple[float, ...]
     group_ratios: dict[str, float]
-    rule: Rule = "course"
+    rule: Rule = "midway"
     on: Literal["train", "val"] = "train"
 
     @cached_property

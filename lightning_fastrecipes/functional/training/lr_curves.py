@@ -13,7 +13,14 @@ from lightning_fastrecipes.errors import check_choice
 
 Spacing = Literal["geometric", "linear"]
 Rule = Literal[
-    "course", "largest_falling", "steepest", "minimum/10", "valley", "slide", "before_rise"
+    "midway",
+    "largest_falling",
+    "course",
+    "steepest",
+    "minimum/10",
+    "valley",
+    "slide",
+    "before_rise",
 ]
 """How to pick a rate from a curve; see :func:`suggest_lr`."""
 
@@ -149,10 +156,12 @@ def suggest_lr(lrs: Sequence[float], losses: Sequence[float]) -> LRSuggestion:
 
     The rules see the curve as :func:`average_losses` smooths it, on the logarithm of the rate:
 
-    - ``course``: where half of the loss's fall is done, but at least a hundredth and at most a
-      tenth of the rate of the lowest loss: one to two orders below the minimum.
+    - ``midway``: the middle, on the logarithm, of ``largest_falling`` and the rate of the lowest
+      loss, but at most ``before_rise``; the default of the finder.
     - ``largest_falling``: the largest rate below that of the lowest loss at which the loss still
       falls at least a quarter as fast as where it falls fastest.
+    - ``course``: where half of the loss's fall is done, but at least a hundredth and at most a
+      tenth of the rate of the lowest loss: one to two orders below the minimum.
     - ``steepest``: where the loss falls fastest.
     - ``minimum/10``: a tenth of the rate of the lowest loss.
     - ``valley``: the middle of the longest falling run of points, gaps allowed.
@@ -163,8 +172,8 @@ def suggest_lr(lrs: Sequence[float], losses: Sequence[float]) -> LRSuggestion:
     curve is refused when it has fewer than ``MIN_POINTS`` points, when its fall is less than
     ``MIN_SIGNAL`` times what its noise alone would give and it does not rise either, when it rises
     within the first decade, and when it still falls at the largest rate. Rates rise; losses from
-    the first on that is not finite are
-    ignored. Raises ValueError if there is not one loss for each rate.
+    the first on that is not finite are ignored. Raises ValueError if there is not one loss for each
+    rate.
 
     >>> lrs = sweep_lrs(1e-6, 1, num_steps=100)
     >>> losses = [2 - 1 / (1 + (1e-3 / lr) ** 2) + (3 * lr) ** 3 for lr in lrs]
@@ -208,7 +217,9 @@ def suggest_lr(lrs: Sequence[float], losses: Sequence[float]) -> LRSuggestion:
     if reason is not None:
         return LRSuggestion({}, reason)
     if rise is not None:
-        positions["before_rise"] = decades[rise] - 1
+        before = positions["before_rise"] = decades[rise] - 1
+        if "midway" in positions:
+            positions["midway"] = min(positions["midway"], before)
     return LRSuggestion({rule: float(10**decade) for rule, decade in positions.items()})
 
 
@@ -220,11 +231,11 @@ def _falling_picks(decades: Curve, curve: Curve, start: float, noise: float) -> 
     slopes = np.gradient(curve, decades)[: lowest + 1]
     half = int(np.flatnonzero(curve[: lowest + 1] >= start - fall / 2)[-1])
     tenth = decades[lowest] - 1
+    last = float(decades[int(np.flatnonzero(slopes <= _FALLING_SHARE * slopes.min())[-1])])
     return {
+        "midway": (last + float(decades[lowest])) / 2,
+        "largest_falling": last,
         "course": min(max(decades[half], tenth - 1), tenth),
-        "largest_falling": decades[
-            int(np.flatnonzero(slopes <= _FALLING_SHARE * slopes.min())[-1])
-        ],
         "steepest": decades[int(slopes.argmin())],
         "minimum/10": tenth,
         "valley": decades[_valley(np.round(curve * (_VALLEY_LEVELS / fall)))],

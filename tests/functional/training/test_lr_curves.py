@@ -193,15 +193,15 @@ def test_divergence(losses, expected):
 @pytest.mark.parametrize("share", [0.02, 0.05, 0.1], ids=lambda share: f"noise-{share}")
 @pytest.mark.parametrize("name", CURVES)
 def test_default_pick_on_noisy_curves_is_that_of_the_clean_one(name, share):
-    truth = read(CURVES[name]).picks["course"]
-    found = [read(noisy(name, share, seed)).picks.get("course", math.nan) for seed in range(20)]
+    truth = read(CURVES[name]).picks["midway"]
+    found = [read(noisy(name, share, seed)).picks.get("midway", math.nan) for seed in range(20)]
     # The bottom of the wide curve is flat over a decade and a half: noise hides where it is lowest.
     factor = 10 if name == "wide" else 3
     assert sum(truth / factor <= lr <= truth * factor for lr in found) >= 19
 
 
 @pytest.mark.parametrize("name", CURVES)
-def test_default_pick_lies_below_the_minimum_where_the_loss_still_falls(name):
+def test_the_pick_of_the_course_lies_where_the_loss_still_falls(name):
     curve = CURVES[name]
     lr = read(curve).picks["course"]
     assert lr <= LRS[int(curve.argmin())] / 9
@@ -227,6 +227,15 @@ def test_the_largest_falling_rate_is_above_the_steepest_and_below_the_minimum(na
         for shift in (-0.1, 0.1)
     )
     assert before - after > 0.02 * (curve[0] - curve.min())
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_the_default_pick_is_between_the_falling_and_the_lowest_and_well_below_the_rise(name):
+    picks, curve = read(CURVES[name]).picks, CURVES[name]
+    falling, lowest = picks["largest_falling"], LRS[int(curve.argmin())]
+    middle = math.sqrt(falling * lowest)
+    assert picks["midway"] == pytest.approx(min(middle, picks["before_rise"]), rel=0.15)
+    assert curve[np.searchsorted(LRS, 10 * picks["midway"])] < curve[0] + 0.5 * abs(curve[0])
 
 
 def test_every_rule_picks_what_its_definition_says():
