@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lightning_fastrecipes import _lightning as pl
-from lightning_fastrecipes._lightning import SetupError, TrainerFn, rank_zero_warn
+from lightning_fastrecipes._lightning import SetupError, TrainerFn, rank_zero_info
 from lightning_fastrecipes.callbacks.engine.view_metrics import (
     ViewMetrics,
     batch_images,
@@ -172,7 +172,7 @@ class TestTimeAugmentation(pl.Callback):
                 " the preset `flips`, `five_crops` or `scales`."
             )
         if views.preset != self._asked:
-            rank_zero_warn(
+            rank_zero_info(
                 "`TestTimeAugmentation` draws its views within the images of each batch, since the"
                 " data do not say how whole images are read. Give the trainer an image datamodule"
                 " of this package, or set `preset='augmentation'`."

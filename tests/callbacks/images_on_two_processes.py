@@ -15,6 +15,7 @@ import torch
 
 from lightning_fastrecipes import (
     SGDR,
+    Geometry,
     ImageClassifier,
     ImageFolderDataModule,
     ProgressiveResizing,
@@ -83,13 +84,17 @@ def work(photos: Path, num_processes: int) -> dict[str, Any]:
     found: dict[str, Any] = {"val": trainer(augmented).validate(model, **quiet)[0]}
     found["weight"] = augmented.weight
     found["test"] = trainer(augmented).test(model, **quiet)[0]
-    predictions = trainer(augmented).predict(model, images.eval_dataloader("val"))
+    # A loader of its own serves no whole images.
+    within = TestTimeAugmentation(3, "augmentation", "top_down")
+    predictions = trainer(within).predict(model, images.eval_dataloader("val"))
     found["predictions"] = torch.cat(predictions)
     sizes, batches = {0: 16, 1: 24}, {0: 4 // num_processes, 1: 6 // num_processes}
     noted = Sizes()
     resizing = ProgressiveResizing(sizes, batches, validate_at="last")
+    images.geometry = Geometry(normalize="dataset")
     trainer(SGDR(cycle_len=2), resizing, noted, max_epochs=2).fit(model, images)
-    return found | {"seen": noted.seen, "lrs": noted.lrs}
+    measured = [model.input_spec.mean, model.input_spec.std, model.input_spec.normalize]
+    return found | {"seen": noted.seen, "lrs": noted.lrs, "measured": measured}
 
 
 if __name__ == "__main__":

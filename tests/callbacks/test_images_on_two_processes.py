@@ -54,6 +54,12 @@ def test_augmented_predictions_are_those_of_one_process(results):
         torch.testing.assert_close(process["predictions"], expected, atol=1e-5, rtol=0)
 
 
+def test_processes_measure_the_same_mean_and_deviation_to_the_last_bit(results):
+    one, two = results
+    assert one["measured"][2] == "dataset"
+    assert [process["measured"] for process in two] == [one["measured"]] * 2
+
+
 def test_sizes_and_rates_change_alike(results):
     one, two = results
     assert two[0]["seen"] == two[1]["seen"]

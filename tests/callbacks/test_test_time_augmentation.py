@@ -23,6 +23,7 @@ from lightning_fastrecipes import (
     SampleFBeta,
     TestTimeAugmentation,
 )
+from lightning_fastrecipes.callbacks import test_time_augmentation
 from lightning_fastrecipes.data.common.split_choice import FractionSplit
 from lightning_fastrecipes.data.images import dataset as image_dataset
 from lightning_fastrecipes.functional.images.augment import make_view
@@ -148,15 +149,17 @@ def test_views_of_training_are_what_training_draws_from_the_whole_image(squares,
     torch.testing.assert_close(keeper.joined("probabilities_tta"), expected, atol=1e-5, rtol=0)
 
 
-def test_a_list_of_ones_own_is_drawn_within_batches_too(squares):
+def test_a_list_of_ones_own_is_drawn_within_batches_too(squares, monkeypatch):
     images = data(squares, augmentation="none")
     own = [{"rotate": {"degrees": 90, "p": 1}}]
     within = TestTimeAugmentation(2, "augmentation", transforms=own)
     _, keeper = validate(within, classifier(), images)
     assert (keeper.joined("probabilities_tta") - keeper.joined("probabilities")).abs().max() > 1e-4
     loader = images.eval_dataloader("val")
-    with pytest.warns(UserWarning, match="draws its views within the images of each batch"):
-        found = quiet_trainer(TestTimeAugmentation(2, transforms=own)).predict(classifier(), loader)
+    said = []
+    monkeypatch.setattr(test_time_augmentation, "rank_zero_info", said.append)
+    found = quiet_trainer(TestTimeAugmentation(2, transforms=own)).predict(classifier(), loader)
+    assert "draws its views within the images of each batch" in said[0]
     torch.testing.assert_close(torch.cat(found), keeper.joined("probabilities_tta"))
 
 

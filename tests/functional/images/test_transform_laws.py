@@ -106,6 +106,22 @@ def test_parameters_have_the_law_of_torchvision(name) -> None:
         same_law(found, torch.tensor(expected), slack=0.005 if name in ("warp", "shift") else 0)
 
 
+@pytest.mark.parametrize("draws", [500, pytest.param(DRAWS, marks=pytest.mark.slow)])
+def test_the_loader_draws_image_by_image_what_the_device_draws_at_once(draws) -> None:
+    """All transforms, each with its default: columns are whether it happens, and its values."""
+    transforms = read_transforms(list(TRANSFORMS))
+    asked = {"augmentation": "none", "max_zoom": 1.0, "transforms": transforms}
+    together = draw_parameters(draws, **asked, generator=seeded_generator(0)).listed
+    alone = torch.cat(
+        [
+            draw_parameters(1, **asked, generator=seeded_generator(0, 0, index)).listed
+            for index in range(draws)
+        ]
+    )
+    for found, expected in zip(alone.T, together.T, strict=True):
+        same_law(found, expected, slack=0.02)
+
+
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_a_transform_happens_with_its_probability(name) -> None:
     transforms = read_transforms([{name: {"p": 0.3}}, name])
