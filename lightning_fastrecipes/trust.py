@@ -29,6 +29,7 @@ _LIGHTNING_BASES = {
     "Accelerator", "Callback", "CheckpointIO", "ClusterEnvironment", "LayerSync",
     "LightningDataModule", "Logger", "Precision", "Profiler", "Strategy",
 }  # fmt: skip
+_FUNCTIONS = "lightning_fastrecipes.functional."
 _NETWORK_LOGGERS = {"CometLogger", "LitLogger", "MLFlowLogger", "NeptuneLogger", "WandbLogger"}
 _REMOTE = re.compile(r"\s*(hf[-_]hub|local[-_]dir|\w+(?=://))\s*:", re.IGNORECASE)
 
@@ -174,7 +175,9 @@ def _check_object(found: Any, path: str, key: str, trust: Trust) -> None:
         return
     package = defined.partition(".")[0]
     if not inspect.isclass(found):
-        fits = inspect.isfunction(found) and package == "torchmetrics"
+        # Pure functions, such as metrics.
+        is_pure = package == "torchmetrics" or defined.startswith(_FUNCTIONS)
+        fits = inspect.isfunction(found) and is_pure
     else:
         bases = {(base.__module__.partition(".")[0], base.__name__) for base in found.__mro__}
         fits = any(

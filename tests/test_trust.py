@@ -37,6 +37,7 @@ class Adam(torch.optim.Adam): pass
 def measure(probabilities, targets):
     return 0.5
 """
+FUNCTIONAL = "lightning_fastrecipes.functional"
 MLP = "lightning_fastrecipes.nn.small.SmallMLP"
 LAMBDA = "pytorch_lightning.callbacks.LambdaCallback"
 HOUSE_ONE = Path(__file__).parent / "fixtures" / "house_one" / "run_folders"
@@ -118,6 +119,7 @@ RECIPES = {
     "re-exported module": on_fit_start("torch.os.system"),
     "function of torch": on_fit_start("torch.hub.load"),
     "metric os.system": model(metrics={"m": "os.system"}),
+    "metric of the command": model(metrics={"m": "lightning_fastrecipes.cli.main.main"}),
     "metric through a package": model(metrics={"m": "torch.os.system"}),
     "metric of torch": model(metrics={"m": "torch.load"}),
     "metric of timm": model(metrics={"m": "timm.create_model"}),
@@ -197,6 +199,8 @@ def test_trust_is_of_a_module_and_not_of_names_that_begin_alike(recipe_file, ran
     [
         {"model": named("lightning_fastrecipes.ImageClassifier", backbone=named(MLP))},
         {"model": {"init_args": {"metrics": {"f": "torchmetrics.functional.accuracy"}}}},
+        {"model": {"init_args": {"metrics": {"f": "lightning_fastrecipes.SampleFBeta"}}}},
+        {"model": {"init_args": {"metrics": {"f": f"{FUNCTIONAL}.labels.targets.hard_labels"}}}},
         {"model": {"init_args": {"metrics": {"f": named("torchmetrics.F1Score", task="binary")}}}},
         {"model": {"init_args": {"optim": {"optimizer": "torch.optim.SGD"}}}},
         {"trainer": {"logger": named("pytorch_lightning.loggers.CSVLogger", save_dir="x")}},
