@@ -247,3 +247,31 @@ def test_one_channel_takes_the_mean_of_three_and_others_their_own() -> None:
 def test_layers_that_do_not_fit_are_refused_with_the_arithmetic(options, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SmallCNN(10, **options)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_keys_and_weights_are_those_of_earlier_versions(batch_norm: bool) -> None:
+    torch.manual_seed(7)
+    layers: list[nn.Module] = []
+    for before, after in ((3, 4), (4, 6)):
+        for width in (before, after):
+            layers.append(nn.Conv2d(width, after, kernel_size=3, bias=not batch_norm))
+            layers += [nn.BatchNorm2d(after)] * batch_norm
+            layers.append(nn.ReLU())
+        layers.append(nn.MaxPool2d(2))
+    layers += [nn.Flatten(), nn.Linear(6 * 2 * 2, 10, bias=not batch_norm)]
+    layers += [nn.BatchNorm1d(10)] * batch_norm
+    earlier = nn.Sequential(*layers, nn.ReLU())
+    for layer in earlier.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    torch.manual_seed(7)
+    network = SmallCNN(20, [4, 6], 10, batch_norm)
+    expected = {f"layers.{name}": value for name, value in earlier.state_dict().items()}
+    found = network.state_dict()
+    assert list(found) == list(expected)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    images = torch.randn(4, 3, 20, 20)
+    assert torch.equal(network(images), earlier(images))
