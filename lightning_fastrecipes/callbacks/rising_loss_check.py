@@ -1,5 +1,6 @@
 """Say when the training loss has risen well above where it was, and which rate to try."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -102,9 +103,13 @@ class RisingLossCheck(pl.Callback):
         names = [str(group.get("name", f"group {index}")) for index, group in enumerate(groups)]
         rates = by_layer_group(names, [group["lr"] for group in groups])
         peaks = [group.get("initial_lr", group["lr"]) for group in groups]
+        if math.isfinite(rise.loss):
+            again = "If it does not fall again, train"
+            height = f"{rise.factor:.1f} times its lowest of {rise.lowest:.3g} at rates as high"
+        else:
+            again, height = "Train", f"after a lowest of {rise.lowest:.3g}"
         rank_zero_warn(
-            f"The training loss has risen to {rise.loss:.3g} at step {step},"
-            f" {rise.factor:.1f} times its lowest of {rise.lowest:.3g} at rates as high."
-            f" Rates now: {describe_group_lrs(rates)}. If it does not fall again,"
-            f" train with a tenth of the rate: {peaks[-1] / 10:.1e} for the last group."
+            f"The training loss has risen to {rise.loss:.3g} at step {step}, {height}."
+            f" Rates now: {describe_group_lrs(rates)}. {again}"
+            f" with a tenth of the rate: {peaks[-1] / 10:.1e} for the last group."
         )

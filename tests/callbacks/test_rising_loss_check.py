@@ -44,6 +44,13 @@ def test_a_rise_is_told_with_factor_step_rates_and_a_rate_to_try(fit, scripted):
     assert len(done.lrs) == 120  # it does not stop
 
 
+def test_a_loss_that_is_no_number_is_told_in_words(fit, scripted):
+    check = RisingLossCheck()
+    with pytest.warns(UserWarning, match=r"to nan at step 61, after a lowest of 1\. .* Train with"):
+        fit([check], scripted([1.0] * 60 + [float("nan")] * 60), max_epochs=24)
+    assert check.rises == [(61, float("inf"))]
+
+
 def test_a_loss_that_falls_is_not_told(fit, scripted):
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*has risen")

@@ -18,8 +18,9 @@ class Rise:
 
     @property
     def factor(self) -> float:
-        """How many times the lowest the loss is; infinite if that is not above 0."""
-        return self.loss / self.lowest if self.lowest > 0 else math.inf
+        """How many times the lowest the loss is; infinite where that cannot be said."""
+        is_told = math.isfinite(self.loss) and self.lowest > 0
+        return self.loss / self.lowest if is_told else math.inf
 
 
 @dataclass
