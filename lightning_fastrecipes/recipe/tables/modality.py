@@ -10,6 +10,8 @@ from typing_extensions import override
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
+from lightning_fastrecipes.data.tables.reading import as_reading
+from lightning_fastrecipes.data.tables.steps import parse_steps
 from lightning_fastrecipes.errors import ConfigurationError, RecipeError
 from lightning_fastrecipes.functional.labels.merging import running_mean
 from lightning_fastrecipes.recipe.config.building import build
@@ -56,6 +58,12 @@ class Tables(Modality):
             raise RecipeError(
                 f"{recipe.path}: {asked[0]} is for images, not for tables. Leave it out."
             )
+        given = recipe.data.init_args
+        try:
+            parse_steps(given.get("steps") or [])
+            as_reading(given.get("reading"))
+        except (TypeError, ValueError) as error:
+            raise RecipeError(f"{recipe.path}: data: {error}") from error
         if not issubclass(recipe.model.load(), (TabularRegressor, TabularClassifier)):
             raise RecipeError(
                 f"{recipe.path}: model.class_path: a table needs a subclass of `TabularRegressor`"

@@ -606,3 +606,19 @@ print("asked:", sorted(asked & {{"timm", "torchvision"}}), "timm" in sys.modules
     # Each remark is printed once, by the commands alone.
     assert done.stdout.count("120 of 120 rows found their row") == 3
     assert "found their row" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": [{"join": {"table": "a.csv"}}]}, r"steps\[0\].join`: .*keys"),
+        ({"steps": [{"elapsed": {"plugins": 1}}]}, "there is no argument `plugins`"),
+        ({"reading": {"decimal": ",,"}}, "`decimal` must be one character"),
+        ({"reading": {"sepparator": ";"}}, "sepparator"),
+    ],
+)
+def test_what_prepares_the_table_is_checked_without_it(changes, message, tables, tmp_path) -> None:
+    described = document(tables)
+    described["data"]["init_args"] |= changes
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(write(described, tmp_path))
