@@ -213,7 +213,7 @@ def _cure(trainer: pl.Trainer, module: pl.LightningModule, peaks: list[float]) -
     for group, peak in zip(groups, peaks, strict=False):
         rates.setdefault(str(group.get("name", len(rates))).partition("/")[0], peak)
     trained = {name: rate for name, rate in rates.items() if rate > 0}
-    said = ", ".join(f"{name} {rate / 10:.1g}" for name, rate in trained.items())
+    said = ", ".join(f"{name} {rate / 10:.2g}" for name, rate in trained.items())
     is_stored = getattr(module, "norm_policy", None) == "eval" and len(trained) > 1
     other = " `norm_policy='calibrated'` stands higher rates than 'eval'." if is_stored else ""
     return f"Go back, and train at a tenth of the rates ({said}).{other}"

@@ -1,11 +1,13 @@
 """The norm policy `calibrated` in fits, and that models with pretrained weights use it."""
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from helpers.processes import load_script, run_script
 from helpers.trainers import QUIET, quiet_trainer
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -183,3 +185,21 @@ def test_gradients_reach_all_weights_in_mixed_precision() -> None:
     for name, value in model.named_parameters():
         if "0.weight" in name and value.ndim > 1:
             assert not torch.equal(value, before[name]), name
+
+
+@pytest.mark.distributed
+@pytest.mark.filterwarnings("ignore")
+def test_two_processes_store_what_one_does(tmp_path) -> None:
+    script = Path(__file__).with_name("calibration_on_two_processes.py")
+    run_script(script, tmp_path)
+    first, second = (torch.load(tmp_path / f"process-{rank}.pt") for rank in (0, 1))
+    alone = load_script(script).work(num_processes=1)
+    for name, value in alone["calibrated"].items():
+        assert torch.equal(first["calibrated"][name], second["calibrated"][name]), name
+        torch.testing.assert_close(first["calibrated"][name], value, rtol=1e-4, atol=1e-5)
+    for name, value in first["end"].items():
+        assert torch.equal(second["end"][name], value), name
+    assert first["classes"] == second["classes"] == ["0", "1", "2", "3"]
+    assert first["verdicts"] == second["verdicts"]
+    assert set(first["verdicts"]) == {0, 1}
+    assert first["samples"] == alone["samples"] == 16

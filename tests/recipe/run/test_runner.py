@@ -48,6 +48,20 @@ def test_checks_change_nothing(recipe_file, tmp_path, key):
         assert torch.equal(value, theirs[name]), name
 
 
+def test_a_stage_that_makes_the_model_worse_says_so(recipe_file, tmp_path):
+    with pytest.warns(UserWarning, match=r"`ValidationGuard`, after epoch 1: \["):
+        run_recipe(recipe_file, tmp_path / "run", "stages.all.lr=1000.0", "stages.all.max_epochs=1")
+    stages = json.loads((tmp_path / "run" / "results.json").read_text())["stages"]
+    assert [stage["guard"] for stage in stages[:2]] == ["fine", "fine"]
+    assert "train at a tenth of the rates" in stages[2]["guard"]
+
+
+def test_a_run_without_the_guard_has_no_verdicts(recipe_file, tmp_path):
+    run_recipe(recipe_file, tmp_path / "run", "validation_guard=false", "stages.all.max_epochs=1")
+    stages = json.loads((tmp_path / "run" / "results.json").read_text())["stages"]
+    assert not any("guard" in stage for stage in stages)
+
+
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_export(folder)[0].state_dict()
 
