@@ -11,7 +11,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from typing_extensions import override
 
-from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes import formats, plain
 from lightning_fastrecipes._lightning import (
     DDPStrategy,
@@ -37,7 +36,7 @@ from lightning_fastrecipes.functional.training.layer_groups import (
 from lightning_fastrecipes.old_names import translate_callback_states
 from lightning_fastrecipes.protocols import FeatureBatch, LayerGroup, inputs_of
 from lightning_fastrecipes.tasks.building import MetricSpec, build_metrics, trusted_arguments
-from lightning_fastrecipes.tasks.norm_calibration import calibrate_norms
+from lightning_fastrecipes.tasks.norm_calibration import CalibratesNorms
 from lightning_fastrecipes.tasks.optim import Optim, as_optim, build_optimizer
 from lightning_fastrecipes.trust import Trust
 
@@ -53,7 +52,7 @@ class StepOutput(TypedDict):
     targets: Tensor
 
 
-class LayerGroupTask(pl.LightningModule, ABC):
+class LayerGroupTask(CalibratesNorms, ABC):
     """Train a model group by group: one place for freezing, rates, metrics and the optimizer.
 
     A subclass sets ``backbone`` and ``head``, and defines its layer groups, loss and probabilities.
@@ -85,7 +84,6 @@ class LayerGroupTask(pl.LightningModule, ABC):
         self.norm_policy = norm_policy
         self.optim = as_optim(optim, lr, lr_ratio)
         self.num_frozen = 0
-        self._must_calibrate, self._calibrated_from = False, 0
         self.set_metrics(metrics, metric_defaults)
         self.phase_losses = nn.ModuleDict({"val_": MeanMetric(), "test_": MeanMetric()})
 
@@ -226,9 +224,7 @@ class LayerGroupTask(pl.LightningModule, ABC):
     def on_fit_start(self) -> None:
         groups = [group for opt in self.trainer.optimizers for group in opt.param_groups]
         audit_param_groups(dict(self.named_parameters()), groups)
-        is_new = self.trainer.global_step == 0 or self.num_frozen < self._calibrated_from
-        if self.trainer.ckpt_path is None:
-            self._must_calibrate = is_new and self.norm_policy == "calibrated"
+        self.plan_calibration()
         rates = {g.name: lr for g, lr in zip(self.layer_groups(), self.group_lrs(), strict=True)}
         rank_zero_info(f"Learning rates: {group_rates.describe_group_lrs(rates)}")
 
@@ -242,10 +238,7 @@ class LayerGroupTask(pl.LightningModule, ABC):
         inputs, targets = batch
         if len(targets) == 1:
             self._refuse_single_sample()
-        if self._must_calibrate:
-            # Here, so that a sweep of the rate, which is taken back, has norms as training has.
-            self._must_calibrate, self._calibrated_from = False, self.num_frozen
-            calibrate_norms(self, self.backbone, batch)
+        self.calibrate_once(batch)
         loss = self.loss(self._logits(batch, inputs), targets)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(targets))
         return loss

@@ -52,7 +52,7 @@ def work(num_processes: int) -> dict[str, Any]:
     strategy = {"strategy": "ddp", "devices": 2} if num_processes == 2 else {"devices": 1}
     draw = np.random.default_rng(1)
     images = draw.integers(0, 256, (64, 16, 16, 3), dtype=np.uint8)
-    arrays = {"x_train": images, "y_train": np.arange(64) % 4, "x_test": images[:2]}
+    arrays = {"x_train": images, "y_train": np.arange(64) % 4, "x_test": 255 - images[:2]}
     data = ImageArrayDataModule(arrays, split=0.25, image_size=16, batch_size=16 // num_processes)
     backbone = nn.Sequential(
         nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU()),

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_fastrecipes import ImageArrayDataModule, ImageClassifier, LRFinder, lr_find
-from lightning_fastrecipes.tasks import base
+from lightning_fastrecipes.tasks import norm_calibration
 from lightning_fastrecipes.tasks.norm_calibration import calibrate_norms
 
 
@@ -41,7 +41,12 @@ def pixels(count: int = 64) -> tuple[np.ndarray, np.ndarray]:
 
 def datamodule(**options) -> ImageArrayDataModule:
     images, labels = pixels()
-    arrays = {"x_train": images, "y_train": labels, "x_test": images[:4], "y_test": labels[:4]}
+    arrays = {
+        "x_train": images,
+        "y_train": labels,
+        "x_test": 255 - images[:4],
+        "y_test": labels[:4],
+    }
     options = {"split": 0.25, "image_size": 16, "batch_size": 8} | options
     return ImageArrayDataModule(arrays, **options)
 
@@ -86,9 +91,7 @@ def test_a_fit_keeps_what_the_model_computes_and_stores_statistics_of_the_data(o
     data = {"train_dataloaders": DataLoader(rows, batch_size=32)}
     trainer = quiet_trainer(watch, max_epochs=1, limit_train_batches=1)
     trainer.fit(model, **(data if own_loader else {"datamodule": datamodule()}))
-    # The head's own norms have seen one batch by then.
-    head = [model.head[0], model.head[4]]
-    assert [norm.num_batches_tracked.item() for norm in head] == [1, 1]
+    # The head's own norms have moved by one batch.
     torch.testing.assert_close(watch.seen[0], before, rtol=0.3, atol=0.1)
     assert (stored_means(model)[0] - stored[0]).abs().max() > 0.05
 
@@ -165,7 +168,9 @@ def test_a_resumed_fit_ends_as_an_uninterrupted_one(tmp_path) -> None:
 def test_layers_that_are_unfrozen_for_a_later_fit_are_calibrated_then(monkeypatch) -> None:
     calls = []
     monkeypatch.setattr(
-        base, "calibrate_norms", lambda task, backbone, batch: calls.append(task.num_frozen)
+        norm_calibration,
+        "calibrate_norms",
+        lambda task, backbone, batch: calls.append(task.num_frozen),
     )
     model, trainer = tiny_model(), quiet_trainer(max_epochs=1)
     trainer.fit(model, datamodule=datamodule())
@@ -203,3 +208,16 @@ def test_two_processes_store_what_one_does(tmp_path) -> None:
     assert first["verdicts"] == second["verdicts"]
     assert set(first["verdicts"]) == {0, 1}
     assert first["samples"] == alone["samples"] == 16
+
+
+def test_statistics_are_measured_anew_at_the_end_of_each_epoch() -> None:
+    model = tiny_model(lr=1e-3)
+    model.unfreeze()
+    quiet_trainer(max_epochs=1).fit(model, datamodule=datamodule())
+    data = datamodule()
+    data.prepare_data()
+    data.setup("fit")
+    seen = torch.cat([batch for batch, _ in data.eval_dataloader("train")])
+    first = model.backbone.model[0][0]((seen - model.pixel_mean) / model.pixel_std)
+    torch.testing.assert_close(stored_means(model)[0], first.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
+    assert model.head[0].num_batches_tracked == 6  # those of the head as well, on 48 images

@@ -39,7 +39,12 @@ def open_model(**options) -> ImageClassifier:
 def digits() -> ImageArrayDataModule:
     draw = np.random.default_rng(1)
     images, labels = draw.integers(0, 256, (36, 16, 16, 3), dtype=np.uint8), np.arange(36) % 3
-    arrays = {"x_train": images, "y_train": labels, "x_test": images[:6], "y_test": labels[:6]}
+    arrays = {
+        "x_train": images,
+        "y_train": labels,
+        "x_test": 255 - images[:6],
+        "y_test": labels[:6],
+    }
     return ImageArrayDataModule(arrays, split=0.25, image_size=16, batch_size=9)
 
 

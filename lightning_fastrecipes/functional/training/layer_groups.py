@@ -16,9 +16,9 @@ NormPolicy = Literal["eval", "eval_if_frozen", "calibrated", "stats_if_frozen", 
 ``eval``: every batch norm of the backbone uses its stored statistics, trained or not (fast.ai 0.7's
 ``bn_freeze``). ``eval_if_frozen``: only those in frozen groups do. ``calibrated``: the same, and
 before the first step of a fit the others store the statistics of the training data, with weights
-that keep what the model computes. ``stats_if_frozen``: those in frozen groups still update their
-statistics. ``train``: those in frozen groups train like any other, weights included (fastai 2's
-``train_bn``).
+that keep what the model computes; they are measured anew after each epoch. ``stats_if_frozen``:
+those in frozen groups still update their statistics. ``train``: those in frozen groups train like
+any other, weights included (fastai 2's ``train_bn``).
 """
 
 _WRAPPED = "_orig_mod."  # what `torch.compile(module)` puts into the names of its parameters
