@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lightning_fastrecipes.data.common.split_choice import SPLIT_NAMES
+from lightning_fastrecipes.data.common.split_names import split_name
 from lightning_fastrecipes.data.common.text_files import (
     check_width,
     find_encoding,
@@ -81,14 +81,18 @@ def read_folder(
 ) -> pd.DataFrame:
     """Read one table per split: ``train.csv``, or the one CSV in the folder ``train``, and so on.
 
-    File names in ``train/labels.csv`` are relative to ``train``; the column ``SPLIT_COLUMN`` is
-    added. Other arguments are those of ``read_table``. A DataError says that there is no table of
-    the training split, or that there are two of one split.
+    Splits are called as in ``split_names.split_name``. File names in ``train/labels.csv`` are
+    relative to ``train``; the column ``SPLIT_COLUMN`` is added. Other arguments are those of
+    ``read_table``. A DataError says that there is no table of the training split, or that there are
+    two of one split.
     """
     frames, seen = [], dict[str, Path]()
-    for name, split in SPLIT_NAMES.items():
-        beside, inside = [folder / f"{name}.csv"], sorted((folder / name).glob("*.csv"))
-        for path in [*(path for path in beside if path.is_file()), *inside]:
+    for place in sorted(folder.iterdir()):
+        is_table = place.suffix.lower() == ".csv" and place.is_file()
+        split = split_name(place.stem if is_table else place.name)
+        if split is None:
+            continue
+        for path in [place] if is_table else sorted(place.glob("*.csv")):
             if split in seen:
                 raise DataError(
                     f"'{folder}' must have one table per split, but '{seen[split]}' and '{path}'"
@@ -96,8 +100,8 @@ def read_folder(
                 )
             seen[split] = path
             frame = read_table(path, separator, column_names)
-            if path in inside and file_column in frame:
-                frame[file_column] = f"{name}/" + frame[file_column]
+            if not is_table and file_column in frame:
+                frame[file_column] = f"{place.name}/" + frame[file_column]
             frames.append(frame.assign(**{SPLIT_COLUMN: split}))
     if "train" not in seen:
         found = name_some(sorted(path.name for path in folder.iterdir())[:20])

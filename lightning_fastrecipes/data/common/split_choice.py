@@ -1,42 +1,16 @@
 """How a data set is split: by fraction, by a column, by date, or by whole groups."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import date
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from typing_extensions import override
 
+from lightning_fastrecipes.data.common.split_names import SplitName
 from lightning_fastrecipes.messages import name_some, suggestion
-
-SplitName = Literal["train", "val", "test"]
-
-SPLIT_NAMES: dict[str, SplitName] = {
-    "train": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-}
-"""What people call a split in a column or a file name, and what it is called here."""
-
-_SPELLINGS: dict[str, SplitName] = {**SPLIT_NAMES, "training": "train", "eval": "val"}
-_SPELLINGS |= {"evaluation": "val", "testing": "test"}
-_SUFFIX = re.compile(r"[_\- ]?(set|data|images)\Z")
-
-
-def split_name(text: str) -> SplitName | None:
-    """Return the split that a name means as people spell it, or ``None`` if it means none.
-
-    >>> [split_name(name) for name in ("Training", "validation_set", "dev", "TEST", "cats")]
-    ['train', 'val', 'val', 'test', None]
-    """
-    return _SPELLINGS.get(_SUFFIX.sub("", text.strip().lower()))
-
 
 _BOUNDS = ("val_from", "val_until", "test_from", "test_until")
 
@@ -114,7 +88,8 @@ class FractionSplit(_Shares):
 class ColumnSplit(_Split):
     """Read the split of each row from a column that says ``train``, ``val`` or ``test``.
 
-    ``valid``, ``validation`` and ``dev`` mean ``val``.
+    ``training``, ``valid``, ``validation``, ``dev`` and so on mean the same, in any case. Booleans
+    and 0 and 1 do as well: 1 is ``val``, or what the name of the column says, such as ``is_test``.
 
     Args:
         column: Name of the column.

@@ -54,9 +54,9 @@ class Images:
 
 
 def say_what_was_decided(images: Images) -> None:
-    """Say how a folder was read, why labels are of their kind, and what may be wrong."""
+    """Say how a folder or table was read, why labels are of their kind, and what may be wrong."""
     if images.reading:
-        rank_zero_info(f"Folder: {images.reading}")
+        rank_zero_info(f"Read: {images.reading}")
     if images.label_reason:
         rank_zero_info(f"Labels: {images.label_reason}")
     if images.shared:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from lightning_fastrecipes.data.common.sources import is_folder, is_ignored, list_files
-from lightning_fastrecipes.data.common.split_choice import SplitName, split_name
+from lightning_fastrecipes.data.common.split_names import SplitName, split_name
 from lightning_fastrecipes.data.images.name_labels import NamePattern
 from lightning_fastrecipes.errors import DataError, check_choice
 from lightning_fastrecipes.messages import name_some

@@ -12,11 +12,12 @@ import torch
 
 from lightning_fastrecipes.data.common.csv_tables import SPLIT_COLUMN, read_folder, read_table
 from lightning_fastrecipes.data.common.sources import resolve_source
-from lightning_fastrecipes.data.common.split_choice import (
-    SPLIT_NAMES,
-    ColumnSplit,
-    GroupSplit,
-    Split,
+from lightning_fastrecipes.data.common.split_choice import ColumnSplit, GroupSplit, Split
+from lightning_fastrecipes.data.common.split_names import (
+    SPLIT_VALUES,
+    is_split_flag,
+    may_be_split,
+    read_splits,
 )
 from lightning_fastrecipes.data.images.label_sets import (
     LABEL_JOINER,
@@ -169,6 +170,7 @@ def list_table(
             " give `column_names` if the first line is no header."
         )
     labels = _read_labels(frame, table, found)
+    notes: list[str] = []
     # An image without any label is legal where there may be several.
     is_text = labels.kind == "multi" and len(label_columns) == 1
     needed = [column for column in columns if not is_text or column != label_columns[0]]
@@ -178,9 +180,12 @@ def list_table(
     _refuse_rows(files.duplicated(keep=False), frame, table, "name an image twice", "Keep one")
     rows = pd.DataFrame({"file": files, "split": "train", "label": labels.names})
     if split_column is not None:
-        rows["split"] = text[split_column].map(SPLIT_NAMES)
-        cure = f"Use {', '.join(SPLIT_NAMES)}"
+        rows["split"], said = read_splits(text[split_column])
+        cure = f"Use {SPLIT_VALUES}"
         _refuse_rows(rows["split"].isna(), frame, table, "have an unknown split", cure)
+        notes += [said] if said else []
+    else:
+        notes += _unused_splits(frame.drop(columns=columns))
     if group_column is not None:
         rows["group"] = text[group_column]
     rows["stratum"] = (
@@ -198,6 +203,7 @@ def list_table(
         probabilities,
         label_kind=labels.kind,
         label_reason=labels.reason,
+        reading="; ".join(notes),
     )
 
 
@@ -219,6 +225,15 @@ def _read(
     return read_folder(path, table.file_column, *how), path, SPLIT_COLUMN
 
 
+def _unused_splits(others: pd.DataFrame) -> list[str]:
+    """Say which of the columns that are not read may be meant to be the split."""
+    return [
+        f"the column '{name}' may be the split, but is not used: `split='{name}'` reads it"
+        for name, column in others.items()
+        if may_be_split(column)
+    ]
+
+
 def _label_columns(table: LabelTable) -> list[str]:
     labels = table.labels
     if isinstance(labels, str):
@@ -237,7 +252,7 @@ def _found_columns(frame: pd.DataFrame, table: LabelTable, others: list[str]) ->
     is_named = not isinstance(table.labels, str) and columns != [table.labels.column]
     if is_named or columns[0] in frame:
         return columns if is_named else []
-    rest = [str(column) for column in frame if column not in others]
+    rest = [str(name) for name in frame if name not in others and not is_split_flag(str(name))]
     are_flags = len(rest) > 1 and bool(_flags(frame[rest]).notna().all(axis=None))
     return rest if are_flags else []
 

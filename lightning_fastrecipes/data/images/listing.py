@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from lightning_fastrecipes.data.common.sources import list_files
-from lightning_fastrecipes.data.common.split_choice import SplitName
+from lightning_fastrecipes.data.common.split_names import SplitName
 from lightning_fastrecipes.data.images.folder_layout import (
     FolderLayout,
     FoundLayout,
@@ -41,7 +41,7 @@ class Listing:
     the mix of), and for a split by groups ``group``. In the same order are ``probabilities``, with
     columns in the order of ``classes``, and ``pixels``, as in ``Samples``. ``classes`` is ``None``
     if the source gives no order. ``label_reason`` says for people why labels are of this kind, and
-    ``reading`` how a folder was read; they are empty where there was nothing to decide.
+    ``reading`` how a folder or a table was read; they are empty where there was nothing to decide.
     """
 
     folder: Path
@@ -57,7 +57,7 @@ class Listing:
 def list_folder(root: Path, layout: FolderLayout = _AUTO) -> Listing:
     """Read ``root/{train,val,test}/<class>/*``, or ``root/<class>/*``.
 
-    Splits are called as in ``split_choice.split_name``, and may lie below folders that merely wrap
+    Splits are called as in ``split_names.split_name``, and may lie below folders that merely wrap
     one another. A folder ``test`` that holds files and no folders is unlabelled: its images are
     there to be predicted. Where a class folder holds folders, their images belong to the class.
     With a pattern, labels are in the names of files, wherever these are; with lists, or files such

@@ -132,7 +132,7 @@ class ImageDataModule(pl.LightningDataModule):
 
     @property
     def reading(self) -> str:
-        """How a folder was read, and what in it is left unused; empty if that is plain."""
+        """How a folder or table was read, and what is left unused; empty if that is plain."""
         return self._assembled.reading
 
     @property

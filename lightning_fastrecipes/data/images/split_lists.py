@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import get_args
 
-from lightning_fastrecipes.data.common.split_choice import SplitName, split_name
+from lightning_fastrecipes.data.common.split_names import SplitName, split_name
 from lightning_fastrecipes.data.images.name_labels import NamePattern
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.messages import name_some

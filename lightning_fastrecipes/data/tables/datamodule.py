@@ -13,7 +13,8 @@ from lightning_fastrecipes._lightning import rank_zero_info, rank_zero_warn
 from lightning_fastrecipes.data.common.cache_choice import Cache, cache_choice
 from lightning_fastrecipes.data.common.samplers import upcoming_epoch
 from lightning_fastrecipes.data.common.settings import WholeNumber
-from lightning_fastrecipes.data.common.split_choice import SplitChoice, SplitName, as_split
+from lightning_fastrecipes.data.common.split_choice import SplitChoice, as_split
+from lightning_fastrecipes.data.common.split_names import SplitName
 from lightning_fastrecipes.data.tables.columns import TableColumns
 from lightning_fastrecipes.data.tables.encoding import (
     EncodedSplit,

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from lightning_fastrecipes import formats
 from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles, package_versions
-from lightning_fastrecipes.data.common.split_choice import Split, SplitName
+from lightning_fastrecipes.data.common.split_choice import Split
+from lightning_fastrecipes.data.common.split_names import SplitName
 from lightning_fastrecipes.data.tables.cache import MappedTable
 from lightning_fastrecipes.data.tables.splits import TABLE_SPLITS, Rows, split_rows
 from lightning_fastrecipes.errors import DataError

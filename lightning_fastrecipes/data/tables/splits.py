@@ -6,16 +6,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from lightning_fastrecipes._lightning import rank_zero_info
 from lightning_fastrecipes.data.common.split_choice import (
-    SPLIT_NAMES,
     ColumnSplit,
     DateSplit,
     FractionSplit,
     GroupSplit,
     Split,
-    SplitName,
     as_split,
 )
+from lightning_fastrecipes.data.common.split_names import SplitName, read_splits
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.splits import (
     grouped_split,
@@ -84,18 +84,16 @@ def split_rows(split: Split, frame: pd.DataFrame) -> dict[SplitName, Rows]:
 
 
 def _by_names(column: pd.Series, missing: FractionSplit | None) -> list[Rows]:
-    codes, names = pd.factorize(column)
-    splits = [SPLIT_NAMES.get(name) if isinstance(name, str) else None for name in names]
-    wrong = np.isin(codes, [i for i, split in enumerate(splits) if split is None] + [-1])
+    splits, said = read_splits(column)
+    wrong = splits.isna().to_numpy()
     if wrong.any():
         raise DataError(
             f"The column '{column.name}' must say 'train', 'val' or 'test', but says"
             f" {_example(column, wrong)}. Correct it, or drop those rows."
         )
-    parts = [
-        np.flatnonzero(np.isin(codes, [i for i, found in enumerate(splits) if found == split]))
-        for split in TABLE_SPLITS
-    ]
+    if said:
+        rank_zero_info(f"Splits: {said}")
+    parts = [np.flatnonzero((splits == split).to_numpy()) for split in TABLE_SPLITS]
     if missing is not None:
         val, test = [
             0.0 if len(rows) else share

@@ -117,7 +117,7 @@ class Images(Modality):
             f" classes {', '.join(data.classes[:10])}{' ...' if len(data.classes) > 10 else ''}"
         ]
         if data.reading:
-            lines.append(f"Folder: {data.reading}")
+            lines.append(f"Read: {data.reading}")
         if data.label_reason:
             lines.append(f"Labels: {data.label_reason}")
         lines.append(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_fastrecipes.data.common.files import write_atomically
-from lightning_fastrecipes.data.common.split_choice import SplitName
+from lightning_fastrecipes.data.common.split_names import SplitName
 from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
 from lightning_fastrecipes.data.tables.encoding import EncodedSplit
 from lightning_fastrecipes.functional.tables.embeddings import embedding_table

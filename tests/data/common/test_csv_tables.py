@@ -14,7 +14,7 @@ def write(path, rows) -> None:
     path.write_text("\n".join(["file,label", *rows]) + "\n")
 
 
-@pytest.mark.parametrize("val", ["val", "valid"])
+@pytest.mark.parametrize("val", ["val", "valid", "Validation", "dev_set"])
 def test_folders_that_hold_a_table_each(tmp_path, val) -> None:
     write(tmp_path / "train" / "labels.csv", ["b.png,x", "a.png,y"])
     write(tmp_path / val / "labels.csv", ["a.png,x"])
@@ -22,15 +22,17 @@ def test_folders_that_hold_a_table_each(tmp_path, val) -> None:
     listing = list_table(tmp_path, LabelTable())
 
     assert listing.folder == tmp_path
-    assert listing.rows[["file", "split", "label"]].values.tolist() == [
-        ["train/a.png", "train", "y"],
-        ["train/b.png", "train", "x"],
-        [f"{val}/a.png", "val", "x"],
-    ]
+    assert listing.rows[["file", "split", "label"]].values.tolist() == sorted(
+        [
+            ["train/a.png", "train", "y"],
+            ["train/b.png", "train", "x"],
+            [f"{val}/a.png", "val", "x"],
+        ]
+    )
 
 
 def test_tables_beside_one_another_name_files_of_one_folder(tmp_path) -> None:
-    write(tmp_path / "train.csv", ["images/a.png,x"])
+    write(tmp_path / "Training.csv", ["images/a.png,x"])
     write(tmp_path / "test.csv", ["images/b.png,x"])
     rows = list_table(tmp_path, LabelTable()).rows
     assert rows["file"].tolist() == ["images/a.png", "images/b.png"]

@@ -300,4 +300,4 @@ def test_the_line_is_printed_and_kept(split_pets, caplog):
         data.setup()
 
     assert data.reading == "train from 'train', val from 'Validation'"
-    assert f"Folder: {data.reading}" in caplog.text
+    assert f"Read: {data.reading}" in caplog.text

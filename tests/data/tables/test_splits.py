@@ -56,7 +56,7 @@ def test_a_column_names_the_splits() -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["train", "Test", "val", "Test"], r"says 'Test' in rows 1, 3\."),
+        (["train", "Tset", "val", "Tset"], r"says 'Tset' in rows 1, 3\."),
         (["train", None, "val"], r"says (nan|None) in row 1\."),
         (["train", 3, "val"], r"says 3 in row 1\."),
     ],
