@@ -14,7 +14,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from lr_situations import SITUATIONS, Situation
+from helpers.lr_situations import SITUATIONS, Situation
 
 from lightning_fastrecipes.functional.training.lr_curves import smooth_losses, suggest_lr
 
