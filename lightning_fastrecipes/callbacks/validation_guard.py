@@ -15,7 +15,7 @@ from lightning_fastrecipes.errors import check_at_least
 from lightning_fastrecipes.functional.training.worsening import is_clearly_worse, modes_disagree
 from lightning_fastrecipes.protocols import HasPhaseMetrics
 
-_DEAD_SHARE = 0.1
+_DEAD_SHARE = 0.25
 
 
 class ValidationGuard(pl.Callback):
@@ -23,7 +23,7 @@ class ValidationGuard(pl.Callback):
 
     - ``validation``: the first metric whose direction is known, or else ``val_loss``, is clearly
       worse than before the fit, by more than its noise.
-    - ``features``: a tenth of the backbone's outputs, or more, have become the same for all
+    - ``features``: a quarter of the backbone's outputs, or more, have become the same for all
       validation samples.
     - ``modes``: on the same samples the loss with the stored statistics of batch norm, as
       evaluation computes it, is far from that with statistics of each batch, as training does.
