@@ -1,7 +1,6 @@
 """Read recipe files: overrides and variants applied, every key and type checked."""
 
 import copy
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,8 +9,6 @@ from typing import Any
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes import trust as trusted
-from lightning_fastrecipes.callbacks.lr_finder import LRFinder
-from lightning_fastrecipes.callbacks.schedule import Schedule
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.messages import shown
@@ -32,12 +29,15 @@ from lightning_fastrecipes.recipe.config.overrides import (
     read_override,
 )
 from lightning_fastrecipes.recipe.config.schema import (
-    FIND,
     TTA,
     Evaluation,
-    LRSearch,
     Recipe,
-    Stage,
+)
+from lightning_fastrecipes.recipe.config.stages import (
+    check_name,
+    has_callback,
+    read_parts,
+    read_stages,
 )
 from lightning_fastrecipes.recipe.shared.modality import Modality
 from lightning_fastrecipes.trust import Trust
@@ -46,7 +46,6 @@ _PLAIN = {
     "name": str, "description": str, "seed": int, "seeds": int, "train_metrics": int,
     "initial_checks": bool, "validation_guard": bool,
 }  # fmt: skip
-_MOST_EPOCHS = 1_000_000
 _OF_THE_WHOLE = ("name", "variants", "series")
 """Keys that a variant cannot change."""
 _SIDE_STEP = "side_step"
@@ -65,8 +64,9 @@ def load_recipe(
 
     An override is ``key.path=value``: ``data.root=photos``, ``trainer.devices=2``,
     ``stages.head.max_epochs=3``, ``stages.all.callbacks.SGDR.cycle_len=2``. Keys of ``data``,
-    ``model`` and callbacks are the arguments of their classes. Overrides hold for every variant;
-    ``variant`` names the one to load, ``None`` the recipe itself. ``trust`` names modules
+    ``model`` and callbacks are the arguments of their classes. ``variant`` names the one to load,
+    ``None`` the recipe itself. Overrides hold for what is loaded, and for every variant of a
+    series. ``trust`` names modules
     whose code the recipe may use besides the packages of `trust.py`. A ``document`` is read in
     place of what the file holds. Raise `RecipeError` if the file or an override cannot be
     understood, or names other code, which has not been imported then.
@@ -75,19 +75,23 @@ def load_recipe(
     place = Place(path, trust=tuple(trust))
     check_keys(document, SECTIONS, place)
     _check_trust(document, place)
+    # Written into a run folder, where the folder's own name says nothing of the recipe.
+    folder_or_file = path.parent.resolve().name if path.name == "recipe.yaml" else path.stem
+    document.setdefault("name", folder_or_file)
+    if document.get("series") is None and variant in (document.get("variants") or {}):
+        # Its data may be of another class, whose arguments the overrides name.
+        document, variant = _as_variant(document, str(variant), place), None
     applied: list[Override] = []
     for override in map(read_override, overrides):
         applied.append(apply_override(document, override, place.at(f"override --{override.key}")))
         # The next one may ask a class for its arguments.
         _check_trust(document, place)
     check_bounds(document, [(override.key, override.value) for override in applied], place)
-    # Written into a run folder, where the folder's own name says nothing of the recipe.
-    folder_or_file = path.parent.resolve().name if path.name == "recipe.yaml" else path.stem
-    document.setdefault("name", folder_or_file)
     recipe = _read_recipe({k: v for k, v in document.items() if k not in _OF_THE_WHOLE[1:]}, place)
     if "variants" in document or "series" in document:
-        variants = _read_variants(document, applied, place)
-        recipe = replace(recipe, variants=variants, series=document.get("series"))
+        series = document.get("series")
+        variants = _read_variants(document, applied if series else [], place)
+        recipe = replace(recipe, variants=variants, series=series)
         if recipe.series is not None:
             source = {key: document[key] for key in SECTIONS if key in document}
             recipe = replace(recipe, source=source)
@@ -133,9 +137,9 @@ def _read_recipe(document: dict[str, Any], place: Place) -> Recipe:
         data=read_class(document["data"], pl.LightningDataModule, place.at("data")),
         model=read_class(document["model"], pl.LightningModule, place.at("model")),
         trainer=read_trainer(document.get("trainer") or {}, place.at("trainer")),
-        stages=_read_stages(document["stages"], place.at("stages")),
+        stages=read_stages(document["stages"], place.at("stages")),
         evaluation=_read_evaluation(document.get("evaluation") or {}, place.at("evaluation")),
-        parts=_read_parts(document.get("parts") or [], document["stages"], place.at("parts")),
+        parts=read_parts(document.get("parts") or [], document["stages"], place.at("parts")),
         source={key: document[key] for key in SECTIONS if key in document},
         **{
             key: read_plain(kind, document[key], place.at(key))
@@ -163,7 +167,9 @@ def _check_trust(document: dict[str, Any], place: Place) -> None:
 def _check_evaluation(recipe: Recipe, place: Place) -> None:
     """Refuse an evaluation that stages or seeds contradict."""
     asked, seeds = recipe.evaluation, recipe.seeds
-    if asked.ensemble is not None and not any(_has(s, CycleSnapshots) for s in recipe.stages):
+    if asked.ensemble is not None and not any(
+        has_callback(s, CycleSnapshots) for s in recipe.stages
+    ):
         raise place.at("evaluation.ensemble").error(
             f"{asked.ensemble!r} needs snapshots, but no stage keeps any. Add"
             " `lightning_fastrecipes.CycleSnapshots` to a stage's callbacks."
@@ -185,6 +191,17 @@ def _check_evaluation(recipe: Recipe, place: Place) -> None:
         )
 
 
+def _as_variant(document: dict[str, Any], name: str, place: Place) -> dict[str, Any]:
+    """Return the document of one variant of a recipe that is no series."""
+    changes = document["variants"][name] or {}
+    changed = {key: value for key, value in document.items() if key not in _OF_THE_WHOLE}
+    changed["name"] = f"{document['name']}-{name}"
+    for key, value in changes.items() if isinstance(changes, dict) else ():
+        at = place.at(f"variants.{name}: {key}")
+        apply_override(changed, Override(str(key), value), at)
+    return changed
+
+
 def _read_variants(
     document: dict[str, Any], overrides: Sequence[Override], place: Place
 ) -> dict[str, Recipe]:
@@ -203,7 +220,7 @@ def _read_variants(
     recipes: dict[str, Recipe] = {}
     for name, changes in variants.items():
         at = place.at("variants").at(str(name))
-        _check_name(name, at)
+        check_name(name, at)
         if not isinstance(changes, (dict, type(None))):
             raise at.error(f"must be a mapping from keys to values, but is {shown(changes)}.")
         changes = variants[name] = dict(changes or {})
@@ -234,85 +251,6 @@ def _read_variants(
     return recipes
 
 
-def _read_stages(value: Any, place: Place) -> tuple[Stage, ...]:
-    if not isinstance(value, dict) or not value:
-        raise place.error(
-            f"must be a mapping with at least one stage, but is {shown(value)}."
-            " Write `head: {max_epochs: 1}`; in a list, each stage needs a name of its own."
-        )
-    return tuple(_read_stage(name, item, place.at(str(name))) for name, item in value.items())
-
-
-def _read_stage(name: Any, item: Any, place: Place) -> Stage:
-    _check_name(name, place)
-    if not isinstance(item, Mapping):
-        raise place.error(f"must be a mapping, but is {shown(item)}.")
-    callbacks = item.get("callbacks") or []
-    if not isinstance(callbacks, list):
-        raise place.at("callbacks").error(f"must be a list, but is {shown(callbacks)}.")
-    specs = tuple(
-        read_class(spec, pl.Callback, place.at(f"callbacks[{index}]"))
-        for index, spec in enumerate(callbacks)
-    )
-    stage = read_settings(Stage, item, place, name=name, callbacks=specs)
-    _check_lr(stage, place.at("lr"))
-    cycles, epochs = stage.until_overfitting, stage.max_epochs
-    if not 1 <= epochs <= _MOST_EPOCHS:
-        raise place.at("max_epochs").error(
-            f"must be at least 1 and at most {_MOST_EPOCHS:,}, but is {shown(epochs)}. Remove the"
-            " stage to leave it out."
-        )
-    if cycles < 0:
-        raise place.at("until_overfitting").error(
-            f"must be a number of cycles, at least 0, but is {cycles}."
-        )
-    if cycles and not _has(stage, Schedule):
-        raise place.at("until_overfitting").error(
-            "looks at the ends of cycles, but the stage has none. Add `lightning_fastrecipes.SGDR`"
-            " to its callbacks."
-        )
-    return stage
-
-
-def _read_parts(value: Any, stages: Mapping[str, Any], place: Place) -> tuple[dict[str, int], ...]:
-    """Check where the earlier parts of a continued run ended, which ``--continue`` wrote."""
-    ends = [(-1, 0)]
-    for part in value if isinstance(value, list) else [None]:
-        items = list(part.items()) if isinstance(part, dict) else []
-        name, epochs = items[0] if len(items) == 1 else ("", 0)
-        if name not in stages or type(epochs) is not int or epochs < 1:
-            raise place.error(
-                "must be a list with the last stage of each earlier part and its epochs then, such"
-                f" as `[{{all: 1}}]`, but is {value!r}."
-            )
-        ends.append((list(stages).index(name), epochs))
-    if ends != sorted(ends):
-        raise place.error(f"each part must train further than the one before it, but is {value!r}.")
-    return tuple(dict(part) for part in value)
-
-
-def _check_lr(stage: Stage, place: Place) -> None:
-    """Refuse a search that cannot be, or that is described twice."""
-    if not isinstance(stage.lr, dict):
-        return
-    keys = set(stage.lr)
-    if keys != {"low", "high"} and not {FIND} <= keys <= {FIND, "otherwise"}:
-        raise place.error(
-            "must be a rate, an array of rates, `{low: 1e-5, high: 1e-3}`, `find`, or `{find: RULE,"
-            f" otherwise: 1e-4}}`, but is {stage.lr!r}."
-        )
-    if stage.search is None:
-        return
-    read_settings(LRSearch, stage.lr, place)
-    if not 0 < stage.search.otherwise < math.inf:
-        raise place.at("otherwise").error(f"must be above 0, but is {stage.search.otherwise}.")
-    if _has(stage, LRFinder):
-        raise place.error(
-            "names a rule, but the stage has an `LRFinder` of its own. Give it the rule, and write"
-            " `lr: find`."
-        )
-
-
 def _read_evaluation(value: Any, place: Place) -> Evaluation:
     tta = value.get("tta") if isinstance(value, Mapping) else None
     if has_whole_views(tta):
@@ -322,13 +260,3 @@ def _read_evaluation(value: Any, place: Place) -> Evaluation:
         return read_settings(Evaluation, value, place)
     views = read_settings(TTA, tta, place.at("tta"))
     return read_settings(Evaluation, value, place, tta=views)
-
-
-def _check_name(name: Any, place: Place) -> None:
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise place.error(f"a name must be letters, digits, '-' and '_', but is {shown(name)}.")
-
-
-def _has(stage: Stage, base: type) -> bool:
-    """Return whether a stage has a callback of a class; its class paths are known to be right."""
-    return any(issubclass(spec.load(), base) for spec in stage.callbacks)

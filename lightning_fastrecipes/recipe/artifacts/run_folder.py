@@ -62,6 +62,12 @@ class RunFolder:
         """Read what a finished run measured; a `DataError` if the file is damaged."""
         return read_json(self.results, _RESULTS, RUN_CURE, translate_results)
 
+    def found_lr(self, stage: str) -> float | None:
+        """Return the head's rate that a stage found; ``None`` if it found none."""
+        path = self.path / f"lr_finder_{stage}.json"
+        check = plain.keys({"suggestion": plain.maybe(plain.number(above=0.0))})
+        return read_json(path, check, RUN_CURE)["suggestion"] if path.is_file() else None
+
     def variant(self, name: str) -> Path:
         """Return the run folder of a variant; earlier versions named their parent ``rungs``."""
         old = self.path / "rungs"

@@ -11,6 +11,9 @@ from lightning_fastrecipes.functional.training.lr_curves import Rule
 FIND = "find"
 """What a stage says in place of a rate that is to be found."""
 
+AS_BEFORE = "as_before"
+"""What a stage says in place of the rate that the stage before it began with."""
+
 
 AugmentationKey = (
     Literal["none", "basic", "side_on", "top_down"] | list[str | dict[str, Any]] | dict[str, Any]
@@ -63,7 +66,8 @@ class Stage:
         freeze_to: First trained layer group; negative counts from the head, 0 trains all.
         lr: Learning rate of the head; or an array or a range, as for ``Optim``; or ``find``, or
             ``{find: RULE, otherwise: RATE}``: found by ``LRFinder``, and where its curve cannot be
-            read the stage trains with the other rate, 1e-4 if not given.
+            read the stage trains with the other rate, 1e-4 if not given; or ``as_before``: that of
+            the stage before it, as given or found there.
         lr_ratio: How many times smaller each earlier group's rate is, at least 1.
         image_size: Side in pixels; the datamodule's own if ``None``.
         batch_size: Images or rows per process and step; the datamodule's own if ``None``.
@@ -79,7 +83,7 @@ class Stage:
     name: str
     max_epochs: int
     freeze_to: int = 0
-    lr: float | list[float] | dict[str, float | str] | Literal["find"] = 1e-3
+    lr: float | list[float] | dict[str, float | str] | Literal["find", "as_before"] = 1e-3
     lr_ratio: float = 1.0
     image_size: int | None = None
     batch_size: int | None = None

@@ -67,7 +67,7 @@ def find_stage_lr(recipe: Recipe, stage_name: str, run_folder: Path | None = Non
                 " of a run that finished it, or leave the folder out."
             )
         load_member(checkpoint, model)
-    apply_stage(recipe, index, data, model)
+    apply_stage(recipe, index, data, model, RunFolder(run_folder) if run_folder else None)
     resizing(recipe, index, data, model)(0)
     training_data = modality_of(recipe).training_data(stage, data, model)
     pl.seed_everything(stage_seed(recipe.seed, index), workers=True, verbose=False)

@@ -12,9 +12,10 @@ import pandas as pd
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.data.common.samplers import drops_last_batch
 from lightning_fastrecipes.nn.summary import summary
+from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
 from lightning_fastrecipes.recipe.config.building import build
 from lightning_fastrecipes.recipe.config.documents import Place
-from lightning_fastrecipes.recipe.config.schema import Recipe, Stage
+from lightning_fastrecipes.recipe.config.schema import AS_BEFORE, Recipe, Stage
 from lightning_fastrecipes.recipe.loading import modality_of
 
 
@@ -67,8 +68,13 @@ def summarise_stage(recipe: Recipe, index: int) -> pd.DataFrame:
     return summary(model.train(), next(iter(data.eval_dataloader("train"))))
 
 
-def apply_stage(recipe: Recipe, index: int, data: Any, model: Any) -> None:
-    """Set data and model as one stage wants them; a `RecipeError` if the model does not fit."""
+def apply_stage(
+    recipe: Recipe, index: int, data: Any, model: Any, folder: RunFolder | None = None
+) -> None:
+    """Set data and model as one stage wants them; a `RecipeError` if the model does not fit.
+
+    The run folder holds the rates that earlier stages found.
+    """
     stage, modality = recipe.stages[index], modality_of(recipe)
     place = Place(recipe.path, stage.key)
     # A stage that says nothing gets what the recipe says, not what the stage before it left.
@@ -81,8 +87,7 @@ def apply_stage(recipe: Recipe, index: int, data: Any, model: Any) -> None:
             if (value := getattr(stage, name)) is not None:
                 setattr(data, name, value)
         data.seed = stage_seed(recipe.seed, index)
-        lr = stage.lr if stage.search is None else stage.search.otherwise
-        model.set_learning_rates(lr, stage.lr_ratio)
+        model.set_learning_rates(_first_lr(recipe, index, folder), stage.lr_ratio)
         model.freeze_to(stage.freeze_to)
         model.group_lrs()
         modality.check_stage(stage, data, model)
@@ -93,6 +98,16 @@ def apply_stage(recipe: Recipe, index: int, data: Any, model: Any) -> None:
             "`until_overfitting` needs a validation split, but the data has none. Give"
             " `split` a share `val`."
         )
+
+
+def _first_lr(recipe: Recipe, index: int, folder: RunFolder | None) -> Any:
+    """Return what a stage begins with: as given, or what the stage before it found or was given."""
+    stage = recipe.stages[index]
+    if stage.lr != AS_BEFORE:
+        return stage.lr if stage.search is None else stage.search.otherwise
+    before = recipe.stages[index - 1]
+    found = folder.found_lr(before.name) if folder else None
+    return found or _first_lr(recipe, index - 1, folder)
 
 
 def build_callbacks(recipe: Recipe, index: int) -> list[pl.Callback]:

@@ -127,7 +127,7 @@ class Run:
                 setattr(self.data, name, self.stages[index].get(name, getattr(self.data, name)))
             logger.info("Stage %s is finished already", stage.name)
             return self.stages[index]
-        apply_stage(self.recipe, index, self.data, self.model)
+        apply_stage(self.recipe, index, self.data, self.model, self.folder)
         pl.seed_everything(stage_seed(self.recipe.seed, index), workers=True, verbose=False)
         data = self.modality.training_data(stage, self.data, self.model)
         history = History(self.folder.metrics, stage.name)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lightning_fastrecipes.callbacks.lr_finder import LRCurve
-from lightning_fastrecipes.recipe.config.schema import Recipe
+from lightning_fastrecipes.recipe.config.schema import AS_BEFORE, Recipe
 from lightning_fastrecipes.recipe.loading import modality_of
 from lightning_fastrecipes.recipe.run.plan import StagePlan
 
@@ -38,9 +38,10 @@ def print_plan(console: Console, plan: StagePlan) -> None:
         f"{augmentation}{precomputed}{callbacks}",
         title_justify="left",
     )  # fmt: skip
+    source = "as before" if stage.lr == AS_BEFORE else "found" if stage.search else None
     for group in plan.groups:
         ratio = group.lr / plan.groups[-1].lr
-        lr = f"found x {ratio:.3g}" if stage.search is not None else f"{group.lr:.2e}"
+        lr = f"{group.lr:.2e}" if source is None else f"{source} x {ratio:.3g}"
         trained, lr = ("yes", lr) if group.trained else ("frozen", "")
         table.add_row(group.name, f"{group.num_parameters:,}", trained, lr)
     console.print(table)

@@ -262,3 +262,21 @@ def test_a_later_stage_starts_from_the_weights_of_a_run(finding_file, tmp_path):
 def test_what_is_not_there_is_named(stage, folder, message, finding_file):
     with pytest.raises(RecipeError, match=message):
         find_stage_lr(load_recipe(finding_file), stage, folder)
+
+
+@pytest.mark.filterwarnings("ignore:`ValidationGuard`")  # the rate is high for so small a model
+def test_a_stage_begins_with_what_the_stage_before_it_found(finding_file, tmp_path):
+    document = yaml.safe_load(finding_file.read_text())
+    document["stages"][1] |= {"lr": "as_before", "lr_ratio": 1}
+    document["stages"][1].pop("callbacks", None)
+    finding_file.write_text(yaml.safe_dump(document))
+    run_recipe(finding_file, tmp_path / "run")
+    found = json.loads((tmp_path / "run" / "lr_finder_head.json").read_text())["suggestion"]
+    rows = pd.read_csv(tmp_path / "run" / "metrics.csv")
+    second = rows[rows["stage"] == document["stages"][1]["name"]]
+    assert second["lr"].tolist() == pytest.approx([found] * len(second))
+
+
+def test_the_first_stage_has_no_rate_before_it(finding_file):
+    with pytest.raises(RecipeError, match=r"head\.lr: must not be `as_before`"):
+        load_recipe(finding_file, ["stages.head.lr=as_before"])

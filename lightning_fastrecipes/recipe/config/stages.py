@@ -1,0 +1,112 @@
+"""Read the stages of a recipe."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes.callbacks.lr_finder import LRFinder
+from lightning_fastrecipes.callbacks.schedule import Schedule
+from lightning_fastrecipes.messages import shown
+from lightning_fastrecipes.recipe.config.building import read_class, read_settings
+from lightning_fastrecipes.recipe.config.documents import Place
+from lightning_fastrecipes.recipe.config.schema import AS_BEFORE, FIND, LRSearch, Stage
+
+_MOST_EPOCHS = 1_000_000
+
+
+def read_stages(value: Any, place: Place) -> tuple[Stage, ...]:
+    """Read the mapping from names to stages; a `RecipeError` says what is wrong where."""
+    if not isinstance(value, dict) or not value:
+        raise place.error(
+            f"must be a mapping with at least one stage, but is {shown(value)}."
+            " Write `head: {max_epochs: 1}`; in a list, each stage needs a name of its own."
+        )
+    stages = tuple(_read_stage(name, item, place.at(str(name))) for name, item in value.items())
+    if stages[0].lr == AS_BEFORE:
+        raise place.at(f"{stages[0].name}.lr").error(
+            f"must not be `{AS_BEFORE}` in the first stage. Give a rate, or write `find`."
+        )
+    return stages
+
+
+def _read_stage(name: Any, item: Any, place: Place) -> Stage:
+    check_name(name, place)
+    if not isinstance(item, Mapping):
+        raise place.error(f"must be a mapping, but is {shown(item)}.")
+    callbacks = item.get("callbacks") or []
+    if not isinstance(callbacks, list):
+        raise place.at("callbacks").error(f"must be a list, but is {shown(callbacks)}.")
+    specs = tuple(
+        read_class(spec, pl.Callback, place.at(f"callbacks[{index}]"))
+        for index, spec in enumerate(callbacks)
+    )
+    stage = read_settings(Stage, item, place, name=name, callbacks=specs)
+    _check_lr(stage, place.at("lr"))
+    cycles, epochs = stage.until_overfitting, stage.max_epochs
+    if not 1 <= epochs <= _MOST_EPOCHS:
+        raise place.at("max_epochs").error(
+            f"must be at least 1 and at most {_MOST_EPOCHS:,}, but is {shown(epochs)}. Remove the"
+            " stage to leave it out."
+        )
+    if cycles < 0:
+        raise place.at("until_overfitting").error(
+            f"must be a number of cycles, at least 0, but is {cycles}."
+        )
+    if cycles and not has_callback(stage, Schedule):
+        raise place.at("until_overfitting").error(
+            "looks at the ends of cycles, but the stage has none. Add `lightning_fastrecipes.SGDR`"
+            " to its callbacks."
+        )
+    return stage
+
+
+def read_parts(value: Any, stages: Mapping[str, Any], place: Place) -> tuple[dict[str, int], ...]:
+    """Check where the earlier parts of a continued run ended, which ``--continue`` wrote."""
+    ends = [(-1, 0)]
+    for part in value if isinstance(value, list) else [None]:
+        items = list(part.items()) if isinstance(part, dict) else []
+        name, epochs = items[0] if len(items) == 1 else ("", 0)
+        if name not in stages or type(epochs) is not int or epochs < 1:
+            raise place.error(
+                "must be a list with the last stage of each earlier part and its epochs then, such"
+                f" as `[{{all: 1}}]`, but is {value!r}."
+            )
+        ends.append((list(stages).index(name), epochs))
+    if ends != sorted(ends):
+        raise place.error(f"each part must train further than the one before it, but is {value!r}.")
+    return tuple(dict(part) for part in value)
+
+
+def _check_lr(stage: Stage, place: Place) -> None:
+    """Refuse a search that cannot be, or that is described twice."""
+    if not isinstance(stage.lr, dict):
+        return
+    keys = set(stage.lr)
+    if keys != {"low", "high"} and not {FIND} <= keys <= {FIND, "otherwise"}:
+        raise place.error(
+            "must be a rate, an array of rates, `{low: 1e-5, high: 1e-3}`, `find`, or `{find: RULE,"
+            f" otherwise: 1e-4}}`, but is {stage.lr!r}."
+        )
+    if stage.search is None:
+        return
+    read_settings(LRSearch, stage.lr, place)
+    if not 0 < stage.search.otherwise < math.inf:
+        raise place.at("otherwise").error(f"must be above 0, but is {stage.search.otherwise}.")
+    if has_callback(stage, LRFinder):
+        raise place.error(
+            "names a rule, but the stage has an `LRFinder` of its own. Give it the rule, and write"
+            " `lr: find`."
+        )
+
+
+def check_name(name: Any, place: Place) -> None:
+    """Check the name of a stage or a variant, which becomes part of file names."""
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise place.error(f"a name must be letters, digits, '-' and '_', but is {shown(name)}.")
+
+
+def has_callback(stage: Stage, base: type) -> bool:
+    """Return whether a stage has a callback of a class; its class paths are known to be right."""
+    return any(issubclass(spec.load(), base) for spec in stage.callbacks)
