@@ -147,10 +147,11 @@ def test_snapshots_predict_all_views_together(recipe_file, tmp_path, squares):
     path = with_snapshots(recipe_file, tta={"preset": "flips"})
     folder = tmp_path / "run"
     results = recipe_results(path, folder)
-    assert set(results["test"]) == METRICS
+    assert set(results["test"]) == METRICS | {"agreement"}
     assert set(results["members"]["test"]["cycle-1"]) == METRICS
 
     table, found = predicted(folder, squares)
+    assert results["test"]["agreement"] == pytest.approx(table["agreement"].mean())
     np.testing.assert_allclose(table[CLASSES], found[CLASSES], atol=2e-6)
     files = [squares / name for name in table["file"]]
     each = [
@@ -329,6 +330,7 @@ def test_an_export_with_the_old_views_of_whole_images_predicts_plainly(
     recipe_results(short(recipe_file, tta=3), folder)
     described = folder / "export" / "model.json"
     noted = json.loads(described.read_text())
+    del noted["sha256"]  # earlier versions wrote none
     described.write_text(json.dumps(noted | {"tta": {"preset": "whole", "n": 2}}))
     with pytest.warns(UserWarning, match="must not be `preset: whole`.* predicts without views"):
         _, found = predicted(folder, squares)
