@@ -26,7 +26,7 @@ class ValidationGuard(pl.Callback):
     - ``features``: a quarter of the backbone's outputs, or more, have become the same for all
       validation samples.
     - ``modes``: on the same samples the loss with the stored statistics of batch norm, as
-      evaluation computes it, is far from that with statistics of each batch, as training does.
+      evaluation computes it, is far above that with statistics of each batch, as training does.
 
     The state before the fit is measured by one whole validation, as Lightning's sanity check. The
     training is the same with and without this callback, and is never stopped.
