@@ -131,7 +131,9 @@ def has_diverged(losses: Sequence[float]) -> bool:
 
     It has when a loss is not finite; or, from ``NUM_STEPS_BEFORE_STOP`` steps on, when the smoothed
     loss is above its first value and further above its best than ``DIVERGENCE_FACTOR - 1`` times
-    the size of the best. For losses above 0 the latter means ``DIVERGENCE_FACTOR`` times the best.
+    the size of the best and of the noise: the median distance of a loss from the mean of its two
+    neighbours. Without noise, for losses above 0, the latter means ``DIVERGENCE_FACTOR`` times the
+    best. The losses of a model that is right already are next to 0, and mostly noise.
 
     >>> has_diverged([1.0] * 20), has_diverged([1.0] * 20 + [float("nan")])
     (False, True)
@@ -147,7 +149,8 @@ def has_diverged(losses: Sequence[float]) -> bool:
     smoothed = smooth_losses(losses)
     # Of fewer losses the average may be small by chance.
     best = min(smoothed[NUM_STEPS_BEFORE_STOP - 1 :])
-    limit = best + (DIVERGENCE_FACTOR - 1) * abs(best)
+    noise = float(np.median(np.abs(np.diff(losses, 2)))) / 2
+    limit = best + (DIVERGENCE_FACTOR - 1) * (abs(best) + noise)
     return smoothed[-1] > max(limit, smoothed[0])
 
 

@@ -182,6 +182,13 @@ def test_smoothing_out_of_range_is_refused():
         pytest.param([1.0] * 11 + [1e3], True, id="a-jump-after-them"),
         pytest.param([1.0] * 30 + [0.1] * 30, False, id="falling"),
         pytest.param([1.0] * 30 + [0.01] * 300 + [0.5], False, id="below-the-start-again"),
+        # A head that is right on 98 % already: batches of 32, rates still far too low to harm.
+        pytest.param(
+            [0.002, 0.035, 0.02, 0.008, 0.006, 0.004, 0.012, 0.043, 0.043, 0.008, 0.052, 0.065]
+            + [0.001, 0.056, 0.18, 0.047, 0.08, 0.107, 0.003, 0.047, 0.0, 0.23, 0.004, 0.6],
+            False,
+            id="next-to-nothing-and-noise",
+        ),
         pytest.param([-1.0] * 30 + [-0.5] * 5, False, id="negative-losses-that-rise-a-little"),
         pytest.param([-1.0] * 30 + [200.0], True, id="negative-losses-that-explode"),
     ],
