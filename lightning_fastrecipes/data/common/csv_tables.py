@@ -13,6 +13,7 @@ from lightning_fastrecipes.data.common.text_files import (
     not_utf8,
     read_head,
     records,
+    separator_expression,
 )
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.messages import name_some
@@ -35,7 +36,10 @@ def read_table(
     head = read_head(path)
     encoding = find_encoding(path, head, None, cure)
     text, is_whole = head.decode(encoding, "replace"), len(head) < 1 << 16
-    separator = separator or find_separator(text, _WHITESPACE, is_whole)
+    try:
+        separator = separator_expression(separator or find_separator(text, _WHITESPACE, is_whole))
+    except ValueError as error:
+        raise DataError(str(error)) from error
     names = column_names
     has_names = names is None
     if len(separator) == 1:

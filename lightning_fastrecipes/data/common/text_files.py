@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import lzma
+import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count, islice
@@ -13,8 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.messages import shown
 
 _SEPARATORS = (",", "\t", ";", "|")
+_MOST_SEPARATOR = 100
+# One character: plain, escaped, or one of several in brackets.
+_SIGN = r"(?:[^\\\[\](){}.*+?^$|]|\\[st.|*+?^$()\[\]{}/-]|\\\\|\[\^?(?:\\.|[^\]\\])+\])"
+_RUN = rf"{_SIGN}{{1,20}}(?:\+|\{{[1-9],\}})?"
+_EXPRESSION = re.compile(
+    rf"(?P<before>\\s\*)?(?P<run>{_RUN})(?P<after>\\s[*+])?|{_RUN}(?:\|{_RUN}){{1,9}}", re.DOTALL
+)
 _NUM_RECORDS = 50
 _HEAD, _MOST = 1 << 16, 1 << 24
 """Bytes that are looked at, and at most where two lines are longer."""
@@ -140,6 +149,34 @@ def find_separator(text: str, otherwise: str, is_whole: bool = True) -> str:
         if first > 1 and {*rest} == {first + 1}:
             fitting[separator] = first
     return next(iter(fitting), otherwise)
+
+
+def separator_expression(separator: str) -> str:
+    r"""Return a separator as a regular expression that takes no longer than lines are long.
+
+    It may be one character, or characters in order, some escaped or of a set in brackets; the last
+    of them may repeat. White space may stand around it, or several may be told apart by ``|``.
+    Raise `ValueError` for other expressions, some of which could take for ever.
+
+    >>> separator_expression(r"\s+"), separator_expression(r"\|\|"), separator_expression(r",\s*")
+    ('\\s+', '\\|\\|', ',\\s*')
+    """
+    if len(separator) == 1:
+        return separator
+    found = _EXPRESSION.fullmatch(separator) if len(separator) <= _MOST_SEPARATOR else None
+    try:
+        re.compile(separator)
+    except re.error:
+        found = None
+    if found is None:
+        raise ValueError(
+            "`separator` must be a character, or an expression such as '\\s+', '[;,]', ' {2,}' or"
+            f" '\\s*,\\s*', with a backslash before signs such as |, got {shown(separator)}."
+        )
+    if not found["before"]:
+        return separator
+    # Begun within white space it would look at the rest of it again from each place.
+    return rf"(?:(?<!\s)\s+)?{found['run']}{found['after'] or ''}"
 
 
 def check_width(path: Path, names: Sequence[str], rows: Sequence[Sequence[str]], cure: str) -> str:

@@ -15,6 +15,7 @@ from lightning_fastrecipes.data.common.text_files import (
     find_separator,
     read_head,
     records,
+    separator_expression,
 )
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.rows import check_unique
@@ -36,8 +37,8 @@ class Reading:
     r"""How to read a table from files of text; of Parquet and feather files ``text`` alone counts.
 
     Args:
-        separator: What stands between fields, text or a regular expression such as ``\s+``;
-            found out if not given: a comma, tab, semicolon or ``|``.
+        separator: What stands between fields, a character or an expression such as ``\s+``, as of
+            ``separator_expression``; found out if not given: a comma, tab, semicolon or ``|``.
         encoding: Such as ``cp1252`` or ``utf-16-le``; UTF-8 if not given, or what the mark at the
             start of the file says.
         decimal: What stands before the decimals of a number.
@@ -73,8 +74,8 @@ class Reading:
                 raise ValueError(f"`{name}` must be one character, got {value!r}.")
         if self.decimal == self.thousands:
             raise ValueError(f"`decimal` and `thousands` must differ, but are {self.decimal!r}.")
-        if self.separator == "":
-            raise ValueError("`separator` must be a character or an expression, got an empty text.")
+        if self.separator is not None:
+            separator_expression(self.separator)
         for name in ("na_values", "header", "text"):
             value = getattr(self, name)
             if isinstance(value, str):
@@ -106,7 +107,7 @@ def text_chunks(
     head = read_head(path)
     encoding = find_encoding(path, head, reading.encoding, ENCODING_CURE)
     text, is_whole = head.decode(encoding, "replace"), len(head) < 1 << 16
-    separator = reading.separator or _separator(path, text, is_whole)
+    separator = separator_expression(reading.separator or _separator(path, text, is_whole))
     is_plain = len(separator) == 1
     engine = "c" if is_plain or separator == r"\s+" else "python"
     file: dict[str, Any] = {

@@ -1,11 +1,15 @@
 """One table per split, beside the folders of images or inside them."""
 
 import random
+import re
+import time
 
 import pytest
 
 from lightning_fastrecipes.data.common.split_choice import ColumnSplit
+from lightning_fastrecipes.data.common.text_files import separator_expression
 from lightning_fastrecipes.data.images.label_table import LabelTable, list_table
+from lightning_fastrecipes.data.tables.reading import Reading
 from lightning_fastrecipes.errors import DataError
 
 
@@ -57,3 +61,21 @@ def test_what_cannot_be_a_folder_of_tables_is_refused(tmp_path) -> None:
     write(tmp_path / "two" / "train" / "labels.csv", ["a.png,x"])
     with pytest.raises(DataError, match=r"are both of 'train'\. Remove one"):
         list_table(tmp_path / "two", LabelTable())
+
+
+@pytest.mark.parametrize("separator", ["(a+)+$", "||", "", r"\s*", ".*", "(,)", "a|", "x" * 200])
+def test_expressions_that_may_hang_or_match_nothing_are_no_separators(separator) -> None:
+    with pytest.raises(ValueError, match="`separator` must be a character, or an expression"):
+        Reading(separator=separator)
+
+
+@pytest.mark.parametrize(
+    "separator", [r"\s+", r"\|\|", "::", r",\s*", r"\s*,\s*", "[;,]", " {2,}", r",|;", r"\s*\|\s*"]
+)
+def test_separators_cut_as_they_say_in_linear_time(separator) -> None:
+    expression = separator_expression(separator)
+    text = "a , b,c  ;d|e || f::g ,,h ,  , i"
+    assert re.split(expression, text) == re.split(separator, text)
+    started = time.perf_counter()
+    re.split(expression, " " * 100_000 + "x")
+    assert time.perf_counter() - started < 3  # quadratic: more than a minute
