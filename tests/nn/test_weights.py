@@ -1,7 +1,9 @@
 """Weights from files and packages, and their digest."""
 
 import copy
+import pickle
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from torch import nn
 
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
 from lightning_fastrecipes.nn import weights as module
-from lightning_fastrecipes.nn.weights import load_weights, weights_digest
+from lightning_fastrecipes.nn.weights import load_weights, read_checkpoint, weights_digest
 
 
 def _net() -> nn.Module:
@@ -242,3 +244,44 @@ def test_the_digest_takes_half_precision_and_scalars() -> None:
     net = nn.Linear(2, 2).bfloat16()
     net.register_buffer("steps", torch.tensor(3))
     assert len(weights_digest(net)) == 64
+
+
+def write_pickle(path: Path, content: bytes, compression: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("a/data.pkl", content)
+        archive.writestr("a/version", "3\n")
+    return path
+
+
+def shared(levels: int) -> list:
+    found: list = [1]
+    for _ in range(levels):
+        found = [found, found]
+    return found
+
+
+def test_a_checkpoint_that_would_fill_the_memory_is_refused(tmp_path) -> None:
+    # 300 MB of zeros, asked for by 40 bytes.
+    array = b"\x80\x02}X\x01\x00\x00\x00xc__builtin__\nbytearray\nJ" + (3 * 10**8).to_bytes(
+        4, "little"
+    )
+    with pytest.raises(DataError, match="makes arrays of bytes"):
+        read_checkpoint(write_pickle(tmp_path / "a.ckpt", array + b"\x85Rs."))
+    zeros = pickle.dumps({"a": "0" * 10_000_000}, 2)
+    packed = write_pickle(tmp_path / "b.ckpt", zeros, zipfile.ZIP_DEFLATED)
+    with pytest.raises(DataError, match="holds more than it is long"):
+        read_checkpoint(packed)
+    torch.save({"a": bytearray(5)}, tmp_path / "c.ckpt", _use_new_zipfile_serialization=False)
+    with pytest.raises(DataError, match="makes arrays of bytes"):
+        read_checkpoint(tmp_path / "c.ckpt")
+
+
+def test_a_checkpoint_of_endless_values_is_refused(tmp_path) -> None:
+    holds_itself: list = []
+    holds_itself.append(holds_itself)
+    for value in (shared(40), holds_itself):
+        torch.save({"state_dict": {}, "hyper_parameters": {"a": value}}, tmp_path / "a.ckpt")
+        with pytest.raises(DataError, match="it holds itself, or more than"):
+            read_checkpoint(tmp_path / "a.ckpt")
+    torch.save({"a": shared(5)}, tmp_path / "a.ckpt")
+    assert read_checkpoint(tmp_path / "a.ckpt") == {"a": shared(5)}
