@@ -30,6 +30,7 @@ _LIGHTNING_BASES = {
     "LightningDataModule", "Logger", "Precision", "Profiler", "Strategy",
 }  # fmt: skip
 _FUNCTIONS = "lightning_fastrecipes.functional."
+_TRANSFORMS = ("torchvision.transforms.", "lightning_fastrecipes.functional.images.")
 _NETWORK_LOGGERS = {"CometLogger", "LitLogger", "MLFlowLogger", "NeptuneLogger", "WandbLogger"}
 _REMOTE = re.compile(r"\s*(hf[-_]hub|local[-_]dir|\w+(?=://))\s*:", re.IGNORECASE)
 
@@ -166,6 +167,10 @@ def _check_path(path: str, key: str, trust: Trust) -> None:
         raise _refusal(key, path, "is not of a package that files may name")
     if rest.startswith("_") or "._" in rest:
         raise _refusal(key, path, "is private")
+    # Other classes fetch weights, or do what else they do, on being built.
+    is_drawn = {"augmentation", "transforms"} & {*key.split(".")}
+    if is_drawn and not path.startswith(_TRANSFORMS):
+        raise _refusal(key, path, "is no transform of `torchvision.transforms`")
 
 
 def _check_object(found: Any, path: str, key: str, trust: Trust) -> None:

@@ -13,7 +13,9 @@ import yaml
 from lightning_fastrecipes import ImageClassifier
 from lightning_fastrecipes.cli.main import main
 from lightning_fastrecipes.errors import ConfigurationError, DataError, RecipeError
+from lightning_fastrecipes.functional.images.transform_list import read_transforms
 from lightning_fastrecipes.recipe.artifacts.export_files import member_folders, write_export
+from lightning_fastrecipes.recipe.artifacts.run_folder import kept_inside
 from lightning_fastrecipes.recipe.images.export import load_export, predict_files
 from lightning_fastrecipes.recipe.loading import load_recipe
 from lightning_fastrecipes.recipe.tables.export import load_table_export
@@ -447,3 +449,64 @@ def test_the_working_directory_is_not_imported_from(recipe_file, ran) -> None:
     assert done.returncode == 2, done.stderr
     assert "evilmod.Data" in done.stderr
     assert not ran.exists()
+
+
+# Transforms.
+
+V2 = "torchvision.transforms.v2"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        named("torchmetrics.image.LearnedPerceptualImagePatchSimilarity"),
+        named("torch.nn.Upsample", scale_factor=500),
+        named("pytorch_lightning.loggers.TensorBoardLogger", save_dir="x"),
+        named("lightning_fastrecipes.ImageClassifier", backbone="hf-hub:a/b", pretrained=True),
+        named(f"{V2}.Compose", transforms=[named("torch.nn.Conv2d")]),
+    ],
+)
+def test_transforms_in_files_are_of_torchvision(spec) -> None:
+    for document in (
+        {"transforms": [spec]},
+        {"data": {"init_args": {"augmentation": [spec]}}},
+        {"variants": {"a": {"stages.all.augmentation": {"transforms": [spec]}}}},
+    ):
+        with pytest.raises(ConfigurationError, match=r"is no transform of `torchvision"):
+            check_document(document)
+    check_document({"transforms": [named(f"{V2}.RandomApply", transforms=[f"{V2}.RandomInvert"])]})
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        named(f"{V2}.Pad", padding=500),
+        named(f"{V2}.Resize", size=1000),
+        named(f"{V2}.Compose", transforms=[named(f"{V2}.RandomZoomOut", side_range=[1, 900])]),
+        named(f"{V2}.RandomRotation", degrees=45, expand=True),
+    ],
+)
+def test_transforms_that_change_the_size_are_refused_before_they_take_memory(spec) -> None:
+    with pytest.raises(ConfigurationError, match="must keep the size of images"):
+        read_transforms([spec])
+
+
+def test_transforms_of_a_stage_may_hold_others_whose_numbers_are_bounded(recipe_file) -> None:
+    document = yaml.safe_load(recipe_file.read_text())
+    spec = named(f"{V2}.RandomApply", transforms=[named(f"{V2}.RandomInvert")])
+    for form in ([spec], {"transforms": [spec]}):
+        document["stages"][1]["augmentation"] = form
+        recipe_file.write_text(yaml.safe_dump(document))
+        assert load_recipe(recipe_file).stages[1].augmentation == form
+    document["stages"][1]["augmentation"] = [named(f"{V2}.RandAugment", num_ops=10**7)]
+    recipe_file.write_text(yaml.safe_dump(document))
+    with pytest.raises(RecipeError, match="must be at most 1,000"):
+        load_recipe(recipe_file)
+
+
+@pytest.mark.parametrize("name", ["/run/checkpoints/../../home", "..\\x", "sftp://host/x"])
+def test_a_checkpoint_lets_no_callback_delete_what_lies_elsewhere(name) -> None:
+    for state in ({"kth_best_model_path": name}, {"best_k_models": {name: 0.5}}, {"a": [name]}):
+        with pytest.raises(ConfigurationError, match="must name files of the run folder"):
+            kept_inside({"ModelCheckpoint{}": state}, "callbacks")
+    kept_inside({"ModelCheckpoint{}": {"best_model_path": "/run/a..b/x.ckpt"}}, "callbacks")

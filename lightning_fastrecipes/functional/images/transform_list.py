@@ -39,6 +39,11 @@ TRANSFORMS: dict[str, type[Transform]] = {
 }
 """The transforms by the name that a list of augmentations has for them."""
 
+# What these make of an image may take any memory before it is cut again.
+_SIZED = {
+    "CenterCrop", "FiveCrop", "Pad", "RandomResize", "RandomShortestSize", "RandomZoomOut",
+    "Resize", "ScaleJitter", "TenCrop",
+}  # fmt: skip
 _SEEDS = 1 << 24  # as many as a uniform number of 32 bits tells apart
 
 
@@ -195,6 +200,12 @@ def _build(value: Any, where: str) -> Any:
     if "class_path" not in value:
         return {key: _build(item, where) for key, item in value.items()}
     path, arguments = str(value["class_path"]), _build(value.get("init_args") or {}, where)
+    name = path.rpartition(".")[2]
+    if name in _SIZED or arguments.get("expand"):
+        raise ConfigurationError(
+            f"`{where}` must keep the size of images, but `{name}` changes it. Size and crop are"
+            " those of `image_size` and `zoom`."
+        )
     try:
         return load_object(path)(**arguments)
     except (ImportError, AttributeError, TypeError, ValueError) as error:

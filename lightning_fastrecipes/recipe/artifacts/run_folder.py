@@ -1,5 +1,6 @@
 """The files of a run folder, and where its snapshots lie."""
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,9 @@ from typing import Any
 from lightning_fastrecipes import plain
 from lightning_fastrecipes._lightning import Callback
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
+from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.messages import shown
+from lightning_fastrecipes.nested import pairs
 from lightning_fastrecipes.old_names import translate_results
 from lightning_fastrecipes.recipe.artifacts.reading import RUN_CURE, read_json
 
@@ -36,6 +40,20 @@ _METRICS = plain.named(_number)
 _RESULTS = plain.keys(
     {"stages": plain.items(_stage, most=1_000), "val": _METRICS, "test": _METRICS}
 )
+
+
+def kept_inside(value: Any, key: str) -> None:
+    """Refuse what callbacks say that they have kept if its path climbs, or is not of this disk.
+
+    Lightning deletes kept files with all below them, once others are better.
+    """
+    for name, one in pairs(value):
+        for text in (name, one):
+            if isinstance(text, str) and (".." in re.split(r"[/\\]", text) or "://" in text):
+                raise ConfigurationError(
+                    f"`{key}` must name files of the run folder, but names {shown(text)}."
+                )
+        kept_inside(one, f"{key}.{name}")
 
 
 class RunFolder:

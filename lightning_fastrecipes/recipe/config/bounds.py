@@ -8,9 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
+import yaml
+
 from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.nested import pairs
 from lightning_fastrecipes.recipe.config.documents import Place, is_bounded_yaml
+from lightning_fastrecipes.trust import class_paths
 
 MOST = {
     "batch_size": 1_000_000,
@@ -33,12 +36,17 @@ MOST = {
 _MOST_OF_A_MODEL = 65_536
 """Largest number among the arguments of a model, such as the width of a layer."""
 
+MOST_OF_A_TRANSFORM = 1_000
+"""Largest number among the arguments of a transform, such as the width of a border."""
+
 _FOLDERS = ("dirpath", "save_dir", "root_dir", "log_dir")
 """Arguments of callbacks, loggers and profilers that say where these write."""
 
 _LEADS_OUT = re.compile(
     r"\s*([/\\~]|[A-Za-z]:[/\\]|[\w+.-]+://)|(.*[/\\])?\.\.([/\\]|$)", re.DOTALL
 )
+# As in `{val_loss:.2f}`. Others, such as `c`, write any character, or any number of blanks.
+_ODD_FORMAT = re.compile(r"\{[^{}]*:(?!\d?\d?(\.\d\d?)?[deEfFgG]?\})")
 
 
 def check_bounds(document: dict[str, Any], typed: Sequence[tuple[str, Any]], place: Place) -> None:
@@ -57,20 +65,26 @@ def check_bounds(document: dict[str, Any], typed: Sequence[tuple[str, Any]], pla
             raise where.error(
                 "must not be long or deep YAML within text. Write it as keys and values."
             )
+        section = re.sub(r"^variants\.[^.]+\.", "", key)
+        is_text = isinstance(value, str) and section.startswith(("trainer.", "stages.", "model."))
+        if is_text and isinstance(said := _within(value), (dict, list)) and [*class_paths(said)]:
+            raise where.error("must not name a class within text. Write it as keys and values.")
         if any(last == name and value == one for name, one in allowed):
             continue
         in_file = (
             f"in a file. If you mean it, say it on the command line: `--{key}={shown(value)}`."
         )
-        section = re.sub(r"^variants\.[^.]+\.", "", key)
         if isinstance(value, str):
-            if section.startswith(("trainer.", "stages.")) and _LEADS_OUT.match(value):
+            if section.startswith(("trainer.", "stages.")) and _may_lead_out(value):
                 raise where.error(
                     f"must be written below the run folder, but {shown(value)} leads out of it,"
                     f" which is not taken {in_file}"
                 )
         elif type(value) in (int, float):
-            most = MOST.get(last, _MOST_OF_A_MODEL if section.startswith("model.") else None)
+            is_drawn = {"augmentation", "transforms"} & {*section.split(".")}
+            others = MOST_OF_A_TRANSFORM if is_drawn else None
+            others = _MOST_OF_A_MODEL if section.startswith("model.") else others
+            most = MOST.get(last, others)
             if most is not None and value > most:
                 raise where.error(
                     f"must be at most {most:,}, but is {shown(value)}; more is not taken {in_file}"
@@ -89,10 +103,30 @@ def below(value: Any, folder: Path) -> Any:
     return [below(item, folder) for item in value] if isinstance(value, list) else value
 
 
+def _may_lead_out(name: str) -> bool:
+    """Return whether the name of a file, perhaps with metrics in braces, may lead elsewhere."""
+    bare = name.replace("{", "").replace("}", "")  # the name of a metric is written out, too
+    return any(map(_LEADS_OUT.match, (name, bare))) or bool(_ODD_FORMAT.search(name))
+
+
+def _within(text: str) -> Any:
+    """Return what text says as YAML, which jsonargparse reads it as; the text itself if nothing."""
+    try:
+        # The last of keys that repeat counts there, too, which a recipe may not have.
+        return yaml.safe_load(text) if is_bounded_yaml(text) else text
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, OverflowError):
+        return text
+
+
 def _leaves(value: Any, path: str = "", last: str = "") -> Iterator[tuple[str, str, Any]]:
-    """Yield key path without ``init_args``, last key and value of each plain value."""
+    """Yield key path without ``init_args``, last key and value of each plain value.
+
+    Text is yielded as it is, and as what it says.
+    """
     if not isinstance(value, (dict, list)):
         yield path, last, value
+        if isinstance(value, str) and (said := _within(value)) != value:
+            yield from _leaves(said, path, last)
     for key, item in pairs(value):
         name, part = str(key).rpartition(".")[2], str(key)
         if isinstance(value, list):

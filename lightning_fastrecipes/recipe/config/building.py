@@ -19,6 +19,7 @@ from lightning_fastrecipes.recipe.config.schema import ClassSpec
 
 T = TypeVar("T")
 
+_AS_WRITTEN = ("augmentation", "transforms")
 RUNNER_KEYS = {
     "max_epochs": "set it per stage",
     "callbacks": "list them per stage",
@@ -83,6 +84,10 @@ def read_settings(cls: type[T], value: Any, place: Place, **ready: Any) -> T:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(cls, "object", skip=set(ready))
     parsed = _parse(parser, {"object": plain}, place).object
+    # These may name classes, which jsonargparse would take apart.
+    ready = {
+        name: plain[name] for name in _AS_WRITTEN if isinstance(plain.get(name), list | dict)
+    } | ready
     return cls(**{name: parsed[name] for name in names if name not in ready}, **ready)
 
 

@@ -39,7 +39,7 @@ from lightning_fastrecipes.recipe.artifacts.export_files import (
     read_ensemble,
 )
 from lightning_fastrecipes.recipe.artifacts.reading import EXPORT_CURE, named_errors
-from lightning_fastrecipes.recipe.config.bounds import MOST
+from lightning_fastrecipes.recipe.config.bounds import MOST, MOST_OF_A_TRANSFORM
 from lightning_fastrecipes.recipe.images.reports import DECIMALS, prediction_table
 from lightning_fastrecipes.recipe.images.views import exported_views
 from lightning_fastrecipes.recipe.shared.predictions import append_columns
@@ -57,7 +57,7 @@ _VIEWS = plain.maybe(
             "max_zoom": plain.number(1, 100),
             "max_angle": plain.number(0, 360),
             "seed": plain.whole(0, (1 << 63) - 1),
-            "transforms": plain.items(plain.anything, most=100),
+            "transforms": plain.items(plain.modest(MOST_OF_A_TRANSFORM), most=100),
         },
     )
 )

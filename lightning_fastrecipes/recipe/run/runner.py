@@ -34,7 +34,7 @@ from lightning_fastrecipes.recipe.artifacts.environment import (
 from lightning_fastrecipes.recipe.artifacts.history import History, read_history
 from lightning_fastrecipes.recipe.artifacts.progress import Progress, trained_epochs
 from lightning_fastrecipes.recipe.artifacts.reading import RUN_CURE, named_errors, read_state
-from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
+from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder, kept_inside
 from lightning_fastrecipes.recipe.config.bounds import MOST, below
 from lightning_fastrecipes.recipe.config.building import read_trainer
 from lightning_fastrecipes.recipe.config.defaults import trainer_arguments
@@ -59,7 +59,11 @@ logger = logging.getLogger(__name__)
 _MAPPING, _LIST = plain.named(plain.anything), plain.items(plain.anything)
 _UNFINISHED = plain.keys(
     {"epoch": plain.whole(0), "global_step": plain.whole(0), "loops": _MAPPING},
-    {"callbacks": _MAPPING, "optimizer_states": _LIST, "lr_schedulers": _LIST},
+    {
+        "callbacks": plain.all_of(_MAPPING, kept_inside),
+        "optimizer_states": _LIST,
+        "lr_schedulers": _LIST,
+    },
 )
 
 

@@ -1,5 +1,6 @@
 """What a file may ask for, and what only the command line may: sizes, and where is written."""
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,11 @@ def logger(path: str = CSV, **init_args: object) -> Change:
         callback(dirpath="~/x"),
         callback(dirpath="s3://host/x"),
         callback(filename="../x"),
+        # The name of a metric is written, too, and 47 is a slash.
+        callback(filename="{../../x}"),
+        callback(filename="{/tmp/x}"),
+        callback(filename="{step:c}tmp{step:c}x", auto_insert_metric_name=False),
+        callback(filename="{step:99999999999}"),
         callback(dirpath="C:\\x"),
         logger(save_dir="/tmp"),
         logger(save_dir=".", name="../x"),
@@ -69,6 +75,41 @@ def test_what_a_file_makes_others_write_lies_in_the_run_folder(recipe_file, chan
 def test_a_file_sends_nothing_over_the_network_unless_it_is_trusted(recipe_file, name) -> None:
     with pytest.raises(RecipeError, match=r"over the network.*--trust pytorch_lightning\.loggers"):
         load_recipe(changed(recipe_file, logger(f"{LOGGERS}.{name}")))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d["trainer"].update(logger=json.dumps(named(CSV, save_dir="/tmp/x"))),
+        lambda d: d["trainer"].update(logger=json.dumps(named(CSV, save_dir="logs"))),
+        lambda d: d["trainer"].update(logger=f"[{json.dumps(named(CSV, save_dir='logs'))}]"),
+        lambda d: d["trainer"].update(logger=f'{{"a": 1, "a": 2, {json.dumps(named(CSV))[1:]}'),
+        lambda d: d["trainer"].update(
+            strategy="{class_path: pytorch_lightning.strategies.DDPStrategy, dict_kwargs:"
+            " {init_method: 'tcp://host:1'}}"
+        ),
+    ],
+)  # fmt: skip
+def test_classes_are_not_named_within_text(recipe_file, change) -> None:
+    with pytest.raises(RecipeError, match="must not name a class within text"):
+        load_recipe(changed(recipe_file, change))
+
+
+def test_names_of_files_may_hold_metrics(recipe_file) -> None:
+    for name in ("{epoch}-{val_loss:.2f}", "{epoch:02d}", "{val/loss:.3g}"):
+        load_recipe(changed(recipe_file, callback(filename=name)))
+
+
+def test_numbers_within_text_are_bounded(recipe_file) -> None:
+    for change in (
+        lambda d: d["model"]["init_args"].update(head="{hidden: 70000}"),
+        lambda d: d["model"]["init_args"].update(head={"hidden": "70000"}),
+        lambda d: d["stages"][0].update(max_epochs="200000"),
+    ):
+        before = recipe_file.read_text()
+        with pytest.raises(RecipeError, match="must be at most"):
+            load_recipe(changed(recipe_file, change))
+        recipe_file.write_text(before)
 
 
 def test_folders_are_free_on_the_command_line(recipe_file, tmp_path) -> None:
