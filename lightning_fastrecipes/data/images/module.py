@@ -1,10 +1,9 @@
-"""What every datamodule of images shares: options, data sets, loaders and the class map."""
+"""What every datamodule of images shares: options, data sets and loaders."""
 
 from abc import abstractmethod
 from collections.abc import Sized
 from typing import Any, Unpack, get_args
 
-import torch
 from torch import Tensor
 from typing_extensions import override
 
@@ -20,6 +19,7 @@ from lightning_fastrecipes.data.images import loaders
 from lightning_fastrecipes.data.images.assembly import Images, assemble, say_what_was_decided
 from lightning_fastrecipes.data.images.dataset import ImageDataset, PixelDataset, WindowDataset
 from lightning_fastrecipes.data.images.geometry import CachedSize, EvalTransform, Geometry
+from lightning_fastrecipes.data.images.known_images import KnownImages
 from lightning_fastrecipes.data.images.listing import ImageSplit, Listing
 from lightning_fastrecipes.data.images.loaders import Loader
 from lightning_fastrecipes.data.images.normaliser import Normaliser
@@ -37,12 +37,12 @@ from lightning_fastrecipes.data.images.train_transform import TrainTransform, vi
 from lightning_fastrecipes.data.images.trainer_facts import TrainerFacts, read_trainer
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.labels.classes import refuse_other_classes
-from lightning_fastrecipes.protocols import InputSpec, LabelKind
+from lightning_fastrecipes.protocols import InputSpec
 
 Batch = list[Tensor]
 
 
-class ImageDataModule(pl.LightningDataModule):
+class ImageDataModule(KnownImages, pl.LightningDataModule):
     """Serve images; subclasses say which images there are.
 
     Batches are ``[uint8 images (batch, 3, image_size, image_size), targets]`` for a module with
@@ -114,36 +114,6 @@ class ImageDataModule(pl.LightningDataModule):
     @augmentation.setter
     def augmentation(self, value: AugmentationChoice) -> None:
         self._augmentation = as_augmentation(value, self._augmentation)
-
-    @property
-    def classes(self) -> list[str]:
-        """Class names in the order of the target, from the training split."""
-        return list(self._assembled.classes)
-
-    @property
-    def label_kind(self) -> LabelKind:
-        """What a target is: a class index, a probability per class, or 0 or 1 per label."""
-        return "single" if self._images is None else self._images.label_kind
-
-    @property
-    def label_reason(self) -> str:
-        """Why labels are of this kind; empty where there was nothing to decide."""
-        return self._assembled.label_reason
-
-    @property
-    def reading(self) -> str:
-        """How a folder or table was read, and what is left unused; empty if that is plain."""
-        return self._assembled.reading
-
-    @property
-    def train_targets(self) -> Tensor:
-        """Targets of the training split, in the order of its files."""
-        return torch.from_numpy(self._assembled.splits["train"].targets)
-
-    @property
-    def skipped_files(self) -> list[tuple[str, str]]:
-        """Path and reason of each unreadable file that was left out."""
-        return list(self._assembled.skipped_files)
 
     @override
     def prepare_data(self) -> None:
@@ -279,14 +249,6 @@ class ImageDataModule(pl.LightningDataModule):
     def _assemble(self) -> Images:
         bound = self.geometry.max_megapixels
         return assemble(self._list(), self.split, self.on_bad_file, bound)
-
-    @property
-    def _assembled(self) -> Images:
-        if self._images is None:
-            raise ConfigurationError(
-                "The images have not been read yet. Call `setup('fit')`, or let a Trainer do so."
-            )
-        return self._images
 
     @property
     def _spec(self) -> InputSpec:

@@ -1,0 +1,52 @@
+"""What a datamodule knows of its images once they are read."""
+
+import torch
+from torch import Tensor
+
+from lightning_fastrecipes.data.images.assembly import Images
+from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.protocols import LabelKind
+
+
+class KnownImages:
+    """The class map, the kind of labels, and what was found, of images that ``setup`` reads."""
+
+    _images: Images | None
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names in the order of the target, from the training split."""
+        return list(self._assembled.classes)
+
+    @property
+    def label_kind(self) -> LabelKind:
+        """What a target is: a class index, a probability per class, or 0 or 1 per label."""
+        return "single" if self._images is None else self._images.label_kind
+
+    @property
+    def label_reason(self) -> str:
+        """Why labels are of this kind; empty where there was nothing to decide."""
+        return self._assembled.label_reason
+
+    @property
+    def reading(self) -> str:
+        """How a folder or table was read, and what is left unused; empty if that is plain."""
+        return self._assembled.reading
+
+    @property
+    def train_targets(self) -> Tensor:
+        """Targets of the training split, in the order of its files."""
+        return torch.from_numpy(self._assembled.splits["train"].targets)
+
+    @property
+    def skipped_files(self) -> list[tuple[str, str]]:
+        """Path and reason of each unreadable file that was left out."""
+        return list(self._assembled.skipped_files)
+
+    @property
+    def _assembled(self) -> Images:
+        if self._images is None:
+            raise ConfigurationError(
+                "The images have not been read yet. Call `setup('fit')`, or let a Trainer do so."
+            )
+        return self._images
