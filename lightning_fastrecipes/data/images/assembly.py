@@ -5,7 +5,7 @@ import unicodedata
 from collections import Counter
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,7 @@ from lightning_fastrecipes.protocols import LabelKind
 _MAX_SAME = 3
 _MIN_SIDE = 32  # pixels, below which images that are not the same look alike
 _MAX_LIKE = 10
+_LEVELS = {255: 8, 1023: 10, 4095: 12, 16383: 14}  # white, by bits of the data
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Images:
 
     A split without images is empty. ``skipped_files`` has the path and reason of each file that
     cannot be read; ``label_reason`` and ``reading`` are as in ``Listing``. ``shared`` says which
-    images are in two splits, and is empty if none are.
+    images are in two splits, and is empty if none are. ``peak`` is the largest value in 16-bit
+    training files, 0 without such.
     """
 
     splits: dict[ImageSplit, Samples]
@@ -51,9 +53,10 @@ class Images:
     label_reason: str = ""
     reading: str = ""
     shared: str = ""
+    peak: int = 0
 
 
-def say_what_was_decided(images: Images) -> None:
+def say_what_was_decided(images: Images, white_level: int | Literal["auto"]) -> None:
     """Say how a folder or table was read, why labels are of their kind, and what may be wrong."""
     if images.reading:
         rank_zero_info(f"Read: {images.reading}")
@@ -64,12 +67,29 @@ def say_what_was_decided(images: Images) -> None:
             f"Splits share images: {images.shared}. What is measured on them is too good. Remove"
             " them from one of the two, or keep them together with a `GroupSplit`."
         )
+    if doubt := _doubt_white(images.peak, white_level):
+        rank_zero_warn(doubt)
     if images.skipped_files:
         names = [f"{file}: {reason}" for file, reason in images.skipped_files]
         rank_zero_warn(
             f"{len(names)} unreadable files are left out: {name_some(names)}."
             " Replace or remove them, or see `skipped_files`."
         )
+
+
+def _doubt_white(peak: int, white_level: int | Literal["auto"]) -> str:
+    """Say that 16-bit grey is darker or brighter than its white; empty if all is well."""
+    if white_level != "auto":
+        cut = f"16-bit training images reach {peak}, above `white_level={white_level}`: what is"
+        return f"{cut} above it becomes white. Set it to {peak} or more." * (peak > white_level)
+    level = next((level for level in _LEVELS if 0 < peak <= level), None)
+    if level is None:
+        return ""
+    return (
+        f"No 16-bit training image has a value above {peak}, as data of {_LEVELS[level]} bits have,"
+        f" but white is 65535: all of them are dark. Set `geometry=Geometry(white_level={level})`"
+        " (`geometry.white_level` in a recipe), or 65535 if they are to be dark."
+    )
 
 
 def assemble(
@@ -136,6 +156,7 @@ def assemble(
         listing.label_reason,
         listing.reading,
         _shared(rows, scan, listing),
+        int(scan["peak"][(rows["split"] == "train").to_numpy()].max()),
     )
 
 
@@ -146,7 +167,7 @@ def _scan(listing: Listing, max_megapixels: float, *, skip_missing: bool) -> pd.
         return scan_images(listing.folder, files, max_megapixels, skip_missing=skip_missing)
     digests = [blake2b(image.tobytes(), digest_size=16).hexdigest() for image in listing.pixels]
     looks = looks_of_arrays(listing.pixels) if min(listing.pixels.shape[1:3]) >= _MIN_SIDE else ""
-    return pd.DataFrame({"file": files, "digest": digests, "look": looks, "problem": ""})
+    return pd.DataFrame({"file": files, "digest": digests, "look": looks, "peak": 0, "problem": ""})
 
 
 def _joined(listing: Listing, files: pd.Series) -> list[str]:

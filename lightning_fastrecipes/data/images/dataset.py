@@ -15,7 +15,12 @@ from typing_extensions import override
 
 from lightning_fastrecipes.data.common.sources import list_files, resolve_source
 from lightning_fastrecipes.data.common.workers import map_threads
-from lightning_fastrecipes.data.images.decoding import MAX_MEGAPIXELS, inspect_image, load_image
+from lightning_fastrecipes.data.images.decoding import (
+    MAX_MEGAPIXELS,
+    WHITE,
+    inspect_image,
+    load_image,
+)
 from lightning_fastrecipes.data.images.geometry import EvalTransform, Geometry, Resize
 from lightning_fastrecipes.data.images.pixel_cache import PixelStore
 from lightning_fastrecipes.data.images.samples import Samples
@@ -186,6 +191,7 @@ def prediction_dataset(
     crop_fraction: float = 0.875,
     background: str = "white",
     max_megapixels: float = MAX_MEGAPIXELS,
+    white_level: int = WHITE,
     views: Views | None = None,
 ) -> tuple[ImageDataset, list[tuple[str, str]]]:
     """Make a data set of files without labels, with the loader and geometry of the evaluation.
@@ -211,6 +217,7 @@ def prediction_dataset(
         crop_fraction,
         background=background,
         max_megapixels=max_megapixels,
+        white_level=white_level,
     )
     inspect = partial(inspect_image, decoding=geometry.decoding)
     problems = [facts.problem for facts in map_threads(inspect, files)]

@@ -22,6 +22,9 @@ from lightning_fastrecipes.errors import DataError
 MAX_MEGAPIXELS = 120.0
 """Millions of pixels that an image may have unless told otherwise: at most 1 GB of memory."""
 
+WHITE = 65535
+"""Value of white in 16-bit grey unless told otherwise."""
+
 _SIXTEEN_BIT_MODES = {"I;16", "I;16B", "I;16L", "I;16N"}
 _STILL = {"JPEG", "BMP", "PPM"}  # formats that hold a single frame
 _STRIP = 1 << 22  # pixels that are converted at once
@@ -37,17 +40,19 @@ class Decoding:
 
     background: str = "white"
     max_megapixels: float = MAX_MEGAPIXELS
+    white_level: int = WHITE
 
     def key(self) -> dict[str, str | float]:
-        """Describe it by arguments of ``Geometry``; the bound only if it is not the usual one."""
-        bound = {} if self.max_megapixels == MAX_MEGAPIXELS else vars(self)
-        return {"background": self.background, **bound}
+        """Describe it by arguments of ``Geometry``; numbers only if they are not the usual ones."""
+        usual = {"max_megapixels": MAX_MEGAPIXELS, "white_level": WHITE}
+        return {name: value for name, value in vars(self).items() if usual.get(name) != value}
 
 
 class ImageFacts(NamedTuple):
     """What is known of a file once it is decoded; ``problem`` is empty for a good image.
 
-    ``look`` is that of ``likeness.coarse_look``.
+    ``look`` is that of ``likeness.coarse_look``; ``peak`` is the largest value in a file of 16-bit
+    grey, and 0 for others.
     """
 
     width: int = 0
@@ -55,6 +60,7 @@ class ImageFacts(NamedTuple):
     mode: str = ""
     digest: str = ""
     look: str = ""
+    peak: int = 0
     note: str = ""
     problem: str = ""
 
@@ -67,8 +73,9 @@ def load_image(
 ) -> Tensor:
     """Decode an image to upright RGB ``(3, height, width)``, ``uint8``; nothing is lost silently.
 
-    16-bit grey is scaled by its bit depth, transparent pixels show a background, CMYK and palettes
-    are converted, the EXIF orientation is applied, and of an animation the first frame is taken.
+    16-bit grey is scaled by the white level, transparent pixels show a background, CMYK and
+    palettes are converted, the EXIF orientation is applied, and of an animation the first frame is
+    taken.
     ``shorter_side`` is the number of pixels that the shorter side is needed with, if less will do
     than the file has: a JPEG is then decoded at a half, a quarter or an eighth, which is faster.
     Raise `DataError` if the file cannot be decoded to the end, or is too large.
@@ -105,9 +112,11 @@ def inspect_image(path: str | Path, decoding: Decoding = DEFAULT_DECODING) -> Im
             strips = (strip for _, strip in _strips(image, decoding))
             look = coarse_look(strips, lambda: image.height)
             width, height = image.size  # upright by now
+            peak = _peak(image) if _is_sixteen_bit(image) else 0
     except Exception as error:  # a damaged file makes a decoder raise anything
         return ImageFacts(digest=digest, problem=_reason(error, path))
-    return ImageFacts(width, height, mode, digest, look, "" if is_still else _note(content))
+    note = "" if is_still else _note(content)
+    return ImageFacts(width, height, mode, digest, look, peak, note)
 
 
 def file_digest(path: str | Path) -> str:
@@ -184,9 +193,7 @@ def _strips(image: Image.Image, decoding: Decoding) -> Iterator[tuple[int, Image
 
     A small image is one strip; with each comes its first row.
     """
-    sixteen_bit = image.mode in _SIXTEEN_BIT_MODES or (
-        image.mode == "I" and image.format in {"PNG", "PPM"}
-    )
+    sixteen_bit = _is_sixteen_bit(image)
     if image.mode in {"I", "F"} and not sixteen_bit:
         raise DataError(f"pixels of mode {image.mode} have no agreed white: convert to 8 or 16 bit")
     image.load()
@@ -202,10 +209,21 @@ def _strips(image: Image.Image, decoding: Decoding) -> Iterator[tuple[int, Image
         yield top, _to_rgb(strip, decoding, sixteen_bit=sixteen_bit)
 
 
+def _is_sixteen_bit(image: Image.Image) -> bool:
+    in_modes = image.mode in _SIXTEEN_BIT_MODES
+    return in_modes or (image.mode == "I" and image.format in {"PNG", "PPM"})
+
+
+def _peak(image: Image.Image) -> int:
+    """Return the largest value of a grey image that is decoded."""
+    return int(np.asarray(image).max())
+
+
 def _to_rgb(image: Image.Image, decoding: Decoding, *, sixteen_bit: bool) -> Image.Image:
     if sixteen_bit:
         # Pillow's own conversion clips instead: nearly everything would turn white.
-        grey = np.rint(np.asarray(image).astype(np.float32) / 257)
+        levels = np.asarray(image).astype(np.float32)
+        grey = np.rint(levels / (decoding.white_level / 255)).clip(max=255)
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         photo = image.convert("RGBA")

@@ -10,7 +10,12 @@ from PIL import ImageColor
 from torch import Tensor
 from torch.nn import functional
 
-from lightning_fastrecipes.data.images.decoding import DEFAULT_DECODING, MAX_MEGAPIXELS, Decoding
+from lightning_fastrecipes.data.images.decoding import (
+    DEFAULT_DECODING,
+    MAX_MEGAPIXELS,
+    WHITE,
+    Decoding,
+)
 from lightning_fastrecipes.functional.images.normalisation import Normalize, check_normalize
 from lightning_fastrecipes.protocols import InputSpec
 
@@ -36,6 +41,9 @@ class Geometry:
             (0, 1]; from the model if not given. Not used by ``squish``.
         background: Colour behind transparent pixels, a name or ``#rrggbb``.
         max_megapixels: Millions of pixels that an image may have; larger ones are no good images.
+        white_level: Value of white in 16-bit grey, 1 to 65535; what is above it is white, too. Data
+            of 12 bits have 4095. ``auto`` is 65535, and a warning names another level where no
+            training image is brighter.
         normalize: ``weights``: as the model's weights expect. ``dataset``: by mean and deviation
             per channel of the training images; ``mean_image``: minus their mean image, over the
             deviation of what is left; measured at ``image_size`` before the first fit, and kept
@@ -51,6 +59,7 @@ class Geometry:
     background: str = "white"
     max_megapixels: float = MAX_MEGAPIXELS
     normalize: Normalize = "weights"
+    white_level: int | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
         if self.resize not in get_args(Resize):
@@ -70,12 +79,19 @@ class Geometry:
             ) from error
         if not self.max_megapixels > 0:
             raise ValueError(f"`max_megapixels` must be above 0, got {self.max_megapixels}.")
+        level = self.white_level
+        is_whole = isinstance(level, int) and not isinstance(level, bool)
+        if level != "auto" and not (is_whole and 1 <= int(level) <= WHITE):
+            raise ValueError(
+                f"`white_level` must be 'auto' or a whole number in 1 to {WHITE}, got {level!r}."
+            )
         object.__setattr__(self, "normalize", check_normalize(self.normalize))
 
     @property
     def decoding(self) -> Decoding:
         """How files become the pixels that are resized."""
-        return Decoding(self.background, self.max_megapixels)
+        level = WHITE if self.white_level == "auto" else self.white_level
+        return Decoding(self.background, self.max_megapixels, level)
 
     def cropped(self, crop_fraction: float | None) -> "Geometry":
         """Return the geometry of an evaluation that crops by a fraction of its own, if any."""
@@ -120,7 +136,7 @@ class CachedSize:
     def key(self) -> dict[str, str | int | float]:
         """Describe the size with plain names and values; equal keys mean equal pixels."""
         plain = {name: value for name, value in vars(self).items() if name != "decoding"}
-        return {**plain, "background": self.decoding.background}
+        return {**plain, **replace(self.decoding, max_megapixels=MAX_MEGAPIXELS).key()}
 
 
 class EvalTransform:

@@ -137,7 +137,7 @@ class ImageDataModule(KnownImages, pl.LightningDataModule):
             self._images = images if images is not None and is_same else self._assemble()
             self._prepared = None
             self._compare_classes()
-            say_what_was_decided(self._images)
+            say_what_was_decided(self._images, self.geometry.white_level)
         self._open_stores(self._images)
         if self._facts.is_attached and self._normalises:
             self.input_spec = self.normalised_spec(self._spec)
