@@ -48,7 +48,7 @@ from lightning_fastrecipes import (
 )
 from lightning_fastrecipes.cli.main import main as command
 from lightning_fastrecipes.data.images.decoding import inspect_image, load_image
-from lightning_fastrecipes.data.images.label_table import list_table
+from lightning_fastrecipes.data.images.table_listing import list_table
 from lightning_fastrecipes.data.tables.frames import read_frames
 from lightning_fastrecipes.errors import (
     ConfigurationError,

@@ -104,8 +104,9 @@ def read_folder(
                 )
             seen[split] = path
             frame = read_table(path, separator, column_names)
-            if not is_table and file_column in frame:
-                frame[file_column] = f"{place.name}/" + frame[file_column]
+            for name in frame.columns.astype(str):
+                if not is_table and name.strip() == file_column.strip():
+                    frame[name] = f"{place.name}/" + frame[name].str.strip()
             frames.append(frame.assign(**{SPLIT_COLUMN: split}))
     if "train" not in seen:
         found = name_some(sorted(path.name for path in folder.iterdir())[:20])

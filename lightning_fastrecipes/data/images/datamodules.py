@@ -11,10 +11,11 @@ from lightning_fastrecipes.data.common.settings import Instance
 from lightning_fastrecipes.data.common.sources import resolve_source
 from lightning_fastrecipes.data.images.arrays import list_arrays, list_into_memory, read_npz
 from lightning_fastrecipes.data.images.folder_layout import FolderLayout, FoldersAre, as_layout
-from lightning_fastrecipes.data.images.label_table import LabelTable, SoftLabels, list_table
+from lightning_fastrecipes.data.images.label_table import LabelTable, SoftLabels
 from lightning_fastrecipes.data.images.listing import Listing, list_folder
 from lightning_fastrecipes.data.images.module import ImageDataModule
 from lightning_fastrecipes.data.images.options import ImageOptions
+from lightning_fastrecipes.data.images.table_listing import list_table
 from lightning_fastrecipes.protocols import LabelKind
 
 

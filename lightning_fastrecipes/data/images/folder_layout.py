@@ -15,7 +15,7 @@ FoldersAre = Literal["auto", "splits", "classes"]
 """Whether sub-folders are splits or classes: their names decide, or the user does."""
 
 _MAX_WRAPPERS = 3
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 _CHOICE = "`layout='splits'` reads them as splits, `layout='classes'` all folders as classes."
 _CURES = {
     ".csv": "For a table of labels use `ImageCSVDataModule`.",
@@ -117,7 +117,7 @@ def loose_files(folder: Path) -> list[str]:
 
 def loose_images(folder: Path) -> list[str]:
     """Return those of ``loose_files`` that are images by their names."""
-    return [name for name in loose_files(folder) if name.lower().endswith(_IMAGE_SUFFIXES)]
+    return [name for name in loose_files(folder) if name.lower().endswith(IMAGE_SUFFIXES)]
 
 
 def _unwrapped(root: Path) -> Path:

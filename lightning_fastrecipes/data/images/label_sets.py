@@ -1,11 +1,16 @@
 """Which labels each row of a table has, and whether that may be several: the data decide."""
 
+import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
+
+from lightning_fastrecipes.errors import DataError
 
 LabelChoice = Literal["auto", "single", "multi"]
 """What a user says of labels: the data decide, one per image, or any number."""
@@ -15,6 +20,11 @@ LABEL_JOINER = "\x1f"
 
 _PUNCTUATION = (",", ";", "|")
 _SPACE = " "
+_LIKE_LIST = re.compile(r"""(array\()?[\[({][\[({\s]*u?["']""")
+_QUOTED = r"""u?'((?:[^'\\]|\\.)*)'|u?"((?:[^"\\]|\\.)*)\""""
+_BARE = r"""([^\s'",\[\](){}:][^'",\[\](){}:]*)"""
+# A comma is missing where NumPy has printed text.
+_ITEM = re.compile(rf"""\s*(?:{_QUOTED}|{_BARE})\s*(,|\Z|(?=['"]))""")
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,81 @@ def split_labels(
     said = "" if choice == "auto" else "`labels` says so: "
     counted = f"{num_several:,} of {len(labels):,} rows have several labels"
     return LabelSets(labels, True, f"multi, since {said}{counted} separated by {separator!r}")
+
+
+def labels_of_lists(values: Sequence[Any], choice: LabelChoice = "auto") -> LabelSets | None:
+    """Read a column of lists, as such or as Python, JSON, NumPy or PostgreSQL write them.
+
+    Return ``None`` if values are no lists; text is none where a label per row is asked for. Raise
+    `DataError` if some values are lists and others are not, or cannot be read.
+
+    >>> labels_of_lists(["['a', 'b']", '["b"]', "[]", None]).labels
+    [('a', 'b'), ('b',), (), ()]
+    """
+    given = [value for value in values if not pd.api.types.is_scalar(value) or not pd.isna(value)]
+    if choice == "single" and any(isinstance(value, str) for value in given):
+        return None
+    lists = [_items(value) for value in given]
+    like = [
+        value
+        for value, items in zip(given, lists, strict=True)
+        if (isinstance(value, str) and _LIKE_LIST.match(value.strip()))
+        or (items is not None and (not isinstance(value, str) or len(items) > 1))
+    ]
+    are_all = bool(given) and None not in lists
+    if not like and not (
+        are_all and all(str(value).strip().startswith(("[", "{")) for value in given)
+    ):
+        return None
+    wrong = [value for value, items in zip(given, lists, strict=True) if items is None]
+    if wrong:
+        raise DataError(
+            f"The column of labels holds lists, such as {str(like[0])[:80]!r}, but"
+            f" {len(wrong):,} of {len(given):,} values are none, such as {str(wrong[0])[:80]!r}."
+            " Write all as lists, or as tags with a separator."
+        )
+    labels = [tuple(sorted({*(_items(value) or [])} - {""})) for value in values]
+    num_several = sum(len(row) > 1 for row in labels)
+    if choice == "single":
+        if any(len(row) != 1 for row in labels):
+            raise DataError(
+                "The column of labels must have one label in each row for `SingleLabel`, but holds"
+                f" lists, {num_several:,} of which have several. Use `Tags`."
+            )
+        return LabelSets(labels, False, "single, since `labels` says so")
+    said = "" if choice == "auto" else "`labels` says so: "
+    reason = f"multi, since {said}values are lists, {num_several:,} of {len(labels):,} with several"
+    return LabelSets(labels, True, f"{reason} labels")
+
+
+def _items(value: Any) -> list[str] | None:
+    """Return what is in a list, or in text that is one; ``None`` if it is no list."""
+    if isinstance(value, list | tuple | set | frozenset | np.ndarray):
+        return [str(item).strip() for item in value]
+    if not isinstance(value, str):
+        return None
+    text = value.strip()
+    if text.startswith("array("):
+        text = text[6 : text.rfind("]") + 1]
+    if text[:1] + text[-1:] not in ("[]", "{}", "()"):
+        return None
+    try:
+        if isinstance(read := json.loads(text), list):
+            plain = all(isinstance(item, str | int | float) for item in read)
+            return [str(item).strip() for item in read] if plain else None
+    except (ValueError, RecursionError):
+        pass  # such as Python's quotes
+    body, place, items = text[1:-1].strip(), 0, []
+    while place < len(body):
+        match = _ITEM.match(body, place)
+        if match is None:
+            return None
+        quoted = match[1] if match[2] is None else match[2]
+        items.append(match[3] if quoted is None else re.sub(r"\\(.)", r"\1", quoted))
+        place = match.end()
+    if len(items) == 1 and re.fullmatch(r"[-+.\d\s]+", body):  # numbers, as NumPy prints them
+        items = body.split()
+    return [item.strip() for item in items]
 
 
 def labels_of_columns(flags: pd.DataFrame, choice: LabelChoice = "auto") -> LabelSets:

@@ -8,7 +8,8 @@ import pytest
 
 from lightning_fastrecipes.data.common.split_choice import ColumnSplit
 from lightning_fastrecipes.data.common.text_files import separator_expression
-from lightning_fastrecipes.data.images.label_table import LabelTable, list_table
+from lightning_fastrecipes.data.images.label_table import LabelTable
+from lightning_fastrecipes.data.images.table_listing import list_table
 from lightning_fastrecipes.data.tables.reading import Reading
 from lightning_fastrecipes.errors import DataError
 

@@ -6,7 +6,8 @@ import pytest
 
 from lightning_fastrecipes.data.common.split_choice import ColumnSplit
 from lightning_fastrecipes.data.common.split_names import may_be_split, read_splits
-from lightning_fastrecipes.data.images.label_table import LabelTable, list_table
+from lightning_fastrecipes.data.images.label_table import LabelTable
+from lightning_fastrecipes.data.images.table_listing import list_table
 from lightning_fastrecipes.data.tables.splits import split_rows
 from lightning_fastrecipes.errors import DataError
 

@@ -7,8 +7,9 @@ import pytest
 
 from lightning_fastrecipes.data.common.split_choice import FractionSplit
 from lightning_fastrecipes.data.images.assembly import assemble
-from lightning_fastrecipes.data.images.label_table import LabelTable, SoftLabels, list_table
+from lightning_fastrecipes.data.images.label_table import LabelTable, SoftLabels
 from lightning_fastrecipes.data.images.listing import list_folder
+from lightning_fastrecipes.data.images.table_listing import list_table
 from lightning_fastrecipes.errors import DataError
 
 PLAN = FractionSplit()

@@ -2,6 +2,7 @@
 
 import random
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -15,8 +16,8 @@ from lightning_fastrecipes import (
     Tags,
 )
 from lightning_fastrecipes.data.common.split_choice import FractionSplit
-from lightning_fastrecipes.data.images.label_sets import LABEL_JOINER, split_labels
-from lightning_fastrecipes.data.images.label_table import list_table
+from lightning_fastrecipes.data.images.label_sets import LABEL_JOINER, labels_of_lists, split_labels
+from lightning_fastrecipes.data.images.table_listing import list_table
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 
 TAGS = ["sun", "sea", "sky", "sand", "palm"]
@@ -64,6 +65,63 @@ def test_names_of_several_words_stay_one_label_and_the_way_out_is_said(names) ->
     assert not found.multi_label
     assert found.labels == [(name,) for name in values]
     assert "do not combine freely; if they are several labels, use `Tags(separator=" in found.reason
+
+
+LISTS = [
+    pytest.param(["['a', 'b']", "['b']", "[]"], id="python"),
+    pytest.param(['["a", "b"]', '["b"]', "[]"], id="json"),
+    pytest.param(["['a' 'b']", "['b']", "[]"], id="numpy"),
+    pytest.param(["array(['a', 'b'], dtype=object)", "array(['b'])", "[]"], id="array"),
+    pytest.param(["{a,b}", "{b}", "{}"], id="postgres"),
+    pytest.param(["[a, b]", "[b]", "[]"], id="no-quotes"),
+    pytest.param(["('b', 'a')", "('b',)", "()"], id="tuples"),
+    pytest.param([["a", "b "], ["b"], []], id="lists"),
+    pytest.param([{"a", "b"}, ("b",), np.array([])], id="other-kinds"),
+    pytest.param([["a", "b"], ["b"], None], id="gap"),
+]
+
+
+@pytest.mark.parametrize("values", LISTS)
+@pytest.mark.parametrize("labels", ["label", Tags(), Tags(separator=",")], ids=["auto", "", ","])
+def test_lists_are_tags(values, labels) -> None:
+    listing = list_table(table_of(values), LabelTable(labels=labels))
+
+    assert listing.label_kind == "multi"
+    assert listing.rows["label"].tolist() == [f"a{LABEL_JOINER}b", "b", ""]
+    assert "values are lists, 1 of 3 with several labels" in listing.label_reason
+
+
+def test_signs_within_items_of_lists_stay() -> None:
+    values = [r"""['it\'s', "he's, so", "[x]"]""", r'["caf\u00e9 \"1\"", "a b"]', "[1, 2.5]"]
+    assert labels_of_lists(values).labels == [
+        ("[x]", "he's, so", "it's"),
+        ("a b", 'café "1"'),
+        ("1", "2.5"),
+    ]
+    assert labels_of_lists(["[1 2]", "[3]"]).labels == [("1", "2"), ("3",)]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [["['a'", "b"], ["['a']", "b"], ["[a, b]", "b"], ["{'a': 1}"], ["[['a']]"], [["a"], "b"]],
+    ids=str,
+)
+def test_what_is_half_a_list_is_refused(values) -> None:
+    with pytest.raises(DataError, match=r"holds lists, such as .*Write all as lists"):
+        labels_of_lists(values)
+
+
+@pytest.mark.parametrize("values", [["(none)", "(x)"], ["[unk]", "a"], [1, 2], [], ["[" * 10**5]])
+def test_brackets_in_names_are_no_lists(values) -> None:
+    assert labels_of_lists(values) is None
+
+
+def test_lists_of_one_label_each_may_be_single_labels() -> None:
+    single = LabelTable(labels=SingleLabel())
+    assert list_table(table_of([["a"], ["b"]]), single).rows["label"].tolist() == ["a", "b"]
+    assert list_table(table_of(["['a']"]), single).rows["label"].tolist() == ["['a']"]
+    with pytest.raises(DataError, match=r"one label in each row for `SingleLabel`, .* 1 of which"):
+        list_table(table_of([["a", "b"], ["b"]]), single)
 
 
 def test_one_label_each_is_single() -> None:

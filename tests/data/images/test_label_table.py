@@ -3,8 +3,9 @@
 import pandas as pd
 import pytest
 
-from lightning_fastrecipes.data.common.split_choice import ColumnSplit
-from lightning_fastrecipes.data.images.label_table import LabelTable, SoftLabels, list_table
+from lightning_fastrecipes.data.common.split_choice import ColumnSplit, GroupSplit
+from lightning_fastrecipes.data.images.label_table import LabelTable, SingleLabel, SoftLabels, Tags
+from lightning_fastrecipes.data.images.table_listing import list_table
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
 
 SOFT = {"labels": SoftLabels(["intact", "broken"], "p")}
@@ -110,8 +111,8 @@ def test_strata_may_be_several_columns(tmp_path):
         ),
         pytest.param(
             "file,label\na,x\n./a,y\nb,x\n",
-            {},
-            r"2 rows .* name an image twice: 'a \(row 0\)', './a \(row 1\)'",
+            {"labels": SingleLabel()},
+            r"2 rows .* name an image twice: 'a \(row 0\)', './a \(row 1\)'\. Keep one, or give",
             id="duplicate",
         ),
         pytest.param(
@@ -161,3 +162,95 @@ def test_soft_labels_need_their_class_names():
         SoftLabels(["only", "three", "names"], "p")
     with pytest.raises(ValueError, match="`classes` must be two or more different names"):
         SoftLabels(["same", "same"])
+
+
+def test_blanks_around_values_and_column_names_are_left_out(tmp_path):
+    text = "file , label,part \na.png, x,train\nb.png ,x ,train \nc.png,y\u00a0, val\n"
+
+    listing = list_table(write(tmp_path, text), LabelTable(), ColumnSplit("part"))
+
+    assert listing.rows["label"].tolist() == ["x", "x", "y"]
+    assert listing.rows["split"].tolist() == ["train", "train", "val"]
+    assert listing.rows["file"].tolist() == ["a.png", "b.png", "c.png"]
+    spaced = list_table(pd.DataFrame({" file": ["a"], " l ": ["x"]}), LabelTable(labels=" l "))
+    assert spaced.rows["label"].tolist() == ["x"]
+    with pytest.raises(DataError, match=r"lack a value: 'b \(row 1\)'"):
+        list_table(pd.DataFrame({"file": ["a", "b"], "label": ["x", "  "]}), LabelTable())
+
+
+@pytest.mark.parametrize("numbers", [[n / 7 for n in range(24)], [*range(24)]], ids=["", "whole"])
+def test_a_target_of_regression_is_named_as_such(numbers):
+    frame = pd.DataFrame({"file": [f"{n}.png" for n in range(24)], "label": numbers})
+
+    with pytest.raises(DataError, match=r"holds 24 different numbers in 24 rows.* regression"):
+        list_table(frame, LabelTable())
+    said = list_table(frame, LabelTable(labels=SingleLabel()))
+    assert said.rows["label"].nunique() == 24
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [[f"{n:03}" for n in range(24)], [0.5, 1.0, 1.5, 2.0] * 6, [*range(11)] * 3, ["1", "x"] * 12],
+    ids=["codes", "grades", "many-classes", "not-all"],
+)
+def test_numbers_that_may_be_classes_are_classes(labels):
+    files = [f"{n}.png" for n in range(len(labels))]
+    listing = list_table(pd.DataFrame({"file": files, "label": labels}), LabelTable())
+    assert (listing.label_kind, listing.rows["label"].nunique()) == ("single", len({*labels}))
+
+
+LONG = pd.DataFrame({"file": [*"baabcd"], "label": [*"yxyzxz"]})
+
+
+def test_one_row_per_image_and_tag_becomes_one_row_per_image():
+    listing = list_table(LONG, LabelTable())
+
+    assert listing.label_kind == "multi"
+    assert listing.rows[["file", "label"]].values.tolist() == [
+        ["a", "x\x1fy"], ["b", "y\x1fz"], ["c", "x"], ["d", "z"],
+    ]  # fmt: skip
+    assert (
+        listing.label_reason == "multi, since 2 of 4 images have several rows with different labels"
+    )
+    parts = LONG.assign(part=[*"tttvvt"]).replace({"part": {"t": "train", "v": "val"}})
+    with pytest.raises(DataError, match=r"say another split of the same image: .*'b \(row 3\)'"):
+        list_table(parts, LabelTable(), ColumnSplit("part"))
+    parts.loc[3, "part"] = "train"
+    rows = list_table(parts, LabelTable(), ColumnSplit("part")).rows
+    assert rows["split"].tolist() == ["train", "train", "val", "train"]
+
+
+def test_groups_and_strata_of_one_row_per_tag_are_kept():
+    frame = LONG.assign(patient=[*"122134"])
+    rows = list_table(frame, LabelTable(stratify_by=["patient"]), GroupSplit("patient")).rows
+    assert rows["group"].tolist() == rows["stratum"].tolist() == [*"2134"]
+
+
+@pytest.mark.parametrize(
+    ("frame", "table"),
+    [
+        pytest.param(LONG, LabelTable(labels=SingleLabel()), id="one-label-is-said"),
+        pytest.param(
+            pd.DataFrame({"file": [*"aabc"], "label": [*"xxyx"]}), LabelTable(), id="same-row-twice"
+        ),
+        pytest.param(
+            pd.DataFrame({"file": ["0", *map(str, range(40))], "label": ["y", *["x", "y"] * 20]}),
+            LabelTable(),
+            id="a-single-mistake",
+        ),
+        pytest.param(
+            pd.DataFrame({"file": [*"aa"], "x": [0, 1], "y": [1, 0]}), LabelTable(), id="columns"
+        ),
+    ],
+)
+def test_an_image_that_is_named_twice_by_mistake_is_refused(frame, table):
+    with pytest.raises(DataError, match="name an image twice"):
+        list_table(frame, table)
+
+
+def test_tags_that_are_meant_are_taken_from_all_rows():
+    frame = pd.DataFrame({"file": [*"aabc"], "label": ["x", "x y", "y", None]})
+    rows = list_table(frame, LabelTable(labels=Tags())).rows
+    assert rows["label"].tolist() == ["x\x1fy", "y", ""]
+    with pytest.raises(DataError, match="'Confidence' is 0, which say that the label is not there"):
+        list_table(LONG.assign(Confidence=[1, 1, 0, 1, 1, 1]), LabelTable())

@@ -1,0 +1,213 @@
+"""Read the labels of a table, row by row."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from lightning_fastrecipes.data.common.split_names import is_split_flag
+from lightning_fastrecipes.data.images.label_sets import (
+    LABEL_JOINER,
+    LabelChoice,
+    LabelSets,
+    labels_of_columns,
+    labels_of_lists,
+    split_labels,
+)
+from lightning_fastrecipes.data.images.label_table import LabelTable, SingleLabel, SoftLabels, Tags
+from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.functional.labels.targets import hard_labels
+from lightning_fastrecipes.functional.splits import rarest_labels
+from lightning_fastrecipes.messages import name_some
+from lightning_fastrecipes.protocols import LabelKind
+
+_SUM_TOLERANCE = 1e-3
+_MAX_GRADES = 10
+"""As many numbers may well be classes."""
+
+
+class RowLabels(NamedTuple):
+    """The labels of a frame, row by row."""
+
+    kind: LabelKind
+    names: list[str]
+    strata: list[str]
+    classes: list[str] | None
+    reason: str
+    probabilities: npt.NDArray[np.float32] | None = None
+
+
+def label_columns(table: LabelTable) -> list[str]:
+    """Return the columns that hold the labels, as the user names them."""
+    labels = table.labels
+    if isinstance(labels, str):
+        return [labels]
+    if isinstance(labels, SoftLabels):
+        return labels.columns
+    named = labels.one_hot if isinstance(labels, SingleLabel) else labels.columns
+    return named or [labels.column]
+
+
+def found_columns(frame: pd.DataFrame, table: LabelTable, others: list[str]) -> list[str]:
+    """Name columns of 0 and 1: those given, or all that are left where labels have no column."""
+    columns = label_columns(table)
+    if isinstance(table.labels, SoftLabels):
+        return []
+    is_named = not isinstance(table.labels, str) and columns != [table.labels.column]
+    if is_named or columns[0] in frame:
+        return columns if is_named else []
+    rest = [str(name) for name in frame if name not in others and not is_split_flag(str(name))]
+    are_flags = len(rest) > 1 and bool(_flags(frame[rest]).notna().all(axis=None))
+    return rest if are_flags else []
+
+
+def _flags(columns: pd.DataFrame) -> pd.DataFrame:
+    """Return 0 and 1, and gaps where there is something else."""
+    named = columns.astype(str).replace({"True": "1", "False": "0"})
+    numbers: pd.DataFrame = named.apply(pd.to_numeric, errors="coerce")
+    return numbers.where(numbers.isin([0, 1]))
+
+
+def read_labels(frame: pd.DataFrame, table: LabelTable, flag_columns: list[str]) -> RowLabels:
+    """Read the labels of each row; ``flag_columns`` are those of ``found_columns``."""
+    if isinstance(table.labels, SoftLabels):
+        probabilities = _probabilities(frame, table, table.labels)
+        hard = hard_labels(torch.from_numpy(probabilities)).tolist()
+        names = [table.labels.classes[index] for index in hard]
+        reason = "soft, since the table has a probability for each class"
+        return RowLabels("soft", names, names, table.labels.classes, reason, probabilities)
+    sets = _label_sets(frame, table, flag_columns)
+    names = [LABEL_JOINER.join(labels) for labels in sets.labels]
+    strata = rarest_labels(sets.labels) if sets.multi_label else names
+    kind: LabelKind = "multi" if sets.multi_label else "single"
+    return RowLabels(kind, names, strata, flag_columns or None, sets.reason)
+
+
+def _label_sets(frame: pd.DataFrame, table: LabelTable, flag_columns: list[str]) -> LabelSets:
+    labels = table.labels
+    choice: LabelChoice = "auto" if isinstance(labels, str) else "multi"
+    choice = "single" if isinstance(labels, SingleLabel) else choice
+    if not flag_columns:
+        column = frame[label_columns(table)[0]]
+        if (lists := labels_of_lists(column.tolist(), choice)) is not None:
+            return lists
+        values = column.fillna("").astype(str).tolist()
+        separator = labels.separator if isinstance(labels, Tags) else "auto"
+        sets = split_labels(values, None if separator == "auto" else separator, choice)
+        if choice == "auto" and not sets.multi_label:
+            _refuse_numbers(values, str(column.name))
+        return sets
+    flags = _flags(frame[flag_columns])
+    problem = "hold something else than 0 and 1 in columns of labels"
+    refuse_rows(flags.isna().any(axis=1), frame, table, problem, "Correct them")
+    sets = labels_of_columns(flags == 1, choice)
+    if not sets.multi_label:
+        is_wrong = pd.Series([len(labels) != 1 for labels in sets.labels], dtype=bool)
+        refuse_rows(is_wrong, frame, table, "have not exactly one label", "Use `Tags`")
+    return sets
+
+
+def _refuse_numbers(values: list[str], column: str) -> None:
+    """Refuse numbers that are measured rather than codes of classes, such as 007."""
+    numbers = pd.to_numeric(pd.Series(values, dtype=object), errors="coerce")
+    is_code = any(len(text) > 1 and text[0] == "0" and text[1].isdigit() for text in values)
+    num_distinct = numbers.nunique()
+    if is_code or numbers.isna().any() or num_distinct <= _MAX_GRADES:
+        return
+    if (numbers % 1 != 0).any() or 2 * num_distinct > len(values):
+        raise DataError(
+            f"The column '{column}' must hold names of classes, but holds {num_distinct:,}"
+            f" different numbers in {len(values):,} rows, such as {values[0]}, as a target of"
+            " regression does."
+            " Images are classified here: cut the numbers into classes. If each is a class, give"
+            f" `labels=SingleLabel('{column}')`."
+        )
+
+
+def merged_rows(
+    rows: pd.DataFrame,
+    labels: RowLabels,
+    frame: pd.DataFrame,
+    table: LabelTable,
+    others: pd.DataFrame,
+) -> tuple[pd.DataFrame, RowLabels]:
+    """Make one row of each image from one row per image and tag, sorted by file.
+
+    Without ``Tags``, every label must stand on images that have others, and a tenth of the images
+    must have several; else an image that is named twice is a mistake, which a DataError says.
+    """
+    is_repeated = rows["file"].duplicated(keep=False)
+    pairs = pd.DataFrame({"file": rows["file"], "label": labels.names}).drop_duplicates()
+    several = pairs.groupby("file")["label"].transform("size") > 1
+    num_several = pairs["file"][several].nunique()
+    num_images = pairs["file"].nunique()
+    reads_tags = 10 * num_several >= num_images and (
+        set(pairs["label"][several]) == set(pairs["label"])
+    )
+    is_column = labels.classes is None
+    is_meant = isinstance(table.labels, Tags) or (isinstance(table.labels, str) and reads_tags)
+    if not is_column or not is_meant:
+        cure = "Keep one" + (", or give `labels=Tags()` to take all labels of an image" * is_column)
+        refuse_rows(is_repeated, frame, table, "name an image twice", cure)
+    shared = [str(name) for name in rows if name not in {"file", "label", "stratum"}]
+    shared += ["stratum"] if table.stratify_by else []
+    by_file = rows.groupby("file")
+    for name in shared:
+        differs = by_file[name].transform("nunique") > 1
+        refuse_rows(
+            differs, frame, table, f"say another {name} of the same image", "Give all the same"
+        )
+    _refuse_denied(others)
+    sets = [_union(names) for _, names in by_file["label"]]
+    merged = by_file[shared].first().reset_index()
+    merged["label"] = [LABEL_JOINER.join(labels) for labels in sets]
+    if not table.stratify_by:
+        merged["stratum"] = rarest_labels(sets)
+    counted = f"{num_several:,} of {num_images:,} images have several rows with different labels"
+    return merged, labels._replace(kind="multi", reason=f"multi, since {counted}")
+
+
+def _union(names: pd.Series) -> tuple[str, ...]:
+    return tuple(sorted({label for text in names if text for label in text.split(LABEL_JOINER)}))
+
+
+def _refuse_denied(others: pd.DataFrame) -> None:
+    """Refuse rows that say that a label is not there, as Open Images has them."""
+    for name, column in others.items():
+        if str(name).lower() == "confidence" and (
+            pd.to_numeric(column, errors="coerce").eq(0).any()
+        ):
+            raise DataError(
+                f"The table of labels has one row per image and label, and rows whose '{name}' is"
+                " 0, which say that the label is not there. Drop these rows."
+            )
+
+
+def _probabilities(
+    frame: pd.DataFrame, table: LabelTable, labels: SoftLabels
+) -> npt.NDArray[np.float32]:
+    numbers = frame[labels.columns].apply(pd.to_numeric, errors="coerce")
+    values: npt.NDArray[np.float64] = numbers.to_numpy(dtype=np.float64)
+    if labels.probability_column:
+        values = np.concatenate([1 - values, values], axis=1)
+    is_wrong = ~((values >= 0) & (values <= 1)).all(axis=1)
+    is_wrong |= np.abs(values.sum(axis=1) - 1) > _SUM_TOLERANCE
+    problem = "have no probabilities in [0, 1] that sum to 1"
+    refuse_rows(pd.Series(is_wrong), frame, table, problem, "Correct them")
+    return values.astype(np.float32)
+
+
+def refuse_rows(
+    is_wrong: pd.Series, frame: pd.DataFrame, table: LabelTable, problem: str, cure: str
+) -> None:
+    """Raise `DataError` if rows are wrong, and name the files in them."""
+    if is_wrong.any():
+        names = [
+            f"{file} (row {row})"
+            for row, file in frame.loc[is_wrong.to_numpy(), table.file_column].items()
+        ]
+        raise DataError(
+            f"{len(names)} rows of the table of labels {problem}: {name_some(names)}. {cure}."
+        )

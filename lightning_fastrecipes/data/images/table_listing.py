@@ -1,0 +1,132 @@
+"""List the images that a table of labels names: a CSV file in whatever dialect, or a data frame."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lightning_fastrecipes.data.common.csv_tables import SPLIT_COLUMN, read_folder, read_table
+from lightning_fastrecipes.data.common.sources import resolve_source
+from lightning_fastrecipes.data.common.split_choice import ColumnSplit, GroupSplit, Split
+from lightning_fastrecipes.data.common.split_names import SPLIT_VALUES, may_be_split, read_splits
+from lightning_fastrecipes.data.images.label_sets import LABEL_JOINER
+from lightning_fastrecipes.data.images.label_table import LabelTable
+from lightning_fastrecipes.data.images.listing import Listing
+from lightning_fastrecipes.data.images.table_files import find_files
+from lightning_fastrecipes.data.images.table_labels import (
+    found_columns,
+    label_columns,
+    merged_rows,
+    read_labels,
+    refuse_rows,
+)
+from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.messages import name_some
+
+
+def list_table(
+    csv: str | Path | pd.DataFrame, table: LabelTable, split: Split | None = None
+) -> Listing:
+    """Read the images and labels that a table names; without a column of splits all are ``train``.
+
+    A folder has one table per split, as ``csv_tables.read_folder`` finds them. Blanks around values
+    and names of columns are left out. A DataError names columns and values that are missing, images
+    with two rows, unknown splits, and what is no probability.
+    """
+    frame, home, split_column = _read(csv, table, split)
+    folder = home if table.folder is None else resolve_source(table.folder, "folder")
+    group_column = split.column if isinstance(split, GroupSplit) else None
+    named = [table.file_column, split_column, group_column, *(table.stratify_by or [])]
+    plain = list(dict.fromkeys(column for column in named if column is not None))
+    frame = _plain_names(frame, [*plain, *label_columns(table)])
+    found = found_columns(frame, table, plain)
+    columns = list(dict.fromkeys([*plain, *(found or label_columns(table))]))
+    missing = [column for column in columns if column not in frame]
+    if missing:
+        raise DataError(
+            f"The table of labels has no column {name_some(missing)}; it has"
+            f" {name_some([str(column) for column in frame])}. Name the right ones in `table`, or"
+            " give `column_names` if the first line is no header."
+        )
+    others = frame.drop(columns=columns)
+    frame = frame[columns].apply(_stripped)
+    labels = read_labels(frame, table, found)
+    # An image without any label is legal where there may be several.
+    is_text = labels.kind == "multi" and not found
+    needed = plain if is_text else columns
+    refuse_rows(frame[needed].isna().any(axis=1), frame, table, "lack a value", "Fill it in")
+    text = frame[plain].astype(str)
+    files, notes = find_files(text[table.file_column].tolist(), folder, table.suffix)
+    rows = pd.DataFrame({"file": files, "split": "train", "label": labels.names})
+    if split_column is not None:
+        rows["split"], said = read_splits(frame[split_column])
+        cure = f"Use {SPLIT_VALUES}"
+        refuse_rows(rows["split"].isna(), frame, table, "have an unknown split", cure)
+        notes += [said] if said else []
+    else:
+        notes += _unused_splits(others)
+    if group_column is not None:
+        rows["group"] = text[group_column]
+    rows["stratum"] = (
+        text[table.stratify_by].agg(LABEL_JOINER.join, axis=1)
+        if table.stratify_by
+        else labels.strata
+    )
+    if rows["file"].duplicated().any():
+        rows, labels = merged_rows(rows, labels, frame, table, others)
+    order = rows["file"].argsort().to_numpy()
+    rows = rows.iloc[order].reset_index(drop=True)
+    probabilities = None if labels.probabilities is None else labels.probabilities[order]
+    return Listing(
+        folder,
+        rows,
+        labels.classes,
+        probabilities,
+        label_kind=labels.kind,
+        label_reason=labels.reason,
+        reading="; ".join(notes),
+    )
+
+
+def _plain_names(frame: pd.DataFrame, named: list[str]) -> pd.DataFrame:
+    """Leave out blanks around the names of columns, but of none that is asked for as it is."""
+    names = {name: name.strip() for name in frame if isinstance(name, str) and name not in named}
+    return frame.rename(columns={old: new for old, new in names.items() if new not in frame})
+
+
+def _stripped(column: pd.Series) -> pd.Series:
+    """Leave out blanks around text; what is nothing else is a gap."""
+    if pd.api.types.is_numeric_dtype(column):
+        return column
+
+    def strip(value: Any) -> Any:
+        return (value.strip() or None) if isinstance(value, str) else value
+
+    return pd.Series([strip(value) for value in column], column.index, dtype=object)
+
+
+def _read(
+    csv: str | Path | pd.DataFrame, table: LabelTable, split: Split | None
+) -> tuple[pd.DataFrame, Path, str | None]:
+    """Return the table, the folder it is in, and its column of splits."""
+    split_column = split.column if isinstance(split, ColumnSplit) else None
+    if isinstance(csv, pd.DataFrame):
+        return csv.reset_index(drop=True), Path(), split_column
+    path, how = resolve_source(csv, "csv"), (table.separator, table.column_names)
+    if not path.is_dir():
+        return read_table(path, *how), path.parent, split_column
+    if split_column is not None:
+        raise DataError(
+            f"`split` names the column '{split_column}', but '{path}' has one table per split."
+            " Leave it out, or name one table."
+        )
+    return read_folder(path, table.file_column, *how), path, SPLIT_COLUMN
+
+
+def _unused_splits(others: pd.DataFrame) -> list[str]:
+    """Say which of the columns that are not read may be meant to be the split."""
+    return [
+        f"the column '{name}' may be the split, but is not used: `split='{name}'` reads it"
+        for name, column in others.items()
+        if may_be_split(column)
+    ]
