@@ -6,7 +6,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -50,11 +50,13 @@ class Roles:
     ``codes`` are categories: they become numbers only if these say all that the text does, which
     ``007`` and ``1E3`` do not. Columns in ``text`` are text, as they were in training.
     Categories in ``numbers`` were numbers there: what is none is no category that training had.
+    ``words`` are the categories of columns of text, which are never gaps, such as ``NA``.
     """
 
     codes: Collection[str] = ()
     text: Collection[str] = ()
     numbers: Collection[str] = ()
+    words: Mapping[str, Collection[str]] = field(default_factory=dict)
 
 
 _NO_ROLES = Roles()
@@ -68,6 +70,7 @@ class _How:
     reading: Reading
     as_text: Collection[str] = ()
     codes: Collection[str] = ()
+    words: Mapping[str, Collection[str]] = field(default_factory=dict)
 
 
 def read_frames(
@@ -109,7 +112,8 @@ def _read_table(
 ) -> tuple[pd.DataFrame, list[int]]:
     codes = {*roles.codes} - {*how.reading.text, *roles.text}
     numbers = {*roles.numbers}
-    how = replace(how, as_text=roles.text, codes=codes)
+    how = replace(how, as_text=roles.text, codes=codes, words=roles.words)
+    decimal, thousands = how.reading.decimal, how.reading.thousands
     pieces, num_rows = _read_pieces(files, how, file_column)
     mixed = [name for name, parts in pieces.items() if len({_kind(p) for p in parts} - {""}) > 1]
     if mixed:
@@ -119,9 +123,9 @@ def _read_table(
     for name in list(pieces):
         column = _join_pieces(pieces.pop(name))
         if name in codes and is_text_column(column) and any(map(_is_text_file, files)):
-            column = numbers_of(column)
+            column = numbers_of(column, None, decimal, thousands)
         if name in numbers and is_text_column(column):
-            column = numbers_of(column, otherwise=NO_CATEGORY)
+            column = numbers_of(column, NO_CATEGORY, decimal, thousands)
         whole[name] = column
     return pd.DataFrame(whole, copy=False), num_rows
 
@@ -223,7 +227,7 @@ def _columns(path: Path, how: "_How") -> Iterator[Column]:
                 yield from file.columns(names, {*how.reading.text, *how.as_text})
         else:
             as_text = {*how.as_text, *how.codes}
-            for chunk in text_chunks(path, how.reading, how.columns, as_text):
+            for chunk in text_chunks(path, how.reading, how.columns, as_text, how.words):
                 yield from (column for _, column in chunk.items())
     except DataError:
         raise

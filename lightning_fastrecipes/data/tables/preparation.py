@@ -131,4 +131,11 @@ def encode_foreign(
 def roles_of(spec: TableSpec) -> Roles:
     """Return how the columns of another table are read than that which a spec was learned from."""
     numbers = [column.name for column in spec.category_columns if column.kind != "text"]
-    return Roles(text=spec.source_text, numbers=numbers)
+    text = {*spec.source_text}
+    columns = [*spec.category_columns, spec.target_column.categories]
+    words = {
+        c.name: {*map(str, [*c.values, *c.rare])}
+        for c in columns
+        if c is not None and c.name in text
+    }
+    return Roles(text=spec.source_text, numbers=numbers, words=words)

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -96,11 +97,16 @@ def as_reading(reading: Reading | Mapping[str, Any] | None) -> Reading:
 
 
 def text_chunks(
-    path: Path, reading: Reading, columns: Sequence[str] | None, as_text: Collection[str] = ()
+    path: Path,
+    reading: Reading,
+    columns: Sequence[str] | None,
+    as_text: Collection[str] = (),
+    categories: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> Iterator[pd.DataFrame]:
     """Read a file of text in chunks of rows, wide as pandas reads it.
 
-    Columns in ``as_text`` are text, but words for gaps are missing there. Raise `DataError` if the
+    Columns in ``as_text`` are text, but words for gaps are missing there, except for those that are
+    ``categories`` of a column. Raise `DataError` if the
     file is no text, lacks one of the ``columns`` or has one twice, or has rows that are longer than
     its first line; else what pandas raises.
     """
@@ -135,7 +141,12 @@ def text_chunks(
         "index_col": False,
         "dtype": {name: str for name in names if name in words},
         "keep_default_na": False,
-        "na_values": {name: [""] if name in text_columns else list(gaps) for name in names},
+        "na_values": {
+            name: [""]
+            if name in text_columns
+            else [word for word in gaps if word not in categories.get(name, ())]
+            for name in names
+        },
         "decimal": reading.decimal,
         "thousands": reading.thousands,
         "chunksize": _CHUNK_ROWS,

@@ -152,10 +152,16 @@ def _dates(column: pd.Series) -> Dates:
             f"The column '{column.name}' must hold dates, but holds {column.dtype}. Turn it into"
             " dates, or name another column."
         )
-    if getattr(column.dtype, "tz", None) is not None:
-        parsed = column.dt.tz_localize(None)
-    else:
-        parsed = pd.to_datetime(column, format="ISO8601", errors="coerce")
+    try:
+        is_local = getattr(column.dtype, "tz", None) is not None
+        parsed = column if is_local else pd.to_datetime(column, format="ISO8601", errors="coerce")
+    except ValueError as error:  # several time zones
+        raise DataError(
+            f"The column '{column.name}' must hold dates of one time zone, but pandas says: {error}"
+            " Convert it with `pandas.to_datetime` first."
+        ) from error
+    if getattr(parsed.dtype, "tz", None) is not None:
+        parsed = parsed.dt.tz_localize(None)
     is_missing = parsed.isna().to_numpy()
     if is_missing.any():
         raise DataError(

@@ -39,11 +39,14 @@ def as_text(frame: pd.DataFrame, names: Collection[str]) -> pd.DataFrame:
     )
 
 
-def numbers_of(column: Column, otherwise: int | None = None) -> Column:
+def numbers_of(
+    column: Column, otherwise: int | None = None, decimal: str = ".", thousands: str | None = None
+) -> Column:
     """Turn text into numbers, or true and false, if that loses nothing; else return it as it is.
 
-    Whole numbers keep all digits beside gaps. With ``otherwise``, everything becomes a number, and
-    what is none becomes that one.
+    Whole numbers keep all digits beside gaps. Two texts that are one fraction, as 1.1 and 1.10 of
+    versions, are no numbers. With ``otherwise``, everything becomes a number, and what is none
+    becomes that one. ``decimal`` and ``thousands`` are the marks in the numbers.
 
     >>> numbers_of(pd.Series(["7", None, "12"])).tolist()
     [7.0, nan, 12.0]
@@ -52,12 +55,23 @@ def numbers_of(column: Column, otherwise: int | None = None) -> Column:
     """
     codes, different = pd.factorize(column)
     words = pd.Index(different).astype(str)
+    if otherwise is not None and (thousands or decimal != "."):
+        marks = str.maketrans({decimal: ".", **({thousands: ""} if thousands else {})})
+        words = words.map(lambda word: word.translate(marks))
     if otherwise is None and any(map(_CODE.fullmatch, words)):
         return column
     if otherwise is None:
         lines = "\n".join(["x", *(f'"{word}"' for word in words if '"' not in word)])
-        values = pd.read_csv(io.StringIO(lines), keep_default_na=False, low_memory=False)["x"]
+        values = pd.read_csv(
+            io.StringIO(lines),
+            keep_default_na=False,
+            low_memory=False,
+            decimal=decimal,
+            thousands=thousands,
+        )["x"]
         if len(values) < len(words) or values.dtype.kind not in "iufb":
+            return column
+        if values.dtype.kind == "f" and (values.duplicated() & (values % 1 != 0)).any():
             return column
     else:
         found = pd.to_numeric(pd.Series(words, dtype=object), errors="coerce")

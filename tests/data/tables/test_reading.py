@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lightning_fastrecipes import Reading, TableColumns, TabularDataModule, TabularRegressor
 from lightning_fastrecipes.data.tables.frames import Roles, read_files, read_frames
 from lightning_fastrecipes.errors import DataError
-from lightning_fastrecipes.functional.tables.codes import numbers_of
+from lightning_fastrecipes.functional.tables.codes import NO_CATEGORY, numbers_of
 
 
 def written(tmp_path, content, name="t.csv"):
@@ -203,6 +203,9 @@ def test_every_field_of_text_is_that_of_the_csv_module(tmp_path_factory, table, 
         (["True", None, "FALSE"], [True, None, False]),
         (["a", "7", None], ["a", "7", None]),
         (["-1", "0", "10"], [-1, 0, 10]),
+        (["1.10", "1.1", "2"], ["1.10", "1.1", "2"]),
+        (["1.50", "1.25", "2"], [1.5, 1.25, 2.0]),
+        (["1", "1.0", "2.5"], [1.0, 1.0, 2.5]),
     ],
 )
 def test_categories_are_numbers_where_that_loses_nothing(tmp_path, words, expected):
@@ -212,6 +215,19 @@ def test_categories_are_numbers_where_that_loses_nothing(tmp_path, words, expect
     assert column.where(column.notna(), None).tolist() == expected
     column = numbers_of(pd.Series(words, dtype=object)).astype(object)
     assert column.where(column.notna(), None).tolist() == expected
+
+
+@pytest.mark.parametrize("codes", [["1.000", "1", "2"], ["1.000", "x", "1"]])
+def test_categories_have_the_marks_of_other_numbers(tmp_path, codes):
+    text = "\n".join(["c;x", *(f"{code};1,5" for code in codes), ""])
+    reading = Reading(decimal=",", thousands=".")
+    learned, _ = read_files([written(tmp_path, text)], reading, Roles(codes=["c"]))
+    assert learned["c"].tolist() == (codes if "x" in codes else [1000, 1, 2])
+
+    later, _ = read_files([written(tmp_path, text)], reading, Roles(numbers=["c"]))
+    assert later["c"].tolist() == [
+        NO_CATEGORY if c == "x" else int(c.replace(".", "")) for c in codes
+    ]
 
 
 def shops(zips, n=40):
@@ -266,3 +282,17 @@ def test_a_frame_and_a_file_of_the_same_text_have_one_spec(tmp_path):
         specs.append(data.spec)
     assert specs[0] == specs[1]
     assert specs[0].category_columns[0].values == ("007", "NA", "None")
+
+
+def test_a_file_is_predicted_as_the_frame_of_the_training_whose_categories_are_words_for_gaps(
+    tmp_path,
+):
+    table = shops(["NA", "None", "b"]).assign(late=["NA", "no"] * 20)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    columns = TableColumns("late", ["zip"], ["km"], task="classes")
+    data = TabularDataModule(table, columns, cache="off")
+    data.setup("fit")
+    later = TabularDataModule.from_spec(data.spec, tmp_path / "t.csv")
+    (inputs, targets), *_ = later.test_dataloader()
+    assert inputs.codes[:4, 0].tolist() == [1, 2, 3, 1]
+    assert targets[:4].tolist() == [0, 1, 0, 1]

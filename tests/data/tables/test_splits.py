@@ -122,10 +122,11 @@ def test_the_last_day_of_a_range_counts_to_its_end() -> None:
         pd.to_datetime(DAYS["Date"]),
         pd.to_datetime(DAYS["Date"]).astype("datetime64[ns]"),
         pd.to_datetime(DAYS["Date"]).dt.tz_localize("Europe/Berlin"),
+        DAYS["Date"] + "T00:30:00+02:00",
         DAYS["Date"].astype(object),
         pd.Series([date.fromisoformat(day) for day in DAYS["Date"]]),
     ],
-    ids=["datetime", "nanoseconds", "time-zone", "text", "date-objects"],
+    ids=["datetime", "nanoseconds", "time-zone", "offset", "text", "date-objects"],
 )
 def test_dates_of_any_kind_mean_the_same(column) -> None:
     frame = pd.DataFrame({"Date": column})
@@ -140,8 +141,9 @@ def test_dates_of_any_kind_mean_the_same(column) -> None:
         (["2014-08-01", "x", "x", "01/02/2014"], r"holds 'x' in rows 1, 2, 3\."),
         ([pd.Timestamp("2014-08-01"), pd.NaT], r"holds NaT in row 1\."),
         ([20140801, 20140802], "must hold dates, but holds int64"),
+        (["2014-08-01T00+01:00", "2014-08-02T00+02:00"], "must hold dates of one time zone"),
     ],
-    ids=["missing", "not-parsed", "not-a-time", "numbers"],
+    ids=["missing", "not-parsed", "not-a-time", "numbers", "time-zones"],
 )
 def test_rows_without_a_date_are_named(values, message) -> None:
     with pytest.raises(DataError, match=message):
