@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import lightning_fastrecipes
 from lightning_fastrecipes import DateSplit, FeatureDataModule, TableColumns
 from lightning_fastrecipes.cli.main import main
-from lightning_fastrecipes.data.images import label_table
+from lightning_fastrecipes.data.images import table_listing
 from lightning_fastrecipes.nn.backbones import create_backbone
 from lightning_fastrecipes.recipe.config.catalog import recipes_folder
 from lightning_fastrecipes.recipe.config.schema import Recipe
@@ -53,7 +53,10 @@ def test_a_recipe_follows_the_steps_of_the_course(path: Path) -> None:
     assert last.callbacks[0].name == "SGDR"
 
 
-@pytest.mark.parametrize("path", TRANSFERS, ids=by_name)
+GROWING = [path for path in TRANSFERS if by_name(path) != "course"]  # one size, as its lesson
+
+
+@pytest.mark.parametrize("path", GROWING, ids=by_name)
 def test_a_recipe_grows_its_images_and_evaluates_more_than_it_trained_on(path: Path) -> None:
     recipe = load_recipe(path)
     sizes = []
@@ -73,7 +76,7 @@ def test_a_recipe_has_a_short_script_a_card_and_a_row_in_the_table(path: Path) -
         assert title in card
     assert len(card.splitlines()) <= 66  # a page
     assert len(path.with_name("recipe.py").read_text().splitlines()) <= 60
-    part = "variant" if load_recipe(path).variants else "stage"
+    part = "variant" if load_recipe(path).series else "stage"
     results = path.with_name("results.md")
     assert f"## What each {part} buys" in (results.read_text() if results.is_file() else card)
     assert (
@@ -95,7 +98,7 @@ def test_the_script_trains_the_same_stages(
         rows = ["file,label", *(f"{f},small {f.parent}" for f in files)]
     table.write_text("\n".join(rows))
     places = {"csv": table, "folder": squares}
-    monkeypatch.setattr(label_table, "resolve_source", lambda _, argument: places[argument])
+    monkeypatch.setattr(table_listing, "resolve_source", lambda _, argument: places[argument])
     asked = {}
 
     def small_backbone(name, **options):
@@ -121,6 +124,8 @@ def test_the_script_trains_the_same_stages(
                 "network": (repr(model.head), model.norm_policy),
                 "cycle": (schedule.cycle_len, schedule.cycle_mult, schedule.warm_in),
                 "mixing": mixing and (mixing.method, mixing.alpha),
+                "is_found": "LRFinder" in callbacks,
+                "until_overfitting": "OverfittingStop" in callbacks,
                 "split": photos.split,
                 "geometry": photos.geometry,
                 "sizes": growth.sizes if growth else {0: photos.image_size},
@@ -167,6 +172,8 @@ def test_the_script_trains_the_same_stages(
             "network": (repr(model.head), model.norm_policy),
             "cycle": tuple(spec.get(key, default) for key, default in CYCLES.items()),
             "mixing": mixed[0] if mixed else None,
+            "is_found": stage.search is not None,
+            "until_overfitting": stage.until_overfitting > 0,
             "split": images.split,
             "geometry": images.geometry,
             "sizes": growth[0] if growth else {0: images.image_size},
