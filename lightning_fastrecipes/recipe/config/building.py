@@ -1,5 +1,6 @@
 """Objects and settings built from a recipe's plain values; a mistake is named by its key."""
 
+import copy
 import inspect
 import re
 from collections.abc import Callable, Mapping
@@ -83,11 +84,10 @@ def read_settings(cls: type[T], value: Any, place: Place, **ready: Any) -> T:
     check_keys(plain, names, place)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(cls, "object", skip=set(ready))
+    # These may name classes, which jsonargparse takes apart, in place.
+    written = {name: copy.deepcopy(plain[name]) for name in _AS_WRITTEN if name in plain}
     parsed = _parse(parser, {"object": plain}, place).object
-    # These may name classes, which jsonargparse would take apart.
-    ready = {
-        name: plain[name] for name in _AS_WRITTEN if isinstance(plain.get(name), list | dict)
-    } | ready
+    ready |= {name: one for name, one in written.items() if isinstance(one, (list, dict))}
     return cls(**{name: parsed[name] for name in names if name not in ready}, **ready)
 
 
