@@ -189,7 +189,11 @@ def test_the_real_package_fits() -> None:
             id="another-model",
         ),
         pytest.param(
-            "package:other", "x", ValueError, "must be a file or 'package:eff", id="another-package"
+            "package:other",
+            "x",
+            ValueError,
+            "must be a file or one of package:eff",
+            id="another-package",
         ),
         pytest.param(
             "package:efficientnet-lite0",

@@ -67,7 +67,9 @@ _DESCRIPTION = {
     "classes": plain.items(plain.text(".{1,1000}", "text"), 2, MOST["num_classes"], unique=True),
     "label_kind": plain.choice(*get_args(LabelKind)),
     "thresholds": THRESHOLDS,
-    "input": plain.built(InputSpec),
+    "input": plain.all_of(
+        plain.keys(dict.fromkeys(("mean", "std"), plain.anything)), plain.built(InputSpec)
+    ),
     "geometry": plain.all_of(
         plain.keys(
             {"image_size": _SIDE, "crop_fraction": plain.number(above=0, most=1)},
