@@ -151,6 +151,7 @@ def test_validation_at_another_size_is_that_of_the_plain_model(squares):
     assert trace.num_graphs[0] > 0
 
 
+@pytest.mark.filterwarnings("ignore:Splits share images")
 def test_views_predict_with_the_compiled_model(squares):
     (squares / "test").mkdir()
     for file in squares.glob("*/1*.png"):

@@ -388,7 +388,7 @@ def test_other_callbacks_and_loggers_hear_nothing_of_the_sweep(fit, tiny_task, t
     trainer.fit(Logging(), _loader())
     assert (witness.steps, witness.loads) == (5, 0)
     rows = (tmp_path / "lightning_logs/version_0/metrics.csv").read_text().splitlines()
-    assert sum("lr_finder/course" in row for row in rows) == 1
+    assert sum("lr_finder/midway" in row for row in rows) == 1
     assert len(rows) <= 2 + 2 * 5
 
 
@@ -684,7 +684,7 @@ def test_what_cannot_be_swept_is_refused_with_the_cure(change, loader, options, 
     [
         pytest.param({"min_lr": 1.0, "max_lr": 0.1}, "below `max_lr`", id="reversed"),
         pytest.param({"on": "test"}, "`on` must be 'train' or 'val', got 'test'", id="on"),
-        pytest.param({"rule": "best"}, "`rule` must be 'course', .* got 'best'", id="rule"),
+        pytest.param({"rule": "best"}, "`rule` must be 'midway', .* got 'best'", id="rule"),
         pytest.param(
             {"on_refusal": "ask"},
             "`on_refusal` must be 'warn', 'raise' or 'ignore'",
@@ -760,7 +760,7 @@ def test_image_goes_to_tensorboard_and_numbers_to_every_logger(tmp_path):
     board = Board(tmp_path)
     curve().send([board], step=7)
     assert board.figures == [("lr_finder", Figure, 7)]
-    assert board.numbers["lr_finder/course"] == curve().suggestion
+    assert board.numbers["lr_finder/midway"] == curve().suggestion
     curve().send([], step=7)
 
 

@@ -505,7 +505,7 @@ def test_the_clean_loss_of_tables_is_weighed_by_rows():
     rows = Rows(data.spec, table(91))
     expected = float(model.loss(model(rows.inputs), rows.targets))
 
-    assert stop._train_loss(model.trainer, model) == pytest.approx(expected, rel=1e-5)
+    assert stop.history[-1]["train_loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def work(rank, port, folder):

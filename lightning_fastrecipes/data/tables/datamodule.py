@@ -179,8 +179,7 @@ class TabularDataModule(pl.LightningDataModule):
 
     def encoded(self, split: SplitName) -> EncodedSplit:
         """Return the rows of a split as numbers."""
-        found: EncodedSplit = self._splits[split]
-        return found
+        return self._splits[split]
 
     def row_names(self, split: SplitName) -> pd.DataFrame:
         """Return where the rows of a split are in the source, to put predictions beside them."""
@@ -295,7 +294,7 @@ class TabularDataModule(pl.LightningDataModule):
         self._compare_specs()
 
     @property
-    def _splits(self) -> Mapping[SplitName, Any]:
+    def _splits(self) -> Mapping[SplitName, EncodedSplit]:
         if self._encoded is None or self.spec is None:
             what = "is for prediction alone" if self.spec else "has not read its table yet"
             raise ConfigurationError(

@@ -99,9 +99,8 @@ def chunks(num_rows: int) -> Iterator[slice]:
 class CategoryColumn:
     """The categories of one column; index 0 stands for everything unknown and missing.
 
-    Common values are sorted, or in the order of an ordered categorical, and have the indices from 1
-    on; all rare ones share the index after them. Values of the kind ``number`` are told apart by
-    about seven digits, because a table may keep no more.
+    Common values have the indices from 1 on; all rare ones share the index after them. Values of
+    the kind ``number`` are told apart by about seven digits, because a table may keep no more.
     """
 
     name: str
@@ -110,10 +109,13 @@ class CategoryColumn:
     rare: tuple[CategoryValue, ...] = ()
 
     @classmethod
-    def fit(cls, column: "pd.Series[Any]", name: str, min_count: int = 1) -> "CategoryColumn":
-        """Learn the categories from the training rows.
+    def fit(
+        cls, column: "pd.Series[Any]", name: str, min_count: int = 1, *, keep_order: bool = False
+    ) -> "CategoryColumn":
+        """Learn the categories from the training rows, sorted.
 
-        Raise `DataError` if there is no value at all, or one that cannot be a category.
+        With ``keep_order``, an ordered categorical keeps its own order. Raise `DataError` if there
+        is no value at all, or one that cannot be a category.
 
         >>> CategoryColumn.fit(pd.Series(["b", "a", "b"]), "letter", min_count=2)
         CategoryColumn(name='letter', kind='text', values=('b',), rare=('a',))
@@ -138,7 +140,7 @@ class CategoryColumn:
                 f" {uniques[~fits].tolist()[0]!r}. Make it text: `reading={{'text': [{name!r}]}}`."
             )
         total = pd.Series(counts.to_numpy(np.int64)).groupby(plain).sum()
-        if isinstance(column.dtype, pd.CategoricalDtype) and column.dtype.ordered:
+        if keep_order and isinstance(column.dtype, pd.CategoricalDtype) and column.dtype.ordered:
             order, _ = _plain_values(column.dtype.categories, kind)
             total = total.reindex([value for value in pd.unique(order) if value in total.index])
         cast_to = bool if kind == "boolean" else lambda value: value

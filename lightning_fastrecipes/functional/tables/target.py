@@ -95,7 +95,7 @@ class TargetColumn:
             if log:
                 raise ValueError("`log_target` must be false where `task` is 'classes', got true.")
             _refuse_gaps(column, name)
-            categories = CategoryColumn.fit(column, name)
+            categories = CategoryColumn.fit(column, name, keep_order=True)
             if len(categories.values) < 2:
                 raise DataError(
                     f"The target {name!r} must have at least 2 classes in the training rows, but"

@@ -177,14 +177,15 @@ def check_parameter_names(model: nn.Module, groups: Sequence[LayerGroup]) -> Non
 
 
 def _named(parameters: Mapping[str, nn.Parameter], name: str, group: str) -> nn.Parameter:
-    if name not in parameters:
+    # A head that was wrapped gives its own groups, by the names that it has now.
+    if name not in parameters or _WRAPPED in name:
         wrapped = next((other for other in parameters if _WRAPPED in other), None)
         if wrapped is not None:
             part = f"model.{wrapped.partition(_WRAPPED)[0].rstrip('.')}".rstrip(".")
             raise ValueError(
-                f"Parameters must keep their names when a part is compiled, but {name!r} became"
-                f" {wrapped!r} or the like, as `torch.compile({part})` wraps the part. Compile it"
-                f" in place: `{part}.compile()`."
+                f"Parameters must keep their names when a part is compiled, but are {wrapped!r} or"
+                f" the like, as `torch.compile({part})` wraps the part. Compile it in place:"
+                f" `{part}.compile()`."
             )
         raise ValueError(
             f"Layer group {group!r} must name parameters of the model, but has {name!r}. Give names"

@@ -287,7 +287,10 @@ class Run:
             )
         loaded = read_state(checkpoint, plain.anything, RUN_CURE)
         with named_errors(checkpoint, RUN_CURE):
-            self.model.on_load_checkpoint(loaded)
+            try:
+                self.model.on_load_checkpoint(loaded)
+            except ConfigurationError as error:
+                raise RecipeError(f"{checkpoint}: {error}") from error
             self.model.load_state_dict(loaded["state_dict"])
 
     def _check_unfinished(self, checkpoint: Path) -> None:

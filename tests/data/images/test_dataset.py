@@ -93,8 +93,8 @@ def test_files_that_cannot_be_predicted_are_reported(tmp_path, draw):
     assert bad == [(str(tmp_path / "bad.png"), "is empty (0 bytes)")]
 
 
-def test_nothing_to_predict_gives_an_empty_data_set(tmp_path):
-    dataset, bad = prediction_dataset([tmp_path], image_size=16)
+def test_nothing_to_predict_gives_an_empty_data_set():
+    dataset, bad = prediction_dataset([], image_size=16)
 
     assert (len(dataset), bad, dataset.targets.shape) == (0, [], (0,))
 
