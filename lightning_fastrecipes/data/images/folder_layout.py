@@ -99,7 +99,9 @@ def read_layout(root: Path, folders_are: FoldersAre, *, has_classes: bool) -> Fo
     elif folders_are == "auto" and has_classes:
         _refuse_splits_within(place, others)
     unused = others if "train" in splits else []
-    reading = _reading(root, place, splits, [] if unused else others, unused)
+    with_classes = [place, *(place / name for name in splits.values())] if has_classes else []
+    num_loose = sum(len(loose_files(x)) for x in with_classes if inner_folders(x))
+    reading = _reading(root, place, splits, [] if unused else others, unused, num_loose)
     return FoundLayout(place, splits, [] if unused else others, reading)
 
 
@@ -165,13 +167,17 @@ def _refuse_classes_beside(place: Path, splits: dict[SplitName, str], others: li
 
 def _refuse_splits_within(place: Path, classes: list[str]) -> None:
     """Refuse ``<class>/train/<image>``: its splits would be trained on and lost."""
-    inside = [inner_folders(place / name) for name in classes]
-    found = sorted({name for names in inside for name in names if split_name(name)})
-    if found and all(any(split_name(name) == "train" for name in names) for names in inside):
+    inside = {name: [x for x in inner_folders(place / name) if split_name(x)] for name in classes}
+    meant = {name: {split_name(folder) for folder in inside[name]} for name in classes}
+    with_splits = [name for name in classes if "train" in meant[name] and len(meant[name]) > 1]
+    if not with_splits and classes and all("train" in splits for splits in meant.values()):
+        with_splits = classes
+    if with_splits:
+        found = sorted({folder for name in with_splits for folder in inside[name]})
         raise DataError(
-            f"The folders in '{place}' hold {name_some(found)}, named as splits are. Splits must"
-            " be outside: 'train/<class>/<image>'. Move them, or give `layout='classes'` to take"
-            " all images of a folder for one class."
+            f"'{place}' has {name_some(found)} inside {name_some(with_splits)}, named as splits"
+            " are. Splits must be outside: 'train/<class>/<image>'. Move them, or give"
+            " `layout='classes'` to take all images of a folder for one class."
         )
 
 
@@ -181,6 +187,7 @@ def _reading(
     splits: dict[SplitName, str],
     classes: list[str],
     unused: list[str],
+    num_loose: int,
 ) -> str:
     parts = [f"{split} from '{name}'" for split, name in splits.items()]
     if place != root:
@@ -188,7 +195,7 @@ def _reading(
     parts = [", ".join(parts)] if parts else []
     left = [f"'{name}'" for name in unused[:20]]
     left += [f"{len(unused)} folders in all"] if len(unused) > 20 else []
-    left += [f"{len(loose_files(place))} files beside the folders"] if loose_files(place) else []
+    left += [f"{num_loose} files beside the folders"] if num_loose else []
     if left:
         parts.append(f"left unused: {', '.join(left)}")
     inside = {tuple(inner_folders(place / name)) for name in classes}

@@ -115,9 +115,34 @@ def test_a_split_among_classes_that_is_no_split_of_theirs_can_be_a_class(make):
 def test_splits_inside_classes_are_refused(make):
     root = make(*(f"{kind}/{part}/0.jpg" for kind in ("cat", "dog") for part in ("train", "val")))
 
-    with pytest.raises(DataError, match=r"hold 'train', 'val'.*Splits must be outside"):
+    with pytest.raises(DataError, match=r"has 'train', 'val' inside.*Splits must be outside"):
         list_folder(root)
     assert splits(list_folder(root, FolderLayout("classes"))) == {"train": ["cat", "dog"]}
+
+
+def test_splits_inside_one_class_are_refused(make):
+    root = make("cat/0.jpg", "dog/train/0.jpg", "dog/test/0.jpg")
+
+    with pytest.raises(DataError, match=r"has 'test', 'train' inside 'dog', named as splits are"):
+        list_folder(root)
+
+
+def test_one_folder_inside_one_class_may_be_called_as_a_split_is(make):
+    root = make("cat/0.jpg", "vehicle/train/0.jpg", "vehicle/bus/0.jpg")
+
+    assert splits(list_folder(root)) == {"train": ["cat", "vehicle"]}
+
+
+def test_files_beside_the_classes_of_a_split_are_counted(make):
+    root = make("train/cat/0.jpg", "train/dog/0.jpg", "train/1.jpg", "val/cat/0.jpg", "2.jpg")
+
+    assert list_folder(root).reading.endswith("left unused: 2 files beside the folders")
+
+
+def test_files_that_a_pattern_labels_are_not_called_unused(make):
+    root = make("train/cat/cat0.jpg", "train/dog1.jpg", "val/dog2.jpg")
+
+    assert "unused" not in list_folder(root, FolderLayout(label_pattern="^(cat|dog)")).reading
 
 
 def test_folders_in_every_class_are_parts_of_it_and_said_to_be(make):
