@@ -12,7 +12,11 @@ from lightning_fastrecipes.callbacks.engine.initial_checks import CheckResult
 from lightning_fastrecipes.callbacks.engine.stepping import VAL_LOSS, mean_over_processes
 from lightning_fastrecipes.callbacks.engine.validation_watch import ValidationWatch
 from lightning_fastrecipes.errors import check_at_least
-from lightning_fastrecipes.functional.training.worsening import is_clearly_worse, modes_disagree
+from lightning_fastrecipes.functional.training.worsening import (
+    has_run_away,
+    is_clearly_worse,
+    modes_disagree,
+)
 from lightning_fastrecipes.protocols import HasPhaseMetrics
 
 _DEAD_SHARE = 0.25
@@ -23,6 +27,8 @@ class ValidationGuard(pl.Callback):
 
     - ``validation``: the first metric whose direction is known, or else ``val_loss``, is clearly
       worse than before the fit, by more than its noise.
+    - ``loss``: beside such a metric, ``val_loss`` is more than ten times what it was, which
+      over-fitting alone does not do.
     - ``features``: a quarter of the backbone's outputs, or more, have become the same for all
       validation samples.
     - ``modes``: on the same samples the loss with the stored statistics of batch norm, as
@@ -179,6 +185,10 @@ def _compare(
         side = "below" if higher else "above"
         text = f"{name} is {now:.4g}, {f'clearly {side}' if is_worse else 'after'} the {then:.4g}"
         results = [CheckResult("validation", not is_worse, f"{text} of before this fit.")]
+    if name != VAL_LOSS and VAL_LOSS in before and VAL_LOSS in found:
+        now, then = found[VAL_LOSS], before[VAL_LOSS]
+        text = f"{VAL_LOSS} is {now:.4g}, after the {then:.4g} of before this fit."
+        results.append(CheckResult("loss", not has_run_away(then, now), text))
     if "dead" in found and "dead" in before:
         dead, then = found["dead"], before["dead"]
         text = (

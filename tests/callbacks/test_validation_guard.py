@@ -68,7 +68,7 @@ def test_good_training_is_fine() -> None:
     assert fit(model(), guard, max_epochs=3) == []
     assert guard.verdicts == {0: "fine", 1: "fine", 2: "fine"}
     assert {one.check: one.passed for one in guard.results} == {
-        "validation": True, "features": True, "modes": True,
+        "validation": True, "loss": True, "features": True, "modes": True,
     }  # fmt: skip
 
 
@@ -84,6 +84,19 @@ def test_worse_predictions_are_said_once_with_rates() -> None:
     assert "at a tenth of the rates (early 0.001, late 0.001, head 0.001)" in said
     assert set(guard.verdicts) == {0, 1, 2}
     assert guard.verdicts[1] == "fine"  # turned twice
+
+
+def test_a_loss_that_runs_away_is_said_though_the_metric_holds() -> None:
+    def shout(module) -> None:
+        for layer in module.head:
+            if isinstance(layer, nn.Linear):
+                layer.weight.mul_(1e4)
+                layer.bias.mul_(1e4)
+
+    task, guard = model(lr=1e-9), ValidationGuard()
+    (said,) = fit(task, guard, Damage(shout))
+    assert "[validation]" not in said
+    assert "[loss] val_loss is" in said
 
 
 def test_rates_that_ruin_stored_statistics_are_named_with_the_policy() -> None:

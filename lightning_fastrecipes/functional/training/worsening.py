@@ -8,6 +8,9 @@ NOISE = 2.0
 RELATIVE_CHANGE = 0.1
 """Share by which a number that is no share of the samples may get worse."""
 
+RUNAWAY_FACTOR, RUNAWAY_OFFSET = 10.0, 1.0
+"""How far a loss may rise where a metric does not fall: by this factor, and by this beside it."""
+
 MODES_FACTOR, MODES_OFFSET = 2.0, 0.1
 """How far apart losses of the same samples may be: by this factor, and by this beside it."""
 
@@ -39,6 +42,15 @@ def is_clearly_worse(
         variance = sum(share * (1 - share) for share in (before, after)) / count
         return loss > NOISE * math.sqrt(variance) + 1 / count
     return loss > RELATIVE_CHANGE * abs(before)
+
+
+def has_run_away(before: float, after: float) -> bool:
+    """Return whether a loss has risen further than over-fitting lets it rise, or is not finite.
+
+    >>> has_run_away(0.2, 0.9), has_run_away(0.7, 1e9)
+    (False, True)
+    """
+    return not after <= RUNAWAY_FACTOR * before + RUNAWAY_OFFSET
 
 
 def modes_disagree(eval_loss: float, train_loss: float) -> bool:
