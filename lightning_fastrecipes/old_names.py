@@ -28,6 +28,7 @@ _FRACTIONS = {
 }  # fmt: skip
 _SPLIT = _FRACTIONS | {"date": "column", "only_past": "past_only"}
 _JOIN = ("on", True, "left_on", "right_on")
+_STAGES = "the list `stages` to a mapping"
 _NETWORK = ("layers", "dropout", "embedding_dropout", "embedding_rule")
 _LABELS = {
     "classes": "labels.classes",
@@ -95,14 +96,19 @@ def translate_recipe(document: Mapping[str, Any]) -> dict[str, Any]:
     _translate_classes(with_today, notes)
     _translate_label_table(with_today, notes)
     _translate_keys(with_today, notes)
-    for stage in entries(with_today.get("stages")):
-        for callback in entries(stage.get("callbacks")):
-            _translate_arguments(callback, notes)
-    for metric in entries(arguments_of(dict(with_today.get("model") or {})).get("metrics")):
-        _translate_arguments(metric, notes)
+    stages = with_today.get("stages")
+    for item in [
+        *(callback for stage in entries(stages) for callback in entries(stage.get("callbacks"))),
+        *entries(arguments_of(dict(with_today.get("model") or {})).get("metrics")),
+    ]:
+        name = str(item.get("class_path")).rpartition(".")[2]
+        for old, new in _CLASS_KEYS.get(name, {}).items():
+            move_key(item, old, new, notes)
     _translate_rungs(with_today, notes)
-    if "stages" in with_today:
-        with_today["stages"] = _translate_stages(with_today["stages"], notes)
+    if (named := by_name(stages)) is not None:
+        with_today["stages"] = named
+        notes.append(_STAGES)
+        _name_views(with_today.get("evaluation"), notes)
     for name, changes in list(pairs(with_today.get("variants"))):
         if isinstance(changes, dict):
             today = [translate_key(k, v, with_today, notes) for k, v in changes.items()]
@@ -122,8 +128,9 @@ def translate_key(
     notes = [] if notes is None else notes
     if _is_foreign(document or {}, key):
         return key, value
-    if key == "stages":
-        value = _translate_stages(copy.deepcopy(value), notes)
+    if key == "stages" and (named := by_name(value)) is not None:
+        value = copy.deepcopy(named)
+        notes.append(_STAGES)
     elif key.startswith("rungs."):
         notes.append("`rungs` to `variants`")
         key = key.replace("rungs.", "variants.", 1)
@@ -244,11 +251,13 @@ def _translate_rungs(document: dict[str, Any], notes: list[str]) -> None:
     notes.append("`rungs` to `variants` with `series: cumulative`")
 
 
-def _translate_stages(stages: Any, notes: list[str]) -> Any:
-    """Return a list of stages with names as a mapping from name to stage."""
-    named = by_name(stages)
-    notes += ["the list `stages` to a mapping"] * (named is not None)
-    return stages if named is None else named
+def _name_views(evaluation: Any, notes: list[str]) -> None:
+    """Name the preset of views that recipes with a list of stages had if they named none."""
+    views = evaluation.get("tta") if isinstance(evaluation, dict) else None
+    views = {"n": views} if type(views) is int else views
+    if isinstance(views, dict) and "preset" not in views:
+        evaluation["tta"] = {"preset": "augmentation", **views}
+        notes.append("views without a preset to `preset: augmentation`")
 
 
 def _translate_classes(value: Any, notes: list[str]) -> None:
@@ -262,12 +271,6 @@ def _translate_classes(value: Any, notes: list[str]) -> None:
         if root == "lightning_fastrecipes" and (name in CLASSES or module in _MOVED_MODULES):
             value[key] = f"{root}.{CLASSES.get(name, name)}"
             notes.append(f"`{item}` to `{value[key]}`")
-
-
-def _translate_arguments(spec: dict[str, Any], notes: list[str]) -> None:
-    name = str(spec.get("class_path")).rpartition(".")[2]
-    for old, new in _CLASS_KEYS.get(name, {}).items():
-        move_key(spec, old, new, notes)
 
 
 def _translate_keys(document: dict[str, Any], notes: list[str]) -> None:

@@ -26,9 +26,10 @@ from lightning_fastrecipes.cli.main import main
 from lightning_fastrecipes.protocols import TableInputs
 
 WRITTEN = Path(__file__).parent / "fixtures" / "house_one"
-# On the machine that wrote them all numbers are equal to the last bit.
-CLOSE = {"rtol": 1e-6, "atol": 1e-6}
-TRAINED = {"rtol": 1e-4, "atol": 1e-5}
+# On the machine that wrote them all numbers are equal to the last bit. Tables hold six digits, and
+# an optimizer enlarges the rounding of another CPU; one step of these fits changes weights by 0.01.
+CLOSE = {"rtol": 1e-6, "atol": 2e-6}
+TRAINED = {"rtol": 1e-3, "atol": 1e-4}
 
 WRITTEN_WITH = json.loads((WRITTEN / "run_folders/photos/results.json").read_text())["versions"]
 needs_same_torch = pytest.mark.skipif(

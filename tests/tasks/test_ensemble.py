@@ -57,6 +57,7 @@ def test_members_of_different_backbones_are_averaged():
     torch.testing.assert_close(ensemble.predict([images]), expected)
 
 
+@pytest.mark.filterwarnings("ignore:Splits share images")
 def test_images_of_a_datamodule_are_normalised_by_each_member(squares):
     (squares / "test").mkdir()
     for file in squares.glob("red/*.png"):
