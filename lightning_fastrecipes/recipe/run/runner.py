@@ -290,7 +290,7 @@ class Run:
             try:
                 self.model.on_load_checkpoint(loaded)
             except ConfigurationError as error:
-                raise RecipeError(f"{checkpoint}: {error}") from error
+                raise DataError(f"{checkpoint}: {error}") from error
             self.model.load_state_dict(loaded["state_dict"])
 
     def _check_unfinished(self, checkpoint: Path) -> None:

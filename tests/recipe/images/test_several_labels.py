@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score, fbeta_score, precision_scor
 
 from lightning_fastrecipes import SampleFBeta
 from lightning_fastrecipes.cli.main import main
-from lightning_fastrecipes.errors import DataError, RecipeError
+from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.recipe.images.export import load_export, predict_files
 from lightning_fastrecipes.recipe.images.reports import prediction_table
 from lightning_fastrecipes.recipe.loading import load_recipe
@@ -208,9 +208,7 @@ def test_data_that_now_have_one_label_each_do_not_flip_a_finished_stage(whole, t
     (folder / "progress.json").write_text(json.dumps({"stages": progress["stages"]}))
     job = Run(load_recipe(path), folder, resume=True, show_progress=False)
     job.prepare()
-    with pytest.raises(
-        RecipeError, match=r"head.ckpt: .* 'single', but the checkpoint has 'multi'"
-    ):
+    with pytest.raises(DataError, match=r"head.ckpt: .* 'single', but the checkpoint has 'multi'"):
         job.run_stage(0)
 
 
