@@ -57,7 +57,8 @@ if TYPE_CHECKING:
     from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
     from lightning_fastrecipes.nn.summary import summary
     from lightning_fastrecipes.tasks.ensemble import Ensemble
-    from lightning_fastrecipes.tasks.image import Head, ImageClassifier
+    from lightning_fastrecipes.tasks.image import ImageClassifier
+    from lightning_fastrecipes.tasks.image_task import Head
     from lightning_fastrecipes.tasks.optim import Optim
     from lightning_fastrecipes.tasks.table_task import TabularNetwork
     from lightning_fastrecipes.tasks.tabular import TabularClassifier, TabularRegressor
@@ -134,7 +135,7 @@ _HOMES = {
     "FractionSplit": "data.common.split_choice",
     "Geometry": "data.images.geometry",
     "GroupSplit": "data.common.split_choice",
-    "Head": "tasks.image",
+    "Head": "tasks.image_task",
     "ImageArrayDataModule": "data.images.datamodules",
     "ImageCSVDataModule": "data.images.datamodules",
     "ImageClassifier": "tasks.image",

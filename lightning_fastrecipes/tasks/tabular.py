@@ -2,17 +2,17 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection
+from torchmetrics import MeanAbsoluteError, MeanSquaredError
 from typing_extensions import override
 
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.tables.spec import TableSpec
-from lightning_fastrecipes.functional.tables.target import PointEstimate, has_doubles, log_shift
+from lightning_fastrecipes.functional.tables.target import PointEstimate, log_shift
 from lightning_fastrecipes.functional.training.group_rates import Rates
 from lightning_fastrecipes.functional.training.layer_groups import NormPolicy
 from lightning_fastrecipes.nn.label_rules import SingleLabel
@@ -20,6 +20,7 @@ from lightning_fastrecipes.nn.rmspe import RMSPE
 from lightning_fastrecipes.protocols import LabelKind
 from lightning_fastrecipes.tasks.building import MetricSpec
 from lightning_fastrecipes.tasks.classification import FollowsLabelRules
+from lightning_fastrecipes.tasks.numbers import PredictsNumbers
 from lightning_fastrecipes.tasks.optim import Optim
 from lightning_fastrecipes.tasks.table_task import TabularNetwork, TabularTask
 
@@ -27,7 +28,7 @@ _SHARE_OF_A_STEP = 0.01
 OutputRange = Literal["auto", "span"] | tuple[float, float] | None
 
 
-class TabularRegressor(TabularTask):
+class TabularRegressor(PredictsNumbers, TabularTask):
     """Predict a number for each row of a table, by entity embeddings.
 
     ``forward`` takes ``TableInputs`` and returns how many deviations the target lies above the mean
@@ -181,34 +182,10 @@ class TabularRegressor(TabularTask):
     def metric_targets(self, targets: Tensor) -> Tensor:
         return self.require_spec().target_column.in_users_units(targets)
 
+    @property
     @override
-    def setup(self, stage: str) -> None:
-        """Refuse to round the targets to 16 bits, as Lightning rounds all numbers of a batch."""
-        super().setup(stage)
-        if stage != "predict" and self.trainer.precision in ("16-true", "bf16-true"):
-            raise ConfigurationError(
-                "`precision` must leave the targets as they are, but is"
-                f" '{self.trainer.precision}', which rounds them to 16 bits. Use 'bf16-mixed'."
-            )
-
-    @override
-    def on_validation_start(self) -> None:
-        """Let the metrics compute as the predictions are: in 64 bits, where these come to be."""
-        metrics = cast(Mapping[str, MetricCollection], self.phase_metrics)
-        for collection in metrics.values():
-            if self.require_spec().target_column.scaled:
-                collection.to("cpu" if not has_doubles(self.device) else self.device)
-                collection.set_dtype(torch.float64)
-
-    on_test_start = on_validation_start
-
-    @override
-    def teardown(self, stage: str) -> None:
-        """Let the metrics be moved to any device again."""
-        super().teardown(stage)
-        for collection in cast(Mapping[str, MetricCollection], self.phase_metrics).values():
-            if self.require_spec().target_column.scaled:
-                collection.set_dtype(torch.float32)
+    def is_exact(self) -> bool:
+        return self.require_spec().target_column.scaled
 
 
 class TabularClassifier(FollowsLabelRules, TabularTask):

@@ -12,9 +12,9 @@ from helpers.trainers import QUIET, quiet_trainer
 from lightning_fastrecipes import FractionSplit, TableColumns, TabularDataModule
 from lightning_fastrecipes.data.tables import datamodule
 from lightning_fastrecipes.errors import ConfigurationError, DataError
-from lightning_fastrecipes.functional.tables import target as target_module
+from lightning_fastrecipes.functional.labels import numbers as numbers_module
 from lightning_fastrecipes.functional.tables.spec import TableSpec
-from lightning_fastrecipes.tasks import tabular
+from lightning_fastrecipes.tasks import numbers as tasks_module
 from lightning_fastrecipes.tasks.table_task import TabularNetwork
 from lightning_fastrecipes.tasks.tabular import TabularRegressor
 
@@ -131,8 +131,8 @@ def test_a_device_without_64_bits_leaves_targets_and_metrics_on_the_cpu(monkeypa
     def has_none(device):
         return False
 
-    monkeypatch.setattr(target_module, "has_doubles", has_none)
-    monkeypatch.setattr(tabular, "has_doubles", has_none)
+    monkeypatch.setattr(numbers_module, "has_doubles", has_none)
+    monkeypatch.setattr(tasks_module, "has_doubles", has_none)
     monkeypatch.setattr(datamodule, "has_doubles", has_none)
     data = module(table(1e12))
     _, trainer = fitted(data)

@@ -27,8 +27,8 @@ from lightning_fastrecipes.data.tables.preparation import PreparedTable, encode_
 from lightning_fastrecipes.data.tables.reading import Reading
 from lightning_fastrecipes.data.tables.source import Source, TableSource
 from lightning_fastrecipes.errors import ConfigurationError, DataError
+from lightning_fastrecipes.functional.labels.numbers import has_doubles
 from lightning_fastrecipes.functional.tables.spec import TableSpec
-from lightning_fastrecipes.functional.tables.target import has_doubles
 from lightning_fastrecipes.messages import name_some
 
 _DEVICE_SHARE = 0.5

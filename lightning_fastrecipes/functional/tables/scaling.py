@@ -1,7 +1,6 @@
 """One continuous table column: gaps filled with the median, then scaled by mean and deviation."""
 
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +9,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.functional.labels.numbers import LARGEST, mean_and_std
 from lightning_fastrecipes.functional.tables.encoding import chunks
 from lightning_fastrecipes.functional.tables.rows import name_rows
 
 Doubles = npt.NDArray[np.float64]
 
-LARGEST = float(np.finfo(np.float32).max)
 FARTHEST = 1e6
 """Values farther than this many deviations from the mean are held there, so that all are finite."""
 
@@ -90,17 +89,6 @@ class ContinuousColumn:
 def as_numbers(column: "pd.Series[Any]") -> Doubles:
     """Return a copy of a column as doubles, gaps as NaN."""
     return np.array(column.to_numpy(dtype=np.float64, na_value=np.nan))
-
-
-def mean_and_std(parts: Callable[[], Iterable[npt.NDArray[Any]]]) -> tuple[float, float]:
-    """Return mean and deviation of numbers that come in parts, in double precision.
-
-    ``parts`` is called twice.
-    """
-    counts, sums = zip(*((len(part), part.sum(dtype=np.float64)) for part in parts()), strict=True)
-    mean = math.fsum(sums) / sum(counts)
-    squares = (np.square(part - np.float64(mean)).sum() for part in parts())
-    return mean, math.sqrt(math.fsum(squares) / sum(counts))
 
 
 def _present(column: "pd.Series[Any]") -> npt.NDArray[Any]:

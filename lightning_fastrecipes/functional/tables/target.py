@@ -6,10 +6,15 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
 from torch import Tensor
 
 from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.functional.labels.numbers import (
+    LARGEST,
+    from_deviations,
+    in_deviations,
+    mean_and_std,
+)
 from lightning_fastrecipes.functional.tables.encoding import (
     CategoryColumn,
     Mask,
@@ -17,7 +22,7 @@ from lightning_fastrecipes.functional.tables.encoding import (
     other_kind,
 )
 from lightning_fastrecipes.functional.tables.rows import name_rows
-from lightning_fastrecipes.functional.tables.scaling import LARGEST, as_numbers, mean_and_std
+from lightning_fastrecipes.functional.tables.scaling import as_numbers
 
 TableTask = Literal["regression", "classes"]
 PointEstimate = Literal["median", "mean", "min_rmspe"]
@@ -182,8 +187,7 @@ class TargetColumn:
 
     def to_model(self, encoded: Tensor) -> Tensor:
         """Convert encoded targets to what the model predicts, in 32 bits."""
-        zero, one = self.unit
-        return ((as_doubles(encoded) - zero) / one).float() if self.scaled else encoded.float()
+        return in_deviations(encoded, *self.unit) if self.scaled else encoded.float()
 
     def transform(self, values: Tensor) -> Tensor:
         """Convert targets or predictions from the user's units to what the model predicts."""
@@ -191,24 +195,13 @@ class TargetColumn:
 
     def invert(self, values: Tensor) -> Tensor:
         """Convert what the model predicts to the user's units; classes stay as they are."""
-        zero, one = self.unit
         if self.scaled:
-            return zero + one * as_doubles(values)
+            return from_deviations(values, *self.unit)
         return self.in_users_units(values)
 
     def in_users_units(self, encoded: Tensor) -> Tensor:
         """Convert encoded targets to the user's units; classes stay as they are."""
         return encoded.exp() if self.log else encoded
-
-
-def as_doubles(values: Tensor) -> Tensor:
-    """Return numbers in 64 bits, on the CPU where their device has no such numbers."""
-    return (values if has_doubles(values.device) else values.cpu()).double()
-
-
-def has_doubles(device: torch.device) -> bool:
-    """Return whether a device computes in 64 bits; Apple's do not."""
-    return device.type != "mps"
 
 
 def _refuse_gaps(column: "pd.Series[Any]", name: str) -> None:
