@@ -95,7 +95,7 @@ def check_architecture(
     for key, path in class_paths(arguments):
         # Metrics and Lightning's classes are no networks, and some of them fetch files.
         if path.partition(".")[0] not in _NETWORKS and not _is_trusted(path, trust):
-            raise _refusal(key, path, "is neither a network nor an optimizer", path)
+            raise _refusal(key, path, "is neither a network nor an optimizer")
     local = {"backbone": _local(architecture.get("backbone")), "pretrained": False, "weights": None}
     return {key: local.get(key, value) for key, value in architecture.items()}
 
@@ -195,7 +195,7 @@ def _check_object(found: Any, path: str, key: str, trust: Trust) -> None:
     if not fits:
         raise _refusal(key, path, "is nothing that files may name")
     if package in _LIGHTNING and getattr(found, "__name__", "") in _NETWORK_LOGGERS:
-        raise _refusal(key, path, "sends what is trained over the network", path.rpartition(".")[0])
+        raise _refusal(key, path, "sends what is trained over the network")
 
 
 def _local(value: Any) -> Any:
@@ -209,10 +209,12 @@ def _local(value: Any) -> Any:
     return [_local(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def _refusal(key: str, path: str, why: str, module: str = "") -> ConfigurationError:
+def _refusal(key: str, path: str, why: str) -> ConfigurationError:
     where = f"{key}: " if key else ""
-    module = module or path.partition(".")[0]
+    module = path.rpartition(".")[0]
+    # Not a whole known package, which would trust all that is in it.
+    needed = path if module in _PACKAGES else module
     return ConfigurationError(
         f"{where}`{path}` {why}, so it was not run. If you know what it does, trust it:"
-        f" `--trust {module}`, or `trust=['{module}']` in Python."
+        f" `--trust {needed}`, or `trust=['{needed}']` in Python."
     )

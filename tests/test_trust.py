@@ -187,6 +187,29 @@ def test_every_command_and_a_resumed_run_ask_for_trust(
     assert ran.exists()
 
 
+@pytest.mark.parametrize(
+    ("path", "needed"),
+    [
+        ("mine.Net", "mine"),
+        ("mine.parts.Net", "mine.parts"),
+        ("torch.load", "torch.load"),
+        ("torch.hub.load", "torch.hub"),
+        ("torch._inductor.X", "torch._inductor"),
+        ("timm.create_model", "timm.create_model"),
+        ("pytorch_lightning.Trainer", "pytorch_lightning.Trainer"),
+        ("torchvision.datasets.CIFAR10", "torchvision.datasets"),
+    ],
+)
+def test_the_message_asks_for_as_little_trust_as_will_do(path, needed) -> None:
+    document = {"model": {"init_args": {"optim": {"optimizer": path}}}}
+    with pytest.raises(ConfigurationError, match="trust it") as refused:
+        check_document(document)
+    assert f"`--trust {needed}`" in str(refused.value)
+    assert f"trust=['{needed}']" in str(refused.value)
+    if not path.startswith("mine"):
+        check_document({"model": named(path)}, [needed])
+
+
 def test_trust_is_of_a_module_and_not_of_names_that_begin_alike(recipe_file, ran) -> None:
     with pytest.raises(RecipeError, match="evilmod"):
         load_recipe(recipe_file, ["data.class_path=evilmod.Data"], trust=["evil", "evilmod2"])
