@@ -90,17 +90,18 @@ def _endings(folder: Path) -> dict[str, list[str]]:
 def _refuse_other_folder(files: Sequence[str], folder: Path) -> None:
     """Refuse a folder if the first files are not there, but all lie in one near by."""
     tried = list(files[:_NUM_TRIED])
-    if not tried or any((folder / file).exists() for file in tried) or not folder.is_dir():
+    # Not by `Path.exists`, which raises an error if a name is too long.
+    if not tried or any(os.path.exists(folder / file) for file in tried) or not folder.is_dir():
         return
     places = [folder.resolve().parent, *(folder / name for name in inner_folders(folder))]
     for place in places[:_MAX_FOLDERS]:
-        if all((place / file).exists() for file in tried):
+        if all(os.path.exists(place / file) for file in tried):
             raise DataError(
                 f"The images of the table of labels are not in '{folder}', but in '{place}', such"
                 f" as '{tried[0]}'. Give `folder={str(place)!r}` in `table`."
             )
     bare = [posixpath.basename(file) for file in tried]
-    if bare != tried and all((folder / file).exists() for file in bare):
+    if bare != tried and all(os.path.exists(folder / file) for file in bare):
         raise DataError(
             f"The images of the table of labels are in '{folder}' itself: there is no"
             f" '{tried[0]}', but '{bare[0]}'. Take the folders out of the file names."

@@ -34,6 +34,11 @@ def list_table(
     with two rows, unknown splits, and what is no probability.
     """
     frame, home, split_column = _read(csv, table, split)
+    if not len(frame):
+        raise DataError(
+            "The table of labels must have a row for each image, but has none besides the names of"
+            f" its columns, {name_some([str(name) for name in frame])}. Write the table anew."
+        )
     folder = home if table.folder is None else resolve_source(table.folder, "folder")
     group_column = split.column if isinstance(split, GroupSplit) else None
     named = [table.file_column, split_column, group_column, *(table.stratify_by or [])]

@@ -85,3 +85,17 @@ def test_a_table_of_ids_is_read_and_ids_of_one_file_are_one_image(folder) -> Non
     assert listing.reading == "2 file names without extension are those of '.jpg'"
     with pytest.raises(DataError, match=r"name an image twice: '0 \(row 0\)', '0.jpg \(row 1\)'"):
         list_table(pd.DataFrame({"file": ["0", "0.jpg"], "label": "x"}), table)
+
+
+def test_a_name_that_is_too_long_is_named_as_any_other_missing_file(folder) -> None:
+    files, _ = find_files(["a" * 5000 + ".jpg"], folder)
+
+    assert files == ["a" * 5000 + ".jpg"]
+
+
+@pytest.mark.parametrize("header", ["file,label", "file|something else|note"])
+def test_a_table_of_labels_without_rows_is_refused(tmp_path, header) -> None:
+    (tmp_path / "labels.csv").write_text(f"{header}\n")
+
+    with pytest.raises(DataError, match="must have a row for each image, but has none"):
+        list_table(tmp_path / "labels.csv", LabelTable("file", labels="label"))
