@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from lightning_fastrecipes.functional.tables.spec import TableSpec
     from lightning_fastrecipes.nn.backbone_table import backbones
     from lightning_fastrecipes.nn.label_rules import Labels
+    from lightning_fastrecipes.nn.losses import Loss
     from lightning_fastrecipes.nn.rmspe import RMSPE
     from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
     from lightning_fastrecipes.nn.summary import summary
@@ -89,6 +90,7 @@ __all__ = [
     "LRFinder",
     "LabelTable",
     "Labels",
+    "Loss",
     "MultiLabelSwitch",
     "OneCycle",
     "Optim",
@@ -144,6 +146,7 @@ _HOMES = {
     "LRFinder": "callbacks.lr_finder",
     "LabelTable": "data.images.label_table",
     "Labels": "nn.label_rules",
+    "Loss": "nn.losses",
     "MultiLabelSwitch": "callbacks.multi_label_switch",
     "OneCycle": "callbacks.one_cycle",
     "Optim": "tasks.optim",

@@ -13,9 +13,11 @@ from torchmetrics.classification import MulticlassAccuracy, MultilabelAccuracy
 from typing_extensions import override
 
 from lightning_fastrecipes.errors import ConfigurationError, check_choice
+from lightning_fastrecipes.functional.labels.losses import class_losses, label_losses
 from lightning_fastrecipes.functional.labels.merging import logits_of
 from lightning_fastrecipes.functional.labels.multi_label import Threshold
 from lightning_fastrecipes.functional.labels.targets import hard_labels
+from lightning_fastrecipes.nn.losses import Loss, LossFunction, OwnLoss
 from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
 from lightning_fastrecipes.protocols import LabelKind
 
@@ -32,6 +34,10 @@ class Labels:
         threshold: With several labels, ``one`` for all of them, or one ``per_label``, which needs
             many validation images of each.
         beta: With several labels, the F-beta that thresholds are tuned for, above 0.
+        loss: What is minimised: a ``Loss`` or its arguments, such as ``{"smoothing": 0.1}``; or a
+            loss of your own in place of the cross entropy: the name of one of ``torch.nn``, a class
+            path, ``{"class_path": ..., "init_args": {...}}``, a module, or a function of logits and
+            targets. Validation and test measure the same loss.
 
     Raises:
         ValueError: If an argument is none of these.
@@ -41,6 +47,7 @@ class Labels:
     pos_weight: Literal["balanced"] | list[float] | None = None
     threshold: Threshold = "one"
     beta: float = 2.0
+    loss: Loss | str | Mapping[str, Any] | LossFunction | None = None
 
     def __post_init__(self) -> None:
         if self.kind is not None:
@@ -54,18 +61,32 @@ class Labels:
 
 
 class LabelRules(ABC):
-    """All that depends on whether a sample has one label or several."""
+    """All that depends on whether a sample has one label or several.
+
+    ``loss`` says how the cross entropy is changed, or what is minimised in its place.
+    """
 
     multi_label: bool
     metric_defaults: dict[str, Any]
 
-    def __init__(self, num_classes: int, task: str) -> None:
+    def __init__(self, num_classes: int, task: str, loss: Loss | OwnLoss | None) -> None:
         self.num_classes = num_classes
         self.metric_defaults = {"task": task, "num_classes": num_classes, "num_labels": num_classes}
+        self.own_loss = loss if isinstance(loss, OwnLoss) else None
+        self.loss_options = loss if isinstance(loss, Loss) else Loss()
 
     @abstractmethod
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of a batch. Shape ``()``."""
+
+    @abstractmethod
+    def loss_weight(self, targets: Tensor) -> float | Tensor:
+        """Return how much the mean loss of a batch counts beside that of others."""
+
+    @property
+    @abstractmethod
+    def has_plain_loss(self) -> bool:
+        """Whether the loss is the cross entropy as it is, perhaps with a ``pos_weight``."""
 
     @abstractmethod
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -89,12 +110,57 @@ class SingleLabel(LabelRules):
 
     multi_label = False
 
-    def __init__(self, num_classes: int) -> None:
-        super().__init__(num_classes, "multiclass")
+    def __init__(self, num_classes: int, loss: Loss | OwnLoss | None = None) -> None:
+        super().__init__(num_classes, "multiclass", loss)
+        self.class_weight: Tensor | None = None
+        self.name_classes(None)
+
+    def name_classes(self, classes: Sequence[str] | None) -> None:
+        """Weigh the classes as the options say, by name once the names are known."""
+        weights = self.loss_options.weights_of(classes, self.num_classes)
+        if weights is not None:
+            self.weigh(weights)
+
+    def weigh(self, class_weight: Tensor) -> None:
+        """Set one weight of at least 0 for each class, one of them above 0."""
+        if class_weight.shape != (self.num_classes,) or not bool((class_weight > 0).any()):
+            raise ConfigurationError(
+                f"`loss.class_weight` must be one number of at least 0 for each of the"
+                f" {self.num_classes} classes, not all of them 0, got {class_weight.tolist()}."
+            )
+        self.class_weight = class_weight
+
+    @property
+    @override
+    def has_plain_loss(self) -> bool:
+        options = self.loss_options
+        is_changed = options.smoothing or options.focal_gamma or self.class_weight is not None
+        return self.own_loss is None and not is_changed
 
     @override
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(logits, targets)
+        if self.own_loss is not None:
+            return self.own_loss.mean(logits, targets)
+        if self.has_plain_loss:
+            return F.cross_entropy(logits, targets)
+        losses, counts = self._rows(logits, targets)
+        return _ratio(losses, counts)
+
+    @override
+    def loss_weight(self, targets: Tensor) -> float | Tensor:
+        if self.class_weight is None or self.own_loss is not None:
+            return len(targets)
+        weights = self.class_weight.to(targets.device)
+        return (weights[targets] if targets.ndim == 1 else targets.to(weights) @ weights).sum()
+
+    def _rows(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return class_losses(
+            logits,
+            targets,
+            class_weight=self.class_weight,
+            smoothing=self.loss_options.smoothing,
+            focal_gamma=self.loss_options.focal_gamma,
+        )
 
     @override
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -120,10 +186,22 @@ class MultiLabel(LabelRules):
 
     multi_label = True
 
-    def __init__(self, num_classes: int, options: Labels) -> None:
-        super().__init__(num_classes, "multilabel")
+    def __init__(
+        self, num_classes: int, options: Labels, loss: Loss | OwnLoss | None = None
+    ) -> None:
+        super().__init__(num_classes, "multilabel", loss)
         self.options = options
         self.pos_weight: Tensor | None = None
+        if self.loss_options.class_weight is not None:
+            raise ConfigurationError(
+                "`loss.class_weight` weighs rows of one label each, but these have several. Leave"
+                " it out; `labels.pos_weight` weighs the positives of each label."
+            )
+        if self.own_loss is not None and options.pos_weight is not None:
+            raise ConfigurationError(
+                "`labels.pos_weight` weighs the cross entropy, but `labels.loss` is one of your"
+                " own. Give one of them."
+            )
         if isinstance(options.pos_weight, Sequence) and not isinstance(options.pos_weight, str):
             self.weigh(torch.tensor(list(options.pos_weight), dtype=torch.float32))
 
@@ -144,8 +222,31 @@ class MultiLabel(LabelRules):
                 f" {tuple(logits.shape)}, got {tuple(targets.shape)}. Encode them so, or give"
                 " `labels={'kind': 'single'}` for class indices."
             )
-        weight = None if self.pos_weight is None else self.pos_weight.to(logits)
-        return F.binary_cross_entropy_with_logits(logits, targets.to(logits), pos_weight=weight)
+        if self.own_loss is not None:
+            return self.own_loss.mean(logits, targets)
+        if self.has_plain_loss:
+            weight = None if self.pos_weight is None else self.pos_weight.to(logits)
+            return F.binary_cross_entropy_with_logits(logits, targets.to(logits), pos_weight=weight)
+        return self._cells(logits, targets).mean()
+
+    @override
+    def loss_weight(self, targets: Tensor) -> float | Tensor:
+        return len(targets)
+
+    @property
+    @override
+    def has_plain_loss(self) -> bool:
+        options = self.loss_options
+        return self.own_loss is None and not (options.smoothing or options.focal_gamma)
+
+    def _cells(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return label_losses(
+            logits,
+            targets.to(logits),
+            pos_weight=self.pos_weight,
+            smoothing=self.loss_options.smoothing,
+            focal_gamma=self.loss_options.focal_gamma,
+        )
 
     @override
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -173,19 +274,27 @@ class MultiLabel(LabelRules):
         return {f"f{beta:g}".replace(".", "_"): metric}
 
 
-def label_rules(kind: LabelKind, num_classes: int, options: Labels) -> LabelRules:
-    """Build the rules for a kind of labels.
+def label_rules(
+    kind: LabelKind, num_classes: int, options: Labels, loss: Loss | OwnLoss | None = None
+) -> LabelRules:
+    """Build the rules for a kind of labels; ``loss`` is what ``options.loss`` describes.
 
     Raises ConfigurationError if options for several labels are set where there is only one.
     """
     if kind == "multi":
-        return MultiLabel(num_classes, options)
+        return MultiLabel(num_classes, options, loss)
     if options.pos_weight is not None:
         raise ConfigurationError(
             "`labels.pos_weight` weighs several labels per image, but the images have one each."
-            " Leave it out; `class_balanced=True` of the datamodule balances classes."
+            " Leave it out; `labels.loss.class_weight` weighs classes, and `class_balanced=True` of"
+            " the datamodule draws them equally often."
         )
-    return SingleLabel(num_classes)
+    return SingleLabel(num_classes, loss)
+
+
+def _ratio(losses: Tensor, counts: Tensor) -> Tensor:
+    """Return the mean of losses that count differently, 0 where none counts."""
+    return losses.sum() / counts.sum().clamp_min(torch.finfo(counts.dtype).tiny)
 
 
 def _is_fbeta(metric: Any) -> bool:

@@ -117,6 +117,10 @@ class LayerGroupTask(CalibratesNorms, ABC):
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of a batch. Shape ``()``."""
 
+    def loss_weight(self, targets: Tensor) -> float | Tensor:
+        """Return how much the mean loss of a batch counts beside that of others."""
+        return len(targets)
+
     @abstractmethod
     def probabilities(self, logits: Tensor) -> Tensor:
         """Turn logits into what metrics and users see, in the shape of the logits."""
@@ -311,7 +315,7 @@ class LayerGroupTask(CalibratesNorms, ABC):
         mean_loss = cast(Metric, self.phase_losses[f"{phase}_"])
         metrics = cast(MetricCollection, self.phase_metrics[f"{phase}_"])
         if num_rows > 0:
-            mean_loss.update(self.loss(logits, targets), weight=num_rows)
+            mean_loss.update(self.loss(logits, targets), weight=self.loss_weight(targets))
             metrics.update(probabilities, self.metric_targets(targets))
         self.log(f"{phase}_loss", mean_loss, on_step=False, on_epoch=True)
         self.log_dict(dict(metrics.items()), on_step=False, on_epoch=True)

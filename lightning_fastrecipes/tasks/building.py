@@ -1,8 +1,9 @@
-"""Networks and metrics from class paths, objects or plain functions."""
+"""Networks, metrics and losses from class paths, objects or plain functions."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import asdict, fields
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,8 @@ from torchmetrics.utilities import dim_zero_cat
 from lightning_fastrecipes._lightning import LightningModule
 from lightning_fastrecipes.dotted import load_object
 from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.messages import name_some, shown, suggestion
+from lightning_fastrecipes.nn.losses import Loss, LossFunction, OwnLoss
 from lightning_fastrecipes.nn.weights import read_checkpoint
 from lightning_fastrecipes.old_names import translate_hparams
 from lightning_fastrecipes.plain import anything, named
@@ -19,6 +22,7 @@ from lightning_fastrecipes.trust import Trust, check_architecture
 
 MetricFunction = Callable[[Tensor, Tensor], Tensor | float]
 MetricSpec = Metric | MetricFunction | str | Mapping[str, Any]
+LossSpec = Loss | str | Mapping[str, Any] | LossFunction | None
 
 
 class FunctionMetric(Metric):
@@ -76,6 +80,68 @@ def build_network(spec: Mapping[str, Any]) -> nn.Module:
             f"`backbone`: `{path}` does not take {init_args}: {error}. Mend `init_args`."
         ) from error
     return network
+
+
+def build_loss(spec: LossSpec) -> Loss | OwnLoss:
+    """Build what ``loss`` describes: options of the cross entropy, or a loss in its place.
+
+    Text is the name of a loss of ``torch.nn`` and nothing else, so that files may hold it.
+    """
+    if spec is None or isinstance(spec, Loss):
+        return spec or Loss()
+    if isinstance(spec, Mapping) and "class_path" not in spec:
+        known = [field.name for field in fields(Loss)]
+        if unknown := sorted({str(key) for key in spec} - set(known)):
+            hint = suggestion(unknown[0], known)
+            raise ConfigurationError(
+                f"`loss` must have the keys {name_some(known)}, or `class_path`, but has"
+                f" {name_some(unknown)}.{hint}"
+            )
+        return Loss(**spec)
+    found: Any
+    if isinstance(spec, (str, Mapping)):
+        found, name, arguments = _loss_class(spec)
+    else:
+        found, name, arguments = spec, getattr(spec, "__name__", type(spec).__name__), {}
+    if not inspect.isclass(found):
+        if not callable(found):
+            raise ConfigurationError(
+                f"`loss` must be a `Loss`, the name of a loss of `torch.nn`, a class path, or a"
+                f" function of logits and targets, got {shown(spec)}."
+            )
+        return OwnLoss(found, name)
+    try:
+        return OwnLoss(cast(LossFunction, found(**arguments)), name)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"`loss`: `{name}` does not take {arguments}: {error}. Correct `init_args`."
+        ) from error
+
+
+def saved_loss(spec: LossSpec) -> Any:
+    """Return plain values that ``build_loss`` takes for the same; ``None`` of a Python object."""
+    if isinstance(spec, Loss):
+        return plain_values(asdict(spec))
+    return plain_values(spec) if isinstance(spec, (str, Mapping)) else None
+
+
+def _loss_class(spec: str | Mapping[str, Any]) -> tuple[Any, str, dict[str, Any]]:
+    hint = "'torch.nn.CrossEntropyLoss'"
+    if isinstance(spec, Mapping):
+        cls, path, arguments = load_class(spec, "torch.nn.Module", "loss", hint)
+        # Numbers of a file: torch wants tensors.
+        for name in {"weight", "pos_weight"} & set(arguments):
+            if isinstance(arguments[name], list):
+                arguments[name] = torch.tensor(arguments[name], dtype=torch.float32, device="cpu")
+        return cls, path, arguments
+    name = spec.removeprefix("torch.nn.")
+    known = [name for name in dir(nn) if name.endswith("Loss")]
+    if name not in known:
+        raise ConfigurationError(
+            f"`loss` must name a loss of `torch.nn`, such as {hint}, got {shown(spec)}."
+            f"{suggestion(name, known)} Others are written `{{class_path: ...}}`."
+        )
+    return getattr(nn, name), f"torch.nn.{name}", {}
 
 
 def load_class(

@@ -12,18 +12,17 @@ from lightning_fastrecipes import plain
 from lightning_fastrecipes._lightning import rank_zero_info
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.labels.classes import refuse_other_classes
-from lightning_fastrecipes.functional.labels.multi_label import balanced_pos_weight
 from lightning_fastrecipes.nn.label_rules import (
-    LabelRules,
     Labels,
     MultiLabel,
     SingleLabel,
     label_rules,
 )
 from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
-from lightning_fastrecipes.protocols import HasClasses, HasTrainTargets, LabelKind
+from lightning_fastrecipes.protocols import HasClasses, LabelKind
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY, LayerGroupTask
-from lightning_fastrecipes.tasks.building import MetricSpec
+from lightning_fastrecipes.tasks.building import MetricSpec, build_loss
+from lightning_fastrecipes.tasks.label_following import FollowsLabelRules
 
 _check_saved = plain.keys(
     {
@@ -32,28 +31,6 @@ _check_saved = plain.keys(
     },
     {"pos_weight": plain.maybe(plain.items(plain.number(above=0)))},
 )
-
-
-class FollowsLabelRules:
-    """What a task asks its ``rules``; a mixin, to stand before ``LayerGroupTask``."""
-
-    rules: LabelRules
-
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean cross entropy; with several labels, of each label by itself."""
-        return self.rules.loss(logits, targets)
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Return the softmax, or the sigmoid of several labels. Shape ``(batch, num_classes)``."""
-        return self.rules.probabilities(logits)
-
-    def logits(self, probabilities: Tensor) -> Tensor:
-        """Return logits that have these probabilities. Shape ``(batch, num_classes)``."""
-        return self.rules.logits(probabilities)
-
-    def metric_targets(self, targets: Tensor) -> Tensor:
-        """Decide one class per row where targets are probabilities, or yes or no per label."""
-        return self.rules.metric_targets(targets)
 
 
 class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
@@ -79,6 +56,7 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
         super().__init__(metrics={}, metric_defaults={}, **options)
         self.num_classes: int | None = None
         self.labels = Labels(**labels) if isinstance(labels, Mapping) else labels or Labels()
+        self._loss = build_loss(self.labels.loss)
         self.classes: list[str] | None = None
         self.label_kind: LabelKind = "single"
         self._chosen_metrics = metrics
@@ -102,9 +80,7 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
                 refuse_other_classes(self.classes, datamodule.classes)
                 self._refuse_other_kind(datamodule.label_kind, "the data")
         self.require_classes()
-        is_balanced = self.labels.pos_weight == "balanced"
-        if stage == "fit" and is_balanced and isinstance(self.rules, MultiLabel):
-            self.rules.weigh(_balanced_weights(datamodule))
+        self.set_up_loss(stage, datamodule)
 
     def set_classes(self, classes: Sequence[str], label_kind: LabelKind = "single") -> None:
         """Name the outputs in order; names and kind of labels are saved in every checkpoint.
@@ -185,6 +161,7 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
             "classes": self.classes,
             "label_kind": self.label_kind,
             "pos_weight": None if pos_weight is None else pos_weight.tolist(),
+            **self.loss_state(),
         }
 
     @override
@@ -205,12 +182,15 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
         self._set_label_kind(saved["label_kind"])
         if saved.get("pos_weight") is not None and isinstance(self.rules, MultiLabel):
             self.rules.weigh(torch.tensor(saved["pos_weight"]))
+        self.restore_loss(saved)
 
     def _set_label_kind(self, kind: LabelKind) -> None:
         """Switch everything that depends on the kind of labels, unless it is switched already."""
         self.label_kind = kind
-        rules = label_rules(kind, self.require_classes(), self.labels)
+        rules = label_rules(kind, self.require_classes(), self.labels, self._loss)
         if rules.multi_label == self.rules.multi_label:
+            if isinstance(self.rules, SingleLabel):
+                self.rules.name_classes(self.classes)
             return
         self.rules = rules
         self.set_metrics(rules.metrics(self._chosen_metrics), rules.metric_defaults)
@@ -224,7 +204,7 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
                 f"`num_classes` must be at least 2, got {num_classes}. For yes or no use 2."
             )
         self.num_classes = num_classes
-        self.rules = SingleLabel(num_classes)
+        self.rules = SingleLabel(num_classes, self._loss)
         self.set_metrics(self.rules.metrics(self._chosen_metrics), self.rules.metric_defaults)
         self.phase_metrics.to(self.device)
         self.build_head(num_classes)
@@ -256,12 +236,3 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
             return None
         metrics: Any = self.phase_metrics["val_"]
         return next(metric for metric in metrics.values() if isinstance(metric, SampleFBeta))
-
-
-def _balanced_weights(datamodule: Any) -> Tensor:
-    if not isinstance(datamodule, HasTrainTargets):
-        raise ConfigurationError(
-            "`labels.pos_weight='balanced'` needs a datamodule with `train_targets`, but the"
-            f" trainer has {type(datamodule).__name__}. Give one number per label instead."
-        )
-    return balanced_pos_weight(datamodule.train_targets)

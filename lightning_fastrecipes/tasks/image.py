@@ -11,7 +11,7 @@ from lightning_fastrecipes.functional.training.group_rates import Rates
 from lightning_fastrecipes.functional.training.layer_groups import NormPolicy
 from lightning_fastrecipes.nn.heads import Layout
 from lightning_fastrecipes.nn.label_rules import Labels
-from lightning_fastrecipes.tasks.building import MetricSpec
+from lightning_fastrecipes.tasks.building import MetricSpec, saved_loss
 from lightning_fastrecipes.tasks.classification import ClassificationTask
 from lightning_fastrecipes.tasks.image_task import Head, ImageTask
 from lightning_fastrecipes.tasks.optim import Optim
@@ -92,7 +92,7 @@ class ImageClassifier(ImageTask, ClassificationTask):
             lr_ratio=lr_ratio,
         )
         self.architecture["num_classes"] = None
-        self.finish(labels=asdict(self.labels))
+        self.finish(labels=asdict(self.labels) | {"loss": saved_loss(self.labels.loss)})
         if num_classes is not None:
             self.set_num_classes(num_classes)
 

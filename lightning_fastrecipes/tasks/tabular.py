@@ -18,8 +18,9 @@ from lightning_fastrecipes.functional.training.layer_groups import NormPolicy
 from lightning_fastrecipes.nn.label_rules import SingleLabel
 from lightning_fastrecipes.nn.rmspe import RMSPE
 from lightning_fastrecipes.protocols import LabelKind
-from lightning_fastrecipes.tasks.building import MetricSpec
-from lightning_fastrecipes.tasks.classification import FollowsLabelRules
+from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY
+from lightning_fastrecipes.tasks.building import LossSpec, MetricSpec, build_loss
+from lightning_fastrecipes.tasks.label_following import FollowsLabelRules
 from lightning_fastrecipes.tasks.numbers import PredictsNumbers
 from lightning_fastrecipes.tasks.optim import Optim
 from lightning_fastrecipes.tasks.table_task import TabularNetwork, TabularTask
@@ -205,6 +206,8 @@ class TabularClassifier(FollowsLabelRules, TabularTask):
         metrics: Name to metric, class path or plain function of probabilities ``(batch, classes)``
             and class indices; accuracy if ``None``.
         norm_policy: How batch norm behaves; see ``functional.training.layer_groups.NormPolicy``.
+        loss: What is minimised, as for ``Labels``: a ``Loss`` or its arguments, such as
+            ``{"class_weight": "balanced"}``, or a loss of your own.
 
     Raises:
         ValueError: If a number is out of range.
@@ -232,6 +235,7 @@ class TabularClassifier(FollowsLabelRules, TabularTask):
         optim: Optim | Mapping[str, Any] | None = None,
         metrics: Mapping[str, MetricSpec] | None = None,
         norm_policy: NormPolicy = "eval_if_frozen",
+        loss: LossSpec = None,
     ) -> None:
         super().__init__(
             network=network,
@@ -241,6 +245,8 @@ class TabularClassifier(FollowsLabelRules, TabularTask):
             lr=lr,
             lr_ratio=lr_ratio,
         )
+        self._given_loss, self._loss = loss, build_loss(loss)
+        self.rules = SingleLabel(1)  # until the spec is known
         self.finish(spec)
 
     @property
@@ -253,15 +259,33 @@ class TabularClassifier(FollowsLabelRules, TabularTask):
         """Number of classes; ``None`` until the spec is known."""
         return None if self.classes is None else len(self.classes)
 
-    @property
-    def rules(self) -> SingleLabel:  # type: ignore[override]
-        """What loss, probabilities and metrics are with one label for each row."""
-        return SingleLabel(len(self.require_spec().classes or ()))
-
     @override
     def build_head(self, spec: TableSpec, num_features: int) -> nn.Linear:
         """Build one output for each class, all of about the same probability at first."""
+        self.rules = SingleLabel(len(spec.classes or ()), self._loss)
+        self.rules.name_classes(spec.classes)
         return _small(nn.Linear(num_features, len(spec.classes or ())))
+
+    @property
+    @override
+    def architecture(self) -> dict[str, Any]:
+        loss = self.exported_loss(self._given_loss)
+        return super().architecture | ({} if loss is None else {"loss": loss})
+
+    @override
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        self.set_up_loss(stage, getattr(self.trainer, "datamodule", None))
+
+    @override
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[CHECKPOINT_KEY] |= self.loss_state()
+
+    @override
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self.restore_loss(checkpoint.get(CHECKPOINT_KEY, {}))
 
     @override
     def default_metrics(self, spec: TableSpec) -> dict[str, MetricSpec]:

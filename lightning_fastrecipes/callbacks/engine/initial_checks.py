@@ -1,5 +1,6 @@
 """Checks of a model and its data on one batch; call them within ``preserved_state``."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import repeat
@@ -22,6 +23,7 @@ from lightning_fastrecipes.functional.training.initial_loss import (
     label_problem,
     pixel_problem,
 )
+from lightning_fastrecipes.nn.label_rules import LabelRules
 from lightning_fastrecipes.protocols import HasInputSpec
 
 NUM_STEPS = 10
@@ -80,12 +82,20 @@ def check_loss(
     with torch.set_grad_enabled(not trainer.lightning_module.automatic_optimization):
         loss = mean_over_processes(trainer, _step_loss(trainer, batch))
     rules = getattr(trainer.lightning_module, "rules", None)
-    expected = expected_initial_loss(
-        num_classes,
-        multi_label=multi_label,
-        targets=_targets(batch),
-        pos_weight=getattr(rules, "pos_weight", None),
-    )
+    targets = _targets(batch)
+    if isinstance(rules, LabelRules) and not rules.has_plain_loss and targets is not None:
+        # That of a loss with options, or of another one.
+        even = torch.zeros(len(targets), num_classes, device=targets.device)
+        expected = mean_over_processes(trainer, rules.loss(even, targets))
+        if not 0 < expected < math.inf:
+            return CheckResult("loss", None, "not checked: even probabilities have a loss of 0")
+    else:
+        expected = expected_initial_loss(
+            num_classes,
+            multi_label=multi_label,
+            targets=targets,
+            pos_weight=getattr(rules, "pos_weight", None),
+        )
     too_high = not loss <= expected * (1 + tolerance)
     too_low = untrained_head and loss < expected * (1 - tolerance)
     advice = ""

@@ -11,6 +11,7 @@ from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import SetupError, rank_zero_warn
 from lightning_fastrecipes.functional.images.batches import images_of
 from lightning_fastrecipes.functional.labels.merging import row_losses
+from lightning_fastrecipes.nn.label_rules import LabelRules
 from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
 from lightning_fastrecipes.protocols import HasDecisionHead, HasPhaseMetrics
 
@@ -54,7 +55,12 @@ class ViewMetrics:
             expected = module.metric_targets(targets)
         for name, meter in self._meters[dataloader_idx].items():
             if name == "loss_tta":
-                weight = getattr(getattr(module, "rules", None), "pos_weight", None)
+                rules = getattr(module, "rules", None)
+                if isinstance(rules, LabelRules) and not rules.has_plain_loss:
+                    loss = rules.loss(rules.logits(merged), targets)
+                    meter.update(loss, weight=rules.loss_weight(targets))
+                    continue
+                weight = getattr(rules, "pos_weight", None)
                 losses = row_losses(merged, targets, multi_label=multi_label, pos_weight=weight)
                 meter.update(losses)
             else:

@@ -41,8 +41,9 @@ def build(spec: ClassSpec, base: type[T], place: Place, **extra: Any) -> T:
     try:
         built: T = parser.instantiate(parsed).object
     except ValueError as error:
-        # jsonargparse lists what each type of a union said; the first is that of the class.
-        said = re.search(r"Errors:\s+- (.*)", str(error))
+        # jsonargparse lists what each type of a union said; the first is that of the class, unless
+        # it is a union again.
+        said = re.search(r"Errors:\s+- (?!Does not validate)(.*)", str(error))
         raise place.error(said[1] if said else error) from error
     return built
 

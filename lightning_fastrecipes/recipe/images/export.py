@@ -48,7 +48,7 @@ from lightning_fastrecipes.tasks.image import ImageClassifier
 from lightning_fastrecipes.trust import Trust
 
 TASK = "image classification"
-_KEYS = ("backbone", "num_classes", "head", "num_groups", "norm_policy")
+_KEYS = ("backbone", "num_classes", "head", "num_groups", "norm_policy", "labels")
 _SIDE = plain.whole(1, MOST["image_size"])
 _VIEWS = plain.maybe(
     plain.keys(
@@ -92,9 +92,10 @@ def describe_classifier(model: ImageClassifier, images: ImageDataModule) -> dict
     The thresholds of several labels are filled in by the evaluation.
     """
     spec = model.input_spec
+    loss = model.exported_loss(model.labels.loss)
     return {
         "task": TASK,
-        "architecture": model.architecture,
+        "architecture": model.architecture | ({} if loss is None else {"labels": {"loss": loss}}),
         "classes": model.classes,
         "label_kind": model.label_kind,
         "thresholds": None,

@@ -47,7 +47,7 @@ from lightning_fastrecipes.recipe.shared.predictions import append_columns
 from lightning_fastrecipes.tasks.table_task import TabularTask
 from lightning_fastrecipes.tasks.tabular import TabularClassifier, TabularRegressor
 
-_KEYS = ("spec", "network", "norm_policy", "y_range", "point_estimate")
+_KEYS = ("spec", "network", "norm_policy", "y_range", "point_estimate", "loss")
 _SIDE = "side_tables"
 _WORD = plain.maybe(plain.text(".{1,100}", "a word"))
 _DESCRIPTION = plain.keys(
