@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from lightning_fastrecipes.tasks.ensemble import Ensemble
     from lightning_fastrecipes.tasks.image import ImageClassifier
     from lightning_fastrecipes.tasks.image_task import Head
+    from lightning_fastrecipes.tasks.multi_target import TabularMultiTarget
     from lightning_fastrecipes.tasks.optim import Optim
     from lightning_fastrecipes.tasks.table_task import TabularNetwork
     from lightning_fastrecipes.tasks.tabular import TabularClassifier, TabularRegressor
@@ -107,6 +108,7 @@ __all__ = [
     "TableSplit",
     "TabularClassifier",
     "TabularDataModule",
+    "TabularMultiTarget",
     "TabularNetwork",
     "TabularRegressor",
     "Tags",
@@ -165,6 +167,7 @@ _HOMES = {
     "TableSplit": "data.tables.splits",
     "TabularClassifier": "tasks.tabular",
     "TabularDataModule": "data.tables.datamodule",
+    "TabularMultiTarget": "tasks.multi_target",
     "TabularNetwork": "tasks.table_task",
     "TabularRegressor": "tasks.tabular",
     "TestTimeAugmentation": "callbacks.test_time_augmentation",

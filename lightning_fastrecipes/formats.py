@@ -6,7 +6,8 @@ Caches of another version are built anew; exports, specs and checkpoints of earl
 
 CHECKPOINT = 1
 EXPORT = 1
-TABLE_SPEC = 2
+TABLE_SPEC = 3
+TABLE_SPEC_OF_ONE_TARGET = 2
 TABLE_CACHE = 3
 ENCODED_SPLITS = 3
 PIXEL_CACHE = 2

@@ -51,7 +51,8 @@ def class_paths(document: Any, key: str = "") -> Iterator[tuple[str, str]]:
             yield key, str(value)
         elif isinstance(value, str):
             is_section = last in ("data", "model") and (not above or above[0] == "variants")
-            is_named = last == "optimizer" or (above and above[-1] in ("callbacks", "metrics"))
+            # Metrics of several targets are named one level deeper.
+            is_named = last == "optimizer" or above[-1:] == ["callbacks"] or "metrics" in above[-2:]
             # Below `data` these are names of columns.
             if is_section or (is_named and "data" not in above):
                 yield where, value

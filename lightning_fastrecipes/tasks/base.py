@@ -143,7 +143,10 @@ class LayerGroupTask(CalibratesNorms, ABC):
 
     def set_metrics(self, metrics: Mapping[str, MetricSpec], defaults: Mapping[str, Any]) -> None:
         """Replace the metrics of validation and test; arguments as for the constructor."""
-        collection = MetricCollection(build_metrics(metrics, defaults), compute_groups=False)
+        self.keep_metrics(MetricCollection(build_metrics(metrics, defaults), compute_groups=False))
+
+    def keep_metrics(self, collection: MetricCollection) -> None:
+        """Use copies of a collection of metrics for validation and test."""
         self.phase_metrics = nn.ModuleDict(
             {f"{phase}_": collection.clone(prefix=f"{phase}_") for phase in ("val", "test")}
         )

@@ -25,7 +25,7 @@ from lightning_fastrecipes.nn.label_rules import LabelRules, Labels, SingleLabel
 from lightning_fastrecipes.nn.probing import taken_sizes
 from lightning_fastrecipes.protocols import HasInputSpec, LabelKind, inputs_of
 from lightning_fastrecipes.tasks.image import ImageClassifier
-from lightning_fastrecipes.tasks.tabular import TabularRegressor
+from lightning_fastrecipes.tasks.numbers import PredictsNumbers
 
 Member = nn.Module | str | Path | Callable[[], nn.Module]
 """A model, a Lightning checkpoint of one, or a function that loads one."""
@@ -79,7 +79,7 @@ class Ensemble(pl.LightningModule):
         self.classes: list[str] | None = None
         self.label_kind: LabelKind | None = None
         # What turns logits into predictions and back: label rules, or a task for numbers.
-        self._output: LabelRules | TabularRegressor | None = None
+        self._output: LabelRules | PredictsNumbers | None = None
 
     def __len__(self) -> int:
         return len(self._members)
@@ -136,8 +136,9 @@ class Ensemble(pl.LightningModule):
 
         Returns:
             Probabilities in the order of the loader, ``(rows, num_classes)``; of numbers
-            ``(rows,)``, in the units of the table. With ``members`` a first axis more, one entry
-            per member; classes are in the order of the first.
+            ``(rows,)``, in the units of the table, or ``(rows, outputs)`` of several targets. With
+            ``members`` a first axis more, one entry per member; classes are in the order of the
+            first.
 
         Raises:
             DataError: If the loader shuffles, yields its batches only once, or yields none.
@@ -190,7 +191,7 @@ class Ensemble(pl.LightningModule):
 
     def _predictions(self, model: nn.Module, inputs: Any) -> Tensor:
         logits = cast(Tensor, model(inputs)).float()
-        if isinstance(model, TabularRegressor):
+        if isinstance(model, PredictsNumbers):
             if self.merge != "probabilities":
                 raise ConfigurationError(
                     f"`merge` must be 'probabilities' for numbers, which are averaged as they are,"
@@ -213,7 +214,7 @@ class Ensemble(pl.LightningModule):
         self.classes = self.classes or list(classes)
         return found[:, columns_by_name(self.classes, classes)]
 
-    def _rules(self, values: Tensor) -> LabelRules | TabularRegressor:
+    def _rules(self, values: Tensor) -> LabelRules | PredictsNumbers:
         if self._output is None and self.label_kind is not None:
             self._output = label_rules(self.label_kind, values.shape[-1], Labels())
         return self._output or SingleLabel(values.shape[-1])

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torchmetrics import MeanAbsoluteError, MeanSquaredError
 from typing_extensions import override
 
 from lightning_fastrecipes import plain
@@ -16,12 +17,19 @@ from lightning_fastrecipes.functional.tables.encoding import EmbeddingRule, embe
 from lightning_fastrecipes.functional.tables.inputs import as_frame
 from lightning_fastrecipes.functional.tables.predictions import predicted_columns
 from lightning_fastrecipes.functional.tables.spec import TableSpec
-from lightning_fastrecipes.functional.tables.target import TableTask
+from lightning_fastrecipes.functional.tables.target import SpecTask, TargetColumn
 from lightning_fastrecipes.functional.training.layer_groups import NormPolicy
+from lightning_fastrecipes.nn.rmspe import RMSPE
 from lightning_fastrecipes.nn.tabular import TableBackbone
 from lightning_fastrecipes.protocols import HasTableSpec, LayerGroup, TableInputs
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY, LayerGroupTask
 from lightning_fastrecipes.tasks.building import MetricSpec, plain_values
+
+_CLASSES: dict[SpecTask, str] = {
+    "regression": "TabularRegressor",
+    "classes": "TabularClassifier",
+    "several": "TabularMultiTarget",
+}
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,7 @@ class TabularTask(LayerGroupTask, ABC):
     are those of ``default_metrics`` if ``None``; ``options`` are arguments of ``LayerGroupTask``.
     """
 
-    task_kind: TableTask
+    task_kind: SpecTask
     """What the target of the spec must be."""
 
     default_network: TabularNetwork
@@ -125,9 +133,14 @@ class TabularTask(LayerGroupTask, ABC):
     def build_head(self, spec: TableSpec, num_features: int) -> nn.Linear:
         """Build the output layer."""
 
-    @abstractmethod
+    def choose_metrics(self, spec: TableSpec, chosen: Mapping[str, Any] | None) -> None:
+        """Set the metrics that were chosen, or those for users who choose none."""
+        metrics = self.default_metrics(spec) if chosen is None else chosen
+        self.set_metrics(metrics, self.metric_defaults(spec))
+
     def default_metrics(self, spec: TableSpec) -> dict[str, MetricSpec]:
         """Return the metrics for those who choose none."""
+        return {}
 
     def metric_defaults(self, spec: TableSpec) -> dict[str, Any]:
         """Return the arguments for metric classes that take them."""
@@ -147,12 +160,7 @@ class TabularTask(LayerGroupTask, ABC):
                     "Prepare the data with the model's `spec`, or train a new model."
                 )
             return
-        if spec.task != self.task_kind:
-            other = "TabularClassifier" if spec.task == "classes" else "TabularRegressor"
-            raise ConfigurationError(
-                f"`{type(self).__name__}` needs a table whose `task` is '{self.task_kind}', but it"
-                f" is '{spec.task}'. Use `{other}`, or another `task` of the data."
-            )
+        self.check_task(spec.task)
         self.spec = spec
         backbone = TableBackbone(
             spec.cardinalities,
@@ -164,11 +172,22 @@ class TabularTask(LayerGroupTask, ABC):
         )
         self.backbone = backbone.to(self.device)
         self.head = self.build_head(spec, backbone.num_features).to(self.device)
-        chosen = self._chosen_metrics
-        metrics = self.default_metrics(spec) if chosen is None else chosen
-        self.set_metrics(metrics, self.metric_defaults(spec))
+        self.choose_metrics(spec, self._chosen_metrics)
         self.phase_metrics.to(self.device)
         self._set_num_frozen(self.num_frozen)
+
+    @classmethod
+    def check_task(cls, task: SpecTask) -> None:
+        """Raise ConfigurationError unless the target of a table is what the class predicts."""
+        if task == cls.task_kind:
+            return
+        one, many = "whose `task` is {!r}", "with {} targets"
+        wanted = (many if cls.task_kind == "several" else one).format(cls.task_kind)
+        came = (many if task == "several" else one).format(task)
+        raise ConfigurationError(
+            f"`{cls.__name__}` needs a table {wanted}, but this is one {came}. Use"
+            f" `{_CLASSES[task]}`, or other `columns` of the data."
+        )
 
     def require_spec(self) -> TableSpec:
         """Return the spec, or raise a ConfigurationError if it is not known yet."""
@@ -283,3 +302,19 @@ class TabularTask(LayerGroupTask, ABC):
             # An earlier version's model predicts, and its optimizer has seen, another unit.
             self.spec = stored
         super().on_load_checkpoint(checkpoint)
+
+
+def small(head: nn.Linear) -> nn.Linear:
+    """Start an output layer from small weights, so that all rows get almost the same output."""
+    nn.init.normal_(head.weight, std=0.01)
+    nn.init.zeros_(head.bias)
+    return head
+
+
+def number_metrics(column: TargetColumn) -> dict[str, MetricSpec]:
+    """Return the metrics of a target that is a number, for users who choose none."""
+    metrics: dict[str, MetricSpec] = {
+        "mae": MeanAbsoluteError(),
+        "rmse": MeanSquaredError(squared=False),
+    }
+    return metrics | ({"rmspe": RMSPE()} if column.log else {})

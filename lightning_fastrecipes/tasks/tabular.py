@@ -1,32 +1,39 @@
 """Regression and classification of the rows of a table."""
 
-import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from torchmetrics import MeanAbsoluteError, MeanSquaredError
 from typing_extensions import override
 
 from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.functional.tables.outputs import (
+    OutputRange,
+    first_bias,
+    output_range,
+    scaled_output,
+)
 from lightning_fastrecipes.functional.tables.spec import TableSpec
 from lightning_fastrecipes.functional.tables.target import PointEstimate, log_shift
 from lightning_fastrecipes.functional.training.group_rates import Rates
 from lightning_fastrecipes.functional.training.layer_groups import NormPolicy
 from lightning_fastrecipes.nn.label_rules import SingleLabel
-from lightning_fastrecipes.nn.rmspe import RMSPE
 from lightning_fastrecipes.protocols import LabelKind
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY
 from lightning_fastrecipes.tasks.building import LossSpec, MetricSpec, build_loss
 from lightning_fastrecipes.tasks.label_following import FollowsLabelRules
 from lightning_fastrecipes.tasks.numbers import PredictsNumbers
 from lightning_fastrecipes.tasks.optim import Optim
-from lightning_fastrecipes.tasks.table_task import TabularNetwork, TabularTask
+from lightning_fastrecipes.tasks.table_task import (
+    TabularNetwork,
+    TabularTask,
+    number_metrics,
+    small,
+)
 
 _SHARE_OF_A_STEP = 0.01
-OutputRange = Literal["auto", "span"] | tuple[float, float] | None
 
 
 class TabularRegressor(PredictsNumbers, TabularTask):
@@ -113,11 +120,7 @@ class TabularRegressor(PredictsNumbers, TabularTask):
     @property
     def output_range(self) -> tuple[float, float] | None:
         """Least and greatest prediction, logarithms with ``log_target``; ``None`` if unbounded."""
-        if not isinstance(self.y_range, str):
-            return self.y_range
-        spec = self.require_spec()
-        found = spec.target_range if self.y_range == "span" or spec.log_target else None
-        return found if found is not None and found[0] < found[1] else None
+        return output_range(self.require_spec().target_column, self.y_range)
 
     @override
     def build_head(self, spec: TableSpec, num_features: int) -> nn.Linear:
@@ -128,33 +131,18 @@ class TabularRegressor(PredictsNumbers, TabularTask):
                 f" `log_target: true`, but '{spec.target}' is predicted as it is. Set `log_target`,"
                 " or leave `point_estimate` out."
             )
-        head = _small(nn.Linear(num_features, 1))
-        share = 0.5
-        if self.output_range is not None:
-            low, high = self.output_range
-            # Not where the sigmoid is flat.
-            share = min(max((spec.target_column.mean - low) / (high - low), 0.05), 0.95)
-        nn.init.constant_(head.bias, math.log(share / (1 - share)))
+        head = small(nn.Linear(num_features, 1))
+        nn.init.constant_(head.bias, first_bias(spec.target_column, self.output_range))
         return head
 
     @override
     def default_metrics(self, spec: TableSpec) -> dict[str, MetricSpec]:
-        metrics: dict[str, MetricSpec] = {
-            "mae": MeanAbsoluteError(),
-            "rmse": MeanSquaredError(squared=False),
-        }
-        return metrics | ({"rmspe": RMSPE()} if spec.log_target else {})
+        return number_metrics(spec.target_column)
 
     @override
     def forward_head(self, features: Tensor) -> Tensor:
-        spec = self.require_spec()
         raw = super().forward_head(features).squeeze(1)
-        zero, one = spec.target_column.unit
-        if self.output_range is None:
-            mean, std = spec.target_column.mean, spec.target_column.std or 1.0
-            return (mean - zero) / one + std / one * raw
-        low, high = ((bound - zero) / one for bound in self.output_range)
-        return low + (high - low) * raw.sigmoid()
+        return scaled_output(self.require_spec().target_column, self.output_range, raw)
 
     @override
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -264,7 +252,7 @@ class TabularClassifier(FollowsLabelRules, TabularTask):
         """Build one output for each class, all of about the same probability at first."""
         self.rules = SingleLabel(len(spec.classes or ()), self._loss)
         self.rules.name_classes(spec.classes)
-        return _small(nn.Linear(num_features, len(spec.classes or ())))
+        return small(nn.Linear(num_features, len(spec.classes or ())))
 
     @property
     @override
@@ -294,13 +282,6 @@ class TabularClassifier(FollowsLabelRules, TabularTask):
     @override
     def metric_defaults(self, spec: TableSpec) -> dict[str, Any]:
         return self.rules.metric_defaults
-
-
-def _small(head: nn.Linear) -> nn.Linear:
-    """Start an output layer from small weights, so that all rows get almost the same output."""
-    nn.init.normal_(head.weight, std=0.01)
-    nn.init.zeros_(head.bias)
-    return head
 
 
 def _check_range(y_range: Any) -> None:

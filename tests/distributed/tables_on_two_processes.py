@@ -15,6 +15,7 @@ import torch
 
 from lightning_fastrecipes.data.tables.columns import TableColumns
 from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
+from lightning_fastrecipes.tasks.multi_target import TabularMultiTarget
 from lightning_fastrecipes.tasks.tabular import TabularRegressor
 
 
@@ -82,6 +83,17 @@ def work(folder: Path, num_processes: int) -> dict[str, Any]:
     trainer.fit(model, data)
     found["weights"] = torch.cat([one.detach().flatten() for one in model.parameters()])
     found["made"] = sorted(str(file.stat().st_mtime_ns) for file in folder.glob("cache-2/*/*"))
+    several = TabularDataModule(
+        folder / "table.csv",
+        TableColumns(["row", "kind"], ["shop"], ["km"], {"row": "regression", "kind": "classes"}),
+        split="part",
+        steps=[{"derive": {"kind": "row % 3 == 0"}}],
+        eval_batch_size=4,
+        cache="off",
+    )
+    torch.manual_seed(0)
+    both = TabularMultiTarget(network={"layers": (4,), "dropout": (0.0,)})
+    found["several"] = trainer.validate(both, several, verbose=False)[0]
     return found | {"trained": notes.trained, "masks": notes.masks}
 
 

@@ -67,6 +67,13 @@ def test_every_validation_row_is_measured_once(results) -> None:
         assert process["before"] == pytest.approx(one["before"], rel=1e-6)
 
 
+def test_metrics_of_several_targets_are_those_of_one_process(results) -> None:
+    _, one, two = results
+    assert {*one["several"]} == {"val_loss", "val_mae_row", "val_rmse_row", "val_accuracy_kind"}
+    for process in two:
+        assert process["several"] == pytest.approx(one["several"], rel=1e-6)
+
+
 def test_predictions_are_those_of_one_process(results) -> None:
     frame, one, two = results
     assert len(one["predictions"]) == len(frame)

@@ -1,6 +1,6 @@
 """What the columns of a table are for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import get_args
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from lightning_fastrecipes.functional.labels.balance import balancing_weights
 from lightning_fastrecipes.functional.tables.checks import check_roles
 from lightning_fastrecipes.functional.tables.spec import TableSpec
-from lightning_fastrecipes.functional.tables.target import TableTask
+from lightning_fastrecipes.functional.tables.target import SpecTask, TableTask
 
 
 @dataclass(frozen=True)
@@ -18,43 +18,47 @@ class TableColumns:
     """What the columns of a table are for.
 
     Args:
-        target: Column to predict.
+        target: Column to predict, or several: a list of at most 100 that ``TabularMultiTarget``
+            predicts together.
         categorical: Columns whose values are categories.
         continuous: Columns whose values are numbers.
-        task: ``regression``, or ``classes`` where the target is one of several values.
-        log_target: Whether a regression predicts the logarithm of the target.
+        task: ``regression``, or ``classes`` where the target is one of several values; of several
+            targets the same for all, or a mapping with one for each, such as
+            ``{"sales": "regression", "late": "classes"}``.
+        log_target: Whether a regression predicts the logarithm of the target; of several targets,
+            of all that are numbers.
         min_count: Categories in fewer training rows than this share one index, at least 1.
         class_balanced: Whether training rows are drawn, with replacement, so that all classes come
-            equally often.
+            equally often; for one target.
 
     Raises:
         ValueError: If an argument is out of its range, or a column is named twice or none is.
     """
 
-    target: str
+    target: str | Sequence[str]
     categorical: Sequence[str] = ()
     continuous: Sequence[str] = ()
-    task: TableTask = "regression"
+    task: TableTask | Mapping[str, TableTask] = "regression"
     log_target: bool = False
     min_count: int = 1
     class_balanced: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.target, str):
-            raise ValueError(  # noqa: TRY004
-                f"`target` must be the name of one column, got {self.target!r}. For several targets"
-                " train a model each."
-            )
+            targets = list(self.target) if isinstance(self.target, Iterable) else [self.target]
+            if not all(isinstance(name, str) for name in targets):
+                raise ValueError(
+                    "`target` must be the name of a column, or a list of names, got"
+                    f" {self.target!r}."
+                )
+            object.__setattr__(self, "target", targets[0] if len(targets) == 1 else targets)
         for role in ("categorical", "continuous"):
             if not isinstance(getattr(self, role), str):  # which is refused next
                 # An index of pandas, too.
                 object.__setattr__(self, role, list(getattr(self, role)))
-        check_roles(self.target, self.categorical, self.continuous)
-        if self.task not in get_args(TableTask):
-            raise ValueError(
-                f"`task` must be one of {', '.join(get_args(TableTask))}, got {self.task!r}."
-            )
-        if self.log_target and self.task == "classes":
+        check_roles(self.targets, self.categorical, self.continuous)
+        self._set_task()
+        if self.log_target and {*self.tasks.values()} == {"classes"}:
             raise ValueError(
                 "`log_target` must be False for the task 'classes', got True. Leave it out."
             )
@@ -62,23 +66,46 @@ class TableColumns:
             raise ValueError(
                 "`class_balanced` must be False for a regression, got True. Leave it out."
             )
+        if self.class_balanced and len(self.targets) > 1:
+            raise ValueError(
+                f"`class_balanced` must be False for {len(self.targets)} targets, got True: rows"
+                " are drawn by the classes of one. Leave it out."
+            )
         if self.min_count < 1:
             raise ValueError(f"`min_count` must be at least 1, got {self.min_count}.")
 
     @classmethod
     def of(cls, spec: TableSpec) -> "TableColumns":
         """Return the columns that a spec was learned from."""
-        return cls(spec.target, spec.categorical, spec.continuous, spec.task, spec.log_target)
+        tasks = {column.name: column.task for column in spec.target_columns}
+        return cls(spec.targets, spec.categorical, spec.continuous, tasks, spec.log_target)
+
+    @property
+    def targets(self) -> list[str]:
+        """Names of the columns to predict, one or several."""
+        return [self.target] if isinstance(self.target, str) else list(self.target)
+
+    @property
+    def tasks(self) -> dict[str, TableTask]:
+        """What each target is: ``regression`` or ``classes``."""
+        task = self.task
+        return dict.fromkeys(self.targets, task) if isinstance(task, str) else dict(task)
+
+    @property
+    def spec_task(self) -> SpecTask:
+        """What a spec of these columns has as its ``task``."""
+        return "several" if len(self.targets) > 1 else self.tasks[self.targets[0]]
 
     @property
     def names(self) -> list[str]:
         """Names of all columns that are used."""
-        return [*self.categorical, *self.continuous, self.target]
+        return [*self.categorical, *self.continuous, *self.targets]
 
     @property
     def codes(self) -> list[str]:
         """Names of the columns whose values are categories or classes."""
-        return [*self.categorical, *[self.target] * (self.task == "classes")]
+        classes = [name for name, task in self.tasks.items() if task == "classes"]
+        return [*self.categorical, *classes]
 
     def draw_weights(self, targets: Tensor) -> Tensor | None:
         """Return how often each training row is drawn, or ``None`` if all come once."""
@@ -89,3 +116,19 @@ class TableColumns:
         roles = asdict(self)
         del roles["class_balanced"]
         return TableSpec.fit(frame, **roles)
+
+    def _set_task(self) -> None:
+        """Refuse what is no task, and write one that all targets have as that."""
+        tasks = self.tasks
+        if isinstance(self.task, Mapping) and {*tasks} != {*self.targets}:
+            raise ValueError(
+                f"`task` must have one task for each of {self.targets}, but has them for"
+                f" {list(tasks)}. Name every target once, or give one task for all."
+            )
+        wrong = [task for task in tasks.values() if task not in get_args(TableTask)]
+        if wrong:
+            raise ValueError(
+                f"`task` must be one of {', '.join(get_args(TableTask))}, got {wrong[0]!r}."
+            )
+        is_same = len({*tasks.values()}) == 1
+        object.__setattr__(self, "task", next(iter(tasks.values())) if is_same else tasks)

@@ -221,7 +221,9 @@ class _Builder:
             self._parts = encoded._replace(
                 codes=np.empty((num_rows, encoded.codes.shape[1]), encoded.codes.dtype),
                 continuous=np.empty((num_rows, encoded.continuous.shape[1]), np.float32),
-                target=None if encoded.target is None else np.empty(num_rows, encoded.target.dtype),
+                target=None
+                if encoded.target is None
+                else np.empty((num_rows, *encoded.target.shape[1:]), encoded.target.dtype),
             )
         end = self._num_filled + len(encoded.codes)
         place = slice(self._num_filled, end)

@@ -21,7 +21,8 @@ _MASK = 1
 class TableRows(Dataset[TableBatch]):
     """Rows of a split as tensors, given batch by batch; without targets for rows to predict.
 
-    The shapes are ``(rows, num_categorical)``, ``(rows, num_continuous)`` and ``(rows,)``.
+    The shapes are ``(rows, num_categorical)``, ``(rows, num_continuous)`` and ``(rows,)``, or
+    ``(rows, targets)`` where there are several.
     """
 
     def __init__(self, codes: Tensor, continuous: Tensor, targets: Tensor | None) -> None:

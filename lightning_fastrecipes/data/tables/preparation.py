@@ -132,7 +132,7 @@ def roles_of(spec: TableSpec) -> Roles:
     """Return how the columns of another table are read than that which a spec was learned from."""
     numbers = [column.name for column in spec.category_columns if column.kind != "text"]
     text = {*spec.source_text}
-    columns = [*spec.category_columns, spec.target_column.categories]
+    columns = [*spec.category_columns, *(target.categories for target in spec.target_columns)]
     words = {
         c.name: {*map(str, [*c.values, *c.rare])}
         for c in columns

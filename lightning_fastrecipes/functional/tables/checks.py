@@ -12,16 +12,24 @@ from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.tables.encoding import Kind, other_kind
 
 _ROUNDING = 1e-6
+MOST_TARGETS = 100
 
 NAMES = {"category_columns": "categorical", "number_columns": "continuous"}
 
 
-def check_roles(target: str, categorical: Sequence[str], continuous: Sequence[str]) -> None:
-    """Refuse columns that have two roles, or none."""
+def check_roles(
+    targets: Sequence[str], categorical: Sequence[str], continuous: Sequence[str]
+) -> None:
+    """Refuse columns that have two roles, or none, and targets that are none or too many."""
+    if not 1 <= len(targets) <= MOST_TARGETS:
+        raise ValueError(
+            f"`target` must name one column, or a list of up to {MOST_TARGETS}, got"
+            f" {len(targets)}. Name fewer, or train several models."
+        )
     for argument, names in (("categorical", categorical), ("continuous", continuous)):
         if isinstance(names, str):
             raise TypeError(f"`{argument}` must be a list of column names, got {names!r}.")
-    counts = Counter([*categorical, *continuous, target])
+    counts = Counter([*categorical, *continuous, *targets])
     twice = [name for name, count in counts.items() if count > 1]
     if twice:
         raise ValueError(
@@ -86,17 +94,24 @@ def check_kinds(frame: pd.DataFrame, wanted: Mapping[str, Kind]) -> None:
 def check_spec(spec: Mapping[str, Any]) -> None:
     """Raise `ConfigurationError` unless plain values are those of a spec."""
     _SPEC(spec, "spec")
-    target = spec["target_column"]
+    targets = _targets(spec)
     names = [[column["name"] for column in spec[key]] for key in NAMES]
     try:
-        check_roles(target["name"], *names)
+        check_roles([target["name"] for target in targets], *names)
     except ValueError as error:
         raise ConfigurationError(f"`spec`: {error}") from error
-    categories = target["categories"]
-    if (target["task"] == "classes") != (categories is not None and len(categories["values"]) > 1):
-        raise ConfigurationError(
-            "`spec.target_column.categories` must be two or more classes, or none for a regression."
-        )
+    for target in targets:
+        categories = target["categories"]
+        has_classes = categories is not None and len(categories["values"]) > 1
+        if (target["task"] == "classes") != has_classes:
+            raise ConfigurationError(
+                "`spec.target_column.categories` must be two or more classes, or none for a"
+                " regression."
+            )
+
+
+def _targets(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [spec["target_column"], *spec.get("more_targets", ())]
 
 
 def _check_category(value: Any, key: str) -> None:
@@ -130,7 +145,7 @@ _TARGET = plain.keys(
 _SPEC = plain.keys(
     {"category_columns": plain.items(_check_category), "number_columns": plain.items(_NUMBER),
      "target_column": _TARGET},
-    {"source_text": plain.items(_TEXT)},
+    {"source_text": plain.items(_TEXT), "more_targets": plain.items(_TARGET, most=MOST_TARGETS)},
 )  # fmt: skip
 
 
@@ -150,8 +165,13 @@ def spec_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
             for name in shared
             for words in _fields(ours[name], theirs[name])
         ]
-    target, their_target = one["target_column"], other["target_column"]
-    lines += [f"target {target['name']!r}: {words}" for words in _fields(target, their_target)]
+    targets, their_targets = _targets(one), _targets(other)
+    if len(targets) != len(their_targets):
+        counts = [[target["name"] for target in some] for some in (targets, their_targets)]
+        lines.append(f"targets: {counts[0]} and {counts[1]}")
+        return "\n".join(lines)
+    for target, their_target in zip(targets, their_targets, strict=True):
+        lines += [f"target {target['name']!r}: {words}" for words in _fields(target, their_target)]
     return "\n".join(lines)
 
 

@@ -1,11 +1,15 @@
 """Predictions of the rows of a table, as a table."""
 
 import math
+import re
+from collections.abc import Iterator
 
 import pandas as pd
 from torch import Tensor
 
+from lightning_fastrecipes.functional.labels.merging import named_agreement
 from lightning_fastrecipes.functional.tables.spec import TableSpec
+from lightning_fastrecipes.functional.tables.target import TargetColumn
 
 _DIGITS = 7
 
@@ -14,14 +18,70 @@ def predicted_columns(spec: TableSpec, predictions: Tensor) -> pd.DataFrame:
     """Return a column ``prediction``, and for classes one column of probabilities each.
 
     ``predictions`` have shape ``(rows,)``, in the user's units, or are probabilities of shape
-    ``(rows, classes)``.
+    ``(rows, classes)``. Of several targets they are beside one another, as ``target_slices`` has
+    them; the columns are then ``prediction_TARGET``, and ``TARGET=CLASS`` for probabilities.
     """
+    if spec.task != "several":
+        return _columns_of(spec.target_column, predictions, "prediction", "")
+    parts = [
+        _columns_of(column, predictions[:, place], f"prediction_{column.name}", f"{column.name}=")
+        for column, place in target_slices(spec)
+    ]
+    return pd.concat(parts, axis=1)
+
+
+def target_slices(spec: TableSpec) -> Iterator[tuple[TargetColumn, slice]]:
+    """Yield each target with the place of its predictions beside those of the others.
+
+    >>> rows = pd.DataFrame({"km": [1.0, 2.0], "late": ["no", "yes"], "cost": [3.0, 5.0]})
+    >>> tasks = {"late": "classes", "cost": "regression"}
+    >>> spec = TableSpec.fit(rows, target=[*tasks], task=tasks, categorical=[], continuous=["km"])
+    >>> [place for _, place in target_slices(spec)]
+    [slice(0, 2, None), slice(2, 3, None)]
+    """
+    start = 0
+    for column in spec.target_columns:
+        yield column, slice(start, start + column.num_outputs)
+        start += column.num_outputs
+
+
+def plain_names(spec: TableSpec) -> list[str]:
+    """Return different names of the targets that metrics and files can be called by.
+
+    >>> table = pd.DataFrame({"km": [1.0, 2.0], "a.b": [1.0, 2.0], "a b": [1.0, 2.0]})
+    >>> spec = TableSpec.fit(table, target=["a.b", "a b"], categorical=[], continuous=["km"])
+    >>> plain_names(spec)
+    ['a_b', 'a_b_2']
+    """
+    names: list[str] = []
+    for target in spec.targets:
+        name = plain = re.sub(r"\W", "_", target)
+        while name in names:
+            name = f"{plain}_{len(names) + 1}"
+        names.append(name)
+    return names
+
+
+def prediction_agreement(spec: TableSpec, members: Tensor, merged: Tensor) -> dict[str, Tensor]:
+    """Return by its name how far members agree, as ``named_agreement``, by target if several."""
+    if spec.task != "several":
+        return named_agreement(members, merged)
+    found: dict[str, Tensor] = {}
+    for column, place in target_slices(spec):
+        each, mean = members[:, :, place], merged[:, place]
+        if column.classes is None:
+            each, mean = each[:, :, 0], mean[:, 0]
+        found |= {f"{k}_{column.name}": v for k, v in named_agreement(each, mean).items()}
+    return found
+
+
+def _columns_of(column: TargetColumn, predictions: Tensor, name: str, prefix: str) -> pd.DataFrame:
     values = predictions.double().numpy()
-    if spec.classes is None:
-        return pd.DataFrame({"prediction": values})
-    names = [spec.classes[index] for index in values.argmax(axis=1)]
-    table = pd.DataFrame({"prediction": names})
-    return pd.concat([table, pd.DataFrame(values, columns=pd.Index(spec.classes))], axis=1)
+    if column.classes is None:
+        return pd.DataFrame({name: values.reshape(-1)})
+    names = [column.classes[index] for index in values.argmax(axis=1)]
+    classes = pd.Index([f"{prefix}{label}" for label in column.classes])
+    return pd.concat([pd.DataFrame({name: names}), pd.DataFrame(values, columns=classes)], axis=1)
 
 
 def to_csv(table: pd.DataFrame, digits: int = _DIGITS) -> str:
@@ -35,5 +95,6 @@ def to_csv(table: pd.DataFrame, digits: int = _DIGITS) -> str:
 
 def num_digits(spec: TableSpec) -> int:
     """Return to how many digits to write predictions, so that deviations have seven of them."""
-    zero, one = spec.target_column.unit
-    return min(_DIGITS + max(0, math.ceil(math.log10(max(abs(zero) / one, 1e-9)))), 17)
+    units = [column.unit for column in spec.target_columns]
+    offset = max(abs(zero) / one for zero, one in units)
+    return min(_DIGITS + max(0, math.ceil(math.log10(max(offset, 1e-9)))), 17)

@@ -27,7 +27,7 @@ from lightning_fastrecipes.functional.tables.encoding import (
     other_kind,
 )
 from lightning_fastrecipes.functional.tables.scaling import ContinuousColumn
-from lightning_fastrecipes.functional.tables.target import TableTask, TargetColumn
+from lightning_fastrecipes.functional.tables.target import SpecTask, TableTask, TargetColumn
 
 FLAG_SUFFIX = "_na"
 
@@ -41,7 +41,8 @@ class EncodedTable(NamedTuple):
     for a regression float64, or its logarithm in float32, and int64 for classes; ``None`` if it was
     not asked for.
     By column, for those with any, ``unknown`` counts values that training had not, and ``filled``
-    missing ones.
+    missing ones. Of several targets, ``target`` ``(rows, targets)`` is float64, each as it would be
+    alone.
     """
 
     codes: npt.NDArray[Any]
@@ -64,6 +65,7 @@ class TableSpec:
         target_column: What is predicted.
         source_text: Columns that were text when the table was read, before any step, so that rows
             to predict are read alike; two specs that differ in this alone are equal.
+        more_targets: What is predicted besides, where there are several targets.
 
     Example:
         >>> table = pd.DataFrame(
@@ -86,16 +88,17 @@ class TableSpec:
     number_columns: tuple[ContinuousColumn, ...]
     target_column: TargetColumn
     source_text: tuple[str, ...] = field(default=(), compare=False)
+    more_targets: tuple[TargetColumn, ...] = ()
 
     @classmethod
     def fit(
         cls,
         frame: pd.DataFrame,
         *,
-        target: str,
+        target: str | Sequence[str],
         categorical: Sequence[str],
         continuous: Sequence[str],
-        task: TableTask = "regression",
+        task: TableTask | Mapping[str, TableTask] = "regression",
         log_target: bool = False,
         min_count: int = 1,
     ) -> "TableSpec":
@@ -105,10 +108,11 @@ class TableSpec:
         twice or none is named, or an argument is out of range, `DataError` if a column is missing
         or cannot be encoded.
         """
-        check_roles(target, categorical, continuous)
+        targets = [target] if isinstance(target, str) else list(target)
+        check_roles(targets, categorical, continuous)
         if min_count < 1:
             raise ValueError(f"`min_count` must be at least 1, got {min_count}.")
-        check_columns(frame, [*categorical, *continuous, target])
+        check_columns(frame, [*categorical, *continuous, *targets])
         if not len(frame):
             raise DataError("The training rows must be at least one, but there are none.")
         for name in continuous:
@@ -120,32 +124,55 @@ class TableSpec:
                 )
         numbers = tuple(ContinuousColumn.fit(frame[name], name) for name in continuous)
         clash = {f"{column.name}{FLAG_SUFFIX}" for column in numbers if column.has_flag}
-        clash &= {*categorical, *continuous, target}
+        clash &= {*categorical, *continuous, *targets}
         if clash:
             raise DataError(
                 f"The columns {sorted(clash)} must not be named, because they flag the gaps of"
                 " others by themselves. Leave them out, or rename them."
             )
+        tasks = dict.fromkeys(targets, task) if isinstance(task, str) else task
+        is_mixed = len({*tasks.values()}) > 1
+        first, *others = (
+            TargetColumn.fit(
+                frame[name],
+                name,
+                tasks[name],
+                # Classes beside numbers are never logarithms.
+                log=log_target and not (is_mixed and tasks[name] == "classes"),
+            )
+            for name in targets
+        )
         return cls(
             tuple(CategoryColumn.fit(frame[name], name, min_count) for name in categorical),
             numbers,
-            TargetColumn.fit(frame[target], target, task, log=log_target),
+            first,
+            more_targets=tuple(others),
         )
 
     @property
     def target(self) -> str:
-        """Name of the target."""
+        """Name of the target, or of the first of several."""
         return self.target_column.name
 
     @property
-    def task(self) -> TableTask:
-        """What is predicted: ``regression`` or ``classes``."""
-        return self.target_column.task
+    def target_columns(self) -> tuple[TargetColumn, ...]:
+        """What is predicted, one or several."""
+        return (self.target_column, *self.more_targets)
+
+    @property
+    def targets(self) -> list[str]:
+        """Names of all that is predicted."""
+        return [column.name for column in self.target_columns]
+
+    @property
+    def task(self) -> SpecTask:
+        """What is predicted: ``regression``, ``classes``, or ``several`` targets."""
+        return "several" if self.more_targets else self.target_column.task
 
     @property
     def log_target(self) -> bool:
-        """Whether the target is transformed by the logarithm."""
-        return self.target_column.log
+        """Whether targets that are numbers are transformed by the logarithm."""
+        return any(column.log for column in self.target_columns)
 
     @property
     def categorical(self) -> list[str]:
@@ -175,8 +202,8 @@ class TableSpec:
 
     @property
     def classes(self) -> list[str] | None:
-        """Names of the classes in the order of the target index; ``None`` for regression."""
-        return self.target_column.classes
+        """Names of the classes in the order of the target index; ``None`` unless ``task`` is so."""
+        return None if self.more_targets else self.target_column.classes
 
     @property
     def target_range(self) -> tuple[float, float] | None:
@@ -209,7 +236,7 @@ class TableSpec:
             flags = continuous[:, flag_place] if number.has_flag else None
             flag_place += number.has_flag
             filled[number.name] = number.encode(frame[number.name], continuous[:, place], flags)
-        target = self.target_column.encode(frame[self.target]) if has_target else None
+        target = self._encoded_targets(frame) if has_target else None
         return EncodedTable(codes, continuous, target, _above_0(unknown), _above_0(filled))
 
     def decode(self, codes: Any) -> pd.DataFrame:
@@ -233,7 +260,7 @@ class TableSpec:
         )
 
     def invert_target(self, values: Tensor) -> Tensor:
-        """Convert what the model predicts to the user's units."""
+        """Convert what the model predicts of one target to the user's units."""
         return self.target_column.invert(values)
 
     def check(self, frame: pd.DataFrame, *, has_target: bool = True) -> None:
@@ -244,7 +271,7 @@ class TableSpec:
         """
         wanted = {column.name: column.kind for column in self.category_columns}
         wanted |= {column.name: "number" for column in self.number_columns}
-        check_columns(frame, [*wanted, *[self.target] * has_target])
+        check_columns(frame, [*wanted, *(self.targets if has_target else [])])
         check_kinds(frame, wanted)
 
     def difference(self, other: "TableSpec") -> str:
@@ -254,6 +281,9 @@ class TableSpec:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, which JSON and any checkpoint reader take."""
         plain = {"version": formats.TABLE_SPEC, **asdict(self)}
+        if not self.more_targets:
+            del plain["more_targets"]
+            plain["version"] = formats.TABLE_SPEC_OF_ONE_TARGET
         return {name: _listed(value) for name, value in plain.items()}
 
     @classmethod
@@ -271,15 +301,26 @@ class TableSpec:
                 " wrote it."
             )
         check_spec(plain)
-        target = dict(plain["target_column"])
-        if target["categories"] is not None:
-            target["categories"] = _category_column(target["categories"])
         return cls(
             tuple(_category_column(column) for column in plain["category_columns"]),
             tuple(ContinuousColumn(**column) for column in plain["number_columns"]),
-            TargetColumn(**target),
+            _target_column(plain["target_column"]),
             tuple(plain.get("source_text", ())),
+            tuple(map(_target_column, plain.get("more_targets", ()))),
         )
+
+    def _encoded_targets(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
+        if not self.more_targets:
+            return self.target_column.encode(frame[self.target])
+        encoded = [column.encode(frame[column.name]) for column in self.target_columns]
+        return np.column_stack(encoded).astype(np.float64)
+
+
+def _target_column(plain: Mapping[str, Any]) -> TargetColumn:
+    categories = plain["categories"]
+    return TargetColumn(
+        **{**plain, "categories": None if categories is None else _category_column(categories)}
+    )
 
 
 def _category_column(plain: Mapping[str, Any]) -> CategoryColumn:

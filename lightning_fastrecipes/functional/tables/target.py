@@ -25,6 +25,9 @@ from lightning_fastrecipes.functional.tables.rows import name_rows
 from lightning_fastrecipes.functional.tables.scaling import as_numbers
 
 TableTask = Literal["regression", "classes"]
+SpecTask = Literal["regression", "classes", "several"]
+"""``several``: there are several targets, of either task."""
+
 PointEstimate = Literal["median", "mean", "min_rmspe"]
 """``median``: the logarithm undone; ``mean``: minimises the squared error; ``min_rmspe``: minimises
 the squared error as a share of the target, which ``RMSPE`` measures."""
@@ -124,6 +127,11 @@ class TargetColumn:
     def classes(self) -> list[str] | None:
         """Names of the classes in the order of their indices; ``None`` for regression."""
         return None if self.categories is None else [str(x) for x in self.categories.values]
+
+    @property
+    def num_outputs(self) -> int:
+        """How many numbers a prediction is: one, or a probability for each class."""
+        return 1 if self.categories is None else len(self.categories.values)
 
     @property
     def range(self) -> tuple[float, float] | None:

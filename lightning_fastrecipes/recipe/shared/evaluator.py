@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lightning_fastrecipes._lightning import Callback
 from lightning_fastrecipes.functional.labels.decisions import describe_thresholds
-from lightning_fastrecipes.functional.labels.merging import named_agreement, stack_predictions
+from lightning_fastrecipes.functional.labels.merging import stack_predictions
 from lightning_fastrecipes.recipe.artifacts.environment import is_first_process
 from lightning_fastrecipes.recipe.artifacts.export_files import (
     ENSEMBLE,
@@ -137,7 +137,7 @@ class Evaluator:
             with_views = self._measure_predictions(merged, targets, self._merged_thresholds)
             metrics |= {f"{name}_tta": value for name, value in with_views.items()}
         stacked = stack_predictions(plain if self.tta is None else augmented)
-        agree = named_agreement(stacked, merged, self._thresholds())
+        agree = self.modality.agreement(self.model, stacked, merged, self._thresholds())
         metrics |= {name: float(values.mean()) for name, values in agree.items()}
         self._write_predictions(split, merged, targets, agree)
         return metrics, alone

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
+from lightning_fastrecipes.functional.labels.merging import named_agreement
 from lightning_fastrecipes.recipe.config.schema import Evaluation, Recipe, Stage
 from lightning_fastrecipes.recipe.shared.predictions import Predicted, Predictions
 from lightning_fastrecipes.trust import Trust
@@ -90,6 +91,12 @@ class Modality(ABC):
     @abstractmethod
     def merge(self, predictions: Iterable[Tensor]) -> Tensor:
         """Return the mean of what several models predict."""
+
+    def agreement(
+        self, model: Any, members: Tensor, merged: Tensor, thresholds: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Return by its name how far members agree on each sample, as ``named_agreement``."""
+        return named_agreement(members, merged, thresholds)
 
     @abstractmethod
     def write_predictions(self, folder: Path, data: Any, model: Any, predicted: Predicted) -> None:

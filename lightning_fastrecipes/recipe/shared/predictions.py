@@ -122,11 +122,13 @@ def evaluate(
     return {name.partition("_")[2]: float(value) for name, value in metrics.items()}
 
 
-def draw_confusion(folder: Path, predicted: Predicted, classes: Sequence[str]) -> None:
-    """Draw the confusion matrix of a split into a run folder."""
+def draw_confusion(
+    folder: Path, predicted: Predicted, classes: Sequence[str], suffix: str = ""
+) -> None:
+    """Draw the confusion matrix of a split into a run folder; ``suffix`` ends the file's name."""
     counts = confusion_counts(predicted.predictions, predicted.targets, len(classes))
-    name = "confusion_matrix.png" if predicted.split == "test" else "confusion_matrix_val.png"
-    draw_confusion_matrix(counts, classes, folder / name)
+    name = "confusion_matrix" if predicted.split == "test" else "confusion_matrix_val"
+    draw_confusion_matrix(counts, classes, folder / f"{name}{suffix}.png")
 
 
 def confusion_counts(probabilities: Tensor, targets: Tensor, num_classes: int) -> Tensor:

@@ -20,18 +20,15 @@ from lightning_fastrecipes.data.tables.loader import TableLoader
 from lightning_fastrecipes.data.tables.reading import Reading
 from lightning_fastrecipes.data.tables.steps import Join, parse_steps, step_files, steps_to_list
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
-from lightning_fastrecipes.functional.labels.merging import (
-    named_agreement,
-    running_mean,
-    stack_predictions,
-)
+from lightning_fastrecipes.functional.labels.merging import running_mean, stack_predictions
 from lightning_fastrecipes.functional.tables.predictions import (
     num_digits,
     predicted_columns,
+    prediction_agreement,
     to_csv,
 )
 from lightning_fastrecipes.functional.tables.spec import TableSpec
-from lightning_fastrecipes.messages import shown
+from lightning_fastrecipes.messages import name_some, shown
 from lightning_fastrecipes.protocols import TableInputs
 from lightning_fastrecipes.recipe.artifacts.environment import default_device
 from lightning_fastrecipes.recipe.artifacts.export_files import (
@@ -44,10 +41,11 @@ from lightning_fastrecipes.recipe.artifacts.export_files import (
 from lightning_fastrecipes.recipe.artifacts.reading import EXPORT_CURE
 from lightning_fastrecipes.recipe.config.bounds import MOST
 from lightning_fastrecipes.recipe.shared.predictions import append_columns
+from lightning_fastrecipes.tasks.multi_target import TabularMultiTarget
 from lightning_fastrecipes.tasks.table_task import TabularTask
 from lightning_fastrecipes.tasks.tabular import TabularClassifier, TabularRegressor
 
-_KEYS = ("spec", "network", "norm_policy", "y_range", "point_estimate", "loss")
+_KEYS = ("spec", "network", "norm_policy", "y_range", "point_estimate", "loss", "loss_weights")
 _SIDE = "side_tables"
 _WORD = plain.maybe(plain.text(".{1,100}", "a word"))
 _DESCRIPTION = plain.keys(
@@ -63,9 +61,10 @@ _DESCRIPTION = plain.keys(
         )
     },
 )
-_TASKS: dict[str, type[TabularRegressor] | type[TabularClassifier]] = {
+_TASKS: dict[str, type[TabularTask]] = {
     "table regression": TabularRegressor,
     "table classes": TabularClassifier,
+    "table several": TabularMultiTarget,
 }
 
 
@@ -157,7 +156,7 @@ def predict_tables(
     mean = running_mean(predictions if each is None else each)
     found = predicted_columns(first, mean)
     if each is not None:
-        found = append_columns(found, named_agreement(each, mean))
+        found = append_columns(found, prediction_agreement(first, each, mean))
     table = pd.concat([tables.rows, found], axis=1)
     return TablePredictions(table, to_csv(table, num_digits(first)), list(tables.notes))
 
@@ -199,10 +198,15 @@ def _predict_with(folder: Path, first: TableSpec, tables: _Tables) -> Tensor:
     device = default_device()
     model, description = load_table_export(folder)
     spec = model.require_spec()
-    if (spec.target, spec.task, spec.classes) != (first.target, first.task, first.classes):
+    ours, theirs = (
+        [(column.name, column.task, column.classes) for column in one.target_columns]
+        for one in (first, spec)
+    )
+    if ours != theirs:
         raise DataError(
             f"The models must predict the same to be averaged, but one predicts"
-            f" '{first.target}' and that of {folder} '{spec.target}', or other classes of it."
+            f" {name_some(first.targets)} and that of {folder} {name_some(spec.targets)}, or other"
+            " classes."
         )
     model.to(device)
     chunks = []

@@ -1,6 +1,6 @@
 """Recipes for tables: how their parts are built, described, evaluated and exported."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,13 @@ from typing_extensions import override
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.data.common.files import write_atomically
+from lightning_fastrecipes.data.tables.columns import TableColumns
 from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
 from lightning_fastrecipes.data.tables.reading import as_reading
 from lightning_fastrecipes.data.tables.steps import parse_steps
 from lightning_fastrecipes.errors import ConfigurationError, RecipeError
 from lightning_fastrecipes.functional.labels.merging import running_mean
+from lightning_fastrecipes.functional.tables.predictions import prediction_agreement
 from lightning_fastrecipes.recipe.config.building import build
 from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.schema import Evaluation, Recipe
@@ -26,7 +28,6 @@ from lightning_fastrecipes.recipe.tables.export import (
 )
 from lightning_fastrecipes.recipe.tables.reports import write_table_predictions, write_table_reports
 from lightning_fastrecipes.tasks.table_task import TabularTask
-from lightning_fastrecipes.tasks.tabular import TabularClassifier, TabularRegressor
 from lightning_fastrecipes.trust import Trust
 
 _STAGE_KEYS_FOR_IMAGES = {"image_size": None, "augmentation": None, "precompute": False}
@@ -62,13 +63,21 @@ class Tables(Modality):
         try:
             parse_steps(given.get("steps") or [])
             as_reading(given.get("reading"))
+            columns = given.get("columns")
+            task = TableColumns(**columns).spec_task if isinstance(columns, Mapping) else None
         except (TypeError, ValueError) as error:
             raise RecipeError(f"{recipe.path}: data: {error}") from error
-        if not issubclass(recipe.model.load(), (TabularRegressor, TabularClassifier)):
+        if not issubclass(recipe.model.load(), TabularTask):
             raise RecipeError(
-                f"{recipe.path}: model.class_path: a table needs a subclass of `TabularRegressor`"
-                f" or `TabularClassifier`, but got {recipe.model.class_path!r}."
+                f"{recipe.path}: model.class_path: a table needs `TabularRegressor`,"
+                " `TabularClassifier`, for several targets `TabularMultiTarget`, or a subclass of"
+                f" these, but got {recipe.model.class_path!r}."
             )
+        if task is not None:
+            try:
+                recipe.model.load().check_task(task)
+            except ConfigurationError as error:
+                raise RecipeError(f"{recipe.path}: model: {error}") from error
 
     @override
     def build_parts(self, recipe: Recipe) -> tuple[TabularDataModule, TabularTask]:
@@ -78,7 +87,7 @@ class Tables(Modality):
         model: Any = build(recipe.model, pl.LightningModule, Place(recipe.path, "model"))
         try:
             model.set_spec(data.spec)
-        except ConfigurationError as error:
+        except (ConfigurationError, TypeError) as error:
             raise RecipeError(f"{recipe.path}: model: {error}") from error
         return data, model
 
@@ -92,20 +101,11 @@ class Tables(Modality):
         spec = data.spec
         sizes = spec.embedding_sizes(model.network.embedding_rule)
         columns = zip(spec.categorical, spec.cardinalities, sizes, strict=True)
-        named = [f"{name} {cardinality}x{size}" for name, cardinality, size in columns]
-        target = f"log({spec.target})" if spec.log_target else spec.target
-        if spec.classes:
-            target = f"{target}, {len(spec.classes)} classes"
-        elif model.require_spec().target_column.scaled:
-            zero, one = model.require_spec().target_column.unit
-            target = (
-                f"{target}, predicted in deviations of {one:.6g} from its mean {zero:.6g}; losses"
-                " are mean squared errors in this unit, metrics are in the table's own"
-            )
+        vectors = [f"{name} {cardinality}x{size}" for name, cardinality, size in columns]
         return [
-            f"Data: {', '.join(counts)} rows; target {target}",
+            f"Data: {', '.join(counts)} rows; {_described(model)}",
             *str(data.report).splitlines(),
-            f"Categorical columns and their vectors: {', '.join(named) or 'none'}",
+            f"Categorical columns and their vectors: {', '.join(vectors) or 'none'}",
             f"Continuous columns: {', '.join(spec.continuous_columns) or 'none'}",
             f"Model: {type(model).__name__}, hidden layers {model.network.layers}; batch norm"
             f" `{model.norm_policy}`",
@@ -124,6 +124,12 @@ class Tables(Modality):
     def merge(self, predictions: Iterable[Tensor]) -> Tensor:
         """Return the mean in the user's units: its error is never above the mean of the errors."""
         return running_mean(predictions)
+
+    @override
+    def agreement(
+        self, model: Any, members: Tensor, merged: Tensor, thresholds: Tensor | None
+    ) -> dict[str, Tensor]:
+        return prediction_agreement(model.require_spec(), members, merged)
 
     @override
     def write_predictions(self, folder: Path, data: Any, model: Any, predicted: Predicted) -> None:
@@ -156,3 +162,25 @@ class Tables(Modality):
             raise RecipeError("`--tta` is for images, not for tables. Leave it out.")
         found = predict_tables(folders, paths, keep, agreement=agreement)
         return Predictions(found.table, found.content, notes=found.notes)
+
+
+def _described(model: Any) -> str:
+    """Return what the targets are, and the unit that they are predicted in."""
+    columns = model.require_spec().target_columns
+    named = [f"log({column.name})" if column.log else column.name for column in columns]
+    for place, column in enumerate(columns):
+        if column.classes:
+            named[place] += f", {len(column.classes)} classes"
+        elif column.scaled:
+            zero, one = column.unit
+            named[place] += f", predicted in deviations of {one:.6g} from its mean {zero:.6g}"
+    if len(columns) > 1:
+        weights = {name: model.loss_weights.get(name, 1.0) for name in model.spec.targets}
+        said = ", ".join(f"{name} {weight:g}" for name, weight in weights.items())
+        return (
+            f"targets {'; '.join(named)}; the loss is the mean of theirs, each about 1 before"
+            f" training, with the weights {said}; metrics are in the table's own units"
+        )
+    if columns[0].scaled:
+        named[0] += "; losses are mean squared errors in this unit, metrics are in the table's own"
+    return f"target {named[0]}"

@@ -1,6 +1,7 @@
 """Reports of a model of a table: predictions, vectors of categories, importance of columns."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,10 +19,14 @@ from lightning_fastrecipes.functional.tables.embeddings import embedding_table
 from lightning_fastrecipes.functional.tables.importance import permutation_importance
 from lightning_fastrecipes.functional.tables.predictions import (
     num_digits,
+    plain_names,
     predicted_columns,
+    target_slices,
     to_csv,
 )
 from lightning_fastrecipes.functional.tables.spec import FLAG_SUFFIX, TableSpec
+from lightning_fastrecipes.functional.tables.target import TargetColumn
+from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.plots.tables import draw_embeddings, draw_importance, draw_predictions
 from lightning_fastrecipes.protocols import TableInputs
 from lightning_fastrecipes.recipe.shared.predictions import (
@@ -42,23 +47,29 @@ def write_table_predictions(
 ) -> None:
     """Write each row's place in the source, its target and its prediction, and a figure."""
     split, spec = predicted.split, model.require_spec()
-    targets = model.metric_targets(predicted.targets)
+    is_one = spec.task != "several"
+    targets = model.metric_targets(predicted.targets).reshape(-1, len(spec.targets))
+    predictions = predicted.predictions.reshape(len(targets), -1)
     # A rehearsal predicts the first batch alone.
-    table = data.row_names(split).head(len(predicted.predictions))
-    if spec.classes is None:
-        table["target"] = shown_targets(spec, targets)
-    else:
-        table["target"] = [spec.classes[index] for index in targets.tolist()]
+    table = data.row_names(split).head(len(targets))
+    for place, column in enumerate(spec.target_columns):
+        name = "target" if is_one else f"target_{column.name}"
+        table[name] = shown_targets(column, targets[:, place])
     table = pd.concat([table, predicted_columns(spec, predicted.predictions)], axis=1)
     content = to_csv(append_columns(table, predicted.agreement), num_digits(spec))
     write_atomically(folder / f"predictions_{split}.csv", content)
-    if spec.classes is not None:
-        draw_confusion(folder, predicted, spec.classes)
-        return
-    draw_predictions(
-        table["target"], table["prediction"], spec.target,
-        folder / f"predictions_{split}.png", split=split, log=spec.log_target,
-    )  # fmt: skip
+    for place, (column, outputs) in enumerate(target_slices(spec)):
+        suffix = "" if is_one else f"_{plain_names(spec)[place]}"
+        if column.classes is not None:
+            part = replace(
+                predicted, predictions=predictions[:, outputs], targets=targets[:, place].long()
+            )
+            draw_confusion(folder, part, column.classes, suffix)
+            continue
+        draw_predictions(
+            shown_targets(column, targets[:, place]), predictions[:, place].double().numpy(),
+            column.name, folder / f"predictions_{split}{suffix}.png", split=split, log=column.log,
+        )  # fmt: skip
 
 
 def write_table_reports(
@@ -79,6 +90,8 @@ def write_table_reports(
     error = f"rmse of {'log ' if spec.log_target else ''}{spec.target}"
     if spec.classes is not None:
         error = f"cross entropy of {spec.target}"
+    elif spec.task == "several":
+        error = f"loss of {name_some(spec.targets)}"
     draw_importance(importance, folder / "importance.png", error=f"{error}, {split} split")
 
 
@@ -93,25 +106,28 @@ def _write_embeddings(folder: Path, spec: TableSpec, model: TabularTask) -> None
     draw_embeddings(table, folder / "embeddings.png")
 
 
-def shown_targets(spec: TableSpec, targets: Tensor) -> npt.NDArray[np.float64]:
-    """Round targets in the user's units to six digits if the model predicts their logarithm.
+def shown_targets(column: TargetColumn, targets: Tensor) -> npt.NDArray[Any]:
+    """Return names of classes, or numbers in the user's units.
 
-    A logarithm in 32 bits has lost the digits after these.
+    They are rounded to six digits if the model predicts their logarithm, which in 32 bits has lost
+    the digits after these.
     """
+    if column.classes is not None:
+        return np.array([column.classes[int(index)] for index in targets.tolist()], dtype=object)
     values = targets.double().numpy()
-    if not spec.log_target:
+    if not column.log:
         return values
     scale = 10.0 ** (5 - np.floor(np.log10(values)))
-    return cast(npt.NDArray[np.float64], np.round(values * scale) / scale)
+    return cast(npt.NDArray[Any], np.round(values * scale) / scale)
 
 
 def column_importance(model: TabularTask, split: EncodedSplit, seed: int) -> pd.DataFrame:
     """Measure how much the error of a model grows when a column is shuffled.
 
     The error is the root of the mean squared error, of logarithms where the model predicts these,
-    in the user's units where it does not, or for classes the cross
-    entropy, on ``NUM_SAMPLED_ROWS`` random rows with targets. A column's flag of missing values is
-    shuffled with it.
+    in the user's units where it does not, or for classes the cross entropy, and of several targets
+    the loss, on ``NUM_SAMPLED_ROWS`` random rows with targets. A column's flag of missing values
+    is shuffled with it.
     """
     spec = model.require_spec()
     generator = np.random.default_rng(seed)
@@ -139,7 +155,8 @@ def column_importance(model: TabularTask, split: EncodedSplit, seed: int) -> pd.
 
     def error(predictions: npt.NDArray[Any], targets: npt.NDArray[Any]) -> float:
         loss = model.loss(torch.from_numpy(predictions), torch.from_numpy(targets))
-        return float(loss) if spec.classes else float(loss) ** 0.5 * spec.target_column.unit[1]
+        is_number = spec.task == "regression"
+        return float(loss) ** 0.5 * spec.target_column.unit[1] if is_number else float(loss)
 
     try:
         return permutation_importance(

@@ -84,10 +84,9 @@ def test_files_are_named():
 def test_columns_may_be_an_index_and_are_refused_by_what_they_are():
     columns = TableColumns("y", PLAIN.columns[1:2], PLAIN.select_dtypes("int").columns)
     assert (columns.categorical, columns.continuous) == (["b"], ["a"])
-    with pytest.raises(
-        ValueError, match=r"`target` must be the name of one column, got \['y', 'z'"
-    ):
-        TableColumns(["y", "z"], ["b"])
+    assert TableColumns(PLAIN.columns[:2], ["c"]).target == PLAIN.columns[:2].tolist()
+    with pytest.raises(ValueError, match=r"`target` must be the name of a column, or a list of n"):
+        TableColumns(["y", 3], ["b"])
 
 
 @pytest.mark.parametrize("cache", ["off", "folder"])

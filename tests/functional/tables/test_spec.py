@@ -590,8 +590,8 @@ def test_wrong_codes_and_other_versions_are_refused():
         spec.decode([0, 1, 2])
     with pytest.raises(ValueError, match=r"column 'day' must lie in \[0, 3\), got 0 to 3"):
         spec.decode([[0, 0], [0, 3]])
-    with pytest.raises(ValueError, match="must have version 2 at most, got 3"):
-        TableSpec.from_dict(spec.to_dict() | {"version": 3})
+    with pytest.raises(ValueError, match="must have version 3 at most, got 4"):
+        TableSpec.from_dict(spec.to_dict() | {"version": 4})
 
 
 def test_the_memory_beside_the_result_does_not_grow_with_the_rows():
