@@ -154,8 +154,14 @@ def _parse_class(
 ) -> tuple[ArgumentParser, Any]:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(base, "object", required=True)
-    value = {"class_path": spec.class_path, "init_args": {**spec.init_args, **extra}}
-    return parser, _parse(parser, {"object": value}, place, check=check)
+    init_args = {**spec.init_args, **extra}
+    # A task builds its metrics, once it knows the classes, for whose number jsonargparse would ask.
+    metrics = init_args.pop("metrics", None) if issubclass(base, pl.LightningModule) else None
+    value = {"class_path": spec.class_path, "init_args": init_args}
+    parsed = _parse(parser, {"object": value}, place, check=check)
+    if metrics is not None:
+        parsed.object.init_args["metrics"] = copy.deepcopy(metrics)
+    return parser, parsed
 
 
 def _parse(

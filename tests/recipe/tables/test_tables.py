@@ -622,3 +622,16 @@ def test_what_prepares_the_table_is_checked_without_it(changes, message, tables,
     described["data"]["init_args"] |= changes
     with pytest.raises(RecipeError, match=message):
         load_recipe(write(described, tmp_path))
+
+
+def test_metrics_by_class_path_get_the_number_of_classes_as_in_python(tables, tmp_path) -> None:
+    described = classes_document(tables)
+    f1 = "torchmetrics.classification.MulticlassF1Score"
+    described["model"]["init_args"]["metrics"] = {
+        "f1": f1, "mean_f1": {"class_path": f1, "init_args": {"average": "micro"}},
+    }  # fmt: skip
+    model = build_parts(load_recipe(write(described, tmp_path)))[1]
+    built = dict(model.phase_metrics["val_"].items(keep_base=True))
+    assert {name: (one.num_classes, one.average) for name, one in built.items()} == {
+        "f1": (2, "macro"), "mean_f1": (2, "micro"),
+    }  # fmt: skip
