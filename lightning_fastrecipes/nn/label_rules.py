@@ -16,10 +16,13 @@ from lightning_fastrecipes.errors import ConfigurationError, check_choice
 from lightning_fastrecipes.functional.labels.losses import class_losses, label_losses
 from lightning_fastrecipes.functional.labels.merging import logits_of
 from lightning_fastrecipes.functional.labels.multi_label import Threshold
-from lightning_fastrecipes.functional.labels.targets import hard_labels
+from lightning_fastrecipes.functional.labels.targets import hard_labels, known_labels
 from lightning_fastrecipes.nn.losses import Loss, LossFunction, OwnLoss
 from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
 from lightning_fastrecipes.protocols import LabelKind
+
+UNKNOWN = -1
+"""What metrics get for one of several labels that is unknown."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,10 @@ class LabelRules(ABC):
     @abstractmethod
     def loss_weight(self, targets: Tensor) -> float | Tensor:
         """Return how much the mean loss of a batch counts beside that of others."""
+
+    @abstractmethod
+    def weighted_loss(self, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """Return the mean loss of a batch whose rows count ``weights``, ``(batch,)``, times."""
 
     @property
     @abstractmethod
@@ -147,6 +154,13 @@ class SingleLabel(LabelRules):
         return _ratio(losses, counts)
 
     @override
+    def weighted_loss(self, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        if self.own_loss is not None:
+            return (weights * self.own_loss.cells(logits, targets)).mean()
+        losses, counts = self._rows(logits, targets)
+        return _ratio(weights * losses, counts)
+
+    @override
     def loss_weight(self, targets: Tensor) -> float | Tensor:
         if self.class_weight is None or self.own_loss is not None:
             return len(targets)
@@ -190,6 +204,7 @@ class MultiLabel(LabelRules):
         self, num_classes: int, options: Labels, loss: Loss | OwnLoss | None = None
     ) -> None:
         super().__init__(num_classes, "multilabel", loss)
+        self.metric_defaults["ignore_index"] = UNKNOWN
         self.options = options
         self.pos_weight: Tensor | None = None
         if self.loss_options.class_weight is not None:
@@ -222,16 +237,28 @@ class MultiLabel(LabelRules):
                 f" {tuple(logits.shape)}, got {tuple(targets.shape)}. Encode them so, or give"
                 " `labels={'kind': 'single'}` for class indices."
             )
-        if self.own_loss is not None:
+        known = known_labels(targets)
+        if self.own_loss is not None and bool(known.all()):
             return self.own_loss.mean(logits, targets)
-        if self.has_plain_loss:
+        if self.own_loss is None and self.has_plain_loss:
             weight = None if self.pos_weight is None else self.pos_weight.to(logits)
-            return F.binary_cross_entropy_with_logits(logits, targets.to(logits), pos_weight=weight)
-        return self._cells(logits, targets).mean()
+            wanted = torch.where(known, targets, 0).to(logits)
+            mean = F.binary_cross_entropy_with_logits(
+                logits, wanted, known.to(logits), pos_weight=weight
+            )
+            # Exactly the mean where all are known, and nothing waits for the GPU.
+            return mean * (known.numel() / known.sum().clamp_min(1))
+        return _ratio(self._cells(logits, targets, known), known.to(logits))
+
+    @override
+    def weighted_loss(self, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        known = known_labels(targets)
+        cells = self._cells(logits, targets, known)
+        return _ratio(weights[:, None] * cells, known.to(logits))
 
     @override
     def loss_weight(self, targets: Tensor) -> float | Tensor:
-        return len(targets)
+        return known_labels(targets).sum() / self.num_classes
 
     @property
     @override
@@ -239,14 +266,21 @@ class MultiLabel(LabelRules):
         options = self.loss_options
         return self.own_loss is None and not (options.smoothing or options.focal_gamma)
 
-    def _cells(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return label_losses(
+    def _cells(self, logits: Tensor, targets: Tensor, known: Tensor) -> Tensor:
+        """Return the loss of each label of each row, 0 where it is unknown."""
+        wanted = torch.where(known, targets, 0).to(logits)
+        if self.own_loss is not None:
+            cells = self.own_loss.cells(logits, wanted)
+            return cells.view(len(cells), -1) * known
+        options = self.loss_options
+        cells = label_losses(
             logits,
-            targets.to(logits),
+            wanted,
             pos_weight=self.pos_weight,
-            smoothing=self.loss_options.smoothing,
-            focal_gamma=self.loss_options.focal_gamma,
+            smoothing=options.smoothing,
+            focal_gamma=options.focal_gamma,
         )
+        return cells * known
 
     @override
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -254,13 +288,16 @@ class MultiLabel(LabelRules):
 
     @override
     def metric_targets(self, targets: Tensor) -> Tensor:
-        return (targets >= 0.5).long()
+        """Return 0 and 1, and -1 where a label is unknown, which metrics are told to ignore."""
+        return torch.where(known_labels(targets), (targets >= 0.5).long(), UNKNOWN)
 
     @override
     def metrics(self, chosen: Mapping[str, Any] | None) -> dict[str, Any]:
         """Return the chosen metrics, or accuracy, and the F-beta that thresholds are tuned with."""
         if chosen is None:
-            accuracy: Metric = MultilabelAccuracy(self.num_classes, average="micro")
+            accuracy: Metric = MultilabelAccuracy(
+                self.num_classes, average="micro", ignore_index=UNKNOWN
+            )
             return {**self.fbeta(), "accuracy": accuracy}
         if any(_is_fbeta(metric) for metric in chosen.values()):
             return dict(chosen)

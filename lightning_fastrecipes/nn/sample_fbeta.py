@@ -20,6 +20,7 @@ from lightning_fastrecipes.functional.labels.multi_label import (
     threshold_grid,
     tune_per_label,
 )
+from lightning_fastrecipes.functional.labels.targets import known_labels
 
 
 class SampleFBeta(Metric):
@@ -30,7 +31,8 @@ class SampleFBeta(Metric):
     ``per_label`` the metric also keeps the rows, as positions in the grid, since scores at mixed
     thresholds are no sums of scores at single ones.
 
-    A sample without labels counts 1 where none is predicted, and 0 otherwise. The value at the best
+    A sample without labels counts 1 where none is predicted, and 0 otherwise. Labels that are
+    unknown, NaN or -1, are left out, and so are samples without a known one. The value at the best
     threshold is slightly too good; measure a test with ``fix``.
 
     Args:
@@ -100,7 +102,10 @@ class SampleFBeta(Metric):
         self.reset()
 
     def update(self, probabilities: Tensor, targets: Tensor) -> None:
-        """Add probabilities and targets of 0 and 1, both of shape ``(batch, num_labels)``."""
+        """Add probabilities and targets of 0 and 1, both of shape ``(batch, num_labels)``.
+
+        Targets are NaN or -1 where a label is unknown.
+        """
         if probabilities.shape != targets.shape or probabilities.shape[1:] != (self.num_labels,):
             raise ValueError(
                 f"`probabilities` and `targets` must have shape (batch, {self.num_labels}), got"
@@ -112,18 +117,21 @@ class SampleFBeta(Metric):
                 "`probabilities` must lie in [0, 1], but some do not, or are NaN. Give the sigmoid"
                 " of logits; NaN comes from a loss that has run away or from broken inputs."
             )
-        self.count += len(targets)
+        known = known_labels(targets)
+        self.count += known.any(1).sum()
         if self.fixed_thresholds is not None:
             thresholds = self.fixed_thresholds.to(probabilities)
             scores = sample_fbeta(probabilities, targets, thresholds, self.beta)
-            self.fixed_score += score_units(scores).sum()
+            self.fixed_score += (score_units(scores) * known.any(1)).sum()
             return
         self.scores += sums_at_thresholds(probabilities, targets, self.grid, self.beta)
         if self.threshold == "per_label":
             # Types that every backend can gather.
             small = torch.uint8 if len(self.grid) < 256 else torch.int32
-            self.buckets.append(bucket(probabilities, self.grid).to(small))
-            self.truth.append((targets >= 0.5).to(torch.uint8))
+            # Below every threshold, an unknown label is never decided.
+            places = (bucket(probabilities, self.grid) * known)[known.any(1)]
+            self.buckets.append(places.to(small))
+            self.truth.append((targets >= 0.5)[known.any(1)].to(torch.uint8))
 
     def compute(self) -> Tensor:
         """Return the mean over all rows, and store the thresholds that make it best."""

@@ -13,6 +13,7 @@ from lightning_fastrecipes._lightning import rank_zero_info
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.labels.classes import refuse_other_classes
 from lightning_fastrecipes.nn.label_rules import (
+    UNKNOWN,
     Labels,
     MultiLabel,
     SingleLabel,
@@ -99,6 +100,19 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
         self._refuse_other_kind(label_kind, "the data")
         self.classes = list(classes)
         self._set_label_kind(label_kind)
+
+    @override
+    def refuse_gaps(self) -> None:
+        """Refuse a loss or a metric that cannot leave out labels that are unknown."""
+        super().refuse_gaps()
+        metrics: Any = self.phase_metrics["val_"]
+        for name, metric in metrics.items():
+            # Others get -1 for these labels.
+            if getattr(metric, "ignore_index", UNKNOWN) != UNKNOWN:
+                raise ConfigurationError(
+                    f"Some labels are unknown, but `metrics.{name.removeprefix('val_')}` does not"
+                    f" leave them out. Build it with `ignore_index={UNKNOWN}`, or name its class."
+                )
 
     def require_classes(self) -> int:
         """Return the number of classes, or raise a ConfigurationError if it is not known yet."""

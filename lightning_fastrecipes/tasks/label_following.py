@@ -12,6 +12,7 @@ from lightning_fastrecipes._lightning import rank_zero_warn
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.labels.losses import balanced_class_weight
 from lightning_fastrecipes.functional.labels.multi_label import balanced_pos_weight
+from lightning_fastrecipes.functional.labels.targets import known_labels
 from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.nn.label_rules import LabelRules, MultiLabel, SingleLabel
 from lightning_fastrecipes.protocols import HasTrainTargets, LabelKind
@@ -63,6 +64,8 @@ class FollowsLabelRules:
         if rules.own_loss is not None:
             rules.own_loss.check(self.label_kind, rules.num_classes)
         if isinstance(rules, MultiLabel):
+            if stage == "fit" and _has_gaps(datamodule):
+                self.refuse_gaps()
             if stage == "fit" and rules.options.pos_weight == "balanced":
                 targets = _train_targets(datamodule, "labels.pos_weight")
                 rules.weigh(balanced_pos_weight(targets))
@@ -76,6 +79,15 @@ class FollowsLabelRules:
                     "`loss.class_weight` names classes, but the model does not know the names of"
                     " its own. Call `set_classes`, or give a list in their order."
                 )
+
+    def refuse_gaps(self) -> None:
+        """Raise `ConfigurationError` if the loss cannot leave out labels that are unknown."""
+        own = self.rules.own_loss
+        if own is not None and not own.has_cells:
+            raise ConfigurationError(
+                f"Some labels are unknown, but {own.name} gives the mean of all. Use a loss of"
+                " `torch.nn`, or a module with `reduction`, whose parts can be left out."
+            )
 
     def loss_state(self) -> dict[str, Any]:
         """Return what a checkpoint holds of the loss besides its options, as plain values."""
@@ -106,6 +118,12 @@ class FollowsLabelRules:
                 f"The checkpoint was trained with the loss `{shown(saved['own_loss'])}`, but the"
                 f" model has the cross entropy, which `val_loss` is now. Give the same `loss`."
             )
+
+
+def _has_gaps(datamodule: Any) -> bool:
+    if not isinstance(datamodule, HasTrainTargets):
+        return False
+    return not bool(known_labels(datamodule.train_targets).all())
 
 
 def _train_targets(datamodule: Any, option: str) -> Tensor:

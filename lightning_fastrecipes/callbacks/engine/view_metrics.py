@@ -11,6 +11,7 @@ from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import SetupError, rank_zero_warn
 from lightning_fastrecipes.functional.images.batches import images_of
 from lightning_fastrecipes.functional.labels.merging import row_losses
+from lightning_fastrecipes.functional.labels.targets import known_labels
 from lightning_fastrecipes.nn.label_rules import LabelRules
 from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
 from lightning_fastrecipes.protocols import HasDecisionHead, HasPhaseMetrics
@@ -62,7 +63,8 @@ class ViewMetrics:
                     continue
                 weight = getattr(rules, "pos_weight", None)
                 losses = row_losses(merged, targets, multi_label=multi_label, pos_weight=weight)
-                meter.update(losses)
+                known = known_labels(targets).to(losses).mean(1) if multi_label else 1.0
+                meter.update(losses, weight=known)
             else:
                 meter.update(merged if name.endswith("_tta") else plain, expected)
 

@@ -134,6 +134,8 @@ def assemble(
         targets = np.zeros((len(rows), len(classes)), dtype=np.float32)
         for row, labels in enumerate(_label_lists(rows)):
             targets[row, [codes[name] for name in labels]] = 1.0
+        for row, text in enumerate(rows.get("unknown", ())):
+            targets[row, [codes[name] for name in _labels(text) if name in codes]] = np.nan
     else:
         targets = np.array([codes.get(name, -1) for name in rows["label"]], dtype=np.int64)
     samples: dict[ImageSplit, Samples] = {}

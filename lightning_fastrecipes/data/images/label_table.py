@@ -24,7 +24,9 @@ class Tags:
         column: Column of labels, several in one value, or one in each of several rows of an image.
             Lists are read as such, also as text: ``['a', 'b']``, ``["a", "b"]``.
         separator: What stands between them, such as a space or a comma; ``auto`` finds it.
-        columns: Columns of 0 and 1, one per label; in place of ``column``.
+        columns: Columns of 0 and 1, one per label; in place of ``column``. Empty cells and -1 are
+            unknown: loss, metrics, thresholds, weights and reports leave them out, and an image
+            without any known label is in no split.
 
     Raises:
         ValueError: If ``separator`` is empty, or comes with ``columns``.
@@ -90,8 +92,10 @@ class LabelTable:
     several labels               ``sun sea``, ``sun, sea``, ``sun;sea``, ``sun|sea``, lists, their
                                  text in Python, JSON, NumPy or PostgreSQL, or one row per image and
                                  label
-    a label each                 0 and 1, or booleans
-    probabilities                numbers from 0 to 1 that sum to 1 in a row
+    a label each                 0 and 1, or booleans; in columns that ``Tags`` names, nothing or -1
+                                 where a label is unknown
+    probabilities                numbers from 0 to 1 that sum to 1 in a row, one of which may be
+                                 unknown
     split, named by ``split``    ``train``, ``Validation``, ``dev``, ``test_set`` and so on, or 0
                                  and 1, where the name says what 1 means: ``is_valid``, ``is_test``
     ============================ ================================================================

@@ -37,6 +37,8 @@ class RowLabels(NamedTuple):
     classes: list[str] | None
     reason: str
     probabilities: npt.NDArray[np.float32] | None = None
+    unknown: list[str] | None = None
+    """Labels of each row that are not known, joined; ``None`` if all are."""
 
 
 def label_columns(table: LabelTable) -> list[str]:
@@ -70,6 +72,28 @@ def _flags(columns: pd.DataFrame) -> pd.DataFrame:
     return numbers.where(numbers.isin([0, 1]))
 
 
+def unknown_cells(frame: pd.DataFrame, table: LabelTable, flag_columns: list[str]) -> pd.DataFrame:
+    """Return which labels are unknown, empty or -1, where the table may say so.
+
+    It may with ``Tags`` of columns, and with ``SoftLabels``; else there are no columns.
+    """
+    columns = flag_columns if isinstance(table.labels, Tags) else []
+    if isinstance(table.labels, SoftLabels):
+        columns = table.labels.columns
+    cells = frame[columns]
+    numbers: pd.DataFrame = cells.apply(pd.to_numeric, errors="coerce")
+    return cells.isna() | numbers.eq(-1)
+
+
+def say_unknown(unknown: pd.DataFrame) -> list[str]:
+    """Say how many labels are unknown, and how many rows have no known one; nothing if none are."""
+    if not unknown.any(axis=None):
+        return []
+    said = f"{int(unknown.sum().sum()):,} of {unknown.size:,} labels are unknown and are left out"
+    num_rows = int(unknown.all(axis=1).sum())
+    return [said + (f", with {num_rows:,} images that have no known one" if num_rows else "")]
+
+
 def read_labels(frame: pd.DataFrame, table: LabelTable, flag_columns: list[str]) -> RowLabels:
     """Read the labels of each row; ``flag_columns`` are those of ``found_columns``."""
     if isinstance(table.labels, SoftLabels):
@@ -82,7 +106,12 @@ def read_labels(frame: pd.DataFrame, table: LabelTable, flag_columns: list[str])
     names = [LABEL_JOINER.join(labels) for labels in sets.labels]
     strata = rarest_labels(sets.labels) if sets.multi_label else names
     kind: LabelKind = "multi" if sets.multi_label else "single"
-    return RowLabels(kind, names, strata, flag_columns or None, sets.reason)
+    unknown = None
+    cells = unknown_cells(frame, table, flag_columns)
+    if cells.any(axis=None):
+        values = cells.to_numpy()
+        unknown = [LABEL_JOINER.join(np.array(flag_columns)[row]) for row in values]
+    return RowLabels(kind, names, strata, flag_columns or None, sets.reason, unknown=unknown)
 
 
 def _label_sets(frame: pd.DataFrame, table: LabelTable, flag_columns: list[str]) -> LabelSets:
@@ -100,8 +129,12 @@ def _label_sets(frame: pd.DataFrame, table: LabelTable, flag_columns: list[str])
             _refuse_numbers(values, str(column.name))
         return sets
     flags = _flags(frame[flag_columns])
-    problem = "hold something else than 0 and 1 in columns of labels"
-    refuse_rows(flags.isna().any(axis=1), frame, table, problem, "Correct them")
+    problem, cure = "hold something else than 0 and 1 in columns of labels", "Correct them"
+    unknown = unknown_cells(frame, table, flag_columns)
+    if unknown.empty:
+        cure += ", or name the columns, `Tags(columns=[...])`, if some labels are unknown"
+    is_odd = flags.isna() & ~unknown.reindex(columns=flags.columns, fill_value=False)
+    refuse_rows(is_odd.any(axis=1), frame, table, problem, cure)
     sets = labels_of_columns(flags == 1, choice)
     if not sets.multi_label:
         is_wrong = pd.Series([len(labels) != 1 for labels in sets.labels], dtype=bool)
@@ -189,7 +222,16 @@ def _probabilities(
     frame: pd.DataFrame, table: LabelTable, labels: SoftLabels
 ) -> npt.NDArray[np.float32]:
     numbers = frame[labels.columns].apply(pd.to_numeric, errors="coerce")
-    values: npt.NDArray[np.float64] = numbers.to_numpy(dtype=np.float64)
+    unknown = unknown_cells(frame, table, []).to_numpy()
+    values: npt.NDArray[np.float64] = numbers.to_numpy(dtype=np.float64, copy=True)
+    # Rows without a known one are left out later; of a single one the others say what it is.
+    values[unknown.all(axis=1)] = 1 / len(labels.classes)
+    single = (unknown.sum(axis=1) == 1) & ~unknown.all(axis=1)
+    values[single] = np.where(
+        unknown[single],
+        (1 - np.where(unknown, 0, values)[single].sum(axis=1, keepdims=True)).clip(0),
+        values[single],
+    )
     if labels.probability_column:
         values = np.concatenate([1 - values, values], axis=1)
     is_wrong = ~((values >= 0) & (values <= 1)).all(axis=1)

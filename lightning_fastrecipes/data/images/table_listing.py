@@ -19,6 +19,8 @@ from lightning_fastrecipes.data.images.table_labels import (
     merged_rows,
     read_labels,
     refuse_rows,
+    say_unknown,
+    unknown_cells,
 )
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.messages import name_some
@@ -56,9 +58,10 @@ def list_table(
     others = frame.drop(columns=columns)
     frame = frame[columns].apply(_stripped)
     labels = read_labels(frame, table, found)
+    unknown = unknown_cells(frame, table, found)
     # An image without any label is legal where there may be several.
     is_text = labels.kind == "multi" and not found
-    needed = plain if is_text else columns
+    needed = plain if is_text else [name for name in columns if name not in unknown]
     refuse_rows(frame[needed].isna().any(axis=1), frame, table, "lack a value", "Fill it in")
     text = frame[plain].astype(str)
     files, notes = find_files(text[table.file_column].tolist(), folder, table.suffix)
@@ -79,7 +82,12 @@ def list_table(
     )
     if rows["file"].duplicated().any():
         rows, labels = merged_rows(rows, labels, frame, table, others)
+    if labels.unknown is not None:
+        rows["unknown"] = labels.unknown
+    notes += say_unknown(unknown)
     order = rows["file"].argsort().to_numpy()
+    if unknown.any(axis=None):
+        order = order[~unknown.all(axis=1).to_numpy()[order]]
     rows = rows.iloc[order].reset_index(drop=True)
     probabilities = None if labels.probabilities is None else labels.probabilities[order]
     return Listing(

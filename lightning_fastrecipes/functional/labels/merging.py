@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lightning_fastrecipes.errors import check_choice
+from lightning_fastrecipes.functional.labels.targets import known_labels
 
 Merge = Literal["probabilities", "logits"]
 """``probabilities``: their mean; ``logits``: the mean of the logits, a geometric mean."""
@@ -154,18 +155,20 @@ def row_losses(
     """Compute the log loss of each row of probabilities. Shape ``(rows,)``.
 
     Targets are class indices ``(rows,)`` or probabilities ``(rows, num_classes)``. With
-    ``multi_label`` any number of classes may be right: the loss is the mean over the classes, where
-    positives weigh ``pos_weight``.
+    ``multi_label`` any number of classes may be right: the loss is the mean over the classes that
+    are known, where positives weigh ``pos_weight``.
 
     >>> row_losses(torch.tensor([[0.5, 0.5]]), torch.tensor([1]))
     tensor([0.6931])
     """
     if multi_label:
-        wanted = targets.to(probabilities.dtype)
+        known = known_labels(targets)
+        wanted = torch.where(known, targets, 0).to(probabilities.dtype)
         losses = functional.binary_cross_entropy(probabilities, wanted, reduction="none")
         if pos_weight is not None:
             losses = losses * (1 + wanted * (pos_weight.to(probabilities) - 1))
-        return losses.mean(dim=1)
+        # Exactly the mean where all are known.
+        return (losses * known).mean(dim=1) * (known.shape[1] / known.sum(dim=1).clamp_min(1))
     logs = logits_of(probabilities)
     if targets.ndim == 1:
         return -logs.gather(1, targets.long()[:, None])[:, 0]

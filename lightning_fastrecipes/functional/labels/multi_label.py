@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_fastrecipes.functional.labels.decisions import decide_labels
+from lightning_fastrecipes.functional.labels.targets import known_labels
 
 Threshold = Literal["one", "per_label"]
 """``one``: the same threshold for every label; ``per_label``: one for each."""
@@ -50,13 +51,14 @@ def sample_fbeta(
     """Compute the F-beta of each row over its labels, at one threshold or one per label.
 
     Probabilities and targets of 0 and 1 have shape ``(rows, num_labels)``. A row without labels is
-    1 where none is predicted, else 0.
+    1 where none is predicted, else 0. Labels that are unknown, NaN or -1, are left out.
 
     >>> p, t = torch.tensor([[0.9, 0.4], [0.1, 0.2]]), torch.tensor([[1, 0], [0, 0]])
     >>> sample_fbeta(p, t, 0.5).tolist(), sample_fbeta(p, t, 0.2).tolist()
     ([1.0, 1.0], [0.8333333134651184, 0.0])
     """
     decided, truth = decide_labels(probabilities, thresholds), targets >= 0.5
+    decided &= known_labels(targets)
     counts = ((decided & truth).sum(1), decided.sum(1), truth.sum(1))
     return fbeta_of_counts(*counts, beta)
 
@@ -77,8 +79,9 @@ def sums_at_thresholds(
 ) -> Tensor:
     """Sum the F-beta of each row at every threshold of a grid, in one pass over the batch.
 
-    Sums of batches and of processes add up, so that the mean over an epoch is exact. The result is
-    in units of ``1 / SCORE_UNITS``: shape ``(thresholds,)``, ``int64``.
+    Sums of batches and of processes add up, so that the mean over an epoch is exact. Labels that
+    are unknown are left out, and rows without a known one score 0. The result is in units of
+    ``1 / SCORE_UNITS``: shape ``(thresholds,)``, ``int64``.
 
     >>> p, t = torch.tensor([[0.9, 0.4]]), torch.tensor([[1, 0]])
     >>> sums = sums_at_thresholds(p, t, torch.tensor([0.2, 0.5]))
@@ -86,14 +89,15 @@ def sums_at_thresholds(
     [0.8333333134651184, 1.0]
     """
     truth = (targets >= 0.5).long()
-    buckets = bucket(probabilities, grid)
+    known = known_labels(targets)
+    buckets = bucket(probabilities, grid) * known
     counts = buckets.new_zeros(2, len(buckets), len(grid) + 1)
     counts[0].scatter_add_(1, buckets, truth)
     counts[1].scatter_add_(1, buckets, torch.ones_like(truth))
     # Column i + 1 and all after it are what reaches threshold i.
     reached = counts.flip(2).cumsum(2).flip(2)[:, :, 1:]
     scores = fbeta_of_counts(reached[0], reached[1], truth.sum(1, keepdim=True), beta)
-    return score_units(scores).sum(0)
+    return (score_units(scores) * known.any(1, keepdim=True)).sum(0)
 
 
 def score_units(scores: Tensor) -> Tensor:
@@ -175,8 +179,11 @@ def cooccurrence(labels: Tensor, others: Tensor | None = None) -> Tensor:
 def balanced_pos_weight(targets: Tensor) -> Tensor:
     """Return ``negatives / positives`` of each label, both counted as at least 1; ``float32``.
 
+    Labels that are unknown, NaN or -1, count as neither.
+
     >>> balanced_pos_weight(torch.tensor([[1, 0], [0, 0], [0, 1], [0, 1]])).tolist()
     [3.0, 1.0]
     """
     positives = (targets >= 0.5).sum(0)
-    return ((len(targets) - positives).clamp_min(1) / positives.clamp_min(1)).float()
+    num_known = known_labels(targets).sum(0)
+    return ((num_known - positives).clamp_min(1) / positives.clamp_min(1)).float()

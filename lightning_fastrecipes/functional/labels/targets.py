@@ -28,6 +28,15 @@ def hard_labels(targets: Tensor) -> Tensor:
     return last - targets.flip(1).argmax(dim=1)
 
 
+def known_labels(targets: Tensor) -> Tensor:
+    """Return which of several labels are known: not NaN, and not -1. ``bool``, of the same shape.
+
+    >>> known_labels(torch.tensor([[1.0, -1.0, float("nan"), 0.0]])).tolist()
+    [[True, False, False, True]]
+    """
+    return targets >= 0
+
+
 def padding_rows(num_samples: int, num_replicas: int, rank: int) -> int:
     """Count the rows at the end of a process's shard that another process counts already.
 

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from lightning_fastrecipes.functional.labels.targets import known_labels
+
 _FAR_MEAN = 3.0
 _SMALL_DEVIATION, _LARGE_DEVIATION = 0.1, 5.0
 _ROUNDING = 1e-3
@@ -34,15 +36,17 @@ def expected_initial_loss(
         return math.log(num_classes)
     if targets is None or pos_weight is None:
         return math.log(2)
+    known = known_labels(targets)
     weights = 1 + (pos_weight.to(targets) - 1) * targets
-    return math.log(2) * float(weights.mean())
+    return math.log(2) * float(weights[known].mean())
 
 
 def label_problem(targets: Tensor, num_classes: int, *, multi_label: bool = False) -> str | None:
     """Return what is wrong with the labels of a batch and what to do, or ``None``.
 
     Targets are class indices ``(batch,)``, or one number for each class ``(batch, num_classes)``:
-    probabilities that sum to 1, or yes and no between 0 and 1 if ``multi_label``.
+    probabilities that sum to 1, or yes and no between 0 and 1 if ``multi_label``, NaN or -1 where
+    that is unknown.
 
     >>> label_problem(torch.tensor([0, 3]), num_classes=3)
     'labels must lie in 0 to 2, but reach from 0 to 3. Check the class map and `num_classes`.'
@@ -68,6 +72,9 @@ def label_problem(targets: Tensor, num_classes: int, *, multi_label: bool = Fals
             f"targets must have one column for each of the {num_classes} classes, but their shape"
             f" is {tuple(targets.shape)}."
         )
+    if multi_label:
+        given = targets[~(targets.isnan() | (targets == -1))]
+        low, high = (float(end) for end in given.aminmax()) if given.numel() else (0.0, 0.0)
     if not (low >= 0 and high <= 1):
         return (
             f"probabilities must lie in 0 to 1, but reach from {low:g} to {high:g}. Scale the"

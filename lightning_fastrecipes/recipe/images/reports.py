@@ -13,6 +13,7 @@ from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.data.images.module import ImageDataModule
 from lightning_fastrecipes.functional.labels.decisions import decide_labels, decided_names
 from lightning_fastrecipes.functional.labels.multi_label import cooccurrence, fbeta_of_counts
+from lightning_fastrecipes.functional.labels.targets import known_labels
 from lightning_fastrecipes.plots.runs import draw_cooccurrence
 from lightning_fastrecipes.recipe.shared.predictions import (
     Predicted,
@@ -41,7 +42,7 @@ def write_image_predictions(folder: Path, images: ImageDataModule, predicted: Pr
     stem = "label_cooccurrence" if split == "test" else f"label_cooccurrence_{split}"
     together = cooccurrence_table(targets, classes)
     write_atomically(folder / f"{stem}.csv", together.to_csv(index=False))
-    decided = decide_labels(probabilities, thresholds)
+    decided = decide_labels(probabilities, thresholds) & known_labels(targets)
     draw_cooccurrence(cooccurrence(targets), cooccurrence(decided), classes, folder / f"{stem}.png")
 
 
@@ -57,7 +58,8 @@ def prediction_table(
     The columns are ``file``, ``prediction``, ``target`` if given, and one per class, rounded to six
     decimals. ``probabilities`` have shape ``(rows, num_classes)``; ``targets`` are class indices,
     probabilities, or 0 and 1. With ``thresholds``, one per class, images have several labels, which
-    are joined by a space, or by a sign that no label has.
+    are joined by a space, or by a sign that no label has; ``unknown`` names those that are not
+    known, if any.
 
     >>> prediction_table(["a.png"], torch.tensor([[0.25, 0.75]]), ["cat", "dog"]).values
     array([['a.png', 'dog', 0.25, 0.75]], dtype=object)
@@ -67,6 +69,8 @@ def prediction_table(
     for name, values in decided.items():
         wanted = 0.5 if thresholds is not None and name == "target" else thresholds
         table[name] = decided_names(values, classes, wanted)
+    if thresholds is not None and targets is not None and not bool(known_labels(targets).all()):
+        table["unknown"] = decided_names((~known_labels(targets)).float(), classes, 0.5)
     columns = pd.DataFrame(probabilities.double().numpy().round(DECIMALS), columns=classes)
     return pd.concat([table, columns], axis=1)
 
@@ -78,14 +82,16 @@ def label_table(
 
     ``probabilities`` and ``targets``, 0 or 1, have shape ``(rows, num_classes)``. The columns are
     ``label``, ``count``, ``predicted``, ``threshold``, ``precision``, ``recall``, ``f1``, ``f2``
-    and ``average_precision``. A value that is not defined, such as the precision of a label that is
+    and ``average_precision``, and ``known`` where some labels are unknown, NaN or -1: all numbers
+    are of the known ones. A value that is not defined, such as the precision of a label that is
     never predicted, is missing.
 
     >>> p, t = torch.tensor([[0.9, 0.6], [0.2, 0.7]]), torch.tensor([[1, 0], [0, 1]])
     >>> label_table(p, t, ["sun", "sea"], torch.tensor([0.5, 0.5]))["f2"].round(3).tolist()
     [0.833, 1.0]
     """
-    decided, truth = decide_labels(probabilities, thresholds), targets >= 0.5
+    known = known_labels(targets)
+    decided, truth = decide_labels(probabilities, thresholds) & known, targets >= 0.5
     right, predicted, actual = (c.sum(0) for c in (decided & truth, decided, truth))
     scores = {
         "precision": right / predicted,
@@ -95,7 +101,8 @@ def label_table(
         "average_precision": torch.full((len(classes),), torch.nan),
     }
     for i in torch.nonzero(actual).flatten().tolist():
-        score = binary_average_precision(probabilities[:, i], truth[:, i].long())
+        rows = known[:, i]
+        score = binary_average_precision(probabilities[rows, i], truth[rows, i].long())
         scores["average_precision"][i] = score
     nothing = (actual + predicted) == 0
     scores["f1"][nothing] = scores["f2"][nothing] = torch.nan
@@ -105,6 +112,8 @@ def label_table(
         "predicted": predicted.tolist(),
         "threshold": [float(str(value)) for value in thresholds.cpu().numpy()],
     }
+    if not bool(known.all()):
+        columns["known"] = known.sum(0).tolist()
     columns |= {name: values.double().numpy().round(DECIMALS) for name, values in scores.items()}
     table = pd.DataFrame(columns)
     return table.sort_values(["count", "label"], ascending=[False, True], ignore_index=True)
