@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markdown import Markdown
 
 from lightning_fastrecipes.cli.output import check_place, err, out
 from lightning_fastrecipes.cli.parser import parse_words
@@ -22,6 +23,7 @@ from lightning_fastrecipes.errors import (
     DataNotFoundError,
     RecipeError,
 )
+from lightning_fastrecipes.messages import printable
 
 OK, FAILED, BAD_USAGE = 0, 1, 2
 _FIGURES = (".png", ".jpg", ".pdf", ".svg")
@@ -71,19 +73,18 @@ def _ls(options: argparse.Namespace) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     from lightning_fastrecipes.recipe.config.catalog import find_recipe
-    from lightning_fastrecipes.recipe.config.documents import (
-        Place,
-        check_keys,
-        dump_document,
-        read_document,
-    )
-    from lightning_fastrecipes.recipe.config.overrides import SECTIONS
+    from lightning_fastrecipes.recipe.config.documents import Place, dump_document, read_document
+    from lightning_fastrecipes.recipe.config.overrides import check_names
 
     path = find_recipe(options.recipe)
-    check_keys(read_document(path), SECTIONS, Place(path))
+    check_names(read_document(path), (), Place(path))
     card = path.with_name("README.md")
     if card.is_file():
-        _say(card.read_text(encoding="utf-8"))
+        text = card.read_text(encoding="utf-8")
+        if out.is_terminal:
+            out.print(Markdown(printable(text)), soft_wrap=False)
+        else:
+            _say(text)
     named = None if options.variant is None else _load(options)
     _say(path.read_text(encoding="utf-8") if named is None else dump_document(named.source))
     return OK
@@ -95,7 +96,8 @@ def _copy(options: argparse.Namespace) -> int:
     check_place(options.folder, "copy", is_folder=True)
     source = None if options.variant is None else _load(options).source
     target = copy_recipe(options.recipe, options.folder, source)
-    out.print(f"Copied to {target}. Edit {target / 'recipe.yaml'}, then: fastrecipes run {target}")
+    path = target / "recipe.yaml"
+    out.print(f"Copied to {target}. Edit {path}, then: fastrecipes run {path}")
     return OK
 
 
@@ -271,12 +273,22 @@ def _backbones(options: argparse.Namespace) -> int:
 
 def _load(options: argparse.Namespace) -> Any:
     """Load a recipe with its overrides, the variant that is named, or what continues a run."""
-    from lightning_fastrecipes.recipe.config.catalog import find_recipe
-    from lightning_fastrecipes.recipe.loading import load_recipe
+    from lightning_fastrecipes.recipe.config.catalog import find_recipe, is_name, packaged
+    from lightning_fastrecipes.recipe.config.documents import Place, read_document
+    from lightning_fastrecipes.recipe.config.overrides import check_names
 
     path, overrides = find_recipe(options.recipe), options.overrides
-    variant, trust = options.variant, options.trust
+    # Other processes of a run say the same.
+    if "LOCAL_RANK" not in os.environ:
+        is_local = is_name(options.recipe) and path != (other := packaged(options.recipe))
+        beside = f", not {other}" if is_local and other.is_file() else ""
+        _say(f"Recipe: {path}{beside}")
     is_continued = getattr(options, "continued", None) is not None
+    # What is wrong in plain sight is said before torch is imported.
+    check_names(read_document(path), () if is_continued else overrides, Place(path))
+    from lightning_fastrecipes.recipe.loading import load_recipe
+
+    variant, trust = options.variant, options.trust
     if getattr(options, "tta", False):
         # What overrides change may not be there yet in a run that is continued.
         known = load_recipe(path, [] if is_continued else overrides, variant, trust=trust)

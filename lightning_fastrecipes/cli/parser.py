@@ -7,11 +7,28 @@ from pathlib import Path
 
 from lightning_fastrecipes import __version__
 from lightning_fastrecipes.errors import RecipeError
+from lightning_fastrecipes.messages import shown, suggestion
 
-_OVERRIDE = re.compile(
-    r"--(?:(?:data|model|trainer|stages|evaluation|variants|rungs)\.[\w.-]+"
-    r"|seed|seeds|train_metrics|initial_checks|validation_guard)(?==|$)"
-)
+_SECTIONS = ("data", "model", "trainer", "stages", "evaluation", "variants", "rungs")
+_KEYS = ("seed", "seeds", "train_metrics", "initial_checks", "validation_guard")
+_OVERRIDE = re.compile(rf"--(?:(?:{'|'.join(_SECTIONS)})\.[\w.-]+|{'|'.join(_KEYS)})(?==|$)")
+_MEANT = {
+    "epochs": "--stages.NAME.max_epochs=N",
+    "max_epochs": "--stages.NAME.max_epochs=N",
+    "lr": "--stages.NAME.lr=1e-3",
+    "bs": "--data.batch_size=N",
+    "batch_size": "--data.batch_size=N",
+    "image_size": "--data.image_size=N",
+    "size": "--data.image_size=N",
+    "root": "--data.root=FOLDER",
+    "data": "--data.root=FOLDER",
+    "backbone": "--model.backbone=NAME",
+    "arch": "--model.backbone=NAME",
+    "devices": "--trainer.devices=N",
+    "gpus": "--trainer.devices=N",
+    "precision": "--trainer.precision=16-mixed",
+}
+"""Short words that people try, and how the keys of recipes are written."""
 _COMMANDS = {
     "ls": "List the recipes.",
     "show": "Print a recipe's card and file.",
@@ -31,11 +48,16 @@ _TAKE_OVERRIDES = ("check", "explain", "summary", "show-batch", "lr-find", "run"
 def parse_words(words: Sequence[str]) -> argparse.Namespace:
     """Parse the words after ``fastrecipes``; ``overrides`` become ``key.path=value``.
 
-    Raise `RecipeError` if an override has no value or the command takes none, and `SystemExit` if
-    the words are no command or ask for help.
+    Raise `RecipeError` if an override has no value, the command takes none or a word is unknown,
+    and `SystemExit` if the words are no command or ask for help.
     """
     rest, overrides = _split_overrides(words)
-    options = _build_parser().parse_args(rest)
+    parser, commands = _build_parser()
+    options, unknown = parser.parse_known_args(rest)
+    if unknown:
+        # A value that follows an unknown option may have been taken for something else.
+        word = next((word for word in unknown if word.startswith("-")), unknown[0])
+        raise RecipeError(_unknown_word(word, options.command, commands[options.command]))
     if overrides and options.command not in _TAKE_OVERRIDES:
         raise RecipeError(f"`{options.command}` takes no overrides, but got `--{overrides[0]}`.")
     options.overrides = overrides
@@ -60,7 +82,27 @@ def _split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return rest, overrides
 
 
-def _build_parser() -> argparse.ArgumentParser:
+def _unknown_word(word: str, name: str, command: argparse.ArgumentParser) -> str:
+    """Say that a command does not know a word, and what may have been meant."""
+    see = f"`fastrecipes {name} --help` lists what it takes."
+    key, _, rest = word.lstrip("-").partition("=")[0].partition(".")
+    if not word.startswith("-"):
+        return f"`{name}` takes no {shown(word)} here. {see}"
+    meant = ""
+    if name in _TAKE_OVERRIDES and rest:
+        meant = suggestion(key, _SECTIONS, "--").replace("`?", f".{rest}`?")
+        meant = meant or f" Sections of a recipe are {', '.join(_SECTIONS[:5])}."
+    elif name in _TAKE_OVERRIDES and key.replace("-", "_") in _MEANT:
+        meant = f" In a recipe that is `{_MEANT[key.replace('-', '_')]}`."
+    else:
+        options = re.findall(r"--([\w-]+)", command.format_usage())
+        begun = [option for option in options if option.startswith(key)]
+        others = [*options, *_KEYS]
+        meant = f" Did you mean `--{begun[0]}`?" if begun else suggestion(key, others, "--")
+    return f"`{name}` does not know {shown(word)}.{meant} {see}"
+
+
+def _build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     parser = argparse.ArgumentParser(
         prog="fastrecipes",
         description="Train as the fast.ai course does, with PyTorch Lightning.",
@@ -124,4 +166,4 @@ def _build_parser() -> argparse.ArgumentParser:
     share = "add the share of models that decide as all do together; of numbers, their deviation"
     add("--agreement", action="store_true", help=share)
     add("--out", type=Path, required=True, help="CSV to write")
-    return parser
+    return parser, found

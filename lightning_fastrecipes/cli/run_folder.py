@@ -43,8 +43,9 @@ def run_folder(options: argparse.Namespace) -> Path:
     if decided is not None and "LOCAL_RANK" in os.environ:
         return Path(decided)
     if folder is None:
-        path = Path(options.recipe)
-        name = path.resolve().parent.name if "/" in options.recipe else options.recipe
+        from lightning_fastrecipes.recipe.config.catalog import find_recipe
+
+        name = find_recipe(options.recipe).resolve().parent.name
         base = Path("runs") / "-".join(filter(None, (name, options.variant)))
         taken = (Path(f"{base}-{number}") for number in range(2, 100_000))
         check_place(base.parent, is_folder=True)

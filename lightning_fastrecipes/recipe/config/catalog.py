@@ -29,12 +29,15 @@ def list_variants(name_or_path: str) -> list[str]:
 
 
 def find_recipe(name_or_path: str) -> Path:
-    """Return a recipe's file by its name, folder or file; raise `RecipeError` if there is none."""
-    named = recipes_folder() / name_or_path / "recipe.yaml"
-    if os.path.isfile(named):
-        return named
+    """Return a recipe's file by its name, folder or file; raise `RecipeError` if there is none.
+
+    What is in the current folder goes before a recipe of the package that is called the same.
+    """
     path = Path(name_or_path)
-    for candidate in (path, path / "recipe.yaml"):
+    candidates = [path, path / "recipe.yaml"]
+    if is_name(name_or_path):
+        candidates.append(packaged(name_or_path))
+    for candidate in candidates:
         # Not by `Path.is_file`, which raises an error if a name is too long.
         if os.path.isfile(candidate):
             return candidate
@@ -43,6 +46,16 @@ def find_recipe(name_or_path: str) -> Path:
         f"There is no recipe {shown(name_or_path)}.{suggestion(name_or_path, names)} Known names:"
         f" {', '.join(names)}; or give the path of a recipe.yaml."
     )
+
+
+def is_name(name_or_path: str) -> bool:
+    """Return whether a word may be the name of a recipe of the package, rather than a path."""
+    return Path(name_or_path).name == name_or_path and name_or_path not in ("", ".", "..")
+
+
+def packaged(name: str) -> Path:
+    """Return where the recipe of that name is in the package, if there is one."""
+    return recipes_folder() / name / "recipe.yaml"
 
 
 def copy_recipe(name: str, folder: Path, document: dict[str, Any] | None = None) -> Path:

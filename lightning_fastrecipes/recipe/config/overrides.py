@@ -1,6 +1,7 @@
 """Change single keys of a recipe's document, for the command line and for variants."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -9,7 +10,6 @@ import yaml
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.old_names import SHORT_FORMS, translate_key
-from lightning_fastrecipes.recipe.config.building import constructor_arguments
 from lightning_fastrecipes.recipe.config.documents import Place, check_keys, parse_value
 from lightning_fastrecipes.recipe.config.schema import ClassSpec
 
@@ -37,6 +37,19 @@ def read_override(text: str) -> Override:
             f"`{text}` is no override. Write `--key.path=value`, such as `--data.root=photos`."
         )
     return Override(key, value, is_text=True)
+
+
+def check_names(document: dict[str, Any], overrides: Sequence[str], place: Place) -> None:
+    """Check sections and names of stages, for which nothing large is imported.
+
+    Raise `RecipeError` for a section or a stage that there is not.
+    """
+    check_keys(document, SECTIONS, place)
+    for text in overrides:
+        first, *rest = translate_key(read_override(text).key, None, document)[0].split(".")
+        check_keys({first: None}, SECTIONS, place)
+        if first == "stages" and len(rest) > 1:
+            _descend(copy.deepcopy(document.get(first)), rest[0], [first], place)
 
 
 def apply_override(document: dict[str, Any], override: Override, place: Place) -> Override:
@@ -119,6 +132,9 @@ def _typed_word(target: dict[str, Any], name: str, text: str) -> Any:
     """Parse a word as YAML, but keep it where a class takes text, such as a path ``2024``."""
     value = parse_value(text) if text else ""
     if "class_path" in target and isinstance(value, (int, float, bool)):
+        # Imports torch, which most words do without.
+        from lightning_fastrecipes.recipe.config.building import constructor_arguments
+
         try:
             known = constructor_arguments(ClassSpec(str(target["class_path"])).load()) or {}
         except (ImportError, AttributeError, TypeError, ValueError):
