@@ -6,6 +6,7 @@ from lightning_fastrecipes.dotted import load_object
 from lightning_fastrecipes.old_names import CLASSES
 
 if TYPE_CHECKING:
+    from lightning_fastrecipes.callbacks.epoch_table import EpochTable
     from lightning_fastrecipes.callbacks.flat_cosine import FlatCosine
     from lightning_fastrecipes.callbacks.image_mixing import ImageMixing
     from lightning_fastrecipes.callbacks.initial_loss_check import InitialLossCheck
@@ -75,6 +76,7 @@ __all__ = [
     "CycleSnapshots",
     "DateSplit",
     "Ensemble",
+    "EpochTable",
     "FeatureDataModule",
     "FlatCosine",
     "FolderLayout",
@@ -133,6 +135,7 @@ _HOMES = {
     "CycleSnapshots": "callbacks.snapshots",
     "DateSplit": "data.common.split_choice",
     "Ensemble": "tasks.ensemble",
+    "EpochTable": "callbacks.epoch_table",
     "FeatureDataModule": "data.images.features",
     "FlatCosine": "callbacks.flat_cosine",
     "FolderLayout": "data.images.folder_layout",

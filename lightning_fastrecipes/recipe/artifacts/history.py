@@ -5,17 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from torch import Tensor
 from typing_extensions import override
 
 from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes.callbacks.engine.epoch_rows import EpochRows
 from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.recipe.artifacts.reading import RUN_CURE
 
 
-class History(pl.Callback):
+class History(EpochRows):
     """Write losses, metrics, the head's highest rate and seconds of every epoch to one CSV.
 
     Rows of earlier stages stay; rows that a resumed stage trains again are replaced. Once a run is
@@ -23,23 +23,17 @@ class History(pl.Callback):
     """
 
     def __init__(self, path: Path, stage: str) -> None:
+        super().__init__()
         self.path = path
         self.stage = stage
         self.has_begun = False
         self.part = 1
         self.num_samples = 0
         self.train_seconds = 0.0
-        self._epoch_started = 0.0
-        self._highest_lr = 0.0
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.has_begun = True
-
-    @override
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._epoch_started = time.perf_counter()
-        self._highest_lr = 0.0
 
     @override
     def on_train_batch_end(
@@ -50,33 +44,18 @@ class History(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        # The highest rate of the epoch, since a cycle ends near 0.
-        self._highest_lr = max(self._highest_lr, trainer.optimizers[0].param_groups[-1]["lr"])
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         self.num_samples += len(batch[1]) * trainer.world_size
         if batch_idx + 1 == trainer.num_training_batches:
             self.train_seconds += time.perf_counter() - self._epoch_started
 
     @override
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        logged = trainer.callback_metrics.items()
-        metrics = {k: float(v) for k, v in logged if isinstance(v, Tensor)}
-        row = {
-            "stage": self.stage,
-            "epoch": trainer.current_epoch,
-            "train_loss": metrics.pop("train_loss", float("nan")),
-            "val_loss": metrics.pop("val_loss", float("nan")),
-            **metrics,
-            "lr": self._highest_lr,
-            "seconds": round(time.perf_counter() - self._epoch_started, 3),
-        }
-        if not trainer.is_global_zero:
-            return
+    def take_row(self, trainer: pl.Trainer, row: dict[str, float]) -> None:
         history = read_history(self.path)
         again = (history["stage"] == self.stage) & (history["epoch"] >= trainer.current_epoch)
         kept = history[~again].to_dict("records")
-        if self.part > 1:
-            row["part"] = self.part
-        table = pd.DataFrame([*kept, row])
+        part = {"part": self.part} if self.part > 1 else {}
+        table = pd.DataFrame([*kept, {"stage": self.stage, **row, **part}])
         if "part" in table:
             table["part"] = table["part"].fillna(1).astype(int)
         write_atomically(self.path, table.to_csv(index=False))

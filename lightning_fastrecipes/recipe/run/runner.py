@@ -10,6 +10,7 @@ from typing import Any, TypedDict, Unpack, get_args
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes import plain
+from lightning_fastrecipes.callbacks.epoch_table import EpochTable
 from lightning_fastrecipes.callbacks.initial_loss_check import InitialLossCheck
 from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
 from lightning_fastrecipes.callbacks.rising_loss_check import RisingLossCheck
@@ -271,7 +272,7 @@ class Run:
             **arguments,
         }
         if self.show_progress:
-            callbacks = [*callbacks, pl.RichProgressBar(leave=False)]
+            callbacks = [*callbacks, EpochTable(), pl.RichProgressBar(leave=False)]
         return pl.Trainer(
             **chosen,
             callbacks=callbacks,

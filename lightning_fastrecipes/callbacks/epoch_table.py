@@ -1,0 +1,105 @@
+"""A table of all epochs that stays on the terminal, or in the notebook."""
+
+import html
+import math
+import sys
+from importlib import import_module
+from typing import Any
+
+from typing_extensions import override
+
+from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes.callbacks.engine.epoch_rows import EpochRows
+
+_LEAST_WIDTH = 10
+
+
+class EpochTable(EpochRows):
+    """Show losses, metrics, the head's highest rate and the seconds of every epoch, and keep them.
+
+    A line an epoch in a terminal, a pipe or a log; in a notebook a table that grows. Every metric
+    that is logged once an epoch has a column, whatever the module calls it. Epochs count from 1.
+    Training is the same with and without this callback.
+
+    Attributes:
+        rows: Of each epoch of the last fit its number from 0 and the values that the table shows.
+
+    Example:
+        >>> EpochTable().rows
+        []
+
+    Note:
+        Only the first process shows something. What a module logs in its own
+        ``on_train_epoch_end`` comes after this callback, and is not in the table.
+
+    References:
+        The table under ``learn.fit`` of the fast.ai library.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[dict[str, float]] = []
+        self._columns: list[str] = []
+        self._display: Any = None
+
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.rows, self._columns, self._display = [], [], None
+
+    @override
+    def take_row(self, trainer: pl.Trainer, row: dict[str, float]) -> None:
+        # Nothing to show of a loss that nobody logs.
+        row = {k: v for k, v in row.items() if not (k.endswith("_loss") and math.isnan(v))}
+        # A value that is logged by step and by epoch is there under three names.
+        both = [name for name in row if f"{name}_epoch" in row]
+        others = {f"{name}_{suffix}" for name in both for suffix in ("step", "epoch")}
+        row = {name: value for name, value in row.items() if name not in others}
+        self.rows.append(row)
+        if _in_notebook():
+            self._show_html(trainer)
+            return
+        if list(row) != self._columns:
+            self._columns = list(row)
+            _write({name: name for name in row})
+        _write(_texts(row, trainer.max_epochs))
+
+    def _show_html(self, trainer: pl.Trainer) -> None:
+        show = import_module("IPython.display")
+        table = show.HTML(_html(self.rows, trainer.max_epochs))
+        if self._display is None:
+            self._display = show.display(table, display_id=True)
+        else:
+            self._display.update(table)
+
+
+def _in_notebook() -> bool:
+    """Return whether output goes to a notebook, which can replace what it shows."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+
+
+def _texts(row: dict[str, float], max_epochs: int | None) -> dict[str, str]:
+    of_all = f"/{max_epochs}" if max_epochs and max_epochs > 0 else ""
+    special = {
+        "epoch": f"{int(row['epoch']) + 1}{of_all}",
+        "lr": f"{row.get('lr', 0.0):.2e}",
+        "seconds": f"{row['seconds']:.1f}",
+    }
+    return {name: special.get(name, f"{value:.4g}") for name, value in row.items()}
+
+
+def _write(cells: dict[str, str]) -> None:
+    widths = {name: max(len(name), _LEAST_WIDTH) for name in cells}
+    sys.stdout.write("  ".join(f"{text:>{widths[name]}}" for name, text in cells.items()) + "\n")
+    sys.stdout.flush()
+
+
+def _html(rows: list[dict[str, float]], max_epochs: int | None) -> str:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+    texts = [_texts(row, max_epochs) for row in rows]
+    body = "".join(
+        f"<tr>{''.join(f'<td>{html.escape(text.get(name, str()))}</td>' for name in names)}</tr>"
+        for text in texts
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
