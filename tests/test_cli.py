@@ -7,8 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from lightning_fastrecipes.callbacks.epoch_table import EpochRows
 from lightning_fastrecipes.cli.main import RUN_FOLDER_VARIABLE, main
-from lightning_fastrecipes.recipe.config.catalog import list_recipes, recipes_folder
+from lightning_fastrecipes.errors import RecipeError
+from lightning_fastrecipes.recipe.config.catalog import find_recipe, list_recipes, recipes_folder
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +39,57 @@ def test_copy_makes_a_folder_to_edit_and_never_overwrites_one(tmp_path: Path, ca
     assert (tmp_path / "cats_dogs" / "recipe.yaml").is_file()
     assert main(["copy", "cats_dogs", str(tmp_path)]) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+def test_a_copy_goes_before_the_recipe_of_the_package(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["copy", "flights", "."]) == 0
+    assert "fastrecipes run flights/recipe.yaml" in capsys.readouterr().out
+    copy = tmp_path / "flights" / "recipe.yaml"
+    copy.write_text(copy.read_text().replace("description: ", "description: Mine. "))
+    for word in ("flights", "./flights", "flights/", "flights/recipe.yaml"):
+        assert main(["show", word]) == 0
+        assert "description: Mine." in capsys.readouterr().out
+    assert main(["check", "flights"]) == 0
+    said = capsys.readouterr().out.splitlines()[0]
+    assert (
+        said == f"Recipe: flights/recipe.yaml, not {recipes_folder() / 'flights' / 'recipe.yaml'}"
+    )
+    # A folder of photos that is called like a recipe is none.
+    (tmp_path / "cats_dogs").mkdir()
+    assert find_recipe("cats_dogs") == recipes_folder() / "cats_dogs" / "recipe.yaml"
+    with pytest.raises(RecipeError, match="There is no recipe"):
+        find_recipe("./cats_dogs")
+
+
+@pytest.mark.parametrize(
+    "words", [["nosuch.yaml"], ["flights", "--stages.al.lr=1"], ["flights", "--dta.x=1"]]
+)
+def test_plain_mistakes_are_named_without_torch(words) -> None:
+    code = f"""
+import sys
+from lightning_fastrecipes.cli.main import main
+assert main(["check", *{words!r}]) == 2
+assert not {{"torch", "pandas", "matplotlib", "timm"}} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=100)
+
+
+def test_an_interrupted_run_says_where_it_stands_and_how_to_go_on(
+    recipe_file, monkeypatch, capsys
+) -> None:
+    begin = EpochRows.on_train_epoch_start
+
+    def interrupt(self, trainer, module) -> None:
+        if trainer.current_epoch == 1:
+            raise KeyboardInterrupt
+        begin(self, trainer, module)
+
+    monkeypatch.setattr(EpochRows, "on_train_epoch_start", interrupt)
+    assert main(["run", str(recipe_file), "--out", "run"]) == 1
+    said = capsys.readouterr().err
+    assert re.search(r"interrupted after epoch 1 of the stage \w+\. Go on with: ", said)
+    assert "fastrecipes run --resume run" in said
 
 
 def test_check_passes_a_good_recipe_and_names_a_mistake(recipe_file: Path, capsys) -> None:
@@ -86,7 +139,13 @@ def test_summary_prints_layers_as_a_stage_freezes_them(
         (["run", "cats_dogs", "--seed"], "`--seed` needs a value"),
         (["run", "--resume", "nowhere"], "is no run folder"),
         (["ls", "--seed=1"], "takes no overrides"),
-        (["run", "cats_dogs", "--fast"], "unrecognized arguments"),
+        (["run", "cats_dogs", "--fast"], "Did you mean `--fast-dev-run`?"),
+        (["run", "cats_dogs", "--dta.root=x"], "Did you mean `--data.root`?"),
+        (["run", "cats_dogs", "-data.root=x"], "Did you mean `--data.root`?"),
+        (["run", "cats_dogs", "--xyz.root=x"], "Sections of a recipe are data, model"),
+        (["run", "--epochs", "3", "cats_dogs"], "`--stages.NAME.max_epochs=N`"),
+        (["run", "cats_dogs", "more"], "`run` takes no 'more' here"),
+        (["run", "cats_dogs", "--stages.haed.lr=1"], "there is no stage 'haed'"),
         (["walk"], "invalid choice"),
         ([], "required"),
     ],
@@ -124,6 +183,12 @@ def test_a_run_and_its_predictions(recipe_file: Path, squares: Path, tmp_path, c
     (squares / "red" / "broken.png").write_bytes(b"no image")
     assert main(["predict", "run", str(squares), "--out", "preds.csv"]) == 1
     assert "broken.png" in capsys.readouterr().err
+    assert main(["predict", "run", str(squares / "red" / "0.png")]) == 0
+    name, *lines = capsys.readouterr().out.splitlines()
+    assert name.startswith(f"{squares / 'red' / '0.png'}  ")
+    assert {line.split(":")[0].strip() for line in lines} == {"red", "blue"}
+    assert main(["predict", "run", str(squares)]) == 1
+    assert "28 predictions in all: `--out FILE.csv` writes them" in capsys.readouterr().out
     table = pd.read_csv("preds.csv")
     assert table.columns.tolist() == ["file", "prediction", "blue", "red"]
     assert len(table) == 28

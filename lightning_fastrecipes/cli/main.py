@@ -190,6 +190,7 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
         options.recipe = str(folder / "recipe.yaml")
     recipe = _load(options)
     from lightning_fastrecipes.recipe.artifacts import environment
+    from lightning_fastrecipes.recipe.artifacts.history import last_epoch
     from lightning_fastrecipes.recipe.artifacts.logs import log_to
     from lightning_fastrecipes.recipe.run import terminal
     from lightning_fastrecipes.recipe.run.runner import Run, RunOptions
@@ -203,6 +204,7 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
     console = out if first else Console(quiet=True)
 
     def train(run: Run) -> dict[str, Any]:
+        begun.append(run)
         plans = run.prepare()
         console.print(f"{run.recipe.name}: {run.recipe.description}")
         for number, part in enumerate(run.recipe.parts, start=2):
@@ -219,6 +221,7 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
     how = RunOptions(
         resume=goes_on(options) is not None, fast_dev_run=options.fast_dev_run, show_progress=first
     )
+    begun: list[Run] = []
     try:
         if recipe.has_many_runs:
             series = Series(recipe, folder, **how)
@@ -231,6 +234,14 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
     except Exception:
         logging.getLogger(__name__).exception("The run failed")
         raise
+    except (KeyboardInterrupt, SystemExit) as error:
+        # Lightning leaves by `SystemExit` when a fit is interrupted.
+        if first and isinstance(error.__context__ or error, KeyboardInterrupt):
+            place = last_epoch(begun[-1].folder.metrics) if begun else "before training"
+            how_on = f"fastrecipes run --resume {folder}"
+            err.print(f"fastrecipes: interrupted {place}. Go on with: {how_on}", style="red")
+            return FAILED
+        raise
     # Not after an error: leaving waits for exchanges that the others may never take part in.
     environment.leave_process_group()
     console.print(f"Written to {folder}")
@@ -241,8 +252,10 @@ def _predict(options: argparse.Namespace) -> int:
     from lightning_fastrecipes.recipe.artifacts.environment import keep_freed_memory
     from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
     from lightning_fastrecipes.recipe.loading import modality_of_export
+    from lightning_fastrecipes.recipe.run.terminal import print_predictions
 
-    check_place(options.out)
+    if options.out is not None:
+        check_place(options.out)
     keep_freed_memory()
     keep_quiet()
     folders = [options.run_folder, *(options.with_runs or [])]
@@ -254,8 +267,11 @@ def _predict(options: argparse.Namespace) -> int:
         agreement=options.agreement,
         trust=options.trust,
     )
-    found.write(options.out)
-    _say(f"{len(found.table)} predictions written to {options.out}")
+    if options.out is None:
+        print_predictions(out, found.table)
+    else:
+        found.write(options.out)
+        _say(f"{len(found.table)} predictions written to {options.out}")
     for line in found.notes:
         _say(line)
     for name, reason in found.bad:

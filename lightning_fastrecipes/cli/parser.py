@@ -165,5 +165,5 @@ def _build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argumen
     add("--tta", action=argparse.BooleanOptionalAction, help=tta)
     share = "add the share of models that decide as all do together; of numbers, their deviation"
     add("--agreement", action="store_true", help=share)
-    add("--out", type=Path, required=True, help="CSV to write")
+    add("--out", type=Path, help="CSV to write (default: the first ones on the terminal)")
     return parser, found

@@ -8,7 +8,7 @@ import pandas as pd
 from typing_extensions import override
 
 from lightning_fastrecipes import _lightning as pl
-from lightning_fastrecipes.callbacks.engine.epoch_rows import EpochRows
+from lightning_fastrecipes.callbacks.epoch_table import EpochRows
 from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.messages import shown
@@ -59,6 +59,14 @@ class History(EpochRows):
         if "part" in table:
             table["part"] = table["part"].fillna(1).astype(int)
         write_atomically(self.path, table.to_csv(index=False))
+
+
+def last_epoch(path: Path) -> str:
+    """Say after which epoch of which stage a run stands."""
+    rows = read_history(path).tail(1).to_dict("records")
+    if not rows:
+        return "before the end of its first epoch"
+    return f"after epoch {rows[0]['epoch'] + 1} of the stage {rows[0]['stage']}"
 
 
 def read_history(path: Path) -> pd.DataFrame:

@@ -13,6 +13,8 @@ from lightning_fastrecipes.recipe.config.schema import AS_BEFORE, Recipe
 from lightning_fastrecipes.recipe.loading import modality_of
 from lightning_fastrecipes.recipe.run.plan import StagePlan
 
+_MOST_SHOWN = 20
+
 
 def print_data(console: Console, recipe: Recipe, data: Any, model: Any) -> None:
     """Print a description of data and model."""
@@ -71,6 +73,27 @@ def print_stage(console: Console, figures: Mapping[str, Any]) -> None:
         f" ({figures[rate]:,.0f} {rate.removesuffix('_per_second')}/s): {metrics}",
         markup=False,
     )
+
+
+def print_predictions(console: Console, table: pd.DataFrame) -> None:
+    """Print the first predictions, or all that is known of a single one."""
+    names = list(table.columns)
+    last = names.index("prediction") if "prediction" in names else len(names) - 1
+    numbers = table.iloc[:, last + 1 :].select_dtypes("number")
+    if len(table) == 1:
+        console.print("  ".join(str(value) for value in table.iloc[0, : last + 1]), markup=False)
+        for name, value in numbers.iloc[0].sort_values(ascending=False)[:_MOST_SHOWN].items():
+            console.print(f"  {name}: {value:.4g}", markup=False)
+        return
+    columns = [str(name) for name in names[: last + 1]]
+    best = numbers.max(axis=1) if numbers.shape[1] > 1 else None
+    shown = Table(*columns, *([] if best is None else ["highest"]))
+    for row in range(min(len(table), _MOST_SHOWN)):
+        number = [] if best is None else [f"{best.iloc[row]:.4g}"]
+        shown.add_row(*(str(value) for value in table.iloc[row, : last + 1]), *number)
+    console.print(shown)
+    if len(table) > _MOST_SHOWN:
+        console.print(f"... {len(table):,} predictions in all: `--out FILE.csv` writes them.")
 
 
 def print_curve(console: Console, curve: LRCurve, stage: str) -> None:
