@@ -51,12 +51,14 @@ class Roles:
     ``007`` and ``1E3`` do not. Columns in ``text`` are text, as they were in training.
     Categories in ``numbers`` were numbers there: what is none is no category that training had.
     ``words`` are the categories of columns of text, which are never gaps, such as ``NA``.
+    ``side_text`` names the columns that were text in each side table, in the order they are read.
     """
 
     codes: Collection[str] = ()
     text: Collection[str] = ()
     numbers: Collection[str] = ()
     words: Mapping[str, Collection[str]] = field(default_factory=dict)
+    side_text: Sequence[Collection[str]] = ()
 
 
 _NO_ROLES = Roles()
@@ -80,6 +82,7 @@ def read_frames(
     columns: Sequence[str] | None = None,
     reading: Reading | Mapping[str, Any] | None = None,
     file_column: str | None = None,
+    roles: Roles = _NO_ROLES,
 ) -> pd.DataFrame:
     """Read one table from one file, or from several of the same columns, one after the other.
 
@@ -91,13 +94,14 @@ def read_frames(
 
     ``source`` is a path, a pattern such as ``weather/*.csv``, ``package:NAME/inner/path``, or a
     list of these, relative to ``folder``. ``reading`` says how files of text are written.
-    ``file_column`` names a column to add with the file's name without folder and endings.
+    ``file_column`` names a column to add with the file's name without folder and endings. ``roles``
+    says what columns are whatever they look like.
 
     Raise `DataError` if a file cannot be read, lacks a column or has one twice, `DataNotFoundError`
     if there is no such file.
     """
     files = frame_files(source, folder)
-    return _read_table(files, _How(columns, as_reading(reading)), _NO_ROLES, file_column)[0]
+    return _read_table(files, _How(columns, as_reading(reading)), roles, file_column)[0]
 
 
 def read_files(
@@ -112,7 +116,10 @@ def _read_table(
 ) -> tuple[pd.DataFrame, list[int]]:
     codes = {*roles.codes} - {*how.reading.text, *roles.text}
     numbers = {*roles.numbers}
-    how = replace(how, as_text=roles.text, codes=codes, words=roles.words)
+    how = replace(how, as_text=roles.text, codes=codes)
+    how = replace(
+        how, words={name: roles.words[name] for name in roles.words if name in roles.text}
+    )
     decimal, thousands = how.reading.decimal, how.reading.thousands
     pieces, num_rows = _read_pieces(files, how, file_column)
     mixed = [name for name, parts in pieces.items() if len({_kind(p) for p in parts} - {""}) > 1]

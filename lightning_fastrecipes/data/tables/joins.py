@@ -1,7 +1,7 @@
 """Find for every row of a table its row of a side table."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from lightning_fastrecipes.data.tables.frames import Roles
 from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.functional.tables.codes import is_text_column
 from lightning_fastrecipes.functional.tables.narrowing import narrow_column
 
 Column: TypeAlias = "pd.Series[Any]"
@@ -52,11 +54,30 @@ class JoinNotes(list[JoinReport]):
     """Where steps note their joins, those of side tables before their own.
 
     In training, at least one row ``must_match``; rows to predict may all be of unknown keys.
+    ``roles`` are those of the columns of the prepared table; ``side_text`` names the columns that
+    were text in each side table, in the order they were read.
     """
 
-    def __init__(self, must_match: bool = True) -> None:
+    def __init__(self, must_match: bool = True, roles: Roles = Roles()) -> None:  # noqa: B008 - frozen
         super().__init__()
         self.must_match = must_match
+        self.roles = roles
+        self.side_text: list[list[str]] = []
+
+    def side_roles(self, suffix: str) -> Roles:
+        """Return the roles of the columns of the next side table, which end in ``suffix`` then."""
+
+        def own(names: Iterable[str]) -> list[str]:
+            return [name.removesuffix(suffix) for name in names if name.endswith(suffix)]
+
+        place, learned = len(self.side_text), self.roles.side_text
+        text = learned[place] if place < len(learned) else ()
+        words = {name: self.roles.words[name + suffix] for name in own(self.roles.words)}
+        return Roles(own(self.roles.codes), text, own(self.roles.numbers), words)
+
+    def note_text(self, side: pd.DataFrame) -> None:
+        """Note which columns of a side table are text as it was read."""
+        self.side_text.append([str(name) for name in side if is_text_column(side[name])])
 
 
 Joins: TypeAlias = JoinNotes | None

@@ -59,9 +59,12 @@ class PreparedTable:
         def encode() -> EncodedSplits:
             table = self._table()
             text = tuple(table.notes.get("text", ()))
+            side_text = tuple(map(tuple, table.notes.get("side_text", ())))
 
             def fit(rows: pd.DataFrame) -> TableSpec:
-                return self.spec or replace(self.columns.fit(rows), source_text=text)
+                return self.spec or replace(
+                    self.columns.fit(rows), source_text=text, side_text=side_text
+                )
 
             made.append(encode_splits(table, self.split, self.columns.names, fit))
             return made[0]
@@ -101,6 +104,7 @@ class PreparedTable:
             frame[SOURCE_ROW] = frame.index.to_numpy()
         return frame, {
             "steps": table.said, "file_rows": table.file_rows, "text": table.text,
+            "side_text": table.side_text,
         }  # fmt: skip
 
     def _kept_columns(self) -> list[str]:
@@ -131,11 +135,10 @@ def encode_foreign(
 def roles_of(spec: TableSpec) -> Roles:
     """Return how the columns of another table are read than that which a spec was learned from."""
     numbers = [column.name for column in spec.category_columns if column.kind != "text"]
-    text = {*spec.source_text}
     columns = [*spec.category_columns, *(target.categories for target in spec.target_columns)]
     words = {
         c.name: {*map(str, [*c.values, *c.rare])}
         for c in columns
-        if c is not None and c.name in text
+        if c is not None and c.kind == "text"
     }
-    return Roles(text=spec.source_text, numbers=numbers, words=words)
+    return Roles((), spec.source_text, numbers, words, spec.side_text)

@@ -33,13 +33,14 @@ class SourceTable(NamedTuple):
 
     The index of ``frame`` are the numbers of the rows in the source, from 0, on from file to file.
     ``file_rows`` is how many rows each file has, ``text`` names the columns that were text as they
-    were read.
+    were read, and ``side_text`` those of each side table, in the order they were read.
     """
 
     frame: pd.DataFrame
     said: list[str]
     file_rows: list[int]
     text: list[str]
+    side_text: list[list[str]]
 
 
 class TableSource:
@@ -124,11 +125,11 @@ class TableSource:
         else:
             frame = narrow_frame(as_text(plain_index(self._frame), self.reading.text))
         text = [str(name) for name in frame if is_text_column(frame[name])]
-        joins = JoinNotes(must_match=not self._to_predict)
+        joins = JoinNotes(must_match=not self._to_predict, roles=self._roles)
         frame = apply_steps(self._steps, frame, self.folder, joins)
         kept = frame if self.where is None else select_rows(frame, self.where)
         said = [str(join) for join in joins]
         if len(kept) < len(frame):
             num_left_out = len(frame) - len(kept)
             said.append(f"where '{self.where}': {num_left_out:,} of {len(frame):,} rows left out.")
-        return SourceTable(kept, said, file_rows, text)
+        return SourceTable(kept, said, file_rows, text, joins.side_text)

@@ -16,10 +16,11 @@ from lightning_fastrecipes.data.tables.column_steps import (
     Step,
     set_names,
 )
-from lightning_fastrecipes.data.tables.frames import frame_files, read_frames
+from lightning_fastrecipes.data.tables.frames import Roles, frame_files, read_frames
 from lightning_fastrecipes.data.tables.joins import Joins, find_rows, take_rows
 from lightning_fastrecipes.data.tables.reading import Reading, as_reading
 from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.functional.tables.codes import is_text_column
 from lightning_fastrecipes.functional.tables.rows import column_of
 from lightning_fastrecipes.messages import suggestion
 from lightning_fastrecipes.old_names import join_keys
@@ -78,18 +79,13 @@ class Join(Step):
 
     @override
     def apply(self, frame: pd.DataFrame, folder: Path, joins: Joins = None) -> pd.DataFrame:
-        side = read_frames(
-            self.table,
-            folder=folder,
-            reading=self._reading,
-            file_column=self.file_column,
-        )
-        side = apply_steps(self.steps, side, folder, joins)
         keys = self.keys if isinstance(self.keys, Mapping) else {name: name for name in self.keys}
         left, right = list(keys), list(keys.values())
         table = self.table if isinstance(self.table, str) else ", ".join(self.table)
         for name in left:
             column_of(frame, name)
+        side = self._read(frame, folder, joins, keys)
+        side = apply_steps(self.steps, side, folder, joins)
         taken = [str(name) for name in side if name not in right]
         taken = taken if self.columns is None else list(self.columns)
         for name in [*right, *taken]:
@@ -107,6 +103,26 @@ class Join(Step):
         added = {name + self.suffix: take_rows(side[name], positions) for name in taken}
         new = pd.DataFrame(added, pd.RangeIndex(len(frame)), copy=False)
         return pd.concat([frame, new.set_axis(frame.index)], axis=1)
+
+    def _read(
+        self, frame: pd.DataFrame, folder: Path, joins: Joins, keys: Mapping[str, str]
+    ) -> pd.DataFrame:
+        """Read the side table: keys as those of the table, other columns as they were learned."""
+        roles = Roles() if joins is None else joins.side_roles(self.suffix)
+        # Steps may compute with keys before they are compared.
+        is_text = {} if self.steps else {keys[n]: is_text_column(frame[n]) for n in keys}
+        text = {*roles.text, *(name for name, is_one in is_text.items() if is_one)}
+        codes = {*roles.codes} - {*keys.values()}
+        side = read_frames(
+            self.table,
+            folder=folder,
+            reading=self._reading,
+            file_column=self.file_column,
+            roles=replace(roles, text=text, codes=codes),
+        )
+        if joins is not None:
+            joins.note_text(side)
+        return side
 
     @override
     def files(self, folder: Path) -> list[Path]:

@@ -145,7 +145,8 @@ _TARGET = plain.keys(
 _SPEC = plain.keys(
     {"category_columns": plain.items(_check_category), "number_columns": plain.items(_NUMBER),
      "target_column": _TARGET},
-    {"source_text": plain.items(_TEXT), "more_targets": plain.items(_TARGET, most=MOST_TARGETS)},
+    {"source_text": plain.items(_TEXT), "side_text": plain.items(plain.items(_TEXT)),
+     "more_targets": plain.items(_TARGET, most=MOST_TARGETS)},
 )  # fmt: skip
 
 

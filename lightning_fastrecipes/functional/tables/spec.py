@@ -66,6 +66,7 @@ class TableSpec:
         source_text: Columns that were text when the table was read, before any step, so that rows
             to predict are read alike; two specs that differ in this alone are equal.
         more_targets: What is predicted besides, where there are several targets.
+        side_text: Columns that were text in each side table that steps joined, as ``source_text``.
 
     Example:
         >>> table = pd.DataFrame(
@@ -89,6 +90,7 @@ class TableSpec:
     target_column: TargetColumn
     source_text: tuple[str, ...] = field(default=(), compare=False)
     more_targets: tuple[TargetColumn, ...] = ()
+    side_text: tuple[tuple[str, ...], ...] = field(default=(), compare=False)
 
     @classmethod
     def fit(
@@ -281,6 +283,8 @@ class TableSpec:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, which JSON and any checkpoint reader take."""
         plain = {"version": formats.TABLE_SPEC, **asdict(self)}
+        if not self.side_text:
+            del plain["side_text"]
         if not self.more_targets:
             del plain["more_targets"]
             plain["version"] = formats.TABLE_SPEC_OF_ONE_TARGET
@@ -307,6 +311,7 @@ class TableSpec:
             _target_column(plain["target_column"]),
             tuple(plain.get("source_text", ())),
             tuple(map(_target_column, plain.get("more_targets", ()))),
+            tuple(map(tuple, plain.get("side_text", ()))),
         )
 
     def _encoded_targets(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
