@@ -40,7 +40,8 @@ class Join(Step):
         file_column: Name for a column of the side table with the name of each row's file, without
             folder and endings.
         steps: What is done to the side table first.
-        text: Columns of the side table that are text whatever they look like.
+        text: Columns of the side table that are text whatever they look like. Keys are read as
+            those of the table, and all columns of rows to predict as in training.
         separator: What stands between columns of the side table; found out if not given.
         reading: How files of text are written, as of ``Reading``; with ``text`` and ``separator``
             beside it.
