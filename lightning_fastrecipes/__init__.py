@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from lightning_fastrecipes.data.images.geometry import Geometry
     from lightning_fastrecipes.data.images.label_table import (
         LabelTable,
+        Numbers,
         SingleLabel,
         SoftLabels,
         Tags,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from lightning_fastrecipes.nn.summary import summary
     from lightning_fastrecipes.tasks.ensemble import Ensemble
     from lightning_fastrecipes.tasks.image import ImageClassifier
+    from lightning_fastrecipes.tasks.image_regressor import ImageRegressor
     from lightning_fastrecipes.tasks.image_task import Head
     from lightning_fastrecipes.tasks.multi_target import TabularMultiTarget
     from lightning_fastrecipes.tasks.optim import Optim
@@ -89,12 +91,14 @@ __all__ = [
     "ImageClassifier",
     "ImageFolderDataModule",
     "ImageMixing",
+    "ImageRegressor",
     "InitialLossCheck",
     "LRFinder",
     "LabelTable",
     "Labels",
     "Loss",
     "MultiLabelSwitch",
+    "Numbers",
     "OneCycle",
     "Optim",
     "OverfittingStop",
@@ -147,12 +151,14 @@ _HOMES = {
     "ImageCSVDataModule": "data.images.datamodules",
     "ImageClassifier": "tasks.image",
     "ImageFolderDataModule": "data.images.datamodules",
+    "ImageRegressor": "tasks.image_regressor",
     "InitialLossCheck": "callbacks.initial_loss_check",
     "LRFinder": "callbacks.lr_finder",
     "LabelTable": "data.images.label_table",
     "Labels": "nn.label_rules",
     "Loss": "nn.losses",
     "MultiLabelSwitch": "callbacks.multi_label_switch",
+    "Numbers": "data.images.label_table",
     "OneCycle": "callbacks.one_cycle",
     "Optim": "tasks.optim",
     "OverfittingStop": "callbacks.overfitting_stop",

@@ -11,9 +11,12 @@ from torch.nn import functional
 from lightning_fastrecipes import plain
 from lightning_fastrecipes.errors import ConfigurationError
 
-LabelKind = Literal["single", "soft", "multi"]
+ClassKind = Literal["single", "soft", "multi"]
 """``single``: a class index per image; ``soft``: one probability per class, summing to 1;
 ``multi``: any number of labels per image, 0 or 1 for each, as float."""
+
+LabelKind = Literal["single", "soft", "multi", "numbers"]
+"""A kind of classes, or ``numbers``: one or several numbers per image, in 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,15 @@ class HasClasses(Protocol):
 
 
 @runtime_checkable
+class HasNumbers(Protocol):
+    """A datamodule whose targets may be numbers; without any it is one of classes."""
+
+    @property
+    def number_targets(self) -> Sequence[Any]:
+        """A ``NumberTarget`` for each number of a sample, in order; none of classes."""
+
+
+@runtime_checkable
 class HasTrainTargets(Protocol):
     """A datamodule that knows the targets of its training split, one row per sample."""
 
@@ -253,6 +265,14 @@ class HasProbabilities(Protocol):
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Turn logits into probabilities. Shape ``(batch, num_classes)``."""
+
+
+@runtime_checkable
+class HasInitialLoss(Protocol):
+    """A module of numbers, which knows the loss of a head that has learned nothing."""
+
+    def initial_loss(self, targets: Tensor) -> Tensor:
+        """Return the loss of predicting the same mean for all samples of a batch."""
 
 
 @runtime_checkable

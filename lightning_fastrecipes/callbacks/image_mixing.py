@@ -18,7 +18,8 @@ class ImageMixing(pl.Callback):
     """Mix the images of each training batch, by torchvision's ``MixUp`` or ``CutMix``.
 
     Targets become probabilities, ``(batch, num_classes)``, in the same shares; the loss must take
-    them, as ``torch.nn.functional.cross_entropy`` does. ``uint8`` images are normalised first, by
+    them, as ``torch.nn.functional.cross_entropy`` does. Numbers are mixed in the same shares, by
+    ``mixup`` alone. ``uint8`` images are normalised first, by
     the module's ``input_spec``, since bytes cannot be mixed.
 
     Args:
@@ -65,8 +66,18 @@ class ImageMixing(pl.Callback):
                     " normalises them. Give it an `input_spec`, or normalise in the loader."
                 )
             images = pl_module.input_spec.normalised(images)
+        is_number = getattr(pl_module, "label_kind", None) == "numbers"
+        if is_number and self.method == "cutmix":
+            raise SetupError(
+                "`ImageMixing('cutmix')` shares classes out by area, which numbers are not. Use"
+                " `ImageMixing('mixup')`, which mixes the numbers as it does the images."
+            )
         mix = v2.MixUp if self.method == "mixup" else v2.CutMix
-        if targets.is_floating_point():
+        if is_number:
+            rows = targets if targets.ndim == 2 else targets[:, None]
+            mixed = mix(alpha=self.alpha)(images, rows)
+            mixed = mixed[0], mixed[1].view_as(targets)
+        elif targets.is_floating_point():
             mixed = mix(alpha=self.alpha)(images, targets)
         else:
             num_classes = self.num_classes or getattr(pl_module, "num_classes", None)

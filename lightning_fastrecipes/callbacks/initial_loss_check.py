@@ -17,15 +17,17 @@ from lightning_fastrecipes.callbacks.engine.initial_checks import (
 )
 from lightning_fastrecipes.callbacks.engine.state_keeping import preserved_state
 from lightning_fastrecipes.errors import ConfigurationError, check_at_least, check_choice
+from lightning_fastrecipes.protocols import HasInitialLoss
 
 
 class InitialLossCheck(pl.Callback):
     """Check a model and its data on one batch before the first training step.
 
-    - ``labels``: every label is a class that the model knows.
+    - ``labels``: every label is a class that the model knows, or a finite number.
     - ``pixels``: images are normalised as the weights expect.
     - ``loss``: the loss of an untrained head is near ``log(num_classes)``, or ``log(2)`` where
-      several labels may hold at once; of a trained head it is not far above.
+      several labels may hold at once, or of numbers near that of their mean for all; of a trained
+      head it is not far above.
     - ``gradients``: every trained parameter group gets a gradient.
     - ``regularisation``: with the weight decay turned up, the loss after a few steps on the batch
       is higher than without.
@@ -109,7 +111,8 @@ class InitialLossCheck(pl.Callback):
         multi_label = self.multi_label
         if multi_label is None:
             multi_label = getattr(pl_module, "label_kind", None) == "multi"
-        labels = check_labels(batch, num_classes, multi_label=multi_label)
+        is_number = isinstance(pl_module, HasInitialLoss)
+        labels = check_labels(batch, num_classes, multi_label=multi_label, is_number=is_number)
         results = [labels, check_pixels(batch, pl_module)]
         # A wrong label ends the loss with an error of its own; on a GPU no later step would work.
         if trainer.strategy.reduce_boolean_decision(labels.passed is False, all=False):

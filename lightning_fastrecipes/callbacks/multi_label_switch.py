@@ -161,6 +161,10 @@ class MultiLabelSwitch(pl.Callback):
                 "`MultiLabelSwitch` needs a datamodule with `classes` and `label_kind`, but the"
                 f" trainer has {type(datamodule).__name__}. Say `label_kind='multi'` or 'single'."
             )
+        if datamodule.label_kind == "numbers":
+            raise SetupError(
+                "`MultiLabelSwitch` is for classes, but the datamodule has numbers. Leave it out."
+            )
         reason = getattr(datamodule, "label_reason", "").partition("since ")[2]
         return datamodule.label_kind, reason or "the datamodule says so"
 

@@ -16,6 +16,7 @@ from lightning_fastrecipes.callbacks.engine.view_metrics import (
     batch_images,
     images_and_targets,
     is_multi_label,
+    number_loss,
 )
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.images.augment import Preset
@@ -35,7 +36,7 @@ MERGED = "probabilities_tta"
 
 
 class TestTimeAugmentation(pl.Callback):
-    """Predict with the plain image and ``n`` views of it, by the mean of probabilities.
+    """Predict with the plain image and ``n`` views of it, by the mean of probabilities or numbers.
 
     In ``Trainer.validate`` and ``Trainer.test``, metrics of the merged predictions are logged
     beside the plain ones: ``val_accuracy_tta`` beside ``val_accuracy``. ``Trainer.predict`` returns
@@ -185,17 +186,24 @@ class TestTimeAugmentation(pl.Callback):
         return None if is_idle or self.views.preset != "training" else self.views
 
     def learn(
-        self, plain: Tensor, merged: Tensor, targets: Tensor, *, multi_label: bool = False
+        self,
+        plain: Tensor,
+        merged: Tensor,
+        targets: Tensor,
+        *,
+        multi_label: bool = False,
+        module: Any = None,
     ) -> None:
         """Learn the weight from predictions collected in a validation, such as an ensemble's.
 
         ``merged`` are the plain probabilities ``(rows, num_classes)`` merged with the views in
         validation; ``targets`` have one row each. With ``multi_label`` each class is a label by
-        itself.
+        itself. Of numbers, the loss is that of the ``module``.
         """
         fixed = self.views.weight
-        views = ((merged - fixed * plain) / (1 - fixed)).clamp(0, 1)
-        losses = weight_losses(plain, views, targets, multi_label=multi_label)
+        views, total = (merged - fixed * plain) / (1 - fixed), number_loss(module, targets)
+        views = views.clamp(0, 1) if total is None else views
+        losses = weight_losses(plain, views, targets, multi_label=multi_label, total_loss=total)
         self.learned_weight = best_weight(losses)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -245,7 +253,8 @@ class TestTimeAugmentation(pl.Callback):
         plain, views = self._predict(trainer, pl_module, images, plain, loaded, dataloader_idx)
         multi_label = is_multi_label(pl_module, plain, targets)
         if self.is_learning and not trainer.testing and len(images):
-            losses = weight_losses(plain, views, targets, multi_label=multi_label)
+            total = number_loss(pl_module, targets)
+            losses = weight_losses(plain, views, targets, multi_label=multi_label, total_loss=total)
             self._losses = losses if self._losses is None else self._losses + losses
         merged = weigh(plain, views, self.weight if trainer.testing else self.views.weight)
         if isinstance(outputs, dict):
@@ -314,7 +323,8 @@ class TestTimeAugmentation(pl.Callback):
         self._num_rows[dataloader_idx] += len(images)
         # Process r has the images r, r + world size and so on, as Lightning's samplers deal them.
         places = trainer.global_rank + trainer.world_size * torch.arange(start, start + len(images))
-        plain = predict(images) if plain is None else plain[: len(images)].float()
+        plain = predict(images) if plain is None else plain[: len(images)]
+        plain = plain if plain.dtype == torch.float64 else plain.float()
         if not len(images):
             return plain, plain
         spec = _input_spec(trainer, pl_module)

@@ -19,7 +19,7 @@ from lightning_fastrecipes.functional.labels.multi_label import Threshold
 from lightning_fastrecipes.functional.labels.targets import hard_labels, known_labels
 from lightning_fastrecipes.nn.losses import Loss, LossFunction, OwnLoss
 from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
-from lightning_fastrecipes.protocols import LabelKind
+from lightning_fastrecipes.protocols import ClassKind
 
 UNKNOWN = -1
 """What metrics get for one of several labels that is unknown."""
@@ -46,7 +46,7 @@ class Labels:
         ValueError: If an argument is none of these.
     """
 
-    kind: LabelKind | None = None
+    kind: ClassKind | None = None
     pos_weight: Literal["balanced"] | list[float] | None = None
     threshold: Threshold = "one"
     beta: float = 2.0
@@ -54,7 +54,7 @@ class Labels:
 
     def __post_init__(self) -> None:
         if self.kind is not None:
-            check_choice("labels.kind", self.kind, get_args(LabelKind))
+            check_choice("labels.kind", self.kind, get_args(ClassKind))
         if isinstance(self.pos_weight, str) and self.pos_weight != "balanced":
             raise ValueError(
                 "`labels.pos_weight` must be 'balanced' or one number per label, got"
@@ -312,7 +312,7 @@ class MultiLabel(LabelRules):
 
 
 def label_rules(
-    kind: LabelKind, num_classes: int, options: Labels, loss: Loss | OwnLoss | None = None
+    kind: ClassKind, num_classes: int, options: Labels, loss: Loss | OwnLoss | None = None
 ) -> LabelRules:
     """Build the rules for a kind of labels; ``loss`` is what ``options.loss`` describes.
 

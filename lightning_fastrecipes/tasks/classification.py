@@ -20,14 +20,14 @@ from lightning_fastrecipes.nn.label_rules import (
     label_rules,
 )
 from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
-from lightning_fastrecipes.protocols import HasClasses, LabelKind
+from lightning_fastrecipes.protocols import ClassKind, HasClasses
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY, LayerGroupTask
 from lightning_fastrecipes.tasks.building import MetricSpec, build_loss
 from lightning_fastrecipes.tasks.label_following import FollowsLabelRules
 
 _check_saved = plain.keys(
     {
-        "label_kind": plain.choice(*get_args(LabelKind)),
+        "label_kind": plain.choice(*get_args(ClassKind)),
         "classes": plain.maybe(plain.items(plain.text())),
     },
     {"pos_weight": plain.maybe(plain.items(plain.number(above=0)))},
@@ -59,7 +59,7 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
         self.labels = Labels(**labels) if isinstance(labels, Mapping) else labels or Labels()
         self._loss = build_loss(self.labels.loss)
         self.classes: list[str] | None = None
-        self.label_kind: LabelKind = "single"
+        self.label_kind: ClassKind = "single"
         self._chosen_metrics = metrics
         self.register_buffer("thresholds", None)
 
@@ -71,19 +71,33 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
     def setup(self, stage: str) -> None:
         super().setup(stage)
         datamodule = getattr(self.trainer, "datamodule", None)
-        if isinstance(datamodule, HasClasses):
-            if self.classes is None:
-                was_open = self.num_classes is None
-                self.set_classes(datamodule.classes, datamodule.label_kind)
-                if was_open:
-                    rank_zero_info(f"{type(self).__name__}: {self._taken(datamodule)}")
-            else:
-                refuse_other_classes(self.classes, datamodule.classes)
-                self._refuse_other_kind(datamodule.label_kind, "the data")
+        was_open = self.num_classes is None
+        self.adopt_targets(datamodule)
         self.require_classes()
+        if was_open:
+            rank_zero_info(f"{type(self).__name__}: {self._taken(datamodule)}")
         self.set_up_loss(stage, datamodule)
 
-    def set_classes(self, classes: Sequence[str], label_kind: LabelKind = "single") -> None:
+    def adopt_targets(self, datamodule: Any) -> None:
+        """Take classes and kind of labels of a datamodule, or compare them with the model's own.
+
+        Raise `ConfigurationError` if they differ, or it has numbers.
+        """
+        if not isinstance(datamodule, HasClasses):
+            return
+        kind = datamodule.label_kind
+        if kind == "numbers":
+            raise ConfigurationError(
+                f"`{type(self).__name__}` learns classes, but {type(datamodule).__name__} has"
+                " numbers. Use `ImageRegressor`, or labels that are classes."
+            )
+        if self.classes is None:
+            self.set_classes(datamodule.classes, kind)
+        else:
+            refuse_other_classes(self.classes, datamodule.classes)
+            self._refuse_other_kind(kind, "the data")
+
+    def set_classes(self, classes: Sequence[str], label_kind: ClassKind = "single") -> None:
         """Name the outputs in order; names and kind of labels are saved in every checkpoint.
 
         Builds the head if ``num_classes`` was left out. Raises ConfigurationError if there are not
@@ -185,6 +199,11 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
         saved = checkpoint.get(CHECKPOINT_KEY)
         if saved is None:
             return
+        if "numbers" in saved:
+            raise ConfigurationError(
+                f"`{type(self).__name__}` learns classes, but the checkpoint is of a model of"
+                " numbers. Load it with `ImageRegressor`, or start a new model."
+            )
         _check_saved(saved, CHECKPOINT_KEY)
         classes = saved["classes"]
         if self.num_classes is None and classes is not None:
@@ -198,7 +217,7 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
             self.rules.weigh(torch.tensor(saved["pos_weight"]))
         self.restore_loss(saved)
 
-    def _set_label_kind(self, kind: LabelKind) -> None:
+    def _set_label_kind(self, kind: ClassKind) -> None:
         """Switch everything that depends on the kind of labels, unless it is switched already."""
         self.label_kind = kind
         rules = label_rules(kind, self.require_classes(), self.labels, self._loss)
@@ -235,7 +254,7 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
             f" {type(datamodule).__name__} has them"
         )
 
-    def _refuse_other_kind(self, kind: LabelKind, source: str) -> None:
+    def _refuse_other_kind(self, kind: ClassKind, source: str) -> None:
         is_settled = self.classes is not None or self.labels.kind is not None
         if is_settled and (kind == "multi") != self.rules.multi_label:
             raise ConfigurationError(

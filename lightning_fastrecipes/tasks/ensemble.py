@@ -23,7 +23,7 @@ from lightning_fastrecipes.functional.labels.merging import (
 )
 from lightning_fastrecipes.nn.label_rules import LabelRules, Labels, SingleLabel, label_rules
 from lightning_fastrecipes.nn.probing import taken_sizes
-from lightning_fastrecipes.protocols import HasInputSpec, LabelKind, inputs_of
+from lightning_fastrecipes.protocols import ClassKind, HasInputSpec, inputs_of
 from lightning_fastrecipes.tasks.image import ImageClassifier
 from lightning_fastrecipes.tasks.numbers import PredictsNumbers
 
@@ -38,7 +38,7 @@ class Ensemble(pl.LightningModule):
     after the other over all batches and holds one at a time. Members are not trained any further.
     Classes are matched by name, so that members may have them in different orders. Each member
     normalises ``uint8`` images by itself; all get them resized and cropped as the datamodule does,
-    or else as the first member expects. Numbers are averaged in the units of the table.
+    or else as the first member expects. Numbers are averaged in the units of the data.
 
     Args:
         members: At least one model, checkpoint path, or function that loads a model.
@@ -77,7 +77,8 @@ class Ensemble(pl.LightningModule):
         self._members = tuple(members)
         self.models: nn.ModuleList | None = None
         self.classes: list[str] | None = None
-        self.label_kind: LabelKind | None = None
+        self.label_kind: ClassKind | None = None
+        self._names: list[str] | None = None
         # What turns logits into predictions and back: label rules, or a task for numbers.
         self._output: LabelRules | PredictsNumbers | None = None
 
@@ -91,7 +92,7 @@ class Ensemble(pl.LightningModule):
         return self._rules(merged).logits(merged)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Return the softmax, with several labels the sigmoid; or numbers in the table's units."""
+        """Return softmax, with several labels sigmoid; or numbers in the units of the data."""
         return self._rules(logits).probabilities(logits)
 
     def nearest_image_size(self, size: int) -> int:
@@ -136,7 +137,7 @@ class Ensemble(pl.LightningModule):
 
         Returns:
             Probabilities in the order of the loader, ``(rows, num_classes)``; of numbers
-            ``(rows,)``, in the units of the table, or ``(rows, outputs)`` of several targets. With
+            ``(rows,)``, or ``(rows, outputs)`` of several, in the units of the data. With
             ``members`` a first axis more, one entry per member; classes are in the order of the
             first.
 
@@ -197,9 +198,12 @@ class Ensemble(pl.LightningModule):
                     f"`merge` must be 'probabilities' for numbers, which are averaged as they are,"
                     f" got '{self.merge}'. Leave it out."
                 )
-            self._output = self._output or model
+            names = model.number_names
+            self._refuse_others(self.label_kind is not None or self._names not in (None, names))
+            self._names, self._output = names, self._output or model
             return model.probabilities(logits)
-        kind: LabelKind = getattr(model, "label_kind", "single")
+        self._refuse_others(self._names is not None)
+        kind: ClassKind = getattr(model, "label_kind", "single")
         self.label_kind = self.label_kind or kind
         if (kind == "multi") != (self.label_kind == "multi"):
             raise ConfigurationError(
@@ -213,6 +217,13 @@ class Ensemble(pl.LightningModule):
             return found
         self.classes = self.classes or list(classes)
         return found[:, columns_by_name(self.classes, classes)]
+
+    def _refuse_others(self, differ: bool) -> None:
+        if differ:
+            raise ConfigurationError(
+                "All members must predict the same numbers, or all classes, but they differ. Leave"
+                " some out."
+            )
 
     def _rules(self, values: Tensor) -> LabelRules | PredictsNumbers:
         if self._output is None and self.label_kind is not None:

@@ -120,6 +120,11 @@ class TabularMultiTarget(PredictsNumbers, TabularTask):
         self.loss_weights = _checked_weights(loss_weights or {})
         self.finish(spec, y_range=y_range, loss_weights=self.loss_weights)
 
+    @property
+    @override
+    def number_names(self) -> list[str]:
+        return list(self.require_spec().targets)
+
     @override
     def build_head(self, spec: TableSpec, num_features: int) -> nn.Linear:
         """Build the outputs of all targets; numbers are about the mean of training at first."""

@@ -1,5 +1,6 @@
 """What every task that predicts numbers shares: metrics in the user's units, in 64 bits."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -19,6 +20,11 @@ class PredictsNumbers(LayerGroupTask):
     def is_exact(self) -> bool:
         """Whether predictions, and so metrics, are computed in 64 bits."""
         return True
+
+    @property
+    @abstractmethod
+    def number_names(self) -> list[str]:
+        """Names of what is predicted, in order."""
 
     @override
     def setup(self, stage: str) -> None:

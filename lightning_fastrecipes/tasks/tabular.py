@@ -173,6 +173,11 @@ class TabularRegressor(PredictsNumbers, TabularTask):
 
     @property
     @override
+    def number_names(self) -> list[str]:
+        return [self.require_spec().target]
+
+    @property
+    @override
     def is_exact(self) -> bool:
         return self.require_spec().target_column.scaled
 

@@ -24,12 +24,13 @@ from lightning_fastrecipes.functional.training.initial_loss import (
     pixel_problem,
 )
 from lightning_fastrecipes.nn.label_rules import LabelRules
-from lightning_fastrecipes.protocols import HasInputSpec
+from lightning_fastrecipes.protocols import HasInitialLoss, HasInputSpec
 
 NUM_STEPS = 10
 """Steps on one batch after which regularisation must show."""
 
 _STRONG_DECAY = 0.5
+_NO_NUMBER = "targets must be finite numbers, but some are not. Leave such samples out."
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,14 @@ class CheckResult:
     message: str
 
 
-def check_labels(batch: Any, num_classes: int | None, *, multi_label: bool) -> CheckResult:
-    """Check that every label is a class that the model knows."""
+def check_labels(
+    batch: Any, num_classes: int | None, *, multi_label: bool, is_number: bool = False
+) -> CheckResult:
+    """Check that every label is a class that the model knows, or a finite number."""
     targets = _targets(batch)
+    if is_number and targets is not None:
+        problem = None if bool(targets.isfinite().all()) else _NO_NUMBER
+        return CheckResult("labels", problem is None, problem or "all targets are finite numbers")
     if targets is None or num_classes is None:
         return CheckResult("labels", None, "needs batches of inputs and targets, and num_classes")
     problem = label_problem(targets, num_classes, multi_label=multi_label)
@@ -75,35 +81,43 @@ def check_loss(
     untrained_head: bool,
     tolerance: float,
 ) -> CheckResult:
-    """Check that the loss is near that of even probabilities."""
-    if num_classes is None:
+    """Check that the loss is near that of even probabilities, or of the mean for all."""
+    module, targets = trainer.lightning_module, _targets(batch)
+    of_mean = None
+    if isinstance(module, HasInitialLoss) and targets is not None:
+        of_mean = mean_over_processes(trainer, module.initial_loss(targets))
+    if num_classes is None and of_mean is None:
         return CheckResult("loss", None, "needs num_classes")
     # A step that optimizes by itself needs gradients.
     with torch.set_grad_enabled(not trainer.lightning_module.automatic_optimization):
         loss = mean_over_processes(trainer, _step_loss(trainer, batch))
-    rules = getattr(trainer.lightning_module, "rules", None)
-    targets = _targets(batch)
-    if isinstance(rules, LabelRules) and not rules.has_plain_loss and targets is not None:
+    rules, of = getattr(module, "rules", None), "of even probabilities"
+    if of_mean is not None:
+        expected, of = of_mean, "of the mean for all"
+    elif isinstance(rules, LabelRules) and not rules.has_plain_loss and targets is not None:
         # That of a loss with options, or of another one.
-        even = torch.zeros(len(targets), num_classes, device=targets.device)
+        even = torch.zeros(len(targets), num_classes or 1, device=targets.device)
         expected = mean_over_processes(trainer, rules.loss(even, targets))
         if not 0 < expected < math.inf:
             return CheckResult("loss", None, "not checked: even probabilities have a loss of 0")
     else:
         expected = expected_initial_loss(
-            num_classes,
+            num_classes or 1,
             multi_label=multi_label,
             targets=targets,
             pos_weight=getattr(rules, "pos_weight", None),
         )
-    too_high = not loss <= expected * (1 + tolerance)
+    # Targets of a small batch may all be near the mean, so that its loss is next to nothing.
+    scale = expected if of_mean is None else max(expected, 1.0)
+    too_high = not loss <= expected + tolerance * scale
     too_low = untrained_head and loss < expected * (1 - tolerance)
     advice = ""
     if too_high:
         advice = " Check labels, normalisation, and how the last layer starts."
     elif too_low:
-        advice = " Check that targets do not leak into the inputs, and `num_classes`."
-    found = f"the loss at the start is {loss:.3g}, of even probabilities {expected:.3g}"
+        advice = " Check that targets do not leak into the inputs"
+        advice += ", and `num_classes`." if of_mean is None else "."
+    found = f"the loss at the start is {loss:.3g}, {of} {expected:.3g}"
     return CheckResult("loss", not (too_high or too_low), f"{found}.{advice}")
 
 

@@ -1,6 +1,6 @@
 """Metrics of plain and merged predictions side by side, and the batches they are measured on."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
@@ -55,7 +55,9 @@ class ViewMetrics:
         if isinstance(module, HasPhaseMetrics):
             expected = module.metric_targets(targets)
         for name, meter in self._meters[dataloader_idx].items():
-            if name == "loss_tta":
+            if name == "loss_tta" and (total := number_loss(module, targets)) is not None:
+                meter.update(total(merged) / len(merged), weight=len(merged))
+            elif name == "loss_tta":
                 rules = getattr(module, "rules", None)
                 if isinstance(rules, LabelRules) and not rules.has_plain_loss:
                     loss = rules.loss(rules.logits(merged), targets)
@@ -110,6 +112,14 @@ class ViewMetrics:
                 f"`{phase}_{name}` is measured at the thresholds that are best for these very rows,"
                 " which flatters the model. Call `trainer.validate` with this callback first."
             )
+
+
+def number_loss(module: nn.Module, targets: Tensor) -> Callable[[Tensor], Tensor] | None:
+    """Return what sums the loss of predicted numbers over a batch; ``None`` of classes."""
+    if getattr(module, "label_kind", None) != "numbers":
+        return None
+    task = cast(Any, module)
+    return lambda merged: task.loss(task.logits(merged), targets).double() * len(targets)
 
 
 def is_multi_label(module: pl.LightningModule, plain: Tensor, targets: Tensor) -> bool:

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import pandas as pd
 
 from lightning_fastrecipes.data.common.workers import map_threads
 from lightning_fastrecipes.data.images.decoding import Decoding, load_image
+from lightning_fastrecipes.data.images.label_table import Numbers
 from lightning_fastrecipes.data.images.listing import Listing, list_folder
+from lightning_fastrecipes.data.images.number_labels import numbered, numbers_of_array
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.messages import name_some
 
@@ -86,12 +89,13 @@ def _check_headers(path: Path) -> None:
         )
 
 
-def list_arrays(arrays: Arrays, name: str = "arrays") -> Listing:
+def list_arrays(arrays: Arrays, name: str = "arrays", labels: Numbers | None = None) -> Listing:
     """Name the images of arrays ``SPLIT/NUMBER``; a DataError refuses other arrays than these.
 
     Each split has ``x_SPLIT`` with ``uint8`` images, ``(images, height, width)`` or ``(images,
     height, width, 3)``, and ``y_SPLIT`` with their labels, integers or text. Classes are those of
-    ``y_train``, in numeric order where labels are numbers. Messages call the source ``name``.
+    ``y_train``, in numeric order where labels are numbers, unless ``labels`` says that these are to
+    be predicted. Messages call the source ``name``.
     """
     unknown = sorted(set(arrays) - set(_KNOWN))
     lacking = [key for key in ("x_train", "y_train") if key not in arrays]
@@ -100,6 +104,7 @@ def list_arrays(arrays: Arrays, name: str = "arrays") -> Listing:
         raise DataError(f"'{name}' holds {name_some(sorted(arrays))}: {wrong}. {_LAYOUT}")
     rows: list[pd.DataFrame] = []
     pixels: list[npt.NDArray[np.uint8]] = []
+    numbers: list[npt.NDArray[np.float64]] = []
     for split in _SPLITS:
         if f"x_{split}" not in arrays:
             if f"y_{split}" in arrays:
@@ -109,17 +114,22 @@ def list_arrays(arrays: Arrays, name: str = "arrays") -> Listing:
         is_labelled = f"y_{split}" in arrays
         if not is_labelled and split == "val":
             raise DataError(f"'{name}': `x_val` needs labels, but `y_val` is missing.")
-        labels = [""] * len(images)
-        if is_labelled:
-            what = f"'{name}': `y_{split}`"
-            labels = _labels(np.asarray(arrays[f"y_{split}"]), len(images), what)
+        texts = [""] * len(images)
+        found = np.asarray(arrays[f"y_{split}" if is_labelled else "y_train"])
+        what = f"'{name}': `y_{split}`"
+        if labels is not None:
+            unknown_numbers = np.full((len(images), *found.shape[1:]), np.nan)
+            values = found if is_labelled else unknown_numbers
+            numbers.append(numbers_of_array(values, len(images), what))
+        elif is_labelled:
+            texts = _labels(found, len(images), what)
         width = len(str(len(images)))
         rows.append(
             pd.DataFrame(
                 {
                     "file": [f"{split}/{number:0{width}}" for number in range(len(images))],
                     "split": split if is_labelled else "predict",
-                    "label": labels,
+                    "label": texts,
                 },
                 dtype=str,
             )
@@ -132,12 +142,21 @@ def list_arrays(arrays: Arrays, name: str = "arrays") -> Listing:
             " convert them."
         )
     frame = pd.concat(rows, ignore_index=True)
-    return Listing(
-        folder=Path(name),
-        rows=frame.assign(stratum=frame["label"]),
-        classes=[str(label) for label in np.unique(np.asarray(arrays["y_train"])).tolist()],
-        pixels=np.concatenate(pixels),
-    )
+    frame = frame.assign(stratum=frame["label"])
+    listing = Listing(folder=Path(name), rows=frame, pixels=np.concatenate(pixels))
+    if labels is not None:
+        return numbered(listing, labels.for_columns(numbers[0].shape[1]), _joined(numbers, name))
+    classes = np.unique(np.asarray(arrays["y_train"])).tolist()
+    return replace(listing, classes=[str(label) for label in classes])
+
+
+def _joined(numbers: list[npt.NDArray[np.float64]], name: str) -> npt.NDArray[np.float64]:
+    counts = sorted({part.shape[1] for part in numbers})
+    if len(counts) > 1:
+        raise DataError(
+            f"'{name}': every split must have as many numbers per image, but they have {counts}."
+        )
+    return np.concatenate(numbers)
 
 
 def list_into_memory(root: Path, decoding: Decoding) -> Listing:
@@ -184,5 +203,8 @@ def _labels(array: npt.NDArray[Any], num_images: int, what: str) -> list[str]:
             f" {array.shape}. Of one-hot labels take `argmax(1)`."
         )
     if array.dtype.kind not in "iuUb":
-        raise DataError(f"{what} must be integers or text, but is {array.dtype}. Convert it.")
+        raise DataError(
+            f"{what} must be integers or text, but is {array.dtype}. Convert it, or give"
+            " `labels=Numbers()` for numbers that an `ImageRegressor` predicts."
+        )
     return [str(label) for label in array.tolist()]

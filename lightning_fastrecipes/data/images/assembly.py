@@ -23,9 +23,11 @@ from lightning_fastrecipes.data.images.label_sets import LABEL_JOINER
 from lightning_fastrecipes.data.images.likeness import looks_of_arrays, shared_images
 from lightning_fastrecipes.data.images.listing import ImageSplit, Listing
 from lightning_fastrecipes.data.images.manifest import scan_images
+from lightning_fastrecipes.data.images.number_labels import fit_targets
 from lightning_fastrecipes.data.images.options import OnBadFile
 from lightning_fastrecipes.data.images.samples import Samples, Targets
 from lightning_fastrecipes.errors import ConfigurationError, DataError
+from lightning_fastrecipes.functional.labels.numbers import NumberTarget, describe_targets
 from lightning_fastrecipes.functional.splits import grouped_split, keep_labels, stratified_split
 from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.protocols import LabelKind
@@ -43,7 +45,8 @@ class Images:
     A split without images is empty. ``skipped_files`` has the path and reason of each file that
     cannot be read; ``label_reason`` and ``reading`` are as in ``Listing``. ``shared`` says which
     images are in two splits, and is empty if none are. ``peak`` is the largest value in 16-bit
-    training files, 0 without such.
+    training files, 0 without such. Where images have numbers, there are ``number_targets`` in place
+    of ``classes``.
     """
 
     splits: dict[ImageSplit, Samples]
@@ -54,6 +57,7 @@ class Images:
     reading: str = ""
     shared: str = ""
     peak: int = 0
+    number_targets: tuple[NumberTarget, ...] = ()
 
 
 def say_what_was_decided(images: Images, white_level: int | Literal["auto"]) -> None:
@@ -62,6 +66,8 @@ def say_what_was_decided(images: Images, white_level: int | Literal["auto"]) -> 
         rank_zero_info(f"Read: {images.reading}")
     if images.label_reason:
         rank_zero_info(f"Labels: {images.label_reason}")
+    if images.number_targets:
+        rank_zero_info(f"Numbers: {describe_targets(images.number_targets)}")
     if images.shared:
         rank_zero_warn(
             f"Splits share images: {images.shared}. What is measured on them is too good. Remove"
@@ -127,8 +133,14 @@ def assemble(
     _refuse_unknown_classes(rows, classes)
     _check_training_split(listing.rows, rows)
     codes = {name: code for code, name in enumerate(classes)}
+    is_trained = (rows["split"] == "train").to_numpy()
     targets: Targets
-    if listing.probabilities is not None:
+    number_targets: tuple[NumberTarget, ...] = ()
+    if listing.numbers is not None:
+        numbers = listing.numbers[is_good]
+        number_targets = fit_targets(replace(listing, numbers=numbers), is_trained)
+        targets = numbers[:, 0] if len(number_targets) == 1 else numbers
+    elif listing.probabilities is not None:
         targets = listing.probabilities[is_good]
     elif listing.label_kind == "multi":
         targets = np.zeros((len(rows), len(classes)), dtype=np.float32)
@@ -158,7 +170,8 @@ def assemble(
         listing.label_reason,
         listing.reading,
         _shared(rows, scan, listing),
-        int(scan["peak"][(rows["split"] == "train").to_numpy()].max()),
+        int(scan["peak"][is_trained].max()),
+        number_targets,
     )
 
 

@@ -11,9 +11,10 @@ from lightning_fastrecipes.data.common.settings import Instance
 from lightning_fastrecipes.data.common.sources import resolve_source
 from lightning_fastrecipes.data.images.arrays import list_arrays, list_into_memory, read_npz
 from lightning_fastrecipes.data.images.folder_layout import FolderLayout, FoldersAre, as_layout
-from lightning_fastrecipes.data.images.label_table import LabelTable, SoftLabels
+from lightning_fastrecipes.data.images.label_table import LabelTable, Numbers, SoftLabels
 from lightning_fastrecipes.data.images.listing import Listing, list_folder
 from lightning_fastrecipes.data.images.module import ImageDataModule
+from lightning_fastrecipes.data.images.number_labels import with_numbers
 from lightning_fastrecipes.data.images.options import ImageOptions
 from lightning_fastrecipes.data.images.table_listing import list_table
 from lightning_fastrecipes.protocols import LabelKind
@@ -61,7 +62,13 @@ class ImageFolderDataModule(ImageDataModule):
 
     @override
     def _list(self) -> Listing:
-        return list_folder(resolve_source(self.root, "root"), self.layout)
+        listing = list_folder(resolve_source(self.root, "root"), self.layout)
+        labels = self.layout.labels
+        return listing if labels is None else with_numbers(listing, labels)
+
+    @override
+    def _asked_numbers(self) -> Numbers | None:
+        return self.layout.labels
 
 
 class ImageCSVDataModule(ImageDataModule):
@@ -103,10 +110,16 @@ class ImageCSVDataModule(ImageDataModule):
     @property
     @override
     def label_kind(self) -> LabelKind:
-        """What a target is: a class index, a probability per class, or 0 or 1 per label."""
+        """What a target is: a class index, probabilities, 0 or 1 per label, or numbers."""
         if isinstance(self.table.labels, SoftLabels):
             return "soft"
-        return self._list().label_kind if self._images is None else self._images.label_kind
+        if self._images is not None or self._asked_numbers() is not None:
+            return super().label_kind
+        return self._list().label_kind
+
+    @override
+    def _asked_numbers(self) -> Numbers | None:
+        return self.table.labels if isinstance(self.table.labels, Numbers) else None
 
     @override
     def _list(self) -> Listing:
@@ -122,6 +135,8 @@ class ImageArrayDataModule(ImageDataModule):
             width, 3)``) and ``y_train`` (integers or text), and if there are such splits
             ``x_val``, ``y_val``, ``x_test``, ``y_test``; or a folder as
             ``ImageFolderDataModule`` reads it, of images of one shape.
+        labels: ``Numbers()`` if labels are numbers to be predicted: then ``y_train`` and so on have
+            shape ``(images,)``, or ``(images, numbers)`` of several.
         **options: Those of ``ImageOptions``; nothing is cached, and there are no workers if not
             given.
 
@@ -139,10 +154,15 @@ class ImageArrayDataModule(ImageDataModule):
     """
 
     def __init__(
-        self, source: str | Path | Mapping[str, Any], **options: Unpack[ImageOptions]
+        self,
+        source: str | Path | Mapping[str, Any],
+        *,
+        labels: Numbers | None = None,
+        **options: Unpack[ImageOptions],
     ) -> None:
         super().__init__(**options)
         self.source = source
+        self.labels = labels
 
     @override
     def prepare_data(self) -> None:
@@ -151,8 +171,13 @@ class ImageArrayDataModule(ImageDataModule):
     @override
     def _list(self) -> Listing:
         if isinstance(self.source, Mapping):
-            return list_arrays(self.source)
+            return list_arrays(self.source, labels=self.labels)
         path = resolve_source(self.source, "source")
         if path.is_dir():
-            return list_into_memory(path, self.geometry.decoding)
-        return list_arrays(read_npz(path), str(path))
+            listing = list_into_memory(path, self.geometry.decoding)
+            return listing if self.labels is None else with_numbers(listing, self.labels)
+        return list_arrays(read_npz(path), str(path), self.labels)
+
+    @override
+    def _asked_numbers(self) -> Numbers | None:
+        return self.labels

@@ -19,6 +19,7 @@ from lightning_fastrecipes.data.images.feature_cache import FloatMatrix, cached_
 from lightning_fastrecipes.data.images.listing import ImageSplit
 from lightning_fastrecipes.data.images.module import ImageDataModule
 from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.functional.labels.numbers import NumberTarget
 from lightning_fastrecipes.nn.backbones import Backbone
 from lightning_fastrecipes.nn.weights import weights_digest
 from lightning_fastrecipes.protocols import (
@@ -106,6 +107,11 @@ class FeatureDataModule(pl.LightningDataModule):
     def label_kind(self) -> LabelKind:
         """As the images' datamodule has it."""
         return self.images.label_kind
+
+    @property
+    def number_targets(self) -> tuple[NumberTarget, ...]:
+        """As the images' datamodule has them."""
+        return self.images.number_targets
 
     @property
     def train_targets(self) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from lightning_fastrecipes.data.common.sources import is_folder, is_ignored, list_files
 from lightning_fastrecipes.data.common.split_names import SplitName, split_name
+from lightning_fastrecipes.data.images.label_table import Numbers
 from lightning_fastrecipes.data.images.name_labels import NamePattern
 from lightning_fastrecipes.errors import DataError, check_choice
 from lightning_fastrecipes.messages import name_some
@@ -36,6 +37,8 @@ class FolderLayout:
             folder. Such as ``"^(cat|dog)"`` for ``cat.0.jpg``.
         lists: Text files by split, with a path and perhaps a label per line; these paths, and those
             of the lists, are relative to the folder.
+        labels: ``Numbers()`` if names of class folders, or what the pattern or a list gives for
+            labels, are numbers to be predicted.
 
     Raises:
         ConfigurationError: If ``folders`` is something else, or the pattern cannot be used.
@@ -44,6 +47,7 @@ class FolderLayout:
     folders: FoldersAre = "auto"
     label_pattern: str | None = None
     lists: dict[str, str | Path] | None = None
+    labels: Numbers | None = None
 
     def __post_init__(self) -> None:
         check_choice("folders", self.folders, get_args(FoldersAre))

@@ -4,7 +4,9 @@ import torch
 from torch import Tensor
 
 from lightning_fastrecipes.data.images.assembly import Images
+from lightning_fastrecipes.data.images.label_table import Numbers
 from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.functional.labels.numbers import NumberTarget
 from lightning_fastrecipes.protocols import LabelKind
 
 
@@ -20,8 +22,22 @@ class KnownImages:
 
     @property
     def label_kind(self) -> LabelKind:
-        """What a target is: a class index, a probability per class, or 0 or 1 per label."""
-        return "single" if self._images is None else self._images.label_kind
+        """What a target is: a class index, a probability per class, 0 or 1 per label, or numbers.
+
+        Numbers are of 64 bits, one per image or a row of several.
+        """
+        if self._images is not None:
+            return self._images.label_kind
+        return "single" if self._asked_numbers() is None else "numbers"
+
+    def _asked_numbers(self) -> Numbers | None:
+        """Return what numbers the user says that images have; ``None`` if they have classes."""
+        return None
+
+    @property
+    def number_targets(self) -> tuple[NumberTarget, ...]:
+        """The numbers of each image, with mean and deviation in training; none of classes."""
+        return self._assembled.number_targets
 
     @property
     def label_reason(self) -> str:

@@ -1,6 +1,12 @@
 """What the columns of a table of labels mean."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.messages import name_some
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,64 @@ class SoftLabels:
 
 
 @dataclass(frozen=True)
+class Numbers:
+    """One or several numbers per image, which an ``ImageRegressor`` learns.
+
+    Every image must have them, and a gap is refused. Means and deviations are those of the training
+    images; metrics and predictions are in the units of the column.
+
+    Args:
+        columns: Column of numbers, or several. Of arrays, names for the columns of ``y_train``.
+        log: Whether the logarithms are learned, of numbers above 0 that differ by factors; or
+            the columns of which they are.
+
+    Raises:
+        ConfigurationError: If there is no column, one is named twice, or ``log`` names another.
+
+    Example:
+        >>> Numbers(["age", "income"], log=["income"]).is_log.tolist()
+        [False, True]
+    """
+
+    columns: str | list[str] = "label"
+    log: bool | list[str] = False
+
+    def __post_init__(self) -> None:
+        if not self.names or len(set(self.names)) < len(self.names):
+            raise ConfigurationError(
+                f"`columns` of `Numbers` must be one or more different names, got {self.names}."
+            )
+        logs = [] if isinstance(self.log, bool) else self.log
+        if unknown := [name for name in logs if name not in self.names]:
+            raise ConfigurationError(
+                f"`log` of `Numbers` must be true, false, or some of its columns"
+                f" {name_some(self.names)}, but names {name_some(unknown)}."
+            )
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the numbers in their order."""
+        return [self.columns] if isinstance(self.columns, str) else list(self.columns)
+
+    @property
+    def is_log(self) -> npt.NDArray[np.bool_]:
+        """Whether the logarithm of each number is learned. Shape ``(columns,)``."""
+        logs = self.log
+        return np.array([logs if isinstance(logs, bool) else n in logs for n in self.names])
+
+    def for_columns(self, count: int) -> "Numbers":
+        """Return these for an array of ``count`` columns, which are numbered if not named."""
+        if count == len(self.names):
+            return self
+        if self.columns != "label":
+            raise ConfigurationError(
+                f"`columns` of `Numbers` must name each number of an image, {count} in the data,"
+                f" but are {name_some(self.names)}."
+            )
+        return replace(self, columns=[f"label_{number}" for number in range(1, count + 1)])
+
+
+@dataclass(frozen=True)
 class LabelTable:
     """What the columns of a table of labels mean.
 
@@ -89,6 +153,7 @@ class LabelTable:
                                  extension, such as ``train_7``, if one image is called so
     a label                      text or whole numbers; many different numbers, as of a regression,
                                  are refused
+    numbers, asked for           one number in each column of ``Numbers``
     several labels               ``sun sea``, ``sun, sea``, ``sun;sea``, ``sun|sea``, lists, their
                                  text in Python, JSON, NumPy or PostgreSQL, or one row per image and
                                  label
@@ -104,10 +169,10 @@ class LabelTable:
         folder: What file names are relative to; the table's own folder if not given. Also
             ``package:NAME/inner/path``.
         file_column: Column of file names, with ``/`` or backslashes, with or without extension.
-        labels: Where the labels are: ``SingleLabel``, ``Tags`` or ``SoftLabels``. A text is the
-            name of their column, and the whole table decides whether an image may have several, by
-            the rule of ``label_sets.split_labels``; without such a column, all others are taken
-            for labels if they hold nothing but 0 and 1.
+        labels: Where the labels are: ``SingleLabel``, ``Tags``, ``SoftLabels`` or ``Numbers``. A
+            text is the name of their column, and the whole table decides whether an image may have
+            several, by the rule of ``label_sets.split_labels``; without such a column, all others
+            are taken for labels if they hold nothing but 0 and 1.
         stratify_by: Columns whose mix every drawn split keeps; the label if not given.
         separator: What stands between columns, or a regular expression; found out if not given.
         column_names: Names of the columns, for a file without a first line of names.
@@ -121,7 +186,7 @@ class LabelTable:
 
     folder: str | None = None
     file_column: str = "file"
-    labels: SingleLabel | Tags | SoftLabels | str = "label"
+    labels: SingleLabel | Tags | SoftLabels | Numbers | str = "label"
     stratify_by: list[str] | None = None
     separator: str | None = None
     column_names: list[str] | None = None

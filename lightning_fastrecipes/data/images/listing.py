@@ -18,6 +18,7 @@ from lightning_fastrecipes.data.images.folder_layout import (
     loose_files,
     read_layout,
 )
+from lightning_fastrecipes.data.images.label_table import Numbers
 from lightning_fastrecipes.data.images.name_labels import NamePattern
 from lightning_fastrecipes.data.images.split_lists import find_lists, named_lists, read_lists
 from lightning_fastrecipes.errors import DataError
@@ -39,8 +40,9 @@ class Listing:
     folder, forward slashes), ``split`` (``train``, ``val``, ``test`` or ``predict``), ``label``
     (empty without one, several joined by ``LABEL_JOINER``), ``stratum`` (what a drawn split keeps
     the mix of), for a split by groups ``group``, and where some of several labels are unknown
-    ``unknown``, joined likewise. In the same order are ``probabilities``, with
-    columns in the order of ``classes``, and ``pixels``, as in ``Samples``. ``classes`` is ``None``
+    ``unknown``, joined likewise. In the same order are ``probabilities``, with columns in the order
+    of ``classes``, or ``numbers``, with columns as ``number_labels`` names them and NaN where there
+    are none, and ``pixels``, as in ``Samples``. ``classes`` is ``None``
     if the source gives no order. ``label_reason`` says for people why labels are of this kind, and
     ``reading`` how a folder or a table was read; they are empty where there was nothing to decide.
     """
@@ -53,6 +55,8 @@ class Listing:
     label_kind: LabelKind = "single"
     label_reason: str = ""
     reading: str = ""
+    numbers: npt.NDArray[np.float64] | None = None
+    number_labels: Numbers | None = None
 
 
 def list_folder(root: Path, layout: FolderLayout = _AUTO) -> Listing:

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Sized
 from typing import Any, Unpack, get_args
 
+import torch
 from torch import Tensor
 from typing_extensions import override
 
@@ -37,6 +38,7 @@ from lightning_fastrecipes.data.images.train_transform import TrainTransform, vi
 from lightning_fastrecipes.data.images.trainer_facts import TrainerFacts, read_trainer
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.labels.classes import refuse_other_classes
+from lightning_fastrecipes.functional.labels.numbers import has_doubles, refuse_other_numbers
 from lightning_fastrecipes.protocols import InputSpec
 
 Batch = list[Tensor]
@@ -101,6 +103,7 @@ class ImageDataModule(KnownImages, pl.LightningDataModule):
         self._images: Images | None = None
         self._prepared: tuple[Images, dict[str, Any]] | None = None
         self._stored_classes: list[str] | None = None
+        self._stored_numbers: list[str] = []
 
     @abstractmethod
     def _list(self) -> Listing:
@@ -207,6 +210,17 @@ class ImageDataModule(KnownImages, pl.LightningDataModule):
         return self._viewed_loader("predict")
 
     @override
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """Move a batch to the device, without numbers of 64 bits where it has no such numbers."""
+        if has_doubles(device) or self.label_kind != "numbers":
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        images, targets, *others = batch
+        moved = super().transfer_batch_to_device([images, *others], device, dataloader_idx)
+        return [moved[0], targets, *moved[1:]]
+
+    @override
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment on the device if asked to, and normalise for a module that does not.
 
@@ -221,6 +235,8 @@ class ImageDataModule(KnownImages, pl.LightningDataModule):
         if self._images is None:
             return {}
         known: dict[str, Any] = {"classes": self.classes, "label_kind": self.label_kind}
+        if self.number_targets:
+            known["numbers"] = [target.name for target in self.number_targets]
         if self._normalises and self._spec.is_measured:
             known["input_spec"] = self._spec.plain_values()
         return known
@@ -236,6 +252,7 @@ class ImageDataModule(KnownImages, pl.LightningDataModule):
         if "input_spec" in state_dict:
             self.input_spec = InputSpec.from_plain(state_dict["input_spec"])
         self._stored_classes = state_dict.get("classes")
+        self._stored_numbers = state_dict.get("numbers", [])
         self._compare_classes()
 
     def eval_transform_key(self) -> dict[str, str | int | float]:
@@ -247,6 +264,11 @@ class ImageDataModule(KnownImages, pl.LightningDataModule):
         return {name: value for name, value in vars(self).items() if name[0] != "_"}
 
     def _assemble(self) -> Images:
+        if self.class_balanced and self._asked_numbers() is not None:
+            raise ConfigurationError(
+                "`class_balanced` draws classes equally often, but the images have numbers. Leave"
+                " it out."
+            )
         bound = self.geometry.max_megapixels
         return assemble(self._list(), self.split, self.on_bad_file, bound)
 
@@ -265,6 +287,8 @@ class ImageDataModule(KnownImages, pl.LightningDataModule):
     def _compare_classes(self) -> None:
         if self._stored_classes is not None and self._images is not None:
             refuse_other_classes(self._stored_classes, self._images.classes)
+            names = [target.name for target in self._images.number_targets]
+            refuse_other_numbers(self._stored_numbers, names)
 
     def _eval_transform(self, image_size: int | None = None) -> EvalTransform:
         size = image_size or self.eval_image_size or self.image_size

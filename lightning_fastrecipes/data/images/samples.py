@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-Targets = npt.NDArray[np.int64] | npt.NDArray[np.float32]
+Targets = npt.NDArray[np.int64] | npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,8 @@ class Samples:
     """Files and targets of one split, in arrays that workers share instead of copying.
 
     ``paths`` are encoded and absolute. ``targets`` are class indices ``(images,)``, -1 without a
-    label, or float32 probabilities ``(images, classes)``. ``pixels``, of shape ``(images, height,
+    label, float32 probabilities ``(images, classes)``, or float64 numbers ``(images,)`` or
+    ``(images, numbers)``, NaN without a label. ``pixels``, of shape ``(images, height,
     width)`` or ``(images, height, width, 3)``, are there where images are in memory; paths are then
     only names. For caches, ``digests`` hash the content of each file, and ``shapes`` ``(images,
     2)`` are height and width in it.

@@ -16,7 +16,14 @@ from lightning_fastrecipes.data.images.label_sets import (
     labels_of_lists,
     split_labels,
 )
-from lightning_fastrecipes.data.images.label_table import LabelTable, SingleLabel, SoftLabels, Tags
+from lightning_fastrecipes.data.images.label_table import (
+    LabelTable,
+    Numbers,
+    SingleLabel,
+    SoftLabels,
+    Tags,
+)
+from lightning_fastrecipes.data.images.number_labels import bad_numbers, numbers_of_columns
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.labels.targets import hard_labels
 from lightning_fastrecipes.functional.splits import rarest_labels
@@ -39,6 +46,7 @@ class RowLabels(NamedTuple):
     probabilities: npt.NDArray[np.float32] | None = None
     unknown: list[str] | None = None
     """Labels of each row that are not known, joined; ``None`` if all are."""
+    numbers: npt.NDArray[np.float64] | None = None
 
 
 def label_columns(table: LabelTable) -> list[str]:
@@ -48,6 +56,8 @@ def label_columns(table: LabelTable) -> list[str]:
         return [labels]
     if isinstance(labels, SoftLabels):
         return labels.columns
+    if isinstance(labels, Numbers):
+        return labels.names
     named = labels.one_hot if isinstance(labels, SingleLabel) else labels.columns
     return named or [labels.column]
 
@@ -55,7 +65,7 @@ def label_columns(table: LabelTable) -> list[str]:
 def found_columns(frame: pd.DataFrame, table: LabelTable, others: list[str]) -> list[str]:
     """Name columns of 0 and 1: those given, or all that are left where labels have no column."""
     columns = label_columns(table)
-    if isinstance(table.labels, SoftLabels):
+    if isinstance(table.labels, SoftLabels | Numbers):
         return []
     is_named = not isinstance(table.labels, str) and columns != [table.labels.column]
     if is_named or columns[0] in frame:
@@ -102,6 +112,13 @@ def read_labels(frame: pd.DataFrame, table: LabelTable, flag_columns: list[str])
         names = [table.labels.classes[index] for index in hard]
         reason = "soft, since the table has a probability for each class"
         return RowLabels("soft", names, names, table.labels.classes, reason, probabilities)
+    if isinstance(table.labels, Numbers):
+        numbers = numbers_of_columns(frame, table.labels)
+        bad, problem = bad_numbers(numbers, table.labels)
+        is_bad = pd.Series(np.isin(np.arange(len(frame)), bad))
+        refuse_rows(is_bad, frame, table, problem, "Correct them, or leave these images out")
+        empty = [""] * len(frame)
+        return RowLabels("numbers", empty, empty, [], "", numbers=numbers)
     sets = _label_sets(frame, table, flag_columns)
     names = [LABEL_JOINER.join(labels) for labels in sets.labels]
     strata = rarest_labels(sets.labels) if sets.multi_label else names
@@ -154,8 +171,8 @@ def _refuse_numbers(values: list[str], column: str) -> None:
             f"The column '{column}' must hold names of classes, but holds {num_distinct:,}"
             f" different numbers in {len(values):,} rows, such as {values[0]}, as a target of"
             " regression does."
-            " Images are classified here: cut the numbers into classes. If each is a class, give"
-            f" `labels=SingleLabel('{column}')`."
+            f" To predict the number, give `labels=Numbers('{column}')` and an `ImageRegressor`. If"
+            f" each is a class, give `labels=SingleLabel('{column}')`."
         )
 
 

@@ -10,7 +10,7 @@ from lightning_fastrecipes.data.common.sources import resolve_source
 from lightning_fastrecipes.data.common.split_choice import ColumnSplit, GroupSplit, Split
 from lightning_fastrecipes.data.common.split_names import SPLIT_VALUES, may_be_split, read_splits
 from lightning_fastrecipes.data.images.label_sets import LABEL_JOINER
-from lightning_fastrecipes.data.images.label_table import LabelTable
+from lightning_fastrecipes.data.images.label_table import LabelTable, Numbers
 from lightning_fastrecipes.data.images.listing import Listing
 from lightning_fastrecipes.data.images.table_files import find_files
 from lightning_fastrecipes.data.images.table_labels import (
@@ -90,6 +90,7 @@ def list_table(
         order = order[~unknown.all(axis=1).to_numpy()[order]]
     rows = rows.iloc[order].reset_index(drop=True)
     probabilities = None if labels.probabilities is None else labels.probabilities[order]
+    numbers = None if labels.numbers is None else labels.numbers[order]
     return Listing(
         folder,
         rows,
@@ -98,6 +99,8 @@ def list_table(
         label_kind=labels.kind,
         label_reason=labels.reason,
         reading="; ".join(notes),
+        numbers=numbers,
+        number_labels=table.labels if isinstance(table.labels, Numbers) else None,
     )
 
 

@@ -25,7 +25,9 @@ train a new head from its weights.
     )
 
 
-def columns_by_name(classes: Sequence[str], others: Sequence[str]) -> list[int]:
+def columns_by_name(
+    classes: Sequence[str], others: Sequence[str], what: str = "classes"
+) -> list[int]:
     """Return the position of each of ``classes`` in ``others``, the same names in any order.
 
     A ConfigurationError lists the differences if the names are not the same.
@@ -35,7 +37,7 @@ def columns_by_name(classes: Sequence[str], others: Sequence[str]) -> list[int]:
     """
     if sorted(classes) != sorted(others):
         raise ConfigurationError(
-            "All members must know the same classes, but one differs from the first:"
+            f"All members must know the same {what}, but one differs from the first:"
             f" {_difference(classes, others)}. Leave it out."
         )
     return [list(others).index(name) for name in classes]

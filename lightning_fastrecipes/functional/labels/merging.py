@@ -1,6 +1,6 @@
 """The mean of what several models, or several views, predict for the same rows."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -78,18 +78,25 @@ def agreement(members: Tensor, merged: Tensor, thresholds: Tensor | None = None)
 
 
 def named_agreement(
-    members: Tensor, merged: Tensor, thresholds: Tensor | None = None
+    members: Tensor,
+    merged: Tensor,
+    thresholds: Tensor | None = None,
+    numbers: Sequence[str] = (),
 ) -> dict[str, Tensor]:
     """Return by its name how far members agree on each row, as a table shows it.
 
     Of classes the :func:`agreement`; of numbers ``(members, rows)`` their ``deviation`` from their
-    mean, in the same units.
+    mean, in the same units; of several ``numbers``, ``(members, rows, numbers)``, that of each,
+    such as ``deviation_age``.
 
     >>> named_agreement(torch.tensor([[1.0], [3.0]]), torch.tensor([2.0]))
     {'deviation': tensor([1.])}
     """
     if merged.ndim == 1:
         return {"deviation": members.std(0, correction=0)}
+    if numbers:
+        deviations = members.std(0, correction=0).unbind(1)
+        return {f"deviation_{x}": found for x, found in zip(numbers, deviations, strict=True)}
     return {"agreement": agreement(members, merged, thresholds)}
 
 
@@ -176,19 +183,27 @@ def row_losses(
 
 
 def weight_losses(
-    plain: Tensor, views: Tensor, targets: Tensor, *, multi_label: bool = False
+    plain: Tensor,
+    views: Tensor,
+    targets: Tensor,
+    *,
+    multi_label: bool = False,
+    total_loss: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Sum the loss of a batch for plain weights from 0 to 1 in steps of a hundredth.
 
-    The arguments are those of :func:`weigh` and :func:`row_losses`. Sums of batches and of
+    The arguments are those of :func:`weigh` and :func:`row_losses`; ``total_loss`` sums the loss
+    of merged predictions that are no probabilities. Sums of batches and of
     processes add up; :func:`best_weight` reads the total. Shape ``(101,)``, ``float64``.
     """
     weights = [index / (_NUM_WEIGHTS - 1) for index in range(_NUM_WEIGHTS)]
-    losses = [
-        row_losses(weigh(plain, views, weight), targets, multi_label=multi_label).double().sum()
-        for weight in weights
-    ]
-    return torch.stack(losses)
+
+    def total(merged: Tensor) -> Tensor:
+        if total_loss is not None:
+            return total_loss(merged)
+        return row_losses(merged, targets, multi_label=multi_label).double().sum()
+
+    return torch.stack([total(weigh(plain, views, weight)) for weight in weights])
 
 
 def best_weight(losses: Tensor) -> float:

@@ -1,12 +1,11 @@
 """Predictions of the rows of a table, as a table."""
 
-import math
-import re
 from collections.abc import Iterator
 
 import pandas as pd
 from torch import Tensor
 
+from lightning_fastrecipes.functional.labels import numbers
 from lightning_fastrecipes.functional.labels.merging import named_agreement
 from lightning_fastrecipes.functional.tables.spec import TableSpec
 from lightning_fastrecipes.functional.tables.target import TargetColumn
@@ -53,13 +52,7 @@ def plain_names(spec: TableSpec) -> list[str]:
     >>> plain_names(spec)
     ['a_b', 'a_b_2']
     """
-    names: list[str] = []
-    for target in spec.targets:
-        name = plain = re.sub(r"\W", "_", target)
-        while name in names:
-            name = f"{plain}_{len(names) + 1}"
-        names.append(name)
-    return names
+    return numbers.plain_names(spec.targets)
 
 
 def prediction_agreement(spec: TableSpec, members: Tensor, merged: Tensor) -> dict[str, Tensor]:
@@ -95,6 +88,4 @@ def to_csv(table: pd.DataFrame, digits: int = _DIGITS) -> str:
 
 def num_digits(spec: TableSpec) -> int:
     """Return to how many digits to write predictions, so that deviations have seven of them."""
-    units = [column.unit for column in spec.target_columns]
-    offset = max(abs(zero) / one for zero, one in units)
-    return min(_DIGITS + max(0, math.ceil(math.log10(max(offset, 1e-9)))), 17)
+    return max(numbers.num_digits(*column.unit) for column in spec.target_columns)

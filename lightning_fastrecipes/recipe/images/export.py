@@ -1,7 +1,7 @@
-"""A trained classifier of images in files, and its predictions of other images."""
+"""A trained model of images in files, and its predictions of other images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,9 +25,14 @@ from lightning_fastrecipes.functional.labels.merging import (
     stack_predictions,
     weigh,
 )
+from lightning_fastrecipes.functional.labels.numbers import (
+    NumberTarget,
+    check_targets,
+    read_targets,
+)
 from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.old_names import has_whole_views
-from lightning_fastrecipes.protocols import InputSpec, LabelKind
+from lightning_fastrecipes.protocols import ClassKind, InputSpec
 from lightning_fastrecipes.recipe.artifacts.environment import default_device
 from lightning_fastrecipes.recipe.artifacts.export_files import (
     DESCRIPTION,
@@ -41,14 +46,17 @@ from lightning_fastrecipes.recipe.artifacts.export_files import (
 )
 from lightning_fastrecipes.recipe.artifacts.reading import EXPORT_CURE, named_errors
 from lightning_fastrecipes.recipe.config.bounds import MOST, MOST_OF_A_TRANSFORM
+from lightning_fastrecipes.recipe.images.number_reports import number_table
 from lightning_fastrecipes.recipe.images.reports import DECIMALS, prediction_table
 from lightning_fastrecipes.recipe.images.views import exported_views
 from lightning_fastrecipes.recipe.shared.predictions import append_columns
 from lightning_fastrecipes.tasks.image import ImageClassifier
+from lightning_fastrecipes.tasks.image_regressor import ImageRegressor
 from lightning_fastrecipes.trust import Trust
 
-TASK = "image classification"
-_KEYS = ("backbone", "num_classes", "head", "num_groups", "norm_policy", "labels")
+TASK, NUMBERS_TASK = "image classification", "image regression"
+_KEYS = ("backbone", "head", "num_groups", "norm_policy")
+Model = ImageClassifier | ImageRegressor
 _SIDE = plain.whole(1, MOST["image_size"])
 _VIEWS = plain.maybe(
     plain.keys(
@@ -62,11 +70,14 @@ _VIEWS = plain.maybe(
         },
     )
 )
-_DESCRIPTION = {
+_OF_CLASSES = {
     "architecture": plain.keys({"num_classes": plain.whole(2, MOST["num_classes"])}),
     "classes": plain.items(plain.text(".{1,1000}", "text"), 2, MOST["num_classes"], unique=True),
-    "label_kind": plain.choice(*get_args(LabelKind)),
+    "label_kind": plain.choice(*get_args(ClassKind)),
     "thresholds": THRESHOLDS,
+}
+_OF_NUMBERS = {"numbers": check_targets}
+_DESCRIPTION = {
     "input": plain.all_of(
         plain.keys(dict.fromkeys(("mean", "std"), plain.anything)), plain.built(InputSpec)
     ),
@@ -86,19 +97,24 @@ _DESCRIPTION = {
 _MEAN_IMAGE = plain.maybe(plain.items(plain.whole(1, MOST["image_size"]), 3, 3))
 
 
-def describe_classifier(model: ImageClassifier, images: ImageDataModule) -> dict[str, Any]:
+def describe_model(model: Model, images: ImageDataModule) -> dict[str, Any]:
     """Return what ``load_export`` must know of a model besides its weights, as plain values.
 
     The thresholds of several labels are filled in by the evaluation.
     """
     spec = model.input_spec
-    loss = model.exported_loss(model.labels.loss)
+    predicted: dict[str, Any]
+    loss = None
+    if isinstance(model, ImageRegressor):
+        numbers = [asdict(number) for number in model.require_numbers()]
+        predicted = {"task": NUMBERS_TASK, "numbers": numbers}
+    else:
+        predicted = {"task": TASK, "classes": model.classes, "label_kind": model.label_kind}
+        predicted["thresholds"] = None
+        loss = model.exported_loss(model.labels.loss)
     return {
-        "task": TASK,
+        **predicted,
         "architecture": model.architecture | ({} if loss is None else {"labels": {"loss": loss}}),
-        "classes": model.classes,
-        "label_kind": model.label_kind,
-        "thresholds": None,
         "input": {k: v for k, v in spec.plain_values().items() if k != "mean_image"},
         "mean_image": None if spec.mean_image is None else list(spec.mean_image.shape),
         "geometry": images.eval_transform_key(),
@@ -106,14 +122,21 @@ def describe_classifier(model: ImageClassifier, images: ImageDataModule) -> dict
     }
 
 
-def load_export(folder: Path, *, trust: Trust = ()) -> tuple[ImageClassifier, dict[str, Any]]:
-    """Load an exported classifier of images, whose network may be of the modules in ``trust``."""
+def load_export(folder: Path, *, trust: Trust = ()) -> tuple[Model, dict[str, Any]]:
+    """Load an exported model of images, whose network may be of the modules in ``trust``."""
     description = _read(folder)
-    architecture = checked_architecture(folder, description, _KEYS, trust)
+    is_classifier = description["task"] == TASK
+    keys = [*_KEYS, "num_classes", "labels"] if is_classifier else _KEYS
+    architecture = checked_architecture(folder, description, keys, trust)
 
-    def build() -> ImageClassifier:
-        model = ImageClassifier.from_architecture(architecture)
-        model.set_classes(description["classes"], description["label_kind"])
+    def build() -> Model:
+        model: Model
+        if is_classifier:
+            model = ImageClassifier.from_architecture(architecture)
+            model.set_classes(description["classes"], description["label_kind"])
+        else:
+            model = ImageRegressor.from_architecture(architecture)
+            model.set_numbers(description["numbers"])
         spec = InputSpec.from_plain(description["input"])
         if shape := description.get("mean_image"):
             spec = replace(spec, mean_image=torch.zeros(shape))
@@ -138,8 +161,8 @@ def predict_files(
 ) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
     """Predict images with exported models, in 32-bit arithmetic as the evaluation does.
 
-    Several models are merged: the mean of their probabilities, classes matched by name. Each sees
-    the images in its own size and geometry, and one is in memory at a time. Where images have
+    Several models are merged: the mean of their probabilities or numbers, matched by name. Each
+    sees the images in its own size and geometry, and one is in memory at a time. Where images have
     several labels, those are given whose probability reaches their threshold: the one that was
     tuned with the export, or the mean of those of several exports.
 
@@ -157,17 +180,20 @@ def predict_files(
         [_member(path, paths, tta, trust) for path in member_folders(folder)] for folder in listed
     ]
     members = [member for run in runs for member in run]
-    classes = _shared_classes(members)
-    predictions = (_predict_with(member, classes, trust) for member in members)
+    names = _shared_names(members)
+    predictions = (_predict_with(member, names, trust) for member in members)
     # All are held at a time only where each is asked for.
     each = stack_predictions(predictions) if agreement else None
     merged = merge_predictions(predictions if each is None else each)
     thresholds = None
     if members[0].thresholds is not None:
-        rows = [_run_thresholds(*run, classes) for run in zip(listed, runs, strict=True)]
+        rows = [_run_thresholds(*run, names) for run in zip(listed, runs, strict=True)]
         thresholds = torch.tensor(rows).mean(dim=0)
     files = [str(name) for name in members[0].dataset.files]
-    table = prediction_table(files, merged, classes, thresholds=thresholds)
+    if members[0].numbers:
+        agree = {} if each is None else named_agreement(each, merged, numbers=names)
+        return number_table(files, merged, members[0].numbers, agreement=agree), members[0].bad
+    table = prediction_table(files, merged, names, thresholds=thresholds)
     if each is not None:
         table = append_columns(table, named_agreement(each, merged, thresholds), DECIMALS)
     return table, members[0].bad
@@ -184,6 +210,16 @@ class _Member:
     bad: list[tuple[str, str]]
 
     @property
+    def numbers(self) -> tuple[NumberTarget, ...]:
+        found = self.description.get("numbers")
+        return () if found is None else read_targets(found)
+
+    @property
+    def names(self) -> list[str]:
+        classes: list[str] = self.description.get("classes", [])
+        return [number.name for number in self.numbers] or classes
+
+    @property
     def thresholds(self) -> dict[str, float] | None:
         return choose_thresholds(self.description, with_views=self.views is not None)
 
@@ -197,31 +233,33 @@ def _member(path: Path, images: Sequence[Path], tta: bool | None, trust: Trust) 
     return _Member(path, description, views, dataset, bad)
 
 
-def _shared_classes(members: Sequence[_Member]) -> list[str]:
-    """Return the classes of the first member, which the others must know as well."""
+def _shared_names(members: Sequence[_Member]) -> list[str]:
+    """Return the classes or numbers of the first member, which the others must know as well."""
     if not members:
         raise DataError("`folders` must name at least one run, got none.")
-    classes: list[str] = members[0].description["classes"]
-    reason = None
+    names, reason = members[0].names, None
+    what = "numbers" if members[0].numbers else "classes"
     try:
         for member in members:
-            columns_by_name(classes, member.description["classes"])
+            columns_by_name(names, member.names, what)
     except ValueError as error:
         reason = str(error)
     if len({member.thresholds is None for member in members}) > 1:
         reason = "some give one label per image, and others several"
+    if len({bool(member.numbers) for member in members}) > 1:
+        reason = "some give numbers, and others classes"
     if reason is not None:
         raise DataError(f"The models cannot predict together: {reason}")
-    return classes
+    return names
 
 
-def _predict_with(member: _Member, classes: Sequence[str], trust: Trust) -> Tensor:
+def _predict_with(member: _Member, names: Sequence[str], trust: Trust) -> Tensor:
     device = default_device()
     model, description = load_export(member.path, trust=trust)
-    columns = columns_by_name(classes, description["classes"])
+    columns = columns_by_name(names, member.names)
     loader = DataLoader(member.dataset, batch_size=description["batch_size"])
     model.to(device, memory_format=torch.channels_last)
-    chunks = [torch.empty(0, model.require_classes())]
+    chunks = [] if member.numbers else [torch.empty(0, len(columns))]
 
     def predict(images: Tensor) -> Tensor:
         return model.probabilities(model(images))
@@ -238,7 +276,8 @@ def _predict_with(member: _Member, classes: Sequence[str], trust: Trust) -> Tens
                 probabilities = weigh(probabilities, mean, views.weight)
             chunks.append(probabilities.cpu())
             start += len(images)
-    return torch.cat(chunks)[:, columns]
+    found = torch.cat(chunks or [torch.empty(0)])
+    return found[:, columns] if found.ndim == 2 else found
 
 
 def _run_thresholds(folder: Path, run: Sequence[_Member], classes: Sequence[str]) -> list[float]:
@@ -252,20 +291,25 @@ def _read(folder: Path) -> dict[str, Any]:
     """Read and check the description of an exported classifier."""
 
     def check(description: dict[str, Any], key: str) -> None:
-        if description["task"] != TASK:
+        if description["task"] not in (TASK, NUMBERS_TASK):
             raise DataError(
                 f"The export in {folder} must be of a model of images, but is of a"
                 f" {shown(description['task'])}. Give it a table to predict."
             )
         tuned = {"plain_thresholds": THRESHOLDS, "tta": _views, "training_views": _views}
-        plain.keys(_DESCRIPTION, {**tuned, "mean_image": _MEAN_IMAGE})(description, key)
-        classes, geometry = description["classes"], description["geometry"]
-        plain.choice(description["architecture"]["num_classes"])(
-            len(classes), "number of `classes`"
-        )
+        is_classifier = description["task"] == TASK
+        needed = {**_DESCRIPTION, **(_OF_CLASSES if is_classifier else _OF_NUMBERS)}
+        plain.keys(needed, {**tuned, "mean_image": _MEAN_IMAGE})(description, key)
+        geometry = description["geometry"]
         plain.number(1, 4 * MOST["image_size"])(
             geometry["image_size"] / geometry["crop_fraction"],
             "geometry: image_size / crop_fraction",
+        )
+        if not is_classifier:
+            return
+        classes = description["classes"]
+        plain.choice(description["architecture"]["num_classes"])(
+            len(classes), "number of `classes`"
         )
         for name in ("thresholds", "plain_thresholds"):
             plain.maybe(plain.named(plain.anything, classes))(description.get(name), name)

@@ -16,29 +16,33 @@ from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.data.images.features import FeatureDataModule
 from lightning_fastrecipes.data.images.module import ImageDataModule
 from lightning_fastrecipes.errors import RecipeError
-from lightning_fastrecipes.functional.labels.merging import merge_predictions
+from lightning_fastrecipes.functional.labels.merging import merge_predictions, named_agreement
+from lightning_fastrecipes.functional.labels.numbers import describe_targets
 from lightning_fastrecipes.protocols import InputSpec
 from lightning_fastrecipes.recipe.config.building import build
 from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.schema import Evaluation, Recipe, Stage
-from lightning_fastrecipes.recipe.images.export import describe_classifier, predict_files
+from lightning_fastrecipes.recipe.images.export import describe_model, predict_files
+from lightning_fastrecipes.recipe.images.number_reports import write_number_predictions
 from lightning_fastrecipes.recipe.images.reports import write_image_predictions
 from lightning_fastrecipes.recipe.images.views import build_tta, describe_views
 from lightning_fastrecipes.recipe.shared.modality import Modality
 from lightning_fastrecipes.recipe.shared.predictions import Predicted, Predictions
 from lightning_fastrecipes.tasks.image import ImageClassifier
+from lightning_fastrecipes.tasks.image_regressor import ImageRegressor
+from lightning_fastrecipes.tasks.image_task import ImageTask
 from lightning_fastrecipes.trust import Trust
 
 
 class Images(Modality):
-    """Images and a classifier of them."""
+    """Images and a model that predicts their classes or numbers."""
 
     unit = "images"
     stage_names = ("image_size", "batch_size", "augmentation")
     size_names = ("image_size", "batch_size")
 
     @override
-    def build_parts(self, recipe: Recipe) -> tuple[ImageDataModule, ImageClassifier]:
+    def build_parts(self, recipe: Recipe) -> tuple[ImageDataModule, ImageTask]:
         images = build(recipe.data, pl.LightningDataModule, Place(recipe.path, "data"))
         if not isinstance(images, ImageDataModule):
             raise RecipeError(
@@ -50,15 +54,16 @@ class Images(Modality):
         images.prepare_data()
         images.setup("fit")
         extra: dict[str, Any] = {}
-        if "num_classes" not in recipe.model.init_args:
+        is_classifier = issubclass(recipe.model.load(), ImageClassifier)
+        if is_classifier and images.classes and "num_classes" not in recipe.model.init_args:
             extra["num_classes"] = len(images.classes)
         model = build(recipe.model, pl.LightningModule, Place(recipe.path, "model"), **extra)
-        if not isinstance(model, ImageClassifier):
+        if not isinstance(model, ImageClassifier | ImageRegressor):
             raise RecipeError(
-                f"{recipe.path}: model.class_path: must name a subclass of `ImageClassifier`, but"
-                f" is {recipe.model.class_path!r}."
+                f"{recipe.path}: model.class_path: must name a subclass of `ImageClassifier` or"
+                f" `ImageRegressor`, but is {recipe.model.class_path!r}."
             )
-        model.set_classes(images.classes, images.label_kind)
+        model.adopt_targets(images)
         images.input_spec = model.input_spec
         model.set_input_spec(images.normalised_spec(model.input_spec))
         if any(isinstance(module, nn.Conv2d) for module in model.backbone.modules()):
@@ -112,10 +117,13 @@ class Images(Modality):
     def describe(self, data: Any, model: Any) -> list[str]:
         counts = {split: self.num_samples(data, split) for split in ("train", "val", "test")}
         spec = model.input_spec
-        lines = [
-            f"Data: {', '.join(f'{count} {split}' for split, count in counts.items())} images;"
-            f" classes {', '.join(data.classes[:10])}{' ...' if len(data.classes) > 10 else ''}"
-        ]
+        what = f"classes {', '.join(data.classes[:10])}{' ...' if len(data.classes) > 10 else ''}"
+        if data.number_targets:
+            what = f"numbers {describe_targets(data.number_targets)}"
+        sizes = ", ".join(f"{count} {split}" for split, count in counts.items())
+        lines = [f"Data: {sizes} images; {what}"]
+        if data.number_targets:
+            lines.append("Units: metrics as the data, the loss in deviations from the mean")
         if data.reading:
             lines.append(f"Read: {data.reading}")
         if data.label_reason:
@@ -151,14 +159,21 @@ class Images(Modality):
         return merge_predictions(predictions)
 
     @override
+    def agreement(
+        self, model: Any, members: Tensor, merged: Tensor, thresholds: Tensor | None
+    ) -> dict[str, Tensor]:
+        return named_agreement(members, merged, thresholds, getattr(model, "number_names", ()))
+
+    @override
     def write_predictions(self, folder: Path, data: Any, model: Any, predicted: Predicted) -> None:
-        write_image_predictions(folder, data, predicted)
+        write = write_number_predictions if data.number_targets else write_image_predictions
+        write(folder, data, predicted)
 
     @override
     def describe_export(
         self, recipe: Recipe, data: Any, model: Any, tta: TestTimeAugmentation | None
     ) -> dict[str, Any]:
-        return {**describe_classifier(model, data), **describe_views(tta, recipe, data)}
+        return {**describe_model(model, data), **describe_views(tta, recipe, data)}
 
     @override
     def predict(

@@ -52,6 +52,9 @@ def transforms_path(path: Path) -> Path:
 
 
 def _label(images: ImageDataModule, target: torch.Tensor) -> str:
+    if images.number_targets:
+        pairs = zip(images.number_targets, target.reshape(-1).tolist(), strict=True)
+        return ", ".join(f"{number.name} {value:.4g}" for number, value in pairs)
     if target.ndim == 0:
         return images.classes[int(target)]
     chosen = target >= min(0.5, float(target.max()))

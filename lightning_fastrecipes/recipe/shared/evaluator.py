@@ -90,7 +90,8 @@ class Evaluator:
             results.setdefault("members", {})[split] = alone
             return
         results[split], found = self._predict_split(split)
-        if split == "val" and found.merged is not None:
+        is_classifier = isinstance(self.model, ClassificationTask)
+        if split == "val" and found.merged is not None and is_classifier:
             # The thresholds of plain predictions were tuned by the validation itself.
             self._merged_thresholds = self.model.best_thresholds(found.merged, found.targets)
         self._write_predictions(split, found.predictions, found.targets)
@@ -128,7 +129,7 @@ class Evaluator:
         targets = found.targets
         mean = self.modality.merge(plain)
         merged = mean if self.tta is None else self.modality.merge(augmented)
-        if split == "val" and isinstance(self.model, ClassificationTask):
+        if split == "val":
             self._tune(mean, merged, targets)
         metrics = self._measure_predictions(mean, targets)
         if self.tta is not None:
@@ -151,13 +152,15 @@ class Evaluator:
 
     def _tune(self, mean: Tensor, merged: Tensor, targets: Tensor) -> None:
         """Tune thresholds, and the weight of the views, on what the members predict together."""
-        self.model.tune_thresholds(mean, targets)
+        if isinstance(self.model, ClassificationTask):
+            self.model.tune_thresholds(mean, targets)
         if self.tta is None:
             return
-        self._merged_thresholds = self.model.best_thresholds(merged, targets)
+        if isinstance(self.model, ClassificationTask):
+            self._merged_thresholds = self.model.best_thresholds(merged, targets)
         if self.tta.is_learning:
             is_multi_label = self.model.label_kind == "multi"
-            self.tta.learn(mean, merged, targets, multi_label=is_multi_label)
+            self.tta.learn(mean, merged, targets, multi_label=is_multi_label, module=self.model)
 
     def _predict_split(self, split: Split) -> tuple[dict[str, float], PredictionCollector]:
         collector = PredictionCollector(self.modality.num_samples(self.data, split))

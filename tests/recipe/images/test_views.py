@@ -194,7 +194,7 @@ def test_the_weight_of_snapshots_is_learned_from_their_means(
 ):
     asked = []
 
-    def learn(self, plain, merged, targets, *, multi_label):
+    def learn(self, plain, merged, targets, **_):
         asked.append((plain, merged))
         self.learned_weight = 0.37
 
