@@ -1,11 +1,14 @@
 """Read CSV files in whatever dialect, one or one per split."""
 
+import os
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
-from lightning_fastrecipes.data.common.split_names import split_name
+from lightning_fastrecipes.data.common.sources import resolve_source
+from lightning_fastrecipes.data.common.split_names import SplitName, split_name
 from lightning_fastrecipes.data.common.text_files import (
     check_width,
     find_encoding,
@@ -15,11 +18,11 @@ from lightning_fastrecipes.data.common.text_files import (
     records,
     separator_expression,
 )
-from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.messages import name_some
 
 SPLIT_COLUMN = "split (of the table)"
-"""Column that ``read_folder`` adds."""
+"""Column that ``read_folder`` and ``read_splits_apart`` add."""
 
 _WHITESPACE = r"\s+"
 
@@ -115,3 +118,53 @@ def read_folder(
             " Name the table itself."
         )
     return pd.concat(frames, ignore_index=True)
+
+
+def read_splits_apart(
+    tables: Mapping[str, str | Path | pd.DataFrame],
+    file_column: str,
+    separator: str | None = None,
+    column_names: list[str] | None = None,
+    *,
+    has_folder: bool = False,
+) -> tuple[pd.DataFrame, Path]:
+    """Read the table that a mapping names for each split; return all rows, and their folder.
+
+    Splits are called as in ``split_names.split_name``. File names are relative to the folder of
+    their own table, those of a data frame to the current one, unless the caller ``has_folder`` for
+    all; they are turned into names relative to the folder that is returned. The column
+    ``SPLIT_COLUMN`` is added. Other arguments are those of ``read_table``. Raise
+    `ConfigurationError` if a name is no split, or the training split has no table.
+    """
+    frames: dict[SplitName, pd.DataFrame] = {}
+    homes: dict[SplitName, Path] = {}
+    for name, source in tables.items():
+        split = split_name(str(name))
+        if split is None or split in frames:
+            raise ConfigurationError(
+                "`csv` must name a table for 'train', and may for 'val' and 'test', once each, got"
+                f" {[str(key) for key in tables]}. Rename or drop {str(name)!r}."
+            )
+        if isinstance(source, pd.DataFrame):
+            frames[split], homes[split] = source.reset_index(drop=True), Path.cwd()
+            continue
+        path = resolve_source(source, f"csv.{name}")
+        frames[split] = read_table(path, separator, column_names)
+        homes[split] = path.parent.absolute()
+    if "train" not in frames:
+        raise ConfigurationError(
+            f"`csv` must name a table for 'train', but has {[str(name) for name in tables]} alone."
+            " Add it, or give one table and `split`."
+        )
+    home = homes["train"]
+    if not has_folder:
+        home = Path(os.path.commonpath(homes.values()))
+        for split, frame in frames.items():
+            prefix = homes[split].relative_to(home).as_posix()
+            for column in [name for name in frame if str(name).strip() == file_column.strip()]:
+                files = frame[column].where(frame[column].isna(), frame[column].astype(str))
+                if prefix != ".":
+                    files = files.str.strip().map(lambda file, at=prefix: f"{at}/{file}", "ignore")
+                frames[split] = frame.assign(**{str(column): files})
+    parts = [frame.assign(**{SPLIT_COLUMN: split}) for split, frame in frames.items()]
+    return pd.concat(parts, ignore_index=True), home

@@ -76,7 +76,8 @@ class ImageCSVDataModule(ImageDataModule):
 
     Args:
         csv: A CSV file in any dialect, also ``package:NAME/inner/path``; a folder with
-            ``train.csv`` and so on, or with folders ``train`` and so on that hold a CSV each; or a
+            ``train.csv`` and so on, or with folders ``train`` and so on that hold a CSV each; a
+            mapping from splits to tables, such as ``{"train": "a.csv", "test": "b.csv"}``; or a
             data frame.
         table: What the columns mean; a ``file`` and a ``label`` column if not given.
         **options: Those of ``ImageOptions``, such as ``image_size`` and ``split``.
@@ -98,7 +99,7 @@ class ImageCSVDataModule(ImageDataModule):
 
     def __init__(
         self,
-        csv: str | Path | pd.DataFrame,
+        csv: str | Path | pd.DataFrame | Mapping[str, str | Path | pd.DataFrame],
         *,
         table: LabelTable | None = None,
         **options: Unpack[ImageOptions],

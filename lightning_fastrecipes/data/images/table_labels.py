@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from lightning_fastrecipes.data.common.csv_tables import SPLIT_COLUMN
 from lightning_fastrecipes.data.common.split_names import is_split_flag
 from lightning_fastrecipes.data.images.label_sets import (
     LABEL_JOINER,
@@ -263,10 +264,13 @@ def refuse_rows(
 ) -> None:
     """Raise `DataError` if rows are wrong, and name the files in them."""
     if is_wrong.any():
-        names = [
-            f"{file} (row {row})"
-            for row, file in frame.loc[is_wrong.to_numpy(), table.file_column].items()
-        ]
+        places = pd.Series(frame.index.astype(str), frame.index)
+        if SPLIT_COLUMN in frame:  # one table for each split
+            rows = frame.groupby(SPLIT_COLUMN).cumcount().astype(str)
+            places = rows + " of " + frame[SPLIT_COLUMN]
+        wrong = is_wrong.to_numpy()
+        files = zip(frame.loc[wrong, table.file_column], places[wrong], strict=True)
+        names = [f"{file} (row {place})" for file, place in files]
         raise DataError(
             f"{len(names)} rows of the table of labels {problem}: {name_some(names)}. {cure}."
         )

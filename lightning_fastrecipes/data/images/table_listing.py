@@ -1,11 +1,17 @@
 """List the images that a table of labels names: a CSV file in whatever dialect, or a data frame."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 import pandas as pd
 
-from lightning_fastrecipes.data.common.csv_tables import SPLIT_COLUMN, read_folder, read_table
+from lightning_fastrecipes.data.common.csv_tables import (
+    SPLIT_COLUMN,
+    read_folder,
+    read_splits_apart,
+    read_table,
+)
 from lightning_fastrecipes.data.common.sources import resolve_source
 from lightning_fastrecipes.data.common.split_choice import ColumnSplit, GroupSplit, Split
 from lightning_fastrecipes.data.common.split_names import SPLIT_VALUES, may_be_split, read_splits
@@ -25,13 +31,15 @@ from lightning_fastrecipes.data.images.table_labels import (
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.messages import name_some
 
+LabelSource: TypeAlias = str | Path | pd.DataFrame | Mapping[str, Any]
+"""A table of labels, a folder with one for each split, or a mapping that names these."""
 
-def list_table(
-    csv: str | Path | pd.DataFrame, table: LabelTable, split: Split | None = None
-) -> Listing:
+
+def list_table(csv: LabelSource, table: LabelTable, split: Split | None = None) -> Listing:
     """Read the images and labels that a table names; without a column of splits all are ``train``.
 
-    A folder has one table per split, as ``csv_tables.read_folder`` finds them. Blanks around values
+    A folder has one table per split, as ``csv_tables.read_folder`` finds them, and a mapping names
+    one for each. Blanks around values
     and names of columns are left out. A DataError names columns and values that are missing, images
     with two rows, unknown splits, and what is no probability.
     """
@@ -80,6 +88,8 @@ def list_table(
         if table.stratify_by
         else labels.strata
     )
+    if split_column == SPLIT_COLUMN:
+        _refuse_overlap(rows)
     if rows["file"].duplicated().any():
         rows, labels = merged_rows(rows, labels, frame, table, others)
     if labels.unknown is not None:
@@ -122,21 +132,40 @@ def _stripped(column: pd.Series) -> pd.Series:
 
 
 def _read(
-    csv: str | Path | pd.DataFrame, table: LabelTable, split: Split | None
+    csv: LabelSource, table: LabelTable, split: Split | None
 ) -> tuple[pd.DataFrame, Path, str | None]:
     """Return the table, the folder it is in, and its column of splits."""
     split_column = split.column if isinstance(split, ColumnSplit) else None
     if isinstance(csv, pd.DataFrame):
         return csv.reset_index(drop=True), Path(), split_column
-    path, how = resolve_source(csv, "csv"), (table.separator, table.column_names)
-    if not path.is_dir():
+    how = (table.separator, table.column_names)
+    path = None if isinstance(csv, Mapping) else resolve_source(csv, "csv")
+    if path is not None and not path.is_dir():
         return read_table(path, *how), path.parent, split_column
     if split_column is not None:
         raise DataError(
-            f"`split` names the column '{split_column}', but '{path}' has one table per split."
-            " Leave it out, or name one table."
+            f"`split` names the column '{split_column}', but there is one table per split. Leave it"
+            " out, or name one table."
         )
-    return read_folder(path, table.file_column, *how), path, SPLIT_COLUMN
+    if isinstance(csv, Mapping):
+        has_folder = table.folder is not None
+        frame, home = read_splits_apart(csv, table.file_column, *how, has_folder=has_folder)
+        return frame, home, SPLIT_COLUMN
+    folder = cast(Path, path)
+    return read_folder(folder, table.file_column, *how), folder, SPLIT_COLUMN
+
+
+def _refuse_overlap(rows: pd.DataFrame) -> None:
+    """Refuse images that the tables of several splits name."""
+    splits = rows.groupby("file")["split"].unique()
+    shared = splits[splits.map(len) > 1]
+    if len(shared):
+        pairs = [f"{file} ({' and '.join(sorted(names))})" for file, names in shared.items()]
+        raise DataError(
+            "The tables of the splits must name different images, so that nothing is measured on"
+            f" what was trained on, but {len(shared):,} of {len(splits):,} images are in several:"
+            f" {name_some(pairs)}. Keep each in one."
+        )
 
 
 def _unused_splits(others: pd.DataFrame) -> list[str]:
