@@ -298,6 +298,23 @@ class FeatureBatch(NamedTuple):
     targets: Tensor
 
 
+class WeightedFeatures(NamedTuple):
+    """A training batch of features whose rows count differently.
+
+    Args:
+        features: As of ``FeatureBatch``.
+        targets: As of ``FeatureBatch``.
+        weights: How much each row counts, 1 on average. Shape ``(batch,)``.
+    """
+
+    features: Tensor
+    targets: Tensor
+    weights: Tensor
+
+
+FEATURES = (FeatureBatch, WeightedFeatures)
+
+
 @runtime_checkable
 class HasHead(Protocol):
     """A module whose forward pass can be cut between pooled features and logits."""

@@ -4,11 +4,13 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torchvision.transforms import v2
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import SetupError
 from lightning_fastrecipes.errors import ConfigurationError, check_at_least, check_choice
+from lightning_fastrecipes.functional.labels.targets import known_labels
 from lightning_fastrecipes.protocols import HasInputSpec
 
 Method = Literal["mixup", "cutmix"]
@@ -56,7 +58,8 @@ class ImageMixing(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Mix the batch in place, or refuse one that is no list of images and targets."""
-        images, targets = self._parts(batch)
+        images, targets, *weights = self._parts(batch)
+        shape = targets.shape
         if len(images) < 2:
             return
         if images.dtype == torch.uint8:
@@ -73,28 +76,46 @@ class ImageMixing(pl.Callback):
                 " `ImageMixing('mixup')`, which mixes the numbers as it does the images."
             )
         mix = v2.MixUp if self.method == "mixup" else v2.CutMix
-        if is_number:
-            rows = targets if targets.ndim == 2 else targets[:, None]
-            mixed = mix(alpha=self.alpha)(images, rows)
-            mixed = mixed[0], mixed[1].view_as(targets)
+        if is_number and targets.ndim == 1:
+            targets = targets[:, None]
+        elif targets.is_floating_point() and not is_number:
+            # Mixed with -1, a label that is unknown would seem to be known.
+            targets = targets.where(known_labels(targets), torch.nan)
+        if weights:
+            batch[:] = self._weighted(mix(alpha=self.alpha), images, targets, weights[0], pl_module)
         elif targets.is_floating_point():
-            mixed = mix(alpha=self.alpha)(images, targets)
+            batch[:] = mix(alpha=self.alpha)(images, targets)
         else:
-            num_classes = self.num_classes or getattr(pl_module, "num_classes", None)
-            if num_classes is None:
-                raise SetupError(
-                    "`ImageMixing` needs the number of classes, which the module does not say."
-                    " Write `ImageMixing(num_classes=...)`."
-                )
-            mixed = mix(alpha=self.alpha, num_classes=num_classes)(images, targets)
-        batch[0], batch[1] = mixed
+            num_classes = self._num_classes(pl_module)
+            batch[:] = mix(alpha=self.alpha, num_classes=num_classes)(images, targets)
+        if is_number:
+            batch[1] = batch[1].view(shape)
 
-    def _parts(self, batch: Any) -> tuple[Tensor, Tensor]:
-        is_pair = isinstance(batch, list) and len(batch) == 2
-        if is_pair and isinstance(batch[0], Tensor) and isinstance(batch[1], Tensor):
-            images, targets = batch
-            if images.ndim == 4:
-                return images, targets
+    def _weighted(
+        self, mix: Any, images: Tensor, targets: Tensor, weights: Tensor, module: Any
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Mix a batch whose rows count differently: a mixed row counts as its two parts do."""
+        if not targets.is_floating_point():
+            targets = functional.one_hot(targets, self._num_classes(module)).float()
+        counted = torch.cat([targets, torch.ones_like(targets[:, :1])], 1) * weights[:, None]
+        images, mixed = mix(images, counted)
+        total = mixed[:, -1]
+        return images, mixed[:, :-1] / total.clamp_min(1e-12)[:, None], total
+
+    def _num_classes(self, module: Any) -> int:
+        num_classes: int | None = self.num_classes or getattr(module, "num_classes", None)
+        if num_classes is None:
+            raise SetupError(
+                "`ImageMixing` needs the number of classes, which the module does not say."
+                " Write `ImageMixing(num_classes=...)`."
+            )
+        return num_classes
+
+    def _parts(self, batch: Any) -> list[Tensor]:
+        """Return images and targets, and the weights of the rows if there are any."""
+        is_known = isinstance(batch, list) and len(batch) in (2, 3)
+        if is_known and all(isinstance(part, Tensor) for part in batch) and batch[0].ndim == 4:
+            return list(batch)
         raise SetupError(
             "`ImageMixing` needs batches that are lists of images (batch, channels, height,"
             f" width) and targets, but got {type(batch).__name__}. Precomputed features cannot be"

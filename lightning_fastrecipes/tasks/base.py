@@ -7,7 +7,6 @@ from typing import Any, Literal, Self, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from typing_extensions import override
 
@@ -34,9 +33,9 @@ from lightning_fastrecipes.functional.training.layer_groups import (
     set_frozen_modes,
 )
 from lightning_fastrecipes.old_names import translate_callback_states
-from lightning_fastrecipes.protocols import FeatureBatch, LayerGroup, inputs_of
+from lightning_fastrecipes.protocols import FEATURES, LayerGroup, inputs_of
 from lightning_fastrecipes.tasks.building import MetricSpec, build_metrics, trusted_arguments
-from lightning_fastrecipes.tasks.norm_calibration import CalibratesNorms
+from lightning_fastrecipes.tasks.norm_calibration import CalibratesNorms, refuse_single_sample
 from lightning_fastrecipes.tasks.optim import Optim, as_optim, build_optimizer
 from lightning_fastrecipes.trust import Trust
 
@@ -116,6 +115,13 @@ class LayerGroupTask(CalibratesNorms, ABC):
     @abstractmethod
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of a batch. Shape ``()``."""
+
+    def weighted_loss(self, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """Return the mean loss of a batch whose rows count ``weights``, ``(batch,)``, times."""
+        return (weights * torch.vmap(self._row_loss)(logits, targets)).mean()
+
+    def _row_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        return self.loss(logits[None], target[None])
 
     def loss_weight(self, targets: Tensor) -> float | Tensor:
         """Return how much the mean loss of a batch counts beside that of others."""
@@ -242,11 +248,14 @@ class LayerGroupTask(CalibratesNorms, ABC):
 
     @override
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        inputs, targets = batch
+        inputs, targets, *weights = batch
         if len(targets) == 1:
-            self._refuse_single_sample()
+            refuse_single_sample(self)
         self.calibrate_once(batch)
-        loss = self.loss(self._logits(batch, inputs), targets)
+        logits = self._logits(batch, inputs)
+        loss = (
+            self.weighted_loss(logits, targets, *weights) if weights else self.loss(logits, targets)
+        )
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(targets))
         return loss
 
@@ -305,7 +314,7 @@ class LayerGroupTask(CalibratesNorms, ABC):
 
     def _logits(self, batch: Any, inputs: Any) -> Tensor:
         """Run the whole model, or the head alone on precomputed features."""
-        return self.forward_head(inputs) if isinstance(batch, FeatureBatch) else self(inputs)
+        return self.forward_head(inputs) if isinstance(batch, FEATURES) else self(inputs)
 
     def _evaluation_step(
         self, batch: Any, batch_idx: int, dataloader_idx: int, phase: Phase
@@ -338,13 +347,3 @@ class LayerGroupTask(CalibratesNorms, ABC):
         except RuntimeError:  # not attached
             return False
         return state.fn == TrainerFn.FITTING and state.status == TrainerStatus.RUNNING
-
-    def _refuse_single_sample(self) -> None:
-        """Raise with advice where batch norm would fail on a batch of one."""
-        for name, module in self.named_modules():
-            if isinstance(module, _BatchNorm) and module.training:
-                raise ConfigurationError(
-                    "A training batch must hold at least 2 samples for the batch norm"
-                    f" `{name}`, but got 1. Raise `batch_size`, or drop the last batch of your"
-                    " loader (`drop_last=True`)."
-                )

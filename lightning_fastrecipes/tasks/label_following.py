@@ -42,6 +42,14 @@ class FollowsLabelRules:
         """
         return self.rules.loss(logits, targets)
 
+    def weighted_loss(self, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """Return the mean loss of a batch whose rows count ``weights``, ``(batch,)``, times."""
+        if type(self).loss is not FollowsLabelRules.loss:  # one that a subclass has overridden
+            other: Any = super()
+            found: Tensor = other.weighted_loss(logits, targets, weights)
+            return found
+        return self.rules.weighted_loss(logits, targets, weights)
+
     def loss_weight(self, targets: Tensor) -> float | Tensor:
         """Return how much the mean loss of a batch counts beside that of others."""
         return self.rules.loss_weight(targets)

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.splits import spread_samples
 from lightning_fastrecipes.functional.training.layer_groups import NormPolicy
 from lightning_fastrecipes.functional.training.norm_calibration import (
@@ -120,3 +121,14 @@ def _clean_batches(task: pl.LightningModule) -> DataLoader[Any] | None:
         return None
     rank, world_size = task.trainer.global_rank, task.trainer.world_size
     return spread_samples(datamodule.eval_dataloader("train"), NUM_SAMPLES, rank, world_size)
+
+
+def refuse_single_sample(module: nn.Module) -> None:
+    """Raise with advice where batch norm would fail on a batch of one."""
+    for name, part in module.named_modules():
+        if isinstance(part, _BatchNorm) and part.training:
+            raise ConfigurationError(
+                "A training batch must hold at least 2 samples for the batch norm"
+                f" `{name}`, but got 1. Raise `batch_size`, or drop the last batch of your"
+                " loader (`drop_last=True`)."
+            )

@@ -92,12 +92,16 @@ def check_loss(
     with torch.set_grad_enabled(not trainer.lightning_module.automatic_optimization):
         loss = mean_over_processes(trainer, _step_loss(trainer, batch))
     rules, of = getattr(module, "rules", None), "of even probabilities"
+    weights = batch[2:3] if isinstance(batch, Sequence) else ()
+    is_plain = not isinstance(rules, LabelRules) or (rules.has_plain_loss and not weights)
     if of_mean is not None:
-        expected, of = of_mean, "of the mean for all"
-    elif isinstance(rules, LabelRules) and not rules.has_plain_loss and targets is not None:
-        # That of a loss with options, or of another one.
+        counted = mean_over_processes(trainer, weights[0].mean()) if weights else 1.0
+        expected, of = of_mean * counted, "of the mean for all"
+    elif isinstance(rules, LabelRules) and not is_plain and targets is not None:
+        # That of a loss with options, of another one, or of rows that count differently.
         even = torch.zeros(len(targets), num_classes or 1, device=targets.device)
-        expected = mean_over_processes(trainer, rules.loss(even, targets))
+        loss_of = rules.weighted_loss if weights else rules.loss
+        expected = mean_over_processes(trainer, loss_of(even, targets, *weights))
         if not 0 < expected < math.inf:
             return CheckResult("loss", None, "not checked: even probabilities have a loss of 0")
     else:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 
 from lightning_fastrecipes import _lightning as pl
-from lightning_fastrecipes.protocols import FeatureBatch, HasHead, inputs_of
+from lightning_fastrecipes.protocols import FEATURES, HasHead, inputs_of
 
 _DEAD_RANGE = 1e-6
 """A feature that varies by less than this share of its size is the same for all samples."""
@@ -84,7 +84,7 @@ class ValidationWatch:
         self.losses.append((loss(self._logits(batch), batch[1]), by_batch))
 
     def _logits(self, batch: Any) -> Tensor:
-        if isinstance(batch, FeatureBatch) and isinstance(self.module, HasHead):
+        if isinstance(batch, FEATURES) and isinstance(self.module, HasHead):
             return self.module.forward_head(batch.features)
         logits: Tensor = self.module(inputs_of(batch))
         return logits

@@ -162,6 +162,12 @@ def assemble(
                 digests=scan["digest"].iloc[chosen].to_numpy(dtype=np.bytes_),
                 shapes=scan[["height", "width"]].iloc[chosen].to_numpy(np.int64),
             )
+    if "weight" in rows:
+        weights = rows["weight"][(rows["split"] == "train").to_numpy()].to_numpy(np.float64)
+        if not weights.any():
+            raise DataError("The weights of all training images are 0. Give some a larger one.")
+        scaled = (weights / weights.mean()).astype(np.float32)
+        samples["train"] = replace(samples["train"], weights=scaled)
     return Images(
         samples,
         classes,

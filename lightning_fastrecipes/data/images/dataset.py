@@ -66,6 +66,12 @@ class ImageDataset(Dataset[tuple[Tensor, ...]]):
         return self._samples.files
 
     @property
+    def weights(self) -> Tensor | None:
+        """How much each training image counts, ``(images,)``; ``None`` in evaluations."""
+        weights = self._samples.weights if self.has_epochs else None
+        return None if weights is None else torch.from_numpy(weights)
+
+    @property
     def targets(self) -> Tensor:
         """Class indices ``(images,)``, -1 without a label, or ``(images, classes)``."""
         return torch.from_numpy(self._samples.targets)
@@ -82,7 +88,9 @@ class ImageDataset(Dataset[tuple[Tensor, ...]]):
         return digest.hexdigest()
 
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
-        """Return an image ``(3, image_size, image_size)``, ``uint8``, its target, and any views.
+        """Return an image ``(3, image_size, image_size)``, ``uint8``, its target, and what else.
+
+        That is its weight, if it has one, and any views.
 
         The index may lie above the length if there are epochs. Raise `IndexError` if it is out of
         range, `DataError` if the file cannot be read any more.
@@ -91,11 +99,16 @@ class ImageDataset(Dataset[tuple[Tensor, ...]]):
             raise IndexError(f"`index` must lie in [0, {len(self)}), got {index}.")
         epoch, position = divmod(index, len(self))
         image = self._image(position)
-        sample = self.transform(image, epoch, position), self.targets[position]
+        sample = self.transform(image, epoch, position), *self._labels(position)
         if not self.views:
             return sample
         views = [make(image, view, position) for view, make in enumerate(self.views)]
         return (*sample, torch.stack(views))
+
+    def _labels(self, positions: Any) -> tuple[Tensor, ...]:
+        """Return the targets of positions, and their weights if there are any."""
+        targets, weights = self.targets[positions], self.weights
+        return (targets,) if weights is None else (targets, weights[positions])
 
     def _image(self, position: int) -> Tensor:
         if self.store is not None:
@@ -121,10 +134,10 @@ class WindowDataset(ImageDataset):
 
     @override
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
-        """Return a window ``(3, side, side)``, ``uint8``, its target, and the index."""
+        """Return a window ``(3, side, side)``, ``uint8``, its target, any weight, and the index."""
         epoch, position = divmod(index, len(self))
         window = self.transform.window(self._image(position), epoch, position, len(self))
-        return window, self.targets[position], torch.tensor(index)
+        return window, *self._labels(position), torch.tensor(index)
 
     def finish(self, windows: Tensor, indices: Tensor) -> Tensor:
         """Augment a batch of windows on their device, by the indices of their samples."""
@@ -155,7 +168,7 @@ class PixelDataset(ImageDataset):
         return tuple(part[0] for part in self.__getitems__([index]))
 
     def __getitems__(self, indices: Sequence[int]) -> list[Tensor]:
-        """Return images ``(batch, 3, image_size, image_size)``, ``uint8``, targets, and any views.
+        """Return images ``(batch, 3, image_size, image_size)``, ``uint8``, targets, and what else.
 
         All indices must be of one epoch.
         """
@@ -171,7 +184,7 @@ class PixelDataset(ImageDataset):
             # Grey images stay in one channel until here.
             return images.expand(-1, 3, -1, -1).contiguous()
 
-        batch = [make(self.transform, epoch), self.targets[positions]]
+        batch = [make(self.transform, epoch), *self._labels(positions)]
         if self.views:
             batch.append(torch.stack([make(t, view) for view, t in enumerate(self.views)], dim=1))
         return batch

@@ -28,28 +28,36 @@ from lightning_fastrecipes.protocols import (
     HasInputSpec,
     InputSpec,
     LabelKind,
+    WeightedFeatures,
 )
 
+Features = FeatureBatch | WeightedFeatures
 _SPLITS: tuple[ImageSplit, ...] = ("train", "val")
 _PACKAGES = ("lightning-fastrecipes", "torch", "torchvision", "timm")
 
 
-class FeatureDataset(Dataset[FeatureBatch]):
-    """Rows of features ``(rows, num_features)`` with their targets, served batch by batch."""
+class FeatureDataset(Dataset[Features]):
+    """Rows of features ``(rows, num_features)`` with their targets, served batch by batch.
 
-    def __init__(self, features: Tensor, targets: Tensor) -> None:
+    With ``weights`` ``(rows,)``, rows count differently.
+    """
+
+    def __init__(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> None:
         self.features = features
         self.targets = targets
+        self.weights = weights
 
     def __len__(self) -> int:
         return len(self.features)
 
-    def __getitem__(self, index: int) -> FeatureBatch:
+    def __getitem__(self, index: int) -> Features:
         return self.__getitems__([index])
 
-    def __getitems__(self, indices: Sequence[int]) -> FeatureBatch:
+    def __getitems__(self, indices: Sequence[int]) -> Features:
         """Return one batch; the sampler's indices may carry an epoch above the row."""
         rows = torch.as_tensor(indices) % len(self)
+        if self.weights is not None:
+            return WeightedFeatures(self.features[rows], self.targets[rows], self.weights[rows])
         return FeatureBatch(self.features[rows], self.targets[rows])
 
 
@@ -143,8 +151,10 @@ class FeatureDataModule(pl.LightningDataModule):
                 self._datasets[split] = FeatureDataset(rows, targets[: len(rows)])
 
     @override
-    def train_dataloader(self) -> DataLoader[FeatureBatch]:
+    def train_dataloader(self) -> DataLoader[Features]:
         dataset, batch_size = self._datasets["train"], self.images.batch_size
+        if (weights := self.images.train_weights) is not None:
+            dataset = FeatureDataset(dataset.features, dataset.targets, weights[: len(dataset)])
         sampler = self.images.train_sampler(dataset)
         if self.trainer is not None:
             sampler.set_epoch(upcoming_epoch(self.trainer))
@@ -160,7 +170,7 @@ class FeatureDataModule(pl.LightningDataModule):
     def val_dataloader(self) -> Any:
         return self.eval_dataloader("val") if "val" in self._datasets else []
 
-    def eval_dataloader(self, split: ImageSplit) -> DataLoader[FeatureBatch]:
+    def eval_dataloader(self, split: ImageSplit) -> DataLoader[Features]:
         """Return the features of ``train`` or ``val`` in order; they are never augmented."""
         dataset, size = self._datasets[split], self.images.batch_size
         return DataLoader(dataset, batch_size=size, collate_fn=identity_collate)

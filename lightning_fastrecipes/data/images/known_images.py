@@ -55,6 +55,12 @@ class KnownImages:
         return torch.from_numpy(self._assembled.splits["train"].targets)
 
     @property
+    def train_weights(self) -> Tensor | None:
+        """How much each training image counts, 1 on average; ``None`` if all count the same."""
+        weights = self._assembled.splits["train"].weights
+        return None if weights is None else torch.from_numpy(weights)
+
+    @property
     def skipped_files(self) -> list[tuple[str, str]]:
         """Path and reason of each unreadable file that was left out."""
         return list(self._assembled.skipped_files)

@@ -176,6 +176,9 @@ class LabelTable:
         stratify_by: Columns whose mix every drawn split keeps; the label if not given.
         separator: What stands between columns, or a regular expression; found out if not given.
         column_names: Names of the columns, for a file without a first line of names.
+        weight: Column of numbers of at least 0: how many times the loss of an image counts in
+            training, over the mean of the training images. Validation and test are not weighted,
+            and images to predict need none.
         suffix: What is behind every file name that does not end so, such as ``.jpg``; if not given,
             names without extension are looked up in the folder.
 
@@ -191,3 +194,4 @@ class LabelTable:
     separator: str | None = None
     column_names: list[str] | None = None
     suffix: str | None = None
+    weight: str | None = None

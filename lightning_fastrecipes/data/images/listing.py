@@ -39,10 +39,11 @@ class Listing:
     ``rows`` has one row per image, sorted by file, with the text columns ``file`` (relative to the
     folder, forward slashes), ``split`` (``train``, ``val``, ``test`` or ``predict``), ``label``
     (empty without one, several joined by ``LABEL_JOINER``), ``stratum`` (what a drawn split keeps
-    the mix of), for a split by groups ``group``, and where some of several labels are unknown
-    ``unknown``, joined likewise. In the same order are ``probabilities``, with columns in the order
-    of ``classes``, or ``numbers``, with columns as ``number_labels`` names them and NaN where there
-    are none, and ``pixels``, as in ``Samples``. ``classes`` is ``None``
+    the mix of), for a split by groups ``group``, where some of several labels are unknown
+    ``unknown``, joined likewise, and where images count differently ``weight``, a number. In the
+    same order are ``probabilities``, with columns in the order of ``classes``, or ``numbers``, with
+    columns as ``number_labels`` names them and NaN where there are none, and ``pixels``, as in
+    ``Samples``. ``classes`` is ``None``
     if the source gives no order. ``label_reason`` says for people why labels are of this kind, and
     ``reading`` how a folder or a table was read; they are empty where there was nothing to decide.
     """

@@ -40,10 +40,13 @@ def finished_batch(
 ) -> ViewedBatch:
     """Augment, and normalise if there is a ``spec``, what a loader serves, on its device.
 
-    A batch holds images, ``uint8``, and targets; then the indices of ``windows``, or views.
+    A batch holds images, ``uint8``, and targets; then any weights of the rows, which are kept, and
+    the indices of ``windows``, or views.
     """
     images, targets, *others = batch
-    result = ViewedBatch([images, targets])
+    weights = [part for part in others if part.ndim == 1 and part.is_floating_point()]
+    others = others[len(weights) :]
+    result = ViewedBatch([images, targets, *weights])
     if others and others[0].ndim == 5:
         views = others[0]
         result.views = views if spec is None else spec.normalised(views)

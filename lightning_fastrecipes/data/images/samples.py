@@ -20,7 +20,8 @@ class Samples:
     ``(images, numbers)``, NaN without a label. ``pixels``, of shape ``(images, height,
     width)`` or ``(images, height, width, 3)``, are there where images are in memory; paths are then
     only names. For caches, ``digests`` hash the content of each file, and ``shapes`` ``(images,
-    2)`` are height and width in it.
+    2)`` are height and width in it. ``weights`` ``(images,)`` say how much each image of a training
+    split counts, 1 on average.
     """
 
     paths: npt.NDArray[np.bytes_]
@@ -28,6 +29,7 @@ class Samples:
     pixels: npt.NDArray[np.uint8] | None = None
     digests: npt.NDArray[np.bytes_] | None = None
     shapes: npt.NDArray[np.int64] | None = None
+    weights: npt.NDArray[np.float32] | None = None
 
     @classmethod
     def from_files(

@@ -1,5 +1,6 @@
 """List the images that a table of labels names: a CSV file in whatever dialect, or a data frame."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -53,9 +54,10 @@ def list_table(csv: LabelSource, table: LabelTable, split: Split | None = None) 
     group_column = split.column if isinstance(split, GroupSplit) else None
     named = [table.file_column, split_column, group_column, *(table.stratify_by or [])]
     plain = list(dict.fromkeys(column for column in named if column is not None))
-    frame = _plain_names(frame, [*plain, *label_columns(table)])
-    found = found_columns(frame, table, plain)
-    columns = list(dict.fromkeys([*plain, *(found or label_columns(table))]))
+    weight = [] if table.weight is None else [table.weight]
+    frame = _plain_names(frame, [*plain, *weight, *label_columns(table)])
+    found = found_columns(frame, table, [*plain, *weight])
+    columns = list(dict.fromkeys([*plain, *weight, *(found or label_columns(table))]))
     missing = [column for column in columns if column not in frame]
     if missing:
         raise DataError(
@@ -69,7 +71,7 @@ def list_table(csv: LabelSource, table: LabelTable, split: Split | None = None) 
     unknown = unknown_cells(frame, table, found)
     # An image without any label is legal where there may be several.
     is_text = labels.kind == "multi" and not found
-    needed = plain if is_text else [name for name in columns if name not in unknown]
+    needed = plain if is_text else [c for c in columns if c not in unknown and c not in weight]
     refuse_rows(frame[needed].isna().any(axis=1), frame, table, "lack a value", "Fill it in")
     text = frame[plain].astype(str)
     files, notes = find_files(text[table.file_column].tolist(), folder, table.suffix)
@@ -83,6 +85,9 @@ def list_table(csv: LabelSource, table: LabelTable, split: Split | None = None) 
         notes += _unused_splits(others)
     if group_column is not None:
         rows["group"] = text[group_column]
+    if table.weight is not None:
+        rows["weight"] = _weights(frame, table, table.weight)
+        notes.append(f"training images count as the column '{table.weight}' says")
     rows["stratum"] = (
         text[table.stratify_by].agg(LABEL_JOINER.join, axis=1)
         if table.stratify_by
@@ -112,6 +117,15 @@ def list_table(csv: LabelSource, table: LabelTable, split: Split | None = None) 
         numbers=numbers,
         number_labels=table.labels if isinstance(table.labels, Numbers) else None,
     )
+
+
+def _weights(frame: pd.DataFrame, table: LabelTable, column: str) -> pd.Series:
+    """Return how much each image counts; a DataError names those that do not say so."""
+    weights = pd.to_numeric(frame[column], errors="coerce")
+    is_wrong = ~weights.between(0, sys.float_info.max)
+    problem = f"have no number of at least 0 as weight in the column '{column}'"
+    refuse_rows(is_wrong, frame, table, problem, "Correct them")
+    return weights
 
 
 def _plain_names(frame: pd.DataFrame, named: list[str]) -> pd.DataFrame:

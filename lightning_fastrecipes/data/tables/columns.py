@@ -1,12 +1,13 @@
 """What the columns of a table are for."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import get_args
 
 import pandas as pd
 from torch import Tensor
 
+from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.labels.balance import balancing_weights
 from lightning_fastrecipes.functional.tables.checks import check_roles
 from lightning_fastrecipes.functional.tables.spec import TableSpec
@@ -30,6 +31,9 @@ class TableColumns:
         min_count: Categories in fewer training rows than this share one index, at least 1.
         class_balanced: Whether training rows are drawn, with replacement, so that all classes come
             equally often; for one target.
+        weight: Column of numbers of at least 0, which is never a feature: how many times the loss
+            of a row counts in training, over the mean of the training rows. Validation and test are
+            not weighted, and rows to predict need none.
 
     Raises:
         ValueError: If an argument is out of its range, or a column is named twice or none is.
@@ -42,6 +46,7 @@ class TableColumns:
     log_target: bool = False
     min_count: int = 1
     class_balanced: bool = False
+    weight: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.target, str):
@@ -71,6 +76,11 @@ class TableColumns:
                 f"`class_balanced` must be False for {len(self.targets)} targets, got True: rows"
                 " are drawn by the classes of one. Leave it out."
             )
+        if self.weight is not None and self.weight in self.names:
+            raise ValueError(
+                f"`weight` must be a column that is neither predicted nor a feature, got"
+                f" {self.weight!r}. Take it out of the others."
+            )
         if self.min_count < 1:
             raise ValueError(f"`min_count` must be at least 1, got {self.min_count}.")
 
@@ -79,6 +89,18 @@ class TableColumns:
         """Return the columns that a spec was learned from."""
         tasks = {column.name: column.task for column in spec.target_columns}
         return cls(spec.targets, spec.categorical, spec.continuous, tasks, spec.log_target)
+
+    @classmethod
+    def known(cls, given: "TableColumns | None", spec: TableSpec | None) -> "TableColumns":
+        """Return those of a spec, with the weight of given ones, or else the given ones."""
+        if spec is not None:
+            return replace(cls.of(spec), weight=None if given is None else given.weight)
+        if given is not None:
+            return given
+        raise ConfigurationError(
+            "`columns` must say what the columns of the table are for, but nothing came. Give"
+            " `TableColumns(target, categorical, continuous)`, or the `spec` of a model."
+        )
 
     @property
     def targets(self) -> list[str]:
@@ -114,7 +136,7 @@ class TableColumns:
     def fit(self, frame: pd.DataFrame) -> TableSpec:
         """Learn from the training rows how the table becomes numbers."""
         roles = asdict(self)
-        del roles["class_balanced"]
+        del roles["class_balanced"], roles["weight"]
         return TableSpec.fit(frame, **roles)
 
     def _set_task(self) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 import torch
@@ -108,12 +108,7 @@ class TabularDataModule(pl.LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.seed = seed
         self.mask_fraction = mask_fraction
-        if columns is None and spec is None:
-            raise ConfigurationError(
-                "`columns` must say what the columns of the table are for, but nothing came. Give"
-                " `TableColumns(target, categorical, continuous)`, or the `spec` of a model."
-            )
-        self.columns = columns = TableColumns.of(spec) if spec else cast(TableColumns, columns)
+        self.columns = columns = TableColumns.known(columns, spec)
         self.split = as_split(split)
         self.cache = cache_choice(cache)
         self.spec: TableSpec | None = None
@@ -281,7 +276,8 @@ class TabularDataModule(pl.LightningDataModule):
         """Move a batch to the device, without targets of 64 bits where it has no such numbers."""
         if has_doubles(device) or len(batch) < 2:
             return super().transfer_batch_to_device(batch, device, index)
-        return super().transfer_batch_to_device(batch[0], device, index), batch[1]
+        inputs, *weights = super().transfer_batch_to_device((batch[0], *batch[2:]), device, index)
+        return inputs, batch[1], *weights
 
     def state_dict(self) -> dict[str, Any]:
         """Store how the table becomes numbers."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from lightning_fastrecipes.data.common.split_names import SplitName
 from lightning_fastrecipes.data.tables.cache import MappedTable
 from lightning_fastrecipes.data.tables.splits import TABLE_SPLITS, Rows, split_rows
 from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.functional.tables.rows import name_rows
 from lightning_fastrecipes.functional.tables.spec import EncodedTable, TableSpec
 
 CHUNK_ROWS = 1 << 18
@@ -30,12 +31,14 @@ class EncodedSplit:
 
     ``codes``, ``continuous`` and ``target`` are those of ``EncodedTable``; there is no target for
     rows to predict. ``rows`` are their numbers in the source, from 0, on from file to file.
+    ``weights`` ``(rows,)`` say how much each row of the training split counts, 1 on average.
     """
 
     codes: npt.NDArray[Any]
     continuous: npt.NDArray[np.float32]
     target: npt.NDArray[Any] | None
     rows: Rows
+    weights: npt.NDArray[np.float32] | None = None
 
 
 @dataclass
@@ -103,12 +106,14 @@ def encode_splits(
     columns: list[str],
     fit: Callable[[pd.DataFrame], TableSpec],
     chunk_rows: int = CHUNK_ROWS,
+    *,
+    weight: str | None = None,
 ) -> EncodedSplits:
     """Split a table, learn from its training rows by ``fit``, and turn all rows into numbers.
 
     The rows are turned in chunks, so that beside the numbers only one chunk of the table is held.
-    ``columns`` are those that the spec needs, the target among them. Raise `DataError` if the
-    table cannot be split or encoded.
+    ``columns`` are those that the spec needs, the target among them; ``weight`` is the one that
+    says how much training rows count. Raise `DataError` if the table cannot be split or encoded.
     """
     rows = split_rows(split, table.frame(split.columns))
     spec = fit(table.frame(columns, rows["train"]))
@@ -130,7 +135,29 @@ def encode_splits(
     splits = {
         name: builder.split(table.source_rows(rows[name])) for name, builder in builders.items()
     }
+    if weight is not None:
+        weights = _weights(table.frame([weight], rows["train"])[weight])
+        splits["train"] = replace(splits["train"], weights=weights)
     return EncodedSplits(spec, splits, report, table.notes.get("file_rows", []))
+
+
+def _weights(column: "pd.Series[Any]") -> npt.NDArray[np.float32]:
+    """Return how much each row counts, 1 on average; a DataError names rows that say nothing."""
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    is_wrong = ~((numbers >= 0) & np.isfinite(numbers))
+    if is_wrong.any():
+        raise DataError(
+            f"The column '{column.name}' must hold weights, numbers of at least 0, in all training"
+            f" rows, but not in {name_rows(column.index, is_wrong)}. Correct it, or leave such"
+            " rows out by `where`."
+        )
+    if not numbers.any():
+        raise DataError(
+            f"The weights of all training rows, in the column '{column.name}', are 0. Give some a"
+            " larger one."
+        )
+    weights: npt.NDArray[np.float32] = (numbers / numbers.mean()).astype(np.float32)
+    return weights
 
 
 def encode_rows(
@@ -194,8 +221,11 @@ def cached_encoding(
         splits = {}
         for name in notes["splits"]:
             files = [place / f"{name}-{part}.npy" for part in EncodedSplit.__dataclass_fields__]
-            # Copy on write: torch wants memory that may be written to.
-            arrays = [np.load(file, mmap_mode="c", allow_pickle=False) for file in files]
+            # Copy on write: torch wants memory that may be written to. Few splits have weights.
+            arrays: Any = [
+                np.load(file, mmap_mode="c", allow_pickle=False) if file.exists() else None
+                for file in files
+            ]
             splits[name] = EncodedSplit(*arrays)
         return EncodedSplits(spec, splits, TableReport(**notes["report"]), notes["file_rows"])
 

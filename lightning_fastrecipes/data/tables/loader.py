@@ -12,7 +12,7 @@ from lightning_fastrecipes.data.tables.encoding import EncodedSplit
 from lightning_fastrecipes.functional.random import seeded_generator
 from lightning_fastrecipes.protocols import TableInputs
 
-TableBatch = tuple[TableInputs, Tensor] | tuple[TableInputs]
+TableBatch = tuple[TableInputs, Tensor, Tensor] | tuple[TableInputs, Tensor] | tuple[TableInputs]
 
 _MASK = 1
 """First number of the seeds of masks, so that they are none of the shuffles'."""
@@ -22,30 +22,40 @@ class TableRows(Dataset[TableBatch]):
     """Rows of a split as tensors, given batch by batch; without targets for rows to predict.
 
     The shapes are ``(rows, num_categorical)``, ``(rows, num_continuous)`` and ``(rows,)``, or
-    ``(rows, targets)`` where there are several.
+    ``(rows, targets)`` where there are several; ``weights`` ``(rows,)`` are of training rows.
     """
 
-    def __init__(self, codes: Tensor, continuous: Tensor, targets: Tensor | None) -> None:
+    def __init__(
+        self,
+        codes: Tensor,
+        continuous: Tensor,
+        targets: Tensor | None,
+        weights: Tensor | None = None,
+    ) -> None:
         self.codes = codes
         self.continuous = continuous
         self.targets = targets
+        self.weights = weights
 
     @classmethod
     def of(cls, split: EncodedSplit) -> "TableRows":
         """Make rows of the arrays of a split, without a copy."""
         targets = None if split.target is None else torch.from_numpy(split.target)
-        return cls(torch.from_numpy(split.codes), torch.from_numpy(split.continuous), targets)
+        weights = None if split.weights is None else torch.from_numpy(split.weights)
+        inputs = torch.from_numpy(split.codes), torch.from_numpy(split.continuous)
+        return cls(*inputs, targets, weights)
 
     @property
     def num_bytes(self) -> int:
         """Memory that the rows take."""
-        parts = [self.codes, self.continuous, *([] if self.targets is None else [self.targets])]
-        return sum(part.element_size() * part.nelement() for part in parts)
+        parts = (self.codes, self.continuous, self.targets, self.weights)
+        return sum(part.element_size() * part.nelement() for part in parts if part is not None)
 
     def to(self, device: torch.device) -> "TableRows":
         """Return the rows on a device."""
-        targets = None if self.targets is None else self.targets.to(device)
-        return TableRows(self.codes.to(device), self.continuous.to(device), targets)
+        others = (self.targets, self.weights)
+        moved = (None if part is None else part.to(device) for part in others)
+        return TableRows(self.codes.to(device), self.continuous.to(device), *moved)
 
     def __len__(self) -> int:
         return len(self.continuous)
@@ -58,12 +68,16 @@ class TableRows(Dataset[TableBatch]):
         return self.batch(torch.as_tensor(indices, device=self.codes.device))
 
     def batch(self, rows: Tensor | slice) -> TableBatch:
-        """Return inputs, and targets if there are any, as one batch.
+        """Return inputs, and targets and weights if there are any, as one batch.
 
         ``rows`` is a slice, which is not copied, or indices on the device of the rows.
         """
         inputs = TableInputs(self.codes[rows], self.continuous[rows])
-        return (inputs,) if self.targets is None else (inputs, self.targets[rows])
+        if self.targets is None:
+            return (inputs,)
+        if self.weights is None:
+            return inputs, self.targets[rows]
+        return inputs, self.targets[rows], self.weights[rows]
 
 
 class TableSampler(DistributedSampler[int]):
@@ -140,6 +154,7 @@ class TableLoader:
         self.batch_size = batch_size
         self.order = sampler
         self.mask_fraction = mask_fraction
+        self.is_training = is_training
         self.drop_last = is_training and drops_last_batch(sampler.num_samples, batch_size)
         self.dataset = dataset
         self.sampler = SequentialSampler(range(len(dataset))) if is_fixed else sampler
@@ -178,6 +193,8 @@ class TableLoader:
         for step in range(first if first < num_batches else 0, num_batches):
             place = slice(step * self.batch_size, (step + 1) * self.batch_size)
             batch = self.dataset.batch(place if order is None else order[place])
+            if not self.is_training:
+                batch = cast(TableBatch, batch[:2])  # evaluations are not weighted
             if self.mask_fraction > 0:
                 batch = self._masked(batch, epoch, step)
             self._num_given = step + 1

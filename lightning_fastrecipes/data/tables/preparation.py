@@ -66,7 +66,8 @@ class PreparedTable:
                     self.columns.fit(rows), source_text=text, side_text=side_text
                 )
 
-            made.append(encode_splits(table, self.split, self.columns.names, fit))
+            columns, weight = self.columns.names, self.columns.weight
+            made.append(encode_splits(table, self.split, columns, fit, weight=weight))
             return made[0]
 
         given = None if self.spec is None else self.spec.to_dict()
@@ -108,7 +109,8 @@ class PreparedTable:
         }  # fmt: skip
 
     def _kept_columns(self) -> list[str]:
-        return list(dict.fromkeys([*self.columns.names, *self.split.columns]))
+        weight = [] if self.columns.weight is None else [self.columns.weight]
+        return list(dict.fromkeys([*self.columns.names, *weight, *self.split.columns]))
 
     def _key(self) -> dict[str, Any]:
         return self.source.key(self._kept_columns())
