@@ -9,7 +9,14 @@ from pytorch_lightning import (
     Trainer,
     seed_everything,
 )
-from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar
+from pytorch_lightning.callbacks import (
+    BackboneFinetuning,
+    ModelCheckpoint,
+    ProgressBar,
+    RichProgressBar,
+    StochasticWeightAveraging,
+    WeightAveraging,
+)
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.loggers.logger import DummyLogger
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
@@ -55,6 +62,7 @@ def datamodule_of(trainer: Trainer | None) -> Any:
 
 __all__ = [
     "LIGHTNING",
+    "BackboneFinetuning",
     "Callback",
     "CombinedLoader",
     "DDPStrategy",
@@ -68,11 +76,13 @@ __all__ = [
     "RichProgressBar",
     "SetupError",
     "SingleDeviceStrategy",
+    "StochasticWeightAveraging",
     "TensorBoardLogger",
     "Trainer",
     "TrainerFn",
     "TrainerStatus",
     "WandbLogger",
+    "WeightAveraging",
     "callbacks_of",
     "datamodule_of",
     "is_fast_dev_run",

@@ -9,7 +9,12 @@ from torch.utils.data import DataLoader
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import SetupError, rank_zero_info
 from lightning_fastrecipes.callbacks.engine.clean_samples import CleanSamples
-from lightning_fastrecipes.callbacks.engine.cycles import CycleEnds, Monitor
+from lightning_fastrecipes.callbacks.engine.cycles import (
+    CycleEnds,
+    Monitor,
+    find_state,
+    key_by_arguments,
+)
 from lightning_fastrecipes.callbacks.engine.stepping import VAL_LOSS, mean_over_processes
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 from lightning_fastrecipes.callbacks.train_metrics import TRAIN_CLEAN_LOSS, TrainMetrics
@@ -76,16 +81,31 @@ class OverfittingStop(pl.Callback):
         self.history: list[dict[str, float]] = []
         self._samples = CleanSamples("`gap_patience`", num_train_samples, train_loader)
         self._monitor = Monitor(monitor, mode)
+        self._key = key_by_arguments(
+            self, patience=patience, monitor=monitor, gap_patience=gap_patience, cycle_len=cycle_len
+        )
         self._ends = CycleEnds("OverfittingStop", cycle_len, cycle_mult)
         self._best: dict[str, Tensor] | None = None
         self._stopped = False
         self._has_train_metrics = False
+        self._validated_epoch: int | None = None
 
     @property
     def best_epoch(self) -> int | None:
         """The epoch whose weights are the best so far; ``None`` before the first cycle end."""
         values = self._badness()
         return int(self.history[values.index(min(values))]["epoch"]) if values else None
+
+    @property
+    def state_key(self) -> str:
+        """The key of its state in a checkpoint, by its arguments: a trainer may have several."""
+        return self._key
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Find the state also where arguments were others."""
+        find_state(self, checkpoint)
 
     def state_dict(self) -> dict[str, Any]:
         """Return history and best weights, so that a resumed fit can still go back to them."""
@@ -114,6 +134,12 @@ class OverfittingStop(pl.Callback):
                 " loader, and validate every epoch."
             )
         callbacks = pl.callbacks_of(trainer)
+        if any(isinstance(callback, pl.WeightAveraging) for callback in callbacks):
+            raise SetupError(
+                "`OverfittingStop` goes back to the weights of the best cycle, but with"
+                " `WeightAveraging` it is their averages that are validated. Leave one of them out;"
+                " `CycleSnapshots(which='best')` keeps the averages of the best cycle."
+            )
         later = callbacks[callbacks.index(self) :]
         if any(isinstance(callback, CycleSnapshots) for callback in later):
             raise SetupError(
@@ -135,12 +161,24 @@ class OverfittingStop(pl.Callback):
             )
             trainer.should_stop = True
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse validations that do not see the weights at the end of an epoch."""
+        self._ends.refuse_early_validation(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note which epoch the logged values are of."""
+        if not trainer.sanity_checking:
+            self._validated_epoch = trainer.current_epoch
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look at a cycle that ends here; at the end of training go back to the best weights.
 
         Runs before checkpoints are written, so that they hold the best weights as well.
         """
         epoch = trainer.current_epoch + 1
+        if self._validated_epoch == trainer.current_epoch:
+            # Said at the first validation, not at the end of a long cycle.
+            self._monitor.check(trainer.callback_metrics)
         if not self._stopped and self._ends.ending_cycle(trainer) is not None:
             self._measure(trainer, pl_module)
             reason = self._reason() if epoch >= (trainer.min_epochs or 0) else None

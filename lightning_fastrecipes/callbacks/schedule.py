@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from lightning_fastrecipes import _lightning as pl
-from lightning_fastrecipes._lightning import SetupError, rank_zero_warn
+from lightning_fastrecipes._lightning import SetupError, rank_zero_info, rank_zero_warn
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.training.schedules import simulate
 from lightning_fastrecipes.plots.rates import draw_schedule
@@ -38,6 +38,8 @@ class Schedule(pl.Callback, ABC):
 
     _starts: tuple[int, ...] = (0,)
     _end: int | None = None
+    _num_groups = 0
+    _last_batch = -1
 
     @abstractmethod
     def factor(self, epoch: float | Fraction, num_epochs: float) -> float:
@@ -132,10 +134,12 @@ class Schedule(pl.Callback, ABC):
         """Forget an earlier fit, unless the same trainer continues it."""
         if stage == "fit" and trainer.current_epoch == 0:
             self._starts, self._end = (0,), None
+        self._num_groups, self._last_batch = 0, -1
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse optimizers that this schedule cannot drive, before anything runs."""
         name = type(self).__name__
+        self._refuse_others(trainer)
         num_optimizers, num_schedulers = len(trainer.optimizers), len(trainer.lr_scheduler_configs)
         if num_optimizers != 1 or num_schedulers:
             raise SetupError(
@@ -144,6 +148,7 @@ class Schedule(pl.Callback, ABC):
                 " `configure_optimizers`, or drop this callback."
             )
         groups = trainer.optimizers[0].param_groups
+        self._num_groups = len(groups)
         has_momentum = all("momentum" in group or "betas" in group for group in groups)
         if self.momentum(0, 1) is not None and not has_momentum:
             raise SetupError(
@@ -185,12 +190,64 @@ class Schedule(pl.Callback, ABC):
         epoch = trainer.current_epoch - start + Fraction(step_in_epoch, steps_per_epoch_of(trainer))
         num_epochs = float(trainer.max_epochs or 0) - start
         factor, momentum = self.factor(epoch, num_epochs), self.momentum(epoch, num_epochs)
+        self._last_batch = batch_idx
+        self._take_new_groups(trainer.optimizers[0].param_groups)
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = factor * group.setdefault("initial_lr", group["lr"])
             if momentum is not None and "betas" in group:
                 group["betas"] = (momentum, *group["betas"][1:])
             elif momentum is not None:
                 group["momentum"] = momentum
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Warn of an epoch with fewer batches than announced, after which rates are still high."""
+        found, announced = self._last_batch + 1, trainer.num_training_batches
+        if 0 < found < announced and not trainer.should_stop and trainer.max_steps < 0:
+            rank_zero_warn(
+                f"`{type(self).__name__}`: the epoch ended after {found} batches, but the training"
+                f" loader has announced {announced}, so that the rates did not reach the end of"
+                f" their curve. Set `limit_train_batches={found}` of the trainer."
+            )
+
+    def _refuse_others(self, trainer: pl.Trainer) -> None:
+        """Refuse what would set the rates as well."""
+        name = type(self).__name__
+        for other in pl.callbacks_of(trainer):
+            if isinstance(other, Schedule) and other is not self:
+                raise SetupError(
+                    f"One schedule must set the rates, but the trainer has `{name}` and"
+                    f" `{type(other).__name__}`. Leave one of them out."
+                )
+            if isinstance(other, pl.StochasticWeightAveraging):
+                raise SetupError(
+                    f"`{name}` and `StochasticWeightAveraging` both set the rates. Leave one of"
+                    " them out; `EMAWeightAveraging` averages weights beside a schedule, and"
+                    " `CycleSnapshots` keeps one model of each cycle."
+                )
+            if isinstance(other, pl.BackboneFinetuning):
+                raise SetupError(
+                    f"`{name}` and `BackboneFinetuning` both set the backbone's rates. Unfreeze it"
+                    " in a `BaseFinetuning` of your own by `unfreeze_and_add_param_group(...,"
+                    " lr=PEAK)`, or by `freeze_to` between two fits."
+                )
+
+    def _take_new_groups(self, groups: Sequence[dict[str, Any]]) -> None:
+        """Give groups that were unfrozen in mid-fit a peak, where they took a part of a low rate.
+
+        Lightning's `BaseFinetuning` takes a tenth of the first group's rate of the moment, which at
+        the end of a cycle is next to nothing, and would be their peak from then on.
+        """
+        first = groups[0]
+        for group in groups[self._num_groups :] if self._num_groups else ():
+            is_a_tenth = math.isclose(group["lr"] * 10, first["lr"], rel_tol=1e-9)
+            if "initial_lr" not in group and is_a_tenth and first["lr"] < first["initial_lr"]:
+                group["initial_lr"] = first["initial_lr"] / 10
+                rank_zero_info(
+                    f"{type(self).__name__}: the layers unfrozen now have a tenth of the first"
+                    f" group's peak, {group['initial_lr']:.2e}. For another give `lr=` to"
+                    " `unfreeze_and_add_param_group`."
+                )
+        self._num_groups = len(groups)
 
     def _warn_when_cut_short(self, max_epochs: float) -> None:
         *before, end = self.cycle_ends(math.ceil(max_epochs))

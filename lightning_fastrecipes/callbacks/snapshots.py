@@ -6,7 +6,12 @@ from typing import Any, Literal
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import SetupError
-from lightning_fastrecipes.callbacks.engine.cycles import CycleEnds, Monitor
+from lightning_fastrecipes.callbacks.engine.cycles import (
+    CycleEnds,
+    Monitor,
+    find_state,
+    key_by_arguments,
+)
 from lightning_fastrecipes.callbacks.engine.stepping import mean_over_processes
 from lightning_fastrecipes.errors import check_at_least, check_choice
 
@@ -65,6 +70,10 @@ class CycleSnapshots(pl.Callback):
         self.keep = keep
         self.which = which
         self._monitor = Monitor(monitor, mode)
+        place = None if dirpath is None else str(dirpath)
+        self._key = key_by_arguments(
+            self, dirpath=place, keep=keep, which=which, monitor=monitor, cycle_len=cycle_len
+        )
         self._ends = CycleEnds("CycleSnapshots", cycle_len, cycle_mult)
         self._folder = Path(dirpath or "snapshots")
         self._values: dict[str, float] = {}
@@ -75,6 +84,17 @@ class CycleSnapshots(pl.Callback):
     def paths(self) -> list[Path]:
         """The snapshots that are kept, oldest first."""
         return [self._folder / name for name in self._values]
+
+    @property
+    def state_key(self) -> str:
+        """The key of its state in a checkpoint, by its arguments: a trainer may have several."""
+        return self._key
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Find the state also where the folder was another."""
+        find_state(self, checkpoint)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the kept snapshots by file name, and their values."""
@@ -100,13 +120,22 @@ class CycleSnapshots(pl.Callback):
                 f" {trainer.check_val_every_n_epoch}. Set it to 1, or keep the last ones."
             )
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse validations that do not see the weights at the end of an epoch."""
+        if self.which == "best":
+            self._ends.refuse_early_validation(trainer)
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note which epoch the logged values are of."""
-        self._validated_epoch = trainer.current_epoch
+        if not trainer.sanity_checking:
+            self._validated_epoch = trainer.current_epoch
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write a snapshot if this epoch ends a cycle, and remove what is not to be kept."""
         cycle = self._ends.ending_cycle(trainer)
+        if self.which == "best" and self._validated_epoch == trainer.current_epoch:
+            # Said at the first validation, not at the end of a long cycle.
+            self._monitor.check(trainer.callback_metrics)
         if cycle is None:
             return
         # Without a validation in this epoch, the logged values are those of an earlier one.

@@ -35,6 +35,7 @@ from lightning_fastrecipes.functional.training.layer_groups import (
 from lightning_fastrecipes.old_names import translate_callback_states
 from lightning_fastrecipes.protocols import FEATURES, LayerGroup, inputs_of
 from lightning_fastrecipes.tasks.building import MetricSpec, build_metrics, trusted_arguments
+from lightning_fastrecipes.tasks.data_building import BuiltForData
 from lightning_fastrecipes.tasks.norm_calibration import CalibratesNorms, refuse_single_sample
 from lightning_fastrecipes.tasks.optim import Optim, as_optim, build_optimizer
 from lightning_fastrecipes.trust import Trust
@@ -51,7 +52,7 @@ class StepOutput(TypedDict):
     targets: Tensor
 
 
-class LayerGroupTask(CalibratesNorms, ABC):
+class LayerGroupTask(CalibratesNorms, BuiltForData, ABC):
     """Train a model group by group: one place for freezing, rates, metrics and the optimizer.
 
     A subclass sets ``backbone`` and ``head``, and defines its layer groups, loss and probabilities.
@@ -210,12 +211,12 @@ class LayerGroupTask(CalibratesNorms, ABC):
 
     @override
     def setup(self, stage: str) -> None:
+        super().setup(stage)
         strategy = self.trainer.strategy
         if stage == "fit" and not isinstance(strategy, (SingleDeviceStrategy, DDPStrategy)):
             raise ConfigurationError(
-                "The strategy must be of a single device or `ddp`, but is"
-                f" {type(strategy).__name__}, which does not keep frozen and trained parameters"
-                " apart. Use `Trainer(strategy='ddp')`."
+                f"The strategy must be of a single device or `ddp`, but {type(strategy).__name__}"
+                " does not keep frozen and trained parameters apart. Use `strategy='ddp'`."
             )
         # States left by an earlier evaluation were made in inference mode, and cannot be updated.
         for metric in (*self.phase_metrics.values(), *self.phase_losses.values()):

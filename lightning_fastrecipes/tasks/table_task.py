@@ -281,10 +281,13 @@ class TabularTask(LayerGroupTask, ABC):
     def setup(self, stage: str) -> None:
         """Take the spec of the datamodule, or compare it with the model's own."""
         super().setup(stage)
-        datamodule = getattr(self.trainer, "datamodule", None)
+        self.adopt_targets(getattr(self.trainer, "datamodule", None))
+        self.require_spec()
+
+    @override
+    def adopt_targets(self, datamodule: Any) -> None:
         if isinstance(datamodule, HasTableSpec) and isinstance(datamodule.spec, TableSpec):
             self.set_spec(datamodule.spec)
-        self.require_spec()
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

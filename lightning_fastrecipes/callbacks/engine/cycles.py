@@ -3,7 +3,8 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from inspect import signature
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -13,6 +14,25 @@ from lightning_fastrecipes.callbacks.engine.stepping import mean_over_processes
 from lightning_fastrecipes.callbacks.schedule import Schedule
 from lightning_fastrecipes.callbacks.sgdr import SGDR
 from lightning_fastrecipes.errors import check_choice
+
+
+def key_by_arguments(callback: pl.Callback, **arguments: object) -> str:
+    """Return a key for the state of a callback that tells several of its class apart.
+
+    Only arguments that differ from their defaults count; without any it is the name of the class.
+    """
+    defaults = signature(type(callback)).parameters
+    given = {k: v for k, v in arguments.items() if v != defaults[k].default}
+    name = type(callback).__qualname__
+    return f"{name}{given}" if given else name
+
+
+def find_state(callback: pl.Callback, checkpoint: dict[str, Any]) -> None:
+    """Take the only state of a callback's class where its arguments, or its key, were others."""
+    states, name = checkpoint.get("callbacks", {}), type(callback).__qualname__
+    alike = [key for key in states if str(key).partition("{")[0] == name]
+    if callback.state_key not in states and len(alike) == 1:
+        states[callback.state_key] = states[alike[0]]
 
 
 class CycleEnds:
@@ -42,6 +62,16 @@ class CycleEnds:
         """List the ends at which the trainer does not validate."""
         every = trainer.check_val_every_n_epoch or 1
         return [end for end in self.epochs(trainer) if end % every]
+
+    def refuse_early_validation(self, trainer: pl.Trainer) -> None:
+        """Refuse validations of which none sees the weights that an epoch ends with."""
+        every, batches = trainer.val_check_batch or math.inf, trainer.num_training_batches
+        if not pl.is_fast_dev_run(trainer) and every <= batches and batches % every:
+            raise SetupError(
+                f"`{self.asking}` needs a validation after the last batch of an epoch, but"
+                f" `val_check_interval` has one after every {every:g} of {batches:g}. Set it to"
+                " 1.0, or to a share of the epoch that ends with it, such as 0.5."
+            )
 
     def ending_cycle(self, trainer: pl.Trainer) -> int | None:
         """Return the number, from 1, of the cycle that ends with this epoch, or ``None``.

@@ -11,6 +11,7 @@ from lightning_fastrecipes._lightning import SetupError, is_param_in_hook_signat
 from lightning_fastrecipes.callbacks.engine.state_keeping import Log
 
 VAL_LOSS = "val_loss"
+_MOST_SKIPPED = 1000
 
 
 def take_step(
@@ -22,8 +23,9 @@ def take_step(
     """Take one optimizer step on batches that are on the device, within ``preserved_state``.
 
     Gradients are accumulated over ``num_batches``. The module's hooks before and after a batch are
-    called if ``first_batch_idx`` is given. Return the mean loss of the batches before the step, and
-    whether it was taken: the scaler of mixed precision may skip it.
+    called if ``first_batch_idx`` is given; batches whose step returns ``None`` are then left out,
+    as in a fit. Return the mean loss of the batches before the step, and whether it was taken: the
+    scaler of mixed precision may skip it.
     """
     module, optimizer = trainer.lightning_module, trainer.optimizers[0]
     losses: list[Tensor] = []
@@ -31,17 +33,22 @@ def take_step(
     def closure() -> Tensor:
         losses.clear()
         optimizer.zero_grad()
-        for index in range(num_batches):
+        tries = 1 if first_batch_idx is None else _MOST_SKIPPED
+        for index in range(num_batches * tries):
             batch, batch_idx = next(batches), 0
             if first_batch_idx is not None:
                 batch_idx = int((first_batch_idx + index) % trainer.num_training_batches)
                 module.on_train_batch_start(batch, batch_idx)
             output = call_step(trainer, "training_step", batch, batch_idx)
+            if output is None and tries > 1 and index + 1 < num_batches * tries:
+                continue
             loss = training_loss(output)
             losses.append(loss.detach())
             trainer.strategy.backward(loss / num_batches, optimizer)
             if first_batch_idx is not None:
                 module.on_train_batch_end(output, batch, batch_idx)
+            if len(losses) == num_batches:
+                break
         return losses[-1]
 
     scaler = getattr(trainer.precision_plugin, "scaler", None)
