@@ -66,7 +66,7 @@ class CycleEnds:
     def refuse_early_validation(self, trainer: pl.Trainer) -> None:
         """Refuse validations of which none sees the weights that an epoch ends with."""
         every, batches = trainer.val_check_batch or math.inf, trainer.num_training_batches
-        if not pl.is_fast_dev_run(trainer) and every <= batches and batches % every:
+        if not pl.is_fast_dev_run(trainer) and every <= batches < math.inf and batches % every:
             raise SetupError(
                 f"`{self.asking}` needs a validation after the last batch of an epoch, but"
                 f" `val_check_interval` has one after every {every:g} of {batches:g}. Set it to"
