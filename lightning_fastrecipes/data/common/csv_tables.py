@@ -8,7 +8,12 @@ from pathlib import Path
 import pandas as pd
 
 from lightning_fastrecipes.data.common.sources import resolve_source
-from lightning_fastrecipes.data.common.split_names import SplitName, split_name
+from lightning_fastrecipes.data.common.split_names import (
+    SPLIT_COLUMN,
+    SplitName,
+    named_splits,
+    split_name,
+)
 from lightning_fastrecipes.data.common.text_files import (
     check_width,
     find_encoding,
@@ -18,11 +23,8 @@ from lightning_fastrecipes.data.common.text_files import (
     records,
     separator_expression,
 )
-from lightning_fastrecipes.errors import ConfigurationError, DataError
+from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.messages import name_some
-
-SPLIT_COLUMN = "split (of the table)"
-"""Column that ``read_folder`` and ``read_splits_apart`` add."""
 
 _WHITESPACE = r"\s+"
 
@@ -138,24 +140,13 @@ def read_splits_apart(
     """
     frames: dict[SplitName, pd.DataFrame] = {}
     homes: dict[SplitName, Path] = {}
-    for name, source in tables.items():
-        split = split_name(str(name))
-        if split is None or split in frames:
-            raise ConfigurationError(
-                "`csv` must name a table for 'train', and may for 'val' and 'test', once each, got"
-                f" {[str(key) for key in tables]}. Rename or drop {str(name)!r}."
-            )
+    for split, source in named_splits(tables, "csv").items():
         if isinstance(source, pd.DataFrame):
             frames[split], homes[split] = source.reset_index(drop=True), Path.cwd()
             continue
-        path = resolve_source(source, f"csv.{name}")
+        path = resolve_source(source, f"csv.{split}")
         frames[split] = read_table(path, separator, column_names)
         homes[split] = path.parent.absolute()
-    if "train" not in frames:
-        raise ConfigurationError(
-            f"`csv` must name a table for 'train', but has {[str(name) for name in tables]} alone."
-            " Add it, or give one table and `split`."
-        )
     home = homes["train"]
     if not has_folder:
         home = Path(os.path.commonpath(homes.values()))

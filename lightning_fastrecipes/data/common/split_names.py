@@ -1,13 +1,18 @@
 """What people call splits: names of folders, of files and of columns, and values in columns."""
 
 import re
-from collections.abc import Sequence
-from typing import Literal, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
+from lightning_fastrecipes.errors import ConfigurationError
+
 SplitName = Literal["train", "val", "test"]
+
+SPLIT_COLUMN = "split (of the table)"
+"""Column that is added where there is one table for each split."""
 
 SPLIT_VALUES = "train, val, valid, validation, dev, test, or 0 and 1"
 """What a column of splits may say, for messages."""
@@ -47,6 +52,31 @@ def split_name(text: str) -> SplitName | None:
     ['train', 'val', 'val', 'test', None]
     """
     return _SPELLINGS.get(_SUFFIX.sub("", text.strip().lower()))
+
+
+def named_splits(tables: Mapping[Any, Any], argument: str) -> dict[SplitName, Any]:
+    """Return what a user names for each split; ``argument`` is where, for messages.
+
+    Raise `ConfigurationError` if a name is no split, comes twice, or there is no training split.
+
+    >>> named_splits({"Training": "a.csv", "dev": "b.csv"}, "csv")
+    {'train': 'a.csv', 'val': 'b.csv'}
+    """
+    found: dict[SplitName, Any] = {}
+    for name, table in tables.items():
+        split = split_name(str(name))
+        if split is None or split in found:
+            raise ConfigurationError(
+                f"`{argument}` must name a table for 'train', and may for 'val' and 'test', once"
+                f" each, got {[str(key) for key in tables]}. Rename or drop {str(name)!r}."
+            )
+        found[split] = table
+    if "train" not in found:
+        raise ConfigurationError(
+            f"`{argument}` must name a table for 'train', but has {[str(name) for name in tables]}"
+            " alone. Add it, or give one table and `split`."
+        )
+    return found
 
 
 def read_splits(column: pd.Series) -> tuple[pd.Series, str]:

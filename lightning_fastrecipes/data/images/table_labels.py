@@ -7,8 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from lightning_fastrecipes.data.common.csv_tables import SPLIT_COLUMN
-from lightning_fastrecipes.data.common.split_names import is_split_flag
+from lightning_fastrecipes.data.common.split_names import SPLIT_COLUMN, is_split_flag
 from lightning_fastrecipes.data.images.label_sets import (
     LABEL_JOINER,
     LabelChoice,

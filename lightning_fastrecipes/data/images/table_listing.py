@@ -8,14 +8,18 @@ from typing import Any, TypeAlias, cast
 import pandas as pd
 
 from lightning_fastrecipes.data.common.csv_tables import (
-    SPLIT_COLUMN,
     read_folder,
     read_splits_apart,
     read_table,
 )
 from lightning_fastrecipes.data.common.sources import resolve_source
 from lightning_fastrecipes.data.common.split_choice import ColumnSplit, GroupSplit, Split
-from lightning_fastrecipes.data.common.split_names import SPLIT_VALUES, may_be_split, read_splits
+from lightning_fastrecipes.data.common.split_names import (
+    SPLIT_COLUMN,
+    SPLIT_VALUES,
+    may_be_split,
+    read_splits,
+)
 from lightning_fastrecipes.data.images.label_sets import LABEL_JOINER
 from lightning_fastrecipes.data.images.label_table import LabelTable, Numbers
 from lightning_fastrecipes.data.images.listing import Listing

@@ -41,15 +41,14 @@ class TabularDataModule(pl.LightningDataModule):
     The table is read, prepared by ``steps``, split, and turned into numbers by a ``TableSpec`` that
     is learned from the training rows alone. Both the prepared table and the numbers are kept in a
     cache, so that the next start only maps a file. Batches are slices of one tensor, which lives on
-    an accelerator if it takes no more than half of the memory that is free there.
-
-    Rows in messages are numbered from 0 as in the source, on from file to file.
+    an accelerator if it takes no more than half of the memory that is free there. Rows in messages
+    are numbered from 0 as in the source, on from file to file.
 
     Args:
         source: A CSV, TSV, Parquet or feather file, or a pattern; several files that are put one
-            below the other; or a table in memory: a data frame, whose index counts only where it
-            has a name, a mapping of columns, an array, a frame of polars or the like, or a list of
-            these, one below the other.
+            below the other; a table in memory: a data frame, whose index counts only where it has a
+            name, a mapping of columns, an array, a frame of polars or the like, or a list of these;
+            or a table for each split, ``{"train": "a.csv", "test": "b.csv"}``; others are drawn.
         columns: What the columns are for; not needed with ``spec``.
         spec: How the table becomes numbers, of a model that was trained on another table and is
             trained further, or evaluated, on this one; learned from the training rows if not given.
@@ -109,12 +108,12 @@ class TabularDataModule(pl.LightningDataModule):
         self.seed = seed
         self.mask_fraction = mask_fraction
         self.columns = columns = TableColumns.known(columns, spec)
-        self.split = as_split(split)
         self.cache = cache_choice(cache)
         self.spec: TableSpec | None = None
         self.report: TableReport | None = None
         roles = roles_of(spec) if spec else Roles(columns.codes)
         origin = TableSource(source, steps, where, reading=reading, roles=roles)
+        self.split = origin.split(None if split is None else as_split(split))
         self._table = PreparedTable(origin, columns, self.split, self.cache, spec)
         self.steps = steps
         self.reading = origin.reading

@@ -8,6 +8,13 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import pandas as pd
 
+from lightning_fastrecipes.data.common.split_choice import ColumnSplit, FractionSplit, Split
+from lightning_fastrecipes.data.common.split_names import (
+    SPLIT_COLUMN,
+    SplitName,
+    named_splits,
+    split_name,
+)
 from lightning_fastrecipes.data.tables.cache import file_facts, frame_digest, plain_index
 from lightning_fastrecipes.data.tables.column_steps import Step
 from lightning_fastrecipes.data.tables.frames import Roles, frame_files, read_files
@@ -20,6 +27,7 @@ from lightning_fastrecipes.data.tables.steps import (
     step_files,
     steps_to_list,
 )
+from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.tables.codes import as_text, is_text_column
 from lightning_fastrecipes.functional.tables.expressions import select_rows
 from lightning_fastrecipes.functional.tables.inputs import as_frame, is_in_memory
@@ -47,10 +55,11 @@ class TableSource:
     """A table in files or in memory, with the steps that prepare it.
 
     ``source`` is a file or pattern, several that are put one below the other, or a table in memory,
-    as of ``functional.tables.inputs.as_frame``. ``where``
-    is a condition on the prepared rows, in the language of ``expressions.evaluate``; other rows are
-    left out. Paths in steps are relative to ``folder``; to that of the first file if not given.
-    ``reading`` and ``roles`` say how files are read. ``names`` are the files as they were named.
+    as of ``functional.tables.inputs.as_frame``; or a mapping from splits to such, whose rows then
+    have the column ``SPLIT_COLUMN``. ``where`` is a condition on the prepared rows, in the language
+    of ``expressions.evaluate``; other rows are left out. Paths in steps are relative to ``folder``;
+    to that of the first file if not given. ``reading`` and ``roles`` say how files are read.
+    ``names`` are the files as they were named.
     In rows ``to_predict``, a join need not find any row. Raise `DataNotFoundError` if a file does
     not exist, `DataError` if the source is a folder or names nothing.
     """
@@ -72,20 +81,53 @@ class TableSource:
         self._to_predict = to_predict
         self.names: list[str] = []
         self._steps = parse_steps(steps)
-        self._frame = as_frame(source) if is_in_memory(source) else None
+        parts = _by_split(source)
+        self.is_by_split = parts is not None
+        self._frame: pd.DataFrame | None = None
         self._files: list[Path] = []
-        if self._frame is None:
-            self._files = frame_files(cast(Any, source))
-            named = [source] if isinstance(source, (str, Path)) else cast(Any, source)
-            self.names = [str(name) for name in named]
+        # Of each file, or of each row in memory.
+        self._splits: list[SplitName] = []
+        for split, part in (parts or {"train": source}).items():
+            if is_in_memory(part):
+                found = as_frame(part)
+                self._frame = found if self._frame is None else as_frame([self._frame, found])
+                self._splits += [split] * len(found) if parts else []
+            else:
+                files = frame_files(cast(Any, part))
+                self._files += files
+                self._splits += [split] * len(files)
+                self.names += [str(x) for x in ([part] if isinstance(part, (str, Path)) else part)]
+        if self._files and self._frame is not None:
+            raise DataError(
+                "`source` must name files for all splits, or hold tables for all, but has both."
+                " Read the files first, such as by `pandas.read_csv`."
+            )
         self.folder = folder or (self._files[0].parent if self._files else Path())
         self._digest: str | None = None
+
+    def split(self, choice: Split | None) -> Split:
+        """Return how the rows are split: by the table that each is in, or as is asked for.
+
+        A split that has no table of its own is drawn. Raise `ConfigurationError` if anything but
+        shares is asked for where each split has its table.
+        """
+        if not self.is_by_split:
+            return choice or FractionSplit()
+        missing = choice or FractionSplit()
+        if not isinstance(missing, FractionSplit) or missing.stratify is not None:
+            raise ConfigurationError(
+                "`split` must be shares to draw the splits by that `source` has no table for, such"
+                f" as 0.2, got {choice}. Leave it out, or give one `source`."
+            )
+        return ColumnSplit(SPLIT_COLUMN, missing)
 
     def key(self, columns: Sequence[str]) -> dict[str, Any]:
         """Describe what the prepared table is for, for the key of its cache."""
         if self._frame is not None and self._digest is None:
             self._digest = frame_digest(plain_index(self._frame))
+        by_split = {"splits": list(self._splits)} if self.is_by_split and self._files else {}
         return {
+            **by_split,
             "files": [str(file.absolute()) for file in self._files],
             "frame": self._digest,
             "folder": str(self.folder.absolute()) if self._steps else None,
@@ -125,11 +167,46 @@ class TableSource:
         else:
             frame = narrow_frame(as_text(plain_index(self._frame), self.reading.text))
         text = [str(name) for name in frame if is_text_column(frame[name])]
+        said = []
+        if self.is_by_split:
+            counts = file_rows or [1] * len(self._splits)
+            splits = pd.Series(np.repeat(np.array(self._splits, dtype=object), counts))
+            said = _overlap(frame, splits)
+            frame = frame.assign(**{SPLIT_COLUMN: splits.astype("category")})
         joins = JoinNotes(must_match=not self._to_predict, roles=self._roles)
         frame = apply_steps(self._steps, frame, self.folder, joins)
         kept = frame if self.where is None else select_rows(frame, self.where)
-        said = [str(join) for join in joins]
+        said += [str(join) for join in joins]
         if len(kept) < len(frame):
             num_left_out = len(frame) - len(kept)
             said.append(f"where '{self.where}': {num_left_out:,} of {len(frame):,} rows left out.")
         return SourceTable(kept, said, file_rows, text, joins.side_text)
+
+
+def _by_split(source: Any) -> dict[SplitName, Any] | None:
+    """Return the tables of a mapping from splits; ``None`` if it is of columns, or no mapping."""
+    if not isinstance(source, Mapping) or "train" not in map(split_name, map(str, source)):
+        return None
+    are_tables = all(
+        isinstance(part, (str, Path, pd.DataFrame))
+        or (isinstance(part, (list, tuple)) and all(isinstance(x, (str, Path)) for x in part))
+        for part in source.values()
+    )
+    return named_splits(source, "source") if are_tables else None
+
+
+def _overlap(frame: pd.DataFrame, splits: "pd.Series[Any]") -> list[str]:
+    """Say how many rows of one split are, in all columns, rows of another."""
+    try:
+        hashes = pd.util.hash_pandas_object(frame, index=False)
+    except TypeError:  # of lists and the like
+        return []
+    said = []
+    different: list[SplitName] = list(splits.unique())
+    for place, one in enumerate(different):
+        for other in different[place + 1 :]:
+            mine = hashes[(splits == other).to_numpy()]
+            count = int(mine.isin(hashes[(splits == one).to_numpy()]).sum())
+            if count:
+                said.append(f"{count:,} of {len(mine):,} rows of '{other}' are also in '{one}'.")
+    return said

@@ -138,5 +138,5 @@ stages:
     assert main(["check", str(tmp_path / "recipe.yaml")]) == 0
     assert main(words) == 0, capsys.readouterr().err
     found = pd.read_csv(tmp_path / "run" / "predictions_test.csv")
-    assert found["file"].tolist() == names["test"]
+    assert [Path(file).name for file in found["file"]] == names["test"]
     assert found["target"].tolist() == ["dog", "cat", "dog"]
