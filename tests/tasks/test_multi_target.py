@@ -298,3 +298,23 @@ def test_each_part_learns_as_its_own_loss_says(trained):
     logits = outputs[:, 1:3].detach().requires_grad_()
     (functional.cross_entropy(logits, targets[:, 1].long()) / np.log(2) / 3).backward()
     torch.testing.assert_close(outputs.grad[:, 1:3], logits.grad)
+
+
+def test_rows_may_count_more_than_others(trained):
+    source, module, _ = trained
+    inputs, targets = next(iter(source.val_dataloader()))
+    outputs = module.eval()(inputs).detach()
+    weights = torch.ones(len(targets))
+    plain = module.loss(outputs, targets)
+    torch.testing.assert_close(module.weighted_loss(outputs, targets, weights), plain)
+    weights[10:] = 0
+    some = module.loss(outputs[:10], targets[:10]) * 10 / len(targets)
+    torch.testing.assert_close(module.weighted_loss(outputs, targets, weights), some)
+
+    frame = table().assign(count=1.0)
+    same = model()
+    fitted(same, data(frame, weight="count"), epochs=1)
+    once = model()
+    fitted(once, data(frame), epochs=1)
+    for name, value in once.state_dict().items():
+        torch.testing.assert_close(same.state_dict()[name], value, rtol=1e-3, atol=1e-4)
