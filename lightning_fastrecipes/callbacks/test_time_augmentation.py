@@ -1,11 +1,9 @@
 """Test-time augmentation: the plain image and several views of it predict together."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, cast, get_args
 
-import torch
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -15,20 +13,19 @@ from lightning_fastrecipes.callbacks.engine.view_metrics import (
     ViewMetrics,
     batch_images,
     images_and_targets,
-    is_multi_label,
+    kind_with_targets,
     number_loss,
 )
-from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.callbacks.engine.view_outputs import Outputs
+from lightning_fastrecipes.callbacks.engine.view_prediction import ViewPredictor, losses_by_weight
+from lightning_fastrecipes.errors import ConfigurationError, check_choice
 from lightning_fastrecipes.functional.images.augment import Preset
 from lightning_fastrecipes.functional.images.transform_list import TransformSpec
-from lightning_fastrecipes.functional.images.views import DRAWN, ViewPreset, Views, mean_of_views
+from lightning_fastrecipes.functional.images.views import DRAWN, ViewPreset, Views
 from lightning_fastrecipes.functional.labels.merging import best_weight, weigh, weight_losses
 from lightning_fastrecipes.functional.labels.targets import num_repeated_rows
 from lightning_fastrecipes.protocols import (
     HasAugmentation,
-    HasInputSpec,
-    HasProbabilities,
-    InputSpec,
 )
 
 MERGED = "probabilities_tta"
@@ -50,10 +47,15 @@ class TestTimeAugmentation(pl.Callback):
     Thresholds of several labels are tuned in ``validate`` for the merged predictions, apart from
     the plain ones, and used by ``test``; they are in checkpoints, as a learned weight is.
 
-    Works with any module whose ``forward`` takes images and gives logits; probabilities are their
-    softmax, or what the module's own method ``probabilities`` makes of them. An ``Ensemble``
-    predicts every view with every member. Batches are images, or images and targets. Put it
-    before callbacks that write predictions.
+    Works with any module whose ``forward`` takes images. What is averaged follows from the module's
+    own method ``probabilities``; else from what ``predict_step`` makes of the plain output, its
+    softmax or sigmoid, also within a dictionary or tuple; else from ``outputs``; else from numbers
+    and targets that leave no doubt (rows that sum to 1, class indices). Other modules are refused.
+    Maps that lie on their images are turned back; views that crop, zoom or rotate are refused for
+    them. ``val_loss_tta`` is the loss that the module logs as ``val_loss``; where that is none of
+    the usual ones, it is not logged. An ``Ensemble`` predicts every view with every member. Batches
+    are images, lists of images and targets, or dictionaries with a ``target``, ``label``, ``mask``
+    or ``y``. Put it before callbacks that write predictions.
 
     Args:
         n: How many views, at least 1; what is usual for the preset if ``None``: 4 of ``training``
@@ -73,6 +75,11 @@ class TestTimeAugmentation(pl.Callback):
         metrics: For modules without ``phase_metrics``: name to metric of ``(probabilities,
             targets)``, logged as ``val_NAME_plain`` and ``val_NAME_tta``; if ``None``, those of a
             module with the head protocol, such as ``MultiLabelSwitch`` sets them.
+        outputs: What ``forward`` gives: logits of ``classes``, one logit (``binary``), a logit for
+            each of several ``labels``, ``probabilities`` already; or ``numbers`` or ``maps``, which
+            are averaged as they are. ``None``: as described above.
+        part: Which part of a dictionary or tuple that ``forward`` gives, by name or place; the only
+            one, or the one that ``predict_step`` returns, if ``None``.
 
     Attributes:
         views: The views, once a trainer has set them up.
@@ -103,7 +110,11 @@ class TestTimeAugmentation(pl.Callback):
         transforms: Sequence[TransformSpec] | None = None,
         during_fit: bool = False,
         metrics: Mapping[str, Metric] | None = None,
+        outputs: Outputs | None = None,
+        part: str | int | None = None,
     ) -> None:
+        if outputs is not None:
+            check_choice("outputs", outputs, get_args(Outputs))
         if isinstance(plain_weight, str) and plain_weight != "learn":
             raise ConfigurationError(
                 f"`plain_weight` must be a number or 'learn', got {plain_weight!r}."
@@ -119,7 +130,7 @@ class TestTimeAugmentation(pl.Callback):
         self.during_fit = during_fit
         self._measured = ViewMetrics(metrics or {})
         self.learned_weight: float | None = None
-        self._num_rows: Counter[int] = Counter()
+        self._predictor = ViewPredictor(outputs, part)
         self._losses: Tensor | None = None
 
     @property
@@ -223,7 +234,7 @@ class TestTimeAugmentation(pl.Callback):
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget an earlier run through the data."""
-        self._num_rows.clear()
+        self._predictor.clear()
         self._measured.clear()
         self._losses = None
 
@@ -245,28 +256,36 @@ class TestTimeAugmentation(pl.Callback):
         loaders = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
         loader = loaders[dataloader_idx] if isinstance(loaders, Sequence) else loaders
         images, targets = images_and_targets(batch)
+        given = outputs.get("probabilities") if isinstance(outputs, Mapping) else None
+        rule = self._predictor.rule(trainer, pl_module, batch, given=given)
         repeated = num_repeated_rows(loader, batch_idx) if trainer.world_size > 1 else 0
         images, targets = images[: len(images) - repeated], targets[: len(targets) - repeated]
-        given = outputs.get("probabilities") if isinstance(outputs, Mapping) else None
-        plain = given if isinstance(given, Tensor) else None
-        loaded = getattr(batch, "views", None)
-        plain, views = self._predict(trainer, pl_module, images, plain, loaded, dataloader_idx)
-        multi_label = is_multi_label(pl_module, plain, targets)
+        has_own = isinstance(given, Tensor) and rule.activation == "module"
+        plain, views = self._predictor.predict(
+            trainer,
+            pl_module,
+            self.views,
+            images,
+            plain=given if has_own else None,
+            loaded=getattr(batch, "views", None),
+            dataloader_idx=dataloader_idx,
+        )
+        kind = kind_with_targets(pl_module, rule, plain, targets)
         if self.is_learning and not trainer.testing and len(images):
             total = number_loss(pl_module, targets)
-            losses = weight_losses(plain, views, targets, multi_label=multi_label, total_loss=total)
+            losses = losses_by_weight(plain, views, targets, kind, total)
             self._losses = losses if self._losses is None else self._losses + losses
         merged = weigh(plain, views, self.weight if trainer.testing else self.views.weight)
         if isinstance(outputs, dict):
             outputs[MERGED] = merged
         rows, phase = (plain, merged, targets), _phase(trainer)
-        self._measured.update(pl_module, phase, dataloader_idx, rows, multi_label=multi_label)
+        self._measured.update(pl_module, phase, dataloader_idx, rows, kind)
 
     on_test_batch_end = on_validation_batch_end
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the metrics of the merged predictions, and learn the weight if asked to."""
-        for name, value in self._measured.compute(_phase(trainer)).items():
+        for name, value in self._measured.compute(trainer, _phase(trainer)).items():
             pl_module.log(name, value, sync_dist=True, add_dataloader_idx=False)
         if self._losses is not None and not trainer.sanity_checking:
             total = trainer.strategy.reduce(self._losses, reduce_op="sum")
@@ -286,65 +305,31 @@ class TestTimeAugmentation(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Replace what ``predict_step`` returned by the merged probabilities."""
+        """Replace what ``predict_step`` returned by the merged predictions."""
         images = batch_images(batch)
-        given = outputs if isinstance(pl_module, HasProbabilities) else None
-        loaded = getattr(batch, "views", None)
-        plain, views = self._predict(trainer, pl_module, images, given, loaded, dataloader_idx)
+        rule = self._predictor.rule(trainer, pl_module, batch, given=outputs)
+        returned = rule.slot_of(outputs)
+        is_own = isinstance(returned, Tensor) and rule.activation == "module"
+        plain, views = self._predictor.predict(
+            trainer,
+            pl_module,
+            self.views,
+            images,
+            plain=returned if is_own else None,
+            loaded=getattr(batch, "views", None),
+            dataloader_idx=dataloader_idx,
+        )
         merged = weigh(plain, views, self.weight)
-        if not isinstance(outputs, Tensor) or outputs.shape != merged.shape:
-            found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        if not isinstance(returned, Tensor) or returned.numel() != merged.numel():
+            is_tensor = isinstance(returned, Tensor)
+            found = tuple(returned.shape) if is_tensor else type(returned).__name__
             raise SetupError(
                 f"`predict_step` must return a tensor of shape {tuple(merged.shape)}, one row an"
                 f" image, but returned {found}. Return logits or probabilities."
             )
         # In place: what Lightning collects is this very tensor.
-        outputs.copy_(merged)
-
-    def _predict(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        images: Tensor,
-        plain: Tensor | None,
-        loaded: Tensor | None,
-        dataloader_idx: int,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the plain probabilities, and the mean of those of the views."""
-
-        def predict(photos: Tensor) -> Tensor:
-            with trainer.precision_plugin.forward_context():
-                logits = cast(Tensor, pl_module(photos)).float()
-            if isinstance(pl_module, HasProbabilities):
-                return pl_module.probabilities(logits)
-            return logits.softmax(dim=1)
-
-        start = self._num_rows[dataloader_idx]
-        self._num_rows[dataloader_idx] += len(images)
-        # Process r has the images r, r + world size and so on, as Lightning's samplers deal them.
-        places = trainer.global_rank + trainer.world_size * torch.arange(start, start + len(images))
-        plain = predict(images) if plain is None else plain[: len(images)]
-        plain = plain if plain.dtype == torch.float64 else plain.float()
-        if not len(images):
-            return plain, plain
-        spec = _input_spec(trainer, pl_module)
-        try:
-            if loaded is not None:
-                loaded = loaded[: len(images)]
-            return plain, mean_of_views(self.views, predict, images, places, spec, loaded)
-        except ValueError as error:
-            raise SetupError(f"`TestTimeAugmentation`: {error}") from error
+        returned.copy_(merged.reshape(returned.shape))
 
 
 def _phase(trainer: pl.Trainer) -> str:
     return "test" if trainer.testing else "val"
-
-
-def _input_spec(trainer: pl.Trainer, pl_module: pl.LightningModule) -> InputSpec | None:
-    """Return how float images were normalised, if the module or the data say so."""
-    if isinstance(pl_module, HasInputSpec):
-        return pl_module.input_spec
-    datamodule = pl.datamodule_of(trainer)
-    if isinstance(datamodule, HasInputSpec):
-        return datamodule.input_spec or InputSpec()
-    return None

@@ -380,7 +380,7 @@ def test_batches_without_targets_are_predicted_but_not_measured(squares):
         def predict_step(self, batch, batch_idx):
             return self(batch)
 
-    callback = TestTimeAugmentation(1, "flips")
+    callback = TestTimeAugmentation(1, "flips", outputs="classes")
     assert quiet_trainer(callback).predict(Alone(), loader)[0].sum().item() == pytest.approx(2)
     with pytest.raises(MisconfigurationException, match="measures batches of images and targets"):
         quiet_trainer(callback).validate(Alone(), loader, verbose=False)

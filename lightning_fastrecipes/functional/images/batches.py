@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
+_TARGET_NAMES = ("target", "targets", "label", "labels", "y", "mask", "masks")
+
 
 def images_of(batch: Any) -> Tensor:
     """Find the images in a batch: its first tensor ``(batch, channels, height, width)``.
@@ -23,3 +25,23 @@ def images_of(batch: Any) -> Tensor:
         f" {type(batch).__name__}, has no tensor of four dimensions. Serve images: precomputed"
         " features have lost them."
     )
+
+
+def target_key(batch: Any) -> Any:
+    """Find where the targets of a batch are: 1 in lists and tuples, a key of mappings, or ``None``.
+
+    The key of a mapping is ``target``, ``label``, ``y`` or ``mask``, or the plural of one.
+
+    >>> target_key({"image": torch.zeros(2, 3, 8, 8), "label": torch.zeros(2)})
+    'label'
+    """
+    if isinstance(batch, Mapping):
+        return next((n for n in _TARGET_NAMES if isinstance(batch.get(n), Tensor)), None)
+    is_pair = isinstance(batch, (list, tuple)) and len(batch) > 1
+    return 1 if is_pair and isinstance(batch[1], Tensor) else None
+
+
+def targets_of(batch: Any) -> Tensor | None:
+    """Return the targets of a batch, ``None`` if there are none."""
+    key = target_key(batch)
+    return None if key is None else batch[key]

@@ -11,8 +11,9 @@ from torch import Tensor
 from lightning_fastrecipes.errors import check_at_least
 from lightning_fastrecipes.functional.images.augment import Preset, draw_parameters, make_view
 from lightning_fastrecipes.functional.images.draws import AugmentationParameters
+from lightning_fastrecipes.functional.images.pixels import dihedral_batch
 from lightning_fastrecipes.functional.images.transform_list import TransformSpec, read_transforms
-from lightning_fastrecipes.functional.images.transforms import Transform
+from lightning_fastrecipes.functional.images.transforms import Rotate, Shift, Transform, Warp, Zoom
 from lightning_fastrecipes.functional.labels.merging import running_mean
 from lightning_fastrecipes.functional.random import seeded_generator
 from lightning_fastrecipes.protocols import InputSpec
@@ -118,6 +119,13 @@ class Views:
         return _USUAL[self.preset] if self.n is None else self.n
 
     @property
+    def is_undoable(self) -> bool:
+        """Whether a map of an image can be turned back: views flip and turn, or keep all places."""
+        moves = [one for one in self.listed if isinstance(one, (Rotate, Zoom, Shift, Warp))]
+        stays = self.augmentation == "none" and not moves
+        return self.preset == "flips" or (self.preset == "augmentation" and stays)
+
+    @property
     def weight(self) -> float:
         """Weight of the plain prediction."""
         if self.plain_weight is not None:
@@ -192,16 +200,40 @@ def mean_of_views(
     places: Tensor,
     input_spec: InputSpec | None = None,
     loaded: Tensor | None = None,
+    *,
+    turn_back: bool = False,
 ) -> Tensor:
-    """Return the mean ``(batch, num_classes)`` of the predictions of all views of a batch.
+    """Return the mean ``(batch, ...)`` of the predictions of all views of a batch.
 
-    ``predict`` goes from images to probabilities, ``places`` ``(batch,)`` say where the images are
+    ``predict`` goes from images to predictions, ``places`` ``(batch,)`` say where the images are
     in their data set. Views of ``training`` are ``loaded``, of shape
-    ``(batch, num_views, channels, height, width)``; of others one is in memory at a time.
+    ``(batch, num_views, channels, height, width)``; of others one is in memory at a time. With
+    ``turn_back`` predictions are maps ``(batch, channels, height, width)`` or
+    ``(batch, height, width)``, and views are undone on them; raise `ValueError` if they cannot be.
     """
+    if turn_back and not views.is_undoable:
+        raise ValueError(
+            f"maps must be turned back with their images, but views of {views.preset!r} crop, zoom"
+            " or rotate, which cannot be undone. Take the preset 'flips'."
+        )
     if loaded is not None:
         return running_mean(predict(view) for view in loaded.unbind(1))
-    return running_mean(
-        predict(make_view(images, views.parameters(view, places), input_spec, views.listed))
-        for view in range(views.num_views)
-    )
+
+    def one(view: int) -> Tensor:
+        parameters = views.parameters(view, places)
+        found = predict(make_view(images, parameters, input_spec, views.listed))
+        return turned_back(found, parameters.dihedral) if turn_back else found
+
+    return running_mean(one(view) for view in range(views.num_views))
+
+
+def turned_back(maps: Tensor, elements: Tensor) -> Tensor:
+    """Undo symmetries of the square, as of `dihedral`, on maps of turned images.
+
+    >>> turned_back(torch.tensor([[[2, 1], [4, 3]]]), torch.tensor([4]))
+    tensor([[[1, 2],
+             [3, 4]]])
+    """
+    # Rotations are undone by the rest of a full turn, flips by themselves.
+    undone = torch.where(elements < 4, -elements % 4, elements)
+    return dihedral_batch(maps.clone(), undone)
