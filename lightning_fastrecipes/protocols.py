@@ -1,7 +1,7 @@
 """What data, tasks and callbacks may ask of one another."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -64,6 +64,25 @@ class InputSpec:
             raise ConfigurationError(
                 f"`mean_image` must be a tensor ({len(self.mean)}, height, width), got {image!r}."
             )
+
+    def for_channels(self, channels: int) -> "InputSpec":
+        """Return the spec with a mean and deviation for each of other channels.
+
+        Grey has the mean of the colours, more channels repeat them, as timm does with weights.
+
+        >>> InputSpec(mean=(0.25, 0.5, 0.75), std=(0.2, 0.2, 0.2)).for_channels(4).mean
+        (0.25, 0.5, 0.75, 0.25)
+        """
+        count = len(self.mean)
+        if channels == count:
+            return self
+
+        def adapted(values: tuple[float, ...]) -> tuple[float, ...]:
+            if channels == 1:
+                return (sum(values) / count,)
+            return tuple(values[place % count] for place in range(channels))
+
+        return replace(self, mean=adapted(self.mean), std=adapted(self.std), mean_image=None)
 
     def normalised(self, images: Tensor) -> Tensor:
         """Normalise ``uint8`` images ``(..., channels, height, width)`` on their device."""

@@ -14,7 +14,13 @@ from lightning_fastrecipes.errors import DataNotFoundError
 from lightning_fastrecipes.functional.images.resizing import nearest_multiple
 from lightning_fastrecipes.functional.training.group_merging import groups_by_prefix, merge_groups
 from lightning_fastrecipes.nn.pooling import Pooling, choose_pooling, pool
-from lightning_fastrecipes.nn.probing import Probe, reached_parameters, size_rule, small_size
+from lightning_fastrecipes.nn.probing import (
+    Probe,
+    num_channels,
+    reached_parameters,
+    size_rule,
+    small_size,
+)
 from lightning_fastrecipes.nn.weights import PACKAGED_MODEL, PACKAGED_WEIGHTS, load_weights
 from lightning_fastrecipes.protocols import HasInputSpec, HasLayerGroups, InputSpec, LayerGroup
 
@@ -23,7 +29,11 @@ _NUM_USUAL_GROUPS = 6  # of most timm models: stem, four stages, head
 
 
 def create_backbone(
-    model: str | nn.Module, *, pretrained: bool = False, weights: str | None = None
+    model: str | nn.Module,
+    *,
+    pretrained: bool = False,
+    weights: str | None = None,
+    in_channels: int | None = None,
 ) -> "Backbone":
     """Build a backbone without a classifier from a timm name, or wrap a network of your own.
 
@@ -31,9 +41,10 @@ def create_backbone(
     ``(batch, tokens, channels)`` or vectors ``(batch, features)``; a timm model that is passed in
     loses its classifier. ``pretrained`` says with a name whether to fetch timm's weights, with a
     module whether it holds pretrained weights already. ``weights`` is a file, or
-    ``package:efficientnet-lite0``. Raise `ValueError` if there is no such model, it is no image
-    classifier, or both ``pretrained`` and ``weights`` are given, `DataNotFoundError` if weights
-    cannot be found or fetched.
+    ``package:efficientnet-lite0``. ``in_channels``, of a name alone, is how many channels images
+    have; pretrained weights of three are adapted as timm does. Raise `ValueError` if there is no
+    such model, it is no image classifier, or both ``pretrained`` and ``weights`` are given,
+    `DataNotFoundError` if weights cannot be found or fetched.
 
     >>> backbone = create_backbone("resnet18")
     >>> backbone.num_features, [group.name for group in backbone.layer_groups(2)]
@@ -45,13 +56,15 @@ def create_backbone(
             " `pretrained` to load the file, or `weights` to fetch timm's."
         )
     if isinstance(model, str):
-        name, network = model, _timm_model(model, pretrained=pretrained)
+        channels = 3 if in_channels is None else in_channels
+        name, network = model, _timm_model(model, pretrained=pretrained, channels=channels)
     else:
         name, network = type(model).__name__, model
         if _is_timm(network):
             name = getattr(network, "pretrained_cfg", {}).get("architecture") or name
             network.reset_classifier(0)  # type: ignore[operator]
-    backbone = Backbone(network, name=name, pretrained=pretrained or weights is not None)
+    is_trained = pretrained or weights is not None
+    backbone = Backbone(network, name=name, pretrained=is_trained, channels=in_channels)
     if weights is not None:
         load_weights(network, weights, model_name=name)
     return backbone
@@ -74,12 +87,20 @@ class Backbone(nn.Module):
     `ValueError` if it does not take images of its own image size, or its output cannot be pooled.
     """
 
-    def __init__(self, model: nn.Module, *, name: str, pretrained: bool = False) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        name: str,
+        pretrained: bool = False,
+        channels: int | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
         self.name = name
         self.pretrained = pretrained
-        self.input_spec = _input_spec(model)
+        self.num_channels = channels or num_channels(model)
+        self.input_spec = _input_spec(model).for_channels(self.num_channels)
         self._pooling: Pooling = "output"
         self.num_features = self._try_out_timm() if _is_timm(model) else self._try_out()
 
@@ -132,6 +153,11 @@ class Backbone(nn.Module):
             )
         self._probe().run(size)
 
+    def check_channels(self, channels: int) -> None:
+        """Raise a ValueError if the network does not take images of so many channels."""
+        if channels != self.num_channels:
+            self._probe(channels).run(self.input_spec.image_size)
+
     def nearest_image_size(self, size: int) -> int:
         """Round an image size in pixels to one that the network takes, and try it.
 
@@ -156,7 +182,8 @@ class Backbone(nn.Module):
 
     def _try_out_timm(self) -> int:
         """Choose the pooling, find the sizes that are taken, and return the width."""
-        probe, stride = Probe(self.model, choose_pooling), _stride(self.model)
+        probe = Probe(self.model, choose_pooling, self.num_channels)
+        stride = _stride(self.model)
         spec = self.input_spec
         try:  # the small size is quick, and what is pooled does not depend on it
             found, twin = probe.run(small_size(stride), gradients=True)
@@ -169,16 +196,17 @@ class Backbone(nn.Module):
         self.input_spec = replace(spec, size_multiple=multiple, fixed_size=fixed)
         return int(output.shape[1])
 
-    def _probe(self) -> Probe:
+    def _probe(self, channels: int | None = None) -> Probe:
         pooling = self._pooling
         return Probe(
             self.model,
             lambda model, images: pool(model, images, pooling),
+            channels or self.num_channels,
             real=not _is_timm(self.model),
         )
 
 
-def _timm_model(name: str, *, pretrained: bool) -> nn.Module:
+def _timm_model(name: str, *, pretrained: bool, channels: int = 3) -> nn.Module:
     """Build a timm model without a classifier, free of a fixed size where timm allows it."""
     base = name.split(".")[0]
     if ":" not in name and not timm.is_model(base):
@@ -188,11 +216,12 @@ def _timm_model(name: str, *, pretrained: bool) -> nn.Module:
             f"`model` must be a name that timm {timm.__version__} knows, got {name!r}.{hint}"
             " `timm.list_models()` names them all."
         )
+    given: dict[str, Any] = {} if channels == 3 else {"in_chans": channels}
     choices: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {})
     for options in choices:
         try:
             model: nn.Module = timm.create_model(
-                name, pretrained=pretrained, num_classes=0, **options
+                name, pretrained=pretrained, num_classes=0, **options, **given
             )
         except TypeError as error:
             if not options or "dynamic_img_size" not in str(error):

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from lightning_fastrecipes.protocols import HasInputSpec, TakesImageSizes
 
+_FOLDED = (12, 48)
+"""Widths of a first convolution that sees blocks of 2 x 2 or 4 x 4 pixels in three channels."""
+
 Forward = Callable[[nn.Module, Tensor], Any]
 
 
@@ -18,16 +21,18 @@ class Probe:
 
     The copy lives on the meta device, which computes shapes and no values. A network that cannot
     run there (one that looks at values) is tried once more on a real copy, if ``real``. ``forward``
-    runs the network on images.
+    runs the network on images of so many ``channels``.
     """
 
-    def __init__(self, module: nn.Module, forward: Forward, *, real: bool = False) -> None:
+    def __init__(
+        self, module: nn.Module, forward: Forward, channels: int = 3, *, real: bool = False
+    ) -> None:
         self._module = module
         self._forward = forward
         self._copiers = [_meta_twin] + ([copy.deepcopy] if real else [])
         self._twins: list[nn.Module] = []
         self._taken: set[int] = set()
-        self._channels = _num_channels(module)
+        self._channels = channels
 
     def run(self, size: int, *, gradients: bool = False) -> tuple[Any, nn.Module]:
         """Run the network once, and return its output and the copy that was run.
@@ -53,7 +58,8 @@ class Probe:
         raise ValueError(
             f"The backbone must take images of {size} x {size} pixels in"
             f" {self._channels} channels, but it fails on them: {reason[0][:200]}. Give another"
-            " image size."
+            " image size; or, if it is of other channels, `backbone={'name': ..., 'in_channels':"
+            " ...}` for a model of timm, and an attribute `in_channels` of a network of your own."
         ) from causes[-1]
 
     def _twin(self, position: int) -> nn.Module:
@@ -109,7 +115,7 @@ def taken_sizes(module: nn.Module, sizes: Iterable[int]) -> list[int]:
     dtype = torch.uint8 if isinstance(module, HasInputSpec) else torch.float32
     try:
         for size in wanted:
-            shape = (2, _num_channels(module), size, size)
+            shape = (2, num_channels(module), size, size)
             images = torch.zeros(shape, device=device, dtype=dtype)
             try:
                 with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -148,8 +154,25 @@ def size_rule(probe: Probe, image_size: int, stride: int) -> tuple[int, bool]:
     return (multiple if image_size % multiple == 0 else 1), False
 
 
-def _num_channels(module: nn.Module) -> int:
-    return len(module.input_spec.mean) if isinstance(module, HasInputSpec) else 3
+def num_channels(module: nn.Module) -> int:
+    """Return how many channels the images of a network have, as far as it says so, or else 3.
+
+    Its ``input_spec`` says so, its ``in_channels``, or the first convolution of a model of timm.
+    """
+    if isinstance(module, HasInputSpec):
+        return len(module.input_spec.mean)
+    count = getattr(module, "in_channels", None)
+    if isinstance(count, int):
+        return count
+    found = [name for name in first_convolutions(module) if name in dict(module.named_parameters())]
+    width = module.get_parameter(found[0]).shape[1] if found else 3
+    return 3 if width in _FOLDED else int(width)
+
+
+def first_convolutions(module: nn.Module) -> list[str]:
+    """Name the weights of a timm model that see the channels of images."""
+    named = getattr(module, "pretrained_cfg", {}).get("first_conv") or ()
+    return [f"{name}.weight" for name in ([named] if isinstance(named, str) else named)]
 
 
 def _meta_twin(module: nn.Module) -> nn.Module:

@@ -7,7 +7,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import product
@@ -17,12 +17,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from lightning_fastrecipes._lightning import rank_zero_warn
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
 from lightning_fastrecipes.messages import bounded
 from lightning_fastrecipes.nested import extent
+from lightning_fastrecipes.nn.probing import first_convolutions
 
 PACKAGED_WEIGHTS = "package:efficientnet-lite0"
 PACKAGED_MODEL = "tf_efficientnet_lite0"
@@ -97,6 +99,10 @@ def load_weights(model: nn.Module, weights: str, *, model_name: str) -> WeightsR
         for name in found
         if name not in wanted and not any(name.startswith(f"{item}.") for item in prefixes)
     ]
+    for name in first_convolutions(model):
+        if name in found and name in wanted and found[name].shape != wanted[name].shape:
+            with suppress(NotImplementedError):  # it stays a mismatch
+                found[name] = adapt_input_conv(wanted[name].shape[1], found[name])
     fitting = {
         name: tensor
         for name, tensor in found.items()

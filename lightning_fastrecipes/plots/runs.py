@@ -186,15 +186,17 @@ def draw_batch(
 ) -> Figure:
     """Draw images as training sees them: not augmented on the left, then epoch by epoch.
 
-    ``images`` has for each row its images of shape ``(3, height, width)``, ``uint8``; ``names``
-    says what each row shows, such as its class; ``titles`` what each image does, if not an epoch.
+    ``images`` has for each row its images ``(channels, height, width)``, ``uint8``; ``names`` says
+    what each row shows, such as its class; ``titles`` what each image does, if not an epoch.
     """
     num_columns = max(map(len, images))
     figure = new_figure(1.2 + 1.5 * num_columns, 0.6 + 1.5 * len(images))
     grid = figure.subplots(len(images), num_columns, squeeze=False)
     for axes, name, row in zip(grid, names, images, strict=True):
         for place, image in zip(axes, row, strict=False):
-            place.imshow(image.permute(1, 2, 0).numpy())
+            # Of other channels than grey and colours, the first is shown.
+            shown = image if len(image) == 3 else image[: 3 if len(image) == 4 else 1]
+            place.imshow(shown.expand(3, -1, -1).permute(1, 2, 0).numpy())
         for place in axes:
             place.set_xticks([])
             place.set_yticks([])

@@ -20,6 +20,7 @@ from lightning_fastrecipes.old_names import translate_hparams
 from lightning_fastrecipes.plain import anything, named
 from lightning_fastrecipes.trust import Trust, check_architecture
 
+_MOST_CHANNELS = 1000
 MetricFunction = Callable[[Tensor, Tensor], Tensor | float]
 MetricSpec = Metric | MetricFunction | str | Mapping[str, Any]
 LossSpec = Loss | str | Mapping[str, Any] | LossFunction | None
@@ -142,6 +143,27 @@ def _loss_class(spec: str | Mapping[str, Any]) -> tuple[Any, str, dict[str, Any]
             f"{suggestion(name, known)} Others are written `{{class_path: ...}}`."
         )
     return getattr(nn, name), f"torch.nn.{name}", {}
+
+
+def read_backbone(
+    spec: str | Mapping[str, Any] | nn.Module,
+) -> tuple[str | nn.Module, int | None]:
+    """Return the name of a timm model with its number of channels, or a network.
+
+    A mapping has ``name`` and ``in_channels``, or ``class_path`` and ``init_args``.
+    """
+    if not isinstance(spec, Mapping):
+        return spec, None
+    if "name" not in spec:
+        return build_network(spec), None
+    channels = spec.get("in_channels", 3)
+    is_whole = isinstance(channels, int) and not isinstance(channels, bool)
+    if set(spec) - {"name", "in_channels"} or not (is_whole and 1 <= channels <= _MOST_CHANNELS):
+        raise ConfigurationError(
+            "`backbone` must have the keys `name`, of a timm model, and `in_channels`, a whole"
+            f" number in 1 to {_MOST_CHANNELS}, got {dict(spec)}."
+        )
+    return str(spec["name"]), channels
 
 
 def load_class(

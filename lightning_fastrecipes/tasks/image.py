@@ -26,7 +26,8 @@ class ImageClassifier(ImageTask, ClassificationTask):
     Args:
         backbone: Name of a timm model; or a module that maps ``(batch, 3, height, width)`` to a
             feature map, tokens or vectors; or ``{"class_path": ..., "init_args": {...}}`` of one,
-            which exports and recipes can build again.
+            which exports and recipes can build again; or ``{"name": ..., "in_channels": ...}`` of a
+            timm model for images of another number of channels.
         num_classes: Number of classes, at least 2; if ``None``, that of the trainer's datamodule.
         weights: Path of a ``.safetensors`` or ``.pth`` file, or ``package:efficientnet-lite0``.
         pretrained: Whether to load timm's weights from the model hub.

@@ -51,9 +51,7 @@ class ImageRegressor(PredictsNumbers, ImageTask):
     bits, on the CPU where the device has no such numbers.
 
     Args:
-        backbone: Name of a timm model; or a module that maps ``(batch, 3, height, width)`` to a
-            feature map, tokens or vectors; or ``{"class_path": ..., "init_args": {...}}`` of one,
-            which exports and recipes can build again.
+        backbone: Name of a timm model, a module, or a mapping, as of ``ImageClassifier``.
         numbers: What is predicted, for loaders of your own: a mapping with ``name``, and ``mean``
             and ``std`` of the training targets, or of their logarithms with ``log: true``, for each
             number; if ``None``, as the trainer's datamodule has them.

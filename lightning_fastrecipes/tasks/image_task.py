@@ -22,7 +22,7 @@ from lightning_fastrecipes.protocols import (
     resized_image,
 )
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY, LayerGroupTask
-from lightning_fastrecipes.tasks.building import build_network, plain_values
+from lightning_fastrecipes.tasks.building import plain_values, read_backbone
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,10 @@ class ImageTask(LayerGroupTask):
             raise ValueError(
                 f"`num_groups` must be at least 2 (a backbone and a head), got {num_groups}."
             )
-        network = build_network(backbone) if isinstance(backbone, Mapping) else backbone
-        built = create_backbone(network, pretrained=pretrained, weights=weights)
+        network, channels = read_backbone(backbone)
+        built = create_backbone(
+            network, pretrained=pretrained, weights=weights, in_channels=channels
+        )
         if norm_policy is None:
             norm_policy = "calibrated" if built.pretrained else "eval_if_frozen"
         if not isinstance(head, Head):
@@ -138,6 +140,7 @@ class ImageTask(LayerGroupTask):
         datamodule = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and isinstance(datamodule, HasNormalisation):
             self.set_input_spec(datamodule.normalised_spec(self.input_spec))
+        self.check_channels(datamodule)
         if not isinstance(datamodule, HasImageSize):
             return
         sizes = {datamodule.eval_image_size or datamodule.image_size}
@@ -151,6 +154,21 @@ class ImageTask(LayerGroupTask):
                     f"The backbone must take the images of {type(datamodule).__name__}, but"
                     f" does not: {error}"
                 ) from error
+
+    def check_channels(self, datamodule: Any) -> None:
+        """Raise a ConfigurationError if the backbone does not take images of these channels."""
+        count = getattr(datamodule, "num_channels", None)
+        if count is None:
+            return
+        try:
+            self.backbone.check_channels(count)
+        except ValueError as error:
+            own = self.backbone.num_channels
+            raise ConfigurationError(
+                f"The images have {count} channels, but the backbone takes {own}. Read them so:"
+                f" `geometry=Geometry(channels={own})`, `data.geometry.channels={own}` of a recipe;"
+                f" or build the model for them: `backbone={{'name': ..., 'in_channels': {count}}}`."
+            ) from error
 
     @override
     def layer_groups(self) -> list[LayerGroup]:

@@ -17,7 +17,7 @@ from lightning_fastrecipes.recipe.config.schema import Recipe
 from lightning_fastrecipes.recipe.images.views import build_tta
 from lightning_fastrecipes.recipe.loading import load_recipe
 from lightning_fastrecipes.recipe.run import plan
-from lightning_fastrecipes.tasks import image
+from lightning_fastrecipes.tasks import image_task
 from lightning_fastrecipes.tasks.image import ImageClassifier
 
 RECIPES = sorted(recipes_folder().glob("*/recipe.yaml"))
@@ -105,7 +105,7 @@ def test_the_script_trains_the_same_stages(
         asked.update(options, name=name)
         return create_backbone("test_resnet.r160_in1k")
 
-    monkeypatch.setattr(image, "create_backbone", small_backbone)
+    monkeypatch.setattr(image_task, "create_backbone", small_backbone)
     fitted = []
 
     def record(trainer, model, datamodule):

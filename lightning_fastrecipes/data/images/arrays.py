@@ -89,11 +89,17 @@ def _check_headers(path: Path) -> None:
         )
 
 
-def list_arrays(arrays: Arrays, name: str = "arrays", labels: Numbers | None = None) -> Listing:
+def list_arrays(
+    arrays: Arrays,
+    name: str = "arrays",
+    labels: Numbers | None = None,
+    channels: int | None = None,
+) -> Listing:
     """Name the images of arrays ``SPLIT/NUMBER``; a DataError refuses other arrays than these.
 
     Each split has ``x_SPLIT`` with ``uint8`` images, ``(images, height, width)`` or ``(images,
-    height, width, 3)``, and ``y_SPLIT`` with their labels, integers or text. Classes are those of
+    height, width, 3)``, or with other ``channels`` if given, and ``y_SPLIT`` with their labels,
+    integers or text. Classes are those of
     ``y_train``, in numeric order where labels are numbers, unless ``labels`` says that these are to
     be predicted. Messages call the source ``name``.
     """
@@ -110,7 +116,7 @@ def list_arrays(arrays: Arrays, name: str = "arrays", labels: Numbers | None = N
             if f"y_{split}" in arrays:
                 raise DataError(f"'{name}': `y_{split}` has labels, but `x_{split}` is missing.")
             continue
-        images = _images(np.asarray(arrays[f"x_{split}"]), f"'{name}': `x_{split}`")
+        images = _images(np.asarray(arrays[f"x_{split}"]), f"'{name}': `x_{split}`", channels or 3)
         is_labelled = f"y_{split}" in arrays
         if not is_labelled and split == "val":
             raise DataError(f"'{name}': `x_val` needs labels, but `y_val` is missing.")
@@ -173,12 +179,12 @@ def list_into_memory(root: Path, decoding: Decoding) -> Listing:
             f" the first one: {name_some(odd)}. Resize them, or use `ImageFolderDataModule`."
         )
     pixels = np.stack([image.permute(1, 2, 0).numpy() for image in images])
-    is_grey = bool((pixels == pixels[..., :1]).all())
+    is_grey = decoding.channels != 4 and bool((pixels == pixels[..., :1]).all())
     kept = np.ascontiguousarray(pixels[..., 0]) if is_grey else pixels
     return Listing(listing.folder, listing.rows, listing.classes, pixels=kept)
 
 
-def _images(array: npt.NDArray[Any], what: str) -> npt.NDArray[np.uint8]:
+def _images(array: npt.NDArray[Any], what: str, channels: int) -> npt.NDArray[np.uint8]:
     if array.dtype != np.uint8:
         raise DataError(
             f"{what} must be `uint8` in 0 to 255, but is {array.dtype}. Convert it, after"
@@ -186,10 +192,13 @@ def _images(array: npt.NDArray[Any], what: str) -> npt.NDArray[np.uint8]:
         )
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
-    if array.ndim != 3 and not (array.ndim == 4 and array.shape[3] == 3):
+    is_grey = array.ndim == 3 and channels in (1, 3)
+    if not is_grey and not (array.ndim == 4 and array.shape[3] == channels):
+        grey = "(images, height, width) or " * (channels in (1, 3))
         raise DataError(
-            f"{what} must have shape (images, height, width) or (images, height, width, 3), but"
-            f" has {array.shape}. Reshape or transpose it."
+            f"{what} must have shape {grey}(images, height, width, {channels}), but has"
+            f" {array.shape}. Reshape or transpose it, or say how many channels there are:"
+            " `geometry=Geometry(channels=...)`."
         )
     if not array.size:
         raise DataError(f"{what} has no images: its shape is {array.shape}. Leave it out.")

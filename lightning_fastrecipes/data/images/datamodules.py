@@ -133,7 +133,8 @@ class ImageArrayDataModule(ImageDataModule):
     Args:
         source: An ``.npz`` file, also ``package:NAME/inner/path``, or a mapping, with the arrays
             ``x_train`` (``uint8``, shape ``(images, height, width)`` or ``(images, height,
-            width, 3)``) and ``y_train`` (integers or text), and if there are such splits
+            width, channels)``, 3 unless ``channels`` of ``Geometry`` says so) and
+            ``y_train`` (integers or text), and if there are such splits
             ``x_val``, ``y_val``, ``x_test``, ``y_test``; or a folder as
             ``ImageFolderDataModule`` reads it, of images of one shape.
         labels: ``Numbers()`` if labels are numbers to be predicted: then ``y_train`` and so on have
@@ -172,12 +173,12 @@ class ImageArrayDataModule(ImageDataModule):
     @override
     def _list(self) -> Listing:
         if isinstance(self.source, Mapping):
-            return list_arrays(self.source, labels=self.labels)
+            return list_arrays(self.source, "arrays", self.labels, self.geometry.channels)
         path = resolve_source(self.source, "source")
         if path.is_dir():
             listing = list_into_memory(path, self.geometry.decoding)
             return listing if self.labels is None else with_numbers(listing, self.labels)
-        return list_arrays(read_npz(path), str(path), self.labels)
+        return list_arrays(read_npz(path), str(path), self.labels, self.geometry.channels)
 
     @override
     def _asked_numbers(self) -> Numbers | None:

@@ -25,7 +25,7 @@ from lightning_fastrecipes.data.images.geometry import EvalTransform, Geometry, 
 from lightning_fastrecipes.data.images.pixel_cache import PixelStore
 from lightning_fastrecipes.data.images.samples import Samples
 from lightning_fastrecipes.data.images.train_transform import TrainTransform, view_transforms
-from lightning_fastrecipes.errors import DataNotFoundError
+from lightning_fastrecipes.errors import DataError, DataNotFoundError
 from lightning_fastrecipes.functional.images.views import Views
 from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.protocols import InputSpec
@@ -182,7 +182,8 @@ class PixelDataset(ImageDataset):
         def make(transform: EvalTransform, epoch: int) -> Tensor:
             images = transform.batch(pixels, epoch, positions, len(self))
             # Grey images stay in one channel until here.
-            return images.expand(-1, 3, -1, -1).contiguous()
+            count = transform.decoding.channels if images.shape[1] == 1 else -1
+            return images.expand(-1, count, -1, -1).contiguous()
 
         batch = [make(self.transform, epoch), *self._labels(positions)]
         if self.views:
@@ -205,6 +206,7 @@ def prediction_dataset(
     background: str = "white",
     max_megapixels: float = MAX_MEGAPIXELS,
     white_level: int = WHITE,
+    channels: int = 3,
     views: Views | None = None,
 ) -> tuple[ImageDataset, list[tuple[str, str]]]:
     """Make a data set of files without labels, with the loader and geometry of the evaluation.
@@ -231,7 +233,13 @@ def prediction_dataset(
         background=background,
         max_megapixels=max_megapixels,
         white_level=white_level,
+        channels=channels,
     )
+    if channels not in (1, 3, 4):
+        raise DataError(
+            f"The model must be of 1, 3 or 4 channels to predict files, but is of {channels}. Give"
+            " its arrays to a `Trainer` in an `ImageArrayDataModule`."
+        )
     inspect = partial(inspect_image, decoding=geometry.decoding)
     problems = [facts.problem for facts in map_threads(inspect, files)]
     good = [file for file, problem in zip(files, problems, strict=True) if not problem]

@@ -1,10 +1,10 @@
-"""Decode image files to RGB pixels, for training and prediction alike."""
+"""Decode image files to pixels, for training and prediction alike."""
 
 import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +26,7 @@ WHITE = 65535
 """Value of white in 16-bit grey unless told otherwise."""
 
 _SIXTEEN_BIT_MODES = {"I;16", "I;16B", "I;16L", "I;16N"}
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # by channels
 _STILL = {"JPEG", "BMP", "PPM"}  # formats that hold a single frame
 _STRIP = 1 << 22  # pixels that are converted at once
 _ALONE = 1 << 25  # pixels from which images are decoded one at a time
@@ -41,10 +42,11 @@ class Decoding:
     background: str = "white"
     max_megapixels: float = MAX_MEGAPIXELS
     white_level: int = WHITE
+    channels: int = 3
 
     def key(self) -> dict[str, str | float]:
         """Describe it by arguments of ``Geometry``; numbers only if they are not the usual ones."""
-        usual = {"max_megapixels": MAX_MEGAPIXELS, "white_level": WHITE}
+        usual = {"max_megapixels": MAX_MEGAPIXELS, "white_level": WHITE, "channels": 3}
         return {name: value for name, value in vars(self).items() if usual.get(name) != value}
 
 
@@ -71,11 +73,12 @@ DEFAULT_DECODING = Decoding()
 def load_image(
     path: str | Path, decoding: Decoding = DEFAULT_DECODING, shorter_side: int | None = None
 ) -> Tensor:
-    """Decode an image to upright RGB ``(3, height, width)``, ``uint8``; nothing is lost silently.
+    """Decode an image, upright, to ``(channels, height, width)``, ``uint8``.
 
-    16-bit grey is scaled by the white level, transparent pixels show a background, CMYK and
-    palettes are converted, the EXIF orientation is applied, and of an animation the first frame is
-    taken.
+    Channels are grey, RGB or RGBA, as ``decoding`` says. Nothing is lost silently: 16-bit grey is
+    scaled by the white level, transparent pixels show a background unless their alpha is kept, CMYK
+    and palettes are converted, the EXIF orientation is applied, and of an animation the first frame
+    is taken.
     ``shorter_side`` is the number of pixels that the shorter side is needed with, if less will do
     than the file has: a JPEG is then decoded at a half, a quarter or an eighth, which is faster.
     Raise `DataError` if the file cannot be decoded to the end, or is too large.
@@ -109,7 +112,8 @@ def inspect_image(path: str | Path, decoding: Decoding = DEFAULT_DECODING) -> Im
     try:
         with _opened(BytesIO(content), decoding) as image:
             mode, is_still = image.mode, image.format in _STILL
-            strips = (strip for _, strip in _strips(image, decoding))
+            in_colour = replace(decoding, channels=3)
+            strips = (strip for _, strip in _strips(image, in_colour))
             look = coarse_look(strips, lambda: image.height)
             width, height = image.size  # upright by now
             peak = _peak(image) if _is_sixteen_bit(image) else 0
@@ -176,20 +180,26 @@ def _check_size(image: Image.Image, decoding: Decoding) -> None:
 
 
 def _pixels(image: Image.Image, decoding: Decoding) -> npt.NDArray[np.uint8]:
-    """Decode to upright RGB ``(height, width, 3)``."""
+    """Decode to upright ``(height, width, channels)``."""
+    if decoding.channels not in _MODES:
+        raise DataError(
+            f"a file has 1, 3 or 4 channels, not the {decoding.channels} of `channels` of"
+            " `Geometry`: give arrays"
+        )
     pixels = None
     for top, strip in _strips(image, decoding):
         if strip.size == image.size:
-            return np.array(strip)
+            return np.array(strip).reshape(image.height, image.width, -1)
         if pixels is None:
-            pixels = np.empty((image.height, image.width, 3), np.uint8)
-        pixels[top : top + strip.height] = np.asarray(strip)
+            pixels = np.empty((image.height, image.width, decoding.channels), np.uint8)
+        rows = pixels[top : top + strip.height]
+        rows[:] = np.asarray(strip).reshape(rows.shape)
     assert pixels is not None
     return pixels
 
 
 def _strips(image: Image.Image, decoding: Decoding) -> Iterator[tuple[int, Image.Image]]:
-    """Decode an image in place, upright, and give it strip by strip in RGB, to take little memory.
+    """Decode an image in place, upright, and give it strip by strip, to take little memory.
 
     A small image is one strip; with each comes its first row.
     """
@@ -200,13 +210,13 @@ def _strips(image: Image.Image, decoding: Decoding) -> Iterator[tuple[int, Image
     _check_size(image, decoding)  # an icon tells its size only now
     ImageOps.exif_transpose(image, in_place=True)
     if image.width * image.height <= _STRIP:
-        yield 0, _to_rgb(image, decoding, sixteen_bit=sixteen_bit)
+        yield 0, _converted(image, decoding, sixteen_bit=sixteen_bit)
         return
     step = max(1, _STRIP // image.width)
     for top in range(0, image.height, step):
         bottom = min(top + step, image.height)
         strip = image.crop((0, top, image.width, bottom))
-        yield top, _to_rgb(strip, decoding, sixteen_bit=sixteen_bit)
+        yield top, _converted(strip, decoding, sixteen_bit=sixteen_bit)
 
 
 def _is_sixteen_bit(image: Image.Image) -> bool:
@@ -219,17 +229,18 @@ def _peak(image: Image.Image) -> int:
     return int(np.asarray(image).max())
 
 
-def _to_rgb(image: Image.Image, decoding: Decoding, *, sixteen_bit: bool) -> Image.Image:
+def _converted(image: Image.Image, decoding: Decoding, *, sixteen_bit: bool) -> Image.Image:
+    mode = _MODES[decoding.channels]
     if sixteen_bit:
         # Pillow's own conversion clips instead: nearly everything would turn white.
         levels = np.asarray(image).astype(np.float32)
         grey = np.rint(levels / (decoding.white_level / 255)).clip(max=255)
-        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
+        return Image.fromarray(grey.astype(np.uint8)).convert(mode)
+    if image.has_transparency_data and mode != "RGBA":
         photo = image.convert("RGBA")
         canvas = Image.new("RGBA", photo.size, decoding.background)
-        return Image.alpha_composite(canvas, photo).convert("RGB")
-    return image.convert("RGB")
+        return Image.alpha_composite(canvas, photo).convert(mode)
+    return image.convert(mode)
 
 
 def _note(content: bytes) -> str:

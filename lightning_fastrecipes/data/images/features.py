@@ -95,6 +95,9 @@ class FeatureDataModule(pl.LightningDataModule):
                 "Precomputed features need a backbone that is frozen as a whole, but a part of it"
                 " is to be trained. Use `freeze_to=-1`, or leave `precompute` out."
             )
+        check_channels: Any = getattr(model, "check_channels", None)
+        if check_channels is not None:
+            check_channels(images)
         self.images = images
         self.model = model
         self._normalising: HasInputSpec = model

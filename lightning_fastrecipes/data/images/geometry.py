@@ -16,6 +16,7 @@ from lightning_fastrecipes.data.images.decoding import (
     WHITE,
     Decoding,
 )
+from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.images.normalisation import Normalize, check_normalize
 from lightning_fastrecipes.protocols import InputSpec
 
@@ -25,6 +26,7 @@ Resize = Literal["crop", "squish"]
 Place = Callable[[int], int]
 """Where a square begins along an edge, by the length of that edge."""
 
+MAX_CHANNELS = 1000
 _LONGEST = 32  # squares beside one another
 _MARGIN = 2  # pixels that interpolation looks beyond
 _MODES = {"nearest": "nearest-exact", "bilinear": "bilinear", "bicubic": "bicubic"}
@@ -48,6 +50,8 @@ class Geometry:
             per channel of the training images; ``mean_image``: minus their mean image, over the
             deviation of what is left; measured at ``image_size`` before the first fit, and kept
             with the model. Or ``{"mean": [...], "std": [...]}`` of pixels in [0, 1].
+        channels: What images are read as: 1 is grey, 3 RGB, 4 RGBA, whose alpha is then kept. Of
+            arrays, how many they have, any number. 3 if not given. The model must take as many.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -60,6 +64,7 @@ class Geometry:
     max_megapixels: float = MAX_MEGAPIXELS
     normalize: Normalize = "weights"
     white_level: int | Literal["auto"] = "auto"
+    channels: int | None = None
 
     def __post_init__(self) -> None:
         if self.resize not in get_args(Resize):
@@ -86,12 +91,22 @@ class Geometry:
                 f"`white_level` must be 'auto' or a whole number in 1 to {WHITE}, got {level!r}."
             )
         object.__setattr__(self, "normalize", check_normalize(self.normalize))
+        count = self.channels
+        if count is not None and (isinstance(count, bool) or not 1 <= count <= MAX_CHANNELS):
+            raise ValueError(
+                f"`channels` must be a whole number in 1 to {MAX_CHANNELS}, got {count!r}."
+            )
+        if isinstance(self.normalize, dict) and len(self.normalize["mean"]) not in (1, count or 3):
+            raise ConfigurationError(
+                f"`normalize` must have one mean and deviation for each of {count or 3} channels,"
+                f" got {len(self.normalize['mean'])}. Give as many, or set `channels`."
+            )
 
     @property
     def decoding(self) -> Decoding:
         """How files become the pixels that are resized."""
         level = WHITE if self.white_level == "auto" else self.white_level
-        return Decoding(self.background, self.max_megapixels, level)
+        return Decoding(self.background, self.max_megapixels, level, self.channels or 3)
 
     def cropped(self, crop_fraction: float | None) -> "Geometry":
         """Return the geometry of an evaluation that crops by a fraction of its own, if any."""
@@ -120,7 +135,7 @@ class CachedSize:
     decoding: Decoding = DEFAULT_DECODING
 
     def shrink(self, image: Tensor) -> Tensor:
-        """Make an image smaller if it is larger. Shape ``(3, height, width)``, ``uint8``."""
+        """Make an image smaller if it is larger. Shape ``(channels, height, width)``."""
         shape = self.shape(*image.shape[-2:])
         return _interpolate(image[None], shape, self.interpolation)[0]
 

@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 
+from lightning_fastrecipes.data.common.settings import Instance
 from lightning_fastrecipes.data.images.assembly import Images
+from lightning_fastrecipes.data.images.geometry import Geometry
 from lightning_fastrecipes.data.images.label_table import Numbers
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.labels.numbers import NumberTarget
@@ -14,6 +16,7 @@ class KnownImages:
     """The class map, the kind of labels, and what was found, of images that ``setup`` reads."""
 
     _images: Images | None
+    geometry: Instance[Geometry]
 
     @property
     def classes(self) -> list[str]:
@@ -48,6 +51,11 @@ class KnownImages:
     def reading(self) -> str:
         """How a folder or table was read, and what is left unused; empty if that is plain."""
         return self._assembled.reading
+
+    @property
+    def num_channels(self) -> int:
+        """Channels of the images that are served: 3, or as ``geometry`` says."""
+        return self.geometry.decoding.channels
 
     @property
     def train_targets(self) -> Tensor:

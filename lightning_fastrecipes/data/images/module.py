@@ -274,7 +274,7 @@ class ImageDataModule(KnownImages, pl.LightningDataModule):
 
     @property
     def _spec(self) -> InputSpec:
-        return self.input_spec or InputSpec()
+        return self.input_spec or InputSpec().for_channels(self.num_channels)
 
     @property
     def _normalises(self) -> bool:

@@ -26,7 +26,6 @@ Pixels = npt.NDArray[np.uint8]
 
 _PIXELS = "pixels.bin"
 _INDEX = "index.feather"
-_CHANNELS = 3
 _CHUNK = 64
 
 
@@ -42,7 +41,8 @@ class PixelStore:
         self.path = path
         self.size = size
         self._shapes = shapes
-        lengths = _CHANNELS * shapes.prod(axis=1)
+        self._channels = size.decoding.channels
+        lengths = self._channels * shapes.prod(axis=1)
         self._starts = lengths.cumsum() - lengths
         self._bytes: Pixels | None = np.memmap(path, dtype=np.uint8, mode="r")
         self._identity = _identity(path)
@@ -54,7 +54,7 @@ class PixelStore:
         return vars(self) | {"_bytes": None}
 
     def __getitem__(self, position: int) -> Tensor:
-        """Return a copy of an image. Shape ``(3, height, width)``, ``uint8``.
+        """Return a copy of an image. Shape ``(channels, height, width)``, ``uint8``.
 
         Raise `DataError` if another run replaced the file before this process mapped it.
         """
@@ -77,8 +77,8 @@ class PixelStore:
     def _view(self, content: Pixels, position: int) -> Pixels:
         height, width = self._shapes[position]
         start = self._starts[position]
-        end = start + _CHANNELS * height * width
-        return content[start:end].reshape(_CHANNELS, height, width)
+        end = start + self._channels * height * width
+        return content[start:end].reshape(self._channels, height, width)
 
 
 def cached_pixels(folder: Path, split: str, samples: Samples, size: CachedSize) -> PixelStore:
@@ -123,7 +123,8 @@ def cached_pixels(folder: Path, split: str, samples: Samples, size: CachedSize) 
         return bool(is_good.all()) and index["digest"].tolist() == digests
 
     def build(stored: tuple[PixelStore, pd.DataFrame] | None) -> EntryFiles:
-        num_bytes = _CHANNELS * sum(height * width for height, width in kept_shapes)
+        num_pixels = sum(height * width for height, width in kept_shapes)
+        num_bytes = size.decoding.channels * num_pixels
 
         def image(position: int) -> Tensor:
             digest = digests[position]

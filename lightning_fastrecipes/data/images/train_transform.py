@@ -8,6 +8,7 @@ from typing_extensions import override
 
 from lightning_fastrecipes.data.images.geometry import EvalTransform, Geometry, Place
 from lightning_fastrecipes.data.images.options import Augmentation
+from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.images.augment import (
     augment,
     augment_batch,
@@ -15,8 +16,10 @@ from lightning_fastrecipes.functional.images.augment import (
     largest_zoom,
 )
 from lightning_fastrecipes.functional.images.draws import AugmentationParameters
+from lightning_fastrecipes.functional.images.transform_list import name_of
 from lightning_fastrecipes.functional.images.views import Views
 from lightning_fastrecipes.functional.random import seeded_generator
+from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.protocols import InputSpec
 
 # Beyond this, bilinear resampling skips pixels, and detail turns to noise.
@@ -59,6 +62,7 @@ class TrainTransform(EvalTransform):
         super().__init__(image_size, geometry, input_spec)
         self.augmentation = augmentation
         self.transforms = augmentation.listed
+        _check_colours(augmentation, geometry.decoding.channels)
         zoom = largest_zoom(augmentation.preset, augmentation.max_zoom, self.transforms)
         # Images are kept for the preset of a later stage as well.
         self.max_zoom = max(zoom, augmentation.max_zoom)
@@ -95,7 +99,7 @@ class TrainTransform(EvalTransform):
         """
         drawn = self._drawn_for(epoch, num_images).rows(positions)
         if len(images) and images.shape[1] == 1 and any(t.needs_rgb for t in self.transforms):
-            images = images.expand(-1, 3, -1, -1)
+            images = images.expand(-1, self.decoding.channels, -1, -1)
         zooms = self._band_zooms()
         if len(zooms) == 1:
             return self._zoomed(images, drawn, self.max_zoom)
@@ -154,3 +158,17 @@ class TrainTransform(EvalTransform):
             drawn = self._draw(num_images, seeded_generator(self.seed, epoch))
             self._drawn = (epoch, num_images), drawn
         return self._drawn[1]
+
+
+def _check_colours(augmentation: Augmentation, channels: int) -> None:
+    """Refuse transforms of colours for images that have none, or other channels beside."""
+    names = [
+        name_of(spec)
+        for spec, transform in zip(augmentation.transforms, augmentation.listed, strict=True)
+        if transform.needs_colours and channels != 3
+    ]
+    if names:
+        raise ConfigurationError(
+            f"`augmentation`: {name_some(names)} needs images of 3 channels, but they have"
+            f" {channels}. Leave it out."
+        )

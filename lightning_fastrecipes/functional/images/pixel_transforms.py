@@ -60,6 +60,8 @@ class Contrast(_Factor):
 class Saturation(_Factor):
     """Multiply the distance of each pixel from its grey by the factor; grey images stay."""
 
+    needs_colours = True
+
     @override
     def apply(self, pixels: Tensor, values: Tensor, white: float) -> Tensor:
         return _blend(pixels, _luma(pixels), values, white)
@@ -72,6 +74,7 @@ class ChannelJitter(_Factor):
     strength: float = 0.1
     num_draws = 3
     needs_rgb = True
+    needs_colours = True
 
     @override
     def apply(self, pixels: Tensor, values: Tensor, white: float) -> Tensor:
@@ -87,6 +90,7 @@ class ChannelJitter(_Factor):
 class Hue(PixelTransform):
     """Turn the circle of colours by up to ``turn`` of a full turn either way."""
 
+    needs_colours = True
     turn: float = 0.05
     p: float = field(default=0.75, kw_only=True)
     num_draws = 1
@@ -119,6 +123,7 @@ class Hue(PixelTransform):
 class Grey(PixelTransform):
     """Take the colour away."""
 
+    needs_colours = True
     p: float = field(default=0.1, kw_only=True)
 
     @override

@@ -26,6 +26,8 @@ class Transform:
 
     num_draws: ClassVar[int] = 0
     """How many uniform numbers it draws for an image, beside whether it happens."""
+    needs_colours: ClassVar[bool] = False
+    """Whether it is of the colours of three channels."""
     needs_rgb: ClassVar[bool] = False
     """Whether a grey image must be given three channels first."""
 

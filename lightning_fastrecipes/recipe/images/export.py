@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from lightning_fastrecipes import plain
 from lightning_fastrecipes.data.images.dataset import ImageDataset, prediction_dataset
 from lightning_fastrecipes.data.images.decoding import WHITE
-from lightning_fastrecipes.data.images.geometry import Geometry
+from lightning_fastrecipes.data.images.geometry import MAX_CHANNELS, Geometry
 from lightning_fastrecipes.data.images.module import ImageDataModule
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.images.views import Views, mean_of_views
@@ -88,6 +88,7 @@ _DESCRIPTION = {
                 "background": plain.text(),
                 "max_megapixels": plain.number(above=0, most=MOST["max_megapixels"]),
                 "white_level": plain.whole(1, WHITE),
+                "channels": plain.whole(1, MAX_CHANNELS),
             },
         ),
         plain.built(lambda image_size, **geometry: Geometry(**geometry)),

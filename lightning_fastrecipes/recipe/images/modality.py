@@ -64,6 +64,7 @@ class Images(Modality):
                 f" `ImageRegressor`, but is {recipe.model.class_path!r}."
             )
         model.adopt_targets(images)
+        model.check_channels(images)
         images.input_spec = model.input_spec
         model.set_input_spec(images.normalised_spec(model.input_spec))
         if any(isinstance(module, nn.Conv2d) for module in model.backbone.modules()):
