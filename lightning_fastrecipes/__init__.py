@@ -7,6 +7,7 @@ from lightning_fastrecipes.old_names import CLASSES
 
 if TYPE_CHECKING:
     from lightning_fastrecipes.callbacks.epoch_table import EpochTable
+    from lightning_fastrecipes.callbacks.finite_loss_check import FiniteLossCheck
     from lightning_fastrecipes.callbacks.flat_cosine import FlatCosine
     from lightning_fastrecipes.callbacks.image_mixing import ImageMixing
     from lightning_fastrecipes.callbacks.initial_loss_check import InitialLossCheck
@@ -80,6 +81,7 @@ __all__ = [
     "Ensemble",
     "EpochTable",
     "FeatureDataModule",
+    "FiniteLossCheck",
     "FlatCosine",
     "FolderLayout",
     "FractionSplit",
@@ -141,6 +143,7 @@ _HOMES = {
     "Ensemble": "tasks.ensemble",
     "EpochTable": "callbacks.epoch_table",
     "FeatureDataModule": "data.images.features",
+    "FiniteLossCheck": "callbacks.finite_loss_check",
     "FlatCosine": "callbacks.flat_cosine",
     "FolderLayout": "data.images.folder_layout",
     "FractionSplit": "data.common.split_choice",

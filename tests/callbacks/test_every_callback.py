@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lightning_fastrecipes._lightning import SetupError
 from lightning_fastrecipes.callbacks.epoch_table import EpochTable
+from lightning_fastrecipes.callbacks.finite_loss_check import FiniteLossCheck
 from lightning_fastrecipes.callbacks.flat_cosine import FlatCosine
 from lightning_fastrecipes.callbacks.image_mixing import ImageMixing
 from lightning_fastrecipes.callbacks.initial_loss_check import InitialLossCheck
@@ -62,6 +63,7 @@ CALLBACKS: dict[str, Callable[[], pl.Callback]] = SCHEDULES | {
         patience=9, cycle_len=1, gap_patience=9, train_loader=CLEAN
     ),
     "epoch-table": EpochTable,
+    "finite-loss-check": FiniteLossCheck,
     "train-metrics": lambda: TrainMetrics(4, train_loader=CLEAN),
     "image-mixing": lambda: ImageMixing(num_classes=3),
     "multi-label-switch": lambda: MultiLabelSwitch(label_kind="single"),

@@ -27,7 +27,7 @@ from lightning_fastrecipes import (
 )
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.recipe.artifacts.export_files import write_export
-from lightning_fastrecipes.recipe.images.export import describe_classifier, load_export
+from lightning_fastrecipes.recipe.images.export import describe_model, load_export
 from lightning_fastrecipes.recipe.tables.export import describe_table_model, load_table_export
 
 TINY = {"class_path": "lightning_fastrecipes.nn.small.SmallCNN", "init_args": {}}
@@ -177,7 +177,7 @@ def test_a_class_path_is_kept_and_a_function_is_missed(tmp_path) -> None:
 def test_an_export_measures_the_same_loss(tmp_path, loss) -> None:
     model, data = classifier(loss), images()
     quiet_trainer(max_epochs=1).fit(model, data)
-    write_export(tmp_path, model, describe_classifier(model, data))
+    write_export(tmp_path, model, describe_model(model, data))
     noted = json.loads((tmp_path / "model.json").read_text())["architecture"]
     assert ("labels" in noted) == (loss is not None)
     again, _ = load_export(tmp_path)

@@ -11,6 +11,7 @@ from typing import Any, TypedDict, Unpack, get_args
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes import plain
 from lightning_fastrecipes.callbacks.epoch_table import EpochTable
+from lightning_fastrecipes.callbacks.finite_loss_check import FiniteLossCheck
 from lightning_fastrecipes.callbacks.initial_loss_check import InitialLossCheck
 from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
 from lightning_fastrecipes.callbacks.rising_loss_check import RisingLossCheck
@@ -230,10 +231,10 @@ class Run:
             callbacks.append(RisingLossCheck())
         if index == 0 and self.recipe.initial_checks:
             callbacks.append(InitialLossCheck())
-        if self.recipe.validation_guard:
-            callbacks.append(ValidationGuard())
         return [
             *callbacks,
+            *([ValidationGuard()] if self.recipe.validation_guard else []),
+            FiniteLossCheck(),
             SeededSteps(stage_seed(self.recipe.seed, index)),
             history,
             pl.ModelCheckpoint(

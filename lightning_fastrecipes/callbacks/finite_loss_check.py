@@ -1,0 +1,72 @@
+"""Stop a fit whose loss is no number any more."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.functional.training.group_rates import by_layer_group, describe_group_lrs
+
+_EVERY = 50
+_SKIPPED_BY_A_SCALER = 20
+
+
+class FiniteLossCheck(pl.Callback):
+    """Stop with an error when the training loss is NaN or infinite, before weights are saved.
+
+    Nothing that follows would be a number again, and checkpoints of later epochs would be lost with
+    it; those of earlier ones stay as they are. The error names step, epoch and rates. Where loss
+    scaling (``16-mixed``) skips steps, 20 such losses in a row stop the fit.
+
+    On a CPU every step is looked at, elsewhere every 50th step and the end of each epoch, so that
+    no step waits for the device. All processes stop together.
+
+    Raises:
+        ConfigurationError: While fitting, when the loss is not finite.
+
+    Example:
+        >>> callbacks = [FiniteLossCheck()]
+    """
+
+    def __init__(self) -> None:
+        self._in_a_row: Tensor | int = 0
+
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._in_a_row = 0
+
+    @override
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        if isinstance(loss, Tensor):
+            is_finite = torch.isfinite(loss.detach()).all()
+            self._in_a_row = torch.where(is_finite, 0, self._in_a_row + 1)
+        is_last = batch_idx + 1 == trainer.num_training_batches
+        if pl_module.device.type == "cpu" or is_last or batch_idx % _EVERY == _EVERY - 1:
+            self._stop_if_needed(trainer)
+
+    def _stop_if_needed(self, trainer: pl.Trainer) -> None:
+        has_scaler = getattr(trainer.precision_plugin, "scaler", None) is not None
+        is_over = int(self._in_a_row) > (_SKIPPED_BY_A_SCALER if has_scaler else 0)
+        if not trainer.strategy.reduce_boolean_decision(is_over, all=False):
+            return
+        groups = [group for opt in trainer.optimizers for group in opt.param_groups]
+        names = [str(group.get("name", f"group {index}")) for index, group in enumerate(groups)]
+        rates = describe_group_lrs(by_layer_group(names, [group["lr"] for group in groups]))
+        raise ConfigurationError(
+            f"The training loss must be a finite number, but is none at step {trainer.global_step},"
+            f" in epoch {trainer.current_epoch + 1}, with the rates {rates}. Train at a tenth of"
+            " them, or look for inputs and targets that are no numbers. Checkpoints of earlier"
+            " epochs are as they were."
+        )
