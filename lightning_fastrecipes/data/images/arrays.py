@@ -15,10 +15,13 @@ import pandas as pd
 
 from lightning_fastrecipes.data.common.workers import map_threads
 from lightning_fastrecipes.data.images.decoding import Decoding, load_image
-from lightning_fastrecipes.data.images.label_table import Numbers
+from lightning_fastrecipes.data.images.label_sets import LABEL_JOINER
+from lightning_fastrecipes.data.images.label_table import Numbers, Tags
 from lightning_fastrecipes.data.images.listing import Listing, list_folder
 from lightning_fastrecipes.data.images.number_labels import numbered, numbers_of_array
+from lightning_fastrecipes.data.images.table_labels import say_unknown
 from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.functional.splits import rarest_labels
 from lightning_fastrecipes.messages import name_some
 
 _MAX_REASON = 300
@@ -92,7 +95,7 @@ def _check_headers(path: Path) -> None:
 def list_arrays(
     arrays: Arrays,
     name: str = "arrays",
-    labels: Numbers | None = None,
+    labels: Numbers | Tags | None = None,
     channels: int | None = None,
 ) -> Listing:
     """Name the images of arrays ``SPLIT/NUMBER``; a DataError refuses other arrays than these.
@@ -101,7 +104,8 @@ def list_arrays(
     height, width, 3)``, or with other ``channels`` if given, and ``y_SPLIT`` with their labels,
     integers or text. Classes are those of
     ``y_train``, in numeric order where labels are numbers, unless ``labels`` says that these are to
-    be predicted. Messages call the source ``name``.
+    be predicted, or 0 and 1 for each label, ``(images, labels)``. Messages call the source
+    ``name``.
     """
     unknown = sorted(set(arrays) - set(_KNOWN))
     lacking = [key for key in ("x_train", "y_train") if key not in arrays]
@@ -122,6 +126,8 @@ def list_arrays(
             raise DataError(f"'{name}': `x_val` needs labels, but `y_val` is missing.")
         texts = [""] * len(images)
         found = np.asarray(arrays[f"y_{split}" if is_labelled else "y_train"])
+        if isinstance(labels, Tags) and found.dtype == bool:
+            found = found.astype(np.int8)
         what = f"'{name}': `y_{split}`"
         if labels is not None:
             unknown_numbers = np.full((len(images), *found.shape[1:]), np.nan)
@@ -150,10 +156,45 @@ def list_arrays(
     frame = pd.concat(rows, ignore_index=True)
     frame = frame.assign(stratum=frame["label"])
     listing = Listing(folder=Path(name), rows=frame, pixels=np.concatenate(pixels))
+    if isinstance(labels, Tags):
+        return _tagged(listing, labels, _joined(numbers, name))
     if labels is not None:
         return numbered(listing, labels.for_columns(numbers[0].shape[1]), _joined(numbers, name))
     classes = np.unique(np.asarray(arrays["y_train"])).tolist()
     return replace(listing, classes=[str(label) for label in classes])
+
+
+def _tagged(listing: Listing, tags: Tags, cells: npt.NDArray[np.float64]) -> Listing:
+    """Read 0 and 1 for each label, -1 or NaN if unknown; leave images without a known one out."""
+    rows, names = listing.rows, tags.columns or []
+    if len(names) != cells.shape[1]:
+        raise DataError(
+            f"'{listing.folder}': `labels` must name each of the {cells.shape[1]} columns of"
+            f" `y_train`, but names {len(names)}. Give `Tags(columns=[...])`."
+        )
+    has_labels = (rows["split"] != "predict").to_numpy()
+    unknown = np.isnan(cells) | (cells == -1)
+    is_wrong = ~(unknown | np.isin(cells, (0, 1))).all(axis=1)
+    if is_wrong.any():
+        raise DataError(
+            f"'{listing.folder}': labels must be 0 or 1, or -1 or NaN if unknown, but those of"
+            f" {name_some(rows['file'][is_wrong].tolist())} are not. Correct them."
+        )
+    sets = [tuple(np.array(names)[row].tolist()) for row in cells == 1]
+    joined = [LABEL_JOINER.join(labels) for labels in sets]
+    rows = rows.assign(label=joined, stratum=rarest_labels(sets))
+    if unknown[has_labels].any():
+        rows["unknown"] = [LABEL_JOINER.join(np.array(names)[row].tolist()) for row in unknown]
+    is_kept = ~(unknown.all(axis=1) & has_labels)
+    return replace(
+        listing,
+        rows=rows[is_kept].reset_index(drop=True),
+        pixels=None if listing.pixels is None else listing.pixels[is_kept],
+        classes=list(names),
+        label_kind="multi",
+        label_reason="multi, since `labels` says so",
+        reading="; ".join(say_unknown(unknown[has_labels])),
+    )
 
 
 def _joined(numbers: list[npt.NDArray[np.float64]], name: str) -> npt.NDArray[np.float64]:

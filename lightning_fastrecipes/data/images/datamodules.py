@@ -11,12 +11,13 @@ from lightning_fastrecipes.data.common.settings import Instance
 from lightning_fastrecipes.data.common.sources import resolve_source
 from lightning_fastrecipes.data.images.arrays import list_arrays, list_into_memory, read_npz
 from lightning_fastrecipes.data.images.folder_layout import FolderLayout, FoldersAre, as_layout
-from lightning_fastrecipes.data.images.label_table import LabelTable, Numbers, SoftLabels
+from lightning_fastrecipes.data.images.label_table import LabelTable, Numbers, SoftLabels, Tags
 from lightning_fastrecipes.data.images.listing import Listing, list_folder
 from lightning_fastrecipes.data.images.module import ImageDataModule
 from lightning_fastrecipes.data.images.number_labels import with_numbers
 from lightning_fastrecipes.data.images.options import ImageOptions
 from lightning_fastrecipes.data.images.table_listing import list_table
+from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.protocols import LabelKind
 
 
@@ -138,7 +139,9 @@ class ImageArrayDataModule(ImageDataModule):
             ``x_val``, ``y_val``, ``x_test``, ``y_test``; or a folder as
             ``ImageFolderDataModule`` reads it, of images of one shape.
         labels: ``Numbers()`` if labels are numbers to be predicted: then ``y_train`` and so on have
-            shape ``(images,)``, or ``(images, numbers)`` of several.
+            shape ``(images,)``, or ``(images, numbers)`` of several. ``Tags(columns=[...])`` if
+            images may have several labels: then the shape is ``(images, labels)``, of 0 and 1, and
+            -1 or NaN where a label is unknown; the columns are the names of the labels.
         **options: Those of ``ImageOptions``; nothing is cached, and there are no workers if not
             given.
 
@@ -159,7 +162,7 @@ class ImageArrayDataModule(ImageDataModule):
         self,
         source: str | Path | Mapping[str, Any],
         *,
-        labels: Numbers | None = None,
+        labels: Numbers | Tags | None = None,
         **options: Unpack[ImageOptions],
     ) -> None:
         super().__init__(**options)
@@ -176,10 +179,14 @@ class ImageArrayDataModule(ImageDataModule):
             return list_arrays(self.source, "arrays", self.labels, self.geometry.channels)
         path = resolve_source(self.source, "source")
         if path.is_dir():
+            if isinstance(self.labels, Tags):
+                raise ConfigurationError(
+                    f"`labels` must be left out for the folder '{path}', whose classes are folders."
+                )
             listing = list_into_memory(path, self.geometry.decoding)
             return listing if self.labels is None else with_numbers(listing, self.labels)
         return list_arrays(read_npz(path), str(path), self.labels, self.geometry.channels)
 
     @override
     def _asked_numbers(self) -> Numbers | None:
-        return self.labels
+        return None if isinstance(self.labels, Tags) else self.labels

@@ -95,11 +95,11 @@ def unknown_cells(frame: pd.DataFrame, table: LabelTable, flag_columns: list[str
     return cells.isna() | numbers.eq(-1)
 
 
-def say_unknown(unknown: pd.DataFrame) -> list[str]:
+def say_unknown(unknown: npt.NDArray[np.bool_]) -> list[str]:
     """Say how many labels are unknown, and how many rows have no known one; nothing if none are."""
-    if not unknown.any(axis=None):
+    if not unknown.any():
         return []
-    said = f"{int(unknown.sum().sum()):,} of {unknown.size:,} labels are unknown and are left out"
+    said = f"{int(unknown.sum()):,} of {unknown.size:,} labels are unknown and are left out"
     num_rows = int(unknown.all(axis=1).sum())
     return [said + (f", with {num_rows:,} images that have no known one" if num_rows else "")]
 

@@ -103,7 +103,7 @@ def list_table(csv: LabelSource, table: LabelTable, split: Split | None = None) 
         rows, labels = merged_rows(rows, labels, frame, table, others)
     if labels.unknown is not None:
         rows["unknown"] = labels.unknown
-    notes += say_unknown(unknown)
+    notes += say_unknown(unknown.to_numpy(bool))
     order = rows["file"].argsort().to_numpy()
     if unknown.any(axis=None):
         order = order[~unknown.all(axis=1).to_numpy()[order]]

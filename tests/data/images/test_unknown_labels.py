@@ -7,7 +7,13 @@ import pandas as pd
 import pytest
 import torch
 
-from lightning_fastrecipes import ImageCSVDataModule, LabelTable, SoftLabels, Tags
+from lightning_fastrecipes import (
+    ImageArrayDataModule,
+    ImageCSVDataModule,
+    LabelTable,
+    SoftLabels,
+    Tags,
+)
 from lightning_fastrecipes.errors import DataError
 
 NAMES = ["edema", "nodule", "scar"]
@@ -101,3 +107,44 @@ def test_a_probability_that_is_unknown_leaves_its_row_out(tmp_path, draw) -> Non
     data = read(frame, tmp_path, labels=SoftLabels(["no", "yes"], probability_column="p"))
     torch.testing.assert_close(data.train_targets[:, 1], torch.tensor([0.2, 0.9, 0.4]))
     assert np.allclose(data.eval_dataset("val").targets[:, 1], [0.7])
+
+
+def arrays(cells) -> dict:
+    pixels = np.random.default_rng(0).integers(0, 256, (len(cells), 8, 8), dtype=np.uint8)
+    cells = np.array(cells, dtype=np.float64)
+    return {
+        "x_train": pixels[:4], "y_train": cells[:4], "x_val": pixels[4:], "y_val": cells[4:],
+        "x_test": pixels[:2] + 1,
+    }  # fmt: skip
+
+
+def test_arrays_may_have_several_labels_some_unknown(caplog) -> None:
+    nan = float("nan")
+    cells = [[nan if cell is None else cell for cell in row] for row in CELLS]
+    options = {"image_size": 8, "labels": Tags(columns=NAMES)}
+    data = ImageArrayDataModule(arrays(cells), **options)
+    with caplog.at_level(logging.INFO):
+        data.setup()
+    assert "6 of 18 labels are unknown and are left out, with 1 images that have no" in caplog.text
+    assert (data.classes, data.label_kind) == (NAMES, "multi")
+    wanted = torch.tensor([[1, 0, 1], [0, 1, nan], [nan, 1, 0], [0, 0, 0]])
+    torch.testing.assert_close(data.train_targets, wanted, equal_nan=True)
+    dataset = data.eval_dataset("val")
+    torch.testing.assert_close(dataset.targets, torch.tensor([[1, nan, 1]]), equal_nan=True)
+    # The images that are left belong to their labels still.
+    whole = ImageArrayDataModule(arrays(np.nan_to_num(cells, nan=1).clip(0)), **options)
+    whole.setup()
+    assert torch.equal(dataset[0][0], whole.eval_dataset("val")[1][0])
+    assert not torch.equal(dataset[0][0], whole.eval_dataset("val")[0][0])
+    assert len(data.eval_dataset("predict")) == 2
+    known = arrays([[1, 0, 1], [0, 1, 1], [0, 0, 0], [1, 1, 1]] * 2)
+    known |= {name: known[name].astype(bool) for name in ("y_train", "y_val")}
+    data = ImageArrayDataModule(known, **options)
+    data.setup()
+    assert data.train_targets[1].tolist() == [0.0, 1.0, 1.0]
+    for labels, wrong, match in (
+        (Tags(columns=NAMES[:2]), cells, "must name each of the 3 columns of `y_train`, but na"),
+        (Tags(columns=NAMES), [[0, 2, 1], *cells[1:]], "those of 'train/0' are not"),
+    ):
+        with pytest.raises(DataError, match=match):
+            ImageArrayDataModule(arrays(wrong), image_size=8, labels=labels).setup()
