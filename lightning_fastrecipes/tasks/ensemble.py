@@ -1,7 +1,7 @@
 """Several trained models that predict as one."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -21,12 +21,23 @@ from lightning_fastrecipes.functional.labels.merging import (
     merge_predictions,
     stack_predictions,
 )
+from lightning_fastrecipes.functional.tables.spec import TableSpec
+from lightning_fastrecipes.functional.tables.target import SpecTask
 from lightning_fastrecipes.nn.label_rules import LabelRules, Labels, SingleLabel, label_rules
 from lightning_fastrecipes.nn.probing import taken_sizes
+from lightning_fastrecipes.nn.weights import read_checkpoint
 from lightning_fastrecipes.protocols import ClassKind, HasInputSpec, inputs_of
+from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY
 from lightning_fastrecipes.tasks.image import ImageClassifier
+from lightning_fastrecipes.tasks.multi_target import TabularMultiTarget
 from lightning_fastrecipes.tasks.numbers import PredictsNumbers
+from lightning_fastrecipes.tasks.tabular import TabularClassifier, TabularRegressor
 
+_TABLE_TASKS: dict[SpecTask, type[pl.LightningModule]] = {
+    "regression": TabularRegressor,
+    "classes": TabularClassifier,
+    "several": TabularMultiTarget,
+}
 Member = nn.Module | str | Path | Callable[[], nn.Module]
 """A model, a Lightning checkpoint of one, or a function that loads one."""
 
@@ -43,7 +54,8 @@ class Ensemble(pl.LightningModule):
     Args:
         members: At least one model, checkpoint path, or function that loads a model.
         merge: Mean of the members' probabilities, or of their logits; of numbers the mean.
-        task: The class that checkpoints are loaded as.
+        task: The class that checkpoints are loaded as; for checkpoints of tables the one that their
+            target needs, else ``ImageClassifier``, if not given.
 
     Raises:
         ValueError: If there is no member, or no such merge.
@@ -63,7 +75,7 @@ class Ensemble(pl.LightningModule):
         self,
         members: Sequence[Member],
         merge: Merge = "probabilities",
-        task: type[pl.LightningModule] = ImageClassifier,
+        task: type[pl.LightningModule] | None = None,
     ) -> None:
         super().__init__()
         if not members:
@@ -176,7 +188,8 @@ class Ensemble(pl.LightningModule):
     def _loaded(self, member: Member) -> nn.Module:
         """Load a member outside of inference mode, in which it could not be used afterwards."""
         if isinstance(member, (str, Path)):
-            loaded = self.task.load_from_checkpoint(member, map_location="cpu", weights_only=True)
+            task = self.task or _task_of(member)
+            loaded = task.load_from_checkpoint(member, map_location="cpu", weights_only=True)
             return loaded.eval()
         return (member if isinstance(member, nn.Module) else member()).eval()
 
@@ -229,6 +242,13 @@ class Ensemble(pl.LightningModule):
         if self._output is None and self.label_kind is not None:
             self._output = label_rules(self.label_kind, values.shape[-1], Labels())
         return self._output or SingleLabel(values.shape[-1])
+
+
+def _task_of(checkpoint: str | Path) -> type[pl.LightningModule]:
+    """Return the class whose checkpoint it is, as far as it says so."""
+    saved = read_checkpoint(checkpoint, mmap=True).get(CHECKPOINT_KEY)
+    spec = saved.get("table_spec") if isinstance(saved, Mapping) else None
+    return ImageClassifier if spec is None else _TABLE_TASKS[TableSpec.from_dict(spec).task]
 
 
 def _check_order(loader: Iterable[Any]) -> None:

@@ -40,7 +40,8 @@ class TabularNetwork:
         layers: Widths of the hidden layers, at least 1 each; ``None`` for those of the task:
             1000 and 500 for a regression, 200 and 100 for a classification.
         dropout: Probability after each hidden layer, in [0, 1); one for all, or one for each;
-            ``None`` for that of the task: 0.001 and 0.01, or 0.01.
+            ``None`` for that of the task: 0.001 and 0.01, the last one for all further layers, or
+            0.01.
         embedding_dropout: Probability after the embeddings, in [0, 1).
         embedding_rule: Width of the categories' vectors, ``course`` or ``fastai``; see
             ``functional.tables.encoding``.
@@ -77,6 +78,8 @@ class TabularNetwork:
         layers = default.layers if self.layers is None else self.layers
         dropout = default.dropout if self.dropout is None else self.dropout
         layers = list(layers or ())
+        if self.dropout is None and isinstance(dropout, Sequence):
+            dropout = [*dropout, *[dropout[-1]] * len(layers)][: len(layers)]
         shares = [dropout] * len(layers) if isinstance(dropout, (int, float)) else dropout or ()
         if len(shares) != len(layers):
             raise ValueError(

@@ -27,6 +27,7 @@ from lightning_fastrecipes.functional.tables.spec import TableSpec
 from lightning_fastrecipes.functional.tables.target import log_shift
 from lightning_fastrecipes.protocols import TableInputs
 from lightning_fastrecipes.tasks.ensemble import Ensemble
+from lightning_fastrecipes.tasks.multi_target import TabularMultiTarget
 from lightning_fastrecipes.tasks.table_task import TabularNetwork
 from lightning_fastrecipes.tasks.tabular import TabularClassifier, TabularRegressor
 
@@ -50,6 +51,7 @@ def spec_of(frame, **options):
     return TableSpec.fit(frame, **(roles | options))
 
 
+TASKS = {"sales": "regression", "size": "classes"}
 CLASSES = {"target": "size", "task": "classes", "log_target": False}
 
 
@@ -559,3 +561,23 @@ print(sorted(asked & {"timm", "torchvision", "PIL"}), "timm" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[] False"
+
+
+@pytest.mark.parametrize(
+    ("layers", "dropout"),
+    [([64], [0.001]), ([64, 32, 16], [0.001, 0.01, 0.01]), ([1000, 500], [0.001, 0.01]), ([], [])],
+)
+def test_any_number_of_layers_has_a_dropout(layers, dropout):
+    assert TabularRegressor(network={"layers": layers}).network.dropout == dropout
+
+
+@pytest.mark.parametrize("options", [{}, CLASSES, {"target": ["sales", "size"], "task": TASKS}])
+def test_an_ensemble_of_checkpoints_knows_what_they_predict(tmp_path, options):
+    data = Tables(table(), **options)
+    task = {"regression": TabularRegressor, "classes": TabularClassifier}
+    torch.manual_seed(0)
+    model = task.get(data.spec.task, TabularMultiTarget)(**SMALL)
+    fitted(model, data).save_checkpoint(tmp_path / "a.ckpt")
+    found = Ensemble([tmp_path / "a.ckpt"]).predict(data.loader)
+    expected = torch.cat([model.eval().probabilities(model(rows)) for rows, _ in data.loader])
+    torch.testing.assert_close(found, expected.detach())
