@@ -23,7 +23,7 @@ from lightning_fastrecipes.nn.rmspe import RMSPE
 from lightning_fastrecipes.nn.tabular import TableBackbone
 from lightning_fastrecipes.protocols import HasTableSpec, LayerGroup, TableInputs
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY, LayerGroupTask
-from lightning_fastrecipes.tasks.building import MetricSpec, plain_values
+from lightning_fastrecipes.tasks.building import MetricSpec, check_class_metrics, plain_values
 
 _CLASSES: dict[SpecTask, str] = {
     "regression": "TabularRegressor",
@@ -140,6 +140,9 @@ class TabularTask(LayerGroupTask, ABC):
         """Set the metrics that were chosen, or those for users who choose none."""
         metrics = self.default_metrics(spec) if chosen is None else chosen
         self.set_metrics(metrics, self.metric_defaults(spec))
+        if spec.classes is not None:
+            built: Any = self.phase_metrics["val_"]
+            check_class_metrics(dict(built.items(keep_base=True)), len(spec.classes))
 
     def default_metrics(self, spec: TableSpec) -> dict[str, MetricSpec]:
         """Return the metrics for those who choose none."""

@@ -15,7 +15,8 @@ import torch
 import torch.multiprocessing
 from helpers.trainers import QUIET
 from torch.utils.data import DataLoader, Dataset
-from torchmetrics import MeanAbsolutePercentageError
+from torchmetrics import MeanAbsolutePercentageError, MeanSquaredError
+from torchmetrics.classification import BinaryAUROC, BinaryF1Score, MulticlassAUROC
 
 from lightning_fastrecipes.callbacks.initial_loss_check import InitialLossCheck
 from lightning_fastrecipes.callbacks.lr_finder import LRFinder, lr_find
@@ -581,3 +582,22 @@ def test_an_ensemble_of_checkpoints_knows_what_they_predict(tmp_path, options):
     found = Ensemble([tmp_path / "a.ckpt"]).predict(data.loader)
     expected = torch.cat([model.eval().probabilities(model(rows)) for rows, _ in data.loader])
     torch.testing.assert_close(found, expected.detach())
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        (BinaryAUROC(), r"`metrics.mine` must take .* of 2 classes .* Use `MulticlassAUROC`"),
+        (BinaryF1Score(), r"`BinaryF1Score` does not .* Use `MulticlassF1Score`"),
+        (MeanSquaredError(), r"`MeanSquaredError` does not .* Use one of several classes"),
+    ],
+)
+def test_metrics_that_do_not_fit_classes_are_refused_before_training(metric, message):
+    spec = spec_of(table(), **CLASSES)
+    with pytest.raises(ConfigurationError, match=message):
+        TabularClassifier(spec, metrics={"mine": metric})
+    both = spec_of(table(), target=["sales", "size"], task=TASKS)
+    with pytest.raises(ConfigurationError, match=message):
+        TabularMultiTarget(both, metrics={"size": {"mine": metric}})
+    fine = {"auc": MulticlassAUROC(2), "mine": lambda p, t: 1 / 0}
+    assert len(TabularClassifier(spec, metrics=fine).phase_metrics["val_"]) == 2
