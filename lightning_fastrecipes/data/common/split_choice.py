@@ -12,6 +12,7 @@ from typing_extensions import override
 from lightning_fastrecipes.data.common.split_names import SplitName
 from lightning_fastrecipes.messages import name_some, suggestion
 
+_MOST_DAYS = 100_000
 _BOUNDS = ("val_from", "val_until", "test_from", "test_until")
 
 
@@ -123,6 +124,8 @@ class DateSplit(_Split):
         val_last: Share of the rows to validate on, in [0, 1): the latest ones, before those to
             test on. In place of ranges.
         test_last: Share of the rows to test on, in [0, 1): the latest ones. In place of ranges.
+        gap_days: Days, at least 0, before the first date of validation or test and after its last
+            that nobody trains on, such as the reach of features that look back.
 
     Raises:
         ValueError: If an argument is out of its range, two of them contradict one another, or
@@ -137,8 +140,13 @@ class DateSplit(_Split):
     past_only: bool = False
     val_last: float = 0.0
     test_last: float = 0.0
+    gap_days: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.gap_days <= _MOST_DAYS:
+            raise ValueError(
+                f"`gap_days` must lie between 0 and {_MOST_DAYS:,}, got {self.gap_days}."
+            )
         _check_shares({"val_last": self.val_last, "test_last": self.test_last})
         shares = [name for name in ("val_last", "test_last") if getattr(self, name) > 0]
         bounds = list(self.bounds)  # reads the dates

@@ -72,6 +72,8 @@ def split_rows(split: Split, frame: pd.DataFrame) -> dict[SplitName, Rows]:
             parts = _by_ranges(split, dates, frame.index)
         else:
             parts = time_split(dates, split.fractions)
+        if split.gap_days:
+            parts[0] = _without_gaps(parts, dates, split.gap_days)
     found = dict(zip(TABLE_SPLITS, parts, strict=True))
     for name, rows in found.items():
         if name in split.asked and not len(rows):
@@ -133,6 +135,23 @@ def _by_ranges(split: DateSplit, dates: Dates, index: "pd.Index[Any]") -> list[R
     if split.past_only:
         train &= dates < dates[~train].min(initial=dates.max() + np.timedelta64(1, "us"))
     return [np.flatnonzero(part) for part in (train, val, test)]
+
+
+def _without_gaps(parts: list[Rows], dates: Dates, gap_days: float) -> Rows:
+    """Return the training rows but for those near the first or last date of another split."""
+    gap = np.timedelta64(round(gap_days * 86_400_000_000), "us")
+    mine = dates[parts[0]]
+    is_near = np.zeros(len(mine), dtype=bool)
+    for part in parts[1:]:
+        if len(part):
+            start, end = dates[part].min(), dates[part].max()
+            is_near |= ((mine >= start - gap) & (mine < start)) | (
+                (mine > end) & (mine <= end + gap)
+            )
+    left_out = int(is_near.sum())
+    rank_zero_info(f"Splits: {left_out:,} rows within {gap_days:g} days of others are left out.")
+    rows: Rows = parts[0][~is_near]
+    return rows
 
 
 def _within(dates: Dates, bounds: dict[str, np.datetime64], split: str) -> npt.NDArray[np.bool_]:

@@ -238,3 +238,40 @@ def test_a_stratified_split_shares_out_every_value_and_finds_rare_classes_in_tra
         assert sorted([*found["train"], *found["val"]]) == list(range(100))
     with pytest.raises(DataError, match="`split` needs the column 'sort'"):
         split_rows(FractionSplit(stratify="sort"), frame)
+
+
+JANUARY = pd.DataFrame({"day": pd.date_range("2020-01-01", periods=20)})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"val_from": "2020-01-11", "gap_days": 3}, [*range(7)]),
+        ({"val_last": 0.25, "gap_days": 3}, [*range(12)]),
+        ({"val_last": 0.25, "test_last": 0.25, "gap_days": 1}, [*range(9)]),
+        (
+            {"val_from": "2020-01-06", "val_until": "2020-01-07", "gap_days": 2},
+            [0, 1, 2, *range(9, 20)],
+        ),
+        (
+            {"val_from": "2020-01-06", "val_until": "2020-01-07", "gap_days": 2, "past_only": True},
+            [0, 1, 2],
+        ),
+        ({"val_from": "2020-01-11", "gap_days": 0.5}, [*range(10)]),
+        ({"val_from": "2020-01-11"}, [*range(10)]),
+    ],
+)
+def test_nobody_trains_on_the_days_beside_those_that_are_held_out(arguments, expected) -> None:
+    found = split_rows(as_split({"column": "day", **arguments}), JANUARY)
+    assert found["train"].tolist() == expected
+    plain = {name: value for name, value in arguments.items() if name != "gap_days"}
+    without = split_rows(as_split({"column": "day", **plain}), JANUARY)
+    for name in ("val", "test"):
+        assert found[name].tolist() == without[name].tolist()
+
+
+def test_gaps_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ValueError, match="`gap_days` must lie between 0 and 100,000, got -1"):
+        DateSplit("day", val_last=0.2, gap_days=-1)
+    with pytest.raises(DataError, match="The split 'train' must have rows"):
+        split_rows(DateSplit("day", val_last=0.2, gap_days=30), JANUARY)
