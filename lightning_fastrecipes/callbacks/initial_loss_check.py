@@ -8,6 +8,7 @@ import torch
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import SetupError, rank_zero_info
 from lightning_fastrecipes.callbacks.engine.initial_checks import (
+    NO_LOSS,
     CheckResult,
     check_gradients,
     check_labels,
@@ -24,7 +25,8 @@ class InitialLossCheck(pl.Callback):
     """Check a model and its data on one batch before the first training step.
 
     - ``labels``: every label is a class that the model knows, or a finite number.
-    - ``pixels``: images are normalised as the weights expect.
+    - ``pixels``: images are normalised as the weights expect; of floats, by the range that the
+      ``input_spec`` of the module makes of pixels.
     - ``loss``: the loss of an untrained head is near ``log(num_classes)``, or ``log(2)`` where
       several labels may hold at once, or of numbers near that of their mean for all; of a trained
       head it is not far above.
@@ -33,7 +35,9 @@ class InitialLossCheck(pl.Callback):
       is higher than without.
 
     Everything that the checks touch is put back: weights, optimizer, random numbers, modes.
-    Skipped when a fit resumes from a checkpoint.
+    What was not checked is said, with the reason. Batches are lists or tuples of inputs and
+    targets, or dictionaries with ``target``, ``label``, ``mask`` or ``y``. Skipped when a fit
+    resumes from a checkpoint.
 
     Args:
         num_classes: Number of classes; ``num_classes`` of the module if ``None``, and if it has
@@ -101,8 +105,7 @@ class InitialLossCheck(pl.Callback):
             # By every process that finds something: it may be one batch alone.
             warnings.warn(f"`InitialLossCheck`: {text}", stacklevel=2)
         elif not any_failed:
-            checks = [result.check for result in self.results if result.passed]
-            rank_zero_info(f"InitialLossCheck: fine ({', '.join(checks)})")
+            rank_zero_info(f"InitialLossCheck: {_summary(self.results)}")
 
     def _check(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any
@@ -126,7 +129,22 @@ class InitialLossCheck(pl.Callback):
             tolerance=self.tolerance,
         )
         results.append(loss)
-        if not pl_module.automatic_optimization or len(trainer.optimizers) != 1:
-            why = "needs one optimizer that Lightning steps by itself"
+        why = "needs one optimizer that Lightning steps by itself"
+        if pl_module.automatic_optimization and loss.message == NO_LOSS:
+            why = NO_LOSS
+        if (
+            not pl_module.automatic_optimization
+            or len(trainer.optimizers) != 1
+            or loss.message == NO_LOSS
+        ):
             return [*results, *(CheckResult(n, None, why) for n in ("gradients", "regularisation"))]
         return [*results, check_gradients(trainer, batch), check_regularisation(trainer, batch)]
+
+
+def _summary(results: list[CheckResult]) -> str:
+    """Say what was checked, and what was not and why."""
+    checked = ", ".join(result.check for result in results if result.passed)
+    left = "; ".join(f"{one.check}: {one.message}" for one in results if one.passed is None)
+    if not checked:
+        return f"nothing was checked ({left})"
+    return f"fine ({checked})" + (f"; not checked ({left})" if left else "")

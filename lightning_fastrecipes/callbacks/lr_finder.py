@@ -14,6 +14,7 @@ from lightning_fastrecipes._lightning import (
 )
 from lightning_fastrecipes.callbacks.engine.lr_curve import LRCurve
 from lightning_fastrecipes.callbacks.engine.state_keeping import StateSnapshot
+from lightning_fastrecipes.callbacks.engine.stepping import VAL_LOSS
 from lightning_fastrecipes.callbacks.engine.sweeping import LossSource, reference_lrs, sweep
 from lightning_fastrecipes.errors import check_choice
 from lightning_fastrecipes.functional.training.group_rates import by_layer_group, describe_group_lrs
@@ -46,6 +47,8 @@ class LRFinder(pl.Callback):
         epochs: At the start of which epochs to look for a rate.
         on_refusal: What to do if the curve is too flat or noisy to pick a rate: ``warn`` and keep
             the configured rates, ``raise``, or keep them in silence, ``ignore``.
+        loss_name: For ``val``: under which name ``validation_step`` logs its loss, such as
+            ``val/loss``, of the first loader; one that it returns is taken for ``val_loss``.
 
     Attributes:
         curves: The curve found at each epoch, filled while fitting.
@@ -77,6 +80,7 @@ class LRFinder(pl.Callback):
         rule: Rule = "midway",
         epochs: Collection[int] = (0,),
         on_refusal: Literal["warn", "raise", "ignore"] = "warn",
+        loss_name: str = VAL_LOSS,
     ) -> None:
         self.lrs = sweep_lrs(min_lr, max_lr, num_steps, spacing)
         check_choice("on", on, get_args(LossSource))
@@ -86,6 +90,7 @@ class LRFinder(pl.Callback):
         self.rule = rule
         self.epochs = frozenset(epochs)
         self.on_refusal = on_refusal
+        self.loss_name = loss_name
         self.curves: dict[int, LRCurve] = {}
 
     @property
@@ -160,7 +165,7 @@ class LRFinder(pl.Callback):
                 "`LRFinder` scales the configured rates, so that at least one trained group must"
                 f" have a rate above 0, but they are {rates}. Configure any rate, such as 1e-3."
             )
-        losses = sweep(trainer, pl_module, self.lrs, rates, self.on)
+        losses = sweep(trainer, pl_module, self.lrs, rates, self.on, self.loss_name)
         if not losses or not math.isfinite(losses[0]):
             num_batches = trainer.num_training_batches
             found = "an endless loader" if math.isinf(num_batches) else f"{num_batches} batches"
@@ -195,6 +200,7 @@ def lr_find(
     on: LossSource = "train",
     rule: Rule = "midway",
     val_dataloaders: Any = None,
+    loss_name: str = VAL_LOSS,
     **trainer_arguments: Any,
 ) -> LRCurve:
     """Sweep the learning rate of any module on any data, and leave the module as it was.
@@ -209,6 +215,7 @@ def lr_find(
         on: ``train`` or ``val``.
         rule: Which pick is the suggestion.
         val_dataloaders: For ``on="val"``, if ``datamodule`` is a loader.
+        loss_name: For ``on="val"``, as for ``LRFinder``.
         **trainer_arguments: For the ``Trainer``, such as ``accelerator`` and ``precision``.
 
     Returns:
@@ -218,7 +225,9 @@ def lr_find(
         ConfigurationError: If an argument is out of its range, or there is not one optimizer, no
             batch, or no finite loss.
     """
-    finder = LRFinder(min_lr, max_lr, num_steps, spacing, on, rule, on_refusal="ignore")
+    finder = LRFinder(
+        min_lr, max_lr, num_steps, spacing, on, rule, on_refusal="ignore", loss_name=loss_name
+    )
     return run_finder(finder, model, datamodule, val_dataloaders, **trainer_arguments)
 
 

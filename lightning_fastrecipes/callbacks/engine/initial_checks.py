@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -14,13 +14,16 @@ from lightning_fastrecipes.callbacks.engine.state_keeping import preserved_state
 from lightning_fastrecipes.callbacks.engine.stepping import (
     call_step,
     mean_over_processes,
+    step_loss,
     take_step,
     training_loss,
 )
 from lightning_fastrecipes.callbacks.engine.sweeping import reference_lrs
+from lightning_fastrecipes.functional.images.batches import images_of, targets_of
 from lightning_fastrecipes.functional.training.initial_loss import (
     expected_initial_loss,
     label_problem,
+    normalisation_problem,
     pixel_problem,
 )
 from lightning_fastrecipes.nn.label_rules import LabelRules
@@ -29,6 +32,7 @@ from lightning_fastrecipes.protocols import HasInitialLoss, HasInputSpec
 NUM_STEPS = 10
 """Steps on one batch after which regularisation must show."""
 
+NO_LOSS = "`training_step` returns no loss for this batch"
 _STRONG_DECAY = 0.5
 _NO_NUMBER = "targets must be finite numbers, but some are not. Leave such samples out."
 
@@ -49,7 +53,7 @@ def check_labels(
     batch: Any, num_classes: int | None, *, multi_label: bool, is_number: bool = False
 ) -> CheckResult:
     """Check that every label is a class that the model knows, or a finite number."""
-    targets = _targets(batch)
+    targets = targets_of(batch)
     if is_number and targets is not None:
         problem = None if bool(targets.isfinite().all()) else _NO_NUMBER
         return CheckResult("labels", problem is None, problem or "all targets are finite numbers")
@@ -61,14 +65,22 @@ def check_labels(
 
 def check_pixels(batch: Any, module: pl.LightningModule) -> CheckResult:
     """Check that images are normalised as the weights expect."""
-    inputs = batch[0] if isinstance(batch, (tuple, list)) else batch
-    if not isinstance(inputs, Tensor) or inputs.ndim != 4:
+    try:
+        inputs = images_of(batch)
+    except ValueError:
         return CheckResult("pixels", None, "needs batches of images")
+    spec = module.input_spec if isinstance(module, HasInputSpec) else None
+    problem = None
     if inputs.dtype == torch.uint8:
-        if not isinstance(module, HasInputSpec):
+        if spec is None:
             return CheckResult("pixels", None, "the module does not say how it normalises bytes")
-        inputs = module.input_spec.normalised(inputs)
-    problem = pixel_problem(inputs)
+        inputs = spec.normalised(inputs)
+    elif spec is not None:
+        problem = normalisation_problem(inputs, spec)
+    problem = problem or pixel_problem(inputs)
+    if problem is None and spec is None and 0 <= float(inputs.min()) <= float(inputs.max()) <= 1:
+        why = "they lie in 0 to 1, and the module has no `input_spec` to say what its weights want"
+        return CheckResult("pixels", None, why)
     return CheckResult("pixels", problem is None, problem or "the images are normalised")
 
 
@@ -82,7 +94,7 @@ def check_loss(
     tolerance: float,
 ) -> CheckResult:
     """Check that the loss is near that of even probabilities, or of the mean for all."""
-    module, targets = trainer.lightning_module, _targets(batch)
+    module, targets = trainer.lightning_module, targets_of(batch)
     of_mean = None
     if isinstance(module, HasInitialLoss) and targets is not None:
         of_mean = mean_over_processes(trainer, module.initial_loss(targets))
@@ -90,7 +102,10 @@ def check_loss(
         return CheckResult("loss", None, "needs num_classes")
     # A step that optimizes by itself needs gradients.
     with torch.set_grad_enabled(not trainer.lightning_module.automatic_optimization):
-        loss = mean_over_processes(trainer, _step_loss(trainer, batch))
+        first = step_loss(call_step(trainer, "training_step", batch, 0))
+    if trainer.strategy.reduce_boolean_decision(first is None, all=False):
+        return CheckResult("loss", None, NO_LOSS)
+    loss = mean_over_processes(trainer, cast(Tensor, first))
     rules, of = getattr(module, "rules", None), "of even probabilities"
     weights = batch[2:3] if isinstance(batch, Sequence) else ()
     is_plain = not isinstance(rules, LabelRules) or (rules.has_plain_loss and not weights)
@@ -183,8 +198,3 @@ def _loss_after_steps(
 
 def _step_loss(trainer: pl.Trainer, batch: Any) -> Tensor:
     return training_loss(call_step(trainer, "training_step", batch, 0))
-
-
-def _targets(batch: Any) -> Tensor | None:
-    is_pair = isinstance(batch, Sequence) and len(batch) > 1
-    return batch[1] if is_pair and isinstance(batch[1], Tensor) else None

@@ -9,6 +9,7 @@ from torch import Tensor
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import SetupError, is_param_in_hook_signature
 from lightning_fastrecipes.callbacks.engine.state_keeping import Log
+from lightning_fastrecipes.messages import name_some
 
 VAL_LOSS = "val_loss"
 _MOST_SKIPPED = 1000
@@ -88,25 +89,41 @@ def run_validation_step(trainer: pl.Trainer, batch: Any, batch_idx: int) -> Any:
             part.training = mode
 
 
-def validation_loss(trainer: pl.Trainer, batch: Any, batch_idx: int, logged: Log) -> Tensor:
-    """Return the loss that ``validation_step`` returns, or logs as ``val_loss``.
+def validation_loss(
+    trainer: pl.Trainer, batch: Any, batch_idx: int, logged: Log, loss_name: str = VAL_LOSS
+) -> Tensor:
+    """Return the loss that ``validation_step`` logs as ``loss_name``, or returns.
 
-    Call it within ``preserved_state``, which gives ``logged``, with a batch as its loader gave it.
+    What it returns goes before ``val_loss``, but not before another name. Call it within
+    ``preserved_state``, which gives ``logged``, with a batch as its loader gave it.
     """
-    logged.pop(VAL_LOSS, None)
+    name = logged_name(loss_name)
+    logged.pop(name, None)
     loss = step_loss(run_validation_step(trainer, batch, batch_idx))
-    if loss is None and VAL_LOSS in logged:
-        value = logged[VAL_LOSS]
+    if (loss is None or name != VAL_LOSS) and name in logged:
+        value = logged[name]
         is_metric = hasattr(value, "compute")
         loss = torch.as_tensor(value.compute() if is_metric else value)
         if is_metric:
             value.reset()  # the next loss is of the next batch alone
+    elif name != VAL_LOSS:
+        loss = None
     if loss is None:
+        found = f"; it logs {name_some(sorted(logged))}" if logged else ""
         raise SetupError(
-            f"`validation_step` must give a loss, but gave none. Return it, or log it as"
-            f" `{VAL_LOSS}`."
+            "`validation_step` must give a loss, but gave none. Return it, or log it as"
+            f" `{name}`{found}. Another name is given by `loss_name`."
         )
     return loss.detach().float()
+
+
+def logged_name(name: str) -> str:
+    """Return the name that a step logs by, without the loader that Lightning adds.
+
+    >>> logged_name("val_loss/dataloader_idx_1")
+    'val_loss'
+    """
+    return name.partition("/dataloader_idx_")[0]
 
 
 def call_step(trainer: pl.Trainer, name: str, batch: Any, batch_idx: int) -> Any:

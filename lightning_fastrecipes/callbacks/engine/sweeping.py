@@ -15,6 +15,7 @@ from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import CombinedLoader, SetupError
 from lightning_fastrecipes.callbacks.engine.state_keeping import preserved_state
 from lightning_fastrecipes.callbacks.engine.stepping import (
+    VAL_LOSS,
     mean_over_processes,
     on_device,
     take_step,
@@ -52,6 +53,7 @@ def sweep(
     lrs: Sequence[float],
     references: Sequence[float],
     on: LossSource = "train",
+    loss_name: str = VAL_LOSS,
 ) -> list[float]:
     """Take one optimizer step at each rate, return the losses, and put everything back.
 
@@ -59,7 +61,8 @@ def sweep(
     the ratios of ``references`` stay. Short loaders are cycled. A step that the scaler of mixed
     precision skips is taken again. The sweep ends early when the loss diverges, so there may be
     fewer losses than rates; they are equal on all processes. Its random numbers do not depend on
-    what happened before: the same model on the same data gives the same curve.
+    what happened before: the same model on the same data gives the same curve. The loss of
+    validation batches is what their step logs as ``loss_name``, or returns.
     """
     losses: list[float] = []
     if on == "val" and trainer.val_dataloaders is None:
@@ -87,7 +90,7 @@ def sweep(
                 break
             if on == "val":
                 batch_idx = int(len(losses) % trainer.num_val_batches[0])
-                loss = validation_loss(trainer, next(val_batches), batch_idx, logged)
+                loss = validation_loss(trainer, next(val_batches), batch_idx, logged, loss_name)
             losses.append(mean_over_processes(trainer, loss))
             if has_diverged(losses):
                 break

@@ -59,14 +59,12 @@ class ViewPredictor:
         if self._rule is None:
             images = batch_images(batch)
             if isinstance(module, HasProbabilities):
-                output = (
-                    None if isinstance(given, Tensor) else self._forward(trainer, module, images)
-                )
+                output = None if isinstance(given, Tensor) else self._first(trainer, module, images)
                 self._rule = rule_of_protocol(module, output, images, given, self.part)
             else:
                 self._rule = read_outputs(
                     module,
-                    self._forward(trainer, module, images),
+                    self._first(trainer, module, images),
                     images,
                     returned=given if trainer.predicting else _returned(trainer, module, batch),
                     must_match=trainer.predicting,
@@ -110,6 +108,19 @@ class ViewPredictor:
         except ValueError as error:
             raise SetupError(f"`TestTimeAugmentation`: {error}") from error
         return plain, mean
+
+    def _first(self, trainer: pl.Trainer, module: pl.LightningModule, images: Tensor) -> Any:
+        """Return the first outputs, or refuse a module whose ``forward`` takes no images."""
+        try:
+            return self._forward(trainer, module, images)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            raise SetupError(
+                f"`TestTimeAugmentation` calls `forward` of `{type(module).__name__}` with the"
+                f" images of a batch, {tuple(images.shape)}, but it fails: {error}. Drop this"
+                " callback, or let `forward` take images."
+            ) from error
 
     def _forward(self, trainer: pl.Trainer, module: pl.LightningModule, images: Tensor) -> Any:
         with trainer.precision_plugin.forward_context():
