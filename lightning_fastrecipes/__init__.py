@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from lightning_fastrecipes.nn.rmspe import RMSPE
     from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
     from lightning_fastrecipes.nn.summary import summary
+    from lightning_fastrecipes.recipe.predictor import Prediction, Predictor, load
     from lightning_fastrecipes.tasks.ensemble import Ensemble
     from lightning_fastrecipes.tasks.image import ImageClassifier
     from lightning_fastrecipes.tasks.image_regressor import ImageRegressor
@@ -104,6 +105,8 @@ __all__ = [
     "OneCycle",
     "Optim",
     "OverfittingStop",
+    "Prediction",
+    "Predictor",
     "ProgressiveResizing",
     "Reading",
     "RisingLossCheck",
@@ -127,6 +130,7 @@ __all__ = [
     "add_datepart",
     "add_elapsed",
     "backbones",
+    "load",
     "lr_find",
     "show_transforms",
     "summary",
@@ -166,6 +170,8 @@ _HOMES = {
     "Optim": "tasks.optim",
     "OverfittingStop": "callbacks.overfitting_stop",
     "ImageMixing": "callbacks.image_mixing",
+    "Prediction": "recipe.predictor",
+    "Predictor": "recipe.predictor",
     "ProgressiveResizing": "callbacks.progressive_resizing",
     "Reading": "data.tables.reading",
     "RisingLossCheck": "callbacks.rising_loss_check",
@@ -189,6 +195,7 @@ _HOMES = {
     "add_datepart": "functional.tables.dates",
     "backbones": "nn.backbone_table",
     "add_elapsed": "functional.tables.elapsed",
+    "load": "recipe.predictor",
     "lr_find": "callbacks.lr_finder",
     "show_transforms": "data.images.showing",
     "summary": "nn.summary",

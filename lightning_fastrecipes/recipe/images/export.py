@@ -1,6 +1,6 @@
 """A trained model of images in files, and its predictions of other images."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -149,7 +149,7 @@ def load_export(folder: Path, *, trust: Trust = ()) -> tuple[Model, dict[str, An
         # It has come with the weights.
         spec = replace(model.input_spec, mean_image=model.pixel_mean[0] / 255)
         model.set_input_spec(spec)
-    return model, description
+    return model.to(default_device(), memory_format=torch.channels_last), description
 
 
 def predict_files(
@@ -159,6 +159,7 @@ def predict_files(
     tta: bool | None = None,
     agreement: bool = False,
     trust: Trust = (),
+    load: Callable[[Path], Any] | None = None,
 ) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
     """Predict images with exported models, in 32-bit arithmetic as the evaluation does.
 
@@ -171,7 +172,8 @@ def predict_files(
     ``paths`` are files, or folders that are searched with all below them. With ``tta`` views of
     each image predict as well; ``None`` is as each run was evaluated. With ``agreement`` a column
     more says how many of the models decide as they do together. ``trust`` names modules whose
-    networks may be built besides those of known packages. Return the table of
+    networks may be built besides those of known packages. ``load`` gives model and description of
+    an export, as ``load_export`` does, on the device to predict on. Return the table of
     ``prediction_table``, and name and reason of each file that cannot be read. Raise
     `DataNotFoundError` if a path or an export is missing, `DataError` if the models do not know the
     same classes, or have no views to predict with.
@@ -182,7 +184,8 @@ def predict_files(
     ]
     members = [member for run in runs for member in run]
     names = _shared_names(members)
-    predictions = (_predict_with(member, names, trust) for member in members)
+    load = load or (lambda path: load_export(path, trust=trust))
+    predictions = (_predict_with(member, names, *load(member.path)) for member in members)
     # All are held at a time only where each is asked for.
     each = stack_predictions(predictions) if agreement else None
     merged = merge_predictions(predictions if each is None else each)
@@ -254,12 +257,12 @@ def _shared_names(members: Sequence[_Member]) -> list[str]:
     return names
 
 
-def _predict_with(member: _Member, names: Sequence[str], trust: Trust) -> Tensor:
-    device = default_device()
-    model, description = load_export(member.path, trust=trust)
+def _predict_with(
+    member: _Member, names: Sequence[str], model: Model, description: Mapping[str, Any]
+) -> Tensor:
+    device = model.device
     columns = columns_by_name(names, member.names)
     loader = DataLoader(member.dataset, batch_size=description["batch_size"])
-    model.to(device, memory_format=torch.channels_last)
     chunks = [] if member.numbers else [torch.empty(0, len(columns))]
 
     def predict(images: Tensor) -> Tensor:

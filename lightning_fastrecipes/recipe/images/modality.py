@@ -22,7 +22,8 @@ from lightning_fastrecipes.protocols import InputSpec
 from lightning_fastrecipes.recipe.config.building import build
 from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.schema import Evaluation, Recipe, Stage
-from lightning_fastrecipes.recipe.images.export import describe_model, predict_files
+from lightning_fastrecipes.recipe.images.export import describe_model, load_export, predict_files
+from lightning_fastrecipes.recipe.images.items import as_files
 from lightning_fastrecipes.recipe.images.number_reports import write_number_predictions
 from lightning_fastrecipes.recipe.images.reports import write_image_predictions
 from lightning_fastrecipes.recipe.images.views import build_tta, describe_views
@@ -177,19 +178,30 @@ class Images(Modality):
         return {**describe_model(model, data), **describe_views(tta, recipe, data)}
 
     @override
+    def load(self, folder: Path, *, trust: Trust) -> tuple[Any, dict[str, Any]]:
+        return load_export(folder, trust=trust)
+
+    @override
+    def as_source(self, items: Any, folder: Path) -> tuple[Any, dict[str, str], bool]:
+        return as_files(items, folder)
+
+    @override
     def predict(
         self,
         folders: Sequence[Path],
-        paths: Sequence[Path],
+        source: Any,
         *,
         tta: bool | None,
         keep: Sequence[str] = (),
         agreement: bool = False,
         trust: Trust = (),
+        load: Callable[[Path], Any] | None = None,
     ) -> Predictions:
         if keep:
             raise RecipeError("`--keep` is for columns of tables, not for images. Leave it out.")
-        table, bad = predict_files(folders, paths, tta=tta, agreement=agreement, trust=trust)
+        table, bad = predict_files(
+            folders, source, tta=tta, agreement=agreement, trust=trust, load=load
+        )
         return Predictions(table, table.to_csv(index=False), bad)
 
 

@@ -116,22 +116,36 @@ class Modality(ABC):
         """Write further reports on the exported model into the run folder."""
 
     @abstractmethod
+    def load(self, folder: Path, *, trust: Trust) -> tuple[Any, dict[str, Any]]:
+        """Load an exported model, and its description."""
+
+    @abstractmethod
+    def as_source(self, items: Any, folder: Path) -> tuple[Any, dict[str, str], bool]:
+        """Return what ``predict`` takes for what people have in Python.
+
+        Beside it the names of what was written into a folder, by its paths, and whether it is a
+        single image or row.
+        """
+
+    @abstractmethod
     def predict(
         self,
         folders: Sequence[Path],
-        paths: Sequence[Path],
+        source: Any,
         *,
         tta: bool | None,
         keep: Sequence[str] = (),
         agreement: bool = False,
         trust: Trust = (),
+        load: Callable[[Path], Any] | None = None,
     ) -> Predictions:
         """Predict with exported models, several of which predict their mean.
 
-        ``folders`` are run folders or the ``export`` folders in them; ``paths`` are images and
-        folders of them, or tables. ``tta`` is for images: whether views of each predict as well, or
-        as each run was evaluated if ``None``; ``keep`` is for tables: columns to put beside the
-        predictions. Raise `RecipeError` if one is asked for of the other. With ``agreement`` a
-        column more says how far the models agree on each.
+        ``folders`` are run folders or the ``export`` folders in them; ``source`` are paths of
+        images and folders of them, or tables; ``load`` is that of the modality with a memory.
+        ``tta`` is for images: whether views of each predict as well, or as each run was evaluated
+        if ``None``; ``keep`` is for tables: columns to put beside the predictions. Raise
+        `RecipeError` if one is asked for of the other. With ``agreement`` a column more says how
+        far the models agree on each.
         ``trust`` names modules whose networks may be built besides those of known packages.
         """

@@ -1,7 +1,7 @@
 """A trained model of a table in files, and its predictions for other tables."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
 from lightning_fastrecipes.data.tables.frames import frame_files
 from lightning_fastrecipes.data.tables.loader import TableLoader
 from lightning_fastrecipes.data.tables.reading import Reading
+from lightning_fastrecipes.data.tables.source import Source
 from lightning_fastrecipes.data.tables.steps import Join, parse_steps, step_files, steps_to_list
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
 from lightning_fastrecipes.functional.labels.merging import running_mean, stack_predictions
@@ -116,7 +117,7 @@ def load_table_export(folder: Path) -> tuple[TabularTask, dict[str, Any]]:
                     f" {shown(name)}. {EXPORT_CURE}"
                 )
         description["folder"], description["package"] = str(home / _SIDE), None
-    return model, description
+    return model.to(default_device()), description
 
 
 class TablePredictions(NamedTuple):
@@ -129,16 +130,18 @@ class TablePredictions(NamedTuple):
 
 def predict_tables(
     folders: Sequence[Path],
-    paths: Sequence[Path],
+    source: Source,
     keep: Sequence[str] = (),
     *,
     agreement: bool = False,
+    load: Callable[[Path], Any] | None = None,
 ) -> TablePredictions:
     """Predict the rows of tables with exported models, in 32-bit arithmetic as the evaluation does.
 
     Several files or patterns are prepared as one table, one below the other. The target is ignored.
     Several models predict their mean, in the user's units. ``folders`` are run folders, or the
-    ``export`` folders in them.
+    ``export`` folders in them; ``load`` gives model and description of one, as
+    ``load_table_export`` does, on the device to predict on.
 
     The table has the columns ``file`` (where there are several), ``row`` (from 0 in each file),
     those to ``keep`` of the tables as they were prepared, ``prediction``, for classes a probability
@@ -146,12 +149,13 @@ def predict_tables(
     values. Raise `DataNotFoundError` if a table, a side table or an export is missing, `DataError`
     if the table is not like that of the training, or the models do not predict the same.
     """
-    tables = _Tables([str(path) for path in paths], keep)
+    tables = _Tables(source, keep)
+    load = load or load_table_export
     members = [member for folder in folders for member in member_folders(folder)]
     if not members:
         raise DataError("`folders` must name at least one run, got none.")
-    first = load_table_export(members[0])[0].require_spec()
-    predictions = (_predict_with(member, first, tables) for member in members)
+    first = load(members[0])[0].require_spec()
+    predictions = (_predict_with(member, first, tables, *load(member)) for member in members)
     each = stack_predictions(predictions) if agreement else None
     mean = running_mean(predictions if each is None else each)
     found = predicted_columns(first, mean)
@@ -164,13 +168,13 @@ def predict_tables(
 class _Tables:
     """The tables to predict, prepared once for all models that need them prepared alike."""
 
-    def __init__(self, paths: list[str], keep: Sequence[str]) -> None:
+    def __init__(self, source: Source, keep: Sequence[str]) -> None:
         self._keep = keep
         # What was unknown or missing in the rows, a line each, in order.
         self.notes: dict[str, None] = {}
         # Where each row is in the tables.
         self.rows: pd.DataFrame | None = None
-        self._paths = paths
+        self._source = source
         self._key: tuple[Any, ...] = ()
         self._loader: TableLoader
 
@@ -181,7 +185,7 @@ class _Tables:
         if key != self._key:
             data = TabularDataModule.from_spec(
                 spec,
-                self._paths,
+                self._source,
                 steps=description["steps"],
                 reading=description.get("reading"),
                 eval_batch_size=description["batch_size"],
@@ -194,9 +198,14 @@ class _Tables:
         return self._loader
 
 
-def _predict_with(folder: Path, first: TableSpec, tables: _Tables) -> Tensor:
-    device = default_device()
-    model, description = load_table_export(folder)
+def _predict_with(
+    folder: Path,
+    first: TableSpec,
+    tables: _Tables,
+    model: TabularTask,
+    description: Mapping[str, Any],
+) -> Tensor:
+    device = model.device
     spec = model.require_spec()
     ours, theirs = (
         [(column.name, column.task, column.classes) for column in one.target_columns]
@@ -208,7 +217,6 @@ def _predict_with(folder: Path, first: TableSpec, tables: _Tables) -> Tensor:
             f" {name_some(first.targets)} and that of {folder} {name_some(spec.targets)}, or other"
             " classes."
         )
-    model.to(device)
     chunks = []
     with torch.inference_mode():
         for batch in tables.loader(spec, description):

@@ -1,9 +1,11 @@
 """Recipes for tables: how their parts are built, described, evaluated and exported."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+from pandas.api.types import is_scalar
 from torch import Tensor
 from typing_extensions import override
 
@@ -23,6 +25,7 @@ from lightning_fastrecipes.recipe.shared.modality import Modality
 from lightning_fastrecipes.recipe.shared.predictions import Predicted, Predictions
 from lightning_fastrecipes.recipe.tables.export import (
     describe_table_model,
+    load_table_export,
     predict_tables,
     side_tables,
 )
@@ -148,19 +151,33 @@ class Tables(Modality):
         write_table_reports(folder, data, model, recipe.seed)
 
     @override
+    def load(self, folder: Path, *, trust: Trust) -> tuple[Any, dict[str, Any]]:
+        return load_table_export(folder)
+
+    @override
+    def as_source(self, items: Any, folder: Path) -> tuple[Any, dict[str, str], bool]:
+        if isinstance(items, pd.Series):
+            items = items.to_dict()
+        is_row = isinstance(items, Mapping) and all(is_scalar(value) for value in items.values())
+        if isinstance(items, (list, tuple)) and items and isinstance(items[0], Mapping):
+            return pd.DataFrame(items), {}, False
+        return pd.DataFrame([dict(items)]) if is_row else items, {}, is_row
+
+    @override
     def predict(
         self,
         folders: Sequence[Path],
-        paths: Sequence[Path],
+        source: Any,
         *,
         tta: bool | None,
         keep: Sequence[str] = (),
         agreement: bool = False,
         trust: Trust = (),
+        load: Callable[[Path], Any] | None = None,
     ) -> Predictions:
         if tta:
             raise RecipeError("`--tta` is for images, not for tables. Leave it out.")
-        found = predict_tables(folders, paths, keep, agreement=agreement)
+        found = predict_tables(folders, source, keep, agreement=agreement, load=load)
         return Predictions(found.table, found.content, notes=found.notes)
 
 

@@ -1,0 +1,56 @@
+"""Images as people have them in Python, as files that are predicted as any other."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.messages import shown
+
+_CHANNELS = (1, 3, 4)
+
+
+def as_files(items: Any, folder: Path) -> tuple[list[Path], dict[str, str], bool]:
+    """Write images that are in memory into a folder, without loss; keep paths as they are.
+
+    Return the paths, the names of what was written by its path, such as ``image 0``, and whether it
+    is a single image, rather than a folder or several. Raise `DataError` for what is no image.
+    """
+    is_array = isinstance(items, (np.ndarray, Tensor))
+    is_single = not isinstance(items, (list, tuple)) and not (is_array and items.ndim == 4)
+    paths: list[Path] = []
+    names: dict[str, str] = {}
+    for number, item in enumerate([items] if is_single else items):
+        if isinstance(item, (str, Path)):
+            paths.append(Path(item))
+            continue
+        path = folder / f"{number}.png"
+        if isinstance(item, bytes):
+            path.write_bytes(item)
+        else:
+            _as_image(item).save(path)
+        names[str(path)] = f"image {number}"
+        paths.append(path)
+    return paths, names, is_single and not paths[0].is_dir()
+
+
+def _as_image(item: Any) -> Image.Image:
+    if isinstance(item, Image.Image):
+        # Others are what a PNG holds.
+        return item.convert("RGB") if item.mode in ("CMYK", "YCbCr", "LAB", "HSV", "F") else item
+    if isinstance(item, Tensor) and item.ndim == 3:
+        item = item.permute(1, 2, 0)
+    pixels = np.asarray(item.cpu() if isinstance(item, Tensor) else item)
+    is_image = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[-1] in _CHANNELS)
+    if not isinstance(item, (np.ndarray, Tensor)) or pixels.dtype != np.uint8 or not is_image:
+        found = f"{pixels.dtype} of shape {pixels.shape}" if pixels.ndim > 1 else shown(item)
+        raise DataError(
+            "An image must be a path, bytes of a file, a PIL image, an array (height, width) or"
+            " (height, width, channels), or a tensor (channels, height, width), of 8 bits from 0 to"
+            f" 255, but is {found}. Scale and convert it."
+        )
+    grey = pixels.ndim == 3 and pixels.shape[-1] == 1
+    return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if grey else pixels))

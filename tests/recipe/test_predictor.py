@@ -1,0 +1,128 @@
+"""Predictions in Python are those of the command line."""
+
+import io
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+import lightning_fastrecipes as fr
+from lightning_fastrecipes.cli.main import main
+from lightning_fastrecipes.errors import DataError, DataNotFoundError
+
+HOUSE_ONE = Path(__file__).parents[1] / "fixtures" / "house_one"
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory, shared_recipe_file):
+    """A finished run, images that its training did not see, and what the command predicts."""
+    folder = tmp_path_factory.mktemp("predictor")
+    words = [f"--stages.{name}.max_epochs=1" for name in ("head", "augmented", "all")]
+    assert main(["run", str(shared_recipe_file), "--out", str(folder / "run"), *words]) == 0
+    (folder / "new").mkdir()
+    draw = np.random.default_rng(5)
+    for number in range(4):
+        pixels = draw.integers(0, 256, (40, 48, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "new" / f"{number}.png")
+    out = folder / "found.csv"
+    assert main(["predict", str(folder / "run"), str(folder / "new"), "--out", str(out)]) == 0
+    return folder, pd.read_csv(out)
+
+
+def test_a_folder_gives_the_table_of_the_command(images) -> None:
+    folder, expected = images
+    found = fr.load(folder / "run").predict(folder / "new")
+    pd.testing.assert_frame_equal(found.reset_index(drop=True), expected, rtol=0, atol=0)
+
+
+def test_an_image_is_the_same_in_whatever_form_it_comes(images) -> None:
+    folder, expected = images
+    path = folder / "new" / "2.png"
+    predictor = fr.load(folder / "run")
+    pixels = np.asarray(Image.open(path))
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "BMP")
+    row = expected.iloc[2]
+    for item in (
+        path,
+        str(path),
+        path.read_bytes(),
+        buffer.getvalue(),
+        Image.open(path),
+        pixels,
+        torch.from_numpy(pixels).permute(2, 0, 1),
+    ):
+        found = predictor.predict(item)
+        assert found.value == row["prediction"]
+        assert found.values == {name: row[name] for name in predictor.classes}
+
+
+def test_several_keep_their_order_and_have_names(images) -> None:
+    folder, expected = images
+    pixels = np.stack([np.asarray(Image.open(folder / "new" / f"{i}.png")) for i in (3, 1)])
+    predictor = fr.load(folder / "run")
+    found = predictor.predict(pixels)
+    assert found["file"].tolist() == ["image 0", "image 1"]
+    assert found["red"].tolist() == expected["red"].iloc[[3, 1]].tolist()
+    mixed = predictor.predict([folder / "new" / "0.png", pixels[0]])
+    assert mixed["file"].tolist() == [str(folder / "new" / "0.png"), "image 1"]
+
+
+def test_models_are_loaded_once(images, monkeypatch) -> None:
+    folder, _ = images
+    predictor = fr.load(folder / "run").to("cpu")
+    shutil.copytree(folder / "run", folder / "gone")
+    monkeypatch.setattr(predictor._modality, "load", pytest.fail)
+    assert len(predictor.predict(folder / "new")) == 4
+
+
+@pytest.mark.parametrize(
+    "item", [np.zeros((4, 4, 3)), np.zeros((4, 4, 2), np.uint8), 5, {"a": 1}], ids=str
+)
+def test_what_is_no_image_is_refused(images, item) -> None:
+    with pytest.raises(DataError, match="must be a path, bytes of a file, a PIL image"):
+        fr.load(images[0] / "run").predict(item)
+
+
+def test_a_single_image_that_cannot_be_read_is_an_error(images) -> None:
+    predictor = fr.load(images[0] / "run")
+    with pytest.raises(DataError, match=r"image 0: .* Give another"):
+        predictor.predict(b"no image")
+    with pytest.warns(UserWarning, match="1 files cannot be read and are left out: 'image 1"):
+        found = predictor.predict([images[0] / "new" / "0.png", b"no image"])
+    assert len(found) == 1
+
+
+def test_what_is_no_run_is_refused(images, tmp_path) -> None:
+    with pytest.raises(DataNotFoundError):
+        fr.load(tmp_path)
+    checkpoint = next((images[0] / "run" / "checkpoints").glob("*.ckpt"))
+    with pytest.raises(DataError, match="A checkpoint does not know how its images"):
+        fr.load(checkpoint)
+    with pytest.raises(DataError, match="must be given the folder"):
+        fr.load()
+
+
+@pytest.mark.parametrize("run", ["sales", "kinds"])
+def test_rows_are_predicted_as_the_command_does(run, tmp_path, monkeypatch) -> None:
+    house = shutil.copytree(HOUSE_ONE, tmp_path / "house")
+    monkeypatch.chdir(house)
+    shutil.copy("data/shops.csv", ".")  # exports of that time have no side tables in them
+    table = Path("data/more_sales.csv")
+    assert main(["predict", f"run_folders/{run}", str(table), "--out", "found.csv"]) == 0
+    expected = pd.read_csv("found.csv")
+    predictor = fr.load(f"run_folders/{run}")
+    frame = pd.read_csv(table)
+    for source in (table, str(table), frame, frame.to_dict("list"), frame.to_dict("records")):
+        found = predictor.predict(source)
+        pd.testing.assert_frame_equal(found, expected, rtol=1e-5, check_dtype=False)
+    one = predictor.predict(frame.iloc[3].to_dict())
+    other = predictor.predict(frame.iloc[3])
+    assert one == other
+    row = found.iloc[3]
+    assert one.value == (row["prediction"] if run == "kinds" else pytest.approx(row["prediction"]))
+    assert one.values == pytest.approx({n: row[n] for n in predictor.classes or ()}, abs=1e-6)
