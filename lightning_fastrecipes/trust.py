@@ -10,6 +10,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import is_dataclass
+from enum import Enum
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -122,7 +123,9 @@ def check_values(parsed: Any, trust: Trust = (), key: str = "") -> None:
     elif isinstance(parsed, (list, tuple, set)):
         for item in parsed:
             check_values(item, trust, key)
-    elif isinstance(parsed, Mapping) or hasattr(parsed, "__dict__"):
+    elif isinstance(parsed, Mapping) or (
+        hasattr(parsed, "__dict__") and not isinstance(parsed, Enum)
+    ):
         values = parsed if isinstance(parsed, Mapping) else vars(parsed)
         if isinstance(values.get("class_path"), str):
             check_document({key: {"class_path": values["class_path"]}}, trust)

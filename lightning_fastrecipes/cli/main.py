@@ -103,6 +103,11 @@ def _copy(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     recipe = _load(options)
+    from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
+    from lightning_fastrecipes.recipe.run.checks import check_without_data
+
+    keep_quiet()
+    check_without_data(recipe)
     variants = f"{len(recipe.variants)} variants of " if recipe.variants else ""
     out.print(f"{recipe.path}: fine ({variants}{len(recipe.stages)} stages)")
     return OK

@@ -46,6 +46,8 @@ _PLAIN = {
     "name": str, "description": str, "seed": int, "seeds": int, "train_metrics": int,
     "initial_checks": bool, "validation_guard": bool,
 }  # fmt: skip
+_MOST_SEED = 4_000_000
+"""A stage has a thousand times the seed of its recipe, and numpy takes up to 2**32."""
 _OF_THE_WHOLE = ("name", "variants", "series")
 """Keys that a variant cannot change."""
 _SIDE_STEP = "side_step"
@@ -78,7 +80,9 @@ def load_recipe(
     # Written into a run folder, where the folder's own name says nothing of the recipe.
     folder_or_file = path.parent.resolve().name if path.name == "recipe.yaml" else path.stem
     document.setdefault("name", folder_or_file)
-    if document.get("series") is None and variant in (document.get("variants") or {}):
+    variants = document.get("variants")
+    is_known = isinstance(variants, Mapping) and variant in variants
+    if document.get("series") is None and is_known:
         # Its data may be of another class, whose arguments the overrides name.
         document, variant = _as_variant(document, str(variant), place), None
     applied: list[Override] = []
@@ -165,8 +169,16 @@ def _check_trust(document: dict[str, Any], place: Place) -> None:
 
 
 def _check_evaluation(recipe: Recipe, place: Place) -> None:
-    """Refuse an evaluation that stages or seeds contradict."""
+    """Refuse an evaluation that stages or seeds contradict, and numbers out of range."""
     asked, seeds = recipe.evaluation, recipe.seeds
+    if not 0 <= recipe.seed <= _MOST_SEED:
+        raise place.at("seed").error(
+            f"must be from 0 to {_MOST_SEED:,}, but is {shown(recipe.seed)}."
+        )
+    if asked.batch_size is not None and asked.batch_size < 1:
+        raise place.at("evaluation.batch_size").error(
+            f"must be at least 1, but is {asked.batch_size}."
+        )
     if asked.ensemble is not None and not any(
         has_callback(s, CycleSnapshots) for s in recipe.stages
     ):

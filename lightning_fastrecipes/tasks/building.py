@@ -31,7 +31,8 @@ class FunctionMetric(Metric):
     """Call a plain function once on all rows of an epoch, gathered from every process.
 
     The function goes from probabilities ``(rows, num_outputs)`` and targets to a number. Averaged
-    over batches, it would be wrong for anything that is not a mean, such as F-beta.
+    over batches, it would be wrong for anything that is not a mean, such as F-beta. ``path`` is the
+    import path that it was named by, if any.
 
     >>> metric = FunctionMetric(lambda p, t: (p.argmax(1) == t).float().mean())
     >>> metric.update(torch.tensor([[0.9, 0.1], [0.2, 0.8]]), torch.tensor([0, 0]))
@@ -43,9 +44,10 @@ class FunctionMetric(Metric):
     rows: list[Tensor]
     targets: list[Tensor]
 
-    def __init__(self, function: MetricFunction) -> None:
+    def __init__(self, function: MetricFunction, path: str = "") -> None:
         super().__init__()
         self.function = function
+        self.path = path
         self.add_state("rows", default=[], dist_reduce_fx="cat")
         self.add_state("targets", default=[], dist_reduce_fx="cat")
 
@@ -56,8 +58,17 @@ class FunctionMetric(Metric):
 
     def compute(self) -> Tensor:
         """Call the function on all rows."""
-        value = self.function(dim_zero_cat(self.rows), dim_zero_cat(self.targets))
-        return torch.as_tensor(value, dtype=torch.float32, device=self.device)
+        rows, targets = dim_zero_cat(self.rows), dim_zero_cat(self.targets)
+        try:
+            value = self.function(rows, targets)
+            return torch.as_tensor(value, dtype=torch.float32, device=self.device)
+        except (TypeError, ValueError, IndexError, RuntimeError) as error:
+            name = self.path or getattr(self.function, "__name__", repr(self.function))
+            raise ConfigurationError(
+                f"The metric `{name}` must make one number of predictions {tuple(rows.shape)} and"
+                f" targets {tuple(targets.shape)}, but fails: {error} Take what it needs of them"
+                " in a function of your own."
+            ) from error
 
 
 def build_metrics(
@@ -68,7 +79,7 @@ def build_metrics(
     Classes get the defaults that they take and were not given. Raises ConfigurationError if a class
     path leads nowhere or its arguments do not fit, a TypeError if a value is none of these.
     """
-    return {name: _build_metric(name, spec, defaults) for name, spec in specs.items()}
+    return {name: _build_metric(str(name), spec, defaults) for name, spec in specs.items()}
 
 
 def check_class_metrics(metrics: Mapping[str, Metric | MetricCollection], num_classes: int) -> None:
@@ -250,6 +261,7 @@ def _build_metric(name: str, spec: MetricSpec, defaults: Mapping[str, Any]) -> M
         return spec
     if isinstance(spec, (str, Mapping)):
         path, init_args = _path_and_args(spec, f"metrics.{name}")
+        init_args = {key: _inner(name, value, defaults) for key, value in init_args.items()}
         target = _load(path, f"metrics.{name}")
         if inspect.isclass(target) and issubclass(target, Metric):
             # Some classes choose their implementation in `__new__`, which names the arguments.
@@ -260,10 +272,12 @@ def _build_metric(name: str, spec: MetricSpec, defaults: Mapping[str, Any]) -> M
             arguments = {k: v for k, v in defaults.items() if k in taken} | init_args
             try:
                 return target(**arguments)
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, RuntimeError, ImportError) as error:
                 raise ConfigurationError(
                     f"`metrics.{name}`: `{path}` does not take {arguments}: {error}."
                 ) from error
+        if callable(target) and not inspect.isclass(target):
+            return FunctionMetric(target, path)
         spec = target
     if callable(spec) and not inspect.isclass(spec):
         return FunctionMetric(spec)
@@ -273,16 +287,28 @@ def _build_metric(name: str, spec: MetricSpec, defaults: Mapping[str, Any]) -> M
     )
 
 
+def _inner(name: str, value: Any, defaults: Mapping[str, Any]) -> Any:
+    """Build a metric that another one wraps."""
+    is_named = isinstance(value, Mapping) and "class_path" in value
+    return _build_metric(name, value, defaults) if is_named else value
+
+
 def _path_and_args(spec: str | Mapping[str, Any], what: str) -> tuple[str, dict[str, Any]]:
     if isinstance(spec, str):
         return spec, {}
-    unknown = set(spec) - {"class_path", "init_args"}
-    if unknown or "class_path" not in spec:
+    is_mapping = isinstance(spec, Mapping)
+    keys = set(spec) if is_mapping else set()
+    if keys - {"class_path", "init_args"} or "class_path" not in keys:
         raise ConfigurationError(
             f"`{what}` must be a class path or have the keys `class_path` and `init_args`, but got"
-            f" {sorted(spec)}."
+            f" {shown(sorted(map(str, keys)) if is_mapping else spec)}."
         )
-    return str(spec["class_path"]), dict(spec.get("init_args") or {})
+    init_args = spec.get("init_args") or {}
+    if not isinstance(init_args, Mapping):
+        raise ConfigurationError(
+            f"`{what}.init_args` must be a mapping of arguments, but got {shown(init_args)}."
+        )
+    return str(spec["class_path"]), dict(init_args)
 
 
 def _load(path: str, what: str) -> Any:

@@ -24,6 +24,8 @@ from lightning_fastrecipes.protocols import ClassKind, HasClasses
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY, LayerGroupTask
 from lightning_fastrecipes.tasks.building import MetricSpec, build_loss
 from lightning_fastrecipes.tasks.label_following import FollowsLabelRules
+from lightning_fastrecipes.tasks.metric_checks import check_metrics
+from lightning_fastrecipes.typed import from_mapping
 
 _check_saved = plain.keys(
     {
@@ -56,7 +58,9 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
     ) -> None:
         super().__init__(metrics={}, metric_defaults={}, **options)
         self.num_classes: int | None = None
-        self.labels = Labels(**labels) if isinstance(labels, Mapping) else labels or Labels()
+        if isinstance(labels, Mapping):
+            labels = from_mapping(Labels, labels, "labels")
+        self.labels = labels or Labels()
         self._loss = build_loss(self.labels.loss)
         self.classes: list[str] | None = None
         self.label_kind: ClassKind = "single"
@@ -76,6 +80,8 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
         self.require_classes()
         if was_open:
             rank_zero_info(f"{type(self).__name__}: {self._taken(datamodule)}")
+        if stage == "fit":
+            check_metrics(self)
         self.set_up_loss(stage, datamodule)
 
     def adopt_targets(self, datamodule: Any) -> None:

@@ -23,6 +23,7 @@ from lightning_fastrecipes.protocols import (
 )
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY, LayerGroupTask
 from lightning_fastrecipes.tasks.building import plain_values, read_backbone
+from lightning_fastrecipes.typed import from_mapping
 
 
 @dataclass(frozen=True)
@@ -74,21 +75,23 @@ class ImageTask(LayerGroupTask):
         )
         if norm_policy is None:
             norm_policy = "calibrated" if built.pretrained else "eval_if_frozen"
-        if not isinstance(head, Head):
-            head = Head(**head) if isinstance(head, Mapping) else Head(head)
+        if isinstance(head, Mapping):
+            layers = from_mapping(Head, head, "head")
+        else:
+            layers = head if isinstance(head, Head) else Head(head)
         super().__init__(norm_policy=norm_policy, **options)
         self.backbone = built
         self.head = nn.Identity()
         self.input_spec: InputSpec = built.input_spec
         self.num_groups = num_groups
-        self._head_options = head
+        self._head_options = layers
         self._backbone_groups = built.layer_groups(num_groups - 1)
         self._register_normalisation()
         # Plain values alone, so that a checkpoint loads with `weights_only`. `weights` is left out:
         # they come from the checkpoint then.
         self.architecture: dict[str, Any] = {
             "backbone": plain_values(backbone) if isinstance(backbone, Mapping) else built.name,
-            "head": asdict(head),
+            "head": asdict(layers),
             "num_groups": num_groups,
             "norm_policy": norm_policy,
         }

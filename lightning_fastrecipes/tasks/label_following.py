@@ -18,6 +18,7 @@ from lightning_fastrecipes.nn.label_rules import LabelRules, MultiLabel, SingleL
 from lightning_fastrecipes.protocols import HasTrainTargets, LabelKind
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY
 from lightning_fastrecipes.tasks.building import LossSpec, saved_loss
+from lightning_fastrecipes.tasks.metric_checks import Example, label_example
 
 _check_loss = plain.keys(
     {},
@@ -65,6 +66,10 @@ class FollowsLabelRules:
     def metric_targets(self, targets: Tensor) -> Tensor:
         """Decide one class per row where targets are probabilities, or yes or no per label."""
         return self.rules.metric_targets(targets)
+
+    def example(self) -> Example:
+        """Return made-up probabilities and targets, as metrics get them."""
+        return label_example(self.rules.num_classes, multi_label=self.rules.multi_label)
 
     def set_up_loss(self, stage: str, datamodule: Any) -> None:
         """Try a loss of the user's own, and weigh what is to be balanced by the training split."""

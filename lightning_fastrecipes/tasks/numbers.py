@@ -11,6 +11,7 @@ from typing_extensions import override
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.labels.numbers import has_doubles
 from lightning_fastrecipes.tasks.base import LayerGroupTask
+from lightning_fastrecipes.tasks.metric_checks import Example
 
 
 class PredictsNumbers(LayerGroupTask):
@@ -25,6 +26,10 @@ class PredictsNumbers(LayerGroupTask):
     @abstractmethod
     def number_names(self) -> list[str]:
         """Names of what is predicted, in order."""
+
+    def example(self) -> Example | None:
+        """Return made-up predictions and targets that metrics are tried on; ``None`` for none."""
+        return None
 
     @override
     def setup(self, stage: str) -> None:

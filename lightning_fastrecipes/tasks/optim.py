@@ -10,6 +10,7 @@ import torch
 from lightning_fastrecipes.errors import ConfigurationError, check_at_least
 from lightning_fastrecipes.functional.training.group_rates import Rates, plain_rates
 from lightning_fastrecipes.tasks.building import load_class
+from lightning_fastrecipes.typed import from_mapping
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def as_optim(
     optim: Optim | Mapping[str, Any] | None, lr: Rates | None, lr_ratio: float | None
 ) -> Optim:
     """Return the options of a task; ``lr`` and ``lr_ratio`` replace those of ``optim``."""
-    chosen = optim if isinstance(optim, Optim) else Optim(**(optim or {}))
+    chosen = optim if isinstance(optim, Optim) else from_mapping(Optim, optim or {}, "optim")
     if lr is not None:
         chosen = replace(chosen, lr=lr)
     return chosen if lr_ratio is None else replace(chosen, lr_ratio=lr_ratio)

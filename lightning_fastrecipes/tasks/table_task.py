@@ -24,6 +24,8 @@ from lightning_fastrecipes.nn.tabular import TableBackbone
 from lightning_fastrecipes.protocols import HasTableSpec, LayerGroup, TableInputs
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY, LayerGroupTask
 from lightning_fastrecipes.tasks.building import MetricSpec, check_class_metrics, plain_values
+from lightning_fastrecipes.tasks.metric_checks import check_metrics
+from lightning_fastrecipes.typed import from_mapping
 
 _CLASSES: dict[SpecTask, str] = {
     "regression": "TabularRegressor",
@@ -112,8 +114,9 @@ class TabularTask(LayerGroupTask, ABC):
         **options: Any,
     ) -> None:
         super().__init__(norm_policy, metrics={}, metric_defaults={}, **options)
-        chosen = network if isinstance(network, TabularNetwork) else TabularNetwork(**network or {})
-        self.network = chosen.or_default(self.default_network)
+        if not isinstance(network, TabularNetwork):
+            network = from_mapping(TabularNetwork, network or {}, "network")
+        self.network = network.or_default(self.default_network)
         self._chosen_metrics = metrics
         self.spec: TableSpec | None = None
         # Nothing to freeze or to train until the columns are known.
@@ -289,6 +292,8 @@ class TabularTask(LayerGroupTask, ABC):
         super().setup(stage)
         self.adopt_targets(getattr(self.trainer, "datamodule", None))
         self.require_spec()
+        if stage == "fit":
+            check_metrics(self)
 
     @override
     def adopt_targets(self, datamodule: Any) -> None:

@@ -24,6 +24,7 @@ from lightning_fastrecipes.protocols import LabelKind
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY
 from lightning_fastrecipes.tasks.building import LossSpec, MetricSpec, build_loss
 from lightning_fastrecipes.tasks.label_following import FollowsLabelRules
+from lightning_fastrecipes.tasks.metric_checks import Example
 from lightning_fastrecipes.tasks.numbers import PredictsNumbers
 from lightning_fastrecipes.tasks.optim import Optim
 from lightning_fastrecipes.tasks.table_task import (
@@ -170,6 +171,15 @@ class TabularRegressor(PredictsNumbers, TabularTask):
     @override
     def metric_targets(self, targets: Tensor) -> Tensor:
         return self.require_spec().target_column.in_users_units(targets)
+
+    @override
+    def example(self) -> Example:
+        targets = torch.arange(1.0, 9.0)
+        advice = (
+            "It gets one predicted number per row and the right one: use a metric of numbers, such"
+            " as `torchmetrics.MeanAbsoluteError`."
+        )
+        return Example(targets + 0.25, targets, advice)
 
     @property
     @override

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from lightning_fastrecipes.data.common.split_names import SplitName
 from lightning_fastrecipes.messages import name_some, suggestion
+from lightning_fastrecipes.typed import check_mapping, from_mapping
 
 _MOST_DAYS = 100_000
 _BOUNDS = ("val_from", "val_until", "test_from", "test_until")
@@ -260,7 +261,8 @@ def _from_mapping(values: Mapping[str, Any]) -> Split:
             f"`split` with '{next(iter(keys))}' needs a column of dates. Add `column`."
         )
     if isinstance(missing := values.get("missing"), Mapping):
-        values = {**values, "missing": FractionSplit(**missing)}
+        values = {**values, "missing": from_mapping(FractionSplit, missing, "split.missing")}
+    check_mapping(kind, values, "split")
     return kind(**values)
 
 

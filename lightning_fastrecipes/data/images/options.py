@@ -25,6 +25,7 @@ from lightning_fastrecipes.functional.images.transform_list import (
 from lightning_fastrecipes.functional.images.transforms import Transform
 from lightning_fastrecipes.functional.random import seeded_generator
 from lightning_fastrecipes.messages import suggestion
+from lightning_fastrecipes.typed import check_mapping
 
 OnBadFile = Literal["raise", "skip"]
 
@@ -131,6 +132,7 @@ def as_augmentation(
     if choice == "none":
         return replace(before, preset="none", transforms=())
     if isinstance(choice, Mapping):
+        check_mapping(Augmentation, choice, "augmentation")
         return replace(before, **choice)
     is_list = isinstance(choice, Sequence) and not isinstance(choice, str)
     changes: Any = {"preset": "none", "transforms": choice} if is_list else {"preset": choice}

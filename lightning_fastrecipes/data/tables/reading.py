@@ -21,6 +21,7 @@ from lightning_fastrecipes.data.common.text_files import (
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.rows import check_unique
 from lightning_fastrecipes.messages import name_some
+from lightning_fastrecipes.typed import from_mapping
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,9 @@ def as_reading(reading: Reading | Mapping[str, Any] | None) -> Reading:
     >>> as_reading({"separator": ";"}).separator
     ';'
     """
-    return reading if isinstance(reading, Reading) else Reading(**reading or {})
+    if isinstance(reading, Reading):
+        return reading
+    return from_mapping(Reading, reading or {}, "reading")
 
 
 def text_chunks(

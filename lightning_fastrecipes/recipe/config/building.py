@@ -6,21 +6,24 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import fields
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser
 
 import lightning_fastrecipes
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes import trust
-from lightning_fastrecipes.errors import ConfigurationError
-from lightning_fastrecipes.messages import shown, suggestion
+from lightning_fastrecipes.errors import ConfigurationError, RecipeError
+from lightning_fastrecipes.messages import bounded, shown, suggestion
 from lightning_fastrecipes.recipe.config.documents import Place, check_keys
 from lightning_fastrecipes.recipe.config.schema import ClassSpec
+from lightning_fastrecipes.typed import find_mistake, missing_arguments, type_in_words
 
 T = TypeVar("T")
 
 _AS_WRITTEN = ("augmentation", "transforms")
+_AS_IN_PYTHON = ("metrics",)
+"""Arguments whose plain values the class reads by itself, from Python and from files alike."""
 RUNNER_KEYS = {
     "max_epochs": "set it per stage",
     "callbacks": "list them per stage",
@@ -31,21 +34,37 @@ RUNNER_KEYS = {
 """Arguments of ``Trainer`` that the runner sets, and what to do instead."""
 
 
+_LEAST = {
+    "accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "gradient_clip_val": 0,
+    "log_every_n_steps": 0, "min_epochs": 0, "min_steps": 0, "num_nodes": 1,
+    "num_sanity_val_steps": -1, "reload_dataloaders_every_n_epochs": 0,
+}  # fmt: skip
+"""Smallest numbers that ``Trainer`` may get."""
+
+
 def build(spec: ClassSpec, base: type[T], place: Place, **extra: Any) -> T:
     """Build a subclass of ``base``; a `RecipeError` if the arguments do not fit its constructor.
 
     The arguments are the recipe's, and ``extra`` ones beside them.
     """
+    cls, given = spec.load(), {**spec.init_args, **extra}
+    written = {name: given.pop(name) for name in _AS_IN_PYTHON if name in given}
     # What the recipe names was checked when it was read.
-    parser, parsed = _parse_class(spec, base, place, extra, check=False)
+    parser, parsed = _parse_arguments(cls, given, place, skip=set(written), check=False)
     try:
-        built: T = parser.instantiate(parsed).object
-    except ValueError as error:
-        # jsonargparse lists what each type of a union said; the first is that of the class, unless
-        # it is a union again.
-        said = re.search(r"Errors:\s+- (?!Does not validate)(.*)", str(error))
-        raise place.error(said[1] if said else error) from error
+        arguments = parser.instantiate(parsed).object if given else {}
+        built: T = cls(**{name: arguments[name] for name in given}, **written)
+    except (ValueError, TypeError, pl.MisconfigurationException) as error:
+        raise place.error(_innermost(error)) from error
     return built
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """Return what a class of the recipe's said, without what jsonargparse makes of it."""
+    found = error
+    while (below := found.__cause__ or found.__context__) is not None:
+        found = below
+    return found if "Does not validate" in str(error) else error
 
 
 def read_class(value: Any, base: type, place: Place) -> ClassSpec:
@@ -69,7 +88,14 @@ def read_class(value: Any, base: type, place: Place) -> ClassSpec:
         check_keys(spec.init_args, known, place, owner=spec.name)
     # `num_classes` is filled in from the data when the model is built.
     left_out = {"num_classes"} & set(known or ()) - set(spec.init_args)
-    _parse_class(spec, base, place, dict.fromkeys(left_out, 2))
+    for name in set(_AS_IN_PYTHON) & set(spec.init_args):
+        if not isinstance(spec.init_args[name], Mapping | None):
+            raise place.at(name).error(
+                f"must be a mapping from names to {name}, but is {shown(spec.init_args[name])}."
+            )
+    given = {k: v for k, v in spec.init_args.items() if k not in _AS_IN_PYTHON}
+    skip = set(_AS_IN_PYTHON) & set(known or ())
+    _parse_arguments(spec.load(), given | dict.fromkeys(left_out, 2), place, skip=skip)
     return spec
 
 
@@ -80,14 +106,15 @@ def read_settings(cls: type[T], value: Any, place: Place, **ready: Any) -> T:
     """
     if not isinstance(value, Mapping):
         raise place.error(f"must be a mapping, but is {shown(value)}.")
-    names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+    names, hints = [f.name for f in fields(cls)], get_type_hints(cls)  # type: ignore[arg-type]
     plain = {name: item for name, item in value.items() if name not in ready}
     check_keys(plain, names, place)
+    types = {f.name: hints[f.name] for f in fields(cls) if f.name not in ready}  # type: ignore[arg-type]
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(cls, "object", skip=set(ready))
     # These may name classes, which jsonargparse takes apart, in place.
     written = {name: copy.deepcopy(plain[name]) for name in _AS_WRITTEN if name in plain}
-    parsed = _parse(parser, {"object": plain}, place).object
+    parsed = _parse(parser, {"object": plain}, place, cls=cls, types=types).object
     ready |= {name: one for name, one in written.items() if isinstance(one, (list, dict))}
     return cls(**{name: parsed[name] for name in names if name not in ready}, **ready)
 
@@ -104,17 +131,31 @@ def read_trainer(value: Any, place: Place, *, check: bool = True) -> dict[str, A
         if key in value:
             raise place.at(key).error(f"is set by the runner: {advice}.")
     check_keys(value, constructor_arguments(pl.Trainer) or {}, place)
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(pl.Trainer, "object", skip=set(RUNNER_KEYS), instantiate=False)
-    built = parser.instantiate(_parse(parser, {"object": dict(value)}, place, check=check)).object
+    _check_trainer_numbers(value, place)
+    skip = set(RUNNER_KEYS)
+    parser, parsed = _parse_arguments(pl.Trainer, value, place, skip=skip, check=check)
+    built = parser.instantiate(parsed).object
     return {key: built[key] for key in value}
+
+
+def _check_trainer_numbers(value: Mapping[str, Any], place: Place) -> None:
+    """Refuse numbers that Lightning takes, but not as they were meant."""
+    for key, least in _LEAST.items():
+        number = value.get(key)
+        if isinstance(number, (int, float)) and number < least:
+            raise place.at(key).error(f"must be at least {least}, but is {number}.")
+    for key in ("max_steps", "limit_train_batches"):
+        if key in value and type(value[key]) in (int, float) and value[key] == 0:
+            raise place.at(key).error(
+                "must not be 0, with which nothing is trained. Leave it out; `--fast-dev-run` runs"
+                " one batch of everything."
+            )
 
 
 def read_plain(annotation: type[T], value: Any, place: Place) -> T:
     """Return a value of exactly one type (``true`` is no number), or raise a `RecipeError`."""
     if type(value) is not annotation:
-        wanted = "true or false" if annotation is bool else annotation.__name__
-        raise place.error(f"must be {wanted}, but is {shown(value)}.")
+        raise place.error(f"must be {type_in_words(annotation)}, but is {shown(value)}.")
     return value
 
 
@@ -149,34 +190,56 @@ def _import(spec: ClassSpec, base: type, place: Place) -> type:
     return cls
 
 
-def _parse_class(
-    spec: ClassSpec, base: type, place: Place, extra: Mapping[str, Any], *, check: bool = True
+def _parse_arguments(
+    cls: Any,
+    given: Mapping[str, Any],
+    place: Place,
+    *,
+    skip: set[str] | None = None,
+    check: bool = True,
 ) -> tuple[ArgumentParser, Any]:
+    """Parse the arguments of a class that plain values are given for."""
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(base, "object", required=True)
-    init_args = {**spec.init_args, **extra}
-    # A task builds its metrics, once it knows the classes, for whose number jsonargparse would ask.
-    metrics = init_args.pop("metrics", None) if issubclass(base, pl.LightningModule) else None
-    value = {"class_path": spec.class_path, "init_args": init_args}
-    parsed = _parse(parser, {"object": value}, place, check=check)
-    if metrics is not None:
-        parsed.object.init_args["metrics"] = copy.deepcopy(metrics)
-    return parser, parsed
+    parser.add_class_arguments(cls, "object", skip=skip, instantiate=False)
+    taken = {k: v for k, v in (constructor_arguments(cls) or {}).items() if k not in (skip or ())}
+    # It takes apart, in place, what names a class.
+    value = {"object": copy.deepcopy(dict(given))}
+    return parser, _parse(parser, value, place, check=check, cls=cls, types=taken)
 
 
 def _parse(
-    parser: ArgumentParser, value: dict[str, Any], place: Place, *, check: bool = True
+    parser: ArgumentParser,
+    value: dict[str, Any],
+    place: Place,
+    *,
+    cls: Callable[..., Any],
+    types: Mapping[str, Any],
+    check: bool = True,
 ) -> Any:
     try:
         with trust.guarded_imports(place.trust) if check else nullcontext():
             parsed = parser.parse_object(value)
     except (ArgumentError, TypeError, ValueError) as error:
-        text = str(error).replace("object.init_args.", "").replace("object.", "")
-        text = re.sub(r"\s+", " ", text.replace('"object"', f'"{place.key}"')).strip()
-        raise place.error(text) from error
+        raise _in_our_words(error, value["object"], place, cls, types) from error
     try:
         if check:
-            trust.check_values(parsed.object, place.trust)
+            trust.check_values(parsed.get("object"), place.trust)
     except ConfigurationError as error:
         raise place.error(error) from error
     return parsed
+
+
+def _in_our_words(
+    error: Exception,
+    given: Mapping[str, Any],
+    place: Place,
+    cls: Callable[..., Any],
+    types: Mapping[str, Any],
+) -> RecipeError:
+    """Say which key is missing or of another type, in place of what jsonargparse says."""
+    if missing := [name for name in missing_arguments(cls, given) if name in types]:
+        return place.error(f"needs {' and '.join(f'`{name}`' for name in missing)}. Add it.")
+    if (mistake := find_mistake(types, given)) is not None:
+        return place.at(mistake.key).error(mistake.text)
+    said = re.sub(r"\s+", " ", str(error).replace("object.", "")).strip()
+    return place.error(f"cannot be read: {bounded(said, 500)}")

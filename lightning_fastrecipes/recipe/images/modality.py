@@ -15,11 +15,11 @@ from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugme
 from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.data.images.features import FeatureDataModule
 from lightning_fastrecipes.data.images.module import ImageDataModule
-from lightning_fastrecipes.errors import RecipeError
+from lightning_fastrecipes.errors import ConfigurationError, RecipeError
 from lightning_fastrecipes.functional.labels.merging import merge_predictions, named_agreement
 from lightning_fastrecipes.functional.labels.numbers import describe_targets
 from lightning_fastrecipes.protocols import InputSpec
-from lightning_fastrecipes.recipe.config.building import build
+from lightning_fastrecipes.recipe.config.building import build, constructor_arguments
 from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.schema import Evaluation, Recipe, Stage
 from lightning_fastrecipes.recipe.images.export import describe_model, load_export, predict_files
@@ -32,6 +32,7 @@ from lightning_fastrecipes.recipe.shared.predictions import Predicted, Predictio
 from lightning_fastrecipes.tasks.image import ImageClassifier
 from lightning_fastrecipes.tasks.image_regressor import ImageRegressor
 from lightning_fastrecipes.tasks.image_task import ImageTask
+from lightning_fastrecipes.tasks.metric_checks import check_metrics
 from lightning_fastrecipes.trust import Trust
 
 
@@ -41,6 +42,14 @@ class Images(Modality):
     unit = "images"
     stage_names = ("image_size", "batch_size", "augmentation")
     size_names = ("image_size", "batch_size")
+
+    @override
+    def check(self, recipe: Recipe) -> None:
+        if not issubclass(recipe.model.load(), ImageTask):
+            raise RecipeError(
+                f"{recipe.path}: model.class_path: images need a model of images, such as"
+                f" `lightning_fastrecipes.ImageClassifier`, but got {recipe.model.class_path!r}."
+            )
 
     @override
     def build_parts(self, recipe: Recipe) -> tuple[ImageDataModule, ImageTask]:
@@ -66,11 +75,22 @@ class Images(Modality):
             )
         model.adopt_targets(images)
         model.check_channels(images)
+        try:
+            check_metrics(model)
+        except ConfigurationError as error:
+            raise RecipeError(f"{recipe.path}: model: {error}") from error
         images.input_spec = model.input_spec
         model.set_input_spec(images.normalised_spec(model.input_spec))
         if any(isinstance(module, nn.Conv2d) for module in model.backbone.modules()):
             model.to(memory_format=torch.channels_last)
         return images, model
+
+    @override
+    def build_unread(self, recipe: Recipe) -> tuple[Any, Any]:
+        images = build(recipe.data, pl.LightningDataModule, Place(recipe.path, "data"))
+        known = constructor_arguments(recipe.model.load()) or {}
+        extra = dict.fromkeys({"num_classes"} & set(known) - set(recipe.model.init_args), 2)
+        return images, build(recipe.model, pl.LightningModule, Place(recipe.path, "model"), **extra)
 
     @override
     def num_samples(self, data: Any, split: Any) -> int:

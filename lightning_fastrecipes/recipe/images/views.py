@@ -24,8 +24,9 @@ def build_tta(recipe: Recipe, images: ImageDataModule) -> TestTimeAugmentation |
         return None
     tta = TTA(n=asked) if isinstance(asked, int) else asked
     where = f"{recipe.path}: evaluation.tta"
-    is_validated = "val" in recipe.evaluation.splits and len(images.eval_dataset("val"))
-    if tta.plain_weight == "learn" and not is_validated:
+    if tta.plain_weight == "learn" and not (
+        "val" in recipe.evaluation.splits and len(images.eval_dataset("val"))
+    ):
         raise RecipeError(
             f"{where}.plain_weight: 'learn' needs the validation split, which is not evaluated."
             " Add 'val' to `evaluation.splits`, and see that there is one, or give a number."

@@ -10,13 +10,16 @@ from typing import Any
 import pandas as pd
 
 from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes.callbacks.train_metrics import PREFIX as TRAIN_METRICS
 from lightning_fastrecipes.data.common.samplers import drops_last_batch
+from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.nn.summary import summary
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
 from lightning_fastrecipes.recipe.config.building import build
 from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.schema import AS_BEFORE, Recipe, Stage
 from lightning_fastrecipes.recipe.loading import modality_of
+from lightning_fastrecipes.recipe.run.trainers import check_callbacks, check_monitors
 
 
 @dataclass(frozen=True)
@@ -77,19 +80,8 @@ def apply_stage(
     """
     stage, modality = recipe.stages[index], modality_of(recipe)
     place = Place(recipe.path, stage.key)
-    # A stage that says nothing gets what the recipe says, not what the stage before it left.
-    chosen = getattr(data, "options", recipe.data.init_args)
-    parameters = inspect.signature(type(data)).parameters
-    defaults = {name: item.default for name, item in parameters.items()} | dict(chosen)
+    set_stage(recipe, index, data, model, folder)
     try:
-        for name in modality.stage_names:
-            setattr(data, name, defaults[name])
-            if (value := getattr(stage, name)) is not None:
-                setattr(data, name, value)
-        data.seed = stage_seed(recipe.seed, index)
-        model.set_learning_rates(_first_lr(recipe, index, folder), stage.lr_ratio)
-        model.freeze_to(stage.freeze_to)
-        model.group_lrs()
         modality.check_stage(stage, data, model)
     except ValueError as error:
         raise place.error(error) from error
@@ -98,6 +90,28 @@ def apply_stage(
             "`until_overfitting` needs a validation split, but the data has none. Give"
             " `split` a share `val`."
         )
+
+
+def set_stage(
+    recipe: Recipe, index: int, data: Any, model: Any, folder: RunFolder | None = None
+) -> None:
+    """Set sizes, augmentation, rates and freezing of a stage; a `RecipeError` if one is wrong."""
+    stage = recipe.stages[index]
+    # A stage that says nothing gets what the recipe says, not what the stage before it left.
+    chosen = getattr(data, "options", recipe.data.init_args)
+    parameters = inspect.signature(type(data)).parameters
+    defaults = {name: item.default for name, item in parameters.items()} | dict(chosen)
+    try:
+        for name in modality_of(recipe).stage_names:
+            setattr(data, name, defaults[name])
+            if (value := getattr(stage, name)) is not None:
+                setattr(data, name, value)
+        data.seed = stage_seed(recipe.seed, index)
+        model.set_learning_rates(_first_lr(recipe, index, folder), stage.lr_ratio)
+        model.freeze_to(stage.freeze_to)
+        model.group_lrs()
+    except (ValueError, TypeError) as error:
+        raise Place(recipe.path, stage.key).error(error) from error
 
 
 def _first_lr(recipe: Recipe, index: int, folder: RunFolder | None) -> Any:
@@ -131,6 +145,9 @@ def plan_stages(recipe: Recipe, data: Any, model: Any) -> list[StagePlan]:
     num_samples = modality.num_samples(data, "train")
     for index, stage in enumerate(recipe.stages):
         apply_stage(recipe, index, data, model)
+        place, callbacks = Place(recipe.path, stage.key), build_callbacks(recipe, index)
+        check_callbacks(callbacks, place)
+        check_monitors(callbacks, _logged(recipe, data, model), place)
         resize = resizing(recipe, index, data, model)
         resize(0)
         image_size, batch_size = getattr(data, "image_size", None), data.batch_size
@@ -159,6 +176,16 @@ def plan_stages(recipe: Recipe, data: Any, model: Any) -> list[StagePlan]:
     return plans
 
 
+def _logged(recipe: Recipe, data: Any, model: Any) -> list[str]:
+    """Name what the model logs in a fit."""
+    names = ["train_loss"]
+    if modality_of(recipe).num_samples(data, "val"):
+        names += ["val_loss", *model.phase_metrics["val_"]]
+    if recipe.train_metrics:
+        names += [f"{TRAIN_METRICS}{name.removeprefix('val_')}" for name in names]
+    return names
+
+
 def resizing(recipe: Recipe, index: int, data: Any, model: Any) -> Callable[[int], None]:
     """Return a function that sets the datamodule to the sizes of an epoch.
 
@@ -169,6 +196,8 @@ def resizing(recipe: Recipe, index: int, data: Any, model: Any) -> Callable[[int
     stage = recipe.stages[index]
     try:
         return modality_of(recipe).resizing(stage, build_callbacks(recipe, index), data, model)
+    except RecipeError:
+        raise
     except ValueError as error:
         where = Place(recipe.path, stage.key)
         raise where.error(f"`ProgressiveResizing`: {error}") from error

@@ -39,7 +39,6 @@ from lightning_fastrecipes.recipe.artifacts.reading import RUN_CURE, named_error
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder, kept_inside
 from lightning_fastrecipes.recipe.config.bounds import MOST, below
 from lightning_fastrecipes.recipe.config.building import read_trainer
-from lightning_fastrecipes.recipe.config.defaults import trainer_arguments
 from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.schema import Recipe, Stage
 from lightning_fastrecipes.recipe.loading import modality_of
@@ -53,6 +52,7 @@ from lightning_fastrecipes.recipe.run.plan import (
     plan_stages,
     stage_seed,
 )
+from lightning_fastrecipes.recipe.run.trainers import build_trainer, stage_checkpoint
 from lightning_fastrecipes.recipe.shared.evaluator import Evaluator
 from lightning_fastrecipes.recipe.shared.predictions import Split
 
@@ -237,14 +237,7 @@ class Run:
             FiniteLossCheck(),
             SeededSteps(stage_seed(self.recipe.seed, index)),
             history,
-            pl.ModelCheckpoint(
-                dirpath=checkpoint.parent,
-                filename=checkpoint.stem,
-                save_top_k=1,
-                every_n_epochs=1,
-                save_on_train_epoch_end=True,
-                enable_version_counter=False,
-            ),
+            stage_checkpoint(checkpoint),
         ]
 
     def _figures(self, stage: Stage, history: History, seconds: float) -> dict[str, Any]:
@@ -263,19 +256,14 @@ class Run:
         }
 
     def _trainer(self, callbacks: list[pl.Callback], **arguments: Any) -> pl.Trainer:
-        chosen = {
-            "logger": False,
-            "num_sanity_val_steps": 0,
-            "log_every_n_steps": 1,
-            "enable_model_summary": False,
-            "enable_progress_bar": self.show_progress,
-            **trainer_arguments(self.recipe.trainer, self.model),
-            **arguments,
-        }
         if self.show_progress:
             callbacks = [*callbacks, EpochTable(), pl.RichProgressBar(leave=False)]
-        return pl.Trainer(
-            **chosen,
+        if "enable_progress_bar" not in self.recipe.trainer:
+            arguments = {"enable_progress_bar": self.show_progress, **arguments}
+        return build_trainer(
+            self.recipe,
+            self.model,
+            **arguments,
             callbacks=callbacks,
             default_root_dir=self.folder.path,
             fast_dev_run=self.fast_dev_run,

@@ -42,6 +42,13 @@ class Modality(ABC):
         """
 
     @abstractmethod
+    def build_unread(self, recipe: Recipe) -> tuple[Any, Any]:
+        """Build datamodule and model without reading the data; two classes if they say how many.
+
+        Raise `RecipeError` if arguments do not fit.
+        """
+
+    @abstractmethod
     def num_samples(self, data: Any, split: str) -> int:
         """Count the samples of a split, 0 if there is no such split."""
 

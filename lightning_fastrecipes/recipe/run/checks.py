@@ -1,0 +1,46 @@
+"""What can be checked of a recipe without its data."""
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.recipe.config.documents import Place
+from lightning_fastrecipes.recipe.config.schema import TTA, Recipe
+from lightning_fastrecipes.recipe.loading import modality_of
+from lightning_fastrecipes.recipe.run.plan import build_callbacks, set_stage
+from lightning_fastrecipes.recipe.run.trainers import build_trainer, check_callbacks
+from lightning_fastrecipes.tasks.optim import build_optimizer
+
+
+def check_without_data(recipe: Recipe) -> None:
+    """Build what a recipe names: trainer, callbacks, data that is not read yet, and model.
+
+    Nothing is fetched. Raise `RecipeError` for what does not fit, and what reading weights raises.
+    """
+    for one in recipe.variants.values() or [recipe]:
+        build_trainer(one, nn.Identity(), enable_progress_bar=False)
+        for index, stage in enumerate(one.stages):
+            check_callbacks(build_callbacks(one, index), Place(one.path, stage.key))
+        quiet = replace(one.model, init_args={**one.model.init_args, "pretrained": False})
+        fetched = "pretrained" in one.model.init_args
+        modality = modality_of(one)
+        data, model = modality.build_unread(replace(one, model=quiet) if fetched else one)
+        for index in range(len(one.stages)):
+            set_stage(one, index, data, model)
+        group = {"params": [nn.Parameter(torch.zeros(1))], "lr": 1e-3, "weight_decay": 0.0}
+        try:
+            build_optimizer(model.optim.optimizer, [group])
+        except ConfigurationError as error:
+            raise Place(one.path, "model.optim").error(error) from error
+        modality.check_evaluation(_unlearned(one), data, model)
+
+
+def _unlearned(recipe: Recipe) -> Recipe:
+    """Return a recipe whose views have a given weight: to learn it takes the data."""
+    tta = recipe.evaluation.tta
+    if isinstance(tta, TTA) and tta.plain_weight == "learn":
+        asked = replace(recipe.evaluation, tta=replace(tta, plain_weight=None))
+        return replace(recipe, evaluation=asked)
+    return recipe

@@ -1,0 +1,90 @@
+"""The trainers of a recipe, and whether its callbacks can stand in one."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes.messages import suggestion
+from lightning_fastrecipes.recipe.config.defaults import trainer_arguments
+from lightning_fastrecipes.recipe.config.documents import Place
+from lightning_fastrecipes.recipe.config.schema import Recipe
+
+_FAILURES = (pl.MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError)
+_OWN = {pl.LIGHTNING, "lightning_fastrecipes"}
+
+
+def build_trainer(recipe: Recipe, model: Any, **arguments: Any) -> pl.Trainer:
+    """Build a trainer from a recipe's values and from ``arguments``, which come first.
+
+    Raise `RecipeError` if Lightning does not take what the recipe says.
+    """
+    chosen = {
+        "logger": False,
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": 1,
+        "enable_model_summary": False,
+        **trainer_arguments(recipe.trainer, model),
+        **arguments,
+    }
+    try:
+        return pl.Trainer(**chosen)
+    except _FAILURES as error:
+        said = " ".join(str(error).split())
+        raise Place(recipe.path, "trainer").error(
+            f"must have values that Lightning takes here, but: {said}"
+        ) from error
+
+
+def stage_checkpoint(path: Path) -> pl.ModelCheckpoint:
+    """Return the callback that writes the checkpoint of a stage after each of its epochs."""
+    return pl.ModelCheckpoint(
+        dirpath=path.parent,
+        filename=path.stem,
+        save_top_k=1,
+        every_n_epochs=1,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+
+
+def check_callbacks(callbacks: Sequence[pl.Callback], place: Place) -> None:
+    """Raise `RecipeError` if two callbacks of a stage would keep their states under one name.
+
+    Every stage has a `ModelCheckpoint` of its own.
+    """
+    seen = {stage_checkpoint(Path("stage")).state_key: "the checkpoint that every stage writes"}
+    for number, callback in enumerate(callbacks):
+        if type(callback).state_dict is pl.Callback.state_dict:
+            continue
+        name, where = type(callback).__name__, place.at(f"callbacks[{number}]")
+        if (other := seen.get(callback.state_key)) is None:
+            seen[callback.state_key] = f"`callbacks[{number}]`"
+            continue
+        cure = "Leave one of them out, or give them other arguments."
+        if isinstance(callback, pl.ModelCheckpoint):
+            cure = (
+                "Give it a `monitor`, such as `val_loss`, or leave it out: the stage leaves"
+                " `checkpoints/STAGE.ckpt` after every epoch."
+            )
+        raise where.error(
+            f"`{name}` cannot stand beside {other}, which keeps its state under the same name."
+            f" {cure}"
+        )
+
+
+def check_monitors(callbacks: Sequence[pl.Callback], logged: Iterable[str], place: Place) -> None:
+    """Raise `RecipeError` if a callback monitors what nothing in the stage logs.
+
+    ``logged`` are the names that the model logs. Callbacks of other packages may log any.
+    """
+    if any(type(callback).__module__.partition(".")[0] not in _OWN for callback in callbacks):
+        return
+    known = list(logged)
+    for number, callback in enumerate(callbacks):
+        name = getattr(callback, "monitor", None)
+        if isinstance(name, str) and not name.startswith((*known, "lr-", "image_size")):
+            raise place.at(f"callbacks[{number}].monitor").error(
+                f"must be what the stage logs, {', '.join(known)}, but is {name!r}."
+                f"{suggestion(name, known)}"
+            )
