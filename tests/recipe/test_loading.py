@@ -37,7 +37,7 @@ def test_a_recipe_is_read_into_frozen_dataclasses(recipe_file: Path) -> None:
     [
         (lambda d: d.update(sead=1), ["there is no key `sead`", "Did you mean `seed`"]),
         (lambda d: d.pop("model"), ["the key `model` is missing"]),
-        (lambda d: d.update(seed="x"), ["seed: must be int, but is 'x'"]),
+        (lambda d: d.update(seed="x"), ["seed: must be a whole number, but is 'x'"]),
         (
             lambda d: d["stages"]["augmented"].update(max_epoch=1),
             [r"stages\.augmented: there is no key `max_epoch`", "Did you mean `max_epochs`"],

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lightning_fastrecipes.data.common.packed_files import open_unpacked
 from lightning_fastrecipes.data.common.sources import resolve_source
 from lightning_fastrecipes.data.common.split_names import (
     SPLIT_COLUMN,
@@ -60,19 +61,22 @@ def read_table(
         if extra == "first":
             column_names = ["(number of the row)", *names]
     try:
-        return pd.read_csv(
-            path,
-            sep=separator,
-            header=0 if has_names else None,
-            names=column_names,
-            index_col=False,
-            # Labels such as '007', 'NA' or 'None' are names, not numbers or gaps.
-            dtype=str,
-            keep_default_na=False,
-            na_values=[""],
-            engine="c" if len(separator) == 1 or separator == _WHITESPACE else "python",
-            encoding=encoding,
-        )
+        with open_unpacked(path) as content:
+            return pd.read_csv(
+                content,
+                sep=separator,
+                header=0 if has_names else None,
+                names=column_names,
+                index_col=False,
+                # Labels such as '007', 'NA' or 'None' are names, not numbers or gaps.
+                dtype=str,
+                keep_default_na=False,
+                na_values=[""],
+                engine="c" if len(separator) == 1 or separator == _WHITESPACE else "python",
+                encoding=encoding,
+            )
+    except DataError:
+        raise
     except UnicodeDecodeError as error:
         raise not_utf8(path, error, cure) from error
     except ValueError as error:

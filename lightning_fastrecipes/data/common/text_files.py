@@ -1,18 +1,14 @@
 """How a file of text is written: its encoding, its separator, whether its rows fit its header."""
 
-import bz2
 import codecs
 import csv
-import gzip
 import io
-import lzma
 import re
-import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count, islice
 from pathlib import Path
-from typing import Any
 
+from lightning_fastrecipes.data.common.packed_files import open_unpacked
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.messages import shown
 
@@ -35,6 +31,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_FOR_OTHER_THINGS = ("idna", "punycode", "raw-unicode-escape", "unicode-escape", "undefined")
 _OTHER_KINDS: Mapping[bytes, str] = {
     b"PK\x03\x04": "a zip archive or an Excel workbook",
     b"\xd0\xcf\x11\xe0": "an Excel workbook of an old kind",
@@ -58,10 +55,7 @@ _OTHER_KINDS: Mapping[bytes, str] = {
 
 def read_head(path: Path) -> bytes:
     """Return the first lines of a file, unpacked: 64 kB, or more until two lines are whole."""
-    openers: Mapping[str, Callable[[Path], Any]] = {
-        ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".zip": _open_zip, ".zst": _open_zst,
-    }  # fmt: skip
-    with openers.get(path.suffix.lower(), open_bytes)(path) as file:
+    with open_unpacked(path) as file:
         head: bytes = file.read(_HEAD)
         while head.count(b"\n") < 2 and len(head) < _MOST:
             more = file.read(len(head) or 1)
@@ -78,13 +72,7 @@ def find_encoding(path: Path, head: bytes, encoding: str | None, cure: str) -> s
     the file is no text, or not in UTF-8.
     """
     if encoding is not None:
-        try:
-            return codecs.lookup(encoding).name
-        except LookupError:
-            raise DataError(
-                f"`encoding` must be one that Python knows, such as 'utf-8', 'cp1252' or 'utf-16',"
-                f" got {encoding!r}."
-            ) from None
+        return encoding_name(encoding)
     for mark, name in _MARKS:
         if head.startswith(mark):
             return name
@@ -107,6 +95,28 @@ def find_encoding(path: Path, head: bytes, encoding: str | None, cure: str) -> s
     except UnicodeDecodeError as error:
         raise not_utf8(path, error, cure) from error
     return "utf-8"
+
+
+def encoding_name(encoding: str) -> str:
+    """Return the usual name of an encoding of text; raise `DataError` if it is none.
+
+    Codecs such as zlib, hex or idna are for other things than files of text.
+
+    >>> encoding_name("Latin-1")
+    'iso8859-1'
+    """
+    try:
+        name = codecs.lookup(encoding).name
+        is_text = "a,1\n".encode(name).decode(name, "replace") == "a,1\n"
+    except (LookupError, ValueError, TypeError):
+        name, is_text = "", False
+    if not is_text or name in _FOR_OTHER_THINGS:
+        what = "is a codec for other things than files of text" if name else "is not known"
+        raise DataError(
+            "`encoding` must be one of text that Python knows, such as 'utf-8', 'cp1252' or"
+            f" 'utf-16', but {shown(encoding)} {what}."
+        )
+    return name
 
 
 def not_utf8(path: Path, error: UnicodeDecodeError, cure: str) -> DataError:
@@ -199,24 +209,3 @@ def check_width(path: Path, names: Sequence[str], rows: Sequence[Sequence[str]],
         f"The table '{path}' must have no row of more fields than there are names of columns, but"
         f" line {wide[0]} has {len(rows[wide[0] - 2])} fields and there are {len(names)}. {cure}"
     )
-
-
-def open_bytes(path: Path) -> Any:
-    """Open a file that is not packed."""
-    return path.open("rb")
-
-
-def _open_zip(path: Path) -> Any:
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        if len(names) != 1:
-            raise DataError(
-                f"The archive '{path}' must hold one table, but holds {len(names)}. Unpack it."
-            )
-        return archive.open(names[0])
-
-
-def _open_zst(path: Path) -> Any:
-    import pyarrow as pa  # which nothing else of tables of labels needs
-
-    return pa.input_stream(str(path), compression="zstd")

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from lightning_fastrecipes.data.common.packed_files import check_content
 from lightning_fastrecipes.data.common.workers import map_threads
 from lightning_fastrecipes.data.images.decoding import Decoding, load_image
 from lightning_fastrecipes.data.images.label_sets import LABEL_JOINER
@@ -45,6 +46,8 @@ def read_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
         _check_headers(path)
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
+    except DataError:
+        raise
     except Exception as error:  # a damaged header makes numpy raise anything
         reason = str(error)[:_MAX_REASON]
     raise DataError(
@@ -84,6 +87,7 @@ def _check_headers(path: Path) -> None:
                     f" has {member.file_size:,} bytes in place of {num_bytes:,}"
                 )
             total += num_bytes
+    check_content(path, total)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if total > memory:
         raise ValueError(

@@ -39,7 +39,10 @@ Source = str | Path | Sequence[str | Path]
 _TEXT_FILES = (".csv", ".tsv", ".txt")
 _TYPED_FILES = (*PARQUET_FILES, *FEATHER_FILES)
 _COMPRESSIONS = (".gz", ".bz2", ".xz", ".zip", ".zst")
-_DAMAGE = (ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile, lzma.LZMAError)
+_DAMAGE = (
+    ValueError, OSError, EOFError, RuntimeError, MemoryError, LookupError, TypeError,
+    zlib.error, zipfile.BadZipFile, lzma.LZMAError,
+)  # fmt: skip
 """What readers raise where a file is not whole, or not of the kind that its ending says."""
 
 

@@ -10,8 +10,10 @@ from typing import Any
 
 import pandas as pd
 
+from lightning_fastrecipes.data.common.packed_files import open_unpacked
 from lightning_fastrecipes.data.common.text_files import (
     check_width,
+    encoding_name,
     find_encoding,
     find_separator,
     read_head,
@@ -78,6 +80,8 @@ class Reading:
             raise ValueError(f"`decimal` and `thousands` must differ, but are {self.decimal!r}.")
         if self.separator is not None:
             separator_expression(self.separator)
+        if self.encoding is not None:
+            encoding_name(self.encoding)
         for name in ("na_values", "header", "text"):
             value = getattr(self, name)
             if isinstance(value, str):
@@ -120,9 +124,10 @@ def text_chunks(
     is_plain = len(separator) == 1
     engine = "c" if is_plain or separator == r"\s+" else "python"
     file: dict[str, Any] = {
-        "filepath_or_buffer": path, "sep": separator, "encoding": encoding, "engine": engine,
+        "sep": separator, "encoding": encoding, "engine": engine,
     }  # fmt: skip
-    first = pd.read_csv(header=None, nrows=1, dtype=str, keep_default_na=False, **file)
+    with open_unpacked(path) as content:
+        first = pd.read_csv(content, header=None, nrows=1, dtype=str, keep_default_na=False, **file)
     written = first.iloc[0].tolist()
     names, has_names = _names(path, written, reading.header)
     check_unique(names, f"The table '{path}'")
@@ -157,7 +162,7 @@ def text_chunks(
     if engine == "c":
         # Else pandas guesses types by parts of a chunk, and mixes numbers with text.
         options["low_memory"] = False
-    with pd.read_csv(**options, **file) as reader:
+    with open_unpacked(path) as content, pd.read_csv(content, **options, **file) as reader:
         while (chunk := _next(reader)) is not None:
             # Not by `usecols`, with which pandas reads over fields that are too many.
             wanted = names if columns is None else list(columns)

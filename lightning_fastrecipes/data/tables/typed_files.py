@@ -1,17 +1,22 @@
 """Read files that say what their columns hold, one column after the other."""
 
+import struct
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import parquet
+
+from lightning_fastrecipes.data.common.packed_files import check_content, most_bytes
 
 PARQUET_FILES = (".parquet", ".pq")
 FEATHER_FILES = (".feather", ".arrow")
 
 _CHUNK_ROWS = 1 << 17
+_CELL, _MOST_COLUMNS = 8, 50_000
 _TEXT_KINDS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 
 
@@ -25,9 +30,14 @@ class TypedFile:
     def __init__(self, path: Path) -> None:
         self._parquet = parquet.ParquetFile(path) if path.suffix.lower() in PARQUET_FILES else None
         self._source = pa.OSFile(str(path)) if self._parquet is None else None
+        self._path = path
         self._schema = (
             self._parquet.schema_arrow if self._parquet else pa.ipc.open_file(self._source).schema
         )
+        self._check_schema()
+        num_rows = self._parquet.metadata.num_rows if self._parquet else _feather_rows(path)
+        self._num_rows = int(num_rows)
+        check_content(path, self._num_cells() * _CELL)
         described = (self._schema.pandas_metadata or {}).get("index_columns", [])
         stored = [level for level in described if isinstance(level, str)]
         self._columns = [name for name in self._schema.names if name not in stored]
@@ -84,11 +94,7 @@ class TypedFile:
 
     def _groups(self, names: Sequence[str], text: Collection[str]) -> Iterator[list[str]]:
         """Return names of columns that are read together: several of a table of few rows."""
-        if self._parquet is not None:
-            num_rows = int(self._parquet.metadata.num_rows)
-        else:
-            num_rows = len(self._read(self._columns[:1]))
-        most = max(1, _CHUNK_ROWS // max(num_rows, 1))
+        most = max(1, _CHUNK_ROWS // max(self._num_rows, 1))
         group: list[str] = []
         for name in names:
             is_alone = name in text or name in self._index
@@ -102,10 +108,94 @@ class TypedFile:
         if group:
             yield group
 
+    def _check_schema(self) -> None:
+        if len(self._schema) > _MOST_COLUMNS:
+            raise ValueError(
+                f"it has {len(self._schema):,} columns, more than the {_MOST_COLUMNS:,} that are"
+                " read. Name a part of them"
+            )
+
+    def _num_cells(self) -> int:
+        """Count the values in the file, also those of lists, as its headers say."""
+        if self._parquet is None:
+            return self._num_rows * len(self._schema)
+        metadata = self._parquet.metadata
+        if not any(pa.types.is_nested(field.type) for field in self._schema):
+            return self._num_rows * int(metadata.num_columns)
+        groups = [metadata.row_group(place) for place in range(metadata.num_row_groups)]
+        return sum(
+            group.column(place).num_values
+            for group in groups
+            for place in range(metadata.num_columns)
+        )
+
+    def _check_text(self, names: Sequence[str]) -> None:
+        """Raise `DataError` if text that is stored once stands in too many rows."""
+        assert self._parquet is not None
+        metadata = self._parquet.metadata
+        paths = (metadata.schema.column(place).path for place in range(metadata.num_columns))
+        places = {path: place for place, path in enumerate(paths)}
+        for name in names:
+            field = self._schema.field(name)
+            if name not in places or not any(is_kind(field.type) for is_kind in _TEXT_KINDS):
+                continue
+            chunks = [
+                metadata.row_group(group).column(places[name])
+                for group in range(metadata.num_row_groups)
+            ]
+            most = sum(
+                chunk.num_values * chunk.total_uncompressed_size
+                for chunk in chunks
+                if chunk.has_dictionary_page
+            )
+            if most <= most_bytes(self._path):
+                continue
+            with parquet.ParquetFile(self._path, read_dictionary=[name]) as file:
+                total = 0
+                for batch in file.iter_batches(_CHUNK_ROWS, columns=[name]):
+                    column = batch.column(0)
+                    if not pa.types.is_dictionary(column.type):
+                        total += column.nbytes
+                        continue
+                    lengths = pc.fill_null(pc.binary_length(column.dictionary), 0)
+                    taken = column.indices.drop_null()
+                    total += pc.sum(pc.cast(lengths.take(taken), pa.int64())).as_py() or 0
+                    check_content(self._path, total)
+
     def _read(self, names: Sequence[str]) -> pa.Table:
         if self._parquet is not None:
+            self._check_text(names)
             # By its name `a`, Parquet means `a.b`, too.
             return self._parquet.read(columns=list(names)).select(list(names))
         fields = [self._schema.get_field_index(name) for name in names]
         options = pa.ipc.IpcReadOptions(included_fields=fields)
         return pa.ipc.open_file(self._source, options=options).read_all().select(list(names))
+
+
+def _feather_rows(path: Path) -> int:
+    """Count the rows of a feather file, as the headers of its parts say; nothing is unpacked."""
+    total = 0
+    with pa.memory_map(str(path)) as source:
+        count = pa.ipc.open_file(source).num_record_batches
+        source.seek(8)  # behind the mark of the file
+        messages = pa.ipc.MessageReader.open_stream(source)
+        while count:
+            message = messages.read_next_message()
+            if message.type == "record batch":
+                total, count = total + _batch_rows(bytes(message.metadata)), count - 1
+    return total
+
+
+def _batch_rows(header: bytes) -> int:
+    """Return the rows that the header of a part has, a flatbuffer ``Message``."""
+
+    def place(table: int, field: int) -> int:
+        vtable = table - struct.unpack_from("<i", header, table)[0]
+        size, offset = struct.unpack_from("<H", header, vtable)[0], 4 + 2 * field
+        return int(struct.unpack_from("<H", header, vtable + offset)[0]) if offset < size else 0
+
+    message = struct.unpack_from("<I", header, 0)[0]
+    field = message + place(message, 2)
+    batch = field + struct.unpack_from("<I", header, field)[0]
+    rows = place(batch, 0)
+    return int(struct.unpack_from("<q", header, batch + rows)[0]) if rows else 0

@@ -18,7 +18,8 @@ from lightning_fastrecipes.errors import (
 )
 from lightning_fastrecipes.nn.weights import read_checkpoint
 
-_MOST_BYTES = 1 << 28
+_MOST_BYTES = 1 << 25
+"""Parsed, JSON takes up to twenty times as much memory."""
 _SEAL = "sha256"
 
 RUN_CURE = "Copy the whole run folder again, or start anew in another folder."

@@ -34,6 +34,10 @@ RUNNER_KEYS = {
 """Arguments of ``Trainer`` that the runner sets, and what to do instead."""
 
 
+_OF_JSONARGPARSE = re.compile(
+    "Does not validate|Subtypes:|Errors:|Expected a|Given value|Not a valid|Subclass types|Problem"
+)
+"""How the lines begin in which it says what each type of a union did not take."""
 _LEAST = {
     "accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "gradient_clip_val": 0,
     "log_every_n_steps": 0, "min_epochs": 0, "min_steps": 0, "num_nodes": 1,
@@ -59,12 +63,12 @@ def build(spec: ClassSpec, base: type[T], place: Place, **extra: Any) -> T:
     return built
 
 
-def _innermost(error: BaseException) -> BaseException:
+def _innermost(error: BaseException) -> object:
     """Return what a class of the recipe's said, without what jsonargparse makes of it."""
-    found = error
-    while (below := found.__cause__ or found.__context__) is not None:
-        found = below
-    return found if "Does not validate" in str(error) else error
+    if "Does not validate" not in str(error):
+        return error
+    lines = [line.strip().removeprefix("- ") for line in str(error).splitlines()]
+    return next((line for line in lines if line and not _OF_JSONARGPARSE.match(line)), lines[0])
 
 
 def read_class(value: Any, base: type, place: Place) -> ClassSpec:
