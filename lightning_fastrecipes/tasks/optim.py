@@ -7,10 +7,14 @@ from typing import Any
 
 import torch
 
+from lightning_fastrecipes import plain
 from lightning_fastrecipes.errors import ConfigurationError, check_at_least
 from lightning_fastrecipes.functional.training.group_rates import Rates, plain_rates
+from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.tasks.building import load_class
 from lightning_fastrecipes.typed import from_mapping
+
+_ELEMENTWISE = ("AdamW", "Adam", "SGD", "RMSprop", "NAdam", "RAdam", "Adamax", "Adagrad")
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,46 @@ def build_optimizer(
         )
     _fuse_on_cpu(optimizer)
     return optimizer
+
+
+def check_optimizer_state(saved: Any, optimizer: torch.optim.Optimizer) -> None:
+    """Raise a ConfigurationError if a saved state is not of an optimizer's parameters.
+
+    torch loads states of other shapes, and fails in the first step.
+    """
+    groups = [group["params"] for group in optimizer.param_groups]
+    plain.keys(
+        {
+            "state": _states,
+            "param_groups": plain.items(
+                plain.keys({"params": plain.items(plain.whole(0))}), len(groups), len(groups)
+            ),
+        }
+    )(saved, "optimizer_states")
+    sizes = [len(group["params"]) for group in saved["param_groups"]]
+    if sizes != [len(group) for group in groups]:
+        raise ConfigurationError(
+            f"the optimizer must have groups of {[len(group) for group in groups]} parameters, but"
+            f" its saved state has groups of {sizes}"
+        )
+    # Others, such as Adafactor, keep sums of rows and columns.
+    is_elementwise = type(optimizer).__name__ in _ELEMENTWISE
+    numbers = [number for group in saved["param_groups"] for number in group["params"]]
+    shapes = dict(zip(numbers, (p.shape for group in groups for p in group), strict=True))
+    for number, state in saved["state"].items():
+        for name, value in state.items():
+            is_single = not isinstance(value, torch.Tensor) or value.numel() == 1
+            if is_elementwise and not is_single and value.shape != shapes.get(number):
+                raise ConfigurationError(
+                    f"`{name}` of the optimizer must have the shape of its parameter,"
+                    f" {tuple(shapes.get(number, ()))}, but has {tuple(value.shape)}"
+                )
+
+
+def _states(value: Any, key: str) -> None:
+    fits = isinstance(value, Mapping) and all(isinstance(one, Mapping) for one in value.values())
+    if not fits:
+        raise ConfigurationError(f"`{key}` must be a mapping of mappings, but is {shown(value)}.")
 
 
 def _fuse_on_cpu(optimizer: torch.optim.Optimizer) -> None:

@@ -55,6 +55,7 @@ from lightning_fastrecipes.recipe.run.plan import (
 from lightning_fastrecipes.recipe.run.trainers import build_trainer, stage_checkpoint
 from lightning_fastrecipes.recipe.shared.evaluator import Evaluator
 from lightning_fastrecipes.recipe.shared.predictions import Split
+from lightning_fastrecipes.tasks.optim import check_optimizer_state
 
 logger = logging.getLogger(__name__)
 
@@ -285,7 +286,8 @@ class Run:
 
     def _check_unfinished(self, checkpoint: Path) -> None:
         """Check a checkpoint that Lightning will resume from."""
-        state = read_state(checkpoint, _UNFINISHED, RUN_CURE)["state_dict"]
+        saved = read_state(checkpoint, _UNFINISHED, RUN_CURE)
+        state = saved["state_dict"]
         ours = {name: tuple(tensor.shape) for name, tensor in self.model.state_dict().items()}
         odd = [name for name, tensor in state.items() if ours.get(name) != tuple(tensor.shape)]
         if odd := odd or [name for name in ours if name not in state]:
@@ -293,6 +295,9 @@ class Run:
                 f"{checkpoint} must hold the weights of the recipe's model, but {len(odd)} tensors"
                 f" differ, such as {name_some(odd[:3])}. {RUN_CURE}"
             )
+        with named_errors(checkpoint, RUN_CURE):
+            for one in saved.get("optimizer_states", []):
+                check_optimizer_state(one, self.model.configure_optimizers())
 
     def _check_finished_stages(self) -> None:
         for stage in self.stages:

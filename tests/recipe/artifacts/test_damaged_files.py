@@ -273,9 +273,25 @@ UNFINISHED = {
     "loops": lambda path: with_state(path, loops=3),
     "inner loops": lambda path: with_state(path, loops={"fit_loop": 3}),
     "optimizer": lambda path: with_state(path, optimizer_states=[{}]),
+    "optimizer, other shapes": lambda path: with_optimizer(path, lambda t: t.new_zeros(3, 1, 2)),
+    "optimizer, larger": lambda path: with_optimizer(path, lambda t: torch.cat([t, t])),
+    "optimizer, no tensors": lambda path: with_optimizer(path, lambda t: "x", of_all=True),
+    "optimizer, other groups": lambda path: with_optimizer(path, None),
     "callbacks": lambda path: with_state(path, callbacks=[1]),
     "version": lambda path: with_state(path, **{"pytorch-lightning_version": "zz"}),
 }
+
+
+def with_optimizer(path: Path, change, *, of_all: bool = False) -> None:
+    """Change the tensors of an optimizer's state, or the size of its groups."""
+    [saved] = torch.load(path, weights_only=True)["optimizer_states"]
+    for state in saved["state"].values() if change else ():
+        for name, value in state.items():
+            if of_all or value.numel() > 1:
+                state[name] = change(value)
+    if change is None:
+        saved["param_groups"][0]["params"] = saved["param_groups"][0]["params"][1:]
+    with_state(path, optimizer_states=[saved])
 
 
 @pytest.mark.parametrize("run", ["photos_between_stages", "tags_in_a_stage"])
