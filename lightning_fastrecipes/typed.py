@@ -23,6 +23,7 @@ _WORDS: Mapping[Any, str] = {
     str: "text", int: "a whole number", float: "a number", bool: "true or false",
     NoneType: "null", Any: "anything", timedelta: "a length of time such as `00:12:00:00`",
 }  # fmt: skip
+_LONGEST = 40  # of a number as text
 _LISTS = (list, tuple, set, collections.abc.Sequence, collections.abc.Iterable)
 _MAPPINGS = (dict, collections.abc.Mapping)
 
@@ -190,7 +191,7 @@ def _fits_plain(annotation: type, value: Any) -> bool:
 
 def _read(annotation: type, value: Any) -> Any:
     """Read text as YAML where a number is wanted, as on a command line."""
-    if annotation in (int, float, bool) and isinstance(value, str):
+    if annotation in (int, float, bool) and isinstance(value, str) and len(value) < _LONGEST:
         try:
             return float(value) if annotation is float else yaml.safe_load(value)
         except (ValueError, yaml.YAMLError):

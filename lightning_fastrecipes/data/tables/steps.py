@@ -19,12 +19,11 @@ from lightning_fastrecipes.data.tables.column_steps import (
 from lightning_fastrecipes.data.tables.frames import Roles, frame_files, read_frames
 from lightning_fastrecipes.data.tables.joins import Joins, find_rows, take_rows
 from lightning_fastrecipes.data.tables.reading import Reading, as_reading
-from lightning_fastrecipes.errors import ConfigurationError, DataError
+from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.codes import is_text_column
 from lightning_fastrecipes.functional.tables.rows import column_of
 from lightning_fastrecipes.messages import suggestion
 from lightning_fastrecipes.old_names import join_keys
-from lightning_fastrecipes.typed import check_mapping
 
 
 @dataclass(frozen=True)
@@ -193,10 +192,7 @@ def _parse_step(step: Any, place: str) -> Step:
         if name not in known:
             raise ValueError(f"`{place}.{key}`: {_no_such('argument', name, known)}")
     try:
-        check_mapping(_CLASSES[key], arguments, f"{place}.{key}")
         made: Step = _CLASSES[key](**arguments)
-    except ConfigurationError:
-        raise
     except (TypeError, ValueError) as error:
         raise ValueError(f"`{place}.{key}`: {error}") from error
     return made
