@@ -154,6 +154,15 @@ def test_a_checkpoint_loads_without_data(images, tmp_path):
     assert torch.equal(loaded.probabilities(theirs), model.probabilities(ours))
 
 
+def test_a_resumed_model_keeps_the_units_of_its_weights(images, tmp_path):
+    model, trainer = fitted(of_table(images), epochs=1)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    other = regressor(numbers=[{"name": "red", "mean": 1.0, "std": 2.0}])
+    other.on_load_checkpoint(torch.load(tmp_path / "a.ckpt", weights_only=True))
+    assert other.numbers == model.numbers
+    assert other.hparams["numbers"] == model.hparams["numbers"]
+
+
 def test_a_damaged_checkpoint_is_refused(images, tmp_path):
     _, trainer = fitted(of_table(images), epochs=1)
     trainer.save_checkpoint(tmp_path / "a.ckpt")
