@@ -27,13 +27,15 @@ def check_without_data(recipe: Recipe) -> None:
         fetched = "pretrained" in one.model.init_args
         modality = modality_of(one)
         data, model = modality.build_unread(replace(one, model=quiet) if fetched else one)
-        for index in range(len(one.stages)):
-            set_stage(one, index, data, model)
         group = {"params": [nn.Parameter(torch.zeros(1))], "lr": 1e-3, "weight_decay": 0.0}
         try:
             build_optimizer(model.optim.optimizer, [group])
         except ConfigurationError as error:
             raise Place(one.path, "model.optim").error(error) from error
+        if data is None:
+            continue
+        for index in range(len(one.stages)):
+            set_stage(one, index, data, model)
         modality.check_evaluation(_unlearned(one), data, model)
 
 

@@ -45,6 +45,8 @@ class Modality(ABC):
     def build_unread(self, recipe: Recipe) -> tuple[Any, Any]:
         """Build datamodule and model without reading the data; two classes if they say how many.
 
+        The datamodule is ``None`` if it cannot be built without its files, and these are missing.
+
         Raise `RecipeError` if arguments do not fit.
         """
 

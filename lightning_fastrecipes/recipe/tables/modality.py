@@ -15,7 +15,7 @@ from lightning_fastrecipes.data.tables.columns import TableColumns
 from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
 from lightning_fastrecipes.data.tables.reading import as_reading
 from lightning_fastrecipes.data.tables.steps import parse_steps
-from lightning_fastrecipes.errors import ConfigurationError, RecipeError
+from lightning_fastrecipes.errors import ConfigurationError, DataNotFoundError, RecipeError
 from lightning_fastrecipes.functional.labels.merging import running_mean
 from lightning_fastrecipes.functional.tables.predictions import prediction_agreement
 from lightning_fastrecipes.recipe.config.building import build
@@ -98,8 +98,11 @@ class Tables(Modality):
 
     @override
     def build_unread(self, recipe: Recipe) -> tuple[Any, Any]:
-        data = build(recipe.data, TabularDataModule, Place(recipe.path, "data"))
-        return data, build(recipe.model, pl.LightningModule, Place(recipe.path, "model"))
+        model = build(recipe.model, pl.LightningModule, Place(recipe.path, "model"))
+        try:
+            return build(recipe.data, TabularDataModule, Place(recipe.path, "data")), model
+        except DataNotFoundError:
+            return None, model
 
     @override
     def num_samples(self, data: Any, split: str) -> int:

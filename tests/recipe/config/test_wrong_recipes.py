@@ -172,3 +172,8 @@ def _changed(path: Path, changes: dict[str, Any]) -> Path:
             part[last] = value
     path.write_text(yaml.safe_dump(document, sort_keys=False))
     return path
+
+
+def test_a_table_need_not_be_there_to_be_checked(capsys, monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", "rossmann"]) == 0
