@@ -212,9 +212,6 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
         begun.append(run)
         plans = run.prepare()
         console.print(f"{run.recipe.name}: {run.recipe.description}")
-        for number, part in enumerate(run.recipe.parts, start=2):
-            stage, epochs = next(iter(part.items()))
-            console.print(f"Part {number} begins after epoch {epochs} of the stage {stage}")
         terminal.print_data(console, run.recipe, run.data, run.model)
         for index, plan in enumerate(plans):
             terminal.print_plan(console, plan)
@@ -243,8 +240,8 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
         # Lightning leaves by `SystemExit` when a fit is interrupted.
         if first and isinstance(error.__context__ or error, KeyboardInterrupt):
             place = last_epoch(begun[-1].folder.metrics) if begun else "before training"
-            how_on = f"fastrecipes run --resume {folder}"
-            err.print(f"fastrecipes: interrupted {place}. Go on with: {how_on}", style="red")
+            more = f"Go on with: fastrecipes run --resume {folder}"
+            err.print(f"fastrecipes: interrupted {place}. {more}", style="red")
             return FAILED
         raise
     # Not after an error: leaving waits for exchanges that the others may never take part in.

@@ -153,7 +153,12 @@ def _build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argumen
     add = found["backbones"].add_argument
     add("name", nargs="?", default="", help="part of the names to list")
     add("--measure", action="store_true", help="measure seconds an image on this machine")
-    add = found["predict"].add_argument
+    _add_predict(found["predict"])
+    return parser, found
+
+
+def _add_predict(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
     add("run_folder", type=Path, metavar="RUN_DIR", help="folder of a finished run")
     paths = "files or folders; tables, or a pattern such as 'months/*.csv'"
     add("paths", type=Path, nargs="+", metavar="PATH", help=paths)
@@ -166,4 +171,3 @@ def _build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argumen
     share = "add the share of models that decide as all do together; of numbers, their deviation"
     add("--agreement", action="store_true", help=share)
     add("--out", type=Path, help="CSV to write (default: the first ones on the terminal)")
-    return parser, found

@@ -17,7 +17,10 @@ _MOST_SHOWN = 20
 
 
 def print_data(console: Console, recipe: Recipe, data: Any, model: Any) -> None:
-    """Print a description of data and model."""
+    """Print where the parts of a continued run begin, and a description of data and model."""
+    for number, part in enumerate(recipe.parts, start=2):
+        stage, epochs = next(iter(part.items()))
+        console.print(f"Part {number} begins after epoch {epochs} of the stage {stage}")
     for line in modality_of(recipe).describe(data, model):
         console.print(line, markup=False, style="yellow" if line.startswith("Skipped") else None)
 
