@@ -106,10 +106,9 @@ def list_arrays(
 
     Each split has ``x_SPLIT`` with ``uint8`` images, ``(images, height, width)`` or ``(images,
     height, width, 3)``, or with other ``channels`` if given, and ``y_SPLIT`` with their labels,
-    integers or text. Classes are those of
-    ``y_train``, in numeric order where labels are numbers, unless ``labels`` says that these are to
-    be predicted, or 0 and 1 for each label, ``(images, labels)``. Messages call the source
-    ``name``.
+    integers or text. Classes are those of ``y_train``, in numeric order where labels are numbers,
+    unless ``labels`` says that these are to be predicted, or 0 and 1 for each label, ``(images,
+    labels)``. Messages call the source ``name``.
     """
     unknown = sorted(set(arrays) - set(_KNOWN))
     lacking = [key for key in ("x_train", "y_train") if key not in arrays]
@@ -140,16 +139,12 @@ def list_arrays(
         elif is_labelled:
             texts = _labels(found, len(images), what)
         width = len(str(len(images)))
-        rows.append(
-            pd.DataFrame(
-                {
-                    "file": [f"{split}/{number:0{width}}" for number in range(len(images))],
-                    "split": split if is_labelled else "predict",
-                    "label": texts,
-                },
-                dtype=str,
-            )
-        )
+        columns = {
+            "file": [f"{split}/{number:0{width}}" for number in range(len(images))],
+            "split": split if is_labelled else "predict",
+            "label": texts,
+        }
+        rows.append(pd.DataFrame(columns, dtype=str))
         pixels.append(images)
     shapes = sorted({part.shape[1:] for part in pixels})
     if len(shapes) > 1:

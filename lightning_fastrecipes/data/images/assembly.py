@@ -128,28 +128,11 @@ def assemble(
     if listing.label_kind != "soft":
         trained = _trained(rows)
         classes = [name for name in classes or sorted(trained) if name in trained]
-    if listing.label_kind != "soft":
         _refuse_like_names(rows)
     _refuse_unknown_classes(rows, classes)
     _check_training_split(listing.rows, rows)
-    codes = {name: code for code, name in enumerate(classes)}
     is_trained = (rows["split"] == "train").to_numpy()
-    targets: Targets
-    number_targets: tuple[NumberTarget, ...] = ()
-    if listing.numbers is not None:
-        numbers = listing.numbers[is_good]
-        number_targets = fit_targets(replace(listing, numbers=numbers), is_trained)
-        targets = numbers[:, 0] if len(number_targets) == 1 else numbers
-    elif listing.probabilities is not None:
-        targets = listing.probabilities[is_good]
-    elif listing.label_kind == "multi":
-        targets = np.zeros((len(rows), len(classes)), dtype=np.float32)
-        for row, labels in enumerate(_label_lists(rows)):
-            targets[row, [codes[name] for name in labels]] = 1.0
-        for row, text in enumerate(rows.get("unknown", ())):
-            targets[row, [codes[name] for name in _labels(text) if name in codes]] = np.nan
-    else:
-        targets = np.array([codes.get(name, -1) for name in rows["label"]], dtype=np.int64)
+    targets, number_targets = _targets(listing, rows, is_good, classes)
     samples: dict[ImageSplit, Samples] = {}
     for name in get_args(ImageSplit):
         chosen = np.flatnonzero(rows["split"] == name)
@@ -163,7 +146,7 @@ def assemble(
                 shapes=scan[["height", "width"]].iloc[chosen].to_numpy(np.int64),
             )
     if "weight" in rows:
-        weights = rows["weight"][(rows["split"] == "train").to_numpy()].to_numpy(np.float64)
+        weights = rows["weight"][is_trained].to_numpy(np.float64)
         if not weights.any():
             raise DataError("The weights of all training images are 0. Give some a larger one.")
         scaled = (weights / weights.mean()).astype(np.float32)
@@ -179,6 +162,28 @@ def assemble(
         int(scan["peak"][is_trained].max()),
         number_targets,
     )
+
+
+def _targets(
+    listing: Listing, rows: pd.DataFrame, is_good: npt.NDArray[np.bool_], classes: list[str]
+) -> tuple[Targets, tuple[NumberTarget, ...]]:
+    """Return the targets of all good images, and what their numbers are if they are numbers."""
+    if listing.numbers is not None:
+        numbers = listing.numbers[is_good]
+        is_trained = (rows["split"] == "train").to_numpy()
+        found = fit_targets(replace(listing, numbers=numbers), is_trained)
+        return (numbers[:, 0] if len(found) == 1 else numbers), found
+    if listing.probabilities is not None:
+        return listing.probabilities[is_good], ()
+    codes = {name: code for code, name in enumerate(classes)}
+    if listing.label_kind != "multi":
+        return np.array([codes.get(name, -1) for name in rows["label"]], dtype=np.int64), ()
+    targets = np.zeros((len(rows), len(classes)), dtype=np.float32)
+    for row, labels in enumerate(_label_lists(rows)):
+        targets[row, [codes[name] for name in labels]] = 1.0
+    for row, text in enumerate(rows.get("unknown", ())):
+        targets[row, [codes[name] for name in _labels(text) if name in codes]] = np.nan
+    return targets, ()
 
 
 def _scan(listing: Listing, max_megapixels: float, *, skip_missing: bool) -> pd.DataFrame:

@@ -44,16 +44,10 @@ def list_table(csv: LabelSource, table: LabelTable, split: Split | None = None) 
     """Read the images and labels that a table names; without a column of splits all are ``train``.
 
     A folder has one table per split, as ``csv_tables.read_folder`` finds them, and a mapping names
-    one for each. Blanks around values
-    and names of columns are left out. A DataError names columns and values that are missing, images
-    with two rows, unknown splits, and what is no probability.
+    one for each. Blanks around values and names of columns are left out. A DataError names columns
+    and values that are missing, images with two rows, unknown splits, and what is no probability.
     """
     frame, home, split_column = _read(csv, table, split)
-    if not len(frame):
-        raise DataError(
-            "The table of labels must have a row for each image, but has none besides the names of"
-            f" its columns, {name_some([str(name) for name in frame])}. Write the table anew."
-        )
     folder = home if table.folder is None else resolve_source(table.folder, "folder")
     group_column = split.column if isinstance(split, GroupSplit) else None
     named = [table.file_column, split_column, group_column, *(table.stratify_by or [])]
@@ -62,13 +56,7 @@ def list_table(csv: LabelSource, table: LabelTable, split: Split | None = None) 
     frame = _plain_names(frame, [*plain, *weight, *label_columns(table)])
     found = found_columns(frame, table, [*plain, *weight])
     columns = list(dict.fromkeys([*plain, *weight, *(found or label_columns(table))]))
-    missing = [column for column in columns if column not in frame]
-    if missing:
-        raise DataError(
-            f"The table of labels has no column {name_some(missing)}; it has"
-            f" {name_some([str(column) for column in frame])}. Name the right ones in `table`, or"
-            " give `column_names` if the first line is no header."
-        )
+    _refuse_missing(frame, columns)
     others = frame.drop(columns=columns)
     frame = frame[columns].apply(_stripped)
     labels = read_labels(frame, table, found)
@@ -107,20 +95,32 @@ def list_table(csv: LabelSource, table: LabelTable, split: Split | None = None) 
     order = rows["file"].argsort().to_numpy()
     if unknown.any(axis=None):
         order = order[~unknown.all(axis=1).to_numpy()[order]]
-    rows = rows.iloc[order].reset_index(drop=True)
-    probabilities = None if labels.probabilities is None else labels.probabilities[order]
-    numbers = None if labels.numbers is None else labels.numbers[order]
     return Listing(
         folder,
-        rows,
+        rows.iloc[order].reset_index(drop=True),
         labels.classes,
-        probabilities,
+        None if labels.probabilities is None else labels.probabilities[order],
         label_kind=labels.kind,
         label_reason=labels.reason,
         reading="; ".join(notes),
-        numbers=numbers,
+        numbers=None if labels.numbers is None else labels.numbers[order],
         number_labels=table.labels if isinstance(table.labels, Numbers) else None,
     )
+
+
+def _refuse_missing(frame: pd.DataFrame, columns: list[str]) -> None:
+    if not len(frame):
+        raise DataError(
+            "The table of labels must have a row for each image, but has none besides the names of"
+            f" its columns, {name_some([str(name) for name in frame])}. Write the table anew."
+        )
+    missing = [column for column in columns if column not in frame]
+    if missing:
+        raise DataError(
+            f"The table of labels has no column {name_some(missing)}; it has"
+            f" {name_some([str(column) for column in frame])}. Name the right ones in `table`, or"
+            " give `column_names` if the first line is no header."
+        )
 
 
 def _weights(frame: pd.DataFrame, table: LabelTable, column: str) -> pd.Series:
