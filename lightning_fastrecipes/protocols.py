@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -269,15 +269,6 @@ class LoadsViews(Protocol):
         """Return the ``Views``, or ``None`` if there are none to load."""
 
 
-class ViewedBatch(list[Tensor]):
-    """A batch of images and targets with views of its images.
-
-    Modules see a list of two; ``views`` has the shape ``(batch, num_views, 3, height, width)``.
-    """
-
-    views: Tensor
-
-
 @runtime_checkable
 class HasProbabilities(Protocol):
     """A module that turns logits into probabilities, which its ``predict_step`` returns."""
@@ -302,36 +293,6 @@ class HasPhaseMetrics(Protocol):
 
     def metric_targets(self, targets: Tensor) -> Tensor:
         """Turn targets into what metrics compare with."""
-
-
-class FeatureBatch(NamedTuple):
-    """A batch of precomputed backbone outputs in place of images.
-
-    Args:
-        features: Pooled outputs. Shape ``(batch, num_features)``.
-        targets: Class indices ``(batch,)``, or probabilities, or 0 and 1, of shape
-            ``(batch, num_classes)``.
-    """
-
-    features: Tensor
-    targets: Tensor
-
-
-class WeightedFeatures(NamedTuple):
-    """A training batch of features whose rows count differently.
-
-    Args:
-        features: As of ``FeatureBatch``.
-        targets: As of ``FeatureBatch``.
-        weights: How much each row counts, 1 on average. Shape ``(batch,)``.
-    """
-
-    features: Tensor
-    targets: Tensor
-    weights: Tensor
-
-
-FEATURES = (FeatureBatch, WeightedFeatures)
 
 
 @runtime_checkable
@@ -359,27 +320,6 @@ class HasDecisionHead(Protocol):
     loss: Any
     probabilities: Any
     metrics: Any
-
-
-class TableInputs(NamedTuple):
-    """The inputs of a batch of table rows.
-
-    Args:
-        codes: Category indices, 0 for unknown and missing. Shape ``(batch, num_categorical)``, any
-            integer type.
-        continuous: Scaled continuous columns, the flags of missing values (0 or 1) last. Shape
-            ``(batch, num_continuous)``, ``float32``.
-    """
-
-    codes: Tensor
-    continuous: Tensor
-
-
-def inputs_of(batch: Any) -> Any:
-    """Return the inputs of a batch that may hold targets beside them."""
-    # The inputs of a table are a tuple themselves.
-    is_alone = isinstance(batch, TableInputs) or not isinstance(batch, (tuple, list))
-    return batch if is_alone else batch[0]
 
 
 @runtime_checkable

@@ -22,8 +22,8 @@ from lightning_fastrecipes import (
     TestTimeAugmentation,
 )
 from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes.batches import TableInputs
 from lightning_fastrecipes.cli.main import main
-from lightning_fastrecipes.protocols import TableInputs
 
 WRITTEN = Path(__file__).parent / "fixtures" / "house_one"
 # On the machine that wrote them all numbers are equal to the last bit. Tables hold six digits, and

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_fastrecipes._lightning import move_data_to_device
-from lightning_fastrecipes.protocols import inputs_of
+from lightning_fastrecipes.batches import inputs_of
 
 COLUMNS = ("layer", "type", "output", "parameters", "trained", "mean", "std")
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from lightning_fastrecipes.protocols import TableInputs
+from lightning_fastrecipes.batches import TableInputs
 
 
 class EntityEmbeddings(nn.Module):

@@ -19,6 +19,7 @@ from lightning_fastrecipes._lightning import (
     rank_zero_info,
     rank_zero_warn,
 )
+from lightning_fastrecipes.batches import FEATURES, inputs_of
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.labels.targets import num_repeated_rows
 from lightning_fastrecipes.functional.training import group_rates
@@ -33,7 +34,7 @@ from lightning_fastrecipes.functional.training.layer_groups import (
     set_frozen_modes,
 )
 from lightning_fastrecipes.old_names import translate_callback_states
-from lightning_fastrecipes.protocols import FEATURES, LayerGroup, inputs_of
+from lightning_fastrecipes.protocols import LayerGroup
 from lightning_fastrecipes.tasks.building import MetricSpec, build_metrics, trusted_arguments
 from lightning_fastrecipes.tasks.data_building import BuiltForData
 from lightning_fastrecipes.tasks.norm_calibration import CalibratesNorms, refuse_single_sample

@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import move_data_to_device
+from lightning_fastrecipes.batches import inputs_of
 from lightning_fastrecipes.errors import ConfigurationError, DataError, DataNotFoundError
 from lightning_fastrecipes.functional.images.resizing import nearest_multiple
 from lightning_fastrecipes.functional.labels.classes import columns_by_name
@@ -26,7 +27,7 @@ from lightning_fastrecipes.functional.tables.target import SpecTask
 from lightning_fastrecipes.nn.label_rules import LabelRules, Labels, SingleLabel, label_rules
 from lightning_fastrecipes.nn.probing import taken_sizes
 from lightning_fastrecipes.nn.weights import read_checkpoint
-from lightning_fastrecipes.protocols import ClassKind, HasInputSpec, inputs_of
+from lightning_fastrecipes.protocols import ClassKind, HasInputSpec
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY
 from lightning_fastrecipes.tasks.image import ImageClassifier
 from lightning_fastrecipes.tasks.multi_target import TabularMultiTarget

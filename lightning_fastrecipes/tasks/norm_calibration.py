@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes.batches import inputs_of
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.splits import spread_samples
 from lightning_fastrecipes.functional.training.layer_groups import NormPolicy
@@ -18,7 +19,7 @@ from lightning_fastrecipes.functional.training.norm_calibration import (
     trained_norms,
 )
 from lightning_fastrecipes.nn.averaging import reestimate_batch_norm
-from lightning_fastrecipes.protocols import HasEvalDataLoader, inputs_of
+from lightning_fastrecipes.protocols import HasEvalDataLoader
 
 NUM_SAMPLES = 512
 """How many training samples the statistics are measured on, over all processes."""

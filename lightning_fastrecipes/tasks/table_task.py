@@ -12,6 +12,7 @@ from torchmetrics import MeanAbsoluteError, MeanSquaredError
 from typing_extensions import override
 
 from lightning_fastrecipes import plain
+from lightning_fastrecipes.batches import TableInputs
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.tables.encoding import EmbeddingRule, embedding_size
 from lightning_fastrecipes.functional.tables.inputs import as_frame
@@ -21,7 +22,7 @@ from lightning_fastrecipes.functional.tables.target import SpecTask, TargetColum
 from lightning_fastrecipes.functional.training.layer_groups import NormPolicy
 from lightning_fastrecipes.nn.rmspe import RMSPE
 from lightning_fastrecipes.nn.tabular import TableBackbone
-from lightning_fastrecipes.protocols import HasTableSpec, LayerGroup, TableInputs
+from lightning_fastrecipes.protocols import HasTableSpec, LayerGroup
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY, LayerGroupTask
 from lightning_fastrecipes.tasks.building import MetricSpec, check_class_metrics, plain_values
 from lightning_fastrecipes.tasks.metric_checks import check_metrics

@@ -27,10 +27,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 import lightning_fastrecipes as fr
+from lightning_fastrecipes.batches import FeatureBatch
 from lightning_fastrecipes.callbacks.lr_finder import run_finder
 from lightning_fastrecipes.nn.heads import create_head
 from lightning_fastrecipes.nn.small import SmallCNN, SmallMLP
-from lightning_fastrecipes.protocols import FeatureBatch
 
 DATA = Path(os.environ.get("FASTRECIPES_DATA", ""))
 CACHE = Path(os.environ.get("FASTRECIPES_CACHE", "")) / "lr_situations"

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from lightning_fastrecipes import ImageClassifier, summary
+from lightning_fastrecipes.batches import TableInputs
 from lightning_fastrecipes.nn.small import SmallCNN, SmallMLP
-from lightning_fastrecipes.protocols import TableInputs
 
 
 def test_each_layer_has_shape_parameters_and_the_spread_of_its_output() -> None:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from lightning_fastrecipes.batches import TableInputs
 from lightning_fastrecipes.nn.tabular import EntityEmbeddings, TableBackbone
-from lightning_fastrecipes.protocols import TableInputs
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.int16, torch.int32, torch.int64])

@@ -21,8 +21,9 @@ from lightning_fastrecipes import (
     Optim,
     ProgressiveResizing,
 )
+from lightning_fastrecipes.batches import FeatureBatch
 from lightning_fastrecipes.errors import ConfigurationError
-from lightning_fastrecipes.protocols import FeatureBatch, InputSpec
+from lightning_fastrecipes.protocols import InputSpec
 from lightning_fastrecipes.tasks.building import plain_values
 
 

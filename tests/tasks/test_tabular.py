@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchmetrics import MeanAbsolutePercentageError, MeanSquaredError
 from torchmetrics.classification import BinaryAUROC, BinaryF1Score, MulticlassAUROC
 
+from lightning_fastrecipes.batches import TableInputs
 from lightning_fastrecipes.callbacks.initial_loss_check import InitialLossCheck
 from lightning_fastrecipes.callbacks.lr_finder import LRFinder, lr_find
 from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
@@ -26,7 +27,6 @@ from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.tables.spec import TableSpec
 from lightning_fastrecipes.functional.tables.target import log_shift
-from lightning_fastrecipes.protocols import TableInputs
 from lightning_fastrecipes.tasks.ensemble import Ensemble
 from lightning_fastrecipes.tasks.multi_target import TabularMultiTarget
 from lightning_fastrecipes.tasks.table_task import TabularNetwork

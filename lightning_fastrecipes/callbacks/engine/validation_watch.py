@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 
 from lightning_fastrecipes import _lightning as pl
-from lightning_fastrecipes.protocols import FEATURES, HasHead, inputs_of
+from lightning_fastrecipes.batches import FEATURES, inputs_of
+from lightning_fastrecipes.protocols import HasHead
 
 _DEAD_RANGE = 1e-6
 """A feature that varies by less than this share of its size is the same for all samples."""

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from typing_extensions import override
 
 from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes.batches import FeatureBatch, WeightedFeatures
 from lightning_fastrecipes.data.common.cache_choice import cache_folder
 from lightning_fastrecipes.data.common.samplers import drops_last_batch, upcoming_epoch
 from lightning_fastrecipes.data.images.dataset import identity_collate
@@ -22,14 +23,7 @@ from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.labels.numbers import NumberTarget
 from lightning_fastrecipes.nn.backbones import Backbone
 from lightning_fastrecipes.nn.weights import weights_digest
-from lightning_fastrecipes.protocols import (
-    FeatureBatch,
-    HasHead,
-    HasInputSpec,
-    InputSpec,
-    LabelKind,
-    WeightedFeatures,
-)
+from lightning_fastrecipes.protocols import HasHead, HasInputSpec, InputSpec, LabelKind
 
 Features = FeatureBatch | WeightedFeatures
 _SPLITS: tuple[ImageSplit, ...] = ("train", "val")

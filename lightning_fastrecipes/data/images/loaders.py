@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lightning_fastrecipes.batches import ViewedBatch
 from lightning_fastrecipes.data.common.samplers import (
     ShuffleSampler,
     WeightedSampler,
@@ -20,7 +21,7 @@ from lightning_fastrecipes.data.images.dataset import (
 )
 from lightning_fastrecipes.data.images.trainer_facts import TrainerFacts
 from lightning_fastrecipes.functional.labels.balance import balancing_weights
-from lightning_fastrecipes.protocols import InputSpec, ViewedBatch
+from lightning_fastrecipes.protocols import InputSpec
 
 Loader = DataLoader[tuple[Tensor, ...]]
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler, SequentialSampler
 
+from lightning_fastrecipes.batches import TableInputs
 from lightning_fastrecipes.data.common.samplers import draw_weighted, drops_last_batch
 from lightning_fastrecipes.data.tables.encoding import EncodedSplit
 from lightning_fastrecipes.functional.random import seeded_generator
-from lightning_fastrecipes.protocols import TableInputs
 
 TableBatch = tuple[TableInputs, Tensor, Tensor] | tuple[TableInputs, Tensor] | tuple[TableInputs]
 

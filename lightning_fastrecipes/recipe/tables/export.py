@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lightning_fastrecipes import plain
+from lightning_fastrecipes.batches import TableInputs
 from lightning_fastrecipes.data.common.sources import resolve_source
 from lightning_fastrecipes.data.tables.column_steps import Step
 from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
@@ -30,7 +31,6 @@ from lightning_fastrecipes.functional.tables.predictions import (
 )
 from lightning_fastrecipes.functional.tables.spec import TableSpec
 from lightning_fastrecipes.messages import name_some, shown
-from lightning_fastrecipes.protocols import TableInputs
 from lightning_fastrecipes.recipe.artifacts.environment import default_device
 from lightning_fastrecipes.recipe.artifacts.export_files import (
     checked_architecture,

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lightning_fastrecipes.batches import TableInputs
 from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.data.common.split_names import SplitName
 from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
@@ -28,7 +29,6 @@ from lightning_fastrecipes.functional.tables.spec import FLAG_SUFFIX, TableSpec
 from lightning_fastrecipes.functional.tables.target import TargetColumn
 from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.plots.tables import draw_embeddings, draw_importance, draw_predictions
-from lightning_fastrecipes.protocols import TableInputs
 from lightning_fastrecipes.recipe.shared.predictions import (
     Predicted,
     append_columns,

@@ -7,10 +7,10 @@ import torch
 from PIL import Image
 
 from lightning_fastrecipes import ImageClassifier, ImageFolderDataModule
+from lightning_fastrecipes.batches import FeatureBatch
 from lightning_fastrecipes.data.common.cache_choice import cache_folder
 from lightning_fastrecipes.data.images.features import FeatureDataModule
 from lightning_fastrecipes.errors import ConfigurationError
-from lightning_fastrecipes.protocols import FeatureBatch
 
 QUIET = {
     "accelerator": "cpu",

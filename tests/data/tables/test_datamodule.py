@@ -15,6 +15,7 @@ import yaml
 from jsonargparse import ArgumentParser
 from torch import nn
 
+from lightning_fastrecipes.batches import TableInputs
 from lightning_fastrecipes.data.common.disk_room import NoRoomError
 from lightning_fastrecipes.data.common.split_choice import DateSplit
 from lightning_fastrecipes.data.tables import source as table_source
@@ -22,12 +23,7 @@ from lightning_fastrecipes.data.tables.columns import TableColumns
 from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
 from lightning_fastrecipes.data.tables.loader import TableRows
 from lightning_fastrecipes.errors import ConfigurationError, DataError, DataNotFoundError
-from lightning_fastrecipes.protocols import (
-    HasEvalDataLoader,
-    HasTableSpec,
-    HasTrainTargets,
-    TableInputs,
-)
+from lightning_fastrecipes.protocols import HasEvalDataLoader, HasTableSpec, HasTrainTargets
 
 COLUMNS = TableColumns("sales", ["shop", "open"], ["km", "row"])
 

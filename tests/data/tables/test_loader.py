@@ -7,10 +7,10 @@ import torch
 from torch.utils.data import DataLoader, SequentialSampler, Subset
 
 from lightning_fastrecipes import TableColumns, TabularDataModule
+from lightning_fastrecipes.batches import TableInputs
 from lightning_fastrecipes.data.tables.encoding import EncodedSplit
 from lightning_fastrecipes.data.tables.loader import TableLoader, TableRows, TableSampler
 from lightning_fastrecipes.functional.labels.targets import num_repeated_rows
-from lightning_fastrecipes.protocols import TableInputs
 
 
 def rows_of(num_rows: int, num_columns: int = 2) -> TableRows:
