@@ -164,8 +164,10 @@ def num_channels(module: nn.Module) -> int:
     count = getattr(module, "in_channels", None)
     if isinstance(count, int):
         return count
-    found = [name for name in first_convolutions(module) if name in dict(module.named_parameters())]
-    width = module.get_parameter(found[0]).shape[1] if found else 3
+    named = dict(module.named_parameters())
+    found = [named[name] for name in first_convolutions(module) if name in named]
+    # Some embed patches by a linear layer, whose width says nothing of channels.
+    width = found[0].shape[1] if found and found[0].ndim == 4 else 3
     return 3 if width in _FOLDED else int(width)
 
 

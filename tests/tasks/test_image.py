@@ -168,7 +168,7 @@ def test_the_depth_is_restored_before_the_optimizer_exists(tmp_path: Path) -> No
 def test_a_strategy_that_shards_parameters_is_refused_by_name() -> None:
     model = tiny_model()
     model.trainer = pl.Trainer(strategy=ModelParallelStrategy(), **QUIET)
-    with pytest.raises(ConfigurationError, match="but is ModelParallelStrategy"):
+    with pytest.raises(ConfigurationError, match="`ddp`, but ModelParallelStrategy does not keep"):
         model.setup("fit")
 
 
