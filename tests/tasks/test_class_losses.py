@@ -269,7 +269,7 @@ def test_views_measure_the_same_loss(loss) -> None:
         ({"smothing": 0.1}, "Did you mean `smoothing`"),
         ("CrossEntropy", "Did you mean `CrossEntropyLoss`"),
         ("os.system", "must name a loss of `torch.nn`"),
-        (3, "must be a `Loss`, the name of a loss"),
+        (3, r"must be a mapping \(class_weight, smoothing, focal_gamma\), text, a function"),
         ({"class_path": "torch.nn.CrossEntropyLoss", "init_args": {"w": 1}}, "does not take"),
         ({"class_path": "torch.nn.Linear", "init_args": {"in_features": 2, "out_features": 2}},
          "must have nothing to train"),
