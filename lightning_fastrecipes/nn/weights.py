@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from lightning_fastrecipes._lightning import rank_zero_warn
@@ -101,6 +100,9 @@ def load_weights(model: nn.Module, weights: str, *, model_name: str) -> WeightsR
     ]
     for name in first_convolutions(model):
         if name in found and name in wanted and found[name].shape != wanted[name].shape:
+            # Models of tables, which read checkpoints here too, do without timm.
+            from timm.models import adapt_input_conv
+
             with suppress(NotImplementedError):  # it stays a mismatch
                 found[name] = adapt_input_conv(wanted[name].shape[1], found[name])
     fitting = {

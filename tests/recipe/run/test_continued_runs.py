@@ -140,7 +140,7 @@ def test_a_stage_is_added_and_trains_from_the_last_weights(finished: Path, tmp_p
     moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert moved
     assert all(name.startswith(("head", "phase_")) for name in moved)
-    with pytest.raises(RecipeError, match=r"stages\.another: .* required: max_epochs"):
+    with pytest.raises(RecipeError, match=r"stages\.another: needs `max_epochs`"):
         continued_recipe(finished, [], ["another"])
 
 
