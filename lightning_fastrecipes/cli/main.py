@@ -85,7 +85,7 @@ def _show(options: argparse.Namespace) -> int:
             out.print(Markdown(printable(text)), soft_wrap=False)
         else:
             _say(text)
-    named = None if options.variant is None else _load(options)
+    named = None if options.variant is None else _load(options, names_path=False)
     _say(path.read_text(encoding="utf-8") if named is None else dump_document(named.source))
     return OK
 
@@ -94,7 +94,7 @@ def _copy(options: argparse.Namespace) -> int:
     from lightning_fastrecipes.recipe.config.catalog import copy_recipe
 
     check_place(options.folder, "copy", is_folder=True)
-    source = None if options.variant is None else _load(options).source
+    source = None if options.variant is None else _load(options, names_path=False).source
     target = copy_recipe(options.recipe, options.folder, source)
     path = target / "recipe.yaml"
     out.print(f"Copied to {target}. Edit {path}, then: fastrecipes run {path}")
@@ -289,7 +289,7 @@ def _backbones(options: argparse.Namespace) -> int:
     return OK
 
 
-def _load(options: argparse.Namespace) -> Any:
+def _load(options: argparse.Namespace, *, names_path: bool = True) -> Any:
     """Load a recipe with its overrides, the variant that is named, or what continues a run."""
     from lightning_fastrecipes.recipe.config.catalog import find_recipe, is_name, packaged
     from lightning_fastrecipes.recipe.config.documents import Place, read_document
@@ -297,7 +297,7 @@ def _load(options: argparse.Namespace) -> Any:
 
     path, overrides = find_recipe(options.recipe), options.overrides
     # Other processes of a run say the same.
-    if "LOCAL_RANK" not in os.environ:
+    if names_path and "LOCAL_RANK" not in os.environ:
         is_local = is_name(options.recipe) and path != (other := packaged(options.recipe))
         beside = f", not {other}" if is_local and other.is_file() else ""
         _say(f"Recipe: {path}{beside}")

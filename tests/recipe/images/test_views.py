@@ -237,7 +237,7 @@ def test_the_learned_weight_is_exported(recipe_file, tmp_path, squares):
     ("evaluation", "message"),
     [
         ({"tta": 0}, "evaluation.tta: `n` must be at least 1 .* got 0"),
-        ({"tta": {"preset": "mirror"}}, "evaluation.tta: .*mirror"),
+        ({"tta": {"preset": "mirror"}}, "evaluation.tta.preset: .*mirror"),
         ({"tta": {"views": 3}}, "evaluation.tta: there is no key `views`"),
         ({"tta": {"preset": "five_crops", "n": 9}}, "evaluation.tta: `n` must be in 1 to 4"),
         (
