@@ -75,8 +75,7 @@ class ImageMixing(pl.Callback):
         self._check_targets(targets, pl_module, is_number=is_number)
         if len(images) < 2:
             return
-        is_first = batch_idx == 0 and trainer.current_epoch == 0
-        if is_first and not targets.is_floating_point():
+        if batch_idx == 0 and not targets.is_floating_point() and trainer.current_epoch == 0:
             self._counts = _update_counts(pl_module)
         if images.dtype == torch.uint8:
             if not isinstance(pl_module, HasInputSpec):
