@@ -48,6 +48,7 @@ def list_table(csv: LabelSource, table: LabelTable, split: Split | None = None) 
     and values that are missing, images with two rows, unknown splits, and what is no probability.
     """
     frame, home, split_column = _read(csv, table, split)
+    _refuse_empty(frame)
     folder = home if table.folder is None else resolve_source(table.folder, "folder")
     group_column = split.column if isinstance(split, GroupSplit) else None
     named = [table.file_column, split_column, group_column, *(table.stratify_by or [])]
@@ -108,12 +109,15 @@ def list_table(csv: LabelSource, table: LabelTable, split: Split | None = None) 
     )
 
 
-def _refuse_missing(frame: pd.DataFrame, columns: list[str]) -> None:
+def _refuse_empty(frame: pd.DataFrame) -> None:
     if not len(frame):
         raise DataError(
             "The table of labels must have a row for each image, but has none besides the names of"
             f" its columns, {name_some([str(name) for name in frame])}. Write the table anew."
         )
+
+
+def _refuse_missing(frame: pd.DataFrame, columns: list[str]) -> None:
     missing = [column for column in columns if column not in frame]
     if missing:
         raise DataError(
