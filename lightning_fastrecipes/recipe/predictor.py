@@ -135,7 +135,7 @@ def load(*folders: str | Path, tta: bool | None = None, trust: Trust = ()) -> Pr
     """Load finished runs to predict with in Python.
 
     Args:
-        folders: Run folders, or the ``export`` folders in them; several predict their mean.
+        *folders: Run folders, or the ``export`` folders in them; several predict their mean.
         tta: Whether views of each image predict as well; as each run was evaluated if ``None``.
         trust: Modules whose networks the exports may name, besides those of known packages.
 
