@@ -22,6 +22,7 @@ def stopping_file(recipe_file):
     return recipe_file
 
 
+@pytest.mark.filterwarnings("ignore:`ValidationGuard`")
 def test_the_stage_stops_and_its_checkpoint_holds_the_best_weights(stopping_file, tmp_path):
     job = run_recipe(stopping_file, tmp_path / "run")
     rows = pd.read_csv(tmp_path / "run" / "metrics.csv")
