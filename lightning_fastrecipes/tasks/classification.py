@@ -245,7 +245,7 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
         self.num_classes = num_classes
         self.rules = SingleLabel(num_classes, self._loss)
         self.set_metrics(self.rules.metrics(self._chosen_metrics), self.rules.metric_defaults)
-        self.phase_metrics.to(self.device)
+        self.phase_metrics.to(self.part_device())
         self.build_head(num_classes)
         if self.labels.kind is not None:
             self._set_label_kind(self.labels.kind)

@@ -3,6 +3,7 @@
 from contextlib import suppress
 from typing import Any
 
+import torch
 from torch import nn
 from typing_extensions import override
 
@@ -17,6 +18,15 @@ class BuiltForData(pl.LightningModule):
 
     def adopt_targets(self, datamodule: Any) -> None:
         """Take what is predicted from a datamodule, or compare it; subclasses say what it is."""
+
+    def part_device(self) -> torch.device:
+        """Return where new parts go: to the weights that are there, or where they would be made.
+
+        In torch 2.6, Lightning's own ``device`` does not know of ``with torch.device("meta")``.
+        """
+        for tensor in (*self.parameters(), *self.buffers()):
+            return tensor.device
+        return torch.empty(0).device if self.device.type == "cpu" else self.device
 
     @override
     def configure_model(self) -> None:

@@ -141,7 +141,7 @@ class ImageRegressor(PredictsNumbers, ImageTask):
         self.set_head(len(found))
         chosen = self._chosen_metrics
         self.set_metrics(_default_metrics(found) if chosen is None else chosen, {})
-        self.phase_metrics.to(self.device)
+        self.phase_metrics.to(self.part_device())
 
     def adopt_targets(self, datamodule: Any) -> None:
         """Take the numbers of a datamodule, or compare them with the model's own.

@@ -118,7 +118,7 @@ class ImageTask(LayerGroupTask):
             num_outputs,
             hidden=options.hidden,
             dropout=options.dropout,
-        ).to(self.device)
+        ).to(self.part_device())
         self._set_num_frozen(self.num_frozen)
 
     @override

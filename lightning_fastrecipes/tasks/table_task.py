@@ -180,10 +180,10 @@ class TabularTask(LayerGroupTask, ABC):
             cast(Sequence[float], self.network.dropout),
             self.network.embedding_dropout,
         )
-        self.backbone = backbone.to(self.device)
-        self.head = self.build_head(spec, backbone.num_features).to(self.device)
+        self.backbone = backbone.to(self.part_device())
+        self.head = self.build_head(spec, backbone.num_features).to(self.part_device())
         self.choose_metrics(spec, self._chosen_metrics)
-        self.phase_metrics.to(self.device)
+        self.phase_metrics.to(self.part_device())
         self._set_num_frozen(self.num_frozen)
 
     @classmethod

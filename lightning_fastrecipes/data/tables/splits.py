@@ -1,5 +1,6 @@
 """Which row of a table is of which split."""
 
+import warnings
 from typing import Any, cast, get_args
 
 import numpy as np
@@ -173,8 +174,12 @@ def _dates(column: pd.Series) -> Dates:
         )
     try:
         is_local = getattr(column.dtype, "tz", None) is not None
-        parsed = column if is_local else pd.to_datetime(column, format="ISO8601", errors="coerce")
-    except ValueError as error:  # several time zones
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", FutureWarning)  # pandas 2 warns of several time zones
+            parsed = (
+                column if is_local else pd.to_datetime(column, format="ISO8601", errors="coerce")
+            )
+    except (ValueError, FutureWarning) as error:  # several time zones
         raise DataError(
             f"The column '{column.name}' must hold dates of one time zone, but pandas says: {error}"
             " Convert it with `pandas.to_datetime` first."

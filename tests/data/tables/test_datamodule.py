@@ -524,10 +524,10 @@ class Tiny(pl.LightningModule):
     def training_step(self, batch, batch_idx):
         inputs, target = batch
         self.seen.append((self.current_epoch, inputs.codes.tolist(), target.tolist()))
-        return nn.functional.mse_loss(self(inputs), target)
+        return nn.functional.mse_loss(self(inputs), target.float())
 
     def validation_step(self, batch, batch_idx):
-        self.log("val_loss", nn.functional.mse_loss(self(batch[0]), batch[1]))
+        self.log("val_loss", nn.functional.mse_loss(self(batch[0]), batch[1].float()))
 
     def predict_step(self, batch, batch_idx):
         return self(batch[0])
