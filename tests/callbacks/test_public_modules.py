@@ -281,8 +281,18 @@ def test_dictionaries_are_mixed_in_place():
 
 
 def test_yes_and_no_of_several_labels_are_mixed():
+    seen = []
+
+    class Watched(Tags):
+        def training_step(self, batch, batch_idx):
+            seen.append(batch[1].clone())
+            return super().training_step(batch, batch_idx)
+
     torch.manual_seed(0)
-    mix(Tags(), Tags.loader())
+    mix(Watched(), Tags.loader())
+    mixed = torch.cat(seen)
+    assert ((mixed >= 0) & (mixed <= 1)).all()
+    assert ((mixed > 0) & (mixed < 1)).any()
 
 
 # Names of losses.

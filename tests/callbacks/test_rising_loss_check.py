@@ -52,9 +52,11 @@ def test_a_loss_that_is_no_number_is_told_in_words(fit, scripted):
 
 
 def test_a_loss_that_falls_is_not_told(fit, scripted):
+    check = RisingLossCheck()
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*has risen")
-        fit([RisingLossCheck()], scripted(RISING[::-1]), max_epochs=24)
+        fit([check], scripted(RISING[::-1]), max_epochs=24)
+    assert check.rises == []
 
 
 @pytest.mark.parametrize("stop", [33, 60, 71])

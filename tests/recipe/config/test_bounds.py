@@ -97,7 +97,8 @@ def test_classes_are_not_named_within_text(recipe_file, change) -> None:
 
 def test_names_of_files_may_hold_metrics(recipe_file) -> None:
     for name in ("{epoch}-{val_loss:.2f}", "{epoch:02d}", "{val/loss:.3g}"):
-        load_recipe(changed(recipe_file, callback(filename=name)))
+        recipe = load_recipe(changed(recipe_file, callback(filename=name)))
+        assert recipe.stages[2].callbacks[-1].init_args["filename"] == name
 
 
 def test_numbers_within_text_are_bounded(recipe_file) -> None:
