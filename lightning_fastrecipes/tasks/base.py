@@ -208,8 +208,6 @@ class LayerGroupTask(CalibratesNorms, BuiltForData, ABC):
             set_frozen_modes(self, self.backbone, self.norm_policy)
         return self
 
-    # Hooks, in the order they fire.
-
     @override
     def setup(self, stage: str) -> None:
         super().setup(stage)
