@@ -1,6 +1,7 @@
 import re
 import runpy
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from lightning_fastrecipes.cli.main import main
 from lightning_fastrecipes.data.images import table_listing
 from lightning_fastrecipes.nn.backbones import create_backbone
 from lightning_fastrecipes.recipe.config.catalog import recipes_folder
+from lightning_fastrecipes.recipe.config.changes import changed_keys
 from lightning_fastrecipes.recipe.config.schema import Recipe
 from lightning_fastrecipes.recipe.images.views import build_tta
 from lightning_fastrecipes.recipe.loading import load_recipe
@@ -241,6 +243,42 @@ def test_the_script_trains_the_models_of_every_variant(
         # The first of six is the model of the variant before it.
         expected += [trained] * (1 if variant.seeds == 1 else variant.seeds - 1)
     assert fitted == expected
+
+
+LADDER = {  # each variant with what it changes, and of which one
+    "hidden_layer": ("linear", "model.backbone.hidden"),
+    "without_activation": ("hidden_layer", "model.backbone.activation"),
+    "deeper": ("hidden_layer", "model.backbone.hidden"),
+    "wider": ("hidden_layer", "model.backbone.hidden"),
+    "convolutions": ("hidden_layer", "model.backbone"),
+    "augmentation": ("convolutions", "data.augmentation"),
+    "batch_norm": ("augmentation", "model.backbone.batch_norm"),
+    "higher_rate": ("batch_norm", "stages.all.lr"),
+    "dropout": ("higher_rate", "model.head.dropout"),
+    "mean_of_six": ("dropout", "seeds"),
+}
+
+
+def test_the_ladder_has_the_order_of_the_notes_and_changes_one_thing_at_a_time() -> None:
+    recipe = load_recipe(recipes_folder() / "mnist_ladder" / "recipe.yaml")
+    assert [*recipe.variants] == ["linear", *LADDER]
+    side_steps = [name for name, variant in recipe.variants.items() if variant.is_side_step]
+    assert side_steps == ["without_activation", "deeper", "wider"]
+    for name, (base, key) in LADDER.items():
+        variant = recipe.variants[name]
+        changed = changed_keys(recipe.variants[base].source, variant.source)
+        del changed["name"]
+        assert changed
+        assert all(f"{k}.".startswith(f"{key}.") for k in changed), (name, changed)
+    # Depth is compared with width at the same number of weights.
+    deeper, wider = (
+        sum(before * after for before, after in pairwise([3 * 28 * 28, *hidden, 10]))
+        for hidden in (
+            recipe.variants[name].model.init_args["backbone"]["init_args"]["hidden"]
+            for name in ("deeper", "wider")
+        )
+    )
+    assert wider == pytest.approx(deeper, rel=1e-3)
 
 
 @pytest.mark.parametrize("path", TABLES, ids=by_name)
