@@ -164,7 +164,8 @@ def find_lr(model: ImageClassifier, features: Tensor, targets: Tensor, seed: int
         if not math.isfinite(losses[-1]):
             break
     head.load_state_dict(start)
-    return suggest_lr(lrs[: len(losses)], losses).picks.get("course")
+    picks = suggest_lr(lrs[: len(losses)], losses).picks
+    return picks.get("midway", picks.get("before_rise"))
 
 
 def train_head(model: ImageClassifier, lr: float, features: Tensor, targets: Tensor) -> None:

@@ -1,29 +1,30 @@
 """What comes of the rates that finders pick: ``pytest -m benchmark -s``, about half an hour.
 
-Every situation of ``lr_situations`` is trained at rates of a grid of half decades and at the pick
-of each rule. A pick is as good as the validation loss that it ends with beside that of the best
-rate of the grid. ``FASTRECIPES_DATA`` names the data, ``FASTRECIPES_SEEDS`` how many seeds (3).
+Every situation of ``lr_situations`` is trained at rates of a grid of half decades and swept, and
+what came is kept in a file, so that rules can be judged again without training. A pick is as good
+as the validation loss that it ends with beside that of the best rate of the grid; between two rates
+of the grid the loss is interpolated. ``FASTRECIPES_DATA`` names the data, ``FASTRECIPES_LR_GRID``
+the file (measured where it lacks something), ``FASTRECIPES_SEEDS`` how many seeds (3).
 """
 
-import logging
 import math
 import os
-import statistics
+import subprocess
+import sys
 from collections.abc import Callable
-from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.lr_situations import SITUATIONS, Situation
+from helpers.lr_grid import GridFile, ratios
+from helpers.lr_situations import SITUATIONS
 
 from lightning_fastrecipes.functional.training.lr_curves import smooth_losses, suggest_lr
 
-pytestmark = pytest.mark.benchmark
-
-SEEDS = range(int(os.environ.get("FASTRECIPES_SEEDS", "3")))
+WORKER = Path(__file__).with_name("lr_grid_worker.py")
+NUM_STEPS = 100
 GOOD = 1.1
-FIRST_OF_GRID = 4
-"""Where the search of the best rate begins; it ends where the loss is far above the best."""
+DESTROYED = 2.0
 
 
 def fastai_part(lrs: list[float], losses: list[float]) -> tuple[np.ndarray, np.ndarray]:
@@ -80,48 +81,60 @@ def picks_of(lrs: list[float], losses: list[float]) -> dict[str, float]:
     return found
 
 
-def best_of_grid(situation: Situation, train: Callable[[float], float]) -> float:
-    """Walk from the middle of the grid to both sides until the loss is far above the best."""
-    grid = situation.grid
-    best = train(grid[FIRST_OF_GRID])
-    for step in (-1, 1):
-        index = FIRST_OF_GRID + step
-        while 0 <= index < len(grid):
-            loss = train(grid[index])
-            best = min(best, loss)
-            if loss > 1.4 * best:
-                break
-            index += step
-    return best
+def table(grid: GridFile, num_steps: int = NUM_STEPS) -> dict[str, dict[str, float]]:
+    """Return for each situation that was measured the ratio of each rule, and print it."""
+    found = {}
+    for situation in SITUATIONS:
+        if not grid.seeds(situation.name, num_steps):
+            continue
+        found[situation.name] = ratios(grid, situation.name, picks_of, num_steps)
+        shown = {rule: f"{ratio:.2f}" for rule, ratio in found[situation.name].items()}
+        print(f"{situation.name} (best {grid.curve(situation.name).best_lr:.0e})", shown)
+    return found
 
 
-def measure(situation: Situation) -> dict[str, float]:
-    """Return the mean loss of each rule's pick over the mean loss of the best rate."""
-
-    @cache
-    def train(lr: float) -> float:
-        return statistics.mean(situation.train_at(lr, seed) for seed in SEEDS)
-
-    best = best_of_grid(situation, train)
-    ends: dict[str, list[float]] = {}
-    for seed in SEEDS:
-        curve = situation.sweep(seed)
-        for rule, lr in picks_of(list(curve.lrs), list(curve.losses)).items():
-            loss = situation.train_at(lr, seed) if math.isfinite(lr) else math.inf
-            ends.setdefault(rule, []).append(loss)
-    return {rule: statistics.mean(losses) / best for rule, losses in ends.items()}
-
-
-def test_the_default_pick_ends_near_the_best_rate() -> None:
+@pytest.mark.benchmark
+def test_the_default_pick_ends_near_the_best_rate(tmp_path: Path) -> None:
     if not os.environ.get("FASTRECIPES_DATA"):
         pytest.skip("FASTRECIPES_DATA names no folder of data")
-    for name in list(logging.root.manager.loggerDict):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    near = 0
-    tuned = [situation for situation in SITUATIONS if not situation.held_out]
-    for situation in SITUATIONS:
-        found = measure(situation)
-        print(situation.name, {rule: f"{ratio:.2f}" for rule, ratio in found.items()})
-        assert found["midway"] < 2, f"{situation.name} is destroyed"
-        near += situation in tuned and found["midway"] <= GOOD
-    assert near >= 10, f"{near} of {len(tuned)} within a tenth of the best"
+    kept = Path(os.environ.get("FASTRECIPES_LR_GRID", tmp_path / "grid.jsonl"))
+    seeds = range(int(os.environ.get("FASTRECIPES_SEEDS", "3")))
+    subprocess.run([sys.executable, WORKER, kept, "--seeds", *map(str, seeds)], check=True)
+    found = table(GridFile(kept))
+    for name, ratio in found.items():
+        assert ratio["midway"] < DESTROYED, f"{name} is destroyed"
+    tuned = [situation.name for situation in SITUATIONS if not situation.held_out]
+    near = [name for name in tuned if found[name]["midway"] <= GOOD]
+    assert len(near) >= 10, f"{len(near)} of {len(tuned)} within a tenth of the best"
+
+
+def test_a_grid_is_read_back_and_interpolated(tmp_path: Path) -> None:
+    path = tmp_path / "grid.jsonl"
+    grid = GridFile(path)
+    for lr, loss in [(0.01, 4.0), (0.1, 1.0), (1.0, math.nan)]:
+        grid.add(situation="a", seed=0, lr=lr, loss=loss)
+    grid.add(situation="a", seed=0, num_steps=3, lrs=[0.1, 0.2, 0.3], losses=[1.0, 2.0, math.inf])
+    with path.open("a") as file:
+        file.write('{"situation": "a", "seed": 1, "lr": 0.0')  # of a process that was stopped
+    again = GridFile(path)
+    assert again.lines == grid.lines
+    assert again.loss("a", 0, 0.1) == 1.0
+    assert again.loss("a", 0, 1.0) == math.inf
+    assert again.loss("a", 1, 0.1) is None
+    assert again.sweep("a", 0, 3) == ([0.1, 0.2, 0.3], [1.0, 2.0, math.inf])
+    curve = again.curve("a")
+    assert (curve.best_lr, curve.best) == (0.1, 1.0)
+    assert curve.ratio(0.1) == 1.0
+    assert curve.ratio(10**-1.5) == pytest.approx(2.0)  # half way on both logarithms
+    assert curve.ratio(1e-4) == pytest.approx(4.0)
+    assert curve.ratio(0.5) == math.inf  # next to a rate that ends in no number
+    found = ratios(again, "a", lambda lrs, losses: {"first": lrs[0], "none": math.nan}, 3)
+    assert found == {"first": pytest.approx(1.0), "none": math.inf}
+
+
+def test_a_seed_that_lacks_rates_does_not_count(tmp_path: Path) -> None:
+    grid = GridFile(tmp_path / "grid.jsonl")
+    rows = [(0, 0.1, 1.0), (0, 0.2, 2.0), (1, 0.1, 3.0), (1, 0.2, 4.0), (2, 0.1, 100.0)]
+    for seed, lr, loss in rows:
+        grid.add(situation="a", seed=seed, lr=lr, loss=loss)
+    assert grid.curve("a").losses == {0.1: 2.0, 0.2: 3.0}
