@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lightning_fastrecipes.callbacks.train_metrics import TrainMetrics
     from lightning_fastrecipes.callbacks.triangular import Triangular
     from lightning_fastrecipes.callbacks.validation_guard import ValidationGuard
+    from lightning_fastrecipes.data.common.row_splits import FoldSplit, RowSplit
     from lightning_fastrecipes.data.common.split_choice import (
         ColumnSplit,
         DateSplit,
@@ -84,6 +85,7 @@ __all__ = [
     "FeatureDataModule",
     "FiniteLossCheck",
     "FlatCosine",
+    "FoldSplit",
     "FolderLayout",
     "FractionSplit",
     "Geometry",
@@ -110,6 +112,7 @@ __all__ = [
     "ProgressiveResizing",
     "Reading",
     "RisingLossCheck",
+    "RowSplit",
     "SampleFBeta",
     "SingleLabel",
     "SoftLabels",
@@ -150,6 +153,7 @@ _HOMES = {
     "FiniteLossCheck": "callbacks.finite_loss_check",
     "FlatCosine": "callbacks.flat_cosine",
     "FolderLayout": "data.images.folder_layout",
+    "FoldSplit": "data.common.row_splits",
     "FractionSplit": "data.common.split_choice",
     "Geometry": "data.images.geometry",
     "GroupSplit": "data.common.split_choice",
@@ -175,6 +179,7 @@ _HOMES = {
     "ProgressiveResizing": "callbacks.progressive_resizing",
     "Reading": "data.tables.reading",
     "RisingLossCheck": "callbacks.rising_loss_check",
+    "RowSplit": "data.common.row_splits",
     "SampleFBeta": "nn.sample_fbeta",
     "SingleLabel": "data.images.label_table",
     "SoftLabels": "data.images.label_table",

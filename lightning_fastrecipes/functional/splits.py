@@ -144,6 +144,26 @@ def grouped_split(
     return [np.flatnonzero(chosen[codes] == part) for part in range(len(fractions))]
 
 
+def fold_parts(
+    strata: Sequence[Hashable], folds: int, seed: int, *, names: Sequence[str] | None = None
+) -> list[npt.NDArray[np.int64]]:
+    """Deal positions out to folds whose sizes differ by at most one, in every stratum as well.
+
+    Arguments are as for ``stratified_split``; the order of the items changes nothing where they
+    have names. Return one sorted array of positions per fold: together every item once.
+
+    >>> [part.tolist() for part in fold_parts(["cat"] * 4 + ["dog"] * 2, 2, seed=0)]
+    [[1, 3, 5], [0, 2, 4]]
+    """
+    names = [str(position) for position in range(len(strata))] if names is None else names
+    members: dict[Hashable, list[tuple[bytes, int]]] = {}
+    for position, stratum in enumerate(strata):
+        members.setdefault(stratum, []).append((_rank(seed, names[position]), position))
+    # One stratum is dealt out where the one before it ended.
+    dealt = [place for found in sorted(map(sorted, members.values())) for _, place in found]
+    return [np.array(sorted(dealt[fold::folds]), dtype=np.int64) for fold in range(folds)]
+
+
 def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """Scramble 64-bit numbers one to one, as SplitMix64 does."""
     values = values + np.uint64(0x9E3779B97F4A7C15)

@@ -1,65 +1,31 @@
-"""How a data set is split: by fraction, by a column, by date, or by whole groups."""
+"""How a data set is split: by shares, a column, dates, whole groups, folds, or lists of rows."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, fields
 from datetime import date
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 import pandas as pd
 from typing_extensions import override
 
+from lightning_fastrecipes.data.common.row_splits import FoldSplit, RowSplit
+from lightning_fastrecipes.data.common.split_base import (
+    Shares,
+    SplitBase,
+    asked_splits,
+    check_shares,
+)
 from lightning_fastrecipes.data.common.split_names import SplitName
-from lightning_fastrecipes.messages import name_some, suggestion
+from lightning_fastrecipes.messages import name_some, shown, suggestion
 from lightning_fastrecipes.typed import check_mapping, from_mapping
 
 _MOST_DAYS = 100_000
 _BOUNDS = ("val_from", "val_until", "test_from", "test_until")
 
 
-class _Split:
-    """What the ways to split have in common."""
-
-    @property
-    def columns(self) -> list[str]:
-        """Columns that the split depends on."""
-        column = getattr(self, "column", None)
-        return [] if column is None else [column]
-
-    @property
-    def asked(self) -> set[SplitName]:
-        """Splits that must not come out empty."""
-        raise NotImplementedError
-
-    def key(self) -> dict[str, Any]:
-        """Describe the split by plain values, for the key of a cache."""
-        values = asdict(self)  # type: ignore[call-overload]
-        plain = {k: str(v) if isinstance(v, date) else v for k, v in values.items()}
-        return {"split": type(self).__name__, **plain}
-
-
-class _Shares(_Split):
-    """Splits that are drawn by the shares `val` and `test`, and the rest to train on."""
-
-    val: float
-    test: float
-
-    def __post_init__(self) -> None:
-        _check_shares({"val": self.val, "test": self.test})
-
-    @property
-    def fractions(self) -> list[float]:
-        """Shares of training, validation and test."""
-        return [1 - self.val - self.test, self.val, self.test]
-
-    @property
-    @override
-    def asked(self) -> set[SplitName]:
-        return _asked(self.val, self.test)
-
-
 @dataclass(frozen=True)
-class FractionSplit(_Shares):
+class FractionSplit(Shares):
     """Draw splits at random. Splits that the data bring along, such as a folder `val`, are kept.
 
     Images are drawn class by class, so that every split has the same mix.
@@ -87,7 +53,7 @@ class FractionSplit(_Shares):
 
 
 @dataclass(frozen=True)
-class ColumnSplit(_Split):
+class ColumnSplit(SplitBase):
     """Read the split of each row from a column that says ``train``, ``val`` or ``test``.
 
     ``training``, ``valid``, ``validation``, ``dev`` and so on mean the same, in any case. Booleans
@@ -108,7 +74,7 @@ class ColumnSplit(_Split):
 
 
 @dataclass(frozen=True)
-class DateSplit(_Split):
+class DateSplit(SplitBase):
     """Hold out ranges of dates, or the latest rows. Rows of one date stay together.
 
     With ranges, rows before *and after* them are trained on, unless ``past_only``.
@@ -148,7 +114,7 @@ class DateSplit(_Split):
             raise ValueError(
                 f"`gap_days` must lie between 0 and {_MOST_DAYS:,}, got {self.gap_days}."
             )
-        _check_shares({"val_last": self.val_last, "test_last": self.test_last})
+        check_shares({"val_last": self.val_last, "test_last": self.test_last})
         shares = [name for name in ("val_last", "test_last") if getattr(self, name) > 0]
         bounds = list(self.bounds)  # reads the dates
         if bounds and shares:
@@ -179,11 +145,11 @@ class DateSplit(_Split):
     @override
     def asked(self) -> set[SplitName]:
         named = {name.partition("_")[0] for name in self.bounds}
-        return _asked(self.val_last or "val" in named, self.test_last or "test" in named)
+        return asked_splits(self.val_last or "val" in named, self.test_last or "test" in named)
 
 
 @dataclass(frozen=True)
-class GroupSplit(_Shares):
+class GroupSplit(Shares):
     """Draw splits at random, but keep rows of one group together, such as photos of one patient.
 
     Shares, and the mix of classes, are met as nearly as whole groups allow.
@@ -204,8 +170,8 @@ class GroupSplit(_Shares):
     seed: int = 0
 
 
-Split: TypeAlias = FractionSplit | ColumnSplit | DateSplit | GroupSplit
-"""One of the four ways to split."""
+Split: TypeAlias = FractionSplit | ColumnSplit | DateSplit | GroupSplit | FoldSplit | RowSplit
+"""One of the ways to split."""
 
 SplitChoice: TypeAlias = Split | float | str | dict[str, Any] | None
 """A split; a number is the share to validate on, a text the column that names the splits."""
@@ -214,16 +180,19 @@ _SHARE_KEYS = {"val", "test", "seed"}
 
 
 def as_split(choice: SplitChoice) -> Split:
-    """Turn what a user gives for ``split`` into one of the four classes.
+    """Turn what a user gives for ``split`` into one of the classes.
 
     A number is the share to validate on, a text the column that names the splits. The keys of a
-    mapping say which class is meant: ``column`` alone is a ``ColumnSplit``, with shares a
-    ``GroupSplit``, with dates a ``DateSplit``; without it, it is a ``FractionSplit``.
+    mapping say which class is meant: ``folds`` or ``fold`` a ``FoldSplit``, lists a ``RowSplit``,
+    ``column`` alone a ``ColumnSplit``, with shares a ``GroupSplit``, with dates a ``DateSplit``;
+    else it is a ``FractionSplit``.
 
     >>> as_split(0.1)
     FractionSplit(val=0.1, test=0.0, seed=0, stratify=None)
     >>> as_split({"column": "patient", "val": 0.25})
     GroupSplit(column='patient', val=0.25, test=0.0, seed=0)
+    >>> as_split({"val": [0, 4], "test": [2]})
+    RowSplit(val=[0, 4], test=[2])
     """
     if isinstance(choice, Split):
         return choice
@@ -235,8 +204,9 @@ def as_split(choice: SplitChoice) -> Split:
         return _from_mapping(choice)
     if isinstance(choice, bool) or not isinstance(choice, int | float):
         raise TypeError(
-            "`split` must be a share to validate on, the name of a column, or one of"
-            f" FractionSplit, ColumnSplit, DateSplit and GroupSplit, got {choice!r}."
+            "`split` must be a share to validate on, the name of a column, lists of rows such as"
+            " `{'val': [0, 1]}`, or one of"
+            f" {', '.join(way.__name__ for way in get_args(Split))}, got {shown(choice)}."
         )
     return FractionSplit(choice)
 
@@ -244,46 +214,38 @@ def as_split(choice: SplitChoice) -> Split:
 def _from_mapping(values: Mapping[str, Any]) -> Split:
     keys = set(values)
     kind: type[Split] = FractionSplit
-    if keys & {field.name for field in fields(DateSplit)} - {"column"}:
+    lists = {name for name in ("train", "val", "test") if _is_list(values.get(name))}
+    if lists:
+        kind = RowSplit
+    elif keys & {"fold", "folds"}:
+        kind = FoldSplit
+    elif keys & {field.name for field in fields(DateSplit)} - {"column"}:
         kind = DateSplit
     elif "column" in keys:
         kind = GroupSplit if keys & _SHARE_KEYS else ColumnSplit
     known = [field.name for field in fields(kind)]
     for key in values:
         if key not in known:
-            every = {f.name for way in (ColumnSplit, DateSplit, GroupSplit) for f in fields(way)}
+            every = {field.name for way in get_args(Split) for field in fields(way)}
             raise ValueError(
                 f"`split` has the key '{key}', but {kind.__name__} takes {name_some(known)}."
                 f"{suggestion(key, every) or ' Remove it.'}"
             )
-    if kind is not FractionSplit and "column" not in keys:
+    if kind not in (FractionSplit, FoldSplit, RowSplit) and "column" not in keys:
         raise ValueError(
             f"`split` with '{next(iter(keys))}' needs a column of dates. Add `column`."
         )
     if isinstance(missing := values.get("missing"), Mapping):
         values = {**values, "missing": from_mapping(FractionSplit, missing, "split.missing")}
-    check_mapping(kind, values, "split")
+    if kind is not RowSplit:  # which checks its lists, of whatever library, by itself
+        check_mapping(kind, values, "split")
     return kind(**values)
 
 
-def _asked(val: object, test: object) -> set[SplitName]:
-    names: set[SplitName] = {"train"}
-    if val:
-        names.add("val")
-    if test:
-        names.add("test")
-    return names
-
-
-def _check_shares(shares: Mapping[str, float]) -> None:
-    for name, share in shares.items():
-        if not 0 <= share < 1:
-            raise ValueError(f"`{name}` must lie in [0, 1), got {share}.")
-    if sum(shares.values()) >= 1:
-        raise ValueError(
-            f"`{'` and `'.join(shares)}` must sum to less than 1, got"
-            f" {' and '.join(map(str, shares.values()))}. Leave some to train on."
-        )
+def _is_list(value: Any) -> bool:
+    return (isinstance(value, Sequence | Set | range) and not isinstance(value, str)) or (
+        hasattr(value, "tolist") and getattr(value, "ndim", 1) > 0
+    )
 
 
 def _moment(name: str, value: str | date) -> np.datetime64:

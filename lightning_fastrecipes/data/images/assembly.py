@@ -12,23 +12,18 @@ import numpy.typing as npt
 import pandas as pd
 
 from lightning_fastrecipes._lightning import rank_zero_info, rank_zero_warn
-from lightning_fastrecipes.data.common.split_choice import (
-    ColumnSplit,
-    FractionSplit,
-    GroupSplit,
-    Split,
-)
+from lightning_fastrecipes.data.common.split_choice import Split
 from lightning_fastrecipes.data.images.decoding import MAX_MEGAPIXELS
-from lightning_fastrecipes.data.images.label_sets import LABEL_JOINER
+from lightning_fastrecipes.data.images.drawn_splits import draw_splits
+from lightning_fastrecipes.data.images.label_sets import label_lists, labels_of
 from lightning_fastrecipes.data.images.likeness import looks_of_arrays, shared_images
 from lightning_fastrecipes.data.images.listing import ImageSplit, Listing
 from lightning_fastrecipes.data.images.manifest import scan_images
 from lightning_fastrecipes.data.images.number_labels import fit_targets
 from lightning_fastrecipes.data.images.options import OnBadFile
 from lightning_fastrecipes.data.images.samples import Samples, Targets
-from lightning_fastrecipes.errors import ConfigurationError, DataError
+from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.labels.numbers import NumberTarget, describe_targets
-from lightning_fastrecipes.functional.splits import grouped_split, keep_labels, stratified_split
 from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.protocols import LabelKind
 
@@ -109,7 +104,7 @@ def assemble(
     A DataError says that files are unreadable, an image is in two classes, a class is not in the
     training split, or a split comes out too small.
     """
-    listing = replace(listing, rows=_draw_splits(listing, split))
+    listing = replace(listing, rows=draw_splits(listing, split))
     scan = _scan(listing, max_megapixels, skip_missing=on_bad_file == "skip")
     bad = scan[scan["problem"] != ""]
     skipped = list(zip(_joined(listing, bad["file"]), bad["problem"], strict=True))
@@ -179,10 +174,10 @@ def _targets(
     if listing.label_kind != "multi":
         return np.array([codes.get(name, -1) for name in rows["label"]], dtype=np.int64), ()
     targets = np.zeros((len(rows), len(classes)), dtype=np.float32)
-    for row, labels in enumerate(_label_lists(rows)):
+    for row, labels in enumerate(label_lists(rows)):
         targets[row, [codes[name] for name in labels]] = 1.0
     for row, text in enumerate(rows.get("unknown", ())):
-        targets[row, [codes[name] for name in _labels(text) if name in codes]] = np.nan
+        targets[row, [codes[name] for name in labels_of(text) if name in codes]] = np.nan
     return targets, ()
 
 
@@ -208,68 +203,9 @@ def _shared(rows: pd.DataFrame, scan: pd.DataFrame, listing: Listing) -> str:
     return shared_images(rows[["file", "split"]].assign(digest=scan["digest"], look=looks))
 
 
-def _label_lists(rows: pd.DataFrame) -> list[list[str]]:
-    """Return the labels of each row: one, none, or several."""
-    return [_labels(label) for label in rows["label"]]
-
-
-def _labels(text: str) -> list[str]:
-    return text.split(LABEL_JOINER) if text else []
-
-
 def _trained(rows: pd.DataFrame) -> set[str]:
     distinct = rows["label"][(rows["split"] == "train").to_numpy()].unique()
-    return {name for text in distinct for name in _labels(text)}
-
-
-def _draw_splits(listing: Listing, split: Split) -> pd.DataFrame:
-    """Take the splits that the data lack out of the training split."""
-    rows = listing.rows
-    drawn = split.missing if isinstance(split, ColumnSplit) else split
-    if not isinstance(drawn, FractionSplit | GroupSplit):
-        return rows
-    if isinstance(drawn, FractionSplit) and drawn.stratify is not None:
-        raise ConfigurationError(
-            "`stratify` is for tables, since images are drawn class by class. Leave it out."
-        )
-    fractions = {
-        name: fraction
-        for name, fraction in (("val", drawn.val), ("test", drawn.test))
-        if fraction > 0 and not (rows["split"] == name).any()
-    }
-    if not fractions:
-        return rows
-    places = np.flatnonzero(rows["split"] == "train")
-    pool, shares = rows.iloc[places], [1 - sum(fractions.values()), *fractions.values()]
-    if isinstance(drawn, GroupSplit):
-        parts = _draw_groups(pool, shares, drawn.seed)
-    else:
-        strata, files = pool["stratum"].tolist(), pool["file"].tolist()
-        parts = stratified_split(strata, shares, drawn.seed, names=files)
-        if listing.label_kind == "multi":
-            parts = keep_labels(parts, _label_lists(pool))
-    splits = rows["split"].to_numpy(dtype=object, copy=True)
-    for name, part in zip(fractions, parts[1:], strict=True):
-        if not len(part):
-            raise DataError(
-                f"`{name}={fractions[name]}` of `split` leaves the {name} split without an image:"
-                f" there are {len(pool)} to share out, in {pool['stratum'].nunique()} strata."
-                " Enlarge it, or set it to 0."
-            )
-        splits[places[part]] = name
-    return rows.assign(split=splits)
-
-
-def _draw_groups(pool: pd.DataFrame, shares: list[float], seed: int) -> list[npt.NDArray[np.int64]]:
-    """Draw whole groups, so that every label is trained on."""
-    strata = pool["stratum"].tolist()
-    parts = grouped_split(pool["group"].tolist(), shares, seed, strata=strata)
-    codes, _ = pd.factorize(pool["group"])
-    labels: list[set[str]] = [set() for _ in range(int(codes.max(initial=-1)) + 1)]
-    for code, found in zip(codes, _label_lists(pool), strict=True):
-        labels[code].update(found)
-    kept = keep_labels([np.unique(codes[part]) for part in parts], labels)
-    return [np.flatnonzero(np.isin(codes, part)) for part in kept]
+    return {name for text in distinct for name in labels_of(text)}
 
 
 def _refuse_two_classes(rows: pd.DataFrame, digests: pd.Series, listing: Listing) -> None:
@@ -298,7 +234,7 @@ def _refuse_like_names(rows: pd.DataFrame) -> None:
     """Refuse classes whose names differ by case, blanks or Unicode form alone."""
     by_key: dict[str, set[str]] = {}
     for text in rows["label"].unique():
-        for name in _labels(text):
+        for name in labels_of(text):
             key = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
             by_key.setdefault(key, set()).add(name)
     like = [" = ".join(map(ascii, sorted(names))) for names in by_key.values() if len(names) > 1]
@@ -313,7 +249,7 @@ def _refuse_unknown_classes(rows: pd.DataFrame, classes: list[str]) -> None:
     counts: Counter[tuple[str, str]] = Counter()
     for split in ("val", "test"):
         for text, count in rows["label"][rows["split"] == split].value_counts(sort=False).items():
-            counts.update(dict.fromkeys([(name, split) for name in _labels(str(text))], count))
+            counts.update(dict.fromkeys([(name, split) for name in labels_of(str(text))], count))
     names = [
         f"{label} ({count} in {split})"
         for (label, split), count in counts.items()

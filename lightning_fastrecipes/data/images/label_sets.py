@@ -27,6 +27,20 @@ _BARE = r"""([^\s'",\[\](){}:][^'",\[\](){}:]*)"""
 _ITEM = re.compile(rf"""\s*(?:{_QUOTED}|{_BARE})\s*(,|\Z|(?=['"]))""")
 
 
+def labels_of(text: str) -> list[str]:
+    """Return the labels that a listing has for an image: one, none, or several.
+
+    >>> labels_of(LABEL_JOINER.join(["sea", "sun"])), labels_of("")
+    (['sea', 'sun'], [])
+    """
+    return text.split(LABEL_JOINER) if text else []
+
+
+def label_lists(rows: pd.DataFrame) -> list[list[str]]:
+    """Return the labels of each row of a listing."""
+    return [labels_of(label) for label in rows["label"]]
+
+
 @dataclass(frozen=True)
 class LabelSets:
     """The labels of each row as a sorted tuple, and for people why they were read so.

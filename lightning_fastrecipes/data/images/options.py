@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any, Literal, TypedDict
 
 from lightning_fastrecipes.data.common.cache_choice import Cache
+from lightning_fastrecipes.data.common.row_splits import FoldSplit, RowSplit
 from lightning_fastrecipes.data.common.split_choice import (
     ColumnSplit,
     FractionSplit,
@@ -146,8 +147,9 @@ class ImageOptions(TypedDict, total=False):
         image_size: Side of the square images in pixels, at least 1; 224 if not given.
         batch_size: Images per step and process, at least 1; 32 if not given.
         split: Which image is of which split. A share to validate on (0.2 if not given), a
-            ``FractionSplit``, or for a table of labels also a ``ColumnSplit`` or its column's name,
-            or a ``GroupSplit``. Splits that the data bring along are kept.
+            ``FractionSplit`` or ``FoldSplit``, or for a table of labels also a ``ColumnSplit`` or
+            its column's name, a ``GroupSplit``, or lists of rows (``RowSplit``). Splits that the
+            data bring along are kept.
         augmentation: Preset for training images, a list of transforms, or an ``Augmentation``;
             ``none`` if not given.
         geometry: How images are resized, cropped and normalised; the defaults of ``Geometry`` if
@@ -204,8 +206,11 @@ def with_defaults(options: ImageOptions, owner: str) -> ImageOptions:
 def image_split(choice: SplitChoice, owner: str, *, has_columns: bool) -> Split:
     """Return the split that is meant; a ValueError refuses one that ``owner`` cannot make."""
     split = as_split(choice)
-    ways = (FractionSplit, ColumnSplit, GroupSplit) if has_columns else (FractionSplit,)
-    if not isinstance(split, ways):
+    ways: tuple[type[Split], ...] = (FractionSplit, FoldSplit)
+    if has_columns:
+        ways = (*ways, ColumnSplit, GroupSplit, RowSplit)
+    needs_column = isinstance(split, FoldSplit) and split.column is not None and not has_columns
+    if not isinstance(split, ways) or needs_column:
         raise ConfigurationError(
             f"`split` of `{owner}` must be {' or '.join(way.__name__ for way in ways)}, got"
             f" {split}. Give one; for a column use `ImageCSVDataModule` with a table of labels."

@@ -12,6 +12,7 @@ from lightning_fastrecipes.data.images.label_sets import (
     LABEL_JOINER,
     LabelChoice,
     LabelSets,
+    labels_of,
     labels_of_columns,
     labels_of_lists,
     split_labels,
@@ -220,7 +221,7 @@ def merged_rows(
 
 
 def _union(names: pd.Series) -> tuple[str, ...]:
-    return tuple(sorted({label for text in names if text for label in text.split(LABEL_JOINER)}))
+    return tuple(sorted({label for text in names for label in labels_of(text)}))
 
 
 def _refuse_denied(others: pd.DataFrame) -> None:

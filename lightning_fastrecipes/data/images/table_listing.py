@@ -12,6 +12,7 @@ from lightning_fastrecipes.data.common.csv_tables import (
     read_splits_apart,
     read_table,
 )
+from lightning_fastrecipes.data.common.row_splits import FoldSplit, RowSplit, refuse_other_index
 from lightning_fastrecipes.data.common.sources import resolve_source
 from lightning_fastrecipes.data.common.split_choice import ColumnSplit, GroupSplit, Split
 from lightning_fastrecipes.data.common.split_names import (
@@ -50,7 +51,7 @@ def list_table(csv: LabelSource, table: LabelTable, split: Split | None = None) 
     frame, home, split_column = _read(csv, table, split)
     _refuse_empty(frame)
     folder = home if table.folder is None else resolve_source(table.folder, "folder")
-    group_column = split.column if isinstance(split, GroupSplit) else None
+    group_column = split.column if isinstance(split, GroupSplit | FoldSplit) else None
     named = [table.file_column, split_column, group_column, *(table.stratify_by or [])]
     plain = list(dict.fromkeys(column for column in named if column is not None))
     weight = [] if table.weight is None else [table.weight]
@@ -58,6 +59,10 @@ def list_table(csv: LabelSource, table: LabelTable, split: Split | None = None) 
     found = found_columns(frame, table, [*plain, *weight])
     columns = list(dict.fromkeys([*plain, *weight, *(found or label_columns(table))]))
     _refuse_missing(frame, columns)
+    listed, said = None, ""
+    if isinstance(split, RowSplit):
+        listed, said = _listed(frame, split)
+        frame = frame[listed.notna()]  # rows keep their numbers
     others = frame.drop(columns=columns)
     frame = frame[columns].apply(_stripped)
     labels = read_labels(frame, table, found)
@@ -68,8 +73,11 @@ def list_table(csv: LabelSource, table: LabelTable, split: Split | None = None) 
     refuse_rows(frame[needed].isna().any(axis=1), frame, table, "lack a value", "Fill it in")
     text = frame[plain].astype(str)
     files, notes = find_files(text[table.file_column].tolist(), folder, table.suffix)
-    rows = pd.DataFrame({"file": files, "split": "train", "label": labels.names})
-    if split_column is not None:
+    rows = pd.DataFrame({"file": files, "split": "train", "label": labels.names}, index=frame.index)
+    if listed is not None:
+        rows["split"] = listed
+        notes += [said] if said else []
+    elif split_column is not None:
         rows["split"], said = read_splits(frame[split_column])
         cure = f"Use {SPLIT_VALUES}"
         refuse_rows(rows["split"].isna(), frame, table, "have an unknown split", cure)
@@ -86,7 +94,7 @@ def list_table(csv: LabelSource, table: LabelTable, split: Split | None = None) 
         if table.stratify_by
         else labels.strata
     )
-    if split_column == SPLIT_COLUMN:
+    if split_column == SPLIT_COLUMN or listed is not None:
         _refuse_overlap(rows)
     if rows["file"].duplicated().any():
         rows, labels = merged_rows(rows, labels, frame, table, others)
@@ -107,6 +115,14 @@ def list_table(csv: LabelSource, table: LabelTable, split: Split | None = None) 
         numbers=None if labels.numbers is None else labels.numbers[order],
         number_labels=table.labels if isinstance(table.labels, Numbers) else None,
     )
+
+
+def _listed(frame: pd.DataFrame, split: RowSplit) -> tuple[pd.Series, str]:
+    """Return the split of each row by its number or id, and what there is to say."""
+    if split.column is None:
+        return split.splits(frame.index.to_series())
+    _refuse_missing(frame, [split.column])
+    return split.splits(_stripped(frame[split.column]))
 
 
 def _refuse_empty(frame: pd.DataFrame) -> None:
@@ -159,15 +175,16 @@ def _read(
     """Return the table, the folder it is in, and its column of splits."""
     split_column = split.column if isinstance(split, ColumnSplit) else None
     if isinstance(csv, pd.DataFrame):
+        refuse_other_index(split, csv)
         return csv.reset_index(drop=True), Path(), split_column
     how = (table.separator, table.column_names)
     path = None if isinstance(csv, Mapping) else resolve_source(csv, "csv")
     if path is not None and not path.is_dir():
         return read_table(path, *how), path.parent, split_column
-    if split_column is not None:
+    if split_column is not None or isinstance(split, RowSplit):
+        named = "lists rows" if split_column is None else f"names the column '{split_column}'"
         raise DataError(
-            f"`split` names the column '{split_column}', but there is one table per split. Leave it"
-            " out, or name one table."
+            f"`split` {named}, but there is one table per split. Leave it out, or name one table."
         )
     if isinstance(csv, Mapping):
         has_folder = table.folder is not None
@@ -184,7 +201,7 @@ def _refuse_overlap(rows: pd.DataFrame) -> None:
     if len(shared):
         pairs = [f"{file} ({' and '.join(sorted(names))})" for file, names in shared.items()]
         raise DataError(
-            "The tables of the splits must name different images, so that nothing is measured on"
+            "The splits must name different images, so that nothing is measured on"
             f" what was trained on, but {len(shared):,} of {len(splits):,} images are in several:"
             f" {name_some(pairs)}. Keep each in one."
         )

@@ -52,9 +52,10 @@ class TabularDataModule(pl.LightningDataModule):
         columns: What the columns are for; not needed with ``spec``.
         spec: How the table becomes numbers, of a model that was trained on another table and is
             trained further, or evaluated, on this one; learned from the training rows if not given.
-        split: ``FractionSplit``, ``ColumnSplit``, ``DateSplit`` or ``GroupSplit``, or a mapping
-            with the arguments of one; a number is the share to validate on, a text the column that
-            names the splits; a fifth is validated on if not given.
+        split: ``FractionSplit``, ``ColumnSplit``, ``DateSplit``, ``GroupSplit``, ``FoldSplit`` or
+            ``RowSplit``, or a mapping with the arguments of one, such as ``{"val": [0, 4]}``; a
+            number is the share to validate on, a text the column that names the splits; a fifth is
+            validated on if not given.
         steps: What is done to the table first, such as ``[{"date_parts": {"column": "Date"}}]``.
         reading: How files of text are written: a ``Reading`` or its arguments, such as
             ``{"separator": ";", "text": ["zip"]}``; of a frame, ``text`` alone counts.

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import pandas as pd
 
+from lightning_fastrecipes.data.common.row_splits import refuse_other_index
 from lightning_fastrecipes.data.common.split_choice import ColumnSplit, FractionSplit, Split
 from lightning_fastrecipes.data.common.split_names import (
     SPLIT_COLUMN,
@@ -109,9 +110,12 @@ class TableSource:
         """Return how the rows are split: by the table that each is in, or as is asked for.
 
         A split that has no table of its own is drawn. Raise `ConfigurationError` if anything but
-        shares is asked for where each split has its table.
+        shares is asked for where each split has its table, `DataError` if numbers of rows are for
+        a frame whose index has other numbers.
         """
         if not self.is_by_split:
+            if self._frame is not None:
+                refuse_other_index(choice, self._frame)
             return choice or FractionSplit()
         missing = choice or FractionSplit()
         if not isinstance(missing, FractionSplit) or missing.stratify is not None:

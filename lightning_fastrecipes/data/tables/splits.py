@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from lightning_fastrecipes._lightning import rank_zero_info
+from lightning_fastrecipes.data.common.row_splits import FoldSplit, RowSplit
 from lightning_fastrecipes.data.common.split_choice import (
     ColumnSplit,
     DateSplit,
@@ -58,15 +59,19 @@ def split_rows(split: Split, frame: pd.DataFrame) -> dict[SplitName, Rows]:
                 f" {', '.join(map(repr, frame.columns))}. Correct its name."
             )
     if isinstance(split, FractionSplit) and split.stratify is not None:
-        # A gap is a value of its own.
-        values, _ = pd.factorize(frame[split.stratify])
-        parts = stratified_split(values.tolist(), split.fractions, split.seed)
+        parts = stratified_split(_codes(frame[split.stratify]), split.fractions, split.seed)
     elif isinstance(split, FractionSplit):
         parts = hashed_split(len(frame), split.fractions, split.seed)
     elif isinstance(split, ColumnSplit):
         parts = _by_names(frame[split.column], split.missing)
     elif isinstance(split, GroupSplit):
-        parts = _by_groups(frame[split.column], split)
+        parts = grouped_split(_groups(frame[split.column]), split.fractions, split.seed)
+    elif isinstance(split, FoldSplit):
+        strata = [0] * len(frame) if split.stratify is None else _codes(frame[split.stratify])
+        groups = None if split.column is None else _groups(frame[split.column])
+        parts = split.parts(groups, strata)
+    elif isinstance(split, RowSplit):
+        parts = _by_lists(frame, split)
     else:
         dates = _dates(frame[split.column])
         if split.bounds:
@@ -111,14 +116,28 @@ def _by_names(column: pd.Series, missing: FractionSplit | None) -> list[Rows]:
     return parts
 
 
-def _by_groups(column: pd.Series, split: GroupSplit) -> list[Rows]:
+def _codes(column: pd.Series) -> list[int]:
+    """Number the values of a column; a gap is a value of its own."""
+    codes: list[int] = pd.factorize(column)[0].tolist()
+    return codes
+
+
+def _groups(column: pd.Series) -> list[Any]:
     is_missing = column.isna().to_numpy()
     if is_missing.any():
         raise DataError(
             f"The column '{column.name}' must name the group of every row, but does not in"
             f" {name_rows(column.index, is_missing)}. Fill it in, or drop those rows."
         )
-    return grouped_split(column.tolist(), split.fractions, split.seed)
+    return column.tolist()
+
+
+def _by_lists(frame: pd.DataFrame, split: RowSplit) -> list[Rows]:
+    rows = frame.index.to_series() if split.column is None else frame[split.column]
+    found, said = split.splits(rows)
+    if said:
+        rank_zero_info(f"Splits: {said}.")
+    return [np.flatnonzero((found == name).to_numpy()) for name in TABLE_SPLITS]
 
 
 def _by_ranges(split: DateSplit, dates: Dates, index: "pd.Index[Any]") -> list[Rows]:

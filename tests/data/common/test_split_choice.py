@@ -3,17 +3,21 @@
 from datetime import date
 
 import numpy as np
+import pandas as pd
 import pytest
 from jsonargparse import ArgumentParser
 
 from lightning_fastrecipes.data.common.split_choice import (
     ColumnSplit,
     DateSplit,
+    FoldSplit,
     FractionSplit,
     GroupSplit,
+    RowSplit,
     SplitChoice,
     as_split,
 )
+from lightning_fastrecipes.errors import ConfigurationError
 
 SHORTHANDS = [
     (None, FractionSplit()),
@@ -28,6 +32,10 @@ SHORTHANDS = [
     ({"column": "patient", "seed": 1}, GroupSplit("patient", seed=1)),
     ({"column": "day", "val_from": "2014-08-01"}, DateSplit("day", "2014-08-01")),
     ({"column": "day", "val_last": 0.2}, DateSplit("day", val_last=0.2)),
+    ({"folds": 3}, FoldSplit(folds=3)),
+    ({"fold": 1, "column": "patient", "test": 0.1}, FoldSplit(1, test=0.1, column="patient")),
+    ({"val": [0, 3]}, RowSplit(val=[0, 3])),
+    ({"train": ["a"], "val": ["b"], "column": "id"}, RowSplit(["a"], ["b"], column="id")),
 ]
 
 
@@ -62,6 +70,21 @@ def test_yaml_may_write_dates_without_quotes() -> None:
     [
         (True, TypeError, "`split` must be a share to validate on, .* got True"),
         ([0.1], TypeError, r"got \[0.1\]"),
+        ({"folds": 1}, ValueError, "`folds` must lie between 2 and 1,000, got 1"),
+        ({"folds": 3, "fold": 3}, ValueError, "`fold` must be one of 0 to 2"),
+        ({"folds": "x"}, ConfigurationError, "`split.folds` must be a whole number"),
+        ({"folds": 3, "test": 1.0}, ValueError, r"`test` must lie in \[0, 1\)"),
+        ({"folds": 3, "val": 0.1}, ValueError, "key 'val', but FoldSplit takes"),
+        ({"val": []}, ValueError, "but both are empty"),
+        ({"val": [1, 1]}, ValueError, r"`val` of `split` lists rows more than once: \[1\]"),
+        ({"val": [1], "test": [2, 1]}, ValueError, "'test' and 'val' both list '1'"),
+        ({"val": [True, False]}, TypeError, "numbers of rows from 0, got True"),
+        ({"val": [-1]}, TypeError, "numbers of rows from 0, got -1"),
+        ({"val": ["a"]}, TypeError, "got 'a'. For ids give their `column`"),
+        ({"val": [1.0]}, TypeError, "got 1.0"),
+        ({"val": [1], "test": 0.2}, TypeError, "`test` of `split` must be a list of rows, got 0.2"),
+        ({"val": [[1]], "column": "a"}, TypeError, "must list single values"),
+        ({"val": [1], "colum": "a"}, ValueError, "Did you mean `column`"),
         (1.0, ValueError, r"`val` must lie in \[0, 1\), got 1.0"),
         ({"val": 0.8, "test": 0.2}, ValueError, "`val` and `test` must sum to less than 1"),
         ({"vall": 0.1}, ValueError, "key 'vall', .* Did you mean `val`"),
@@ -108,8 +131,21 @@ def test_a_split_says_which_parts_must_not_be_empty_and_which_columns_it_needs()
     assert ColumnSplit("part").asked == {"train"}
     assert DateSplit("day", test_until="2014-01-01").asked == {"train", "test"}
     assert GroupSplit("patient", 0.1, 0.1).asked == {"train", "val", "test"}
+    assert FoldSplit(test=0.1).asked == {"train", "val", "test"}
+    assert RowSplit(test=[1]).asked == {"train", "test"}
     assert FractionSplit().columns == []
+    assert FoldSplit(column="patient", stratify="class").columns == ["patient", "class"]
     assert GroupSplit("patient").columns == ["patient"]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [np.array([2, 0]), pd.Series([2, 0]), pd.Index([2, 0]), range(2, -1, -2), (2, 0)],
+    ids=repr,
+)
+def test_lists_of_rows_may_be_of_any_library(rows) -> None:
+    assert as_split({"val": rows}) == RowSplit(val=[2, 0])
+    assert len(str(as_split({"val": range(10_000)}))) < 60
 
 
 def test_any_argument_that_moves_rows_is_part_of_the_key() -> None:
@@ -117,6 +153,9 @@ def test_any_argument_that_moves_rows_is_part_of_the_key() -> None:
         FractionSplit(), FractionSplit(0.3), FractionSplit(test=0.1), FractionSplit(seed=1),
         ColumnSplit("a"), ColumnSplit("b"), GroupSplit("a"), GroupSplit("a", seed=1),
         DateSplit("a", val_last=0.2), DateSplit("a", "2014-01-01"),
+        FoldSplit(), FoldSplit(1), FoldSplit(folds=4), FoldSplit(column="a"),
+        RowSplit(val=[1]), RowSplit(test=[1]), RowSplit(val=[1, 2]), RowSplit([1], [2]),
+        RowSplit(val=[1], column="a"), RowSplit(val=["1"], column="a"),
         DateSplit("a", date(2014, 1, 2)), DateSplit("a", "2014-01-01", past_only=True),
     ]  # fmt: skip
 

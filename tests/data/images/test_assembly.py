@@ -5,8 +5,9 @@ import os
 import numpy as np
 import pytest
 
-from lightning_fastrecipes.data.common.split_choice import FractionSplit
+from lightning_fastrecipes.data.common.split_choice import FoldSplit, FractionSplit
 from lightning_fastrecipes.data.images.assembly import assemble
+from lightning_fastrecipes.data.images.folder_layout import FolderLayout
 from lightning_fastrecipes.data.images.label_table import LabelTable, SoftLabels
 from lightning_fastrecipes.data.images.listing import list_folder
 from lightning_fastrecipes.data.images.table_listing import list_table
@@ -209,3 +210,31 @@ def test_a_message_of_many_copies_is_short(pets, draw):
     with pytest.raises(DataError, match=r"cat/0\.png = .* = \.\.\. \(301 in all\)") as caught:
         assemble(list_folder(pets), PLAN, "raise")
     assert len(str(caught.value)) < 500
+
+
+def test_every_image_of_a_folder_is_validated_on_in_one_fold(pets, draw):
+    draw(pets / "test" / "0.png")  # images to predict are in no fold
+    draw(pets / "owl" / "only.png")  # a class of one image stays in training
+    listing = list_folder(pets, FolderLayout(folders="classes"))
+    listing.rows.loc[listing.rows["label"] == "test", ["split", "label"]] = ["predict", ""]
+    folds = [assemble(listing, FoldSplit(fold, 3), "raise") for fold in range(3)]
+
+    held_out = [names(photos, "val") for photos in folds]
+    everything = [f"cat/{n}.png" for n in range(10)] + [f"dog/{n}.png" for n in range(8)]
+    assert sorted(name for found in held_out for name in found) == sorted(everything)
+    for photos in folds:
+        assert np.bincount(photos.splits["val"].targets)[:2].tolist() in ([4, 2], [3, 3], [4, 3])
+        assert "owl/only.png" in names(photos, "train")
+        assert set(names(photos, "train")) == {*everything, "owl/only.png"} - {
+            *names(photos, "val")
+        }
+
+
+def test_folds_share_a_test_split_and_are_refused_where_the_data_bring_a_val(pets, split_pets):
+    folds = [assemble(list_folder(pets), FoldSplit(fold, 2, test=0.2), "raise") for fold in (0, 1)]
+
+    assert names(folds[0], "test") == names(folds[1], "test")
+    assert len(names(folds[0], "test")) == 4
+    assert not set(names(folds[0], "val")) & set(names(folds[1], "val"))
+    with pytest.raises(DataError, match="asks for folds, but the data bring images to validate on"):
+        assemble(list_folder(split_pets), FoldSplit(), "raise")

@@ -3,7 +3,12 @@
 import pandas as pd
 import pytest
 
-from lightning_fastrecipes.data.common.split_choice import ColumnSplit, GroupSplit
+from lightning_fastrecipes.data.common.split_choice import (
+    ColumnSplit,
+    FoldSplit,
+    GroupSplit,
+    RowSplit,
+)
 from lightning_fastrecipes.data.images.label_table import LabelTable, SingleLabel, SoftLabels, Tags
 from lightning_fastrecipes.data.images.table_listing import list_table
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
@@ -254,3 +259,51 @@ def test_tags_that_are_meant_are_taken_from_all_rows():
     assert rows["label"].tolist() == ["x\x1fy", "y", ""]
     with pytest.raises(DataError, match="'Confidence' is 0, which say that the label is not there"):
         list_table(LONG.assign(Confidence=[1, 1, 0, 1, 1, 1]), LabelTable())
+
+
+ROWS = "file,label,who\n" + "".join(f"{n}.png,{'xy'[n % 2]},{'abc'[n // 2]}\n" for n in range(6))
+
+
+def test_lists_say_which_rows_of_a_table_are_in_which_split(tmp_path):
+    csv = write(tmp_path, ROWS + "6.png,,c\n")  # a row without a label, which is in no list
+    listing = list_table(csv, LabelTable(), RowSplit([0, 3, 5], [1, 2], [4]))
+
+    assert listing.rows["split"].tolist() == ["train", "val", "val", "train", "test", "train"]
+    assert listing.rows["file"].tolist() == [f"{n}.png" for n in range(6)]
+    assert "1 of 7 rows are in no list and left out" in listing.reading
+    named = list_table(write(tmp_path, ROWS), LabelTable(), RowSplit(val=["b"], column="who"))
+    assert named.rows["split"].tolist() == ["train"] * 2 + ["val"] * 2 + ["train"] * 2
+    groups = list_table(write(tmp_path, ROWS), LabelTable(), FoldSplit(column="who"))
+    assert groups.rows["group"].tolist() == [*"aabbcc"]
+
+
+def test_rows_that_lists_leave_in_keep_their_numbers_in_messages(tmp_path):
+    csv = write(tmp_path, ROWS + "6.png,,c\n")
+    with pytest.raises(DataError, match=r"'6.png \(row 6\)'"):
+        list_table(csv, LabelTable(), RowSplit([2, 6], [1]))
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        (RowSplit(val=[6]), "numbered from 0, does not have: '6'"),
+        (RowSplit(val=["d"], column="who"), "by the column 'who', does not have: 'd'"),
+        (RowSplit(val=["d"], column="whom"), "has no column 'whom'"),
+    ],
+    ids=str,
+)
+def test_lists_of_rows_that_are_not_there_are_refused(tmp_path, split, message):
+    with pytest.raises(DataError, match=message):
+        list_table(write(tmp_path, ROWS), LabelTable(), split)
+
+
+def test_lists_are_refused_where_rows_could_be_others(tmp_path):
+    frame = pd.DataFrame({"file": ["a", "b"], "label": ["x", "y"]}, index=[1, 0])
+    with pytest.raises(DataError, match="index of the frame has other labels"):
+        list_table(frame, LabelTable(), RowSplit(val=[1]))
+    twice = write(tmp_path, "file,label\na.png,x\nb.png,y\na.png,x\n")
+    with pytest.raises(DataError, match="must name different images"):
+        list_table(twice, LabelTable(), RowSplit(val=[2]))
+    tables = {"train": write(tmp_path, ROWS), "val": write(tmp_path, ROWS, "b.csv")}
+    with pytest.raises(DataError, match="lists rows, but there is one table per split"):
+        list_table(tables, LabelTable(), RowSplit(val=[1]))

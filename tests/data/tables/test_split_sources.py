@@ -4,8 +4,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from sklearn.model_selection import KFold
 
-from lightning_fastrecipes import DateSplit, FractionSplit, TableColumns, TabularDataModule
+from lightning_fastrecipes import (
+    DateSplit,
+    FoldSplit,
+    FractionSplit,
+    RowSplit,
+    TableColumns,
+    TabularDataModule,
+)
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 
 COLUMNS = TableColumns("y", ["shop"], ["km"])
@@ -103,3 +111,44 @@ def test_what_cannot_be_is_refused(files) -> None:
     pd.read_csv(files["test"]).drop(columns="km").to_csv(files["test"], index=False)
     with pytest.raises(DataError, match=r"must have the same columns, but .* differ in 'km'"):
         built(files)
+
+
+# Lists of rows, and folds.
+
+
+@pytest.mark.parametrize("cache", ["off", "folder"])
+def test_lists_of_rows_count_on_from_file_to_file(files, tmp_path: Path, cache: str) -> None:
+    cache = tmp_path / "cache" if cache == "folder" else cache
+    both = [files["train"], files["val"]]
+    data = built(both, cache, split={"val": [3, 21], "test": [25]}, where="km > 1")
+
+    assert targets(data, "val") == [3, 21]
+    assert targets(data, "test") == [25]
+    assert data.num_rows("train") == 24 - 3
+    assert data.row_names("val").to_dict("list") == {
+        "file": ["train.csv", "val.csv"],
+        "row": [3, 1],
+    }
+    other = built(both, cache, split={"val": [4, 21], "test": [25]}, where="km > 1")
+    assert targets(other, "val") == [4, 21]
+    with pytest.raises(DataError, match=r"does not have: '0'.* leave out of them what"):
+        built(both, cache, split={"val": [0, 21]}, where="km > 1")
+
+
+def test_lists_of_rows_are_refused_where_they_could_mean_others(files) -> None:
+    rows = frame(0, 20).sample(frac=1, random_state=0)
+    with pytest.raises(DataError, match="index of the frame has other labels"):
+        built(rows, split={"val": [3]})
+    assert sorted(targets(built(rows, split=RowSplit(val=[3], column="km")), "val")) == [3]
+    with pytest.raises(ConfigurationError, match="`split` must be shares"):
+        built(files, split=RowSplit(val=[3]))
+
+
+def test_the_folds_of_scikit_learn_are_taken_as_they_are() -> None:
+    rows = frame(0, 20)
+    for train, val in KFold(4, shuffle=True, random_state=0).split(rows):
+        data = built(rows, split={"train": train, "val": val})
+        assert targets(data, "train") == train.tolist()
+        assert targets(data, "val") == val.tolist()
+    found = [targets(built(rows, split=FoldSplit(fold, 4)), "val") for fold in range(4)]
+    assert sorted(target for fold in found for target in fold) == list(range(20))

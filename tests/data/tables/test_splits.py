@@ -275,3 +275,60 @@ def test_gaps_that_cannot_be_are_refused() -> None:
         DateSplit("day", val_last=0.2, gap_days=-1)
     with pytest.raises(DataError, match="The split 'train' must have rows"):
         split_rows(DateSplit("day", val_last=0.2, gap_days=30), JANUARY)
+
+
+# Folds, and lists of rows.
+
+
+def folds(frame: pd.DataFrame, count: int, **arguments) -> list[dict[str, list[int]]]:
+    return [rows(frame, fold=fold, folds=count, **arguments) for fold in range(count)]
+
+
+def test_every_row_is_validated_on_in_one_fold_and_trained_on_in_the_others() -> None:
+    frame = pd.DataFrame({"class": [*"aaaaaaabbbb"]})
+    found = folds(frame, 3)
+
+    assert sorted(row for parts in found for row in parts["val"]) == list(range(11))
+    assert [len(parts["val"]) for parts in found] == [4, 4, 3]
+    assert all(sorted(parts["train"] + parts["val"]) == list(range(11)) for parts in found)
+    assert folds(frame, 3, seed=1) != found
+    for parts in folds(frame, 3, stratify="class"):
+        assert len(parts["val"]) in (3, 4)
+        assert frame["class"][parts["val"]].eq("a").sum() in (2, 3)
+
+
+def test_folds_keep_groups_together_and_one_test_split() -> None:
+    frame = pd.DataFrame({"patient": np.repeat(np.arange(20), 3), "sick": [0, 1, 0] * 20})
+    found = folds(frame, 4, column="patient", stratify="sick", test=0.2)
+
+    held_out = [frame["patient"][parts["val"]].unique().tolist() for parts in found]
+    assert [len(patients) for patients in held_out] == [4, 4, 4, 4]
+    assert len({patient for patients in held_out for patient in patients}) == 16
+    assert all(parts["test"] == found[0]["test"] for parts in found)
+    for parts in found:
+        assert len({*frame["patient"][parts["train"]]} & {*frame["patient"][parts["val"]]}) == 0
+        assert len(parts["train"]) + len(parts["val"]) + len(parts["test"]) == 60
+
+
+def test_lists_name_rows_by_their_numbers_in_the_source(caplog) -> None:
+    frame = DAYS.iloc[2:8]  # what a condition has left, with its numbers
+
+    assert rows(frame, val=[4, 2]) == {"train": [1, 3, 4, 5], "val": [0, 2], "test": []}
+    with caplog.at_level("INFO"):
+        found = rows(frame, train=[7], val=[2], test=[3])
+    assert found == {"train": [5], "val": [0], "test": [1]}
+    assert "3 of 6 rows are in no list and left out" in caplog.text
+    with pytest.raises(DataError, match=r"numbered from 0, does not have: '1', '9'\. Correct"):
+        rows(frame, val=[1, 2, 9])
+    with pytest.raises(DataError, match="must have rows"):
+        rows(frame, train=[], val=[3])
+
+
+def test_lists_may_name_the_values_of_a_column() -> None:
+    frame = pd.DataFrame({"patient": ["ann", "bob", "ann", "eve"]})
+
+    found = rows(frame, val=["ann"], column="patient")
+
+    assert found == {"train": [1, 3], "val": [0, 2], "test": []}
+    with pytest.raises(DataError, match=r"by the column 'patient', does not have: 'Ann'"):
+        rows(frame, val=["Ann"], column="patient")
