@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from lightning_fastrecipes.nn.rmspe import RMSPE
     from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
     from lightning_fastrecipes.nn.summary import summary
+    from lightning_fastrecipes.recipe.fine_tuning import FineTuned, TrainedStage, fine_tune
     from lightning_fastrecipes.recipe.predictor import Prediction, Predictor, load
     from lightning_fastrecipes.tasks.ensemble import Ensemble
     from lightning_fastrecipes.tasks.image import ImageClassifier
@@ -83,6 +84,7 @@ __all__ = [
     "Ensemble",
     "EpochTable",
     "FeatureDataModule",
+    "FineTuned",
     "FiniteLossCheck",
     "FlatCosine",
     "FoldSplit",
@@ -128,11 +130,13 @@ __all__ = [
     "Tags",
     "TestTimeAugmentation",
     "TrainMetrics",
+    "TrainedStage",
     "Triangular",
     "ValidationGuard",
     "add_datepart",
     "add_elapsed",
     "backbones",
+    "fine_tune",
     "load",
     "lr_find",
     "show_transforms",
@@ -150,6 +154,7 @@ _HOMES = {
     "Ensemble": "tasks.ensemble",
     "EpochTable": "callbacks.epoch_table",
     "FeatureDataModule": "data.images.features",
+    "FineTuned": "recipe.fine_tuning",
     "FiniteLossCheck": "callbacks.finite_loss_check",
     "FlatCosine": "callbacks.flat_cosine",
     "FolderLayout": "data.images.folder_layout",
@@ -195,11 +200,13 @@ _HOMES = {
     "TabularRegressor": "tasks.tabular",
     "TestTimeAugmentation": "callbacks.test_time_augmentation",
     "TrainMetrics": "callbacks.train_metrics",
+    "TrainedStage": "recipe.fine_tuning",
     "Triangular": "callbacks.triangular",
     "ValidationGuard": "callbacks.validation_guard",
     "add_datepart": "functional.tables.dates",
     "backbones": "nn.backbone_table",
     "add_elapsed": "functional.tables.elapsed",
+    "fine_tune": "recipe.fine_tuning",
     "load": "recipe.predictor",
     "lr_find": "callbacks.lr_finder",
     "show_transforms": "data.images.showing",
