@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.markdown import Markdown
 
+from lightning_fastrecipes.cli import automatic
 from lightning_fastrecipes.cli.output import check_place, err, out
 from lightning_fastrecipes.cli.parser import parse_words
 from lightning_fastrecipes.cli.run_folder import RUN_FOLDER_VARIABLE, goes_on, run_folder
@@ -335,3 +336,4 @@ _ALL = (
     _backbones,
 )  # fmt: skip
 _COMMANDS = {command.__name__[1:].replace("_", "-"): command for command in _ALL}
+_COMMANDS |= {"new": automatic.new}

@@ -31,6 +31,7 @@ _MEANT = {
 """Short words that people try, and how the keys of recipes are written."""
 _COMMANDS = {
     "ls": "List the recipes.",
+    "new": "Look at photos or a table, and write a recipe that trains on them.",
     "show": "Print a recipe's card and file.",
     "copy": "Copy a recipe's folder, to be edited.",
     "check": "Check every key and type of a recipe.",
@@ -116,17 +117,18 @@ def _build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argumen
     recipe = "name of a recipe (see `fastrecipes ls`) or path of a recipe.yaml"
     for name, text in _COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        if name not in ("ls", "predict", "backbones"):
+        if name not in ("ls", "new", "predict", "backbones"):
             command.add_argument("recipe", nargs="?" if name == "run" else None, help=recipe)
             command.add_argument(
                 "--variant", metavar="NAME", help="take this variant of the recipe"
             )
-        if name not in ("ls", "backbones"):
+        if name not in ("ls", "new", "backbones"):
             trust = "a module whose code the files may run, such as `mine`; may be given again"
             command.add_argument(
                 "--trust", action="append", default=[], metavar="MODULE", help=trust
             )
         found[name] = command
+    _add_data(found["new"], "folder for the recipe (default: recipes/NAME)")
     found["copy"].add_argument("folder", type=Path, help="where the copy goes")
     found["summary"].add_argument(
         "--stage", help="frozen as this stage has it (default: the first)"
@@ -155,6 +157,14 @@ def _build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argumen
     add("--measure", action="store_true", help="measure seconds an image on this machine")
     _add_predict(found["predict"])
     return parser, found
+
+
+def _add_data(command: argparse.ArgumentParser, folder: str) -> None:
+    data = "folder with a folder of images for each class, table that names images, or table of"
+    command.add_argument("data", metavar="DATA", help=f"{data} rows")
+    target = "column to predict (default: by its name, or the last one)"
+    command.add_argument("--target", metavar="COLUMN", help=target)
+    command.add_argument("--out", type=Path, metavar="DIR", help=folder)
 
 
 def _add_predict(command: argparse.ArgumentParser) -> None:

@@ -192,6 +192,15 @@ def spread_samples(
     return DataLoader(subset, batch_size=loader.batch_size or 1, collate_fn=loader.collate_fn)
 
 
+def share_to_validate(num_items: int) -> float:
+    """Return which share of a data set to hold out: a fifth of few items, less of many.
+
+    >>> share_to_validate(500), share_to_validate(5_000), share_to_validate(1_000_000)
+    (0.2, 0.15, 0.05)
+    """
+    return 0.2 if num_items < 1_000 else 0.15 if num_items < 20_000 else 0.05
+
+
 def _check_fractions(fractions: Sequence[float]) -> None:
     if min(fractions, default=-1.0) < 0 or not math.isclose(sum(fractions), 1.0, abs_tol=1e-9):
         raise ValueError(

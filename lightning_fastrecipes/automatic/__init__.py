@@ -1,0 +1,1 @@
+"""Recipes for data that nobody has described: look, decide, and say why."""

@@ -1,0 +1,46 @@
+"""A recipe that was written for some data, with the decisions behind it."""
+
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning_fastrecipes.data.common.files import write_atomically
+from lightning_fastrecipes.functional.decisions import Decision
+from lightning_fastrecipes.recipe.config.documents import dump_document
+from lightning_fastrecipes.recipe.config.schema import Recipe
+from lightning_fastrecipes.recipe.loading import load_recipe
+from lightning_fastrecipes.recipe.run.checks import check_without_data
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The document of a recipe, and what was decided, in the order in which it matters."""
+
+    document: dict[str, Any]
+    decisions: list[Decision]
+
+    @property
+    def text(self) -> str:
+        """The recipe as a file: the decisions as comments, then the keys."""
+        lines = [
+            line
+            for decision in self.decisions
+            for line in textwrap.wrap(f"# {decision}", 100, subsequent_indent="#     ")
+        ]
+        return "\n".join([*lines, dump_document(self.document)])
+
+    def recipe(self, path: Path) -> Recipe:
+        """Return the recipe as it is read from a file, whether it is there yet or not.
+
+        Raise `RecipeError` if it would not be taken.
+        """
+        return load_recipe(path, document=self.document)
+
+    def write(self, folder: Path) -> Path:
+        """Check the recipe, write it as ``recipe.yaml`` into a folder, and return its path."""
+        path = folder / "recipe.yaml"
+        check_without_data(self.recipe(path))
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, self.text)
+        return path

@@ -1,0 +1,88 @@
+"""Find out what data are, images or rows of a table, and write a recipe for them."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lightning_fastrecipes.automatic.draft import Draft
+from lightning_fastrecipes.automatic.images import draft_folder, draft_image_table, file_column
+from lightning_fastrecipes.automatic.tables import draft_table
+from lightning_fastrecipes.data.common.sources import list_files, resolve_source
+from lightning_fastrecipes.data.images.folder_layout import IMAGE_SUFFIXES
+from lightning_fastrecipes.data.tables.frames import read_frames
+from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.functional.tables.inputs import as_frame, is_in_memory
+from lightning_fastrecipes.messages import name_some
+
+_TABLES = (".csv", ".tsv", ".txt", ".parquet", ".feather")
+_PACKAGE = "package:"
+
+
+def draft_recipe(data: Any, target: str | None = None, folder: Path | None = None) -> Draft:
+    """Look at data, decide, and write a recipe that trains on them; nothing is trained.
+
+    ``data`` are a folder of images with a folder for each class, a table that names images, or a
+    table of rows; a file, a pattern or ``package:NAME/inner/path``, or a table in memory, which is
+    written into ``folder`` so that the recipe can read it. ``target`` is the column to predict.
+    Raise `DataError` if they are nothing of these, or too few, `DataNotFoundError` if there are no
+    such data.
+    """
+    if is_in_memory(data):
+        frame = as_frame(data)
+        if folder is None:
+            raise DataError("A table in memory needs a folder to be written to. Give `out`.")
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "data.parquet"
+        frame.rename(columns=str).reset_index(drop=True).to_parquet(path)
+        return draft_table(read_frames(path), str(path.absolute()), target)
+    text = os.fspath(data)
+    is_pattern = not text.startswith(_PACKAGE) and "*" in text and not os.path.exists(text)
+    if is_pattern:
+        return draft_table(read_frames(text), os.path.abspath(text), target)
+    path = resolve_source(text, "data")
+    if path.is_dir():
+        return _draft_folder(path.absolute(), target)
+    return _draft_file(path, text if text.startswith(_PACKAGE) else str(path.absolute()), target)
+
+
+def _draft_file(path: Path, source: str, target: str | None) -> Draft:
+    frame = read_frames(path)
+    if file_column(frame) is not None and _names_images(frame, path.parent):
+        return draft_image_table(frame, path.absolute(), target)
+    return draft_table(frame, source, target)
+
+
+def _draft_folder(folder: Path, target: str | None) -> Draft:
+    """Take a folder for images in class folders, unless a table in it says more."""
+    tables = [path for path in sorted(folder.iterdir()) if _is_table(path)]
+    named = [path for path in tables if path.name.split(".")[0].lower() in ("train", "labels")]
+    chosen = named or tables
+    has_images = any(name.lower().endswith(IMAGE_SUFFIXES) for name in list_files(folder))
+    if len(chosen) == 1 and (not has_images or file_column(read_frames(chosen[0])) is not None):
+        return _draft_file(chosen[0], str(chosen[0]), target)
+    if not has_images:
+        found = name_some([path.name for path in tables]) or "no table"
+        raise DataError(
+            f"'{folder}' must hold images in a folder for each class, or one table, but has no"
+            f" image and {found}. Name the table itself."
+        )
+    if target is not None:
+        raise DataError(
+            f"`target` names a column of a table, but the classes of '{folder}' are its folders."
+            " Leave it out."
+        )
+    return draft_folder(folder)
+
+
+def _is_table(path: Path) -> bool:
+    return path.is_file() and any(ending in _TABLES for ending in map(str.lower, path.suffixes))
+
+
+def _names_images(frame: pd.DataFrame, home: Path) -> bool:
+    """Return whether a file that a table names is there, in its folder or one beside it."""
+    name = str(frame[file_column(frame)].dropna().iloc[0]).strip()
+    return (home / name).is_file() or any(
+        (path / name).is_file() for path in home.iterdir() if path.is_dir()
+    )

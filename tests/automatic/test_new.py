@@ -1,0 +1,161 @@
+"""`fastrecipes new`: what it writes runs, and every decision is said with its figure."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from lightning_fastrecipes.automatic.looking import draft_recipe
+from lightning_fastrecipes.cli.main import main
+from lightning_fastrecipes.errors import DataError, DataNotFoundError
+from lightning_fastrecipes.recipe.run.checks import check_without_data
+from lightning_fastrecipes.recipe.run.plan import build_parts
+
+RNG = np.random.default_rng(0)
+
+
+def table(rows: int = 400) -> pd.DataFrame:
+    size, hour = RNG.normal(size=rows), np.resize(np.arange(4), rows)
+    return pd.DataFrame(
+        {
+            "Unnamed: 0": np.arange(rows),
+            "size": size,
+            "hour": hour,
+            "shop": np.resize(["a", "b", "c"], rows),
+            "same": 1,
+            "price of it": size + hour + RNG.normal(size=rows),
+        }
+    )
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for name, count in (("cat", 30), ("dog", 24)):
+        for number in range(count):
+            path = tmp_path / "photos" / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(RNG.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(path)
+    return tmp_path / "photos"
+
+
+def test_a_table_gets_a_recipe_that_trains(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    frame = table()
+    frame.loc[3, "price of it"] = None
+    frame.to_csv("prices.csv", index=False)
+    assert main(["new", "prices.csv"]) == 0
+    printed = capsys.readouterr().out
+    assert "data: a table of 400 rows and 6 columns." in printed
+    assert "column 'Unnamed: 0': left out, counts or names the rows" in printed
+    assert "column 'same': left out, '1' in all 399 rows." in printed
+    assert "rows: 1 without 'price of it' are left out" in printed
+    path = Path("recipes/prices/recipe.yaml")
+    # Decisions are comments of the file.
+    assert "# column 'same': left out" in path.read_text()
+    columns = yaml.safe_load(path.read_text())["data"]["init_args"]["columns"]
+    assert columns["continuous"] == ["size"]
+    assert columns["categorical"] == ["hour", "shop"]
+    assert main(["run", str(path), "--fast-dev-run", "--out", "run"]) == 0
+    assert main(["new", "prices.csv"]) == 2
+    assert "is not empty" in capsys.readouterr().err
+
+
+def test_rules_show_in_the_recipe(tmp_path: Path) -> None:
+    frame = table().assign(
+        when=pd.date_range("2020-01-01", periods=400).strftime("%d.%m.%Y"),
+        kind=np.resize(["x", "y", "y", "y"], 400),
+    )
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    draft = draft_recipe(tmp_path / "t.csv", "kind")
+    data = draft.document["data"]["init_args"]
+    assert data["split"] == {"column": "when", "val_last": 0.2}
+    assert data["steps"][0]["date_parts"]["date_format"] == "%d.%m.%Y"
+    assert data["columns"]["task"] == "classes"
+    assert "when_Dayofyear_sin" in data["columns"]["continuous"]
+    built, _ = build_parts(draft.recipe(tmp_path / "recipe.yaml"))
+    assert built.num_rows("val") == 80
+
+
+@pytest.mark.parametrize(
+    ("added", "split"),
+    [
+        ({"patient": np.repeat(np.arange(40), 10)}, {"column": "patient", "val": 0.2}),
+        ({"split": ["train"] * 300 + ["test"] * 100}, "split"),
+        ({}, {"val": 0.2}),
+    ],
+)
+def test_splits_follow_the_columns(tmp_path: Path, added, split) -> None:
+    frame = table().assign(**added)
+    frame.to_parquet(tmp_path / "t.parquet")
+    draft = draft_recipe(tmp_path / "t.parquet", "price of it")
+    data = draft.document["data"]["init_args"]
+    assert data["split"] == split
+    assert not {*added} & {*data["columns"]["categorical"], *data["columns"]["continuous"]}
+
+
+def test_a_table_in_memory_is_written_beside_its_recipe(tmp_path: Path) -> None:
+    draft = draft_recipe(table(), "price of it", tmp_path / "out")
+    source = Path(draft.document["data"]["init_args"]["source"])
+    assert source == tmp_path / "out" / "data.parquet"
+    assert len(pd.read_parquet(source)) == 400
+
+
+def test_a_folder_of_photos_gets_head_and_fine_tuning(photos: Path, tmp_path: Path) -> None:
+    copy = photos / "cat" / "copy.png"
+    copy.write_bytes((photos / "cat" / "0.png").read_bytes())
+    draft = draft_recipe(photos)
+    said = "\n".join(map(str, draft.decisions))
+    assert "55 images in folders of their classes, of 50 x 40 pixels" in said
+    assert "1 file repeats another" in said
+    assert "'cat' in 31 images, 'dog' in 24" in said
+    assert list(draft.document["stages"]) == ["head", "all"]
+    assert draft.document["data"]["init_args"]["image_size"] == 64
+    check_without_data(draft.recipe(tmp_path / "recipe.yaml"))
+
+
+def test_too_few_photos_a_class_stay_with_the_head(tmp_path: Path, photos: Path) -> None:
+    for name in ("cat", "dog"):
+        for number in range(6, 30):
+            (photos / name / f"{number}.png").unlink(missing_ok=True)
+    draft = draft_recipe(photos)
+    assert list(draft.document["stages"]) == ["head"]
+    assert "under 10 a class" in "\n".join(map(str, draft.decisions))
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ({"tags": ["sun sea", "sea", "sun sky sea", "sky", "sky sun", "sun"] * 9}, "tags"),
+        ({"age": RNG.normal(40, 5, 54)}, "lightning_fastrecipes.Numbers"),
+        ({"sun": [0, 1] * 27, "sea": [1, 1, 0] * 18}, ["sun", "sea"]),
+    ],
+)
+def test_tables_of_images_say_their_labels(photos: Path, tmp_path: Path, labels, expected) -> None:
+    files = [path.relative_to(photos).as_posix() for path in sorted(photos.rglob("*.png"))]
+    pd.DataFrame({"photo": files, **labels}).to_csv(tmp_path / "labels.csv", index=False)
+    draft = draft_recipe(tmp_path / "labels.csv")
+    chosen = draft.document["data"]["init_args"]["table"]["labels"]
+    named = chosen if isinstance(chosen, str) else chosen.get("class_path") or chosen["columns"]
+    assert named == expected
+    assert draft.document["data"]["init_args"]["table"]["folder"] == str(photos)
+    recipe = draft.recipe(tmp_path / "recipe.yaml")
+    check_without_data(recipe)
+
+
+def test_what_is_no_data_is_refused(tmp_path: Path, photos: Path) -> None:
+    with pytest.raises(DataNotFoundError, match="must name something that exists"):
+        draft_recipe(tmp_path / "nothing.csv")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="has no image and no table"):
+        draft_recipe(tmp_path / "empty")
+    with pytest.raises(DataError, match=r"classes of .* are its folders"):
+        draft_recipe(photos, "label")
+    table(5).to_csv(tmp_path / "few.csv", index=False)
+    with pytest.raises(DataError, match="20 rows and two columns"):
+        draft_recipe(tmp_path / "few.csv")
+    pd.DataFrame({"a": 1, "y": range(50)}).to_csv(tmp_path / "nothing_said.csv", index=False)
+    with pytest.raises(DataError, match="says anything about 'y'"):
+        draft_recipe(tmp_path / "nothing_said.csv")
