@@ -4,7 +4,15 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from lightning_fastrecipes import SGDR, CycleSnapshots, FlatCosine, OneCycle, OverfittingStop
+from lightning_fastrecipes import (
+    SGDR,
+    CycleSnapshots,
+    FlatCosine,
+    OneCycle,
+    OverfittingStop,
+    StepSchedule,
+    Triangular,
+)
 
 
 @pytest.fixture
@@ -17,6 +25,34 @@ def finished(fit, tmp_path):
         return saved.best_model_path
 
     return start
+
+
+@pytest.mark.filterwarnings("ignore:.*`max_epochs` should end a cycle of `SGDR`")
+@pytest.mark.filterwarnings("ignore:.*callbacks used to create the checkpoint")
+@pytest.mark.parametrize("num_first", [1, 2])
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda: SGDR(cycle_len=1), id="sgdr"),
+        pytest.param(lambda: SGDR(cycle_len=1, cycle_mult=2), id="sgdr-1-2"),
+        pytest.param(lambda: Triangular(cycle_len=1), id="triangular"),
+        pytest.param(lambda: StepSchedule({0: 1.0, 2: 0.1}), id="steps"),
+    ],
+)
+def test_epochs_in_two_parts_are_those_of_one_fit(make, num_first, fit, finished):
+    """Where the schedule does not depend on where training ends."""
+    whole = fit([make()], max_epochs=3)
+    rest = fit([make()], max_epochs=3, ckpt_path=finished(make(), max_epochs=num_first))
+    assert rest.lrs == whole.lrs[5 * num_first :]
+    for name, value in whole.weights.items():
+        assert torch.equal(rest.weights[name], value), name
+
+
+def test_the_same_trainer_goes_on_where_its_first_fit_ended(fit, tiny_loader):
+    whole, parts = fit([SGDR(cycle_len=1)], max_epochs=3), fit([SGDR(cycle_len=1)], max_epochs=1)
+    parts.trainer.fit_loop.max_epochs = 3
+    parts.trainer.fit(parts.task, tiny_loader())
+    assert parts.lrs == whole.lrs
 
 
 @pytest.mark.parametrize(
