@@ -95,11 +95,16 @@ class Situation:
         return self.model(optim)
 
     def train_at(self, lr: float, seed: int) -> float:
-        """Return the validation loss after the stage, infinite if it is not a number.
+        """Return the validation loss after the stage, infinite if it is not a number."""
+        model = self.build(seed, lr)
+        self.train_model(model, seed)
+        return self.val_loss(model)
+
+    def train_model(self, model: Any, seed: int) -> None:
+        """Train at the rates that the model has.
 
         A bare loop over the package's own parts: a ``Trainer`` would take most of the time.
         """
-        model = self.build(seed, lr)
         optimizer = model.configure_optimizers()
         peaks = [group["lr"] for group in optimizer.param_groups]
         schedule = fr.SGDR(cycle_len=1, cycle_mult=2)
@@ -114,17 +119,20 @@ class Situation:
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
+
+    def val_loss(self, model: Any) -> float:
+        """Return the mean loss of the validation, infinite if it is not a number."""
         model.eval()
         with torch.no_grad():
             found = [(batch_loss(model, batch).item(), len(batch[1])) for batch in self.val()]
         total = sum(loss * size for loss, size in found) / sum(size for _, size in found)
         return total if math.isfinite(total) else float("inf")
 
-    def sweep(self, seed: int, **options: Any) -> Any:
-        """Return the curve of a finder before the stage."""
+    def sweep(self, seed: int, model: Any = None, **options: Any) -> Any:
+        """Return the curve of a finder before the stage, or of a model that is trained already."""
         finder = fr.LRFinder(on_refusal="ignore", **options)
         arguments = QUIET | {"limit_val_batches": 0}
-        return run_finder(finder, self.build(seed), self.train(seed), **arguments)
+        return run_finder(finder, model or self.build(seed), self.train(seed), **arguments)
 
 
 def batch_loss(model: Any, batch: Any) -> Tensor:
