@@ -1,47 +1,150 @@
-"""The only file that imports Lightning: every class and helper of it that the package uses."""
+"""The only file that imports Lightning: every class and helper of it that the package uses.
 
-from typing import Any
+Lightning comes as two packages, ``pytorch_lightning`` and ``lightning``, each with classes of its
+own. Which of them the package is built on is decided here, when it first needs Lightning.
+"""
 
-from pytorch_lightning import (
-    Callback,
-    LightningDataModule,
-    LightningModule,
-    Trainer,
-    seed_everything,
-)
-from pytorch_lightning.callbacks import (
-    BackboneFinetuning,
-    ModelCheckpoint,
-    ProgressBar,
-    RichProgressBar,
-    StochasticWeightAveraging,
-    WeightAveraging,
-)
-from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
-from pytorch_lightning.loggers.logger import DummyLogger
-from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
-from pytorch_lightning.trainer.states import TrainerFn, TrainerStatus
-from pytorch_lightning.utilities import (
-    CombinedLoader,
-    move_data_to_device,
-    rank_zero_info,
-    rank_zero_only,
-    rank_zero_warn,
-)
-from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
-    MisconfigurationException,
-)
-from pytorch_lightning.utilities.seed import isolate_rng
-from pytorch_lightning.utilities.signature_utils import is_param_in_hook_signature
+import os
+import sys
+from typing import TYPE_CHECKING, Any
 
 from lightning_fastrecipes.errors import ConfigurationError
 
-LIGHTNING = "pytorch_lightning"
+VARIABLE = "FASTRECIPES_LIGHTNING"
+"""Environment variable that says which Lightning to build on."""
+
+_OTHERS = {"pytorch_lightning": "lightning.pytorch", "lightning.pytorch": "pytorch_lightning"}
+
+
+def _decide() -> str:
+    """Return the namespace that is asked for, or that the process has imported."""
+    asked = os.environ.get(VARIABLE)
+    if asked:
+        name = "lightning.pytorch" if asked == "lightning" else asked
+        if name not in _OTHERS:
+            raise ConfigurationError(
+                f"`{VARIABLE}` must be 'lightning' or 'pytorch_lightning', got {asked!r}."
+            )
+        return name
+    imported = [name for name in _OTHERS if name in sys.modules]
+    return imported[0] if len(imported) == 1 else "pytorch_lightning"
+
+
+LIGHTNING = _decide()
 """Which of the two namespaces the package uses, also the name of its logger."""
+
+# Type checkers read the first branch, and at run time one of them is taken.
+if TYPE_CHECKING or LIGHTNING == "pytorch_lightning":
+    from pytorch_lightning import (
+        Callback,
+        LightningDataModule,
+        LightningModule,
+        Trainer,
+        seed_everything,
+    )
+    from pytorch_lightning.callbacks import (
+        BackboneFinetuning,
+        ModelCheckpoint,
+        ProgressBar,
+        RichProgressBar,
+        StochasticWeightAveraging,
+        WeightAveraging,
+    )
+    from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+    from pytorch_lightning.loggers.logger import DummyLogger
+    from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
+    from pytorch_lightning.trainer.states import TrainerFn, TrainerStatus
+    from pytorch_lightning.utilities import (
+        CombinedLoader,
+        move_data_to_device,
+        rank_zero_info,
+        rank_zero_only,
+        rank_zero_warn,
+    )
+    from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
+        MisconfigurationException,
+    )
+    from pytorch_lightning.utilities.seed import isolate_rng
+    from pytorch_lightning.utilities.signature_utils import is_param_in_hook_signature
+else:
+    from lightning.pytorch import (
+        Callback,
+        LightningDataModule,
+        LightningModule,
+        Trainer,
+        seed_everything,
+    )
+    from lightning.pytorch.callbacks import (
+        BackboneFinetuning,
+        ModelCheckpoint,
+        ProgressBar,
+        RichProgressBar,
+        StochasticWeightAveraging,
+        WeightAveraging,
+    )
+    from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+    from lightning.pytorch.loggers.logger import DummyLogger
+    from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+    from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
+    from lightning.pytorch.utilities import (
+        CombinedLoader,
+        move_data_to_device,
+        rank_zero_info,
+        rank_zero_only,
+        rank_zero_warn,
+    )
+    from lightning.pytorch.utilities.exceptions import (
+        MisconfigurationException,
+    )
+    from lightning.pytorch.utilities.seed import isolate_rng
+    from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 
 
 class SetupError(ConfigurationError, MisconfigurationException):
     """Parts of a run that do not fit together, which Lightning's own class catches as well."""
+
+
+def refuse_other_lightning(asker: str, *parts: Any) -> None:
+    """Raise a ``SetupError`` if one of the parts of a run is of the other Lightning.
+
+    ``asker`` is what names itself in the message, such as a callback.
+    """
+    other = _OTHERS[LIGHTNING]
+    for part in parts:
+        names = [base.__module__ for base in type(part).__mro__]
+        if any(name == other or name.startswith(f"{other}.") for name in names):
+            package = other.partition(".")[0]
+            raise SetupError(
+                f"`{asker}` is built on `{LIGHTNING}`, but {type(part).__name__} is of `{other}`."
+                f" Use one of them everywhere: import `{other}` before anything of"
+                f" `lightning_fastrecipes`, or set the environment variable"
+                f" `{VARIABLE}={package}`; or import `{LIGHTNING}` alone."
+            )
+
+
+class OwnCallback(Callback):
+    """What every callback of this package is: one that knows the Lightning it belongs to."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse a trainer of the other Lightning, and what else of it is in there."""
+        parts = (trainer, pl_module, datamodule_of(trainer), *callbacks_of(trainer))
+        refuse_other_lightning(type(self).__name__, *parts)
+
+
+class OwnDataModule(LightningDataModule):
+    """What every datamodule of this package is: one that knows the Lightning it belongs to."""
+
+    _trainer: Trainer | None = None
+
+    @property
+    def trainer(self) -> Trainer | None:
+        """The trainer that uses these data; one of the other Lightning is refused."""
+        return self._trainer
+
+    @trainer.setter
+    def trainer(self, trainer: Trainer | None) -> None:
+        refuse_other_lightning(type(self).__name__, trainer)
+        self._trainer = trainer
 
 
 def is_fast_dev_run(trainer: Trainer | None) -> bool:
@@ -72,6 +175,8 @@ __all__ = [
     "Logger",
     "MisconfigurationException",
     "ModelCheckpoint",
+    "OwnCallback",
+    "OwnDataModule",
     "ProgressBar",
     "RichProgressBar",
     "SetupError",
@@ -92,5 +197,6 @@ __all__ = [
     "rank_zero_info",
     "rank_zero_only",
     "rank_zero_warn",
+    "refuse_other_lightning",
     "seed_everything",
 ]

@@ -16,7 +16,7 @@ from lightning_fastrecipes import _lightning as pl
 _LEAST_WIDTH = 10
 
 
-class EpochRows(pl.Callback, ABC):
+class EpochRows(pl.OwnCallback, ABC):
     """Collect losses, metrics, the head's highest rate and the seconds of every epoch."""
 
     def __init__(self) -> None:

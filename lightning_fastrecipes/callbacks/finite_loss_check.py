@@ -15,7 +15,7 @@ _EVERY = 50
 _SKIPPED_BY_A_SCALER = 20
 
 
-class FiniteLossCheck(pl.Callback):
+class FiniteLossCheck(pl.OwnCallback):
     """Stop with an error when the training loss is NaN or infinite, before weights are saved.
 
     Nothing that follows would be a number again, and checkpoints of later epochs would be lost with

@@ -11,11 +11,13 @@ from lightning_fastrecipes.functional.training.one_cycle import flat_cosine_fact
 class FlatCosine(Schedule):
     """Hold the learning rates of a fit, and let them fall along half a cosine at its end.
 
-    Works as every ``Schedule``; it is as long as ``max_epochs``.
+    Works as every ``Schedule``; it is as long as ``max_epochs``, or as ``max_steps``
+    where only these are set.
 
     Args:
         flat: Share of the training at the peak, in [0, 1).
         end: Last rate as a share of the peak rate, in [0, 1].
+        replace_scheduler: Take out a scheduler that the module has configured; else it is refused.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -30,7 +32,10 @@ class FlatCosine(Schedule):
 
     needs_max_epochs = True
 
-    def __init__(self, flat: float = 0.75, end: float = 1e-5) -> None:
+    def __init__(
+        self, flat: float = 0.75, end: float = 1e-5, *, replace_scheduler: bool = False
+    ) -> None:
+        self.replace_scheduler = replace_scheduler
         self.flat = flat
         self.end = end
         self.factor(0, 1)

@@ -26,7 +26,7 @@ _MIXED = (
 )
 
 
-class ImageMixing(pl.Callback):
+class ImageMixing(pl.OwnCallback):
     """Mix the images of each training batch, by torchvision's ``MixUp`` or ``CutMix``.
 
     Targets become probabilities, ``(batch, num_classes)``, in the same shares; the loss and metrics

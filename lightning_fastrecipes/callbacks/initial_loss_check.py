@@ -21,7 +21,7 @@ from lightning_fastrecipes.errors import ConfigurationError, check_at_least, che
 from lightning_fastrecipes.protocols import HasInitialLoss
 
 
-class InitialLossCheck(pl.Callback):
+class InitialLossCheck(pl.OwnCallback):
     """Check a model and its data on one batch before the first training step.
 
     - ``labels``: every label is a class that the model knows, or a finite number.

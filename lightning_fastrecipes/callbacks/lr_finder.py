@@ -23,7 +23,7 @@ from lightning_fastrecipes.functional.training.lr_curves import Rule, Spacing, s
 __all__ = ["LRCurve", "LRFinder", "lr_find", "run_finder"]
 
 
-class LRFinder(pl.Callback):
+class LRFinder(pl.OwnCallback):
     """Find the learning rate in the first step of a fit, and train with it.
 
     The rates of all trained layer groups are swept by one factor, one optimizer step at each, and
@@ -239,6 +239,7 @@ def run_finder(
     **trainer_arguments: Any,
 ) -> LRCurve:
     """Run :func:`lr_find` with a finder that has its own range and rule."""
+    pl.refuse_other_lightning("lr_find", model, datamodule, *trainer_arguments.get("callbacks", []))
     quiet: dict[str, Any] = {
         "max_epochs": 1,
         "logger": False,

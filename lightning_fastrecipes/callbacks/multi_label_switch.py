@@ -19,7 +19,7 @@ from lightning_fastrecipes.protocols import HasClasses, HasDecisionHead, HasTrai
 LabelChoice = Literal["auto", "single", "multi"]
 
 
-class MultiLabelSwitch(pl.Callback):
+class MultiLabelSwitch(pl.OwnCallback):
     """Switch a module to several labels per image where the data have them, all at once.
 
     The module is written for one label and has, from its constructor on, what its steps use:
@@ -95,6 +95,7 @@ class MultiLabelSwitch(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Decide, log why, and switch before anything is loaded or moved."""
+        super().setup(trainer, pl_module, stage)
         if hasattr(pl_module, "set_classes"):
             return  # a task of this package, which switches by itself
         datamodule = pl.datamodule_of(trainer)

@@ -12,7 +12,8 @@ from lightning_fastrecipes.functional.training.schedules import Shape
 class OneCycle(Schedule):
     """Raise the learning rates of a whole fit once and let them fall, momentum the other way.
 
-    Works as every ``Schedule``; the cycle is as long as ``max_epochs``.
+    Works as every ``Schedule``; the cycle is as long as ``max_epochs``, or as ``max_steps``
+    where only these are set.
 
     Args:
         rise: Share of the training that the rise takes, in (0, 1).
@@ -23,6 +24,7 @@ class OneCycle(Schedule):
         tail: Share of the training from the return to ``start`` to its end, in [0, 1 - rise); 0
             falls to ``end`` at once.
         shape: ``cosine`` or ``linear``.
+        replace_scheduler: Take out a scheduler that the module has configured; else it is refused.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -49,7 +51,10 @@ class OneCycle(Schedule):
         momentum_range: tuple[float, float] | None = (0.85, 0.95),
         tail: float = 0.0,
         shape: Shape = "cosine",
+        *,
+        replace_scheduler: bool = False,
     ) -> None:
+        self.replace_scheduler = replace_scheduler
         self.rise = rise
         self.start = start
         self.end = end

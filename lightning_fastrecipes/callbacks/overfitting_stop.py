@@ -21,7 +21,7 @@ from lightning_fastrecipes.callbacks.train_metrics import TRAIN_CLEAN_LOSS, Trai
 from lightning_fastrecipes.errors import check_at_least
 
 
-class OverfittingStop(pl.Callback):
+class OverfittingStop(pl.OwnCallback):
     """Stop at the end of a cycle once the model over-fits, and go back to the best weights.
 
     Looks at the ends of cycles alone, where the rates are lowest: in mid-cycle a loss rises and
@@ -118,6 +118,7 @@ class OverfittingStop(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Forget an earlier fit; all but its stop if the same trainer continues it."""
+        super().setup(trainer, pl_module, stage)
         if stage == "fit":
             self._stopped = False
             if trainer.current_epoch == 0:

@@ -12,7 +12,7 @@ from lightning_fastrecipes.nn.probing import taken_sizes
 from lightning_fastrecipes.protocols import HasImageSize, TakesImageSizes
 
 
-class ProgressiveResizing(pl.Callback):
+class ProgressiveResizing(pl.OwnCallback):
     """Train on small images first, and on larger ones from given epochs on.
 
     Only where the size changes is the datamodule asked for new loaders. The new size arrives with
@@ -97,6 +97,7 @@ class ProgressiveResizing(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse data and modules that cannot change their size, and set the first one."""
+        super().setup(trainer, pl_module, stage)
         if stage != "fit":
             return
         datamodule = _datamodule(trainer)

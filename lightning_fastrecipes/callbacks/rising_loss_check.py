@@ -16,7 +16,7 @@ _NUM_PENDING = 10
 """After how many batches losses are read, since each reading waits for an accelerator."""
 
 
-class RisingLossCheck(pl.Callback):
+class RisingLossCheck(pl.OwnCallback):
     """Warn while training when the smoothed loss has risen well above where it was.
 
     The warning names the factor, the step, the rates of the layer groups, and a rate to try. It is
@@ -62,6 +62,7 @@ class RisingLossCheck(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Forget an earlier fit, unless the same trainer continues it."""
+        super().setup(trainer, pl_module, stage)
         if stage == "fit" and trainer.current_epoch == 0:
             self.rises, self._trend, self._pending = [], LossTrend(), []
 

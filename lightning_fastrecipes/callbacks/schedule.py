@@ -4,8 +4,9 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from inspect import signature
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -17,15 +18,20 @@ from lightning_fastrecipes.functional.training.schedules import simulate
 from lightning_fastrecipes.plots.rates import draw_schedule
 
 
-class Schedule(pl.Callback, ABC):
+class Schedule(pl.OwnCallback, ABC):
     """Scale all learning rates of a fit by one factor that follows from the step number.
 
-    Works on any ``LightningModule`` with one optimizer and no scheduler. The rates that
-    ``configure_optimizers`` gives (or ``initial_lr``, where a group has one) are the peaks. All of
-    them are scaled by the same factor, once for each optimizer step, so the ratios between layer
-    groups stay as they are and a rate of 0 stays 0. Nothing is counted: the factor follows from
-    the epoch and the batch index. A resumed fit therefore goes on as if it had never stopped, and
-    cycles begin with an epoch whatever the number of devices or of accumulated batches.
+    Works on any ``LightningModule`` with one optimizer and no scheduler; one that the module has
+    is taken out with ``replace_scheduler``. The rates that ``configure_optimizers`` gives (or
+    ``initial_lr``, where a group has one) are the peaks. All of them are scaled by the same factor,
+    once for each optimizer step, so the ratios between layer groups stay as they are and a rate of
+    0 stays 0. Nothing is counted: the factor follows from the epoch and the batch index. A resumed
+    fit therefore goes on as if it had never stopped, and cycles begin with an epoch whatever the
+    number of devices or of accumulated batches.
+
+    Where epochs mean nothing, as for streams without a length, time is counted in optimizer steps:
+    by schedules of cycles with ``by="step"``, and by those as long as the training where
+    ``max_steps`` of the trainer ends it and ``max_epochs`` does not.
 
     A new ``Trainer`` starts the schedule anew. A finished fit is continued by its checkpoint and a
     larger ``max_epochs``, or by the same trainer after ``trainer.fit_loop.max_epochs`` was raised:
@@ -36,18 +42,25 @@ class Schedule(pl.Callback, ABC):
     needs_max_epochs: ClassVar[bool] = False
     """Whether the factor depends on the length of the training."""
 
+    by: Literal["epoch", "step"] = "epoch"
+    """What the schedule counts time in; ``step`` is that of the optimizer."""
+
+    replace_scheduler = False
+    """Whether a scheduler that the module has configured is taken out."""
+
     _starts: tuple[int, ...] = (0,)
     _end: int | None = None
     _num_groups = 0
     _last_batch = -1
+    _counts_steps = False
 
     @abstractmethod
     def factor(self, epoch: float | Fraction, num_epochs: float) -> float:
         """Return the share of the peak rates at one moment of training, for every layer group.
 
         ``epoch`` is the time since the start of training, at least 0, and ``num_epochs`` the length
-        of the training, both in epochs; schedules of cycles, which repeat for as long as training
-        lasts, ignore the length.
+        of the training, both in epochs, or in steps where these are counted; schedules of cycles,
+        which repeat for as long as training lasts, ignore the length.
         """
 
     def momentum(self, epoch: float | Fraction, num_epochs: float) -> float | None:
@@ -61,7 +74,7 @@ class Schedule(pl.Callback, ABC):
         """List after how many epochs cycles end; unless overridden, one is as long as the training.
 
         The ends rise; the last is the only one at ``num_epochs`` (``max_epochs`` of the fit) or
-        after it.
+        after it. Both are steps where these are counted.
         """
         return [num_epochs]
 
@@ -76,8 +89,11 @@ class Schedule(pl.Callback, ABC):
         Returns:
             Learning rates. Shape ``(num_epochs * steps_per_epoch,)``, ``float64``.
         """
+        unit = steps_per_epoch if self.by == "step" else 1
         return simulate(
-            lambda epoch: lr * self.factor(epoch, num_epochs), num_epochs, steps_per_epoch
+            lambda epoch: lr * self.factor(epoch * unit, num_epochs * unit),
+            num_epochs,
+            steps_per_epoch,
         )
 
     def plot(
@@ -116,12 +132,18 @@ class Schedule(pl.Callback, ABC):
         lowest = min(trained.values()) / 100
         return draw_schedule(type(self).__name__, epochs, rates, frozen, path, lowest=lowest)
 
+    def counts_steps(self, trainer: pl.Trainer) -> bool:
+        """Return whether this fit is counted in optimizer steps."""
+        has_epochs = trainer.max_epochs is not None and trainer.max_epochs > 0
+        is_by_steps = self.needs_max_epochs and trainer.max_steps > 0 and not has_epochs
+        return self.by == "step" or is_by_steps
+
     def fit_cycle_ends(self, num_epochs: int) -> list[int]:
         """Return :meth:`cycle_ends` of this fit, with those before it was continued."""
         return [*self._starts[1:], *self.cycle_ends(num_epochs)]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where a schedule as long as the training began, and where it ends, in epochs."""
+        """Return where a schedule as long as the training began, and where it ends."""
         if not self.needs_max_epochs:
             return {}
         return {"starts": list(self._starts), "end": self._end}
@@ -132,7 +154,8 @@ class Schedule(pl.Callback, ABC):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Forget an earlier fit, unless the same trainer continues it."""
-        if stage == "fit" and trainer.current_epoch == 0:
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit" and trainer.global_step == 0:
             self._starts, self._end = (0,), None
         self._num_groups, self._last_batch = 0, -1
 
@@ -140,12 +163,15 @@ class Schedule(pl.Callback, ABC):
         """Refuse optimizers that this schedule cannot drive, before anything runs."""
         name = type(self).__name__
         self._refuse_others(trainer)
+        if self.replace_scheduler and len(trainer.optimizers) == 1:
+            self._take_out_schedulers(trainer)
         num_optimizers, num_schedulers = len(trainer.optimizers), len(trainer.lr_scheduler_configs)
         if num_optimizers != 1 or num_schedulers:
             raise SetupError(
                 f"`{name}` needs one optimizer and no scheduler, but got {num_optimizers} and"
                 f" {num_schedulers}. Return one optimizer and nothing else from"
-                " `configure_optimizers`, or drop this callback."
+                f" `configure_optimizers`, set `{name}(replace_scheduler=True)`, or drop this"
+                " callback."
             )
         groups = trainer.optimizers[0].param_groups
         self._num_groups = len(groups)
@@ -157,39 +183,41 @@ class Schedule(pl.Callback, ABC):
             )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Refuse loaders without length, and warn if training ends in the middle of a cycle."""
-        name = type(self).__name__
-        if math.isinf(trainer.num_training_batches):
+        """Refuse lengths that are not known, and warn if training ends in the middle of a cycle."""
+        name, self._counts_steps = type(self).__name__, self.counts_steps(trainer)
+        if math.isinf(trainer.num_training_batches) and not self._counts_steps:
+            has_step = "by" in signature(type(self)).parameters
+            cure = "count in steps, `by='step'`" if has_step else "give it `max_steps` alone"
             raise SetupError(
                 f"`{name}` needs to know how many batches an epoch has, but the training loader has"
-                " no length. Set `limit_train_batches` of the trainer to a number of batches."
+                " no length. Set `limit_train_batches` of the trainer to a number of batches, or"
+                f" {cure}."
             )
-        if self.needs_max_epochs and (trainer.max_epochs is None or trainer.max_epochs < 1):
-            raise SetupError(
-                f"`{name}` needs to know when training ends, but `max_epochs` is"
-                f" {trainer.max_epochs}. Set it to a number of epochs."
-            )
-        max_epochs = trainer.max_epochs or -1
+        length = self._length(trainer)
         if self.needs_max_epochs:
+            if length < 1:
+                raise SetupError(
+                    f"`{name}` needs to know when training ends, but `max_epochs` is"
+                    f" {trainer.max_epochs}. Set it to a number of epochs, or `max_steps`."
+                )
             # At its end the schedule was through. A fit that goes on from there has another cycle.
-            if self._end is not None and self._end <= trainer.current_epoch < max_epochs:
-                self._starts = (*self._starts, trainer.current_epoch)
-            self._end = max_epochs
-        ends = [float(max_epochs)] if max_epochs > 0 else []
-        if trainer.max_steps > 0:
-            ends.append(trainer.max_steps / steps_per_epoch_of(trainer))
-        if ends and not pl.is_fast_dev_run(trainer):
-            self._warn_when_cut_short(min(ends))
+            now = trainer.global_step if self._counts_steps else trainer.current_epoch
+            if self._end is not None and self._end <= now < length:
+                self._starts = (*self._starts, now)
+            self._end = length
+        if not pl.is_fast_dev_run(trainer):
+            self._warn_when_cut_short(trainer)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Set the rate of every group for the optimizer step that this batch belongs to."""
-        step_in_epoch = batch_idx // trainer.accumulate_grad_batches
-        start = self._starts[-1]
-        epoch = trainer.current_epoch - start + Fraction(step_in_epoch, steps_per_epoch_of(trainer))
-        num_epochs = float(trainer.max_epochs or 0) - start
-        factor, momentum = self.factor(epoch, num_epochs), self.momentum(epoch, num_epochs)
+        start, time = self._starts[-1], Fraction(trainer.global_step)
+        if not self._counts_steps:
+            step_in_epoch = batch_idx // trainer.accumulate_grad_batches
+            time = trainer.current_epoch + Fraction(step_in_epoch, steps_per_epoch_of(trainer))
+        length = float(self._length(trainer)) - start
+        factor, momentum = self.factor(time - start, length), self.momentum(time - start, length)
         self._last_batch = batch_idx
         self._take_new_groups(trainer.optimizers[0].param_groups)
         for group in trainer.optimizers[0].param_groups:
@@ -202,7 +230,8 @@ class Schedule(pl.Callback, ABC):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Warn of an epoch with fewer batches than announced, after which rates are still high."""
         found, announced = self._last_batch + 1, trainer.num_training_batches
-        if 0 < found < announced and not trainer.should_stop and trainer.max_steps < 0:
+        is_cut = trainer.should_stop or trainer.max_steps > 0 or self._counts_steps
+        if 0 < found < announced and not is_cut:
             rank_zero_warn(
                 f"`{type(self).__name__}`: the epoch ended after {found} batches, but the training"
                 f" loader has announced {announced}, so that the rates did not reach the end of"
@@ -231,6 +260,26 @@ class Schedule(pl.Callback, ABC):
                     " lr=PEAK)`, or by `freeze_to` between two fits."
                 )
 
+    def _length(self, trainer: pl.Trainer) -> int:
+        """Return the length of the training in what is counted, 0 if it is open."""
+        length = trainer.max_steps if self._counts_steps else trainer.max_epochs
+        return max(length or 0, 0)
+
+    def _take_out_schedulers(self, trainer: pl.Trainer) -> None:
+        """Leave the rates to this schedule, with the peaks that the schedulers would reach."""
+        taken = [config.scheduler for config in trainer.lr_scheduler_configs]
+        if not taken:
+            return
+        optimizer, rates = trainer.optimizers[0], peak_lrs(trainer)
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = group["initial_lr"] = rate
+            if any(getattr(one, "cycle_momentum", False) for one in taken):
+                moved = {"momentum", "betas"} & optimizer.defaults.keys()
+                group.update({key: optimizer.defaults[key] for key in moved})
+        trainer.strategy.lr_scheduler_configs = []
+        names = ", ".join(type(one).__name__ for one in taken)
+        rank_zero_info(f"{type(self).__name__}: in place of {names}, from the rates {rates}.")
+
     def _take_new_groups(self, groups: Sequence[dict[str, Any]]) -> None:
         """Give groups that were unfrozen in mid-fit a peak, where they took a part of a low rate.
 
@@ -249,15 +298,23 @@ class Schedule(pl.Callback, ABC):
                 )
         self._num_groups = len(groups)
 
-    def _warn_when_cut_short(self, max_epochs: float) -> None:
-        *before, end = self.cycle_ends(math.ceil(max_epochs))
-        if end == max_epochs:
+    def _warn_when_cut_short(self, trainer: pl.Trainer) -> None:
+        is_endless = math.isinf(trainer.num_training_batches)
+        per_epoch = 0 if is_endless else steps_per_epoch_of(trainer)
+        lengths = [(trainer.max_epochs or 0) * per_epoch, trainer.max_steps]
+        found = [Fraction(steps) for steps in lengths if steps > 0]
+        if not found:
             return
-        nearest = " or ".join(str(epochs) for epochs in [*before[-1:], end])
+        length = min(found) if self._counts_steps else min(found) / per_epoch
+        *before, end = self.cycle_ends(math.ceil(length))
+        if end == length:
+            return
+        nearest = " or ".join(str(time) for time in [*before[-1:], end])
+        unit = "step" if self._counts_steps else "epoch"
         rank_zero_warn(
-            f"`max_epochs` should end a cycle of `{type(self).__name__}`, but {max_epochs:g} epochs"
-            " stop within one, while the learning rate is still high. Set `max_epochs` to"
-            f" {nearest}."
+            f"`max_{unit}s` should end a cycle of `{type(self).__name__}`, but"
+            f" {float(length):g} {unit}s stop within one, while the learning rate is still high."
+            f" Set `max_{unit}s` to {nearest}."
         )
 
 
@@ -265,3 +322,12 @@ def steps_per_epoch_of(trainer: pl.Trainer) -> int:
     """Return the number of optimizer steps in an epoch."""
     # An epoch ends with a step even if the last window of accumulated batches is not full.
     return math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+
+
+def peak_lrs(trainer: pl.Trainer, key: str = "initial_lr") -> list[float]:
+    """Return the peak rate of each group: what its scheduler names, else ``key``, else ``lr``."""
+    groups = trainer.optimizers[0].param_groups
+    rates = [float(group.get("max_lr", group.get(key, group["lr"]))) for group in groups]
+    for config in trainer.lr_scheduler_configs:
+        rates = getattr(config.scheduler, "max_lrs", rates)
+    return rates

@@ -10,7 +10,7 @@ from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.errors import check_at_least
 
 
-class SeededSteps(pl.Callback):
+class SeededSteps(pl.OwnCallback):
     """Seed all random number generators anew for each training batch.
 
     Dropout, drop path and augmentation on the device then depend on the seed (at least 0, the same

@@ -2,10 +2,12 @@
 
 from fractions import Fraction
 from itertools import count
+from typing import Literal
 
 from typing_extensions import override
 
 from lightning_fastrecipes.callbacks.schedule import Schedule
+from lightning_fastrecipes.errors import check_choice
 from lightning_fastrecipes.functional.training.schedules import (
     check_cycle,
     cycle_ends,
@@ -16,19 +18,20 @@ from lightning_fastrecipes.functional.training.schedules import (
 class SGDR(Schedule):
     """Anneal the learning rates of a fit in cosine cycles with warm restarts.
 
-    Works on any ``LightningModule`` with one optimizer and no scheduler. The rates that
-    ``configure_optimizers`` gives are the peaks of the first cycle; the ratios between layer groups
-    stay as they are. Resumes exactly at any step. Choose ``max_epochs`` so that training ends with
-    a cycle.
+    Works as every ``Schedule``. The rates that ``configure_optimizers`` gives are the peaks of the
+    first cycle; the ratios between layer groups stay as they are. Resumes exactly at any step.
+    Choose ``max_epochs`` so that training ends with a cycle.
 
     Args:
-        cycle_len: Length of the first cycle in epochs, at least 1.
+        cycle_len: Length of the first cycle in epochs (or steps, see ``by``), at least 1.
         cycle_mult: Growth of each cycle over the one before it, at least 1.
         floor: Share of the peak rate that each cycle falls towards, in [0, 1).
-        warm_in: Epochs at the start of training over which the rate rises from a hundredth of what
-            it would be to all of it, at least 0 and at most ``cycle_len``; for optimizers whose
-            first steps are too long.
+        warm_in: Epochs (or steps) at the start of training over which the rate rises from a
+            hundredth of what it would be to all of it, at least 0 and at most ``cycle_len``; for
+            optimizers whose first steps are too long.
         peak_decay: Peak of each cycle as a share of the peak before it, in (0, 1].
+        by: What ``cycle_len`` counts, ``epoch`` or optimizer ``step``.
+        replace_scheduler: Take out a scheduler that the module has configured; else it is refused.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -57,8 +60,14 @@ class SGDR(Schedule):
         floor: float = 0.0,
         warm_in: float = 0.0,
         peak_decay: float = 1.0,
+        *,
+        by: Literal["epoch", "step"] = "epoch",
+        replace_scheduler: bool = False,
     ) -> None:
         check_cycle(cycle_len, cycle_mult)
+        check_choice("by", by, ("epoch", "step"))
+        self.by = by
+        self.replace_scheduler = replace_scheduler
         self.cycle_len = cycle_len
         self.cycle_mult = cycle_mult
         self.floor = floor

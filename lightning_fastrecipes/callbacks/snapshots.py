@@ -19,7 +19,7 @@ SNAPSHOT_KEY = "fastrecipes_snapshot"
 """Where a snapshot says of which cycle it is and what was measured."""
 
 
-class CycleSnapshots(pl.Callback):
+class CycleSnapshots(pl.OwnCallback):
     """Write a checkpoint after the last step of each cycle, and keep the last or the best of them.
 
     A snapshot is a full Lightning checkpoint, from which a fit can be resumed. Under the key
@@ -106,6 +106,7 @@ class CycleSnapshots(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Set the folder; forget an earlier fit, unless the same trainer continues it."""
+        super().setup(trainer, pl_module, stage)
         if stage == "fit":
             self._values = self._values if trainer.current_epoch else {}
             self._folder = Path(self.dirpath or Path(trainer.default_root_dir) / "snapshots")

@@ -1,17 +1,17 @@
 """Change the learning rates by given factors, from given epochs or steps on."""
 
+import math
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Literal
 
-from torch import Tensor
 from typing_extensions import override
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import rank_zero_info
 from lightning_fastrecipes.callbacks.schedule import Schedule, steps_per_epoch_of
 from lightning_fastrecipes.errors import check_choice
-from lightning_fastrecipes.functional.training.schedules import check_factors, factor_from, simulate
+from lightning_fastrecipes.functional.training.schedules import check_factors, factor_from
 
 
 class StepSchedule(Schedule):
@@ -24,6 +24,7 @@ class StepSchedule(Schedule):
         factors: From the first epoch (or optimizer step) that each holds for, 0 among them, to the
             factor of the peak rates, above 0.
         by: What the factors are counted in, ``epoch`` or optimizer ``step``, both from 0.
+        replace_scheduler: Take out a scheduler that the module has configured.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -39,33 +40,29 @@ class StepSchedule(Schedule):
     """
 
     def __init__(
-        self, factors: Mapping[int, float], by: Literal["epoch", "step"] = "epoch"
+        self,
+        factors: Mapping[int, float],
+        by: Literal["epoch", "step"] = "epoch",
+        *,
+        replace_scheduler: bool = False,
     ) -> None:
         check_choice("by", by, ("epoch", "step"))
         self.factors = check_factors(factors)
         self.by = by
-        self._per_epoch = 1
+        self.replace_scheduler = replace_scheduler
 
     @override
     def factor(self, epoch: float | Fraction, num_epochs: float = 0) -> float:
-        """Return the factor at a time in epochs; with ``by="step"`` in the fit under way."""
-        return factor_from(self.factors, epoch * self._per_epoch)
-
-    @override
-    def simulate(self, num_epochs: int, steps_per_epoch: int, lr: float = 1.0) -> Tensor:
-        per_epoch = steps_per_epoch if self.by == "step" else 1
-        return simulate(
-            lambda epoch: lr * factor_from(self.factors, epoch * per_epoch),
-            num_epochs,
-            steps_per_epoch,
-        )
+        """Return the factor at a time in epochs, or in steps with ``by="step"``."""
+        return factor_from(self.factors, epoch)
 
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        self._per_epoch = steps_per_epoch_of(trainer) if self.by == "step" else 1
         max_epochs = trainer.max_epochs or -1
-        late = [start for start in self.factors if start >= max_epochs * self._per_epoch > 0]
+        is_endless = math.isinf(trainer.num_training_batches)
+        unit = 1 if self.by == "epoch" else 0 if is_endless else steps_per_epoch_of(trainer)
+        late = [start for start in self.factors if start >= max_epochs * unit > 0]
         if late and not pl.is_fast_dev_run(trainer):
             rank_zero_info(
                 f"`StepSchedule` has factors from {self.by} {late} on, but the fit ends after"

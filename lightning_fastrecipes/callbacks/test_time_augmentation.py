@@ -32,7 +32,7 @@ MERGED = "probabilities_tta"
 """Where the merged probabilities are put in what ``validation_step`` and ``test_step`` return."""
 
 
-class TestTimeAugmentation(pl.Callback):
+class TestTimeAugmentation(pl.OwnCallback):
     """Predict with the plain image and ``n`` views of it, by the mean of probabilities or numbers.
 
     In ``Trainer.validate`` and ``Trainer.test``, metrics of the merged predictions are logged
@@ -219,6 +219,7 @@ class TestTimeAugmentation(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Set the views, before anything runs."""
+        super().setup(trainer, pl_module, stage)
         if stage != "fit" or self.during_fit:
             self.views = self.resolve(pl.datamodule_of(trainer))
 

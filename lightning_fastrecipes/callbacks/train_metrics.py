@@ -14,7 +14,7 @@ PREFIX = "train_clean_"
 TRAIN_CLEAN_LOSS = f"{PREFIX}loss"
 
 
-class TrainMetrics(pl.Callback):
+class TrainMetrics(pl.OwnCallback):
     """Log once an epoch what validation would log of a fixed part of the training samples.
 
     The samples go through ``validation_step`` as validation samples do: in eval mode, without

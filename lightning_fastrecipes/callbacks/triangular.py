@@ -2,10 +2,12 @@
 
 import math
 from fractions import Fraction
+from typing import Literal
 
 from typing_extensions import override
 
 from lightning_fastrecipes.callbacks.schedule import Schedule
+from lightning_fastrecipes.errors import check_choice
 from lightning_fastrecipes.functional.training.schedules import (
     check_cycle,
     cycle_ends,
@@ -19,11 +21,13 @@ class Triangular(Schedule):
     Works as every ``Schedule``. Choose ``max_epochs`` so that training ends with a cycle.
 
     Args:
-        cycle_len: Length of a cycle in epochs, at least 1: two of Smith's step sizes.
+        cycle_len: Length of a cycle in epochs (or steps), at least 1: two of Smith's step sizes.
         rise: Share of the cycle that the rise takes, in (0, 1).
         floor: Lowest rate as a share of the peak rate, in [0, 1).
         peak_decay: How far a cycle's peak stands above ``floor``, as a share of the cycle before
             it, in (0, 1]; 0.5 is Smith's ``triangular2``.
+        by: What ``cycle_len`` counts, ``epoch`` or optimizer ``step``.
+        replace_scheduler: Take out a scheduler that the module has configured; else it is refused.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -40,9 +44,19 @@ class Triangular(Schedule):
     """
 
     def __init__(
-        self, cycle_len: int = 2, rise: float = 0.5, floor: float = 0.25, peak_decay: float = 1.0
+        self,
+        cycle_len: int = 2,
+        rise: float = 0.5,
+        floor: float = 0.25,
+        peak_decay: float = 1.0,
+        *,
+        by: Literal["epoch", "step"] = "epoch",
+        replace_scheduler: bool = False,
     ) -> None:
         check_cycle(cycle_len, 1)
+        check_choice("by", by, ("epoch", "step"))
+        self.by = by
+        self.replace_scheduler = replace_scheduler
         self.cycle_len = cycle_len
         self.rise = rise
         self.floor = floor

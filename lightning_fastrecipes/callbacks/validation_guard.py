@@ -22,7 +22,7 @@ from lightning_fastrecipes.protocols import HasPhaseMetrics
 _DEAD_SHARE = 0.25
 
 
-class ValidationGuard(pl.Callback):
+class ValidationGuard(pl.OwnCallback):
     """Say after each validation when training has made the model worse, and what helps.
 
     - ``validation``: the first metric whose direction is known, or else ``val_loss``, is clearly
@@ -83,6 +83,7 @@ class ValidationGuard(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Forget an earlier fit, and ask for a whole validation before this one."""
+        super().setup(trainer, pl_module, stage)
         if stage == "fit" and not pl.is_fast_dev_run(trainer):
             self.results, self.verdicts, self._before = [], {}, {}
             self._peaks, self._said = [], set()

@@ -23,6 +23,8 @@ from torch.utils.data import DataLoader, TensorDataset
 import lightning_fastrecipes as fr
 from lightning_fastrecipes._lightning import SetupError
 
+pytestmark = pytest.mark.both
+
 
 class Module(pl.LightningModule):
     def __init__(self, lr: float = 0.1) -> None:

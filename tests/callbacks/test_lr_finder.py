@@ -21,6 +21,8 @@ from torchmetrics import MeanMetric
 from lightning_fastrecipes import SGDR, LRFinder, lr_find
 from lightning_fastrecipes.callbacks.engine.lr_curve import LRCurve
 
+pytestmark = pytest.mark.both
+
 
 class Probe(pl.Callback):
     """Note everything that a sweep must leave alone, right before or after the finder."""

@@ -13,6 +13,8 @@ from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
 from lightning_fastrecipes.callbacks.sgdr import SGDR
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 
+pytestmark = pytest.mark.both
+
 
 @pytest.fixture
 def measured_task(tiny_task):

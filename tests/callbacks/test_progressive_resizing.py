@@ -25,6 +25,7 @@ from lightning_fastrecipes import (
 from lightning_fastrecipes.data.images import pixel_cache
 
 pytestmark = [
+    pytest.mark.both,
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:.*smaller than the logging interval"),

@@ -15,6 +15,8 @@ from lightning_fastrecipes.callbacks.sgdr import SGDR
 from lightning_fastrecipes.callbacks.snapshots import SNAPSHOT_KEY, CycleSnapshots
 from lightning_fastrecipes.callbacks.triangular import Triangular
 
+pytestmark = pytest.mark.both
+
 
 class WeightTrace(pl.Callback):
     """Keep the head's weights after each epoch."""

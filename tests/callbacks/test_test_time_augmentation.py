@@ -30,6 +30,7 @@ from lightning_fastrecipes.functional.images.augment import make_view
 from lightning_fastrecipes.functional.labels.merging import weigh
 
 pytestmark = [
+    pytest.mark.both,
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning"),
 ]

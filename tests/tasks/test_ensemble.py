@@ -15,6 +15,9 @@ from lightning_fastrecipes import Ensemble, ImageClassifier, ImageFolderDataModu
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
 from lightning_fastrecipes.protocols import InputSpec
 
+pytestmark = pytest.mark.both
+
+
 IMAGES = torch.randint(0, 256, (6, 3, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
 
 

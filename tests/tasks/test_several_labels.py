@@ -10,6 +10,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_fastrecipes import Ensemble, ImageClassifier, Labels, SampleFBeta
 from lightning_fastrecipes.errors import ConfigurationError
 
+pytestmark = pytest.mark.both
+
+
 CLASSES = ["rare", "sea", "sky", "sun"]
 QUIET = {
     "accelerator": "cpu",

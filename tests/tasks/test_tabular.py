@@ -32,6 +32,9 @@ from lightning_fastrecipes.tasks.multi_target import TabularMultiTarget
 from lightning_fastrecipes.tasks.table_task import TabularNetwork
 from lightning_fastrecipes.tasks.tabular import TabularClassifier, TabularRegressor
 
+pytestmark = pytest.mark.both
+
+
 SMALL = {"network": TabularNetwork((16, 8), dropout=0.0, embedding_dropout=0.0)}
 
 

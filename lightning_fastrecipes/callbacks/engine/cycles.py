@@ -55,6 +55,12 @@ class CycleEnds:
                 " of this package. Add `SGDR` to its callbacks, or set `cycle_len`."
             )
         max_epochs = trainer.max_epochs
+        has_own_cycles = type(schedule).cycle_ends is not Schedule.cycle_ends
+        if schedule.counts_steps(trainer) and (has_own_cycles or not (max_epochs or 0) > 0):
+            raise SetupError(
+                f"`{self.asking}` looks at the ends of epochs, but `{type(schedule).__name__}`"
+                " counts optimizer steps. Set `cycle_len`, or let the schedule count epochs."
+            )
         is_open = max_epochs is None or max_epochs < 1
         return schedule.fit_cycle_ends(trainer.current_epoch + 1 if is_open else max_epochs or 1)
 
@@ -65,12 +71,17 @@ class CycleEnds:
 
     def refuse_early_validation(self, trainer: pl.Trainer) -> None:
         """Refuse validations of which none sees the weights that an epoch ends with."""
-        every, batches = trainer.val_check_batch or math.inf, trainer.num_training_batches
-        if not pl.is_fast_dev_run(trainer) and every <= batches < math.inf and batches % every:
+        every, batches = trainer.val_check_batch, trainer.num_training_batches
+        if pl.is_fast_dev_run(trainer) or math.isinf(batches):
+            return
+        found = "one after a given time" if every is None else f"one after every {every:g} batches"
+        # Without `check_val_every_n_epoch` the batches of all epochs are counted.
+        ends = self.epochs(trainer) if trainer.check_val_every_n_epoch is None else [1]
+        if every is None or (every < math.inf and any(end * batches % every for end in ends)):
             raise SetupError(
-                f"`{self.asking}` needs a validation after the last batch of an epoch, but"
-                f" `val_check_interval` has one after every {every:g} of {batches:g}. Set it to"
-                " 1.0, or to a share of the epoch that ends with it, such as 0.5."
+                f"`{self.asking}` needs a validation after the last batch of each cycle, but"
+                f" `val_check_interval` has {found}, and an epoch has {batches:g}. Set it to 1.0,"
+                " or to a share of the epoch that ends with it, such as 0.5."
             )
 
     def ending_cycle(self, trainer: pl.Trainer) -> int | None:

@@ -21,7 +21,7 @@ from lightning_fastrecipes.callbacks.engine.stepping import (
     take_step,
     validation_loss,
 )
-from lightning_fastrecipes.callbacks.schedule import Schedule
+from lightning_fastrecipes.callbacks.schedule import Schedule, peak_lrs
 from lightning_fastrecipes.functional.training.lr_curves import has_diverged
 
 LossSource = Literal["train", "val"]
@@ -40,9 +40,7 @@ def reference_lrs(trainer: pl.Trainer) -> list[float]:
     groups = trainer.optimizers[0].param_groups
     is_cyclic = any(isinstance(callback, Schedule) for callback in pl.callbacks_of(trainer))
     key = "initial_lr" if is_cyclic or trainer.global_step == 0 else "lr"
-    rates = [float(group.get("max_lr", group.get(key, group["lr"]))) for group in groups]
-    for config in trainer.lr_scheduler_configs:
-        rates = getattr(config.scheduler, "max_lrs", rates)
+    rates = peak_lrs(trainer, key)
     trained = [any(p.requires_grad for p in group["params"]) for group in groups]
     return [rate if is_trained else 0.0 for rate, is_trained in zip(rates, trained, strict=True)]
 

@@ -55,7 +55,7 @@ class FeatureDataset(Dataset[Features]):
         return FeatureBatch(self.features[rows], self.targets[rows])
 
 
-class FeatureDataModule(pl.LightningDataModule):
+class FeatureDataModule(pl.OwnDataModule):
     """Serve a frozen backbone's outputs in place of images.
 
     The backbone sees every image once, with the validation transforms and without augmentation;

@@ -44,7 +44,7 @@ from lightning_fastrecipes.protocols import InputSpec
 Batch = list[Tensor]
 
 
-class ImageDataModule(KnownImages, pl.LightningDataModule):
+class ImageDataModule(KnownImages, pl.OwnDataModule):
     """Serve images; subclasses say which images there are.
 
     Batches are ``[uint8 images (batch, 3, image_size, image_size), targets]`` for a module with

@@ -35,7 +35,7 @@ _DEVICE_SHARE = 0.5
 """Share of an accelerator's free memory that a split may take."""
 
 
-class TabularDataModule(pl.LightningDataModule):
+class TabularDataModule(pl.OwnDataModule):
     """Serve a table in batches of ``(TableInputs, targets)``; rows to predict without targets.
 
     The table is read, prepared by ``steps``, split, and turned into numbers by a ``TableSpec`` that

@@ -31,9 +31,10 @@ def keep_quiet() -> None:
     """Show no log messages on the terminal except Lightning's warnings."""
     # Without any handler Python would write our warnings to the terminal by itself.
     logging.getLogger("lightning_fastrecipes").addHandler(logging.NullHandler())
-    for shown in logging.getLogger(LIGHTNING).handlers:
-        if not isinstance(shown, logging.FileHandler):
-            shown.setLevel(logging.WARNING)
+    for name in (LIGHTNING, LIGHTNING.partition(".")[0]):
+        for shown in logging.getLogger(name).handlers:
+            if not isinstance(shown, logging.FileHandler):
+                shown.setLevel(logging.WARNING)
 
 
 class _Printable(logging.Formatter):

@@ -25,6 +25,9 @@ from lightning_fastrecipes.data.tables.loader import TableRows
 from lightning_fastrecipes.errors import ConfigurationError, DataError, DataNotFoundError
 from lightning_fastrecipes.protocols import HasEvalDataLoader, HasTableSpec, HasTrainTargets
 
+pytestmark = pytest.mark.both
+
+
 COLUMNS = TableColumns("sales", ["shop", "open"], ["km", "row"])
 
 
