@@ -288,9 +288,9 @@ REFUSALS = {
     "manual-optimization": ("needs one optimizer", {"lr-finder"}),
     "a-scheduler": ("needs one optimizer and no scheduler", SCHEDULES),
     "a-scheduler-of-steps": ("needs one optimizer and no scheduler", SCHEDULES),
-    "no-length": ("training loader has no length", SCHEDULES),
+    "no-length": ("loader has no length", {*SCHEDULES} - {"step-schedule-by-step"}),
     "no-validation": ("needs a validation", {"overfitting-stop"}),
-    "no-end": ("needs to know when training ends", AS_LONG_AS_TRAINING),
+    "steps-alone": ("", set()),
 }
 """For each situation what is said, and by which callbacks; the others work in it."""
 
@@ -350,7 +350,7 @@ def data_of(situation: str, data: dict, monkeypatch: pytest.MonkeyPatch) -> dict
 def test_a_fit_works_or_is_refused_by_name(name, situation, fit, tiny_task, tiny_data, monkeypatch):
     options = {
         "no-validation": {"limit_val_batches": 0},
-        "no-end": {"max_epochs": -1, "max_steps": 7},
+        "steps-alone": {"max_epochs": -1, "max_steps": 7},
     }
     arguments = {"max_epochs": 1} | options.get(situation, {})
     arguments |= data_of(situation, tiny_data(name), monkeypatch)
