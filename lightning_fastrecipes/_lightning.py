@@ -45,6 +45,7 @@ if TYPE_CHECKING or LIGHTNING == "pytorch_lightning":
     from pytorch_lightning.callbacks import (
         BackboneFinetuning,
         ModelCheckpoint,
+        ModelPruning,
         ProgressBar,
         RichProgressBar,
         StochasticWeightAveraging,
@@ -77,6 +78,7 @@ else:
     from lightning.pytorch.callbacks import (
         BackboneFinetuning,
         ModelCheckpoint,
+        ModelPruning,
         ProgressBar,
         RichProgressBar,
         StochasticWeightAveraging,
@@ -175,6 +177,7 @@ __all__ = [
     "Logger",
     "MisconfigurationException",
     "ModelCheckpoint",
+    "ModelPruning",
     "OwnCallback",
     "OwnDataModule",
     "ProgressBar",

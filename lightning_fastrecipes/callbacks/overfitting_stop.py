@@ -1,5 +1,6 @@
 """Train cycle after cycle until the validation gets worse, and keep the best weights."""
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -9,19 +10,27 @@ from torch.utils.data import DataLoader
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import SetupError, rank_zero_info
 from lightning_fastrecipes.callbacks.engine.clean_samples import CleanSamples
-from lightning_fastrecipes.callbacks.engine.cycles import (
-    CycleEnds,
-    Monitor,
-    find_state,
-    key_by_arguments,
+from lightning_fastrecipes.callbacks.engine.cycles import CycleEnds, Monitor
+from lightning_fastrecipes.callbacks.engine.keyed import KeyedCallback
+from lightning_fastrecipes.callbacks.engine.stepping import (
+    VAL_LOSS,
+    logged_name,
+    mean_over_processes,
 )
-from lightning_fastrecipes.callbacks.engine.stepping import VAL_LOSS, mean_over_processes
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
-from lightning_fastrecipes.callbacks.train_metrics import TRAIN_CLEAN_LOSS, TrainMetrics
+from lightning_fastrecipes.callbacks.train_metrics import TrainMetrics, train_name
 from lightning_fastrecipes.errors import check_at_least
 
+_AVERAGES = "the module ends with averages of many"
+_OTHER_ENDS: dict[type[pl.Callback], str] = {
+    pl.WeightAveraging: _AVERAGES,
+    pl.StochasticWeightAveraging: _AVERAGES,
+    pl.ModelPruning: "weights have other names until the end",
+}
+"""What makes the weights at the end others than those of an epoch, and how."""
 
-class OverfittingStop(pl.OwnCallback):
+
+class OverfittingStop(KeyedCallback):
     """Stop at the end of a cycle once the model over-fits, and go back to the best weights.
 
     Looks at the ends of cycles alone, where the rates are lowest: in mid-cycle a loss rises and
@@ -32,7 +41,8 @@ class OverfittingStop(pl.OwnCallback):
 
     Args:
         patience: Cycles in a row with a worse validation than the best, at least 1, that stop.
-        monitor: Logged metric, of the validation or of ``TrainMetrics``.
+        monitor: Logged metric, of the validation or of ``TrainMetrics``, such as ``val/loss`` or
+            ``val_loss/dataloader_idx_0``.
         mode: Whether the best value is the lowest, ``min``, or the highest, ``max``.
         gap_patience: Cycles in a row in which the gap between training and validation loss grows
             that stop, at least 1; ``None`` does not measure the gap. The training loss is that of
@@ -44,6 +54,7 @@ class OverfittingStop(pl.OwnCallback):
             ``eval_dataloader("train")`` if ``None``.
         cycle_len: Length of the first cycle in epochs; that of the fit's schedule if ``None``.
         cycle_mult: Growth of each cycle, if ``cycle_len`` is given.
+        loss_name: Under which name the validation loss is logged that the gap is measured with.
 
     Attributes:
         history: For each cycle end ``epoch``, ``value`` and, if measured, ``train_loss`` and
@@ -70,6 +81,7 @@ class OverfittingStop(pl.OwnCallback):
         train_loader: DataLoader[Any] | None = None,
         cycle_len: int | None = None,
         cycle_mult: int = 1,
+        loss_name: str = VAL_LOSS,
     ) -> None:
         check_at_least("patience", patience, 1)
         if gap_patience is not None:
@@ -78,11 +90,12 @@ class OverfittingStop(pl.OwnCallback):
         self.patience = patience
         self.gap_patience = gap_patience
         self.num_train_samples = num_train_samples
+        self.loss_name = loss_name
         self.history: list[dict[str, float]] = []
         self._samples = CleanSamples("`gap_patience`", num_train_samples, train_loader)
         self._monitor = Monitor(monitor, mode)
-        self._key = key_by_arguments(
-            self, patience=patience, monitor=monitor, gap_patience=gap_patience, cycle_len=cycle_len
+        self._set_key(
+            patience=patience, monitor=monitor, gap_patience=gap_patience, cycle_len=cycle_len
         )
         self._ends = CycleEnds("OverfittingStop", cycle_len, cycle_mult)
         self._best: dict[str, Tensor] | None = None
@@ -95,17 +108,6 @@ class OverfittingStop(pl.OwnCallback):
         """The epoch whose weights are the best so far; ``None`` before the first cycle end."""
         values = self._badness()
         return int(self.history[values.index(min(values))]["epoch"]) if values else None
-
-    @property
-    def state_key(self) -> str:
-        """The key of its state in a checkpoint, by its arguments: a trainer may have several."""
-        return self._key
-
-    def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Find the state also where arguments were others."""
-        find_state(self, checkpoint)
 
     def state_dict(self) -> dict[str, Any]:
         """Return history and best weights, so that a resumed fit can still go back to them."""
@@ -135,12 +137,14 @@ class OverfittingStop(pl.OwnCallback):
                 " loader, and validate every epoch."
             )
         callbacks = pl.callbacks_of(trainer)
-        if any(isinstance(callback, pl.WeightAveraging) for callback in callbacks):
-            raise SetupError(
-                "`OverfittingStop` goes back to the weights of the best cycle, but with"
-                " `WeightAveraging` it is their averages that are validated. Leave one of them out;"
-                " `CycleSnapshots(which='best')` keeps the averages of the best cycle."
-            )
+        for callback in callbacks:
+            if isinstance(callback, tuple(_OTHER_ENDS)):
+                reason = next(why for cls, why in _OTHER_ENDS.items() if isinstance(callback, cls))
+                raise SetupError(
+                    "`OverfittingStop` goes back to the weights of the best cycle, but with"
+                    f" `{type(callback).__name__}` {reason}. Leave one of them out;"
+                    " `CycleSnapshots(which='best')` keeps the best beside it."
+                )
         later = callbacks[callbacks.index(self) :]
         if any(isinstance(callback, CycleSnapshots) for callback in later):
             raise SetupError(
@@ -180,6 +184,7 @@ class OverfittingStop(pl.OwnCallback):
         if self._validated_epoch == trainer.current_epoch:
             # Said at the first validation, not at the end of a long cycle.
             self._monitor.check(trainer.callback_metrics)
+            self._check_loss_name(trainer.callback_metrics)
         if not self._stopped and self._ends.ending_cycle(trainer) is not None:
             self._measure(trainer, pl_module)
             reason = self._reason() if epoch >= (trainer.min_epochs or 0) else None
@@ -203,21 +208,26 @@ class OverfittingStop(pl.OwnCallback):
         value = self._monitor.value(trainer, metrics)
         entry = {"epoch": float(trainer.current_epoch), "value": value}
         if self.gap_patience is not None:
-            if VAL_LOSS not in metrics:
-                raise SetupError(
-                    f"`gap_patience` compares losses, but the module logs no `{VAL_LOSS}`. Log it"
-                    " in `validation_step`, or leave `gap_patience` out."
-                )
+            self._check_loss_name(metrics)
+            name = logged_name(self.loss_name)
             if self._has_train_metrics:
-                train_loss = mean_over_processes(trainer, metrics[TRAIN_CLEAN_LOSS])
+                train_loss = mean_over_processes(trainer, metrics[train_name(name)])
             else:
-                train_loss = self._samples.measure(trainer, pl_module)[VAL_LOSS]
-            val_loss = mean_over_processes(trainer, metrics[VAL_LOSS])
+                train_loss = self._samples.measure(trainer, pl_module)[name]
+            val_loss = mean_over_processes(trainer, metrics[self.loss_name])
             entry |= {"train_loss": train_loss, "gap": val_loss - train_loss}
         self.history.append(entry)
         if self.best_epoch == trainer.current_epoch:
             state = pl_module.state_dict().items()
             self._best = {name: tensor.detach().to("cpu", copy=True) for name, tensor in state}
+
+    def _check_loss_name(self, metrics: Mapping[str, Tensor]) -> None:
+        if self.gap_patience is not None and self.loss_name not in metrics:
+            raise SetupError(
+                f"`gap_patience` compares losses, but `{self.loss_name}` is none of"
+                f" {sorted(metrics)}, which the module logs. Log it in `validation_step`, name"
+                " another by `loss_name`, or leave `gap_patience` out."
+            )
 
     def _badness(self) -> list[float]:
         return [self._monitor.badness(entry["value"]) for entry in self.history]

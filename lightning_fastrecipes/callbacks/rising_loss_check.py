@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import rank_zero_warn
+from lightning_fastrecipes.callbacks.engine.keyed import KeyedCallback
 from lightning_fastrecipes.functional.training.group_rates import by_layer_group, describe_group_lrs
 from lightning_fastrecipes.functional.training.rising_loss import LossTrend, Rise
 
@@ -16,7 +17,7 @@ _NUM_PENDING = 10
 """After how many batches losses are read, since each reading waits for an accelerator."""
 
 
-class RisingLossCheck(pl.OwnCallback):
+class RisingLossCheck(KeyedCallback):
     """Warn while training when the smoothed loss has risen well above where it was.
 
     The warning names the factor, the step, the rates of the layer groups, and a rate to try. It is
@@ -44,6 +45,7 @@ class RisingLossCheck(pl.OwnCallback):
         if not factor > 1:
             raise ValueError(f"`factor` must be above 1, got {factor}. 2 is usual.")
         self.factor = factor
+        self._set_key(factor=factor)
         self.rises: list[tuple[int, float]] = []
         self._trend = LossTrend()
         self._pending: list[tuple[int, float, Tensor | float]] = []

@@ -6,12 +6,8 @@ from typing import Any, Literal
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import SetupError
-from lightning_fastrecipes.callbacks.engine.cycles import (
-    CycleEnds,
-    Monitor,
-    find_state,
-    key_by_arguments,
-)
+from lightning_fastrecipes.callbacks.engine.cycles import CycleEnds, Monitor
+from lightning_fastrecipes.callbacks.engine.keyed import KeyedCallback
 from lightning_fastrecipes.callbacks.engine.stepping import mean_over_processes
 from lightning_fastrecipes.errors import check_at_least, check_choice
 
@@ -19,7 +15,7 @@ SNAPSHOT_KEY = "fastrecipes_snapshot"
 """Where a snapshot says of which cycle it is and what was measured."""
 
 
-class CycleSnapshots(pl.OwnCallback):
+class CycleSnapshots(KeyedCallback):
     """Write a checkpoint after the last step of each cycle, and keep the last or the best of them.
 
     A snapshot is a full Lightning checkpoint, from which a fit can be resumed. Under the key
@@ -71,9 +67,7 @@ class CycleSnapshots(pl.OwnCallback):
         self.which = which
         self._monitor = Monitor(monitor, mode)
         place = None if dirpath is None else str(dirpath)
-        self._key = key_by_arguments(
-            self, dirpath=place, keep=keep, which=which, monitor=monitor, cycle_len=cycle_len
-        )
+        self._set_key(dirpath=place, keep=keep, which=which, monitor=monitor, cycle_len=cycle_len)
         self._ends = CycleEnds("CycleSnapshots", cycle_len, cycle_mult)
         self._folder = Path(dirpath or "snapshots")
         self._values: dict[str, float] = {}
@@ -84,17 +78,6 @@ class CycleSnapshots(pl.OwnCallback):
     def paths(self) -> list[Path]:
         """The snapshots that are kept, oldest first."""
         return [self._folder / name for name in self._values]
-
-    @property
-    def state_key(self) -> str:
-        """The key of its state in a checkpoint, by its arguments: a trainer may have several."""
-        return self._key
-
-    def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Find the state also where the folder was another."""
-        find_state(self, checkpoint)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the kept snapshots by file name, and their values."""

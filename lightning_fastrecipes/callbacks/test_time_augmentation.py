@@ -9,6 +9,7 @@ from torchmetrics import Metric
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import SetupError, TrainerFn, rank_zero_info
+from lightning_fastrecipes.callbacks.engine.keyed import KeyedCallback
 from lightning_fastrecipes.callbacks.engine.view_metrics import (
     ViewMetrics,
     batch_images,
@@ -32,7 +33,7 @@ MERGED = "probabilities_tta"
 """Where the merged probabilities are put in what ``validation_step`` and ``test_step`` return."""
 
 
-class TestTimeAugmentation(pl.OwnCallback):
+class TestTimeAugmentation(KeyedCallback):
     """Predict with the plain image and ``n`` views of it, by the mean of probabilities or numbers.
 
     In ``Trainer.validate`` and ``Trainer.test``, metrics of the merged predictions are logged
@@ -128,6 +129,7 @@ class TestTimeAugmentation(pl.OwnCallback):
         self._draws_own = augmentation is not None or transforms is not None
         self._asked = preset
         self.during_fit = during_fit
+        self._set_key(n=n, preset=preset, seed=seed)
         self._measured = ViewMetrics(metrics or {})
         self.learned_weight: float | None = None
         self._predictor = ViewPredictor(outputs, part)
@@ -220,6 +222,11 @@ class TestTimeAugmentation(pl.OwnCallback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Set the views, before anything runs."""
         super().setup(trainer, pl_module, stage)
+        if sum(isinstance(one, TestTimeAugmentation) for one in pl.callbacks_of(trainer)) > 1:
+            raise SetupError(
+                "One `TestTimeAugmentation` at a time can merge predictions and log `val_loss_tta`,"
+                " but the trainer has several. Validate or predict with each of them in turn."
+            )
         if stage != "fit" or self.during_fit:
             self.views = self.resolve(pl.datamodule_of(trainer))
 

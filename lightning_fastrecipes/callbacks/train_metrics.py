@@ -11,7 +11,14 @@ from lightning_fastrecipes.errors import check_at_least
 PREFIX = "train_clean_"
 """What the names begin with, in place of ``val_``."""
 
-TRAIN_CLEAN_LOSS = f"{PREFIX}loss"
+
+def train_name(name: str) -> str:
+    """Return the name under which the training samples' share of a validation value is logged.
+
+    >>> train_name("val_loss")
+    'train_clean_loss'
+    """
+    return f"{PREFIX}{name.removeprefix('val_')}"
 
 
 class TrainMetrics(pl.OwnCallback):
@@ -55,5 +62,5 @@ class TrainMetrics(pl.OwnCallback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure and log; the values are the same on all processes."""
         values = self._samples.measure(trainer, pl_module)
-        named = {f"{PREFIX}{name.removeprefix('val_')}": value for name, value in values.items()}
+        named = {train_name(name): value for name, value in values.items()}
         pl_module.log_dict(named, on_step=False, on_epoch=True, sync_dist=True)

@@ -1,6 +1,7 @@
 """After each validation: is the model worse than before the fit, and does it still work?"""
 
 import math
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -25,9 +26,9 @@ _DEAD_SHARE = 0.25
 class ValidationGuard(pl.OwnCallback):
     """Say after each validation when training has made the model worse, and what helps.
 
-    - ``validation``: the first metric whose direction is known, or else ``val_loss``, is clearly
+    - ``validation``: the first metric whose direction is known, or else the loss, is clearly
       worse than before the fit, by more than its noise.
-    - ``loss``: beside such a metric, ``val_loss`` is more than ten times what it was, which
+    - ``loss``: beside such a metric, the loss is more than ten times what it was, which
       over-fitting alone does not do.
     - ``features``: a quarter of the backbone's outputs, or more, have become the same for all
       validation samples.
@@ -39,6 +40,7 @@ class ValidationGuard(pl.OwnCallback):
 
     Args:
         num_batches: On how many validation batches both modes are compared, at least 1.
+        loss_name: Under which name the module logs its validation loss, such as ``val/loss``.
 
     Attributes:
         results: What the checks of the last validation found.
@@ -61,8 +63,9 @@ class ValidationGuard(pl.OwnCallback):
         "babysitting the learning process".
     """
 
-    def __init__(self, num_batches: int = 4) -> None:
+    def __init__(self, num_batches: int = 4, loss_name: str = VAL_LOSS) -> None:
         check_at_least("num_batches", num_batches, 1)
+        self.loss_name = loss_name
         self.num_batches = num_batches
         self.results: list[CheckResult] = []
         self.verdicts: dict[int, str] = {}
@@ -103,7 +106,9 @@ class ValidationGuard(pl.OwnCallback):
     ) -> None:
         """Keep the highest rate of each group."""
         rates = [group["lr"] for opt in trainer.optimizers for group in opt.param_groups]
-        self._peaks = [max(pair) for pair in zip(rates, self._peaks or rates, strict=True)]
+        # Groups may be added in mid-fit, by callbacks that unfreeze.
+        pairs = zip_longest(rates, self._peaks, fillvalue=0.0)
+        self._peaks = [max(pair) for pair in pairs]
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin to look on, if this validation belongs to a fit."""
@@ -128,11 +133,11 @@ class ValidationGuard(pl.OwnCallback):
         watch = self._end_watch()
         if watch is None:
             return
-        found = _measure(trainer, watch)
+        found = _measure(trainer, watch, self.loss_name)
         if trainer.sanity_checking:
             self._before = found
         elif self._before:
-            self.results = _compare(pl_module, self._before, found)
+            self.results = _compare(pl_module, self._before, found, self.loss_name)
             self._report(trainer, pl_module)
 
     def on_exception(
@@ -158,11 +163,11 @@ class ValidationGuard(pl.OwnCallback):
         return watch
 
 
-def _measure(trainer: pl.Trainer, watch: ValidationWatch) -> dict[str, float]:
+def _measure(trainer: pl.Trainer, watch: ValidationWatch, loss_name: str) -> dict[str, float]:
     """Return metrics and findings of a validation, the same in every process."""
     logged = trainer.callback_metrics.items()
     found = {k: mean_over_processes(trainer, v) for k, v in logged if isinstance(v, Tensor)}
-    found = {k: v for k, v in found.items() if k.startswith("val_")}
+    found = {k: v for k, v in found.items() if k.startswith("val_") or k == loss_name}
     count = torch.tensor(float(watch.num_samples))
     found["num_samples"] = mean_over_processes(trainer, count) * trainer.world_size
     dead = watch.dead_share(trainer)
@@ -175,9 +180,9 @@ def _measure(trainer: pl.Trainer, watch: ValidationWatch) -> dict[str, float]:
 
 
 def _compare(
-    module: pl.LightningModule, before: dict[str, float], found: dict[str, float]
+    module: pl.LightningModule, before: dict[str, float], found: dict[str, float], loss_name: str
 ) -> list[CheckResult]:
-    name, higher = _monitored(module, found)
+    name, higher = _monitored(module, found, loss_name)
     results = [CheckResult("validation", None, "no metric is logged that is known")]
     if name in before and name in found:
         now, then = found[name], before[name]
@@ -186,9 +191,9 @@ def _compare(
         side = "below" if higher else "above"
         text = f"{name} is {now:.4g}, {f'clearly {side}' if is_worse else 'after'} the {then:.4g}"
         results = [CheckResult("validation", not is_worse, f"{text} of before this fit.")]
-    if name != VAL_LOSS and VAL_LOSS in before and VAL_LOSS in found:
-        now, then = found[VAL_LOSS], before[VAL_LOSS]
-        text = f"{VAL_LOSS} is {now:.4g}, after the {then:.4g} of before this fit."
+    if name != loss_name and loss_name in before and loss_name in found:
+        now, then = found[loss_name], before[loss_name]
+        text = f"{loss_name} is {now:.4g}, after the {then:.4g} of before this fit."
         results.append(CheckResult("loss", not has_run_away(then, now), text))
     if "dead" in found and "dead" in before:
         dead, then = found["dead"], before["dead"]
@@ -207,14 +212,16 @@ def _compare(
     return results
 
 
-def _monitored(module: pl.LightningModule, found: dict[str, float]) -> tuple[str, bool]:
+def _monitored(
+    module: pl.LightningModule, found: dict[str, float], loss_name: str
+) -> tuple[str, bool]:
     """Name the metric to compare, and whether more of it is better."""
     if isinstance(module, HasPhaseMetrics):
         for name, metric in module.phase_metrics["val_"].items():
             higher = getattr(metric, "higher_is_better", None)
             if name in found and higher is not None:
                 return name, bool(higher)
-    return VAL_LOSS, False
+    return loss_name, False
 
 
 def _cure(trainer: pl.Trainer, module: pl.LightningModule, peaks: list[float]) -> str:

@@ -23,8 +23,10 @@ from lightning_fastrecipes.trust import Trust, check_architecture
 
 _MOST_CHANNELS = 1000
 MetricFunction = Callable[[Tensor, Tensor], Tensor | float]
-MetricSpec = Metric | MetricFunction | str | Mapping[str, Any]
-LossSpec = Loss | str | Mapping[str, Any] | LossFunction | None
+# Plain values come first: Lightning's command line takes the first type that a value fits, and
+# would build metrics before the number of classes is known.
+MetricSpec = str | Mapping[str, Any] | Metric | MetricFunction
+LossSpec = str | Mapping[str, Any] | Loss | LossFunction | None
 
 
 class FunctionMetric(Metric):

@@ -112,7 +112,7 @@ def test_what_sets_the_rates_as_well_is_refused(others, message) -> None:
 @pytest.mark.parametrize("order", [0, 1])
 def test_averages_beside_the_best_weights_are_refused(order) -> None:
     both = [EMAWeightAveraging(decay=0.9), fr.OverfittingStop(cycle_len=1)]
-    with pytest.raises(SetupError, match="it is their averages that are validated"):
+    with pytest.raises(SetupError, match="the module ends with averages of many"):
         fit(*(both if order else both[::-1]))
 
 
@@ -124,7 +124,7 @@ def test_averages_beside_the_best_weights_are_refused(order) -> None:
     ],
 )
 def test_a_validation_before_the_end_of_an_epoch_is_refused(make, tmp_path) -> None:
-    with pytest.raises(SetupError, match="`val_check_interval` has one after every 4 of 10"):
+    with pytest.raises(SetupError, match="`val_check_interval` has one after every 4 batches"):
         fit(make(tmp_path), val_check_interval=0.4)
     fit(make(tmp_path), val_check_interval=0.5)
 
@@ -173,6 +173,68 @@ def test_several_of_one_class_keep_states_of_their_own(tmp_path) -> None:
     trainer = pl.Trainer(**(QUIET | {"enable_checkpointing": True}), max_epochs=2, callbacks=again)
     trainer.fit(Module(), loader(), loader(), ckpt_path=tmp_path / "last.ckpt")
     assert [one.paths for one in again[:2]] == [one.paths for one in first[:2]]
+
+
+def test_two_augmentations_of_one_prediction_are_refused() -> None:
+    two = [fr.TestTimeAugmentation(preset=preset) for preset in ("flips", "five_crops")]
+    with pytest.raises(SetupError, match="Validate or predict with each of them in turn"):
+        pl.Trainer(**QUIET, callbacks=two).validate(Module(), loader(), verbose=False)
+    fit(fr.RisingLossCheck(3), fr.RisingLossCheck(9), max_epochs=1)
+
+
+class SlashNames(Module):
+    """Logs as `val/loss`, and with several loaders under one name for each."""
+
+    def validation_step(self, batch, batch_idx, dataloader_idx=0):
+        self.log("val/loss", cross_entropy(self(batch[0]), batch[1]))
+
+
+@pytest.mark.parametrize("num_loaders", [1, 2])
+@pytest.mark.parametrize("has_train_metrics", [False, True])
+def test_losses_of_other_names_are_watched(num_loaders, has_train_metrics) -> None:
+    name = "val/loss" if num_loaders == 1 else "val/loss/dataloader_idx_1"
+    clean = [fr.TrainMetrics(8, loader())] if has_train_metrics else []
+    options = {"gap_patience": 9, "train_loader": loader(), "cycle_len": 1}
+    stop = fr.OverfittingStop(9, monitor=name, loss_name=name, **options)
+    usual = fr.OverfittingStop(9, **options)
+    trainer = pl.Trainer(**QUIET, max_epochs=2, callbacks=[*clean, stop])
+    trainer.fit(SlashNames(), loader(), [loader(24), loader()][-num_loaders:])
+    fit(*clean, usual, max_epochs=2)
+    assert stop.history == usual.history != []
+
+
+def test_a_loss_that_nobody_logs_is_refused_after_the_first_epoch() -> None:
+    rates = Rates()
+    stop = fr.OverfittingStop(monitor="val/loss", gap_patience=1, train_loader=loader())
+    trainer = pl.Trainer(**QUIET, max_epochs=3, callbacks=[fr.OneCycle(), stop, rates])
+    with pytest.raises(SetupError, match=r"`val_loss` is none of \['val/loss'\].*`loss_name`"):
+        trainer.fit(SlashNames(), loader(), loader())
+    assert len(rates.seen) == 10
+
+
+def test_the_guard_compares_a_loss_of_another_name() -> None:
+    for name, module in (("val/loss", SlashNames()), ("val_loss", Module())):
+        guard = fr.ValidationGuard(loss_name=name)
+        fit(guard, module=module, max_epochs=1)
+        assert guard.results[0].message.startswith(f"{name} is 0.")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"val_check_interval": 15, "check_val_every_n_epoch": None}, "after every 15 batches"),
+        ({"val_check_interval": "00:00:10:00"}, "after a given time"),
+    ],
+)
+def test_validations_that_miss_the_end_of_a_cycle_are_refused(options, said) -> None:
+    with pytest.raises(SetupError, match=f"`val_check_interval` has one {said}"):
+        fit(fr.OverfittingStop(cycle_len=1), **options)
+
+
+def test_validations_counted_over_epochs_may_meet_the_ends_of_cycles() -> None:
+    stop = fr.OverfittingStop(9, cycle_len=3)
+    fit(stop, val_check_interval=15, check_val_every_n_epoch=None)
+    assert len(stop.history) == 1
 
 
 def test_a_state_under_the_name_of_the_class_alone_is_found(tmp_path) -> None:

@@ -3,8 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from inspect import signature
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
@@ -14,25 +13,6 @@ from lightning_fastrecipes.callbacks.engine.stepping import mean_over_processes
 from lightning_fastrecipes.callbacks.schedule import Schedule
 from lightning_fastrecipes.callbacks.sgdr import SGDR
 from lightning_fastrecipes.errors import check_choice
-
-
-def key_by_arguments(callback: pl.Callback, **arguments: object) -> str:
-    """Return a key for the state of a callback that tells several of its class apart.
-
-    Only arguments that differ from their defaults count; without any it is the name of the class.
-    """
-    defaults = signature(type(callback)).parameters
-    given = {k: v for k, v in arguments.items() if v != defaults[k].default}
-    name = type(callback).__qualname__
-    return f"{name}{given}" if given else name
-
-
-def find_state(callback: pl.Callback, checkpoint: dict[str, Any]) -> None:
-    """Take the only state of a callback's class where its arguments, or its key, were others."""
-    states, name = checkpoint.get("callbacks", {}), type(callback).__qualname__
-    alike = [key for key in states if str(key).partition("{")[0] == name]
-    if callback.state_key not in states and len(alike) == 1:
-        states[callback.state_key] = states[alike[0]]
 
 
 class CycleEnds:
