@@ -1,4 +1,4 @@
-"""Every code block of the README does what it says, on data of a few rows."""
+"""Every code block of the README and its pages does what it says, on data of a few rows."""
 
 import re
 import shlex
@@ -17,7 +17,12 @@ from lightning_fastrecipes.cli.parser import parse_words
 from lightning_fastrecipes.recipe.config.catalog import recipes_folder
 
 README = Path(__file__).parents[1] / "README.md"
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
+PAGES = [README, *sorted((README.parent / ".github/docs").glob("*.md"))]
+BLOCKS = [
+    block
+    for page in PAGES
+    for block in re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+]
 PYTHON = [text for language, text in BLOCKS if language == "python"]
 COMMANDS = [
     line.split("#")[0].strip()
@@ -84,6 +89,18 @@ def test_the_translation_of_a_pretrained_learner_runs_as_it_stands(stand_ins) ->
     assert [group.name for group in names["model"].layer_groups()][
         names["model"].num_frozen
     ] == "head"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    for path, anchor in re.findall(
+        r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", page.read_text("utf-8")
+    ):
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), path
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text("utf-8"), re.M)
+            assert anchor in {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings}
 
 
 def test_the_readme_has_blocks() -> None:
