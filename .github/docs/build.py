@@ -1,6 +1,6 @@
-"""Build one searchable site of the pages by task and of the API: ``python .github/docs/build.py build/site``.
+"""Build one searchable site of pages and API: ``python .github/docs/build.py build/site``.
 
-Needs the extra ``docs`` (pdoc). Each page becomes the docstring of a module of the package ``guide``,
+Needs the extra ``docs`` (pdoc). Each page becomes the docstring of a module of a package ``guide``,
 so that pdoc lists and searches pages and API alike.
 """
 
