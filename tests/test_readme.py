@@ -75,7 +75,7 @@ def test_a_command_is_understood(command: str) -> None:
 
 def test_the_translation_of_a_pretrained_learner_runs_as_it_stands(stand_ins) -> None:
     (row,) = [line for line in README.read_text("utf-8").splitlines() if "precompute=True" in line]
-    build, serve = re.findall(r"`([^`]*)`", row.split("|")[2])
+    build, serve = re.findall(r"`([^`]*)`", row.split("|")[3])
     names: dict = {
         "ImageClassifier": fr.ImageClassifier,
         "FeatureDataModule": fr.FeatureDataModule,
