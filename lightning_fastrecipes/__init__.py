@@ -6,6 +6,7 @@ from lightning_fastrecipes.dotted import load_object
 from lightning_fastrecipes.old_names import CLASSES
 
 if TYPE_CHECKING:
+    from lightning_fastrecipes.automatic.training import auto
     from lightning_fastrecipes.callbacks.epoch_table import EpochTable
     from lightning_fastrecipes.callbacks.finite_loss_check import FiniteLossCheck
     from lightning_fastrecipes.callbacks.flat_cosine import FlatCosine
@@ -135,6 +136,7 @@ __all__ = [
     "ValidationGuard",
     "add_datepart",
     "add_elapsed",
+    "auto",
     "backbones",
     "fine_tune",
     "load",
@@ -204,6 +206,7 @@ _HOMES = {
     "Triangular": "callbacks.triangular",
     "ValidationGuard": "callbacks.validation_guard",
     "add_datepart": "functional.tables.dates",
+    "auto": "automatic.training",
     "backbones": "nn.backbone_table",
     "add_elapsed": "functional.tables.elapsed",
     "fine_tune": "recipe.fine_tuning",

@@ -15,10 +15,15 @@ from lightning_fastrecipes.recipe.run.checks import check_without_data
 
 @dataclass(frozen=True)
 class Draft:
-    """The document of a recipe, and what was decided, in the order in which it matters."""
+    """The document of a recipe, and what was decided, in the order in which it matters.
+
+    ``has_other_scale`` says whether a number to be predicted could as well be learned by its
+    logarithm, or without it.
+    """
 
     document: dict[str, Any]
     decisions: list[Decision]
+    has_other_scale: bool = False
 
     @property
     def text(self) -> str:

@@ -74,7 +74,7 @@ def draft_table(frame: pd.DataFrame, source: Any, target: str | None = None) -> 
     if num_rows < len(frame):
         data["where"] = f"`{target}` == `{target}`"
     data |= {"split": split, "batch_size": sizes.batch_size}
-    return Draft(_document(target, choice, data, sizes), said)
+    return Draft(_document(target, choice, data, sizes), said, choice.has_other_scale)
 
 
 def _document(

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from lightning_fastrecipes.cli.output import check_place, out
+from lightning_fastrecipes.cli.output import check_place, err, out
 from lightning_fastrecipes.errors import RecipeError
 
 
@@ -19,6 +19,29 @@ def new(options: argparse.Namespace) -> int:
         out.print(str(decision))
     path = draft.write(folder)
     out.print(f"Written to {path}. Edit it, then: fastrecipes run {path}")
+    return 0
+
+
+def auto(options: argparse.Namespace) -> int:
+    """Train a good model for data within a time."""
+    folder = _folder(options, "runs")
+    from lightning_fastrecipes.automatic.training import train_within
+    from lightning_fastrecipes.recipe.artifacts.environment import keep_freed_memory
+    from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
+
+    keep_freed_memory()
+    keep_quiet()
+    try:
+        train_within(options.data, options.target, options.minutes, folder, out.print)
+    except (KeyboardInterrupt, SystemExit) as error:
+        # Lightning leaves by `SystemExit` when a fit is interrupted.
+        if not isinstance(error.__context__ or error, KeyboardInterrupt):
+            raise
+        is_there = (folder / "results.json").is_file()
+        left = f"the best so far is in {folder}" if is_there else "nothing was trained yet"
+        err.print(f"fastrecipes: interrupted; {left}.", style="red")
+        return 1
+    out.print(f"Written to {folder}. Predict: fastrecipes predict {folder} DATA")
     return 0
 
 

@@ -336,4 +336,4 @@ _ALL = (
     _backbones,
 )  # fmt: skip
 _COMMANDS = {command.__name__[1:].replace("_", "-"): command for command in _ALL}
-_COMMANDS |= {"new": automatic.new}
+_COMMANDS |= {"auto": automatic.auto, "new": automatic.new}

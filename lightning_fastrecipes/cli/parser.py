@@ -31,6 +31,7 @@ _MEANT = {
 """Short words that people try, and how the keys of recipes are written."""
 _COMMANDS = {
     "ls": "List the recipes.",
+    "auto": "Train a good model for photos or a table in a stated time, with no number to choose.",
     "new": "Look at photos or a table, and write a recipe that trains on them.",
     "show": "Print a recipe's card and file.",
     "copy": "Copy a recipe's folder, to be edited.",
@@ -117,18 +118,21 @@ def _build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argumen
     recipe = "name of a recipe (see `fastrecipes ls`) or path of a recipe.yaml"
     for name, text in _COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        if name not in ("ls", "new", "predict", "backbones"):
+        if name not in ("ls", "auto", "new", "predict", "backbones"):
             command.add_argument("recipe", nargs="?" if name == "run" else None, help=recipe)
             command.add_argument(
                 "--variant", metavar="NAME", help="take this variant of the recipe"
             )
-        if name not in ("ls", "new", "backbones"):
+        if name not in ("ls", "auto", "new", "backbones"):
             trust = "a module whose code the files may run, such as `mine`; may be given again"
             command.add_argument(
                 "--trust", action="append", default=[], metavar="MODULE", help=trust
             )
         found[name] = command
     _add_data(found["new"], "folder for the recipe (default: recipes/NAME)")
+    _add_data(found["auto"], "run folder (default: runs/NAME)")
+    minutes = "how long it may take (default: 10)"
+    found["auto"].add_argument("--minutes", type=float, default=10.0, metavar="N", help=minutes)
     found["copy"].add_argument("folder", type=Path, help="where the copy goes")
     found["summary"].add_argument(
         "--stage", help="frozen as this stage has it (default: the first)"

@@ -25,7 +25,8 @@ class TargetChoice:
     """How a target is predicted, and why, in words.
 
     ``log`` says whether its logarithm is; ``log_reason`` is empty for classes. ``num_classes`` is 0
-    for a regression, ``rarest`` the rows of the rarest class.
+    for a regression, ``rarest`` the rows of the rarest class. ``has_other_scale`` says that numbers
+    are above 0 and so skewed that the other scale may be as good.
     """
 
     task: TableTask
@@ -34,6 +35,7 @@ class TargetChoice:
     log_reason: str = ""
     num_classes: int = 0
     rarest: int = 0
+    has_other_scale: bool = False
 
 
 def guess_target(frame: pd.DataFrame) -> tuple[str, str]:
@@ -74,7 +76,9 @@ def choose_task(target: Column) -> TargetChoice:
     if is_whole and (different == 2 or few):
         return _classes(values, f"{different} different whole numbers in {len(numbers):,} rows")
     log, reason = _choose_log(numbers)
-    return TargetChoice("regression", f"{different:,} different numbers", log, reason)
+    both = float(numbers.min()) > 0 and _skew(numbers) > _LEAST_SKEW / 2
+    words = f"{different:,} different numbers"
+    return TargetChoice("regression", words, log, reason, has_other_scale=both)
 
 
 def _classes(values: Column, reason: str) -> TargetChoice:

@@ -1,0 +1,306 @@
+"""From data to a good model in a stated time: look, measure, try, choose, train together."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lightning_fastrecipes._lightning import rank_zero_info
+from lightning_fastrecipes.automatic.candidates import (
+    Candidate,
+    candidates,
+    images_within,
+    table_within,
+    with_models,
+    with_other_scale,
+)
+from lightning_fastrecipes.automatic.draft import Draft
+from lightning_fastrecipes.automatic.looking import draft_recipe
+from lightning_fastrecipes.automatic.machine import seconds_per_step
+from lightning_fastrecipes.automatic.trials import (
+    TimeIsUpError,
+    Trial,
+    adopt,
+    as_recipe,
+    run_together,
+    run_trial,
+    within_memory,
+)
+from lightning_fastrecipes.data.common.files import write_atomically
+from lightning_fastrecipes.errors import ConfigurationError, DataError
+from lightning_fastrecipes.functional.choosing import Choice, Losses, choose, standard_error
+from lightning_fastrecipes.functional.timing import models_within
+from lightning_fastrecipes.recipe.loading import modality_of
+from lightning_fastrecipes.recipe.predictor import Predictor, load
+from lightning_fastrecipes.recipe.run.plan import build_parts
+
+logger = logging.getLogger(__name__)
+
+Say = Callable[[str], None]
+
+_SHARE_TO_TRY = 0.6
+"""Share of the time in which candidates are tried; the rest trains what was chosen."""
+
+_SHARE_OF_REST = 0.8
+_MOST_SPLITS, _MOST_MODELS = 4, 5
+_OVERHEAD = 2.0
+"""How many times longer a training lasts than its bare steps, validation included."""
+
+
+def auto(
+    data: Any,
+    *,
+    target: str | None = None,
+    minutes: float = 10.0,
+    out: str | Path | None = None,
+) -> Predictor:
+    """Train a good model for images or a table within a time, without any number to choose.
+
+    Looks at the data as ``fastrecipes new`` does, measures the machine, tries recipes from the
+    simplest on, keeps the best by the losses of the validation rows (the rule of one standard
+    error), and leaves the run folder of an ordinary recipe, whose ``recipe.yaml`` trains the same.
+    What was decided and why is logged, and kept in ``decisions.txt`` and ``trials.csv``. If it is
+    interrupted, the best so far is in the folder.
+
+    Args:
+        data: A folder of images with a folder for each class, a table that names images or a table
+            of rows: a file, a pattern, ``package:NAME/inner/path``, or a table in memory.
+        target: Column to predict; by its name, or the last one, if not given.
+        minutes: How long it may take, above 0.
+        out: Folder to write to, empty or not there yet; ``runs/NAME-auto`` if not given.
+
+    Returns:
+        The model, as ``load(out)`` gives it.
+
+    Raises:
+        ConfigurationError: If ``minutes`` is not above 0, or ``out`` has content.
+        DataError: If the data cannot be learned from, or the time is too short for any model.
+        DataNotFoundError: If there are no such data.
+    """
+    folder = Path(out) if out is not None else default_folder(data)
+    train_within(data, target, minutes, folder, rank_zero_info)
+    return load(folder)
+
+
+def default_folder(data: Any) -> Path:
+    """Return where a model is written whose user names no folder."""
+    name = Path(str(data)).name.split(".")[0] if isinstance(data, (str, Path)) else "table"
+    return Path("runs") / f"{name.replace('*', 'all') or 'data'}-auto"
+
+
+def train_within(data: Any, target: str | None, minutes: float, folder: Path, say: Say) -> None:
+    """Do what ``auto`` does, and say each decision."""
+    if not minutes > 0:
+        raise ConfigurationError(f"`minutes` must be above 0, got {minutes}.")
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigurationError(f"{folder} is not empty. Name another folder by `out`.")
+    started = time.monotonic()
+    session = Session(folder, started, started + 60 * minutes, say)
+    draft = draft_recipe(data, target, folder)
+    for decision in draft.decisions:
+        session.say(str(decision))
+    session.run(draft)
+
+
+class Session:
+    """Trials and what was chosen, for one data set and one time.
+
+    ``start`` and ``end`` are times of ``time.monotonic``.
+    """
+
+    def __init__(self, folder: Path, start: float, end: float, say: Say) -> None:
+        self.folder = folder
+        self.start, self.end = start, end
+        self._say = say
+        self._said: list[str] = []
+        self._trials: dict[str, list[Trial]] = {}
+        self._adopted: str | None = None
+
+    def say(self, sentence: str) -> None:
+        """Say a decision, and keep it in the folder."""
+        self._said.append(sentence)
+        self._say(sentence)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.folder / "decisions.txt", "\n".join(self._said) + "\n")
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the end."""
+        return self.end - time.monotonic()
+
+    def run(self, draft: Draft) -> None:
+        """Try, choose, and train what was chosen; raise `DataError` if nothing was trained."""
+        # Every training is compared with others here, so that nothing needs to guard it.
+        document = draft.document | {"name": self.folder.name, "validation_guard": False}
+        contenders = self._planned(candidates(document))
+        to_try = self.start + _SHARE_TO_TRY * (self.end - self.start)
+        if not contenders[0].is_table:
+            to_try = self.end
+        for split in range(_MOST_SPLITS):
+            tried = self._try_all(contenders, split, to_try)
+            if split == 0 and tried and draft.has_other_scale:
+                other = with_other_scale(self._candidate(self._choice().name, contenders))
+                contenders = [*contenders, other]
+                tried = self._try_all([other], split, to_try)
+            self._write_trials()
+            if not tried or contenders[0].with_split_seed(split + 1) is None:
+                break
+            contenders = self._close(contenders)
+            if len(contenders) < 2 or not contenders[0].is_table:
+                break
+        if self._adopted is None:
+            raise DataError(
+                f"No model could be trained within the {(self.end - self.start) / 60:.2g} minutes"
+                " that were given. Give more `minutes`."
+            )
+        choice = self._choice()
+        self.say(f"chosen: {choice.sentence}")
+        if contenders[0].is_table:
+            self._train_together(choice.name)
+        spent = time.monotonic() - self.start
+        self.say(f"time: {spent:.0f} of {self.end - self.start:.0f} seconds; in {self.folder}.")
+
+    def _planned(self, found: list[Candidate]) -> list[Candidate]:
+        """Measure a step of each candidate, and shorten or leave out what would last too long."""
+        planned: list[Candidate] = []
+        words: list[str] = []
+        time_each = _SHARE_TO_TRY * self.seconds_left / len(found)
+        for candidate in found:
+            if not candidate.is_table and candidate.name == "head":
+                planned.append(candidate)
+                continue
+            recipe = as_recipe(candidate, self.folder / "trials" / "measuring")
+            data, model = build_parts(recipe)
+            batch_size = int(candidate.document["data"]["init_args"]["batch_size"])
+            seconds = seconds_per_step(data, model, batch_size)
+            words.append(f"{candidate.name} {1000 * seconds:.3g} ms")
+            num_train = modality_of(recipe).num_samples(data, "train")
+            steps = -(-num_train // batch_size)
+            shorter = (
+                table_within(candidate, steps * seconds * _OVERHEAD, time_each)
+                if candidate.is_table
+                else images_within(candidate, steps * seconds, 0.7 * self.seconds_left)
+            )
+            if shorter is None:
+                self.say(
+                    f"{candidate.name}: left out, since an epoch of {steps:,} steps takes about"
+                    f" {steps * seconds:.3g} s, and {time_each:.3g} s are there for it."
+                )
+                continue
+            if shorter.document["stages"] != candidate.document["stages"]:
+                stage = shorter.document["stages"]["all"]
+                side = f" of {stage['image_size']} pixels" if "image_size" in stage else ""
+                self.say(f"{candidate.name}: {stage['max_epochs']} epochs{side} fit into the time.")
+            planned.append(shorter)
+        if words:
+            self.say(f"machine: a step takes {', '.join(words)}.")
+        return planned or found[:1]
+
+    def _try_all(self, contenders: list[Candidate], split: int, to_try: float) -> bool:
+        """Try each candidate on one draw of the validation rows; return whether all were tried."""
+        for candidate in contenders:
+            known = [trial.seconds for trial in self._trials.get(candidate.name, [])]
+            needed = 1.2 * max(known, default=0.0)
+            is_first = self._adopted is None
+            if not is_first and time.monotonic() + needed > to_try:
+                self.say(f"tried no more: {candidate.name} would not end in time.")
+                return False
+            drawn = candidate if split == 0 else candidate.with_split_seed(split)
+            if drawn is None or not self._try(drawn, split, self.end if is_first else to_try):
+                return False
+        return True
+
+    def _try(self, candidate: Candidate, split: int, end: float) -> bool:
+        folder = self.folder / "trials" / f"{candidate.name.replace(' ', '_')}-{split}"
+
+        def is_best(losses: Losses) -> bool:
+            others = {n: t[0].losses for n, t in self._trials.items()} if split == 0 else {}
+            chosen = choose({**others, candidate.name: losses}).name
+            return split == 0 and chosen == candidate.name
+
+        try:
+            trial: Trial = within_memory(
+                candidate, lambda one: run_trial(one, folder, end, finish=is_best), self.say
+            )
+        except TimeIsUpError:
+            self.say(f"{candidate.name}: ended before it was trained, since its time was up.")
+            return False
+        trial = replace(trial, candidate=candidate)
+        self._trials.setdefault(candidate.name, []).append(trial)
+        mean, error = float(np.mean(trial.losses)), standard_error(trial.losses)
+        self.say(
+            f"tried: {candidate.name}, loss {mean:.4g} +- {error:.2g} on {len(trial.losses):,}"
+            f" validation rows (draw {split}), in {trial.seconds:.0f} s."
+        )
+        if is_best(trial.losses):
+            adopt(folder, self.folder)
+            self._adopted = candidate.name
+        return True
+
+    def _pooled(self) -> dict[str, Losses]:
+        """Return the losses of the candidates that were tried on all draws, simplest first."""
+        most = max(map(len, self._trials.values()))
+        return {
+            name: np.concatenate([trial.losses for trial in trials])
+            for name, trials in self._trials.items()
+            if len(trials) == most
+        }
+
+    def _choice(self) -> Choice:
+        return choose(self._pooled())
+
+    def _close(self, contenders: list[Candidate]) -> list[Candidate]:
+        """Leave out what is worse than the best by more than two standard errors."""
+        pooled = self._pooled()
+        best = min(pooled, key=lambda name: float(np.mean(pooled[name])))
+        kept = []
+        for candidate in contenders:
+            if candidate.name in pooled:
+                worse = pooled[candidate.name] - pooled[best]
+                if candidate.name == best or np.mean(worse) <= 2 * standard_error(worse):
+                    kept.append(candidate)
+        return kept
+
+    def _candidate(self, name: str, contenders: list[Candidate]) -> Candidate:
+        return next(candidate for candidate in contenders if candidate.name == name)
+
+    def _train_together(self, name: str) -> None:
+        """Train the chosen recipe with as many seeds as the time allows, and adopt that run."""
+        first = self._trials[name][0]
+        seconds = 1.2 * float(np.mean([trial.seconds for trial in self._trials[name]]))
+        count = models_within(seconds, _SHARE_OF_REST * self.seconds_left - seconds, _MOST_MODELS)
+        if count < 1 or (count == 1 and self._adopted == name):
+            self.say(f"models: 1, since another takes {seconds:.0f} s of {self.seconds_left:.0f}.")
+            if self._adopted != name and (first.folder / "export").is_dir():
+                adopt(first.folder, self.folder)
+            return
+        together = with_models(first.candidate, count)
+        folder = self.folder / "trials" / "together"
+        try:
+            run_together(together, folder, self.end)
+        except TimeIsUpError:
+            self.say("models: 1, since several did not end in time.")
+            return
+        adopt(folder, self.folder)
+        self._adopted = name
+        self.say(f"models: {count} of other seeds predict together, {seconds:.0f} s each.")
+
+    def _write_trials(self) -> None:
+        rows = [
+            {
+                "name": name,
+                "draw": draw,
+                "rows": len(trial.losses),
+                "loss": float(np.mean(trial.losses)),
+                "standard_error": standard_error(trial.losses),
+                "seconds": round(trial.seconds, 2),
+            }
+            for name, trials in self._trials.items()
+            for draw, trial in enumerate(trials)
+        ]
+        write_atomically(self.folder / "trials.csv", pd.DataFrame(rows).to_csv(index=False))

@@ -1,0 +1,169 @@
+"""`fastrecipes auto`: what it leaves is an ordinary run, also where it is cut short."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+import lightning_fastrecipes as fr
+from lightning_fastrecipes.automatic import training, trials
+from lightning_fastrecipes.automatic.candidates import Candidate, images_within, table_within
+from lightning_fastrecipes.automatic.looking import draft_recipe
+from lightning_fastrecipes.automatic.training import train_within
+from lightning_fastrecipes.automatic.trials import (
+    TimeIsUpError,
+    adopt,
+    is_out_of_memory,
+    within_memory,
+)
+from lightning_fastrecipes.errors import ConfigurationError, DataError
+from lightning_fastrecipes.functional.tables import sizing
+from lightning_fastrecipes.recipe.loading import load_recipe
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def table(tmp_path: Path, monkeypatch) -> Path:
+    """Write a table whose target is a sum, and make trainings and times the same everywhere."""
+    monkeypatch.setattr(sizing, "LEAST_STEPS", 30)
+    monkeypatch.setattr(training, "_MOST_SPLITS", 2)
+    monkeypatch.setattr(training, "_MOST_MODELS", 2)
+    monkeypatch.setattr(training, "seconds_per_step", lambda *_: 1e-4)
+    size, kind = RNG.normal(size=200), np.resize(["a", "b"], 200)
+    price = 20 + 5 * size + 3 * (kind == "a") + 0.1 * RNG.normal(size=200)
+    path = tmp_path / "prices.csv"
+    pd.DataFrame({"size": size, "kind": kind, "price": price}).to_csv(path, index=False)
+    return path
+
+
+def test_a_table_becomes_a_run_of_an_ordinary_recipe(table: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    train_within(table, None, 60, tmp_path / "out", said.append)
+    out = tmp_path / "out"
+    assert (out / "decisions.txt").read_text().splitlines() == said
+    rows = pd.read_csv(out / "trials.csv")
+    assert {*rows["name"]} >= {"linear", "network", "regularised"}
+    # Other rows are validated on in the second draw.
+    assert {*rows["draw"]} == {0, 1}
+    assert any(line.startswith("chosen: ") for line in said)
+    results = json.loads((out / "results.json").read_text())
+    # The deviation of the target is 5.2.
+    assert results["val"]["rmse"] < 4
+    recipe = load_recipe(out / "recipe.yaml")
+    assert recipe.name == "out"
+    assert recipe.seeds == 2
+    assert len(list((out / "export" / "members").iterdir())) == 2
+    frame = pd.read_csv(table)
+    found = fr.load(out).predict(frame)["prediction"]
+    assert np.corrcoef(found, frame["price"])[0, 1] > 0.8
+
+
+def test_an_interruption_leaves_the_best_so_far(table: Path, tmp_path: Path, monkeypatch) -> None:
+    original = training.run_trial
+
+    def interrupted(candidate: Candidate, *arguments, **options):
+        if candidate.name == "network":
+            raise KeyboardInterrupt
+        return original(candidate, *arguments, **options)
+
+    monkeypatch.setattr(training, "run_trial", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_within(table, None, 60, tmp_path / "out", lambda _: None)
+    assert fr.load(tmp_path / "out").predict({"size": 0.0, "kind": "a"}).value
+    document = yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text())
+    assert document["model"]["init_args"]["network"]["layers"] == []
+
+
+def test_a_training_ends_with_its_time(table: Path, tmp_path: Path) -> None:
+    draft = draft_recipe(table)
+    candidate = Candidate("network", draft.document)
+    with pytest.raises(TimeIsUpError):
+        trials.run_trial(candidate, tmp_path / "run", time.monotonic(), finish=lambda _: True)
+    assert not (tmp_path / "run" / "results.json").exists()
+
+
+def test_too_little_time_for_any_model_is_said(table: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="Give more `minutes`"):
+        train_within(table, None, 1e-6, tmp_path / "out", lambda _: None)
+
+
+def test_what_cannot_be_is_refused_before_anything(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "file").touch()
+    with pytest.raises(ConfigurationError, match="is not empty"):
+        fr.auto({"a": [1], "y": [2]}, out=tmp_path / "out")
+    for minutes in (0.0, -1.0, float("nan")):
+        with pytest.raises(ConfigurationError, match="above 0"):
+            fr.auto({"a": [1], "y": [2]}, minutes=minutes, out=tmp_path / "new")
+
+
+def test_batches_are_halved_until_they_fit(table: Path) -> None:
+    sizes, said = [], []
+
+    def attempt(candidate: Candidate) -> int:
+        sizes.append(candidate.document["data"]["init_args"]["batch_size"])
+        if sizes[-1] > 5:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+        return sizes[-1]
+
+    candidate = Candidate("network", draft_recipe(table).document)
+    assert within_memory(candidate, attempt, said.append) == 4
+    assert sizes == [16, 8, 4]
+    assert said[0] == "memory: batches of 16 do not fit, those of 8 may."
+    with pytest.raises(RuntimeError, match="another"):
+        within_memory(candidate, lambda _: (_ for _ in ()).throw(RuntimeError("another")), print)
+    assert is_out_of_memory(MemoryError())
+
+
+def test_a_better_run_takes_the_place_of_another_as_a_whole(tmp_path: Path) -> None:
+    for name, files in {"old": ["export/a", "results.json"], "new": ["export/b", "c/d"]}.items():
+        for file in files:
+            path = tmp_path / name / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(name)
+    adopt(tmp_path / "new", tmp_path / "old")
+    found = {
+        path.relative_to(tmp_path / "old").as_posix() for path in (tmp_path / "old").rglob("*")
+    }
+    assert found == {"export", "export/b", "c", "c/d", "results.json"}
+
+
+def test_fine_tuning_is_fitted_into_the_time() -> None:
+    cycle = [{"class_path": "lightning_fastrecipes.SGDR", "init_args": {"cycle_len": 4}}]
+    stage = {"max_epochs": 4, "callbacks": cycle}
+    document = {
+        "seed": 0,
+        "data": {"class_path": "x", "init_args": {"image_size": 224, "batch_size": 32}},
+        "stages": {"all": stage},
+    }
+    candidate = Candidate("fine-tuned", document)
+
+    def planned(seconds: float) -> tuple[int, int | None] | None:
+        found = images_within(candidate, 10.0, seconds)
+        if found is None:
+            return None
+        changed = found.document["stages"]["all"]
+        assert changed["callbacks"][0]["init_args"]["cycle_len"] == changed["max_epochs"]
+        return changed["max_epochs"], changed.get("image_size")
+
+    assert planned(100) == (4, None)
+    assert planned(30) == (3, None)
+    assert planned(25) == (4, 160)
+    assert planned(10) == (3, 128)
+    assert planned(1) is None
+    assert document["stages"]["all"] is stage
+    assert stage["max_epochs"] == 4
+
+
+def test_cycles_of_tables_are_fitted_into_the_time(table: Path) -> None:
+    candidate = Candidate("network", draft_recipe(table).document)
+    whole = candidate.document["stages"]["all"]["max_epochs"]
+    assert table_within(candidate, 1.0, whole).document == candidate.document
+    shorter = table_within(candidate, 1.0, 3.5).document["stages"]["all"]
+    assert (shorter["max_epochs"], shorter["callbacks"][0]["init_args"]["cycle_len"]) == (3, 1)
+    assert table_within(candidate, 1.0, 0.5) is None
