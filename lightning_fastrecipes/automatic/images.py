@@ -71,8 +71,10 @@ def draft_image_table(frame: pd.DataFrame, csv: Path, target: str | None = None)
         table["folder"] = str(folder)
     split = ColumnSplit(splits[0]) if splits else None
     listing = list_table(csv, LabelTable(**table, labels=labels), split)
-    written = labels if isinstance(labels, str) else {"columns": _columns(labels)}
-    if isinstance(labels, Numbers):
+    written: Any = labels
+    if isinstance(labels, Tags):
+        written = {"columns": labels.columns}
+    elif isinstance(labels, Numbers):
         written = {
             "class_path": "lightning_fastrecipes.Numbers",
             "init_args": {"columns": labels.columns, "log": labels.log},
@@ -89,10 +91,6 @@ def draft_image_table(frame: pd.DataFrame, csv: Path, target: str | None = None)
     return Draft(draft.document, [draft.decisions[0], *said, *draft.decisions[1:]])
 
 
-def _columns(labels: Any) -> list[str]:
-    return list(labels.columns)
-
-
 def _labels(
     frame: pd.DataFrame, others: Sequence[str], target: str | None
 ) -> tuple[str | Tags | Numbers, Decision]:
@@ -103,9 +101,10 @@ def _labels(
         return Tags(columns=flags), Decision(
             "labels", f"{len(flags)} columns of 0 and 1, any number of which hold for an image."
         )
-    chosen = target or (named or others or [None])[0]
+    chosen = target or next(iter(named or others), None)
     if chosen is None or chosen not in frame:
-        raise DataError(f"No column '{chosen}' of labels; the table has {name_some(list(frame))}.")
+        names = name_some([str(name) for name in frame])
+        raise DataError(f"No column '{chosen}' of labels; the table has {names}.")
     why = "as was asked for" if target else "by its name" if named else "the first other column"
     column = frame[chosen]
     if column.dtype.kind in "iuf" and choose_task(column).task == "regression":

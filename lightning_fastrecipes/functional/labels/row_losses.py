@@ -10,9 +10,10 @@ _LEAST = 1e-7
 def row_losses(predictions: Tensor, targets: Tensor) -> Tensor:
     """Return the loss of each row in 64 bits. Shape ``(rows,)``.
 
-    Squared errors of numbers ``(rows,)`` or ``(rows, numbers)``; the negative logarithm of the probability of class indices ``(rows,)``; the mean
-    binary cross entropy of ``targets`` of 0 to 1 beside probabilities ``(rows, classes)``. Targets
-    that are -1 or NaN are unknown and count nothing.
+    Squared errors of numbers ``(rows,)`` or ``(rows, numbers)``; the negative logarithm of the
+    probability of class indices ``(rows,)``; the mean binary cross entropy of ``targets`` from 0 to
+    1 beside probabilities ``(rows, classes)``. Targets that are -1 or NaN are unknown there and
+    count nothing.
 
     >>> row_losses(torch.tensor([[0.5, 0.5], [0.25, 0.75]]), torch.tensor([0, 0])).tolist()
     [0.6931471805599453, 1.3862943611198906]
