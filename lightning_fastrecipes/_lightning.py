@@ -124,6 +124,19 @@ def refuse_other_lightning(asker: str, *parts: Any) -> None:
             )
 
 
+def in_own_names(value: Any) -> Any:
+    """Return plain values in which class paths of either Lightning name the one that is used."""
+    if isinstance(value, list):
+        return [in_own_names(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    found = {key: in_own_names(item) for key, item in value.items()}
+    path, other = found.get("class_path"), f"{_OTHERS[LIGHTNING]}."
+    if isinstance(path, str) and path.startswith(other):
+        found["class_path"] = f"{LIGHTNING}.{path.removeprefix(other)}"
+    return found
+
+
 class OwnCallback(Callback):
     """What every callback of this package is: one that knows the Lightning it belongs to."""
 
@@ -193,6 +206,7 @@ __all__ = [
     "WeightAveraging",
     "callbacks_of",
     "datamodule_of",
+    "in_own_names",
     "is_fast_dev_run",
     "is_param_in_hook_signature",
     "isolate_rng",

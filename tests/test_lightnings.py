@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
+import yaml
 from helpers.trainers import QUIET
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -18,6 +19,7 @@ import lightning_fastrecipes as fr
 from lightning_fastrecipes import _lightning
 from lightning_fastrecipes._lightning import LIGHTNING, VARIABLE, SetupError
 from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.recipe.loading import load_recipe
 
 OTHER = {"pytorch_lightning": "lightning.pytorch"}.get(LIGHTNING, "pytorch_lightning")
 PUBLIC = {name: getattr(fr, name) for name in fr.__all__}
@@ -101,6 +103,17 @@ def test_the_finder_refuses_parts_of_the_other():
     ):
         with pytest.raises(SetupError, match=f"`lr_find` is {BOTH_NAMED}"):
             fr.lr_find(**arguments)
+
+
+def test_a_recipe_that_names_the_other_gets_the_classes_of_this_one(recipe_file):
+    stop = {"class_path": f"{OTHER}.callbacks.EarlyStopping", "init_args": {"monitor": "val_loss"}}
+    document = yaml.safe_load(recipe_file.read_text())
+    document["stages"][2]["callbacks"].append(stop)
+    recipe_file.write_text(yaml.safe_dump(document))
+    schedule, found = load_recipe(recipe_file).stages[2].callbacks
+    assert schedule.class_path == "lightning_fastrecipes.SGDR"
+    assert found.class_path == f"{LIGHTNING}.callbacks.EarlyStopping"
+    assert found.load() is pl.callbacks.EarlyStopping
 
 
 # With both of them installed.
