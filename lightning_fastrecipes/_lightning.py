@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.nested import pairs
 
 VARIABLE = "FASTRECIPES_LIGHTNING"
 """Environment variable that says which Lightning to build on."""
@@ -124,17 +125,13 @@ def refuse_other_lightning(asker: str, *parts: Any) -> None:
             )
 
 
-def in_own_names(value: Any) -> Any:
-    """Return plain values in which class paths of either Lightning name the one that is used."""
-    if isinstance(value, list):
-        return [in_own_names(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    found = {key: in_own_names(item) for key, item in value.items()}
-    path, other = found.get("class_path"), f"{_OTHERS[LIGHTNING]}."
-    if isinstance(path, str) and path.startswith(other):
-        found["class_path"] = f"{LIGHTNING}.{path.removeprefix(other)}"
-    return found
+def name_own_classes(value: Any) -> None:
+    """Let class paths in plain values name the Lightning that is used, whichever they name."""
+    other = f"{_OTHERS[LIGHTNING]}."
+    for key, item in list(pairs(value)):
+        name_own_classes(item)
+        if key == "class_path" and isinstance(item, str) and item.startswith(other):
+            value[key] = f"{LIGHTNING}.{item.removeprefix(other)}"
 
 
 class OwnCallback(Callback):
@@ -206,11 +203,11 @@ __all__ = [
     "WeightAveraging",
     "callbacks_of",
     "datamodule_of",
-    "in_own_names",
     "is_fast_dev_run",
     "is_param_in_hook_signature",
     "isolate_rng",
     "move_data_to_device",
+    "name_own_classes",
     "rank_zero_info",
     "rank_zero_only",
     "rank_zero_warn",

@@ -74,7 +74,7 @@ def load_recipe(
     understood, or names other code, which has not been imported then.
     """
     document = read_document(path) if document is None else copy.deepcopy(dict(document))
-    document = pl.in_own_names(document)
+    pl.name_own_classes(document)
     place = Place(path, trust=tuple(trust))
     check_keys(document, SECTIONS, place)
     _check_trust(document, place)
