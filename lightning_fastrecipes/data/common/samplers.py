@@ -36,13 +36,19 @@ class ShuffleSampler(DistributedSampler[int]):
             rank = torch.distributed.get_rank() if distributed else 0
         super().__init__(dataset, num_replicas, rank, seed=seed)  # type: ignore[arg-type]
         self._num_samples = len(dataset)
+        self._first = 0
 
     def __iter__(self) -> Iterator[int]:
         """Return this process's share of the epoch's order, padded so that all shares are equal."""
         order = self._order(seeded_generator(self.seed, self.epoch))
         shares = order.repeat(-(-self.total_size // len(order)))[: self.total_size]
-        share = shares[self.rank :: self.num_replicas]
+        first, self._first = self._first, 0
+        share = shares[self.rank :: self.num_replicas][first:]
         return iter((self.epoch * self._num_samples + share).tolist())
+
+    def begin_at(self, first: int) -> None:
+        """Let the next iterator begin with a sample of this process's share, counted from 0."""
+        self._first = first
 
     def _order(self, generator: torch.Generator) -> Tensor:
         """Return the whole epoch's order, the same in every process."""

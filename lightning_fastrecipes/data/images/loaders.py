@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_fastrecipes.batches import ViewedBatch
+from lightning_fastrecipes.data.common.epoch_place import ResumableLoader
 from lightning_fastrecipes.data.common.samplers import (
     ShuffleSampler,
     WeightedSampler,
@@ -68,7 +69,8 @@ def make_loader(
     """Make a loader of images and targets, in order and to the last image unless it has a sampler.
 
     ``batch_size`` is images per step and process. With a sampler, a last batch of one image is
-    dropped. ``num_workers`` follows from the machine and the data if ``None``.
+    dropped, and a resumed fit goes on within an epoch. ``num_workers`` follows from the machine and
+    the data if ``None``.
     """
     in_memory = isinstance(dataset, PixelDataset)
     if num_workers is not None:
@@ -79,7 +81,8 @@ def make_loader(
         found = 0
     else:
         found = num_loader_workers(len(dataset), facts.num_local_processes)
-    return DataLoader(
+    loader = DataLoader if sampler is None else ResumableLoader
+    return loader(
         dataset,
         batch_size=batch_size,
         sampler=sampler,

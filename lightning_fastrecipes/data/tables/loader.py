@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler, SequentialSampler
 
 from lightning_fastrecipes.batches import TableInputs
+from lightning_fastrecipes.data.common.epoch_place import EpochPlace
 from lightning_fastrecipes.data.common.samplers import draw_weighted, drops_last_batch
 from lightning_fastrecipes.data.tables.encoding import EncodedSplit
 from lightning_fastrecipes.functional.random import seeded_generator
@@ -159,45 +160,46 @@ class TableLoader:
         self.dataset = dataset
         self.sampler = SequentialSampler(range(len(dataset))) if is_fixed else sampler
         self.batch_sampler = None  # Lightning asks for it where there is a sampler
-        self._num_given = 0
-        self._resumed: tuple[int, int] | None = None
+        self._place = EpochPlace()
 
     def __len__(self) -> int:
         whole, rest = divmod(self.order.num_samples, self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
     def __iter__(self) -> Iterator[TableBatch]:
-        # The epoch is set after Lightning has asked for the iterator.
-        resumed, self._resumed = self._resumed, None
-        return self._batches(resumed)
+        first = self._place.first(self.order.epoch, len(self))
+        return self._place.counted(self._batches(first), first)
 
     def state_dict(self) -> dict[str, int]:
         """Return the epoch, and how many of its batches were served."""
-        return {"epoch": self.order.epoch, "num_given": self._num_given}
+        return self._place.state(self.order.epoch, len(self), self._rows_per_step)
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Let the next iterator, if it is of that epoch, begin where another one was."""
-        self._resumed = (state_dict["epoch"], state_dict["num_given"])
+        self._place.load(state_dict, self._rows_per_step)
+
+    @property
+    def _rows_per_step(self) -> int:
+        return self.batch_size * self.order.num_replicas
 
     @staticmethod
     def collate_fn(batch: TableBatch) -> TableBatch:
         """Leave a batch as it is, for loaders of torch over our data set."""
         return batch
 
-    def _batches(self, resumed: tuple[int, int] | None) -> Iterator[TableBatch]:
+    def _batches(self, first: int) -> Iterator[TableBatch]:
+        # The epoch is set after Lightning has asked for the iterator.
         epoch, num_batches = self.order.epoch, len(self)
-        first = resumed[1] if resumed is not None and resumed[0] == epoch else 0
         # Without an order, batches are slices of all rows.
         is_whole = self.order.num_replicas == 1 and not self.order.is_shuffled
         order = None if is_whole else self.order.indices().to(self.dataset.codes.device)
-        for step in range(first if first < num_batches else 0, num_batches):
+        for step in range(first, num_batches):
             place = slice(step * self.batch_size, (step + 1) * self.batch_size)
             batch = self.dataset.batch(place if order is None else order[place])
             if not self.is_training:
                 batch = cast(TableBatch, batch[:2])  # evaluations are not weighted
             if self.mask_fraction > 0:
                 batch = self._masked(batch, epoch, step)
-            self._num_given = step + 1
             yield batch
 
     def _masked(self, batch: TableBatch, epoch: int, step: int) -> TableBatch:

@@ -205,7 +205,7 @@ def test_another_iterator_in_between_does_not_move_the_position() -> None:
     list(one)
     next(batches)
 
-    assert one.state_dict() == {"epoch": 0, "num_given": 2}
+    assert one.state_dict()["num_given"] == 2
 
 
 def test_overfitting_on_purpose_gets_the_same_rows_in_order_every_epoch() -> None:
