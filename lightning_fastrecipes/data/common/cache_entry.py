@@ -16,14 +16,15 @@ from typing import Any, TypeVar
 from filelock import FileLock
 
 from lightning_fastrecipes._lightning import rank_zero_warn
-from lightning_fastrecipes.data.common.disk_room import ADVICE, writing
-from lightning_fastrecipes.data.common.files import checksum, umask, write_atomically
+from lightning_fastrecipes.data.common.disk_room import ADVICE, NoRoomError, writing
+from lightning_fastrecipes.data.common.files import checksum, digest_of, umask
 
 Stored = TypeVar("Stored")
 
 logger = logging.getLogger(__name__)
 
 _MANIFEST = "manifest.json"
+_SEAL = "sha256"
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,11 @@ class CacheEntry:
             return None
         try:
             manifest = json.loads((self.path / _MANIFEST).read_text(encoding="utf-8"))
+            seal = manifest.pop(_SEAL, None)
             problem = self._problem(manifest)
+            # Those of earlier versions have none.
+            if problem is None and seal not in (None, digest_of(manifest)):
+                problem = f"damaged: the checksum of '{_MANIFEST}' is wrong"
             if problem is None:
                 notes: dict[str, Any] = manifest["notes"]
                 return notes
@@ -100,12 +105,20 @@ class CacheEntry:
         ``build`` is called if there is nothing stored that can be used (it gets ``None``) or if
         what is stored is not complete (it gets that). ``load`` opens the files, and gets their
         folder and their notes. ``is_complete`` says whether what is stored is all that is needed.
-        Raise `NoRoomError` if the folder or the disk cannot take the files.
+        What is complete is read from a folder that cannot be written to, too. Raise `NoRoomError`
+        if the folder or the disk cannot take the files.
         """
-        with self._writing():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(f"{self.path}.lock")
-            lock.acquire()
+        try:
+            with self._writing():
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                lock = FileLock(f"{self.path}.lock")
+                lock.acquire()
+        except NoRoomError:
+            # Nobody writes here, so that there is no need of a lock either.
+            notes = self.read() if os.path.isdir(self.path) else None
+            if notes is not None and is_complete(found := load(self.path, notes)):
+                return found
+            raise
         try:
             notes = self.read()
             stored = None
@@ -158,7 +171,9 @@ class CacheEntry:
                     for file in sorted(temporary.iterdir())
                 },
             }
-            write_atomically(temporary / _MANIFEST, json.dumps(manifest, indent=1))
+            manifest = json.loads(json.dumps(manifest))
+            content = json.dumps({_SEAL: digest_of(manifest), **manifest}, indent=1)
+            (temporary / _MANIFEST).write_text(content, encoding="utf-8")
             temporary.chmod(0o777 & ~umask())
             if self.path.exists():
                 os.replace(self.path, replaced)

@@ -19,9 +19,8 @@ from lightning_fastrecipes.data.images.decoding import (
     MAX_MEGAPIXELS,
     WHITE,
     inspect_image,
-    load_image,
 )
-from lightning_fastrecipes.data.images.geometry import EvalTransform, Geometry, Resize
+from lightning_fastrecipes.data.images.geometry import CachedSize, EvalTransform, Geometry, Resize
 from lightning_fastrecipes.data.images.pixel_cache import PixelStore
 from lightning_fastrecipes.data.images.samples import Samples
 from lightning_fastrecipes.data.images.train_transform import TrainTransform, view_transforms
@@ -33,6 +32,9 @@ from lightning_fastrecipes.protocols import InputSpec
 
 class ImageDataset(Dataset[tuple[Tensor, ...]]):
     """Decode, transform and label images; with a store, decoded images are read from it.
+
+    Without one they are shrunk to the size at which a store would have ``kept`` them, by default
+    the smallest for the transform: the pixels are the same with and without.
 
     With epochs, an index is ``epoch * len(dataset) + position``, as ``ShuffleSampler`` makes it, so
     that random transforms depend on the epoch whichever worker runs them. ``views`` are transforms
@@ -49,11 +51,13 @@ class ImageDataset(Dataset[tuple[Tensor, ...]]):
         *,
         has_epochs: bool = False,
         store: PixelStore | None = None,
+        kept: CachedSize | None = None,
     ) -> None:
         self._samples = samples
         self.transform = transform
         self.has_epochs = has_epochs
         self.store = store
+        self.kept = kept or transform.cached_size()
 
     @property
     def is_quick(self) -> bool:
@@ -80,11 +84,14 @@ class ImageDataset(Dataset[tuple[Tensor, ...]]):
         return len(self._samples.paths)
 
     def digest(self) -> str:
-        """Hash the names, sizes and times of the files."""
+        """Hash the names and the content of the files, or where that is unknown their times."""
         digest = hashlib.sha256()
-        for name in self.files:
-            status = os.stat(name)
-            digest.update(f"{Path(name)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        for position, name in enumerate(self.files):
+            content = self._digest(position)
+            if content is None:
+                status = os.stat(name)
+                content = f"{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}"
+            digest.update(f"{Path(name)}\0{content}\n".encode())
         return digest.hexdigest()
 
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
@@ -114,7 +121,11 @@ class ImageDataset(Dataset[tuple[Tensor, ...]]):
         if self.store is not None:
             return self.store[position]
         path = os.fsdecode(self._samples.paths[position])
-        return load_image(path, self.transform.decoding, self.transform.side)
+        return self.kept.load(path, self._digest(position))
+
+    def _digest(self, position: int) -> str | None:
+        digests = self._samples.digests
+        return None if digests is None else bytes(digests[position]).decode()
 
 
 class WindowDataset(ImageDataset):
@@ -123,9 +134,13 @@ class WindowDataset(ImageDataset):
     transform: TrainTransform
 
     def __init__(
-        self, samples: Samples, transform: TrainTransform, store: PixelStore | None = None
+        self,
+        samples: Samples,
+        transform: TrainTransform,
+        store: PixelStore | None = None,
+        kept: CachedSize | None = None,
     ) -> None:
-        super().__init__(samples, transform, has_epochs=True, store=store)
+        super().__init__(samples, transform, has_epochs=True, store=store, kept=kept)
 
     @property
     @override

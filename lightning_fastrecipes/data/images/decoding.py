@@ -71,7 +71,10 @@ DEFAULT_DECODING = Decoding()
 
 
 def load_image(
-    path: str | Path, decoding: Decoding = DEFAULT_DECODING, shorter_side: int | None = None
+    path: str | Path,
+    decoding: Decoding = DEFAULT_DECODING,
+    shorter_side: int | None = None,
+    digest: str | None = None,
 ) -> Tensor:
     """Decode an image, upright, to ``(channels, height, width)``, ``uint8``.
 
@@ -81,10 +84,12 @@ def load_image(
     is taken.
     ``shorter_side`` is the number of pixels that the shorter side is needed with, if less will do
     than the file has: a JPEG is then decoded at a half, a quarter or an eighth, which is faster.
-    Raise `DataError` if the file cannot be decoded to the end, or is too large.
+    ``digest`` is what ``file_digest`` must be. Raise `DataError` if it is another, or the file
+    cannot be decoded to the end, or is too large.
     """
+    source = path if digest is None else _content_of(path, digest)
     try:
-        with _opened(path, decoding) as image:
+        with _opened(source, decoding) as image:
             if shorter_side is not None:
                 image.draft(None, (shorter_side, shorter_side))
             pixels = _pixels(image, decoding)
@@ -126,6 +131,23 @@ def inspect_image(path: str | Path, decoding: Decoding = DEFAULT_DECODING) -> Im
 def file_digest(path: str | Path) -> str:
     """Hash the bytes of a file as ``inspect_image`` does."""
     return _digest(Path(path).read_bytes())
+
+
+def _content_of(path: str | Path, digest: str) -> BytesIO:
+    """Read a file that must be as it was when it was checked."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:  # not one of the disk of a cache
+        raise DataError(
+            f"The image '{path}' cannot be read any more: {error}. Put it back, or start again,"
+            " with a new datamodule."
+        ) from error
+    if _digest(content) != digest:
+        raise DataError(
+            f"The image '{path}' has changed since it was checked. Start again, with a new"
+            " datamodule."
+        )
+    return BytesIO(content)
 
 
 def _digest(content: bytes) -> str:

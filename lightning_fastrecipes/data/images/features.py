@@ -1,6 +1,7 @@
 """Precomputed features as a datamodule: the frozen backbone runs once per image."""
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from typing import Any, cast
@@ -13,7 +14,8 @@ from typing_extensions import override
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.batches import FeatureBatch, WeightedFeatures
-from lightning_fastrecipes.data.common.cache_choice import cache_folder
+from lightning_fastrecipes.data.common.cache_choice import cached_if_possible
+from lightning_fastrecipes.data.common.epoch_place import ResumableLoader
 from lightning_fastrecipes.data.common.samplers import drops_last_batch, upcoming_epoch
 from lightning_fastrecipes.data.images.dataset import identity_collate
 from lightning_fastrecipes.data.images.feature_cache import FloatMatrix, cached_features
@@ -97,6 +99,7 @@ class FeatureDataModule(pl.OwnDataModule):
         self._normalising: HasInputSpec = model
         self.backbone = backbone
         self._datasets: dict[ImageSplit, FeatureDataset] = {}
+        self._without_cache: dict[str, FloatMatrix] = {}
 
     @property
     def input_spec(self) -> InputSpec:
@@ -155,7 +158,7 @@ class FeatureDataModule(pl.OwnDataModule):
         sampler = self.images.train_sampler(dataset)
         if self.trainer is not None:
             sampler.set_epoch(upcoming_epoch(self.trainer))
-        return DataLoader(
+        return ResumableLoader(
             dataset,
             batch_size=batch_size,
             sampler=sampler,
@@ -193,9 +196,19 @@ class FeatureDataModule(pl.OwnDataModule):
             return None
         if pl.is_fast_dev_run(self.trainer):
             return np.concatenate(list(self._run(split, max_batches=1)))
-        shape = (len(dataset), self.backbone.num_features)
-        folder, key = cache_folder() / "features", self._cache_key(split)
-        return cached_features(folder, key, lambda: self._run(split), shape)
+        shape, key = (len(dataset), self.backbone.num_features), self._cache_key(split)
+        name = json.dumps([split, key], sort_keys=True)
+        if name in self._without_cache:
+            return self._without_cache[name]
+        found = cached_if_possible(
+            "auto",
+            "features",
+            lambda folder: cached_features(folder, key, lambda: self._run(split), shape),
+            otherwise="features are computed at every start",
+        )
+        if found is None:
+            found = self._without_cache[name] = np.concatenate(list(self._run(split)))
+        return found
 
     def _cache_key(self, split: ImageSplit) -> dict[str, Any]:
         """Name all that the features depend on."""
@@ -207,7 +220,7 @@ class FeatureDataModule(pl.OwnDataModule):
             "cut": "pooled output of the backbone",
             "image_size": self.images.image_size,
             "transform": self.images.eval_transform_key(),
-            "kept": None if dataset.store is None else dataset.store.size.key(),
+            "kept": dataset.kept.key(),
             "normalisation": self._normalisation_key(),
             "files": dataset.digest(),
             "dtype": "float32",

@@ -15,6 +15,7 @@ from lightning_fastrecipes.data.images.decoding import (
     MAX_MEGAPIXELS,
     WHITE,
     Decoding,
+    load_image,
 )
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.images.normalisation import Normalize, check_normalize
@@ -138,6 +139,13 @@ class CachedSize:
         """Make an image smaller if it is larger. Shape ``(channels, height, width)``."""
         shape = self.shape(*image.shape[-2:])
         return _interpolate(image[None], shape, self.interpolation)[0]
+
+    def load(self, file: str, digest: str | None) -> Tensor:
+        """Decode an image to what a cache keeps of it, so that it is the same without a cache.
+
+        Shape ``(channels, height, width)``. Raise `DataError` as ``load_image`` does.
+        """
+        return self.shrink(load_image(file, self.decoding, self.side, digest))
 
     def shape(self, height: int, width: int) -> tuple[int, int]:
         """Return height and width at which an image of this height and width is kept."""

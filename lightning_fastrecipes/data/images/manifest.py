@@ -26,7 +26,7 @@ from lightning_fastrecipes.messages import name_some
 
 _FILE = "images.feather"
 _CHUNK = 2048
-_KEY = ["file", "size", "mtime"]
+_KEY = ["file", "size", "mtime", "ctime"]
 _COLUMNS = [*_KEY, *ImageFacts._fields]
 _GONE = ImageFacts(problem="is not there")._asdict()
 
@@ -42,14 +42,15 @@ def scan_images(
 ) -> pd.DataFrame:
     """Decode every file of a data set once, and later only the files that have changed.
 
-    Facts are kept in the cache folder by path, size and time of the last change. If that folder
+    Facts are kept in the cache folder by path, size and times of the last changes. If that folder
     cannot be written to, a warning says so, and every scan decodes all files.
 
     The files, each named once, are relative to the folder, with forward slashes. In the same order,
-    return one row each with columns ``file``, ``size`` (bytes), ``mtime`` (nanoseconds), ``width``,
-    ``height`` (pixels), ``mode``, ``digest`` (of the bytes), ``note`` and ``problem`` (empty for a
-    good image). An image of more than ``max_megapixels`` is none. Raise `DataError` if files are
-    missing; with ``skip_missing`` only if all are, and else missing ones are no good images.
+    return one row each with columns ``file``, ``size`` (bytes), ``mtime``, ``ctime`` (nanoseconds),
+    ``width``, ``height`` (pixels), ``mode``, ``digest`` (of the bytes), ``note`` and ``problem``
+    (empty for a good image). An image of more than ``max_megapixels`` is none. Raise `DataError` if
+    files are missing; with ``skip_missing`` only if all are, and else missing ones are no good
+    images.
     """
     found, missing = _stat(folder, files)
     if missing and (not skip_missing or not len(found)):
@@ -98,7 +99,8 @@ def _stat(folder: Path, files: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
         except OSError:  # missing, or behind a link to itself
             missing.append(file)
         else:
-            rows.append((file, status.st_size, status.st_mtime_ns))
+            # No program sets the last of them, so that it tells any other file.
+            rows.append((file, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
     return pd.DataFrame(rows, columns=_KEY), missing
 
 

@@ -291,12 +291,12 @@ class ImageDataModule(KnownImages, pl.OwnDataModule):
             refuse_other_numbers(self._stored_numbers, names)
 
     def _eval_transform(self, image_size: int | None = None) -> EvalTransform:
-        size = image_size or self.eval_image_size or self.image_size
-        return EvalTransform(size, self.geometry, self._spec)
+        side = image_size or self.eval_image_size or self.image_size
+        return EvalTransform(side, self.geometry, self._spec)
 
     def _train_transform(self, image_size: int) -> TrainTransform:
-        asked, seed = self.augmentation, self.seed
-        return TrainTransform(image_size, self.geometry, self._spec, augmentation=asked, seed=seed)
+        how: Any = {"augmentation": self.augmentation, "seed": self.seed}
+        return TrainTransform(image_size, self.geometry, self._spec, **how)
 
     def _train_dataset(self) -> ImageDataset:
         if self.augmentation.is_none:
@@ -307,8 +307,9 @@ class ImageDataModule(KnownImages, pl.OwnDataModule):
         on_device = self.augmentation.on_device and self._facts.is_attached
         if not on_device or samples.pixels is not None:
             return self._dataset("train", transform, has_epochs=True)
-        store = self._stores.get("train", samples, self._cached_size("train"))
-        self._windows = WindowDataset(samples, transform, store)
+        kept = self._cached_size("train")
+        store = self._stores.get("train", samples, kept)
+        self._windows = WindowDataset(samples, transform, store, kept)
         return self._windows
 
     def _dataset(
@@ -317,8 +318,9 @@ class ImageDataModule(KnownImages, pl.OwnDataModule):
         samples = self._assembled.splits[split]
         if samples.pixels is not None:
             return PixelDataset(samples, transform, has_epochs=has_epochs)
-        store = self._stores.get(split, samples, self._cached_size(split))
-        return ImageDataset(samples, transform, has_epochs=has_epochs, store=store)
+        size = self._cached_size(split)
+        store = self._stores.get(split, samples, size)
+        return ImageDataset(samples, transform, has_epochs=has_epochs, store=store, kept=size)
 
     def _cached_size(self, split: ImageSplit) -> CachedSize:
         """Return the smallest size that a split's images can be kept at, for all sizes to come."""
@@ -326,8 +328,7 @@ class ImageDataModule(KnownImages, pl.OwnDataModule):
         if split == "train":
             return self._train_transform(max(self.image_size, to_come)).cached_size()
         size = self.eval_image_size or self.image_size
-        largest = max(size, to_come) if self._facts.is_fitting else size
-        return self._eval_transform(largest).cached_size()
+        return self._eval_transform(max(size, to_come * self._facts.is_fitting)).cached_size()
 
     def _open_stores(self, images: Images) -> None:
         """Keep the splits that the trainer is about to read, but for a trial of a few batches."""

@@ -17,7 +17,6 @@ from lightning_fastrecipes import formats
 from lightning_fastrecipes._lightning import rank_zero_info, rank_zero_warn
 from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles
 from lightning_fastrecipes.data.common.workers import map_threads
-from lightning_fastrecipes.data.images.decoding import file_digest, load_image
 from lightning_fastrecipes.data.images.geometry import CachedSize
 from lightning_fastrecipes.data.images.samples import Samples
 from lightning_fastrecipes.errors import DataError
@@ -130,7 +129,7 @@ def cached_pixels(folder: Path, split: str, samples: Samples, size: CachedSize) 
             digest = digests[position]
             if stored is not None and digest in intact:
                 return stored[0][intact[digest]]
-            return _decode(files[position], digest, size)
+            return size.load(files[position], digest)
 
         def write(place: Path) -> None:
             rank_zero_info(
@@ -155,22 +154,6 @@ def _write(folder: Path, digests: Sequence[str], image: Callable[[int], Tensor])
                 file.write(content)
     index = pd.DataFrame(rows, columns=["checksum", "height", "width"])
     index.assign(digest=digests).to_feather(folder / _INDEX)
-
-
-def _decode(file: str, digest: str, size: CachedSize) -> Tensor:
-    try:
-        found = file_digest(file)
-    except OSError as error:  # not one of the disk of the cache
-        raise DataError(
-            f"The image '{file}' cannot be read any more: {error}. Put it back, or start again,"
-            " with a new datamodule."
-        ) from error
-    if found != digest:
-        raise DataError(
-            f"The image '{file}' has changed since it was checked. Start again, with a new"
-            " datamodule."
-        )
-    return size.shrink(load_image(file, size.decoding, size.side))
 
 
 def _identity(path: Path) -> tuple[int, int, int]:

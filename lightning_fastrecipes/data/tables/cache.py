@@ -154,11 +154,11 @@ def plain_index(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def file_facts(files: Iterable[str | Path]) -> dict[str, list[int]]:
-    """Return for each absolute path the size in bytes and the time of change in nanoseconds."""
+    """Return for each absolute path the size in bytes and the times of change in nanoseconds."""
     facts = {}
     for file in files:
         status = Path(file).stat()
-        facts[str(Path(file).absolute())] = [status.st_size, status.st_mtime_ns]
+        facts[str(Path(file).absolute())] = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
     return facts
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_fastrecipes import plain
-from lightning_fastrecipes.data.common.files import write_atomically
+from lightning_fastrecipes.data.common.files import digest_of, write_atomically
 from lightning_fastrecipes.errors import (
     ConfigurationError,
     DataError,
@@ -40,7 +40,7 @@ def read_json(
     """
     content = _load(path, cure)
     seal = content.pop(_SEAL, None)
-    if seal is not None and seal != _digest_of(content):
+    if seal is not None and seal != digest_of(content):
         raise DataError(
             f"{path} must hold what was written, but it was changed: its digest differs. {cure} If"
             f" you changed it yourself, remove its key `{_SEAL}`."
@@ -55,7 +55,7 @@ def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
     """Write a mapping as JSON, with a digest of it that ``read_json`` compares."""
     # Tuples become lists, as they are when it is read.
     plain_content = json.loads(json.dumps(content))
-    sealed = {_SEAL: _digest_of(plain_content), **plain_content}
+    sealed = {_SEAL: digest_of(plain_content), **plain_content}
     write_atomically(path, json.dumps(sealed, indent=2) + "\n")
 
 
@@ -107,11 +107,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise ValueError("a key stands twice in a mapping")
     return found
-
-
-def _digest_of(content: Mapping[str, Any]) -> str:
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _tensor(value: Any, key: str) -> None:

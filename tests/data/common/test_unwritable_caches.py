@@ -15,7 +15,7 @@ from lightning_fastrecipes import ImageFolderDataModule, TableColumns, TabularDa
 from lightning_fastrecipes.data.common import cache_entry, disk_room
 from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles
 from lightning_fastrecipes.data.common.disk_room import NoRoomError
-from lightning_fastrecipes.data.images import manifest, pixel_cache
+from lightning_fastrecipes.data.images import geometry, manifest, pixel_cache
 from lightning_fastrecipes.data.images.feature_cache import cached_features
 from lightning_fastrecipes.errors import DataError
 
@@ -176,3 +176,15 @@ def test_features_say_so(tmp_path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(DataError, match=r"feature cache .*file', but this is a file"):
         cached_features(tmp_path / "file", {}, lambda: [np.ones((1, 1), np.float32)], (1, 1))
+
+
+def test_a_complete_cache_is_read_where_nothing_can_be_written(pets, monkeypatch) -> None:
+    fit(pets, split=0.0)
+    refuse_locks_in(Path(os.environ["FASTRECIPES_CACHE"]), "EROFS", monkeypatch)
+
+    def refuse(*_, **__) -> None:
+        pytest.fail("an image was decoded")
+
+    monkeypatch.setattr(geometry, "load_image", refuse)
+    monkeypatch.setattr(manifest, "inspect_image", refuse)
+    assert fit(pets, split=0.0).num_seen == 18

@@ -19,7 +19,7 @@ from lightning_fastrecipes import (
 )
 from lightning_fastrecipes.data.common import disk_room
 from lightning_fastrecipes.data.common.cache_choice import cache_folder
-from lightning_fastrecipes.data.images import pixel_cache
+from lightning_fastrecipes.data.images import geometry
 from lightning_fastrecipes.data.images.options import Augmentation
 from lightning_fastrecipes.data.images.train_transform import TrainTransform
 from lightning_fastrecipes.errors import DataError
@@ -101,6 +101,20 @@ def test_evaluation_is_the_same_to_the_last_bit(photos: Path) -> None:
     assert kept_splits() == ["train", "val"]
 
 
+@pytest.mark.parametrize("augmentation", ["side_on", ON_DEVICE], ids=str)
+def test_augmented_images_are_the_same_with_and_without_a_cache(
+    photos: Path, monkeypatch, augmentation
+) -> None:
+    options = {"image_size": 8, "augmentation": augmentation}
+    kept, off = (fit(module(photos, cache=name, **options)) for name in ("auto", "off"))
+    monkeypatch.setattr(disk_room, "SPARE", 1 << 60)
+    with pytest.warns(UserWarning, match="Until then images are decoded"):
+        full = fit(module(photos, geometry=Geometry(background="black"), **options))
+    for other in (off, full):
+        for target, image in kept.trained[1].items():
+            assert torch.equal(image, other.trained[1][target]), target
+
+
 @pytest.mark.parametrize(
     ("options", "num_workers"),
     [
@@ -135,8 +149,7 @@ def test_nothing_is_decoded_from_the_second_epoch_on(photos: Path, monkeypatch) 
     def refuse(*_: Any) -> None:
         raise AssertionError("an image was decoded")
 
-    monkeypatch.setattr(pixel_cache, "load_image", refuse)
-    monkeypatch.setattr("lightning_fastrecipes.data.images.dataset.load_image", refuse)
+    monkeypatch.setattr(geometry, "load_image", refuse)
     assert len(fit(module(photos, augmentation="side_on")).trained[0]) == 12
 
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from lightning_fastrecipes.data.common.disk_room import SPARE, NoRoomError
-from lightning_fastrecipes.data.images import pixel_cache
+from lightning_fastrecipes.data.images import geometry, pixel_cache
 from lightning_fastrecipes.data.images.decoding import file_digest, load_image
 from lightning_fastrecipes.data.images.geometry import CachedSize
 from lightning_fastrecipes.data.images.pixel_cache import cached_pixels
@@ -57,7 +57,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(Path(file).name)
         return load_image(file, *arguments)
 
-    monkeypatch.setattr(pixel_cache, "load_image", load)
+    monkeypatch.setattr(geometry, "load_image", load)
     return names
 
 
@@ -158,7 +158,7 @@ def test_an_interrupted_write_leaves_the_old_cache_and_no_rest(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pixel_cache, "load_image", fail)
+        patch.setattr(geometry, "load_image", fail)
         with pytest.raises(KeyboardInterrupt):
             cached_pixels(cache, "train", listed(files), SIZE)
     assert path.read_bytes() == before
@@ -216,8 +216,8 @@ def test_what_is_read_may_be_written_to(files, cache) -> None:
 
 def write(cache: Path, files: list[Path], queue) -> None:
     names: list[str] = []
-    original = pixel_cache.load_image
-    pixel_cache.load_image = lambda file, *rest: (names.append(file), original(file, *rest))[1]
+    original = geometry.load_image
+    geometry.load_image = lambda file, *rest: (names.append(file), original(file, *rest))[1]
     cached_pixels(cache, "train", listed(files), SIZE)
     queue.put(len(names))
 
