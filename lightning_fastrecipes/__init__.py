@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
     from lightning_fastrecipes.callbacks.progressive_resizing import ProgressiveResizing
     from lightning_fastrecipes.callbacks.rising_loss_check import RisingLossCheck
+    from lightning_fastrecipes.callbacks.save_every import SaveEvery
     from lightning_fastrecipes.callbacks.sgdr import SGDR
     from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
     from lightning_fastrecipes.callbacks.step_schedule import StepSchedule
@@ -117,6 +118,7 @@ __all__ = [
     "RisingLossCheck",
     "RowSplit",
     "SampleFBeta",
+    "SaveEvery",
     "SingleLabel",
     "SoftLabels",
     "StepSchedule",
@@ -187,6 +189,7 @@ _HOMES = {
     "Reading": "data.tables.reading",
     "RisingLossCheck": "callbacks.rising_loss_check",
     "RowSplit": "data.common.row_splits",
+    "SaveEvery": "callbacks.save_every",
     "SampleFBeta": "nn.sample_fbeta",
     "SingleLabel": "data.images.label_table",
     "SoftLabels": "data.images.label_table",

@@ -54,6 +54,10 @@ if TYPE_CHECKING or LIGHTNING == "pytorch_lightning":
     )
     from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
     from pytorch_lightning.loggers.logger import DummyLogger
+    from pytorch_lightning.plugins import CheckpointIO, TorchCheckpointIO
+    from pytorch_lightning.plugins.environments import (  # type: ignore[attr-defined]
+        SLURMEnvironment,
+    )
     from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
     from pytorch_lightning.trainer.states import TrainerFn, TrainerStatus
     from pytorch_lightning.utilities import (
@@ -87,6 +91,10 @@ else:
     )
     from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
     from lightning.pytorch.loggers.logger import DummyLogger
+    from lightning.pytorch.plugins import CheckpointIO, TorchCheckpointIO
+    from lightning.pytorch.plugins.environments import (
+        SLURMEnvironment,
+    )
     from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
     from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
     from lightning.pytorch.utilities import (
@@ -179,6 +187,7 @@ __all__ = [
     "LIGHTNING",
     "BackboneFinetuning",
     "Callback",
+    "CheckpointIO",
     "CombinedLoader",
     "DDPStrategy",
     "DummyLogger",
@@ -192,10 +201,12 @@ __all__ = [
     "OwnDataModule",
     "ProgressBar",
     "RichProgressBar",
+    "SLURMEnvironment",
     "SetupError",
     "SingleDeviceStrategy",
     "StochasticWeightAveraging",
     "TensorBoardLogger",
+    "TorchCheckpointIO",
     "Trainer",
     "TrainerFn",
     "TrainerStatus",

@@ -28,6 +28,19 @@ class EpochRows(pl.OwnCallback, ABC):
         """Use the row of an epoch that has just ended; called in the first process alone."""
 
     @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"highest_lr": self._highest_lr}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._highest_lr = state_dict["highest_lr"]
+
+    @override
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # A fit that is resumed within an epoch does not start one.
+        self._epoch_started = time.perf_counter()
+
+    @override
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._epoch_started = time.perf_counter()
         self._highest_lr = None

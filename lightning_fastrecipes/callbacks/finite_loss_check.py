@@ -1,13 +1,14 @@
 """Stop a fit whose loss is no number any more."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes.callbacks.engine.whole_files import weights_are_finite
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.training.group_rates import by_layer_group, describe_group_lrs
 
@@ -17,6 +18,8 @@ _SKIPPED_BY_A_SCALER = 20
 
 class FiniteLossCheck(pl.OwnCallback):
     """Stop with an error when the training loss is NaN or infinite, before weights are saved.
+
+    So it does at the end of an epoch whose last step has left weights that are no numbers.
 
     Nothing that follows would be a number again, and checkpoints of later epochs would be lost with
     it; those of earlier ones stay as they are. The error names step, epoch and rates. Where loss
@@ -56,17 +59,24 @@ class FiniteLossCheck(pl.OwnCallback):
         if pl_module.device.type == "cpu" or is_last or batch_idx % _EVERY == _EVERY - 1:
             self._stop_if_needed(trainer)
 
+    @override
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at the weights that the last step has left, before they are saved."""
+        if not weights_are_finite(trainer, pl_module):
+            self._stop(trainer, "The weights must be finite numbers, but some are none")
+
     def _stop_if_needed(self, trainer: pl.Trainer) -> None:
         has_scaler = getattr(trainer.precision_plugin, "scaler", None) is not None
         is_over = int(self._in_a_row) > (_SKIPPED_BY_A_SCALER if has_scaler else 0)
-        if not trainer.strategy.reduce_boolean_decision(is_over, all=False):
-            return
+        if trainer.strategy.reduce_boolean_decision(is_over, all=False):
+            self._stop(trainer, "The training loss must be a finite number, but is none")
+
+    def _stop(self, trainer: pl.Trainer, what: str) -> NoReturn:
         groups = [group for opt in trainer.optimizers for group in opt.param_groups]
         names = [str(group.get("name", f"group {index}")) for index, group in enumerate(groups)]
         rates = describe_group_lrs(by_layer_group(names, [group["lr"] for group in groups]))
         raise ConfigurationError(
-            f"The training loss must be a finite number, but is none at step {trainer.global_step},"
-            f" in epoch {trainer.current_epoch + 1}, with the rates {rates}. Train at a tenth of"
-            " them, or look for inputs and targets that are no numbers. Checkpoints of earlier"
-            " epochs are as they were."
+            f"{what} at step {trainer.global_step}, in epoch {trainer.current_epoch + 1}, with the"
+            f" rates {rates}. Train at a tenth of them, or look for inputs and targets that are no"
+            " numbers. Checkpoints of earlier epochs are as they were."
         )

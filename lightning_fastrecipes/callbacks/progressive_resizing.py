@@ -71,6 +71,7 @@ class ProgressiveResizing(pl.OwnCallback):
         self._reload_every = 0
         self._eval_size_before: int | None = None
         self._trained_epoch = 0
+        self._logged_epoch: int | None = None
         self._eval_loader_is_of: tuple[int, int] | None = None
 
     @property
@@ -111,6 +112,7 @@ class ProgressiveResizing(pl.OwnCallback):
                     f"ProgressiveResizing: {size} px become {self._taken[epoch]} px, which"
                     f" {type(pl_module).__name__} takes."
                 )
+        self._logged_epoch = None
         self._reload_every = int(cast(Any, trainer).reload_dataloaders_every_n_epochs)
         self._eval_size_before = datamodule.eval_image_size
         self._set_epoch(datamodule, 0)
@@ -157,14 +159,16 @@ class ProgressiveResizing(pl.OwnCallback):
         self._set_eval_size(datamodule, epoch)
         is_stale = self._eval_loader_is_of != _eval_sizes(datamodule)
         _reload_every(trainer, 1 if is_stale else self._reload_every)
-        size = float(milestone_value(self._taken, epoch))
-        pl_module.log("image_size", size, on_step=False, on_epoch=True, sync_dist=True)
+        self._log_size(pl_module, epoch)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Check that the size has arrived."""
         epoch = trainer.current_epoch
+        if self._logged_epoch != epoch:
+            # The fit was resumed within the epoch, which did not start again.
+            self._log_size(pl_module, epoch)
         _check_batch(batch, milestone_value(self._taken, epoch), epoch)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -203,6 +207,11 @@ class ProgressiveResizing(pl.OwnCallback):
         """Restore the trainer and the evaluation size."""
         if trainer.state.fn == TrainerFn.FITTING and self._eval_loader_is_of is not None:
             self._restore(trainer)
+
+    def _log_size(self, pl_module: pl.LightningModule, epoch: int) -> None:
+        size = float(milestone_value(self._taken, epoch))
+        pl_module.log("image_size", size, on_step=False, on_epoch=True, sync_dist=True)
+        self._logged_epoch = epoch
 
     def _taken_or_refused(self, module: pl.LightningModule) -> dict[int, int]:
         try:

@@ -9,6 +9,7 @@ from lightning_fastrecipes._lightning import SetupError
 from lightning_fastrecipes.callbacks.engine.cycles import CycleEnds, Monitor
 from lightning_fastrecipes.callbacks.engine.keyed import KeyedCallback
 from lightning_fastrecipes.callbacks.engine.stepping import mean_over_processes
+from lightning_fastrecipes.callbacks.engine.whole_files import save_as_a_whole
 from lightning_fastrecipes.errors import check_at_least, check_choice
 
 SNAPSHOT_KEY = "fastrecipes_snapshot"
@@ -149,7 +150,7 @@ class CycleSnapshots(KeyedCallback):
             del self._values[old]
         if name not in surplus:
             self._writing = {"cycle": cycle, "epoch": trainer.current_epoch, "metrics": metrics}
-            trainer.save_checkpoint(self._folder / name)
+            save_as_a_whole(trainer, self._folder / name)
             self._writing = None
         for old in surplus:
             if old != name:

@@ -30,6 +30,7 @@ from lightning_fastrecipes.callbacks.one_cycle import OneCycle
 from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
 from lightning_fastrecipes.callbacks.progressive_resizing import ProgressiveResizing
 from lightning_fastrecipes.callbacks.rising_loss_check import RisingLossCheck
+from lightning_fastrecipes.callbacks.save_every import SaveEvery
 from lightning_fastrecipes.callbacks.schedule import Schedule
 from lightning_fastrecipes.callbacks.seeded_steps import SeededSteps
 from lightning_fastrecipes.callbacks.sgdr import SGDR
@@ -69,6 +70,7 @@ CALLBACKS: dict[str, Callable[[], pl.Callback]] = SCHEDULES | {
     "multi-label-switch": lambda: MultiLabelSwitch(label_kind="single"),
     "progressive-resizing": lambda: ProgressiveResizing({0: 2, 1: 4, 2: 6}),
     "test-time-augmentation": lambda: TestTimeAugmentation(2, "flips", during_fit=True),
+    "save-every": lambda: SaveEvery(2, Path(tempfile.mkdtemp()) / "begun.ckpt"),
     "seeded-steps": lambda: SeededSteps(seed=5),
     "validation-guard": ValidationGuard,
     "rising-loss-check": lambda: RisingLossCheck(factor=1.01),

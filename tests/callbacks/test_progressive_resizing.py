@@ -22,7 +22,7 @@ from lightning_fastrecipes import (
     ImageFolderDataModule,
     ProgressiveResizing,
 )
-from lightning_fastrecipes.data.images import pixel_cache
+from lightning_fastrecipes.data.images import geometry
 
 pytestmark = [
     pytest.mark.both,
@@ -283,9 +283,9 @@ def test_images_are_decoded_once_for_all_sizes(tmp_path, monkeypatch):
             pixels = torch.randint(256, (64, 80, 3), generator=generator, dtype=torch.uint8)
             Image.fromarray(pixels.numpy()).save(tmp_path / "large" / name / f"{number}.png")
     decoded = []
-    original = pixel_cache.load_image
+    original = geometry.load_image
     monkeypatch.setattr(
-        pixel_cache, "load_image", lambda path, *a: decoded.append(path) or original(path, *a)
+        geometry, "load_image", lambda path, *a: decoded.append(path) or original(path, *a)
     )
     images = data(tmp_path / "large", image_size=16, batch_size=4)
     trainer(ProgressiveResizing(SIZES)).fit(Recorder(), images)

@@ -25,7 +25,7 @@ from lightning_fastrecipes import (
 )
 from lightning_fastrecipes.callbacks import test_time_augmentation
 from lightning_fastrecipes.data.common.split_choice import FractionSplit
-from lightning_fastrecipes.data.images import dataset as image_dataset
+from lightning_fastrecipes.data.images import geometry
 from lightning_fastrecipes.functional.images.augment import make_view
 from lightning_fastrecipes.functional.labels.merging import weigh
 
@@ -217,9 +217,9 @@ def test_every_file_is_decoded_once(squares, monkeypatch):
     images.prepare_data()
     images.setup()
     decoded = []
-    original = image_dataset.load_image
+    original = geometry.load_image
     monkeypatch.setattr(
-        image_dataset, "load_image", lambda path, *a: decoded.append(path) or original(path, *a)
+        geometry, "load_image", lambda path, *a: decoded.append(path) or original(path, *a)
     )
     validate(TestTimeAugmentation(6), classifier(), images)
     assert sorted(decoded) == sorted(images.eval_dataset("val").files)

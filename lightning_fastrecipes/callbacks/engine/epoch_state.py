@@ -1,0 +1,130 @@
+"""What a begun epoch has measured and drawn so far, which Lightning's checkpoints do not hold."""
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from lightning_fastrecipes import _lightning as pl
+
+EpochState = dict[str, Any]
+
+
+def take_epoch_state(trainer: pl.Trainer, pl_module: pl.LightningModule) -> list[EpochState]:
+    """Return what each process has logged, measured and drawn in this epoch, as plain values.
+
+    Every process must call it.
+    """
+    mine = {
+        "logged": _logged(trainer),
+        "metrics": _metrics(pl_module),
+        "random": _random_numbers(pl_module.device),
+    }
+    if trainer.world_size == 1:
+        return [mine]
+    found: list[EpochState] = [{} for _ in range(trainer.world_size)]
+    torch.distributed.all_gather_object(found, mine)
+    return found
+
+
+def state_of_process(states: list[EpochState], rank: int, num_processes: int) -> EpochState:
+    """Return what a process goes on with.
+
+    On another number of processes the first one takes all sums, and random numbers begin anew.
+    """
+    if len(states) == num_processes:
+        return states[rank]
+    if rank > 0 or not states:
+        return {}
+    sums: dict[str, Tensor] = dict(states[0]["logged"])
+    for other in states[1:]:
+        for name, value in other["logged"].items():
+            sums[name] = sums[name] + value if name in sums else value
+    return {"logged": sums, "metrics": states[0]["metrics"]}
+
+
+def put_back_before_training(state: EpochState, pl_module: pl.LightningModule) -> None:
+    """Restore metrics and random numbers, before the first batch is loaded."""
+    known = {name: part for name, part in pl_module.named_modules() if isinstance(part, Metric)}
+    for name, (values, count) in state.get("metrics", {}).items():
+        if name in known:
+            for key, value in values.items():
+                setattr(known[name], key, _moved(value, pl_module.device))
+            # Private: torchmetrics weighs means by it, and offers no other way to set it.
+            known[name]._update_count = int(count)
+    _put_back_random_numbers(state.get("random", {}), pl_module.device)
+
+
+def add_to_logged(state: EpochState, trainer: pl.Trainer) -> None:
+    """Add what was logged before the fit stopped to what the first batch after it has logged."""
+    for name, (total, count) in state.get("logged", {}).items():
+        metric = _results(trainer).get(name)
+        if metric is None:
+            continue
+        meta, before = metric.meta, total.to(metric.value)
+        if meta.is_mean_reduction:
+            # In this order the sum is what it would have been, to the last bit.
+            metric.value = before + metric.value
+            metric.cumulated_batch_size = metric.cumulated_batch_size + int(count)
+        elif meta.is_sum_reduction:
+            metric.value = before + metric.value
+        elif meta.is_max_reduction or meta.is_min_reduction:
+            metric.value = meta.reduce_fx(before, metric.value)
+
+
+def _results(trainer: pl.Trainer) -> dict[str, Any]:
+    # Private: Lightning keeps the sums of an epoch here alone, and in no checkpoint.
+    # `test_what_an_epoch_has_logged_is_whole_after_a_resume` fails if that changes.
+    results: dict[str, Any] = trainer.fit_loop.epoch_loop._results
+    return results
+
+
+def _logged(trainer: pl.Trainer) -> dict[str, Tensor]:
+    """Return sum and count of every value that is logged once an epoch, each ``(2,)``, float64."""
+    found = {}
+    for name, metric in _results(trainer).items():
+        if metric.is_tensor and metric.meta.on_epoch:
+            count = metric.cumulated_batch_size if metric.meta.is_mean_reduction else 0
+            values = [float(metric.value), float(count)]
+            found[name] = torch.tensor(values, dtype=torch.float64)
+    return found
+
+
+def _metrics(module: nn.Module) -> dict[str, Any]:
+    """Return states and counts of the metrics that the epoch has updated."""
+    return {
+        name: ({k: _moved(v, torch.device("cpu")) for k, v in part.metric_state.items()}, count)
+        for name, part in module.named_modules()
+        if isinstance(part, Metric) and (count := int(part.update_count)) > 0
+    }
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().to(device, copy=True)
+    return [_moved(one, device) for one in value]
+
+
+def _random_numbers(device: torch.device) -> dict[str, Any]:
+    name, words, *rest = np.random.get_state(legacy=True)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        "numpy": [str(name), np.asarray(words).tolist(), *rest],
+        "python": list(random.getstate()),
+    }
+
+
+def _put_back_random_numbers(state: dict[str, Any], device: torch.device) -> None:
+    if not state:
+        return
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
+    name, words, *rest = state["numpy"]
+    np.random.set_state((name, np.array(words, dtype=np.uint32), *rest))
+    version, numbers, normal = state["python"]
+    random.setstate((version, tuple(numbers), normal))
