@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,20 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from lightning_fastrecipes.cli import automatic
+from lightning_fastrecipes.cli.interruptions import (
+    TerminatedError,
+    ended_by_sigterm,
+    interruption,
+)
+from lightning_fastrecipes.cli.loading import load_one_recipe, load_recipe_of
 from lightning_fastrecipes.cli.output import check_place, err, out
 from lightning_fastrecipes.cli.parser import parse_words
-from lightning_fastrecipes.cli.run_folder import RUN_FOLDER_VARIABLE, goes_on, run_folder
+from lightning_fastrecipes.cli.run_folder import (
+    RUN_FOLDER_VARIABLE,
+    goes_on,
+    only_run_in,
+    run_folder,
+)
 from lightning_fastrecipes.errors import (
     ConfigurationError,
     DataError,
@@ -26,7 +38,7 @@ from lightning_fastrecipes.errors import (
 )
 from lightning_fastrecipes.messages import printable
 
-OK, FAILED, BAD_USAGE = 0, 1, 2
+OK, FAILED, BAD_USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 _FIGURES = (".png", ".jpg", ".pdf", ".svg")
 
 
@@ -37,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after ``fastrecipes``; the process's own if ``None``.
 
     Returns:
-        0 if all went well, 1 if the work failed, 2 if the command or the recipe is wrong.
+        0 if all went well, 1 if the work failed, 2 if the command or the recipe is wrong; 130 if it
+        was interrupted (SIGINT), 143 if it was terminated (SIGTERM).
     """
     try:
         options = parse_words(sys.argv[1:] if arguments is None else arguments)
@@ -53,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         err.print("fastrecipes: interrupted", style="red")
-        return FAILED
+        return INTERRUPTED
 
 
 def _say(text: object) -> None:
@@ -86,7 +99,7 @@ def _show(options: argparse.Namespace) -> int:
             out.print(Markdown(printable(text)), soft_wrap=False)
         else:
             _say(text)
-    named = None if options.variant is None else _load(options, names_path=False)
+    named = None if options.variant is None else load_recipe_of(options, names_path=False)
     _say(path.read_text(encoding="utf-8") if named is None else dump_document(named.source))
     return OK
 
@@ -95,7 +108,7 @@ def _copy(options: argparse.Namespace) -> int:
     from lightning_fastrecipes.recipe.config.catalog import copy_recipe
 
     check_place(options.folder, "copy", is_folder=True)
-    source = None if options.variant is None else _load(options, names_path=False).source
+    source = None if options.variant is None else load_recipe_of(options, names_path=False).source
     target = copy_recipe(options.recipe, options.folder, source)
     path = target / "recipe.yaml"
     out.print(f"Copied to {target}. Edit {path}, then: fastrecipes run {path}")
@@ -103,7 +116,7 @@ def _copy(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    recipe = _load(options)
+    recipe = load_recipe_of(options)
     from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
     from lightning_fastrecipes.recipe.run.checks import check_without_data
 
@@ -115,7 +128,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    recipe = _load(options)
+    recipe = load_recipe_of(options)
     from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
     from lightning_fastrecipes.recipe.run import plan, terminal
 
@@ -134,7 +147,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 
 def _summary(options: argparse.Namespace) -> int:
-    recipe = _load_one(options)
+    recipe = load_one_recipe(options)
     from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
     from lightning_fastrecipes.recipe.run import plan, terminal
 
@@ -150,7 +163,7 @@ def _show_batch(options: argparse.Namespace) -> int:
     check_place(options.out)
     if options.out.suffix.lower() not in _FIGURES:
         raise RecipeError(f"`--out` must end in {', '.join(_FIGURES)}, got {options.out}.")
-    recipe = _load_one(options)
+    recipe = load_one_recipe(options)
     from lightning_fastrecipes.recipe.run.show_batch import show_batch, transforms_path
 
     beside = transforms_path(options.out)
@@ -162,7 +175,7 @@ def _show_batch(options: argparse.Namespace) -> int:
 
 
 def _lr_find(options: argparse.Namespace) -> int:
-    recipe = _load_one(options)
+    recipe = load_one_recipe(options)
     from lightning_fastrecipes.recipe.artifacts.environment import keep_freed_memory
     from lightning_fastrecipes.recipe.run.lr_search import find_stage_lr, write_curve
     from lightning_fastrecipes.recipe.run.terminal import print_curve
@@ -186,7 +199,11 @@ def _run(options: argparse.Namespace) -> int:
     # Lightning starts further processes with this command line; they must find the same folder.
     os.environ[RUN_FOLDER_VARIABLE] = str(folder)
     try:
-        return _run_into(folder, options)
+        with ended_by_sigterm():
+            return _run_into(folder, options)
+    except TerminatedError:
+        err.print("fastrecipes: terminated", style="red")
+        return TERMINATED
     finally:
         os.environ.pop(RUN_FOLDER_VARIABLE)
 
@@ -194,8 +211,9 @@ def _run(options: argparse.Namespace) -> int:
 def _run_into(folder: Path, options: argparse.Namespace) -> int:
     if options.recipe is None:
         options.recipe = str(folder / "recipe.yaml")
-    recipe = _load(options)
+    recipe = load_recipe_of(options)
     from lightning_fastrecipes.recipe.artifacts import environment
+    from lightning_fastrecipes.recipe.artifacts.deaths import named_death
     from lightning_fastrecipes.recipe.artifacts.history import last_epoch
     from lightning_fastrecipes.recipe.artifacts.logs import log_to
     from lightning_fastrecipes.recipe.run import terminal
@@ -207,6 +225,7 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     if first:
         log_to(folder / "log.txt", err)
+    kept = only_run_in(folder) if first else nullcontext()
     console = out if first else Console(quiet=True)
 
     def train(run: Run) -> dict[str, Any]:
@@ -226,25 +245,28 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
     )
     begun: list[Run] = []
     try:
-        if recipe.has_many_runs:
-            series = Series(recipe, folder, **how)
-            series.check()
-            results = series.run_all(train)
-            show = terminal.print_variants if recipe.series else terminal.print_results
-            show(console, results)
-        else:
-            train(Run(recipe, folder, **how))
-    except Exception:
+        with kept:
+            if recipe.has_many_runs:
+                series = Series(recipe, folder, **how)
+                series.check()
+                results = series.run_all(train)
+                show = terminal.print_variants if recipe.series else terminal.print_results
+                show(console, results)
+            else:
+                train(Run(recipe, folder, **how))
+    except Exception as error:
         logging.getLogger(__name__).exception("The run failed")
+        if (found := named_death(error)) is not None:
+            raise DataError(f"{found} Go on with: fastrecipes run --resume {folder}") from error
         raise
     except (KeyboardInterrupt, SystemExit) as error:
-        # Lightning leaves by `SystemExit` when a fit is interrupted.
-        if first and isinstance(error.__context__ or error, KeyboardInterrupt):
-            place = last_epoch(begun[-1].folder.metrics) if begun else "before training"
+        if (ended := interruption(error)) is None:
+            raise
+        if first:
+            place = last_epoch(begun[-1].folder) if begun else "before training"
             more = f"Go on with: fastrecipes run --resume {folder}"
-            err.print(f"fastrecipes: interrupted {place}. {more}", style="red")
-            return FAILED
-        raise
+            err.print(f"fastrecipes: {ended[0]} {place}. {more}", style="red")
+        return ended[1]
     # Not after an error: leaving waits for exchanges that the others may never take part in.
     environment.leave_process_group()
     console.print(f"Written to {folder}")
@@ -288,47 +310,6 @@ def _backbones(options: argparse.Namespace) -> int:
 
     print_backbones(out, backbones(options.name, measure=options.measure))
     return OK
-
-
-def _load(options: argparse.Namespace, *, names_path: bool = True) -> Any:
-    """Load a recipe with its overrides, the variant that is named, or what continues a run."""
-    from lightning_fastrecipes.recipe.config.catalog import find_recipe, is_name, packaged
-    from lightning_fastrecipes.recipe.config.documents import Place, read_document
-    from lightning_fastrecipes.recipe.config.overrides import check_names
-
-    path, overrides = find_recipe(options.recipe), options.overrides
-    # Other processes of a run say the same.
-    if names_path and "LOCAL_RANK" not in os.environ:
-        is_local = is_name(options.recipe) and path != (other := packaged(options.recipe))
-        beside = f", not {other}" if is_local and other.is_file() else ""
-        _say(f"Recipe: {path}{beside}")
-    is_continued = getattr(options, "continued", None) is not None
-    # What is wrong in plain sight is said before torch is imported.
-    check_names(read_document(path), () if is_continued else overrides, Place(path))
-    from lightning_fastrecipes.recipe.loading import load_recipe
-
-    variant, trust = options.variant, options.trust
-    if getattr(options, "tta", False):
-        # What overrides change may not be there yet in a run that is continued.
-        known = load_recipe(path, [] if is_continued else overrides, variant, trust=trust)
-        if known.evaluation.tta is None:
-            overrides = [*overrides, "evaluation.tta={}"]
-    if is_continued:
-        from lightning_fastrecipes.recipe.run.parts import continued_recipe
-
-        return continued_recipe(path.parent, overrides, options.add, trust=trust)
-    return load_recipe(path, overrides, variant, trust=trust)
-
-
-def _load_one(options: argparse.Namespace) -> Any:
-    """Load a recipe that is one run; of a series, the variant that is named."""
-    recipe = _load(options)
-    if recipe.series is not None:
-        raise RecipeError(
-            f"{recipe.path}: `--variant` must name a variant of the recipe, which runs all of them"
-            f" in a series. Variants: {', '.join(recipe.variants)}."
-        )
-    return recipe
 
 
 _ALL = (

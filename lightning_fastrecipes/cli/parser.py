@@ -10,7 +10,7 @@ from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.messages import shown, suggestion
 
 _SECTIONS = ("data", "model", "trainer", "stages", "evaluation", "variants", "rungs")
-_KEYS = ("seed", "seeds", "train_metrics", "initial_checks", "validation_guard")
+_KEYS = ("seed", "seeds", "train_metrics", "save_every", "initial_checks", "validation_guard")
 _OVERRIDE = re.compile(rf"--(?:(?:{'|'.join(_SECTIONS)})\.[\w.-]+|{'|'.join(_KEYS)})(?==|$)")
 _MEANT = {
     "epochs": "--stages.NAME.max_epochs=N",

@@ -2,12 +2,22 @@
 
 import argparse
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+from lightning_fastrecipes.cli.launch import agree, find_launch
 from lightning_fastrecipes.cli.output import check_place, refuse_links
+from lightning_fastrecipes.data.common.files import sweep_parts
 from lightning_fastrecipes.errors import RecipeError
 
 RUN_FOLDER_VARIABLE = "FASTRECIPES_RUN_FOLDER"
+LOCK = ".lock"
+"""The file by which one run keeps others out of its folder; it stays."""
+
+_PATIENCE = 10.0
 
 
 def goes_on(options: argparse.Namespace) -> Path | None:
@@ -17,7 +27,37 @@ def goes_on(options: argparse.Namespace) -> Path | None:
 
 
 def run_folder(options: argparse.Namespace) -> Path:
-    """Decide the run folder, once for all processes of a run."""
+    """Return the run folder, decided once for all processes of a run.
+
+    Raise `RecipeError` if there is none that can be written to.
+    """
+    decided = os.environ.get(RUN_FOLDER_VARIABLE)
+    if decided is not None and "LOCAL_RANK" in os.environ:
+        return Path(decided)
+    launch = find_launch(os.environ)
+    return _decide(options) if launch is None else agree(launch, lambda: _decide(options))
+
+
+@contextmanager
+def only_run_in(folder: Path) -> Iterator[None]:
+    """Refuse a second run in a folder with a `RecipeError`, and sweep what killed writes left."""
+    lock = FileLock(folder / LOCK)
+    try:
+        # Workers of a run that was killed hold it for some seconds.
+        lock.acquire(timeout=_PATIENCE)
+    except Timeout as error:
+        raise RecipeError(
+            f"Another run writes to {folder}. Wait until it ends, end it, or name another folder"
+            " with `--out`."
+        ) from error
+    try:
+        sweep_parts(folder)
+        yield
+    finally:
+        lock.release()
+
+
+def _decide(options: argparse.Namespace) -> Path:
     folder: Path | None = options.out
     before = goes_on(options)
     if options.add and options.continued is None:
@@ -39,9 +79,8 @@ def run_folder(options: argparse.Namespace) -> Path:
         raise RecipeError(
             "Name a recipe: `fastrecipes run solar_cells`; `fastrecipes ls` lists them."
         )
-    decided = os.environ.get(RUN_FOLDER_VARIABLE)
-    if decided is not None and "LOCAL_RANK" in os.environ:
-        return Path(decided)
+    if folder is None and os.environ.get("NODE_RANK", "0") != "0":
+        raise RecipeError("On several nodes, name one run folder with `--out`, the same on each.")
     if folder is None:
         from lightning_fastrecipes.recipe.config.catalog import find_recipe
 
@@ -52,7 +91,10 @@ def run_folder(options: argparse.Namespace) -> Path:
         return base if not base.exists() else next(path for path in taken if not path.exists())
     check_place(folder, is_folder=True)
     # A run that stopped before training, for want of its data, has left its log alone.
-    if folder.exists() and any(path.name != "log.txt" for path in folder.iterdir()):
+    found = folder.iterdir() if folder.exists() else ()
+    is_used = any(path.name not in ("log.txt", LOCK) for path in found)
+    # The first node of a run may have begun in it.
+    if is_used and os.environ.get("NODE_RANK", "0") == "0":
         raise RecipeError(
             f"{folder} is not empty. Name another folder with `--out`, or go on with"
             f" `fastrecipes run --resume {folder}`."

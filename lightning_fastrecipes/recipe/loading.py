@@ -11,6 +11,7 @@ from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes import trust as trusted
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.functional.training.save_interval import save_interval
 from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.old_names import WHOLE_VIEWS, has_whole_views
 from lightning_fastrecipes.recipe.artifacts.export_files import member_folders, read_description
@@ -146,6 +147,7 @@ def _read_recipe(document: dict[str, Any], place: Place) -> Recipe:
         evaluation=_read_evaluation(document.get("evaluation") or {}, place.at("evaluation")),
         parts=read_parts(document.get("parts") or [], document["stages"], place.at("parts")),
         source={key: document[key] for key in SECTIONS if key in document},
+        save_every=_read_interval(document.get("save_every"), place.at("save_every")),
         **{
             key: read_plain(kind, document[key], place.at(key))
             for key, kind in _PLAIN.items()
@@ -159,6 +161,16 @@ def _read_recipe(document: dict[str, Any], place: Place) -> Recipe:
     _check_evaluation(recipe, place)
     modality_of(recipe).check(recipe)
     return recipe
+
+
+def _read_interval(value: Any, place: Place) -> int | str | None:
+    if value is None:
+        return None
+    try:
+        save_interval(value)
+    except ConfigurationError as error:
+        raise place.error(error) from error
+    return value  # type: ignore[no-any-return]
 
 
 def _check_trust(document: dict[str, Any], place: Place) -> None:

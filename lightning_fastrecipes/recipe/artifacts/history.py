@@ -1,5 +1,6 @@
 """One CSV row per epoch, kept through an interruption."""
 
+import csv
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.recipe.artifacts.reading import RUN_CURE
+from lightning_fastrecipes.recipe.artifacts.run_folder import BEGUN, RunFolder
 
 
 class History(EpochRows):
@@ -61,18 +63,27 @@ class History(EpochRows):
         write_atomically(self.path, table.to_csv(index=False))
 
 
-def last_epoch(path: Path) -> str:
-    """Say after which epoch of which stage a run stands."""
-    rows = read_history(path).tail(1).to_dict("records")
+def last_epoch(folder: RunFolder) -> str:
+    """Say after which epoch of which stage a run stands, and whether the next one is begun."""
+    rows = read_history(folder.metrics).tail(1).to_dict("records")
+    begun = next((folder.path / "checkpoints").glob(f"*{BEGUN}"), None)
+    more = "" if begun is None else f", with a checkpoint within the next one ({begun.name})"
     if not rows:
-        return "before the end of its first epoch"
-    return f"after epoch {rows[0]['epoch'] + 1} of the stage {rows[0]['stage']}"
+        return f"before the end of its first epoch{more}"
+    return f"after epoch {rows[0]['epoch'] + 1} of the stage {rows[0]['stage']}{more}"
 
 
 def read_history(path: Path) -> pd.DataFrame:
     """Read the rows that ``History`` has written so far; none without a file."""
     if not path.is_file():
         return pd.DataFrame({"stage": pd.Series(dtype=str), "epoch": pd.Series(dtype=int)})
+    text = path.read_text(encoding="utf-8", errors="replace")
+    # Pandas would take what is missing for no numbers.
+    lengths = {len(line) for line in csv.reader(text.replace("\0", "").splitlines()) if line}
+    if len(lengths) != 1 or not text.endswith("\n"):
+        raise DataError(
+            f"{path} must be a table of epochs whose lines are whole, but one is cut. {RUN_CURE}"
+        )
     try:
         history = pd.read_csv(path, dtype={"stage": str, "epoch": int})
     except (ValueError, OSError) as error:

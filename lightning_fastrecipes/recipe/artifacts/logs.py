@@ -15,7 +15,7 @@ def log_to(path: Path, console: Console) -> None:
 
     This package's own warnings are shown on the console as well.
     """
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(_Printable("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     for name in ("lightning_fastrecipes", LIGHTNING, "py.warnings"):
         logger = logging.getLogger(name)
@@ -35,6 +35,13 @@ def keep_quiet() -> None:
         for shown in logging.getLogger(name).handlers:
             if not isinstance(shown, logging.FileHandler):
                 shown.setLevel(logging.WARNING)
+
+
+class _LogFile(logging.FileHandler):
+    """A log that is left out where its disk is full: what ends the run is said elsewhere."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Write no traceback to the terminal."""
 
 
 class _Printable(logging.Formatter):

@@ -1,18 +1,18 @@
 """What a run was started with and which of its stages are trained, for ``--resume``."""
 
-import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from lightning_fastrecipes import plain
-from lightning_fastrecipes.data.common.files import write_atomically
+from lightning_fastrecipes.data.common.files import write_json
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.old_names import translate_recipe
 from lightning_fastrecipes.recipe.artifacts.reading import RUN_CURE, read_state
-from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
+from lightning_fastrecipes.recipe.artifacts.run_folder import BEGUN, RunFolder
 from lightning_fastrecipes.recipe.config.documents import read_document
 
-_EPOCH = plain.keys({"epoch": plain.whole(0)})
+_PLACE = plain.keys({"epoch": plain.whole(0), "global_step": plain.whole(0)})
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Progress:
     def write(self, folder: RunFolder) -> None:
         """Write it into a run folder."""
         content = {"recipe": self.recipe, "stages": self.stages}
-        write_atomically(folder.progress, json.dumps(content, indent=2, default=str))
+        write_json(folder.progress, content)
 
 
 def read_progress(folder: RunFolder) -> Progress:
@@ -51,15 +51,30 @@ def read_progress(folder: RunFolder) -> Progress:
     return Progress(document, stages)
 
 
-def trained_epochs(folder: RunFolder, stage: str) -> int:
-    """Return how many epochs the checkpoint of a stage has behind it.
+def trained_epochs(path: Path) -> int:
+    """Return how many whole epochs the checkpoint of a stage has behind it.
 
     Raise `RecipeError` if there is none, `DataError` if it cannot be read.
     """
-    path = folder.checkpoint(stage)
     if not path.is_file():
+        stage = path.name.partition(".")[0]
         raise RecipeError(
             f"{path} is missing, the weights and the optimizer of the stage {stage!r}. Start anew"
             " in another folder."
         )
-    return int(read_state(path, _EPOCH, RUN_CURE)["epoch"]) + 1
+    is_begun = path.name.endswith(BEGUN)
+    return int(read_state(path, _PLACE, RUN_CURE)["epoch"]) + (not is_begun)
+
+
+def latest_checkpoint(folder: RunFolder, stage: str) -> Path:
+    """Return from where a stage goes on: the end of an epoch, or the midst of a later one.
+
+    Raise `DataError` if there are both, and one cannot be read.
+    """
+    ended, begun = folder.checkpoint(stage), folder.begun_epoch(stage)
+    if not begun.is_file():
+        return ended
+    if not ended.is_file():
+        return begun
+    steps = [read_state(path, _PLACE, RUN_CURE)["global_step"] for path in (ended, begun)]
+    return begun if steps[1] > steps[0] else ended

@@ -1,5 +1,6 @@
 """The files of a run folder, and where its snapshots lie."""
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,12 +15,15 @@ from lightning_fastrecipes.nested import pairs
 from lightning_fastrecipes.old_names import translate_results
 from lightning_fastrecipes.recipe.artifacts.reading import RUN_CURE, read_json
 
+BEGUN = ".begun.ckpt"
+"""How the file of a checkpoint within an epoch ends."""
+
 _NAME = plain.text("[A-Za-z0-9_-]{1,200}", "a name of letters, digits, '-' and '_'")
 
 
 def _number(value: Any, key: str) -> None:
-    # A training that went astray measures what is no number.
-    if type(value) not in (int, float):
+    # A metric may be no number, and is `null` then; earlier versions wrote NaN.
+    if value is not None and type(value) not in (int, float):
         plain.number()(value, key)
 
 
@@ -56,6 +60,24 @@ def kept_inside(value: Any, key: str) -> None:
         kept_inside(one, f"{key}.{name}")
 
 
+def _with_nan(content: dict[str, Any]) -> dict[str, Any]:
+    """Return what was measured with NaN for ``null``."""
+
+    def number(value: Any) -> Any:
+        return math.nan if value is None else value
+
+    stages = [
+        stage | {"metrics": {k: number(v) for k, v in stage["metrics"].items()}}
+        for stage in content.get("stages", [])
+    ]
+    measured = {
+        split: {k: number(v) for k, v in content[split].items()}
+        for split in ("val", "test")
+        if split in content
+    }
+    return content | {"stages": stages} | measured
+
+
 class RunFolder:
     """The folder that a run writes to.
 
@@ -74,11 +96,11 @@ class RunFolder:
 
     def read_progress(self) -> dict[str, Any]:
         """Read ``progress.json``; a `DataError` if the file is damaged."""
-        return read_json(self.progress, _PROGRESS, RUN_CURE)
+        return _with_nan(read_json(self.progress, _PROGRESS, RUN_CURE))
 
     def read_results(self) -> dict[str, Any]:
         """Read what a finished run measured; a `DataError` if the file is damaged."""
-        return read_json(self.results, _RESULTS, RUN_CURE, translate_results)
+        return _with_nan(read_json(self.results, _RESULTS, RUN_CURE, translate_results))
 
     def found_lr(self, stage: str) -> float | None:
         """Return the head's rate that a stage found; ``None`` if it found none."""
@@ -98,6 +120,10 @@ class RunFolder:
     def checkpoint(self, stage: str) -> Path:
         """Return the checkpoint of a stage: after its last finished epoch."""
         return self.path / "checkpoints" / f"{stage}.ckpt"
+
+    def begun_epoch(self, stage: str) -> Path:
+        """Return the checkpoint within an epoch of a stage that is being trained."""
+        return self.path / "checkpoints" / f"{stage}{BEGUN}"
 
     def place_snapshots(self, callbacks: Iterable[Callback], stage: str) -> None:
         """Give the snapshots of a stage a folder of their own, unless they have one."""

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 NO_RESULT = (
-    "description", "initial_checks", "data.num_workers", "trainer.enable_model_summary",
-    "trainer.enable_progress_bar", "trainer.log_every_n_steps", "trainer.logger",
-    "trainer.profiler",
+    "description", "initial_checks", "data.num_workers",
+    "trainer.enable_model_summary", "trainer.enable_progress_bar", "trainer.log_every_n_steps",
+    "trainer.logger", "trainer.profiler",
 )  # fmt: skip
 """Keys that cannot change a result, with all keys below them; a run may go on with others."""
 

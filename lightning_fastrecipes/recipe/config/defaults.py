@@ -1,11 +1,15 @@
 """Trainer settings that a recipe leaves out, chosen for the machine."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+
+_SHELLS = ("bash", "interactive")
+"""Names of SLURM's jobs in which people start commands by hand, as Lightning has them."""
 
 
 def trainer_arguments(chosen: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
@@ -15,7 +19,29 @@ def trainer_arguments(chosen: Mapping[str, Any], model: nn.Module) -> dict[str, 
     """
     accelerator = str(chosen.get("accelerator", "auto"))
     precision = default_precision(accelerator, model)
-    return {"accelerator": accelerator, "devices": 1, "precision": precision, **chosen}
+    spread = find_spread(os.environ) or {"devices": 1}
+    return {"accelerator": accelerator, **spread, "precision": precision, **chosen}
+
+
+def find_spread(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the arguments of a ``Trainer`` for processes that torchrun or SLURM has started.
+
+    Empty if neither has, or there is only one.
+
+    >>> started = {"TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}
+    >>> find_spread(started)
+    {'devices': 2, 'num_nodes': 2, 'strategy': 'ddp'}
+    """
+    if "TORCHELASTIC_RUN_ID" in environ:
+        count = int(environ.get("WORLD_SIZE", 1))
+        nodes = count // int(environ.get("LOCAL_WORLD_SIZE", count))
+    elif "SLURM_STEP_ID" in environ and environ.get("SLURM_JOB_NAME") not in _SHELLS:
+        count = int(environ.get("SLURM_NTASKS", 1))
+        nodes = int(environ.get("SLURM_NNODES", 1))
+    else:
+        return {}
+    spread = {"devices": count // nodes, "num_nodes": nodes, "strategy": "ddp"}
+    return spread if count > 1 else {}
 
 
 def default_precision(accelerator: str, model: nn.Module) -> str:

@@ -172,6 +172,8 @@ class Recipe:
         seeds: How many models are trained, with seeds from ``seed`` on; several predict together.
         train_metrics: How many training samples ``TrainMetrics`` measures after each epoch, as
             validation does; 0 for none.
+        save_every: Optimizer steps, or a time such as ``5min``, after which ``SaveEvery`` writes a
+            checkpoint within an epoch; ``None`` leaves those at the ends of epochs.
         initial_checks: Whether ``InitialLossCheck`` looks at model and data before the first step.
         validation_guard: Whether ``ValidationGuard`` compares each stage with what was before it.
         variants: Name to recipe: this one with some keys changed.
@@ -195,6 +197,7 @@ class Recipe:
     seed: int = 0
     seeds: int = 1
     train_metrics: int = 0
+    save_every: int | str | None = None
     initial_checks: bool = True
     validation_guard: bool = True
     parts: tuple[dict[str, int], ...] = ()

@@ -175,7 +175,7 @@ def _refuse_early_stop(folder: RunFolder, before: Recipe, changes: dict[str, Any
     stage = before.stages[-1]
     homes = [RunFolder(path) for path in sorted(folder.path.glob("seed-*"))]
     for home in homes if before.seeds > 1 else [folder]:
-        trained = trained_epochs(home, stage.name)
+        trained = trained_epochs(home.checkpoint(stage.name))
         if trained < stage.max_epochs and f"{stage.key}.max_epochs" in changes:
             raise RecipeError(
                 f"{home.path}: the stage {stage.name!r} stopped after {trained} of"

@@ -1,6 +1,5 @@
 """Run a recipe: build data and model, train stage by stage, evaluate, export."""
 
-import json
 import logging
 import time
 from collections.abc import Mapping
@@ -9,24 +8,25 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack, get_args
 
 from lightning_fastrecipes import _lightning as pl
-from lightning_fastrecipes import plain
 from lightning_fastrecipes.callbacks.epoch_table import EpochTable
 from lightning_fastrecipes.callbacks.finite_loss_check import FiniteLossCheck
 from lightning_fastrecipes.callbacks.initial_loss_check import InitialLossCheck
 from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
 from lightning_fastrecipes.callbacks.rising_loss_check import RisingLossCheck
+from lightning_fastrecipes.callbacks.save_every import SaveEvery
 from lightning_fastrecipes.callbacks.seeded_steps import SeededSteps
 from lightning_fastrecipes.callbacks.train_metrics import TrainMetrics
 from lightning_fastrecipes.callbacks.validation_guard import ValidationGuard
-from lightning_fastrecipes.data.common.files import write_atomically
+from lightning_fastrecipes.data.common.files import write_json
 from lightning_fastrecipes.errors import (
     ConfigurationError,
     DataError,
     DataNotFoundError,
     RecipeError,
 )
-from lightning_fastrecipes.messages import name_some, shown
+from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.plots.runs import draw_curves
+from lightning_fastrecipes.recipe.artifacts.checkpoints import check_room_for_stage
 from lightning_fastrecipes.recipe.artifacts.environment import (
     is_first_process,
     package_versions,
@@ -34,9 +34,13 @@ from lightning_fastrecipes.recipe.artifacts.environment import (
     reset_peak_memory,
 )
 from lightning_fastrecipes.recipe.artifacts.history import History, read_history
-from lightning_fastrecipes.recipe.artifacts.progress import Progress, trained_epochs
-from lightning_fastrecipes.recipe.artifacts.reading import RUN_CURE, named_errors, read_state
-from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder, kept_inside
+from lightning_fastrecipes.recipe.artifacts.progress import (
+    Progress,
+    latest_checkpoint,
+    trained_epochs,
+)
+from lightning_fastrecipes.recipe.artifacts.reading import RUN_CURE
+from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
 from lightning_fastrecipes.recipe.config.bounds import MOST, below
 from lightning_fastrecipes.recipe.config.building import read_trainer
 from lightning_fastrecipes.recipe.config.documents import Place
@@ -52,22 +56,16 @@ from lightning_fastrecipes.recipe.run.plan import (
     plan_stages,
     stage_seed,
 )
+from lightning_fastrecipes.recipe.run.resuming import (
+    check_history,
+    check_unfinished,
+    load_finished_stage,
+)
 from lightning_fastrecipes.recipe.run.trainers import build_trainer, stage_checkpoint
 from lightning_fastrecipes.recipe.shared.evaluator import Evaluator
 from lightning_fastrecipes.recipe.shared.predictions import Split
-from lightning_fastrecipes.tasks.optim import check_optimizer_state
 
 logger = logging.getLogger(__name__)
-
-_MAPPING, _LIST = plain.named(plain.anything), plain.items(plain.anything)
-_UNFINISHED = plain.keys(
-    {"epoch": plain.whole(0), "global_step": plain.whole(0), "loops": _MAPPING},
-    {
-        "callbacks": plain.all_of(_MAPPING, kept_inside),
-        "optimizer_states": _LIST,
-        "lr_schedulers": _LIST,
-    },
-)
 
 
 class RunOptions(TypedDict, total=False):
@@ -128,7 +126,8 @@ class Run:
         stage = self.recipe.stages[index]
         earlier = self.stages[index : index + 1]
         if earlier and (earlier[0]["max_epochs"] or 0) >= stage.max_epochs:
-            self._load_weights(self.folder.checkpoint(stage.name))
+            check_history(self.folder, stage.name, earlier[0].get("epochs", 0))
+            load_finished_stage(self.model, self.folder, stage.name)
             # If the stage stopped before its largest images, the evaluation keeps their size.
             for name in self.modality.size_names:
                 setattr(self.data, name, self.stages[index].get(name, getattr(self.data, name)))
@@ -136,6 +135,8 @@ class Run:
             return self.stages[index]
         apply_stage(self.recipe, index, self.data, self.model, self.folder)
         pl.seed_everything(stage_seed(self.recipe.seed, index), workers=True, verbose=False)
+        if is_first_process():
+            check_room_for_stage(self.folder, stage.name, self.model)
         data = self.modality.training_data(stage, self.data, self.model)
         history = History(self.folder.metrics, stage.name)
         reset_peak_memory()
@@ -157,18 +158,19 @@ class Run:
     ) -> pl.Trainer:
         """Train a stage up to an epoch, from its checkpoint if the stage or the run goes on."""
         stage = self.recipe.stages[index]
-        checkpoint = self.folder.checkpoint(stage.name)
+        checkpoint = latest_checkpoint(self.folder, stage.name)
         goes_on = (self.resume or history.has_begun) and checkpoint.is_file()
         trainer = self._trainer(self._stage_callbacks(index, history), max_epochs=max_epochs)
         is_last = max_epochs == stage.max_epochs
         if not is_last and (
-            self.fast_dev_run or (goes_on and trained_epochs(self.folder, stage.name) >= max_epochs)
+            self.fast_dev_run or (goes_on and trained_epochs(checkpoint) >= max_epochs)
         ):
             return trainer
         logger.info("Stage %s begins%s", stage.name, " where it stopped" if goes_on else "")
         history.has_begun = False
         if goes_on:
-            self._check_unfinished(checkpoint)
+            check_history(self.folder, stage.name, trained_epochs(checkpoint))
+            check_unfinished(self.model, checkpoint)
         try:
             trainer.fit(
                 self.model,
@@ -187,6 +189,9 @@ class Run:
             raise DataError(
                 f"{checkpoint} cannot be resumed from: {error!r}. {RUN_CURE}"
             ) from error
+        if trainer.is_global_zero:
+            self.folder.begun_epoch(stage.name).unlink(missing_ok=True)
+        trainer.strategy.barrier()
         return trainer
 
     def finish(self, members: Mapping[str, Path] | None = None) -> dict[str, Any]:
@@ -214,7 +219,7 @@ class Run:
             history = read_history(self.folder.metrics)
             if len(history):
                 draw_curves(history, self.folder.path / "curves.png")
-            write_atomically(self.folder.results, json.dumps(results, indent=2) + "\n")
+            write_json(self.folder.results, results)
         return results
 
     def _stage_callbacks(self, index: int, history: History) -> list[pl.Callback]:
@@ -239,7 +244,13 @@ class Run:
             SeededSteps(stage_seed(self.recipe.seed, index)),
             history,
             stage_checkpoint(checkpoint),
+            *self._saving(stage),
         ]
+
+    def _saving(self, stage: Stage) -> list[pl.Callback]:
+        if self.recipe.save_every is None or self.fast_dev_run:
+            return []
+        return [SaveEvery(self.recipe.save_every, self.folder.begun_epoch(stage.name))]
 
     def _figures(self, stage: Stage, history: History, seconds: float) -> dict[str, Any]:
         """Collect the time, speed, memory and last metrics of a finished stage."""
@@ -259,6 +270,7 @@ class Run:
     def _trainer(self, callbacks: list[pl.Callback], **arguments: Any) -> pl.Trainer:
         if self.show_progress:
             callbacks = [*callbacks, EpochTable(), pl.RichProgressBar(leave=False)]
+            callbacks.sort(key=lambda one: isinstance(one, SaveEvery))  # which stores their states
         if "enable_progress_bar" not in self.recipe.trainer:
             arguments = {"enable_progress_bar": self.show_progress, **arguments}
         return build_trainer(
@@ -269,35 +281,6 @@ class Run:
             default_root_dir=self.folder.path,
             fast_dev_run=self.fast_dev_run,
         )
-
-    def _load_weights(self, checkpoint: Path) -> None:
-        if not checkpoint.is_file():
-            raise RecipeError(
-                f"{self.folder.progress} says that the stage {checkpoint.stem!r} is finished, but"
-                f" {checkpoint} is missing. Start anew in another folder."
-            )
-        loaded = read_state(checkpoint, plain.anything, RUN_CURE)
-        with named_errors(checkpoint, RUN_CURE):
-            try:
-                self.model.on_load_checkpoint(loaded)
-            except ConfigurationError as error:
-                raise DataError(f"{checkpoint}: {error}") from error
-            self.model.load_state_dict(loaded["state_dict"])
-
-    def _check_unfinished(self, checkpoint: Path) -> None:
-        """Check a checkpoint that Lightning will resume from."""
-        saved = read_state(checkpoint, _UNFINISHED, RUN_CURE)
-        state = saved["state_dict"]
-        ours = {name: tuple(tensor.shape) for name, tensor in self.model.state_dict().items()}
-        odd = [name for name, tensor in state.items() if ours.get(name) != tuple(tensor.shape)]
-        if odd := odd or [name for name in ours if name not in state]:
-            raise DataError(
-                f"{checkpoint} must hold the weights of the recipe's model, but {len(odd)} tensors"
-                f" differ, such as {name_some(odd[:3])}. {RUN_CURE}"
-            )
-        with named_errors(checkpoint, RUN_CURE):
-            for one in saved.get("optimizer_states", []):
-                check_optimizer_state(one, self.model.configure_optimizers())
 
     def _check_finished_stages(self) -> None:
         for stage in self.stages:

@@ -1,13 +1,12 @@
 """Several runs of one recipe: its variants in order, or several seeds that predict together."""
 
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
-from lightning_fastrecipes.data.common.files import copy_folder, write_atomically
+from lightning_fastrecipes.data.common.files import copy_folder, write_json
 from lightning_fastrecipes.plots.runs import draw_variants
 from lightning_fastrecipes.recipe.artifacts.environment import is_first_process, package_versions
 from lightning_fastrecipes.recipe.artifacts.progress import Progress
@@ -73,7 +72,7 @@ class Series:
             draw_variants(rows, self.folder.path / "variants.png")
             # The whole run predicts as its last variant does that is no side step.
             copy_folder(last / "export", self.folder.path / "export")
-            write_atomically(self.folder.results, json.dumps(results, indent=2) + "\n")
+            write_json(self.folder.results, results)
         return results
 
     def _run(

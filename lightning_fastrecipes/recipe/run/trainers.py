@@ -1,12 +1,16 @@
 """The trainers of a recipe, and whether its callbacks can stand in one."""
 
+import os
+import signal
+import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.messages import suggestion
-from lightning_fastrecipes.recipe.config.defaults import trainer_arguments
+from lightning_fastrecipes.recipe.artifacts.checkpoints import WholeCheckpoints
+from lightning_fastrecipes.recipe.config.defaults import find_spread, trainer_arguments
 from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.schema import Recipe
 
@@ -27,13 +31,53 @@ def build_trainer(recipe: Recipe, model: Any, **arguments: Any) -> pl.Trainer:
         **trainer_arguments(recipe.trainer, model),
         **arguments,
     }
+    plugins = chosen.pop("plugins", None) or []
+    plugins = [*plugins] if isinstance(plugins, (list, tuple)) else [plugins]
+    if not any(isinstance(plugin, pl.CheckpointIO) for plugin in plugins):
+        plugins.append(WholeCheckpoints())
+    spread = find_spread(os.environ)
+    _check_spread(spread, chosen, Place(recipe.path, "trainer"))
+    if spread and pl.SLURMEnvironment.detect():
+        # A checkpoint that Lightning writes for a requeued job would be taken by every stage.
+        plugins.append(pl.SLURMEnvironment(auto_requeue=False))
+    chosen["callbacks"] = [*chosen.get("callbacks", ()), KeepsSigterm()]
     try:
-        return pl.Trainer(**chosen)
+        return pl.Trainer(**chosen, plugins=plugins)
     except _FAILURES as error:
         said = " ".join(str(error).split())
         raise Place(recipe.path, "trainer").error(
             f"must have values that Lightning takes here, but: {said}"
         ) from error
+
+
+def _check_spread(spread: dict[str, Any], chosen: dict[str, Any], place: Place) -> None:
+    """Refuse other numbers of processes than a launcher has started: each would train alone."""
+    devices, nodes = chosen["devices"], chosen.get("num_nodes", 1)
+    if spread and isinstance(devices, int) and devices > 0:
+        wanted = spread["devices"] * spread["num_nodes"]
+        if devices * nodes != wanted:
+            raise place.error(
+                f"must fit the {wanted} processes that were started, {spread['devices']} on each"
+                f" node, but `devices` is {devices} and `num_nodes` is {nodes}. Leave both out."
+            )
+
+
+class KeepsSigterm(pl.Callback):
+    """Put back the handler of SIGTERM that was there before the trainer's own.
+
+    Lightning's waits for the end of the batch, and on several processes for the others, which may
+    never come.
+    """
+
+    def __init__(self) -> None:
+        is_main = threading.current_thread() is threading.main_thread()
+        self._handler = signal.getsignal(signal.SIGTERM) if is_main else None
+
+    def _put_back(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if callable(self._handler):
+            signal.signal(signal.SIGTERM, self._handler)
+
+    on_sanity_check_start = on_train_start = on_validation_start = on_test_start = _put_back
 
 
 def stage_checkpoint(path: Path) -> pl.ModelCheckpoint:

@@ -1,0 +1,49 @@
+"""Load the recipe that a command names."""
+
+import argparse
+import os
+from typing import Any
+
+from lightning_fastrecipes.cli.output import out
+from lightning_fastrecipes.errors import RecipeError
+
+
+def load_recipe_of(options: argparse.Namespace, *, names_path: bool = True) -> Any:
+    """Load a recipe with its overrides, the variant that is named, or what continues a run."""
+    from lightning_fastrecipes.recipe.config.catalog import find_recipe, is_name, packaged
+    from lightning_fastrecipes.recipe.config.documents import Place, read_document
+    from lightning_fastrecipes.recipe.config.overrides import check_names
+
+    path, overrides = find_recipe(options.recipe), options.overrides
+    # Other processes of a run say the same.
+    if names_path and "LOCAL_RANK" not in os.environ:
+        is_local = is_name(options.recipe) and path != (other := packaged(options.recipe))
+        beside = f", not {other}" if is_local and other.is_file() else ""
+        out.print(f"Recipe: {path}{beside}")
+    is_continued = getattr(options, "continued", None) is not None
+    # What is wrong in plain sight is said before torch is imported.
+    check_names(read_document(path), () if is_continued else overrides, Place(path))
+    from lightning_fastrecipes.recipe.loading import load_recipe
+
+    variant, trust = options.variant, options.trust
+    if getattr(options, "tta", False):
+        # What overrides change may not be there yet in a run that is continued.
+        known = load_recipe(path, [] if is_continued else overrides, variant, trust=trust)
+        if known.evaluation.tta is None:
+            overrides = [*overrides, "evaluation.tta={}"]
+    if is_continued:
+        from lightning_fastrecipes.recipe.run.parts import continued_recipe
+
+        return continued_recipe(path.parent, overrides, options.add, trust=trust)
+    return load_recipe(path, overrides, variant, trust=trust)
+
+
+def load_one_recipe(options: argparse.Namespace) -> Any:
+    """Load a recipe that is one run; of a series, the variant that is named."""
+    recipe = load_recipe_of(options)
+    if recipe.series is not None:
+        raise RecipeError(
+            f"{recipe.path}: `--variant` must name a variant of the recipe, which runs all of them"
+            f" in a series. Variants: {', '.join(recipe.variants)}."
+        )
+    return recipe

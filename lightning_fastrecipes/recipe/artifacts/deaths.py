@@ -1,0 +1,34 @@
+"""What is said of processes of a run that died, which PyTorch names by their numbers alone."""
+
+import re
+
+_WORKER = re.compile(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\) (.*)", re.DOTALL)
+_OF_A_RANK = re.compile(
+    "Connection (closed|reset) by peer|Broken pipe|NCCL.*remote process|Connection refused"
+    "|Socket Timeout|Timed out waiting",
+    re.IGNORECASE,
+)
+_KILLED = "It may have been killed by hand, or by the system for want of memory (`dmesg` says so)."
+
+
+def named_death(error: BaseException) -> str | None:
+    """Say which process ended and what to do; ``None`` if the error is of another kind.
+
+    >>> named_death(RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "))[:37]
+    'A worker that loads data (process 7) '
+    """
+    while error.__cause__ is not None and not isinstance(error, RuntimeError):
+        error = error.__cause__
+    text = " ".join(str(error).split())
+    if found := _WORKER.search(text):
+        return (
+            f"A worker that loads data (process {found[1]}) ended: {found[2].strip().rstrip('.')}."
+            f" {_KILLED} Less memory is taken with fewer workers (`data.num_workers`) or smaller"
+            " batches."
+        )
+    if isinstance(error, RuntimeError) and _OF_A_RANK.search(text):
+        return (
+            f"Another process of this run has ended, so that this one cannot go on ({text[:200]})."
+            f" {_KILLED} Its own message, if it left one, is above or in the log of its node."
+        )
+    return None
