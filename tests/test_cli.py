@@ -86,7 +86,7 @@ def test_an_interrupted_run_says_where_it_stands_and_how_to_go_on(
         begin(self, trainer, module)
 
     monkeypatch.setattr(EpochRows, "on_train_epoch_start", interrupt)
-    assert main(["run", str(recipe_file), "--out", "run"]) == 1
+    assert main(["run", str(recipe_file), "--out", "run"]) == 130
     said = capsys.readouterr().err
     assert re.search(r"interrupted after epoch 1 of the stage \w+\. Go on with: ", said)
     assert "fastrecipes run --resume run" in said

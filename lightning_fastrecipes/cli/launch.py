@@ -45,7 +45,10 @@ def find_launch(environ: Mapping[str, str]) -> Launch | None:
 
         if not SLURMEnvironment.detect():
             return None
-        slurm = SLURMEnvironment(auto_requeue=False)
+        try:
+            slurm = SLURMEnvironment(auto_requeue=False)
+        except RuntimeError as error:  # tasks that are not said for each node
+            raise RecipeError(f"SLURM: {error}") from error
         # Not its own port, which Lightning opens in a moment.
         place = slurm.main_address, slurm.main_port + 1
         step = environ["SLURM_STEP_ID"]

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from filelock import FileLock
@@ -128,7 +129,8 @@ TORCHRUN = {
     "TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0",
 }  # fmt: skip
 SLURM = {
-    "SLURM_STEP_ID": "0", "SLURM_NTASKS": "4", "SLURM_NNODES": "2", "SLURM_PROCID": "3",
+    "SLURM_STEP_ID": "0", "SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "2",
+    "SLURM_NNODES": "2", "SLURM_PROCID": "3",
     "SLURM_LOCALID": "1", "SLURM_NODEID": "1", "SLURM_JOB_ID": "4321", "SLURM_JOB_NAME": "train",
     "SLURM_NODELIST": "node[7-8]",
 }  # fmt: skip
@@ -142,23 +144,22 @@ def test_processes_of_torchrun_are_known_by_their_environment() -> None:
     assert find_spread(TORCHRUN | {"WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}) == {}
 
 
-def test_processes_of_slurm_are_known_by_their_environment(monkeypatch) -> None:
-    for name, value in SLURM.items():
-        monkeypatch.setenv(name, value)
-    for name in ("MASTER_ADDR", "MASTER_PORT"):
-        monkeypatch.delenv(name, raising=False)
-    assert find_launch(os.environ) == Launch(3, 4, "node7", 19322, False, "0")
-    assert find_spread(os.environ) == {"devices": 2, "num_nodes": 2, "strategy": "ddp"}
-    monkeypatch.setenv("SLURM_JOB_NAME", "bash")  # a shell, whose commands are one process each
-    assert find_launch(os.environ) is None
-    for name in ("MASTER_ADDR", "MASTER_PORT"):  # which Lightning has set
-        os.environ.pop(name, None)
+def test_processes_of_slurm_are_known_by_their_environment() -> None:
+    with patch.dict(os.environ, SLURM):
+        for name in ("MASTER_ADDR", "MASTER_PORT"):
+            os.environ.pop(name, None)
+        assert find_launch(os.environ) == Launch(3, 4, "node7", 19322, False, "0")
+        assert find_spread(os.environ) == {"devices": 2, "num_nodes": 2, "strategy": "ddp"}
+        os.environ["SLURM_JOB_NAME"] = "bash"  # a shell, whose commands are one process each
+        assert find_launch(os.environ) is None
+        assert find_spread(os.environ) == {}
+        os.environ["SLURM_JOB_NAME"] = "train"
+        del os.environ["SLURM_NTASKS_PER_NODE"]
+        with pytest.raises(RecipeError, match=r"SLURM: .*ntasks-per-node"):
+            find_launch(os.environ)
 
 
-def test_other_numbers_of_processes_than_were_started_are_refused(
-    recipe_file, monkeypatch, capsys
-) -> None:
-    for name, value in TORCHRUN.items():
-        monkeypatch.setenv(name, value)
-    assert main(["check", str(recipe_file), "--trainer.devices=1"]) == 2
+def test_other_numbers_of_processes_than_were_started_are_refused(recipe_file, capsys) -> None:
+    with patch.dict(os.environ, TORCHRUN):
+        assert main(["check", str(recipe_file), "--trainer.devices=1"]) == 2
     assert "must fit the 4 processes that were started" in capsys.readouterr().err

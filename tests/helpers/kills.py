@@ -45,9 +45,10 @@ def run_forked(words: list[str], home: Path, at: Callable[[int], None] | None = 
     if child == 0:
         code = 70
         try:
-            with said.open("w") as file:
-                for number in (1, 2):
-                    os.dup2(file.fileno(), number)
+            file = said.open("w")
+            for number in (1, 2):
+                os.dup2(file.fileno(), number)
+            sys.stdout = sys.stderr = file  # not those of pytest
             signal.signal(signal.SIGINT, signal.default_int_handler)
             ticks = _count_ticks(home, at)
             code = main(words)
