@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import SetupError, rank_zero_info
+from lightning_fastrecipes.callbacks.engine.best_weights import BestWeights
 from lightning_fastrecipes.callbacks.engine.clean_samples import CleanSamples
 from lightning_fastrecipes.callbacks.engine.cycles import CycleEnds, Monitor
 from lightning_fastrecipes.callbacks.engine.keyed import KeyedCallback
@@ -91,31 +92,35 @@ class OverfittingStop(KeyedCallback):
         self.gap_patience = gap_patience
         self.num_train_samples = num_train_samples
         self.loss_name = loss_name
-        self.history: list[dict[str, float]] = []
         self._samples = CleanSamples("`gap_patience`", num_train_samples, train_loader)
         self._monitor = Monitor(monitor, mode)
         self._set_key(
             patience=patience, monitor=monitor, gap_patience=gap_patience, cycle_len=cycle_len
         )
         self._ends = CycleEnds("OverfittingStop", cycle_len, cycle_mult)
-        self._best: dict[str, Tensor] | None = None
+        self._kept = BestWeights()
         self._stopped = False
         self._has_train_metrics = False
         self._validated_epoch: int | None = None
 
     @property
+    def history(self) -> list[dict[str, float]]:
+        """For each cycle end ``epoch``, ``value`` and, if measured, ``train_loss`` and ``gap``."""
+        return self._kept.history
+
+    @property
     def best_epoch(self) -> int | None:
         """The epoch whose weights are the best so far; ``None`` before the first cycle end."""
-        values = self._badness()
-        return int(self.history[values.index(min(values))]["epoch"]) if values else None
+        return self._kept.best_epoch(self._monitor)
 
     def state_dict(self) -> dict[str, Any]:
         """Return history and best weights, so that a resumed fit can still go back to them."""
-        return {"history": self.history, "best": self._best, "stopped": self._stopped}
+        return {"history": self.history, "best": self._kept.weights, "stopped": self._stopped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore history and best weights of the fit that is resumed."""
-        self.history, self._best = list(state_dict["history"]), state_dict["best"]
+        self._kept.history = list(state_dict["history"])
+        self._kept.weights = state_dict["best"]
         self._stopped = state_dict["stopped"]
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -124,7 +129,7 @@ class OverfittingStop(KeyedCallback):
         if stage == "fit":
             self._stopped = False
             if trainer.current_epoch == 0:
-                self.history, self._best = [], None
+                self._kept = BestWeights()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse fits without cycles, validation at their ends, or the clean samples asked for."""
@@ -193,15 +198,11 @@ class OverfittingStop(KeyedCallback):
                 rank_zero_info(f"OverfittingStop: {reason}; going back to epoch {self.best_epoch}.")
                 self._stopped = trainer.should_stop = True
         if self._stopped or epoch == trainer.max_epochs:
-            self._go_back(pl_module)
+            self._kept.put_back(pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Go back to the best weights also where something else has ended the training."""
-        self._go_back(pl_module)
-
-    def _go_back(self, pl_module: pl.LightningModule) -> None:
-        if self._best is not None:
-            pl_module.load_state_dict(self._best)
+        self._kept.put_back(pl_module)
 
     def _measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = trainer.callback_metrics
@@ -216,10 +217,7 @@ class OverfittingStop(KeyedCallback):
                 train_loss = self._samples.measure(trainer, pl_module)[name]
             val_loss = mean_over_processes(trainer, metrics[self.loss_name])
             entry |= {"train_loss": train_loss, "gap": val_loss - train_loss}
-        self.history.append(entry)
-        if self.best_epoch == trainer.current_epoch:
-            state = pl_module.state_dict().items()
-            self._best = {name: tensor.detach().to("cpu", copy=True) for name, tensor in state}
+        self._kept.take(entry, self._monitor, pl_module)
 
     def _check_loss_name(self, metrics: Mapping[str, Tensor]) -> None:
         if self.gap_patience is not None and self.loss_name not in metrics:
@@ -229,12 +227,9 @@ class OverfittingStop(KeyedCallback):
                 " another by `loss_name`, or leave `gap_patience` out."
             )
 
-    def _badness(self) -> list[float]:
-        return [self._monitor.badness(entry["value"]) for entry in self.history]
-
     def _reason(self) -> str | None:
         """Return why training should stop now, or ``None``."""
-        values = self._badness()
+        values = self._kept.badness(self._monitor)
         since_best = len(values) - 1 - values.index(min(values))
         if since_best >= self.patience:
             name = self._monitor.name

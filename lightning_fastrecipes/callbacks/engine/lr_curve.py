@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from matplotlib.figure import Figure
+from typing_extensions import override
 
 from lightning_fastrecipes._lightning import Logger, TensorBoardLogger, WandbLogger
 from lightning_fastrecipes.functional.training.lr_curves import (
@@ -18,10 +18,11 @@ from lightning_fastrecipes.functional.training.lr_curves import (
     average_losses,
     suggest_lr,
 )
+from lightning_fastrecipes.plots.figure import ShownFigure
 from lightning_fastrecipes.plots.rates import draw_lr_curve
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LRCurve:
     """The curve of one sweep, and what it suggests.
 
@@ -78,6 +79,16 @@ class LRCurve:
         lr = self.suggestion
         return {} if lr is None else {name: lr * r for name, r in self.group_ratios.items()}
 
+    @override
+    def __repr__(self) -> str:
+        if self.suggestion is None:
+            return f"LRCurve({len(self.lrs)} steps, no suggestion: {self.refusal})"
+        picks = ", ".join(f"{rule} {lr:.2e}" for rule, lr in self.picks.items())
+        return f"LRCurve({len(self.lrs)} steps, suggestion {self.suggestion:.2e}; {picks})"
+
+    def _repr_png_(self) -> bytes:
+        return self.plot()._repr_png_()
+
     def table(self) -> pd.DataFrame:
         """Return ``lr``, ``loss`` and ``average_loss``, which the rules see, of each step."""
         averages = average_losses(self.lrs, self.losses)
@@ -98,7 +109,7 @@ class LRCurve:
         }
         return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
-    def plot(self, path: str | Path | None = None) -> Figure:
+    def plot(self, path: str | Path | None = None) -> ShownFigure:
         """Draw the loss against the rate on a log axis, with the suggestion and the other picks.
 
         Args:
