@@ -29,7 +29,10 @@ def _number(value: Any, key: str) -> None:
 
 def _stage(value: Any, key: str) -> None:
     names = ("image_size", "batch_size", "epochs", "max_epochs")
-    sizes = dict.fromkeys(names, plain.whole(1))
+    sizes = dict.fromkeys(names, plain.whole(1)) | {
+        "steps": plain.whole(0),
+        "kept_epoch": plain.whole(0),
+    }
     plain.keys({"name": _NAME, "seconds": _number, "metrics": plain.named(_number)}, sizes)(
         value, key
     )

@@ -77,6 +77,9 @@ class Stage:
         precompute: Whether the frozen backbone runs once per image, without augmentation.
         until_overfitting: Stop after this many cycles in a row that are worse than the best, and
             go back to the best weights; ``max_epochs`` is then the most. 0 trains all epochs.
+        keep_best: A logged metric, such as ``val_accuracy``, or ``{monitor: NAME, mode: max}``: the
+            stage ends with the weights of the epoch at which it was best; those of the last epoch
+            if ``None``.
         callbacks: Built anew for this stage.
     """
 
@@ -90,6 +93,7 @@ class Stage:
     augmentation: AugmentationKey | None = None
     precompute: bool = False
     until_overfitting: int = 0
+    keep_best: str | dict[str, str] | None = None
     callbacks: tuple[ClassSpec, ...] = ()
 
     @property

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes.callbacks.keep_best import KeepBest
 from lightning_fastrecipes.callbacks.lr_finder import LRFinder
 from lightning_fastrecipes.callbacks.schedule import Schedule
 from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.recipe.config.building import read_class, read_settings
-from lightning_fastrecipes.recipe.config.documents import Place
+from lightning_fastrecipes.recipe.config.documents import Place, check_keys
 from lightning_fastrecipes.recipe.config.schema import AS_BEFORE, FIND, LRSearch, Stage
 
 _MOST_EPOCHS = 1_000_000
@@ -59,6 +60,8 @@ def _read_stage(name: Any, item: Any, place: Place) -> Stage:
             "looks at the ends of cycles, but the stage has none. Add `lightning_fastrecipes.SGDR`"
             " to its callbacks."
         )
+    if stage.keep_best is not None:
+        _check_keep_best(stage, place.at("keep_best"))
     return stage
 
 
@@ -99,6 +102,21 @@ def _check_lr(stage: Stage, place: Place) -> None:
             "names a rule, but the stage has an `LRFinder` of its own. Give it the rule, and write"
             " `lr: find`."
         )
+
+
+def _check_keep_best(stage: Stage, place: Place) -> None:
+    """Refuse what says nothing of a metric, and a second choice of the weights."""
+    wanted = stage.keep_best
+    if isinstance(wanted, dict):
+        check_keys(wanted, ("monitor", "mode"), place)
+        if "monitor" not in wanted or wanted.get("mode", "min") not in ("min", "max"):
+            raise place.error(
+                "must be a metric, or `{monitor: val_accuracy, mode: max}` with the mode `min` or"
+                f" `max`, but is {shown(wanted)}."
+            )
+    if stage.until_overfitting or has_callback(stage, KeepBest):
+        other = "`until_overfitting`" if stage.until_overfitting else "the callback `KeepBest`"
+        raise place.error(f"cannot stand beside {other}, which chooses the weights as well.")
 
 
 def check_name(name: Any, place: Place) -> None:

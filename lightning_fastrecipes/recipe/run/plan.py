@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes.callbacks.keep_best import KeepBest
 from lightning_fastrecipes.callbacks.train_metrics import PREFIX as TRAIN_METRICS
 from lightning_fastrecipes.data.common.samplers import drops_last_batch
 from lightning_fastrecipes.errors import RecipeError
@@ -85,9 +86,11 @@ def apply_stage(
         modality.check_stage(stage, data, model)
     except ValueError as error:
         raise place.error(error) from error
-    if stage.until_overfitting and not modality.num_samples(data, "val"):
+    needs = "until_overfitting" if stage.until_overfitting else "keep_best"
+    needs_validation = stage.until_overfitting or stage.keep_best is not None
+    if needs_validation and not modality.num_samples(data, "val"):
         raise place.error(
-            "`until_overfitting` needs a validation split, but the data has none. Give"
+            f"`{needs}` needs a validation split, but the data has none. Give"
             " `split` a share `val`."
         )
 
@@ -125,12 +128,17 @@ def _first_lr(recipe: Recipe, index: int, folder: RunFolder | None) -> Any:
 
 
 def build_callbacks(recipe: Recipe, index: int) -> list[pl.Callback]:
-    """Build new callbacks for a stage, in the order of the recipe."""
-    place = Place(recipe.path, recipe.stages[index].key)
-    return [
+    """Build new callbacks for a stage in the order of the recipe, then what keeps its best."""
+    stage = recipe.stages[index]
+    place = Place(recipe.path, stage.key)
+    callbacks = [
         build(spec, pl.Callback, place.at(f"callbacks[{position}]"))
-        for position, spec in enumerate(recipe.stages[index].callbacks)
+        for position, spec in enumerate(stage.callbacks)
     ]
+    if stage.keep_best is not None:
+        wanted: Any = stage.keep_best
+        callbacks.append(KeepBest(**(wanted if isinstance(wanted, dict) else {"monitor": wanted})))
+    return callbacks
 
 
 def plan_stages(recipe: Recipe, data: Any, model: Any) -> list[StagePlan]:
@@ -148,6 +156,7 @@ def plan_stages(recipe: Recipe, data: Any, model: Any) -> list[StagePlan]:
         place, callbacks = Place(recipe.path, stage.key), build_callbacks(recipe, index)
         check_callbacks(callbacks, place)
         check_monitors(callbacks, _logged(recipe, data, model), place)
+        _check_directions(callbacks, model, place)
         resize = resizing(recipe, index, data, model)
         resize(0)
         image_size, batch_size = getattr(data, "image_size", None), data.batch_size
@@ -174,6 +183,16 @@ def plan_stages(recipe: Recipe, data: Any, model: Any) -> list[StagePlan]:
         )
     modality.check_evaluation(recipe, data, model)
     return plans
+
+
+def _check_directions(callbacks: list[pl.Callback], model: Any, place: Place) -> None:
+    """Raise `RecipeError` if it is not known which values of a metric are the best."""
+    for callback in callbacks:
+        if isinstance(callback, KeepBest):
+            try:
+                callback.decide(model)
+            except ValueError as error:
+                raise place.at("keep_best").error(error) from error
 
 
 def _logged(recipe: Recipe, data: Any, model: Any) -> list[str]:

@@ -30,7 +30,6 @@ from lightning_fastrecipes.recipe.artifacts.checkpoints import check_room_for_st
 from lightning_fastrecipes.recipe.artifacts.environment import (
     is_first_process,
     package_versions,
-    peak_memory_mib,
     reset_peak_memory,
 )
 from lightning_fastrecipes.recipe.artifacts.history import History, read_history
@@ -46,6 +45,7 @@ from lightning_fastrecipes.recipe.config.building import read_trainer
 from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.schema import Recipe, Stage
 from lightning_fastrecipes.recipe.loading import modality_of
+from lightning_fastrecipes.recipe.run.figures import stage_figures
 from lightning_fastrecipes.recipe.run.lr_search import finding_callbacks
 from lightning_fastrecipes.recipe.run.parts import adopt, begin_part, describe_parts
 from lightning_fastrecipes.recipe.run.plan import (
@@ -63,6 +63,7 @@ from lightning_fastrecipes.recipe.run.resuming import (
 )
 from lightning_fastrecipes.recipe.run.trainers import build_trainer, stage_checkpoint
 from lightning_fastrecipes.recipe.shared.evaluator import Evaluator
+from lightning_fastrecipes.recipe.shared.log_steps import count_steps_from
 from lightning_fastrecipes.recipe.shared.predictions import Split
 
 logger = logging.getLogger(__name__)
@@ -98,6 +99,8 @@ class Run:
         self.evaluator: Evaluator
         self.plans: list[StagePlan]
         self.stages: list[dict[str, Any]] = []
+        self._loggers: list[pl.Logger] = []
+        self._stage = 0
 
     def prepare(self) -> list[StagePlan]:
         """Build data and model and plan every stage, so that mistakes show before training."""
@@ -123,7 +126,7 @@ class Run:
 
     def run_stage(self, index: int) -> dict[str, Any]:
         """Train one stage, or load it if it is finished, and return its figures."""
-        stage = self.recipe.stages[index]
+        stage, self._stage = self.recipe.stages[index], index
         earlier = self.stages[index : index + 1]
         if earlier and (earlier[0]["max_epochs"] or 0) >= stage.max_epochs:
             check_history(self.folder, stage.name, earlier[0].get("epochs", 0))
@@ -144,9 +147,7 @@ class Run:
         for history.part, end in self.recipe.part_ends(stage):
             trainer = self._fit(index, end, data, history)
         seconds = sum(one["seconds"] for one in earlier) + time.perf_counter() - started
-        figures = self._figures(stage, history, seconds)
-        figures |= {"epochs": trainer.current_epoch, "max_epochs": stage.max_epochs}
-        figures |= _verdict(trainer)
+        figures = stage_figures(stage, self.modality, self.data, trainer, history, seconds)
         self.stages[index:] = [figures]
         if trainer.is_global_zero and not self.fast_dev_run:
             Progress(self.recipe.source, self.stages).write(self.folder)
@@ -200,6 +201,7 @@ class Run:
         ``members`` are name and checkpoint of models that predict together, in place of the trained
         model. If ``None``, the recipe decides: its snapshots or the trained model.
         """
+        self._stage = len(self.recipe.stages)
         self.evaluator.set_up(members or {}, is_rehearsal=self.fast_dev_run)
         results: dict[str, Any] = {
             "recipe": self.recipe.name,
@@ -252,28 +254,15 @@ class Run:
             return []
         return [SaveEvery(self.recipe.save_every, self.folder.begun_epoch(stage.name))]
 
-    def _figures(self, stage: Stage, history: History, seconds: float) -> dict[str, Any]:
-        """Collect the time, speed, memory and last metrics of a finished stage."""
-        rows = read_history(self.folder.metrics)
-        last = rows[rows["stage"] == stage.name].dropna(axis=1).to_dict("records")[-1:]
-        metrics = last[0] if last else {}
-        rate = history.num_samples / max(history.train_seconds, 1e-9)
-        return {
-            "name": stage.name,
-            "seconds": round(seconds, 2),
-            f"{self.modality.unit}_per_second": round(rate, 1),
-            "peak_memory_mib": peak_memory_mib(),
-            **{name: getattr(self.data, name) for name in self.modality.size_names},
-            "metrics": {k: v for k, v in metrics.items() if k not in {"stage", "seconds", "part"}},
-        }
-
     def _trainer(self, callbacks: list[pl.Callback], **arguments: Any) -> pl.Trainer:
         if self.show_progress:
             callbacks = [*callbacks, EpochTable(), pl.RichProgressBar(leave=False)]
             callbacks.sort(key=lambda one: isinstance(one, SaveEvery))  # which stores their states
         if "enable_progress_bar" not in self.recipe.trainer:
             arguments = {"enable_progress_bar": self.show_progress, **arguments}
-        return build_trainer(
+        if self._loggers:
+            arguments = {"logger": self._loggers, **arguments}
+        trainer = build_trainer(
             self.recipe,
             self.model,
             **arguments,
@@ -281,6 +270,16 @@ class Run:
             default_root_dir=self.folder.path,
             fast_dev_run=self.fast_dev_run,
         )
+        # One log for all stages and the evaluation, in which steps go on.
+        self._loggers = trainer.loggers
+        count_steps_from(self._loggers, self._steps_before(self._stage))
+        return trainer
+
+    def _steps_before(self, index: int) -> int:
+        """Count the steps of the stages before one; earlier versions did not note them."""
+        planned = [plan.num_steps for plan in self.plans[:index]]
+        done = [stage.get("steps", 0) for stage in self.stages[:index]]
+        return sum(steps or planned[place] for place, steps in enumerate(done))
 
     def _check_finished_stages(self) -> None:
         for stage in self.stages:
@@ -311,16 +310,3 @@ def _below(recipe: Recipe, folder: Path) -> Recipe:
         specs = [replace(c, init_args=below(c.init_args, folder)) for c in stage.callbacks]
         stages.append(replace(stage, callbacks=tuple(specs)))
     return replace(recipe, trainer=trainer, stages=tuple(stages))
-
-
-def _verdict(trainer: pl.Trainer) -> dict[str, str]:
-    """Return what the guard says of the weights that a stage hands on."""
-    callbacks = pl.callbacks_of(trainer)
-    found = [callback for callback in callbacks if isinstance(callback, ValidationGuard)]
-    if not found:
-        return {}
-    verdicts = found[0].verdicts
-    best = [one.best_epoch for one in callbacks if isinstance(one, OverfittingStop)]
-    epoch = best[0] if best else max(verdicts, default=None)
-    said = None if epoch is None else verdicts.get(epoch)
-    return {"guard": said or "not checked, since nothing was validated before and after"}
