@@ -1,9 +1,11 @@
 """How many workers and threads this machine has room for."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+
+from lightning_fastrecipes.data.common.life_signs import track
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -32,10 +34,15 @@ def num_loader_workers(num_images: int, num_local_processes: int = 1) -> int:
     return max(1, min(_MAX_WORKERS, num_cores() // num_local_processes - 1))
 
 
-def map_threads(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
+def map_threads(
+    function: Callable[[_Item], _Result], items: Collection[_Item], what: str | None = None
+) -> list[_Result]:
     """Call a function on every item, with a thread per core, and return the results in order.
+
+    ``what`` is what a life sign calls it, such as ``Checking images``; there is none if ``None``.
 
     The function should leave Python's lock for most of its time, as decoding does.
     """
     with ThreadPoolExecutor(num_cores()) as threads:
-        return list(threads.map(function, items))
+        found = threads.map(function, items)
+        return list(found if what is None else track(found, what, len(items)))

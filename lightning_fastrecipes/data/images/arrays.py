@@ -209,7 +209,7 @@ def list_into_memory(root: Path, decoding: Decoding) -> Listing:
     """Read a folder as ``list_folder`` does, and its images, all of one shape, into memory."""
     listing = list_folder(root)
     files = [root / file for file in listing.rows["file"]]
-    images = map_threads(partial(load_image, decoding=decoding), files)
+    images = map_threads(partial(load_image, decoding=decoding), files, "Reading images")
     expected = images[0].shape
     odd = [str(f) for f, p in zip(files, images, strict=True) if p.shape != expected]
     if odd:

@@ -256,7 +256,7 @@ def prediction_dataset(
             " its arrays to a `Trainer` in an `ImageArrayDataModule`."
         )
     inspect = partial(inspect_image, decoding=geometry.decoding)
-    problems = [facts.problem for facts in map_threads(inspect, files)]
+    problems = [facts.problem for facts in map_threads(inspect, files, "Checking images")]
     good = [file for file, problem in zip(files, problems, strict=True) if not problem]
     bad = [(str(file), problem) for file, problem in zip(files, problems, strict=True) if problem]
     transform = EvalTransform(image_size, geometry, InputSpec())

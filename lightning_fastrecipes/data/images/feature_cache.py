@@ -10,6 +10,7 @@ import numpy.typing as npt
 from lightning_fastrecipes import formats
 from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles
 from lightning_fastrecipes.data.common.disk_room import FOLDER_ADVICE
+from lightning_fastrecipes.data.common.life_signs import track
 from lightning_fastrecipes.errors import DataError
 
 FloatMatrix = npt.NDArray[np.float32]
@@ -49,7 +50,7 @@ def _write_rows(path: Path, batches: Iterable[FloatMatrix], shape: tuple[int, in
     num_rows = 0
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
-        for batch in batches:
+        for batch in track(batches, "Computing features of images", shape[0], len):
             if batch.ndim != 2 or batch.shape[1] != shape[1]:
                 raise DataError(f"Features must have {shape[1]} columns, but got {batch.shape}.")
             num_rows += len(batch)

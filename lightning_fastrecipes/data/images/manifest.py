@@ -119,9 +119,10 @@ def _add_new(
     logger.info("Checking %d of %d images in '%s'.", len(new), len(found), folder)
     inspect, parts = partial(inspect_image, decoding=decoding), []
     for start in range(0, len(new), _CHUNK):  # what is known of an image takes memory until then
-        facts = map_threads(
-            inspect, [folder / file for file in new["file"][start : start + _CHUNK]]
-        )
+        files = [folder / file for file in new["file"][start : start + _CHUNK]]
+        end = start + len(files)
+        what = f"Checking images {start + 1:,} to {end:,} of {len(new):,}"
+        facts = map_threads(inspect, files, what if len(new) > _CHUNK else "Checking images")
         parts.append(pd.DataFrame(facts, columns=ImageFacts._fields))
     checked = pd.concat([new, pd.concat(parts, ignore_index=True)], axis=1)
     kept = known[~known["file"].isin(checked["file"])]

@@ -2,7 +2,7 @@
 
 import os
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from lightning_fastrecipes import formats
 from lightning_fastrecipes._lightning import rank_zero_info, rank_zero_warn
 from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles
+from lightning_fastrecipes.data.common.life_signs import track
 from lightning_fastrecipes.data.common.workers import map_threads
 from lightning_fastrecipes.data.images.geometry import CachedSize
 from lightning_fastrecipes.data.images.samples import Samples
@@ -147,13 +148,17 @@ def _write(folder: Path, digests: Sequence[str], image: Callable[[int], Tensor])
     rows = []
     # Plain writes, not a writable memory map: on a full disk a map kills the process.
     with (folder / _PIXELS).open("wb") as file:
-        for start in range(0, len(digests), _CHUNK):
-            for pixels in map_threads(image, range(start, min(start + _CHUNK, len(digests)))):
-                content = pixels.contiguous().numpy().tobytes()
-                rows.append((zlib.crc32(content), *pixels.shape[1:]))
-                file.write(content)
+        for pixels in track(_in_chunks(image, len(digests)), "Decoding images", len(digests)):
+            content = pixels.contiguous().numpy().tobytes()
+            rows.append((zlib.crc32(content), *pixels.shape[1:]))
+            file.write(content)
     index = pd.DataFrame(rows, columns=["checksum", "height", "width"])
     index.assign(digest=digests).to_feather(folder / _INDEX)
+
+
+def _in_chunks(image: Callable[[int], Tensor], count: int) -> Iterator[Tensor]:
+    for start in range(0, count, _CHUNK):
+        yield from map_threads(image, range(start, min(start + _CHUNK, count)))
 
 
 def _identity(path: Path) -> tuple[int, int, int]:
