@@ -29,6 +29,7 @@ from lightning_fastrecipes.recipe.config.overrides import (
     apply_override,
     read_override,
 )
+from lightning_fastrecipes.recipe.config.paths import from_beside
 from lightning_fastrecipes.recipe.config.schema import (
     TTA,
     Evaluation,
@@ -69,12 +70,15 @@ def load_recipe(
     ``stages.head.max_epochs=3``, ``stages.all.callbacks.SGDR.cycle_len=2``. Keys of ``data``,
     ``model`` and callbacks are the arguments of their classes. ``variant`` names the one to load,
     ``None`` the recipe itself. Overrides hold for what is loaded, and for every variant of a
-    series. ``trust`` names modules
+    series. Paths of the file that lie beside it are taken from there. ``trust`` names modules
     whose code the recipe may use besides the packages of `trust.py`. A ``document`` is read in
     place of what the file holds. Raise `RecipeError` if the file or an override cannot be
     understood, or names other code, which has not been imported then.
     """
+    is_file = document is None
     document = read_document(path) if document is None else copy.deepcopy(dict(document))
+    if is_file:
+        document = from_beside(document, path.parent)
     pl.name_own_classes(document)
     place = Place(path, trust=tuple(trust))
     check_keys(document, SECTIONS, place)
