@@ -1,7 +1,10 @@
 """Find recipes: every folder that holds a ``recipe.yaml`` is one."""
 
+import json
 import os
+import re
 from importlib.resources import files
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ from lightning_fastrecipes.data.common.files import copy_folder, write_atomicall
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.messages import shown, suggestion
 from lightning_fastrecipes.recipe.config.documents import dump_document, read_document
+from lightning_fastrecipes.recipe.config.notebook import as_notebook
 
 
 def recipes_folder() -> Path:
@@ -21,6 +25,27 @@ def list_recipes() -> dict[str, str]:
     """Return name and description of every recipe, sorted by name."""
     found = sorted(recipes_folder().glob("*/recipe.yaml"))
     return {path.parent.name: str(read_document(path)["description"]) for path in found}
+
+
+def recipe_rows() -> list[dict[str, Any]]:
+    """Return what there is to say of every recipe, sorted by name.
+
+    The keys are ``name``, ``description``, ``variants``, and from the table of measurements beside
+    the recipes ``data``, ``model``, ``result``, ``seconds`` and ``memory``, empty if not measured.
+    """
+    table = recipes_folder() / "README.md"
+    lines = table.read_text(encoding="utf-8").splitlines() if table.is_file() else []
+    measured = {}
+    for line in lines:
+        name, *cells = (cell.strip() for cell in line.strip("| ").split(" | "))
+        if found := re.match(r"\[(\w+)\]\(", name):
+            measured[found[1]] = cells
+    keys = ("data", "model", "result", "seconds", "memory")
+    return [
+        {"name": name, "description": description, "variants": list_variants(name)}
+        | dict(zip_longest(keys, measured.get(name, [])[: len(keys)], fillvalue=""))
+        for name, description in list_recipes().items()
+    ]
 
 
 def list_variants(name_or_path: str) -> list[str]:
@@ -72,3 +97,20 @@ def copy_recipe(name: str, folder: Path, document: dict[str, Any] | None = None)
     if document is not None:
         write_atomically(target / "recipe.yaml", dump_document(document))
     return target
+
+
+def write_notebook(folder: Path) -> Path:
+    """Write the script of a recipe's folder as ``recipe.ipynb`` beside it, and return the file.
+
+    Raise `RecipeError` if the recipe has no script.
+    """
+    script = folder / "recipe.py"
+    if not script.is_file():
+        raise RecipeError(f"{folder} has no `recipe.py` to make a notebook of.")
+    try:
+        content = as_notebook(script.read_text(encoding="utf-8"), folder.name)
+    except (ValueError, SyntaxError) as error:
+        raise RecipeError(f"{script}: {error}") from error
+    path = script.with_suffix(".ipynb")
+    write_atomically(path, json.dumps(content, indent=1) + "\n")
+    return path
