@@ -28,27 +28,39 @@ def permutation_importance(
     rows that were not trained on. Columns that say the same, such as the parts of a date, stand in
     for each other and each seem to matter little: shuffle such columns together, as one group.
 
-    ``predict`` returns the predictions for a table, one for each row; ``error`` computes from
-    predictions and targets a number that is greater the worse they are. ``columns`` are shuffled
-    each by itself, or are the name of a group to the columns that are shuffled together. A column
-    is shuffled in the same way whatever others are asked for, and otherwise by another ``seed``, at
-    least 0.
+    Args:
+        predict: Returns the predictions for a table, one for each row, such as ``lambda rows:
+            predictor.predict(rows)["prediction"].to_numpy()`` with what ``load`` returns.
+        frame: The rows, as ``predict`` takes them.
+        targets: What is to be predicted. Shape ``(rows,)``, or more axes.
+        columns: Columns that are shuffled each by itself, or the name of a group to the columns
+            that are shuffled together.
+        error: Computes from predictions and targets a number that is greater the worse they are.
+        num_repeats: How often each column is shuffled, at least 1.
+        seed: At least 0. A column is shuffled in the same way whatever others are asked for.
 
-    Return one row for each column or group, the most important first: ``column``, ``importance``
-    (mean growth of the error), ``spread`` (its deviation over the repeats; missing for one repeat),
-    ``error`` (mean when shuffled) and ``plain_error``. Raise `ValueError` if a column is not there,
-    there are no rows, or numbers are out of range. From Breiman, *Random Forests* (2001), section
-    10, and the fast.ai machine-learning course (2018), lesson 3.
+    Returns:
+        One row for each column or group, the most important first: ``column``, ``importance``
+        (mean growth of the error), ``spread`` (its deviation over the repeats; missing for one),
+        ``error`` (mean when shuffled) and ``plain_error``.
 
-    >>> rows = pd.DataFrame({"used": [1.0, 2.0, 3.0, 4.0], "unused": [1.0, 2.0, 3.0, 4.0]})
-    >>> targets = np.array([1.0, 2.0, 3.0, 4.0])
-    >>> def error(predictions, targets):
-    ...     return float(np.abs(predictions - targets).mean())
-    >>> def predict(table):
-    ...     return table["used"].to_numpy()
-    >>> found = permutation_importance(predict, rows, targets, ["unused", "used"], error)
-    >>> found["column"].tolist(), found["importance"].min()
-    (['used', 'unused'], np.float64(0.0))
+    Raises:
+        ValueError: If a column is not there, there are no rows, or numbers are out of range.
+
+    Example:
+        >>> rows = pd.DataFrame({"used": [1.0, 2.0, 3.0, 4.0], "unused": [1.0, 2.0, 3.0, 4.0]})
+        >>> targets = np.array([1.0, 2.0, 3.0, 4.0])
+        >>> def error(predictions, targets):
+        ...     return float(np.abs(predictions - targets).mean())
+        >>> def predict(table):
+        ...     return table["used"].to_numpy()
+        >>> found = permutation_importance(predict, rows, targets, ["unused", "used"], error)
+        >>> found["column"].tolist(), found["importance"].min()
+        (['used', 'unused'], np.float64(0.0))
+
+    References:
+        Breiman, *Random Forests* (2001), section 10; fast.ai machine-learning course (2018),
+        lesson 3.
     """
     groups = columns if isinstance(columns, Mapping) else {name: [name] for name in columns}
     _check(frame, targets, groups, num_repeats, seed)
