@@ -1,6 +1,7 @@
 """What all figures share: how they are created and saved."""
 
 import os
+from io import BytesIO
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -9,19 +10,30 @@ from matplotlib.figure import Figure
 _DOTS_PER_INCH = 100
 
 
-def new_figure(width: float, height: float) -> Figure:
+class ShownFigure(Figure):
+    """A figure that a notebook shows, with or without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        content = BytesIO()
+        self.savefig(content, format="png", dpi=_DOTS_PER_INCH)
+        return content.getvalue()
+
+
+def new_figure(width: float, height: float) -> ShownFigure:
     """Return an empty figure of a size in inches, which needs no screen."""
     # Not through pyplot, which keeps every figure and may want a screen.
-    figure = Figure(figsize=(width, height), dpi=_DOTS_PER_INCH, layout="constrained")
+    figure = ShownFigure(figsize=(width, height), dpi=_DOTS_PER_INCH, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def save(figure: Figure, path: str | Path) -> Figure:
+def save(figure: ShownFigure, path: str | Path | None) -> ShownFigure:
     """Write a figure, PNG without a suffix, so that a reader never finds half a file; return it.
 
-    The folder is made if missing.
+    The folder is made if missing; nothing is written if ``path`` is ``None``.
     """
+    if path is None:
+        return figure
     target = Path(path)
     target = target if target.suffix else target.with_suffix(".png")
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from lightning_fastrecipes.functional.training.lr_curves import Rule
-from lightning_fastrecipes.plots.figure import new_figure, save
+from lightning_fastrecipes.plots.figure import ShownFigure, new_figure, save
 
 _OTHER_COLORS = ("C4", "C5", "C6", "C1", "C8", "C9", "C2", "C7")
 
@@ -52,7 +52,7 @@ def draw_lr_curve(
     rule: Rule,
     refusal: str | None = None,
     split: str = "training",
-) -> Figure:
+) -> ShownFigure:
     """Draw the loss against the learning rate, with the suggestion and what other rules pick.
 
     ``lrs`` rise. ``averages`` are the smoothed ``losses`` that the rules see. ``picks`` are the
@@ -82,4 +82,4 @@ def draw_lr_curve(
         axes.set_title(f"No suggestion: {refusal}", wrap=True, fontsize=10)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper")
-    return figure if path is None else save(figure, path)
+    return save(figure, path)

@@ -181,13 +181,14 @@ def draw_variants(variants: Sequence[Mapping[str, Any]], path: str | Path) -> Fi
 def draw_batch(
     images: Sequence[Sequence[Tensor]],
     names: Sequence[str],
-    path: str | Path,
+    path: str | Path | None,
     titles: Sequence[Sequence[str]] | None = None,
 ) -> Figure:
     """Draw images as training sees them: not augmented on the left, then epoch by epoch.
 
     ``images`` has for each row its images ``(channels, height, width)``, ``uint8``; ``names`` says
     what each row shows, such as its class; ``titles`` what each image does, if not an epoch.
+    Nothing is written if ``path`` is ``None``.
     """
     num_columns = max(map(len, images))
     figure = new_figure(1.2 + 1.5 * num_columns, 0.6 + 1.5 * len(images))

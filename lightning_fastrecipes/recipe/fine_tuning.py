@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+import pandas as pd
 from torch import Tensor
+from typing_extensions import override
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import rank_zero_info
@@ -47,7 +49,7 @@ class TrainedStage:
     curve: LRCurve | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FineTuned:
     """What ``fine_tune`` returns.
 
@@ -56,13 +58,37 @@ class FineTuned:
         stages: What each stage did, in order.
     """
 
-    trainer: pl.Trainer = field(repr=False)
+    trainer: pl.Trainer
     stages: tuple[TrainedStage, ...]
 
     @property
     def metrics(self) -> dict[str, float]:
         """What the last stage logged last, by its name."""
         return self.stages[-1].metrics
+
+    def table(self) -> pd.DataFrame:
+        """Return a row for each stage: epochs, the head's peak rate, seconds and last metrics."""
+        return pd.DataFrame(
+            {
+                "stage": stage.name,
+                "epochs": stage.epochs,
+                "lr": [*stage.group_lrs.values()][-1],
+                "seconds": stage.seconds,
+                **stage.metrics,
+            }
+            for stage in self.stages
+        )
+
+    @override
+    def __repr__(self) -> str:
+        told = ", ".join(f"{name} {value:.4g}" for name, value in self.metrics.items())
+        return f"FineTuned({' > '.join(stage.name for stage in self.stages)}; {told})"
+
+    def _repr_html_(self) -> str:
+        table: str = self.table().to_html(
+            index=False, float_format=lambda value: f"{value:.4g}", border=0
+        )
+        return table
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,23 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 import torch
+from typing_extensions import override
 
 from lightning_fastrecipes._lightning import rank_zero_warn
-from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.errors import DataError, check_at_least
 from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.recipe.artifacts.environment import default_device
 from lightning_fastrecipes.recipe.artifacts.export_files import member_folders
 from lightning_fastrecipes.recipe.loading import modality_of_export
+from lightning_fastrecipes.recipe.shared.predictions import Predictions
 from lightning_fastrecipes.trust import Trust
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -98,16 +103,7 @@ class Predictor:
             DataNotFoundError: If a path does not exist.
         """
         with tempfile.TemporaryDirectory() as folder:
-            source, names, is_single = self._modality.as_source(items, Path(folder))
-            found = self._modality.predict(
-                self.folders,
-                source,
-                tta=self.tta,
-                keep=keep,
-                agreement=agreement,
-                trust=self.trust,
-                load=self._load,
-            )
+            found, names, is_single = self._predict(items, Path(folder), keep, agreement)
         bad = [f"{names.get(file, file)}: {reason}" for file, reason in found.bad]
         if bad and is_single:
             raise DataError(f"The image cannot be read: {bad[0]}. Give another.")
@@ -123,6 +119,53 @@ class Predictor:
         rest = {str(name): row[name] for name in table.columns[place + 1 :] if name not in keep}
         rest = {name: value for name, value in rest.items() if name not in ("file", "row")}
         return Prediction(row["prediction"] if place >= 0 else rest, rest)
+
+    def show_results(self, items: Any, num_images: int = 12) -> "Figure":
+        """Draw images with what is predicted of them, and the highest probability.
+
+        Args:
+            items: Images, as for ``predict``.
+            num_images: How many of them at most, the first ones, at least 1.
+
+        Returns:
+            The figure, which a notebook shows.
+
+        Raises:
+            DataError: If the runs predict rows of tables, or no image can be read.
+        """
+        if self._modality.unit != "images":
+            raise DataError("Only images can be shown. `predict` returns a table of the rows.")
+        check_at_least("num_images", num_images, 1)
+        from lightning_fastrecipes.recipe.images.items import draw_predicted
+
+        with tempfile.TemporaryDirectory() as folder:
+            found, names, _ = self._predict(items, Path(folder))
+            return draw_predicted(found.table.head(num_images), names)
+
+    @override
+    def __repr__(self) -> str:
+        folders = ", ".join(f"'{folder}'" for folder in self.folders)
+        views = {None: "as evaluated", True: "on", False: "off"}[self.tta]
+        names = self.classes or []
+        few = f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+        what = f"; {len(names)} classes: {few}" if names else ""
+        return f"Predictor({folders}{what}; views {views}; {self._device})"
+
+    def _predict(
+        self, items: Any, folder: Path, keep: Sequence[str] = (), agreement: bool = False
+    ) -> tuple[Predictions, dict[str, str], bool]:
+        """Return predictions, names of what was written into the folder, and whether it is one."""
+        source, names, is_single = self._modality.as_source(items, folder)
+        found = self._modality.predict(
+            self.folders,
+            source,
+            tta=self.tta,
+            keep=keep,
+            agreement=agreement,
+            trust=self.trust,
+            load=self._load,
+        )
+        return found, names, is_single
 
     def _load(self, path: Path) -> tuple[Any, dict[str, Any]]:
         if path not in self._models:

@@ -101,6 +101,10 @@ class FeatureDataModule(pl.OwnDataModule):
         self._datasets: dict[ImageSplit, FeatureDataset] = {}
         self._without_cache: dict[str, FloatMatrix] = {}
 
+    @override
+    def __repr__(self) -> str:
+        return f"FeatureDataModule({self.images!r}, {self.backbone.name})"
+
     @property
     def input_spec(self) -> InputSpec:
         """As the model has it."""

@@ -1,18 +1,27 @@
 """What a datamodule knows of its images once they are read."""
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
 import torch
 from torch import Tensor
+from typing_extensions import override
 
+from lightning_fastrecipes.data.common.self_description import DescribesItself
 from lightning_fastrecipes.data.common.settings import Instance
 from lightning_fastrecipes.data.images.assembly import Images
 from lightning_fastrecipes.data.images.geometry import Geometry
 from lightning_fastrecipes.data.images.label_table import Numbers
-from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.data.images.listing import ImageSplit
+from lightning_fastrecipes.errors import ConfigurationError, check_at_least
 from lightning_fastrecipes.functional.labels.numbers import NumberTarget
-from lightning_fastrecipes.protocols import LabelKind
+from lightning_fastrecipes.protocols import InputSpec, LabelKind
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-class KnownImages:
+class KnownImages(DescribesItself):
     """The class map, the kind of labels, and what was found, of images that ``setup`` reads."""
 
     _images: Images | None
@@ -73,6 +82,56 @@ class KnownImages:
         """Path and reason of each unreadable file that was left out."""
         return list(self._assembled.skipped_files)
 
+    @override
+    def _about(self) -> dict[str, str]:
+        if self._images is None:
+            return {"": "not read yet"}
+        counts = {split: len(part.targets) for split, part in self._images.splits.items()}
+        found = {str(split): f"{count:,} images" for split, count in counts.items() if count}
+        names = self.classes or [number.name for number in self.number_targets]
+        few = f"{', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"
+        found[f"{len(names)} {'classes' if self.classes else 'numbers'}"] = few
+        own: Any = self
+        found["image size"] = f"{own.image_size} px"
+        found["augmentation"] = str(own.augmentation)
+        return found
+
+    def show_batch(self, num_images: int = 6, num_epochs: int = 5) -> "Figure":
+        """Draw some training images: plain, and as each of the first epochs augments them.
+
+        Args:
+            num_images: How many images, at least 1.
+            num_epochs: How many epochs, at least 0.
+
+        Returns:
+            The figure, which a notebook shows.
+
+        Raises:
+            ConfigurationError: If a number is out of its range.
+        """
+        # Imported here, so that data alone import no library of figures.
+        from lightning_fastrecipes.data.images.showing import draw_training_images
+
+        check_at_least("num_images", num_images, 1)
+        check_at_least("num_epochs", num_epochs, 0)
+        own: Any = self
+        own.prepare_data()
+        own.setup("fit")
+        return draw_training_images(self, None, num_images, num_epochs)
+
+    def float_dataloader(self, split: ImageSplit) -> "FloatLoader":
+        """Return the batches of a split for a module that does not normalise, without a trainer.
+
+        Args:
+            split: ``train``, ``val``, ``test`` or ``predict``, in order and without augmentation.
+
+        Returns:
+            Batches as those of ``eval_dataloader``, with ``float32`` images, normalised as a
+            trainer with this datamodule does for such a module.
+        """
+        own: Any = self
+        return FloatLoader(own.eval_dataloader(split), own._spec)
+
     @property
     def _assembled(self) -> Images:
         if self._images is None:
@@ -80,3 +139,18 @@ class KnownImages:
                 "The images have not been read yet. Call `setup('fit')`, or let a Trainer do so."
             )
         return self._images
+
+
+class FloatLoader:
+    """Batches of a loader, with images normalised."""
+
+    def __init__(self, loader: Any, spec: InputSpec) -> None:
+        self.loader = loader
+        self.spec = spec
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        for images, *others in self.loader:
+            yield [self.spec.normalised(images), *others]

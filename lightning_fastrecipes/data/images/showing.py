@@ -1,25 +1,27 @@
-"""Draw what an augmentation may do to an image."""
+"""Draw training images, and what an augmentation may do to them."""
 
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
 from matplotlib.figure import Figure
 
-from lightning_fastrecipes.data.images.module import ImageDataModule
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.images.extremes import extremes
 from lightning_fastrecipes.functional.images.transform_list import name_of
 from lightning_fastrecipes.plots.runs import draw_batch
 
 
-def show_transforms(data: ImageDataModule, path: str | Path, index: int = 0) -> Figure:
+def show_transforms(data: Any, path: str | Path, index: int = 0) -> Figure:
     """Draw each transform of the training augmentation alone, at its extremes.
 
     So one sees whether the label survives: a class that changes under a transform, such as a 6 that
     is turned, asks for less of it.
 
     Args:
-        data: A datamodule that is set up.
+        data: A datamodule of images that is set up.
         path: Where the PNG goes.
         index: Which training image is shown, from 0.
 
@@ -53,3 +55,31 @@ def show_transforms(data: ImageDataModule, path: str | Path, index: int = 0) -> 
         rows.append([image, *(one.apply(image) for one in shown)])
         titles.append(["not augmented", *(one.label for one in shown)])
     return draw_batch(rows, names, path, titles)
+
+
+def draw_training_images(
+    data: Any, path: str | Path | None, num_images: int, num_epochs: int
+) -> Figure:
+    """Draw some training images of a datamodule: plain, and as the first epochs augment them.
+
+    Nothing is written if ``path`` is ``None``.
+    """
+    plain, trained = data.eval_dataset("train"), data.train_dataloader().dataset
+    count = len(plain)
+    places = np.unique(np.linspace(0, count - 1, num_images).round().astype(int)).tolist()
+    rows = [
+        [plain[place][0], *(trained[epoch * count + place][0] for epoch in range(num_epochs))]
+        for place in places
+    ]
+    return draw_batch(rows, [_label(data, plain.targets[place]) for place in places], path)
+
+
+def _label(images: Any, target: torch.Tensor) -> str:
+    if images.number_targets:
+        pairs = zip(images.number_targets, target.reshape(-1).tolist(), strict=True)
+        return ", ".join(f"{number.name} {value:.4g}" for number, value in pairs)
+    classes: list[str] = images.classes
+    if target.ndim == 0:
+        return classes[int(target)]
+    chosen = target >= min(0.5, float(target.max()))
+    return ", ".join(name for name, is_on in zip(classes, chosen, strict=True) if is_on)

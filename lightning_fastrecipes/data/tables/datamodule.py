@@ -12,6 +12,7 @@ from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import rank_zero_info, rank_zero_warn
 from lightning_fastrecipes.data.common.cache_choice import Cache, cache_choice
 from lightning_fastrecipes.data.common.samplers import upcoming_epoch
+from lightning_fastrecipes.data.common.self_description import DescribesItself
 from lightning_fastrecipes.data.common.settings import WholeNumber
 from lightning_fastrecipes.data.common.split_choice import SplitChoice, as_split
 from lightning_fastrecipes.data.common.split_names import SplitName
@@ -35,7 +36,7 @@ _DEVICE_SHARE = 0.5
 """Share of an accelerator's free memory that a split may take."""
 
 
-class TabularDataModule(pl.OwnDataModule):
+class TabularDataModule(DescribesItself, pl.OwnDataModule):
     """Serve a table in batches of ``(TableInputs, targets)``; rows to predict without targets.
 
     The table is read, prepared by ``steps``, split, and turned into numbers by a ``TableSpec`` that
@@ -162,6 +163,9 @@ class TabularDataModule(pl.OwnDataModule):
         module._to_predict = source
         module.folder = folder or module.folder
         return module
+
+    def _about(self) -> dict[str, str]:
+        return {"": "not read yet"} if self._encoded is None else self._encoded.facts()
 
     @property
     def train_targets(self) -> Tensor:

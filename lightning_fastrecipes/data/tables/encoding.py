@@ -99,6 +99,13 @@ class EncodedSplits:
     report: TableReport
     file_rows: Sequence[int] = ()
 
+    def facts(self) -> dict[str, str]:
+        """Return how many rows each split has, and the columns by what they are for."""
+        found = {name: f"{len(split.rows):,} rows" for name, split in self.splits.items()}
+        columns = {"categorical": self.spec.categorical, "continuous": self.spec.continuous}
+        named = {"target": self.spec.targets, **columns}
+        return found | {what: ", ".join(names) or "none" for what, names in named.items()}
+
 
 def encode_splits(
     table: MappedTable,

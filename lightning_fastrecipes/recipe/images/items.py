@@ -1,16 +1,24 @@
 """Images as people have them in Python, as files that are predicted as any other."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.messages import shown
+from lightning_fastrecipes.plots.figure import shorten
+from lightning_fastrecipes.plots.runs import draw_batch
 
 _CHANNELS = (1, 3, 4)
+_A_ROW = 4
+"""How many images stand side by side."""
 
 
 def as_files(items: Any, folder: Path) -> tuple[list[Path], dict[str, str], bool]:
@@ -35,6 +43,38 @@ def as_files(items: Any, folder: Path) -> tuple[list[Path], dict[str, str], bool
         names[str(path)] = f"image {number}"
         paths.append(path)
     return paths, names, is_single and not paths[0].is_dir()
+
+
+def draw_predicted(table: pd.DataFrame, names: Mapping[str, str]) -> Figure:
+    """Draw the images of a table of predictions with their name, prediction and probability.
+
+    ``names`` are those of images that were in memory, by their file. Raise `DataError` if the table
+    has no rows.
+    """
+    if table.empty:
+        raise DataError("There is no image to show, since none could be read.")
+    images, titles = [], []
+    for row in table.to_dict("records"):
+        file = str(row["file"])
+        with Image.open(file) as image:
+            pixels = np.array(image.convert("RGB"))
+        images.append(torch.from_numpy(pixels).permute(2, 0, 1))
+        titles.append(f"{shorten(names.get(file, Path(file).name))}\n{shorten(_decided(row))}")
+    rows = [images[start : start + _A_ROW] for start in range(0, len(images), _A_ROW)]
+    said = [titles[start : start + _A_ROW] for start in range(0, len(titles), _A_ROW)]
+    return draw_batch(rows, [""] * len(rows), None, said)
+
+
+def _decided(row: Mapping[Any, Any]) -> str:
+    """Return the class with its probability, or the numbers, of a row of predictions."""
+    if "prediction" not in row:
+        numbers = ((name, value) for name, value in row.items() if isinstance(value, float))
+        return ", ".join(f"{name} {value:.4g}" for name, value in numbers)
+    found = row["prediction"]
+    if isinstance(found, float):
+        return f"{found:.4g}"
+    probability = row.get(found)
+    return str(found) if probability is None else f"{found} {probability:.0%}"
 
 
 def _as_image(item: Any) -> Image.Image:

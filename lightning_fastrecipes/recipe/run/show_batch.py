@@ -2,13 +2,8 @@
 
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from lightning_fastrecipes.data.images.module import ImageDataModule
-from lightning_fastrecipes.data.images.showing import show_transforms
+from lightning_fastrecipes.data.images.showing import draw_training_images, show_transforms
 from lightning_fastrecipes.errors import RecipeError
-from lightning_fastrecipes.plots.runs import draw_batch
 from lightning_fastrecipes.recipe.config.schema import Recipe
 from lightning_fastrecipes.recipe.loading import modality_of
 from lightning_fastrecipes.recipe.run.plan import apply_stage, build_parts
@@ -33,29 +28,12 @@ def show_batch(recipe: Recipe, stage_name: str | None, path: Path) -> str:
         apply_stage(recipe, index, images, model)
         if not images.augmentation.is_none and not recipe.stages[index].precompute:
             break
-    plain, trained = images.eval_dataset("train"), images.train_dataloader().dataset
-    count = len(plain)
-    places = np.unique(np.linspace(0, count - 1, NUM_IMAGES).round().astype(int)).tolist()
-    rows = [
-        [plain[place][0], *(trained[epoch * count + place][0] for epoch in range(NUM_EPOCHS))]
-        for place in places
-    ]
-    draw_batch(rows, [_label(images, plain.targets[place]) for place in places], path)
+    draw_training_images(images, path, NUM_IMAGES, NUM_EPOCHS)
     if not images.augmentation.is_none:
-        show_transforms(images, transforms_path(path), places[0])
+        show_transforms(images, transforms_path(path))
     return recipe.stages[index].name
 
 
 def transforms_path(path: Path) -> Path:
     """Return where the transforms are drawn, beside the images."""
     return path.with_name(f"{path.stem}_transforms{path.suffix}")
-
-
-def _label(images: ImageDataModule, target: torch.Tensor) -> str:
-    if images.number_targets:
-        pairs = zip(images.number_targets, target.reshape(-1).tolist(), strict=True)
-        return ", ".join(f"{number.name} {value:.4g}" for number, value in pairs)
-    if target.ndim == 0:
-        return images.classes[int(target)]
-    chosen = target >= min(0.5, float(target.max()))
-    return ", ".join(name for name, is_on in zip(images.classes, chosen, strict=True) if is_on)

@@ -1,0 +1,36 @@
+"""How a datamodule shows itself: one line, and in a notebook a small table."""
+
+import html
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+from typing_extensions import override
+
+
+class DescribesItself(ABC):
+    """What is short to say of an object, by its name."""
+
+    @abstractmethod
+    def _about(self) -> Mapping[str, str]:
+        """Return what there is to say, such as how many samples a split has."""
+
+    @override
+    def __repr__(self) -> str:
+        facts = (f"{name}: {text}" if name else text for name, text in self._about().items())
+        return f"{type(self).__name__}({'; '.join(facts)})"
+
+    def _repr_html_(self) -> str:
+        return html_table(type(self).__name__, self._about())
+
+
+def html_table(title: str, facts: Mapping[str, str]) -> str:
+    """Return a table of two columns as HTML.
+
+    >>> html_table("Data", {"train": "<5>"})
+    '<b>Data</b><table><tr><th>train</th><td>&lt;5&gt;</td></tr></table>'
+    """
+    rows = "".join(
+        f"<tr><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>"
+        for name, text in facts.items()
+    )
+    return f"<b>{html.escape(title)}</b><table>{rows}</table>"
