@@ -190,7 +190,13 @@ class Ensemble(pl.LightningModule):
         """Load a member outside of inference mode, in which it could not be used afterwards."""
         if isinstance(member, (str, Path)):
             task = self.task or _task_of(member)
-            loaded = task.load_from_checkpoint(member, map_location="cpu", weights_only=True)
+            try:
+                loaded = task.load_from_checkpoint(member, map_location="cpu", weights_only=True)
+            except TypeError as error:
+                cure = "Give its class as `task`, or a function that loads the model as the member."
+                raise ConfigurationError(
+                    f"`{member}` cannot be loaded as {task.__name__}: {error}. {cure}"
+                ) from error
             return loaded.eval()
         return (member if isinstance(member, nn.Module) else member()).eval()
 
@@ -205,7 +211,17 @@ class Ensemble(pl.LightningModule):
         return self.models
 
     def _predictions(self, model: nn.Module, inputs: Any) -> Tensor:
-        logits = cast(Tensor, model(inputs)).float()
+        try:
+            logits = cast(Tensor, model(inputs)).float()
+        except RuntimeError as error:
+            is_raw = isinstance(inputs, Tensor) and inputs.dtype == torch.uint8
+            if not is_raw or isinstance(model, HasInputSpec):
+                raise
+            raise ConfigurationError(
+                f"{type(model).__name__} must get normalised images, but the loader gives `uint8`"
+                " ones. Give `float_dataloader('test')` of the datamodule, or let a trainer predict"
+                " with `datamodule=`."
+            ) from error
         if isinstance(model, PredictsNumbers):
             if self.merge != "probabilities":
                 raise ConfigurationError(

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_fastrecipes import Ensemble, ImageClassifier, ImageFolderDataModule
-from lightning_fastrecipes.errors import DataError, DataNotFoundError
+from lightning_fastrecipes.errors import ConfigurationError, DataError, DataNotFoundError
 from lightning_fastrecipes.protocols import InputSpec
 
 pytestmark = pytest.mark.both
@@ -223,3 +223,53 @@ def test_mean_of_logits_differs_from_that_of_probabilities():
 def test_what_cannot_be_an_ensemble_is_refused(make_it, error, message):
     with pytest.raises(error, match=message):
         make_it()
+
+
+class OwnNet(pl.LightningModule):
+    """A module of somebody else, which normalises nothing."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.layers = nn.Sequential(nn.Conv2d(3, width, 3), nn.Flatten(), nn.LazyLinear(2))
+
+    def forward(self, images):
+        return self.layers(images)
+
+    def test_step(self, batch, batch_idx):
+        return self(batch[0])
+
+
+@pytest.mark.filterwarnings("ignore:Splits share images")
+def test_modules_of_others_predict_on_images_of_a_datamodule(squares, tmp_path):
+    data = ImageFolderDataModule(squares, split=0.25, image_size=16, num_workers=0)
+    data.prepare_data()
+    data.setup("fit")
+    members = [OwnNet(2), OwnNet(3)]
+    batches = list(data.float_dataloader("val"))
+    assert len(data.float_dataloader("val")) == len(batches)
+    expected = torch.stack(
+        [torch.cat([net(images).softmax(1) for images, _ in batches]) for net in members]
+    ).mean(0)
+    found = Ensemble(members).predict(data.float_dataloader("val"))
+    torch.testing.assert_close(found, expected.detach())
+    # As a trainer with the datamodule hands them over.
+    seen = []
+    members[0].test_step = lambda batch, batch_idx: seen.append(batch[0])
+    data.test_dataloader = data.val_dataloader
+    pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False).test(
+        members[0], datamodule=data, verbose=False
+    )
+    torch.testing.assert_close(torch.cat(seen), torch.cat([images for images, _ in batches]))
+    with pytest.raises(ConfigurationError, match=r"OwnNet must get normalised images.*float_data"):
+        Ensemble(members).predict(data.eval_dataloader("val"))
+
+
+def test_a_checkpoint_of_another_class_says_what_it_needs(tmp_path):
+    net = OwnNet(2)
+    net(IMAGES.float())
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+    trainer.strategy.connect(net)
+    trainer.save_checkpoint(tmp_path / "own.ckpt")
+    with pytest.raises(ConfigurationError, match=r"cannot be loaded as ImageClassifier.*`task`"):
+        Ensemble([tmp_path / "own.ckpt"]).predict([IMAGES.float()])
