@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lightning_fastrecipes.callbacks.flat_cosine import FlatCosine
     from lightning_fastrecipes.callbacks.image_mixing import ImageMixing
     from lightning_fastrecipes.callbacks.initial_loss_check import InitialLossCheck
+    from lightning_fastrecipes.callbacks.keep_best import KeepBest
     from lightning_fastrecipes.callbacks.lr_finder import LRFinder, lr_find
     from lightning_fastrecipes.callbacks.multi_label_switch import MultiLabelSwitch
     from lightning_fastrecipes.callbacks.one_cycle import OneCycle
@@ -54,8 +55,14 @@ if TYPE_CHECKING:
     from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
     from lightning_fastrecipes.data.tables.reading import Reading
     from lightning_fastrecipes.data.tables.splits import TableSplit
+    from lightning_fastrecipes.functional.labels.interpretation import (
+        confusion,
+        most_confused,
+        top_losses,
+    )
     from lightning_fastrecipes.functional.tables.dates import add_datepart
     from lightning_fastrecipes.functional.tables.elapsed import add_elapsed
+    from lightning_fastrecipes.functional.tables.importance import permutation_importance
     from lightning_fastrecipes.functional.tables.spec import TableSpec
     from lightning_fastrecipes.nn.backbone_table import backbones
     from lightning_fastrecipes.nn.label_rules import Labels
@@ -102,6 +109,7 @@ __all__ = [
     "ImageMixing",
     "ImageRegressor",
     "InitialLossCheck",
+    "KeepBest",
     "LRFinder",
     "LabelTable",
     "Labels",
@@ -140,11 +148,15 @@ __all__ = [
     "add_elapsed",
     "auto",
     "backbones",
+    "confusion",
     "fine_tune",
     "load",
     "lr_find",
+    "most_confused",
+    "permutation_importance",
     "show_transforms",
     "summary",
+    "top_losses",
 ]
 
 # Resolved on first use, so that importing the package stays light.
@@ -173,6 +185,7 @@ _HOMES = {
     "ImageFolderDataModule": "data.images.datamodules",
     "ImageRegressor": "tasks.image_regressor",
     "InitialLossCheck": "callbacks.initial_loss_check",
+    "KeepBest": "callbacks.keep_best",
     "LRFinder": "callbacks.lr_finder",
     "LabelTable": "data.images.label_table",
     "Labels": "nn.label_rules",
@@ -212,9 +225,13 @@ _HOMES = {
     "auto": "automatic.training",
     "backbones": "nn.backbone_table",
     "add_elapsed": "functional.tables.elapsed",
+    "confusion": "functional.labels.interpretation",
     "fine_tune": "recipe.fine_tuning",
     "load": "recipe.predictor",
     "lr_find": "callbacks.lr_finder",
+    "most_confused": "functional.labels.interpretation",
+    "permutation_importance": "functional.tables.importance",
+    "top_losses": "functional.labels.interpretation",
     "show_transforms": "data.images.showing",
     "summary": "nn.summary",
 }

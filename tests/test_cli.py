@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import subprocess
@@ -234,3 +235,32 @@ def test_a_killed_run_resumes_from_the_command_line(recipe_file: Path, tmp_path:
     assert resumed.returncode == 0, resumed.stderr
     history = pd.read_csv(tmp_path / "cut" / "metrics.csv")
     assert history["epoch"].tolist() == [0, 1, 0, 0, 1, 2]
+
+
+def test_ls_names_data_result_and_time_as_text_and_as_json(capsys) -> None:
+    assert main(["ls"]) == 0
+    told = capsys.readouterr().out
+    assert "data: 2,624 cells, 192 px; result: accuracy" in told
+    assert main(["ls", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert set(rows) == set(list_recipes())
+    assert rows["course"]["variants"] == ["tags"]
+    assert rows["flights"]["result"].startswith("16.73 min rmse")
+
+
+def test_check_says_what_it_found_as_json(recipe_file, capsys) -> None:
+    assert main(["check", str(recipe_file), "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["recipe"] == str(recipe_file)
+    assert values["stages"] == ["head", "augmented", "all"]
+
+
+def test_a_shell_completes_the_commands_or_is_told_what_is_missing(capsys) -> None:
+    try:
+        import shtab  # noqa: F401
+    except ImportError:
+        assert main(["completion", "bash"]) == 1
+        assert "lightning-fastrecipes[completion]" in capsys.readouterr().err
+    else:
+        assert main(["completion", "bash"]) == 0
+        assert "lr-find" in capsys.readouterr().out

@@ -16,7 +16,8 @@ def load_recipe_of(options: argparse.Namespace, *, names_path: bool = True) -> A
 
     path, overrides = find_recipe(options.recipe), options.overrides
     # Other processes of a run say the same.
-    if names_path and "LOCAL_RANK" not in os.environ:
+    is_json = getattr(options, "json", False)
+    if names_path and not is_json and "LOCAL_RANK" not in os.environ:
         is_local = is_name(options.recipe) and path != (other := packaged(options.recipe))
         beside = f", not {other}" if is_local and other.is_file() else ""
         out.print(f"Recipe: {path}{beside}")

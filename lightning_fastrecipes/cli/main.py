@@ -4,6 +4,7 @@ Each command imports what it needs, so that `fastrecipes ls` and `--help` start 
 """
 
 import argparse
+import json
 import logging
 import os
 import sys
@@ -13,16 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markdown import Markdown
 
-from lightning_fastrecipes.cli import automatic
+from lightning_fastrecipes.cli import automatic, browsing
 from lightning_fastrecipes.cli.interruptions import (
     TerminatedError,
     ended_by_sigterm,
     interruption,
 )
 from lightning_fastrecipes.cli.loading import load_one_recipe, load_recipe_of
-from lightning_fastrecipes.cli.output import check_place, err, out
+from lightning_fastrecipes.cli.output import check_place, err, out, print_json
 from lightning_fastrecipes.cli.parser import parse_words
 from lightning_fastrecipes.cli.run_folder import (
     RUN_FOLDER_VARIABLE,
@@ -36,7 +36,6 @@ from lightning_fastrecipes.errors import (
     DataNotFoundError,
     RecipeError,
 )
-from lightning_fastrecipes.messages import printable
 
 OK, FAILED, BAD_USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 _FIGURES = (".png", ".jpg", ".pdf", ".svg")
@@ -73,48 +72,6 @@ def _say(text: object) -> None:
     out.print(text)
 
 
-def _ls(options: argparse.Namespace) -> int:
-    from lightning_fastrecipes.recipe.config.catalog import list_recipes, list_variants
-
-    recipes = list_recipes()
-    width = max(map(len, recipes), default=0)
-    for name, description in recipes.items():
-        variants = list_variants(name)
-        more = f" Variants: {', '.join(variants)}." if variants else ""
-        _say(f"{name:<{width}}  {description}{more}")
-    return OK
-
-
-def _show(options: argparse.Namespace) -> int:
-    from lightning_fastrecipes.recipe.config.catalog import find_recipe
-    from lightning_fastrecipes.recipe.config.documents import Place, dump_document, read_document
-    from lightning_fastrecipes.recipe.config.overrides import check_names
-
-    path = find_recipe(options.recipe)
-    check_names(read_document(path), (), Place(path))
-    card = path.with_name("README.md")
-    if card.is_file():
-        text = card.read_text(encoding="utf-8")
-        if out.is_terminal:
-            out.print(Markdown(printable(text)), soft_wrap=False)
-        else:
-            _say(text)
-    named = None if options.variant is None else load_recipe_of(options, names_path=False)
-    _say(path.read_text(encoding="utf-8") if named is None else dump_document(named.source))
-    return OK
-
-
-def _copy(options: argparse.Namespace) -> int:
-    from lightning_fastrecipes.recipe.config.catalog import copy_recipe
-
-    check_place(options.folder, "copy", is_folder=True)
-    source = None if options.variant is None else load_recipe_of(options, names_path=False).source
-    target = copy_recipe(options.recipe, options.folder, source)
-    path = target / "recipe.yaml"
-    out.print(f"Copied to {target}. Edit {path}, then: fastrecipes run {path}")
-    return OK
-
-
 def _check(options: argparse.Namespace) -> int:
     recipe = load_recipe_of(options)
     from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
@@ -122,6 +79,10 @@ def _check(options: argparse.Namespace) -> int:
 
     keep_quiet()
     check_without_data(recipe)
+    if options.json:
+        stages = [stage.name for stage in recipe.stages]
+        print_json({"recipe": recipe.path, "stages": stages, "variants": list(recipe.variants)})
+        return OK
     variants = f"{len(recipe.variants)} variants of " if recipe.variants else ""
     out.print(f"{recipe.path}: fine ({variants}{len(recipe.stages)} stages)")
     return OK
@@ -129,20 +90,35 @@ def _check(options: argparse.Namespace) -> int:
 
 def _explain(options: argparse.Namespace) -> int:
     recipe = load_recipe_of(options)
+    from lightning_fastrecipes.data.common.life_signs import duration
     from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
-    from lightning_fastrecipes.recipe.run import plan, terminal
+    from lightning_fastrecipes.recipe.run import explaining, plan, terminal
 
     keep_quiet()
-    _say(f"{recipe.name}: {recipe.description}")
-    if recipe.variants and not recipe.series:
-        _say(f"Variants (`--variant NAME`): {', '.join(recipe.variants)}")
+    if not options.json:
+        _say(f"{recipe.name}: {recipe.description}")
+        if recipe.variants and not recipe.series:
+            _say(f"Variants (`--variant NAME`): {', '.join(recipe.variants)}")
+    told = []
     for name, planned in recipe.variants.items() if recipe.series else [(None, recipe)]:
+        data, model = plan.build_parts(planned)
+        stages = plan.plan_stages(planned, data, model)
+        seconds = explaining.stage_seconds(planned, data, model) if options.time else []
+        if options.json:
+            told.append(explaining.as_values(planned, data, model, stages, seconds))
+            continue
         if name is not None:
             _say(f"Variant {name}, models: {planned.seeds}")
-        data, model = plan.build_parts(planned)
         terminal.print_data(out, planned, data, model)
-        for stage in plan.plan_stages(planned, data, model):
+        for place, stage in enumerate(stages):
             terminal.print_plan(out, stage)
+            if seconds:
+                _say(f"about {duration(seconds[place])} on this machine, measured on two steps")
+        _say(explaining.describe_evaluation(planned, data))
+        if seconds:
+            _say(f"Training: about {duration(sum(seconds))}, without decoding and evaluation")
+    if options.json:
+        print_json(told if recipe.series else told[0])
     return OK
 
 
@@ -292,6 +268,11 @@ def _predict(options: argparse.Namespace) -> int:
         agreement=options.agreement,
         trust=options.trust,
     )
+    if options.json:
+        left_out = [{"file": name, "reason": reason} for name, reason in found.bad]
+        rows = json.loads(found.table.to_json(orient="records", double_precision=15))
+        print_json({"predictions": rows, "notes": list(found.notes), "left_out": left_out})
+        return FAILED if found.bad else OK
     if options.out is None:
         print_predictions(out, found.table)
     else:
@@ -312,9 +293,8 @@ def _backbones(options: argparse.Namespace) -> int:
     return OK
 
 
-_ALL = (
-    _ls, _show, _copy, _check, _explain, _summary, _show_batch, _lr_find, _run, _predict,
-    _backbones,
-)  # fmt: skip
+_ALL = (_check, _explain, _summary, _show_batch, _lr_find, _run, _predict, _backbones)
 _COMMANDS = {command.__name__[1:].replace("_", "-"): command for command in _ALL}
 _COMMANDS |= {"auto": automatic.auto, "new": automatic.new}
+_COMMANDS |= {"ls": browsing.ls, "show": browsing.show, "copy": browsing.copy}
+_COMMANDS["completion"] = browsing.completion

@@ -1,7 +1,9 @@
 """Where the command writes: the terminal, and files in places that are tried before any work."""
 
 import contextlib
+import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,11 @@ class PlainConsole(Console):
 
 out = PlainConsole()
 err = PlainConsole(stderr=True)
+
+
+def print_json(values: Any) -> None:
+    """Write plain values, and paths as text, for other programs to read."""
+    sys.stdout.write(json.dumps(values, indent=2, default=str) + "\n")
 
 
 def check_place(path: Path, what: str = "--out", *, is_folder: bool = False) -> None:

@@ -42,8 +42,10 @@ _COMMANDS = {
     "lr-find": "Sweep the learning rate of one stage, and train nothing.",
     "run": "Run a recipe into a run folder.",
     "predict": "Predict images, or the rows of tables, with a finished run.",
+    "completion": "Print a script that completes words in a shell: eval it, or source it.",
     "backbones": "List some good backbones for images: what they cost, and when to choose them.",
 }
+_AS_JSON = ("ls", "check", "explain", "predict")
 _TAKE_OVERRIDES = ("check", "explain", "summary", "show-batch", "lr-find", "run")
 
 
@@ -54,7 +56,7 @@ def parse_words(words: Sequence[str]) -> argparse.Namespace:
     and `SystemExit` if the words are no command or ask for help.
     """
     rest, overrides = _split_overrides(words)
-    parser, commands = _build_parser()
+    parser, commands = build_parser()
     options, unknown = parser.parse_known_args(rest)
     if unknown:
         # A value that follows an unknown option may have been taken for something else.
@@ -104,7 +106,8 @@ def _unknown_word(word: str, name: str, command: argparse.ArgumentParser) -> str
     return f"`{name}` does not know {shown(word)}.{meant} {see}"
 
 
-def _build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """Return the parser of the command, and those of its commands by their names."""
     parser = argparse.ArgumentParser(
         prog="fastrecipes",
         description="Train as the fast.ai course does, with PyTorch Lightning.",
@@ -118,25 +121,33 @@ def _build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argumen
     recipe = "name of a recipe (see `fastrecipes ls`) or path of a recipe.yaml"
     for name, text in _COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        if name not in ("ls", "auto", "new", "predict", "backbones"):
+        if name not in ("ls", "auto", "new", "predict", "backbones", "completion"):
             command.add_argument("recipe", nargs="?" if name == "run" else None, help=recipe)
             command.add_argument(
                 "--variant", metavar="NAME", help="take this variant of the recipe"
             )
-        if name not in ("ls", "auto", "new", "backbones"):
+        if name not in ("ls", "auto", "new", "backbones", "completion"):
             trust = "a module whose code the files may run, such as `mine`; may be given again"
             command.add_argument(
                 "--trust", action="append", default=[], metavar="MODULE", help=trust
             )
+        if name in _AS_JSON:
+            command.add_argument("--json", action="store_true", help="print JSON, for programs")
         found[name] = command
     _add_data(found["new"], "folder for the recipe (default: recipes/NAME)")
     _add_data(found["auto"], "run folder (default: runs/NAME)")
     minutes = "how long it may take (default: 10)"
     found["auto"].add_argument("--minutes", type=float, default=10.0, metavar="N", help=minutes)
     found["copy"].add_argument("folder", type=Path, help="where the copy goes")
+    found["copy"].add_argument(
+        "--notebook", action="store_true", help="write the script as recipe.ipynb as well"
+    )
+    found["completion"].add_argument("shell", choices=("bash", "zsh", "tcsh"))
     found["summary"].add_argument(
         "--stage", help="frozen as this stage has it (default: the first)"
     )
+    time = "measure two steps of every stage, and say how long each takes on this machine"
+    found["explain"].add_argument("--time", action="store_true", help=time)
     add = found["show-batch"].add_argument
     add("--stage", help="name of the stage (default: the first that augments)")
     add("--out", type=Path, default=Path("batch.png"), help="PNG to write")

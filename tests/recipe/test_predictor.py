@@ -1,6 +1,7 @@
 """Predictions in Python are those of the command line."""
 
 import io
+import json
 import shutil
 from pathlib import Path
 
@@ -126,3 +127,19 @@ def test_rows_are_predicted_as_the_command_does(run, tmp_path, monkeypatch) -> N
     row = found.iloc[3]
     assert one.value == (row["prediction"] if run == "kinds" else pytest.approx(row["prediction"]))
     assert one.values == pytest.approx({n: row[n] for n in predictor.classes or ()}, abs=1e-6)
+
+
+@pytest.mark.parametrize("run", ["photos", "tags", "soft", "digits", "sales", "kinds"])
+def test_every_kind_of_run_predicts_the_very_numbers_of_the_command(
+    run, images, tmp_path, monkeypatch, capsys
+) -> None:
+    house = shutil.copytree(HOUSE_ONE, tmp_path / "house")
+    monkeypatch.chdir(house)
+    shutil.copy("data/shops.csv", ".")  # exports of that time have no side tables in them
+    source = "data/more_sales.csv" if run in ("sales", "kinds") else str(images[0] / "new")
+    capsys.readouterr()
+    assert main(["predict", f"run_folders/{run}", source, "--json"]) == 0
+    expected = json.loads(capsys.readouterr().out)["predictions"]
+    found = fr.load(f"run_folders/{run}").predict(source)
+    assert len(expected) >= 4
+    assert json.loads(found.to_json(orient="records", double_precision=15)) == expected

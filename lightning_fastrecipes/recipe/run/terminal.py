@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lightning_fastrecipes.callbacks.lr_finder import LRCurve
+from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.recipe.config.schema import AS_BEFORE, Recipe
 from lightning_fastrecipes.recipe.loading import modality_of
 from lightning_fastrecipes.recipe.run.plan import StagePlan
@@ -71,9 +72,11 @@ def print_stage(console: Console, figures: Mapping[str, Any]) -> None:
     """Print the time and the last metrics of a stage."""
     metrics = ", ".join(f"{name} {value:.4g}" for name, value in figures["metrics"].items())
     rate = next(name for name in figures if name.endswith("_per_second"))
+    epoch = figures.get("kept_epoch")
+    kept = "" if epoch is None else f"; the weights are those after epoch {epoch + 1}"
     console.print(
         f"Stage {figures['name']} took {figures['seconds']:.1f} s"
-        f" ({figures[rate]:,.0f} {rate.removesuffix('_per_second')}/s): {metrics}",
+        f" ({figures[rate]:,.0f} {rate.removesuffix('_per_second')}/s): {metrics}{kept}",
         markup=False,
     )
 
@@ -90,11 +93,11 @@ def print_predictions(console: Console, table: pd.DataFrame) -> None:
         return
     columns = [str(name) for name in names[: last + 1]]
     best = numbers.max(axis=1) if numbers.shape[1] > 1 else None
-    shown = Table(*columns, *([] if best is None else ["highest"]))
+    listed = Table(*columns, *([] if best is None else ["highest"]))
     for row in range(min(len(table), _MOST_SHOWN)):
         number = [] if best is None else [f"{best.iloc[row]:.4g}"]
-        shown.add_row(*(str(value) for value in table.iloc[row, : last + 1]), *number)
-    console.print(shown)
+        listed.add_row(*(str(value) for value in table.iloc[row, : last + 1]), *number)
+    console.print(listed)
     if len(table) > _MOST_SHOWN:
         console.print(f"... {len(table):,} predictions in all: `--out FILE.csv` writes them.")
 
@@ -130,25 +133,54 @@ def print_results(console: Console, results: Mapping[str, Any]) -> None:
         for name, value in results[split].items():
             table.add_row(split, name, _shown(value))
     console.print(table)
+    console.print(headline(results), markup=False, style="bold")
+
+
+def headline(results: Mapping[str, Any]) -> str:
+    """Say in one line what a run has reached: on which split, with views or not, against what.
+
+    >>> baselines = {"test": {"samples": 40, "commonest_class": "dog", "accuracy": 0.525}}
+    >>> headline({"val": {}, "test": {"loss": 0.1, "accuracy": 0.95}, "baselines": baselines})
+    "Test split, 40 samples: accuracy 0.9500; always 'dog', the commonest class, has 0.5250"
+    """
+    split = "test" if results["test"] else "val"
+    metrics, baseline = results[split], results.get("baselines", {}).get(split, {})
+    names = [name for name in metrics if name != "loss" and not name.endswith("_tta")]
+    chosen = next((name for name in ("accuracy", "rmse") if name in names), None)
+    name = chosen or next(iter(names), "loss")
+    if name not in metrics:
+        return "No split was measured."
+    with_views = f"{name}_tta" in metrics
+    value = metrics[f"{name}_tta" if with_views else name]
+    views = ", with views" if with_views else ""
+    samples = f", {baseline['samples']:,} samples" if "samples" in baseline else ""
+    which = "Test" if split == "test" else "Validation"
+    line = f"{which} split{samples}{views}: {name} {_shown(value)}"
+    if "commonest_class" in baseline and name == "accuracy":
+        same = f"always {shown(baseline['commonest_class'])}, the commonest class,"
+        return f"{line}; {same} has {_shown(baseline['accuracy'])}"
+    if "rmse" in baseline and name == "rmse":
+        return f"{line}; always the mean has {_shown(baseline['rmse'])}"
+    return line
 
 
 def print_backbones(console: Console, table: pd.DataFrame) -> None:
     """Print the table of ``backbones``, with the recommended one marked."""
-    shown = Table(title="Backbones for images", title_justify="left")
-    shown.add_column("backbone", no_wrap=True)
+    listed = Table(title="Backbones for images", title_justify="left")
+    listed.add_column("backbone", no_wrap=True)
     for name in ("10^6 params", "10^9 mult-adds", "ImageNet %", "at px"):
-        shown.add_column(name, justify="right", max_width=9)
+        listed.add_column(name, justify="right", max_width=9)
     if "seconds" in table:
-        shown.add_column("seconds an image", justify="right", max_width=8)
-    shown.add_column("when")
+        listed.add_column("seconds an image", justify="right", max_width=8)
+    listed.add_column("when")
     for row in table.to_dict("records"):
         name = f"{row['name']} *" if row["offline"] else row["name"]
         cells = [name, f"{row['parameters']:.1f}", f"{row['multiply_adds']:.2f}"]
         cells += [f"{row['accuracy']:.1f}", str(row["image_size"])]
         cells += [f"{row['seconds']:.3f}"] if "seconds" in row else []
         is_best = row["name"] == table.attrs["recommended"]
-        shown.add_row(*cells, f"recommended: {row['when']}" if is_best else row["when"])
-    console.print(shown)
+        listed.add_row(*cells, f"recommended: {row['when']}" if is_best else row["when"])
+    console.print(listed)
     if packages := [name for name in table["offline"] if name]:
         console.print(f"* without a model hub by `weights`: {', '.join(packages)}")
     console.print(f"Accuracies as published, of timm's default weights: {table.attrs['source']}")

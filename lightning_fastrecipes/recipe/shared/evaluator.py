@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lightning_fastrecipes._lightning import Callback
 from lightning_fastrecipes.functional.labels.decisions import describe_thresholds
 from lightning_fastrecipes.functional.labels.merging import stack_predictions
+from lightning_fastrecipes.functional.labels.targets import hard_labels
 from lightning_fastrecipes.recipe.artifacts.environment import is_first_process
 from lightning_fastrecipes.recipe.artifacts.export_files import (
     ENSEMBLE,
@@ -86,10 +88,12 @@ class Evaluator:
         Measure ``val`` first, since ``test`` uses what it tunes.
         """
         if self._members:
-            results[split], alone = self._measure_members(split)
+            results[split], alone, targets = self._measure_members(split)
             results.setdefault("members", {})[split] = alone
+            self._measure_baseline(split, targets, results)
             return
         results[split], found = self._predict_split(split)
+        self._measure_baseline(split, found.targets, results)
         is_classifier = isinstance(self.model, ClassificationTask)
         if split == "val" and found.merged is not None and is_classifier:
             # The thresholds of plain predictions were tuned by the validation itself.
@@ -114,8 +118,8 @@ class Evaluator:
 
     def _measure_members(
         self, split: Split
-    ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-        """Return the metrics of the members together, and of each alone."""
+    ) -> tuple[dict[str, float], dict[str, dict[str, float]], Tensor]:
+        """Return the metrics of the members together, and of each alone, and the targets."""
         alone: dict[str, dict[str, float]] = {}
         plain, augmented = [], []
         for name in each_member(self._members, self.model):
@@ -141,7 +145,21 @@ class Evaluator:
         agree = self.modality.agreement(self.model, stacked, merged, self._thresholds())
         metrics |= {name: float(values.mean()) for name, values in agree.items()}
         self._write_predictions(split, merged, targets, agree)
-        return metrics, alone
+        return metrics, alone, targets
+
+    def _measure_baseline(self, split: Split, targets: Tensor, results: dict[str, Any]) -> None:
+        """Add how many samples there are, and what the same answer for all of them would reach."""
+        found: dict[str, Any] = {"samples": len(targets)}
+        values, kind = self.model.metric_targets(targets), getattr(self.model, "label_kind", None)
+        if kind in ("single", "soft"):
+            counts = torch.bincount(hard_labels(targets))
+            spec = getattr(self.model, "spec", None)
+            classes = getattr(self.model, "classes", None) or getattr(spec, "classes", None)
+            found["commonest_class"] = str((classes or range(len(counts)))[int(counts.argmax())])
+            found["accuracy"] = float(counts.max()) / len(targets)
+        elif kind != "multi" and values.ndim == 1:
+            found["rmse"] = float(values.double().std(correction=0))
+        results.setdefault("baselines", {})[split] = found
 
     def _thresholds(self) -> Tensor | None:
         """Return the thresholds of what is predicted in the end; ``None`` with one label."""

@@ -1,0 +1,104 @@
+"""What a user reads before, during and after a run."""
+
+import json
+from functools import partial
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from lightning_fastrecipes.cli.main import main
+from lightning_fastrecipes.data.common import life_signs
+from lightning_fastrecipes.recipe.run.terminal import headline
+
+SHORT = [
+    "--stages.head.max_epochs=1",
+    "--stages.all.max_epochs=1",
+    "--evaluation.tta={preset: flips}",
+]
+
+
+def test_a_run_ends_with_what_it_reached_against_the_commonest_class(recipe_file, tmp_path, capsys):
+    assert main(["run", str(recipe_file), "--out", str(tmp_path / "run"), *SHORT]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    reached = results["test"]["accuracy_tta"]
+    [line] = [line for line in lines if line.startswith("Test split")]
+    targets = pd.read_csv(tmp_path / "run" / "predictions_test.csv")["target"]
+    commonest, share = next(iter(targets.value_counts(normalize=True).items()))
+    if targets.nunique() == 2 and share == 0.5:
+        commonest = results["baselines"]["test"]["commonest_class"]
+    assert line == (
+        f"Test split, {len(targets)} samples, with views: accuracy {reached:.4f}; always"
+        f" '{commonest}', the commonest class, has {share:.4f}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("results", "line"),
+    [
+        (
+            {"val": {"loss": 1.0, "rmse": 2.0}, "test": {}, "baselines": {"val": {"rmse": 4.0}}},
+            "Validation split: rmse 2.0000; always the mean has 4.0000",
+        ),
+        ({"val": {"loss": 1.0, "f2": 0.5}, "test": {}}, "Validation split: f2 0.5000"),
+        ({"val": {"loss": 1.0}, "test": {}}, "Validation split: loss 1.0000"),
+        ({"val": {}, "test": {}}, "No split was measured."),
+    ],
+)
+def test_the_headline_of_other_results(results, line) -> None:
+    assert headline(results) == line
+
+
+def test_explain_says_how_the_evaluation_works_and_how_long_stages_take(recipe_file, capsys):
+    assert main(["explain", str(recipe_file), *SHORT, "--time"]) == 0
+    told = capsys.readouterr().out
+    evaluation = (
+        "Evaluation: val (8 images) and test (6 images), 32 px, plain and with views (flips)"
+    )
+    assert evaluation in told
+    assert told.count("on this machine, measured on two steps") == 3
+    assert main(["explain", str(recipe_file), "--json", "--time"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert [stage["name"] for stage in values["stages"]] == ["head", "augmented", "all"]
+    assert all(stage["seconds"] >= 0 for stage in values["stages"])
+    assert values["stages"][2]["layer_groups"][-1]["trained"] is True
+    assert values["evaluation"].endswith("without views")
+
+
+class Clock:
+    """Time that passes by one second at each look."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+def test_long_work_writes_a_line_now_and_then_where_there_is_no_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(life_signs, "time", Clock())
+    batches = [[0] * 4] * 30
+    assert list(life_signs.track(batches, "Decoding images", 120, len)) == batches
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "Decoding images: 20 of 120, about 25 s left",
+        "Decoding images: 100 of 120, about 5 s left",
+    ]
+
+
+def test_short_work_and_other_processes_write_nothing(monkeypatch, capsys):
+    assert list(life_signs.track(range(3), "Decoding images", 3)) == [0, 1, 2]
+    monkeypatch.setattr(life_signs, "time", Clock())
+    monkeypatch.setattr(life_signs.rank_zero_only, "rank", 1)
+    assert len(list(life_signs.track(range(99), "Decoding images", 99))) == 99
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_shows_a_bar(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    terminal = partial(Console, force_terminal=True, width=100)
+    monkeypatch.setattr(life_signs, "Console", terminal)
+    assert list(life_signs.track(range(3), "Decoding images", 3)) == [0, 1, 2]
+    assert "Decoding images" in capsys.readouterr().err
