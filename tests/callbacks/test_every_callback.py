@@ -24,6 +24,7 @@ from lightning_fastrecipes.callbacks.finite_loss_check import FiniteLossCheck
 from lightning_fastrecipes.callbacks.flat_cosine import FlatCosine
 from lightning_fastrecipes.callbacks.image_mixing import ImageMixing
 from lightning_fastrecipes.callbacks.initial_loss_check import InitialLossCheck
+from lightning_fastrecipes.callbacks.keep_best import KeepBest
 from lightning_fastrecipes.callbacks.lr_finder import LRFinder
 from lightning_fastrecipes.callbacks.multi_label_switch import MultiLabelSwitch
 from lightning_fastrecipes.callbacks.one_cycle import OneCycle
@@ -63,6 +64,7 @@ CALLBACKS: dict[str, Callable[[], pl.Callback]] = SCHEDULES | {
     "overfitting-stop": lambda: OverfittingStop(
         patience=9, cycle_len=1, gap_patience=9, train_loader=CLEAN
     ),
+    "keep-best": KeepBest,
     "epoch-table": EpochTable,
     "finite-loss-check": FiniteLossCheck,
     "train-metrics": lambda: TrainMetrics(4, train_loader=CLEAN),
@@ -291,7 +293,7 @@ REFUSALS = {
     "a-scheduler": ("needs one optimizer and no scheduler", SCHEDULES),
     "a-scheduler-of-steps": ("needs one optimizer and no scheduler", SCHEDULES),
     "no-length": ("loader has no length", {*SCHEDULES} - {"step-schedule-by-step"}),
-    "no-validation": ("needs a validation", {"overfitting-stop"}),
+    "no-validation": ("needs a validation", {"keep-best", "overfitting-stop"}),
     "steps-alone": ("", set()),
 }
 """For each situation what is said, and by which callbacks; the others work in it."""
