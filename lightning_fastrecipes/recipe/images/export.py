@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_fastrecipes import plain
+from lightning_fastrecipes.data.common.life_signs import track
 from lightning_fastrecipes.data.images.dataset import ImageDataset, prediction_dataset
 from lightning_fastrecipes.data.images.decoding import WHITE
 from lightning_fastrecipes.data.images.geometry import MAX_CHANNELS, Geometry
@@ -268,9 +269,9 @@ def _predict_with(
     def predict(images: Tensor) -> Tensor:
         return model.probabilities(model(images))
 
-    views, start = member.views, 0
+    views, start, count = member.views, 0, len(member.dataset)
     with torch.inference_mode():
-        for served, _, *loaded in loader:
+        for served, _, *loaded in track(loader, "Predicting images", count, _rows):
             images = served.to(device)
             probabilities = predict(images)
             if views is not None:
@@ -282,6 +283,10 @@ def _predict_with(
             start += len(images)
     found = torch.cat(chunks or [torch.empty(0)])
     return found[:, columns] if found.ndim == 2 else found
+
+
+def _rows(batch: Sequence[Tensor]) -> int:
+    return len(batch[0])
 
 
 def _run_thresholds(folder: Path, run: Sequence[_Member], classes: Sequence[str]) -> list[float]:
