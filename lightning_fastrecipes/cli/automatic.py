@@ -24,7 +24,7 @@ def new(options: argparse.Namespace) -> int:
 
 def auto(options: argparse.Namespace) -> int:
     """Train a good model for data within a time."""
-    folder = _folder(options, "runs")
+    folder = _folder(options, "runs", "-auto")
     from lightning_fastrecipes.automatic.training import train_within
     from lightning_fastrecipes.recipe.artifacts.environment import keep_freed_memory
     from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
@@ -45,12 +45,12 @@ def auto(options: argparse.Namespace) -> int:
     return 0
 
 
-def _folder(options: argparse.Namespace, home: str) -> Path:
+def _folder(options: argparse.Namespace, home: str, ending: str = "") -> Path:
     """Return the folder to write to, which is empty or not there yet."""
     name = (
         Path(options.data.rstrip("/").replace("*", "all")).absolute().name.split(".")[0] or "data"
     )
-    folder: Path = options.out or Path(home) / name
+    folder: Path = options.out or Path(home) / f"{name}{ending}"
     check_place(folder, is_folder=True)
     if folder.exists() and any(folder.iterdir()):
         raise RecipeError(f"{folder} is not empty. Name another folder with `--out`.")

@@ -135,7 +135,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
             command.add_argument("--json", action="store_true", help="print JSON, for programs")
         found[name] = command
     _add_data(found["new"], "folder for the recipe (default: recipes/NAME)")
-    _add_data(found["auto"], "run folder (default: runs/NAME)")
+    _add_data(found["auto"], "run folder (default: runs/NAME-auto)")
     minutes = "how long it may take (default: 10)"
     found["auto"].add_argument("--minutes", type=float, default=10.0, metavar="N", help=minutes)
     found["copy"].add_argument("folder", type=Path, help="where the copy goes")

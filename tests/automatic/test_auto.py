@@ -20,6 +20,7 @@ from lightning_fastrecipes.automatic.trials import (
     is_out_of_memory,
     within_memory,
 )
+from lightning_fastrecipes.cli.main import main
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.tables import sizing
 from lightning_fastrecipes.recipe.loading import load_recipe
@@ -167,3 +168,22 @@ def test_cycles_of_tables_are_fitted_into_the_time(table: Path) -> None:
     shorter = table_within(candidate, 1.0, 3.5).document["stages"]["all"]
     assert (shorter["max_epochs"], shorter["callbacks"][0]["init_args"]["cycle_len"]) == (3, 1)
     assert table_within(candidate, 1.0, 0.5) is None
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_the_command_says_what_an_interruption_left(
+    table: Path, tmp_path: Path, monkeypatch, capsys, left: bool
+) -> None:
+    def interrupted(data, target, minutes, folder, say) -> None:
+        assert (Path(data), target, minutes) == (table, "price", 0.5)
+        assert folder == Path("runs/prices-auto")
+        if left:
+            folder.mkdir(parents=True)
+            (folder / "results.json").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "train_within", interrupted)
+    assert main(["auto", str(table), "--target", "price", "--minutes", "0.5"]) == 1
+    said = "the best so far is in runs/prices-auto" if left else "nothing was trained yet"
+    assert said in capsys.readouterr().err
