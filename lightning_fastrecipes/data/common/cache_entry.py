@@ -17,7 +17,8 @@ from filelock import FileLock
 
 from lightning_fastrecipes._lightning import rank_zero_warn
 from lightning_fastrecipes.data.common.disk_room import ADVICE, NoRoomError, writing
-from lightning_fastrecipes.data.common.files import checksum, digest_of, umask
+from lightning_fastrecipes.data.common.files import checksum, digest_of, read_bounded, umask
+from lightning_fastrecipes.messages import bounded
 
 Stored = TypeVar("Stored")
 
@@ -80,7 +81,7 @@ class CacheEntry:
         if not self.path.exists():
             return None
         try:
-            manifest = json.loads((self.path / _MANIFEST).read_text(encoding="utf-8"))
+            manifest = json.loads(read_bounded(self.path / _MANIFEST))
             seal = manifest.pop(_SEAL, None)
             problem = self._problem(manifest)
             # Those of earlier versions have none.
@@ -90,8 +91,10 @@ class CacheEntry:
                 notes: dict[str, Any] = manifest["notes"]
                 return notes
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            problem = f"damaged: {type(error).__name__}: {error}"
-        rank_zero_warn(f"The {self.name} cache '{self.path}' is {problem}. It is rebuilt.")
+            problem = f"damaged: {type(error).__name__}: {bounded(str(error), 300)}"
+        except RecursionError:
+            problem = "damaged: it is nested too deeply"
+        self._warn(problem)
         return None
 
     def get_or_build(
@@ -104,9 +107,10 @@ class CacheEntry:
 
         ``build`` is called if there is nothing stored that can be used (it gets ``None``) or if
         what is stored is not complete (it gets that). ``load`` opens the files, and gets their
-        folder and their notes. ``is_complete`` says whether what is stored is all that is needed.
-        What is complete is read from a folder that cannot be written to, too. Raise `NoRoomError`
-        if the folder or the disk cannot take the files.
+        folder and their notes; whatever it raises of stored files, they are built anew, since
+        checksums do not tell who wrote them. ``is_complete`` says whether what is stored is all
+        that is needed. What is complete is read from a folder that cannot be written to, too. Raise
+        `NoRoomError` if the folder or the disk cannot take the files.
         """
         try:
             with self._writing():
@@ -115,18 +119,14 @@ class CacheEntry:
                 lock.acquire()
         except NoRoomError:
             # Nobody writes here, so that there is no need of a lock either.
-            notes = self.read() if os.path.isdir(self.path) else None
-            if notes is not None and is_complete(found := load(self.path, notes)):
+            found = self._stored(load) if os.path.isdir(self.path) else None
+            if found is not None and is_complete(found):
                 return found
             raise
         try:
-            notes = self.read()
-            stored = None
-            if notes is not None:
-                with self._writing():
-                    stored = load(self.path, notes)
-                if is_complete(stored):
-                    return stored
+            stored = self._stored(load)
+            if stored is not None and is_complete(stored):
+                return stored
             files = build(stored)
             # A process that was killed while it wrote left them; the lock is held.
             for leftover in self.path.parent.glob(f".{self.path.name}-*"):
@@ -136,6 +136,19 @@ class CacheEntry:
                 return load(self.path, json.loads(json.dumps(files.notes)))
         finally:
             lock.release()
+
+    def _stored(self, load: Callable[[Path, dict[str, Any]], Stored]) -> Stored | None:
+        notes = self.read()
+        if notes is None:
+            return None
+        try:
+            return load(self.path, notes)
+        except Exception as error:  # what others have put there makes libraries raise anything
+            self._warn(f"damaged: {type(error).__name__}: {bounded(str(error), 300)}")
+            return None
+
+    def _warn(self, problem: str) -> None:
+        rank_zero_warn(f"The {self.name} cache '{self.path}' is {problem}. It is rebuilt.")
 
     def _writing(self, num_bytes: int = 0) -> AbstractContextManager[None]:
         return writing(self.name, self.path.parent, num_bytes, self._advice)

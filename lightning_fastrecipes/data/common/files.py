@@ -20,6 +20,9 @@ PART = ".part-"
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
+MOST_JSON_BYTES = 1 << 25
+"""Bytes of the longest JSON that is read from a file."""
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -91,6 +94,16 @@ def digest_of(content: Mapping[str, Any]) -> str:
     """Compute a SHA-256 of plain values, whatever the order of their keys."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def read_bounded(path: Path) -> str:
+    """Read the text of a file; raise a `ValueError` if it is larger than JSON of ours ever is.
+
+    Parsed, JSON takes up to twenty times as much memory.
+    """
+    if (size := path.stat().st_size) > MOST_JSON_BYTES:
+        raise ValueError(f"it must have at most {MOST_JSON_BYTES:,} bytes, but has {size:,}")
+    return path.read_text(encoding="utf-8")
 
 
 def copy_folder(source: Path, target: Path, ignore: Sequence[str] = ()) -> None:

@@ -15,6 +15,7 @@ from lightning_fastrecipes.errors import DataError
 
 _FREE, _TIMES = 1 << 29, 100
 _LONGEST_LINE = 1 << 26
+_MOST_MEMORY, _PIECE = 1 << 28, 1 << 16
 
 
 def most_bytes(path: Path) -> int:
@@ -81,6 +82,44 @@ class _Bounded(io.RawIOBase):
         super().close()
 
 
+class _Xz(io.RawIOBase):
+    """An ``.xz`` file whose header cannot ask for any amount of memory, as to ``lzma.open``."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("rb")
+        self._decoder = lzma.LZMADecompressor(memlimit=_MOST_MEMORY)
+
+    @override
+    def read(self, size: int = -1) -> bytes:
+        while True:
+            packed = b""
+            if self._decoder.eof:  # another stream may follow, after zeros
+                packed = (self._decoder.unused_data or self._file.read(_PIECE)).lstrip(b"\0")
+                if not packed:
+                    return b""
+                self._decoder = lzma.LZMADecompressor(memlimit=_MOST_MEMORY)
+            elif self._decoder.needs_input and not (packed := self._file.read(_PIECE)):
+                raise EOFError("it ends too early")
+            try:
+                found = self._decoder.decompress(packed, size)
+            except lzma.LZMAError as error:
+                if "emory" not in str(error):
+                    raise
+                raise DataError(
+                    f"'{self._path}' must need at most {_MOST_MEMORY:,} bytes of memory to be"
+                    " unpacked, but its header asks for more. Write it anew, with a smaller"
+                    " dictionary."
+                ) from error
+            if found:
+                return found
+
+    @override
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
 def _open_zip(path: Path) -> Any:
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
@@ -98,5 +137,5 @@ def _open_zst(path: Path) -> Any:
 
 
 _OPENERS: Mapping[str, Callable[[Path], Any]] = {
-    ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".zip": _open_zip, ".zst": _open_zst,
+    ".gz": gzip.open, ".bz2": bz2.open, ".xz": _Xz, ".zip": _open_zip, ".zst": _open_zst,
 }  # fmt: skip

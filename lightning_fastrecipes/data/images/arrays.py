@@ -99,7 +99,7 @@ def _check_headers(path: Path) -> None:
 def list_arrays(
     arrays: Arrays,
     name: str = "arrays",
-    labels: Numbers | Tags | None = None,
+    labels: Tags | Numbers | None = None,
     channels: int | None = None,
 ) -> Listing:
     """Name the images of arrays ``SPLIT/NUMBER``; a DataError refuses other arrays than these.

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
 from lightning_fastrecipes._lightning import rank_zero_info, rank_zero_warn
 from lightning_fastrecipes.data.common.split_choice import Split
@@ -104,6 +105,15 @@ def assemble(
     A DataError says that files are unreadable, an image is in two classes, a class is not in the
     training split, or a split comes out too small.
     """
+    images = _assembled(listing, split, on_bad_file, max_megapixels)
+    # The text of the scan is gone; Arrow keeps its memory for a next time that may never come.
+    pa.default_memory_pool().release_unused()
+    return images
+
+
+def _assembled(
+    listing: Listing, split: Split, on_bad_file: OnBadFile, max_megapixels: float
+) -> Images:
     listing = replace(listing, rows=draw_splits(listing, split))
     scan = _scan(listing, max_megapixels, skip_missing=on_bad_file == "skip")
     bad = scan[scan["problem"] != ""]

@@ -141,7 +141,8 @@ class ImageArrayDataModule(ImageDataModule):
         labels: ``Numbers()`` if labels are numbers to be predicted: then ``y_train`` and so on have
             shape ``(images,)``, or ``(images, numbers)`` of several. ``Tags(columns=[...])`` if
             images may have several labels: then the shape is ``(images, labels)``, of 0 and 1, and
-            -1 or NaN where a label is unknown; the columns are the names of the labels.
+            -1 or NaN where a label is unknown; the columns are the names of the labels. In YAML
+            ``labels: {columns: [...]}`` means these, and numbers need their class path.
         **options: Those of ``ImageOptions``; nothing is cached, and there are no workers if not
             given.
 
@@ -162,7 +163,7 @@ class ImageArrayDataModule(ImageDataModule):
         self,
         source: str | Path | Mapping[str, Any],
         *,
-        labels: Numbers | Tags | None = None,
+        labels: Tags | Numbers | None = None,
         **options: Unpack[ImageOptions],
     ) -> None:
         super().__init__(**options)

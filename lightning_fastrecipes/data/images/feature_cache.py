@@ -39,6 +39,8 @@ def cached_features(
 
     def load(place: Path, _: Mapping[str, Any]) -> FloatMatrix:
         matrix: FloatMatrix = np.load(place / _FILE, mmap_mode="r", allow_pickle=False)
+        if matrix.shape != shape or matrix.dtype != np.float32:
+            raise ValueError(f"it must hold {shape} numbers, but holds {matrix.shape}")
         return matrix
 
     return entry.get_or_build(build, load)

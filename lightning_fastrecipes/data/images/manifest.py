@@ -28,6 +28,7 @@ _FILE = "images.feather"
 _CHUNK = 2048
 _KEY = ["file", "size", "mtime", "ctime"]
 _COLUMNS = [*_KEY, *ImageFacts._fields]
+_NUMBERS = {"size", "mtime", "width", "height", "peak"}
 _GONE = ImageFacts(problem="is not there")._asdict()
 
 logger = logging.getLogger(__name__)
@@ -68,7 +69,14 @@ def scan_images(
         return EntryFiles(0, lambda place: known.to_feather(place / _FILE))
 
     def load(place: Path, _: Mapping[str, Any]) -> pd.DataFrame:
-        return pd.read_feather(place / _FILE)[_COLUMNS]
+        stored = pd.read_feather(place / _FILE)[_COLUMNS]
+        kinds = {name: column.dtype.kind for name, column in stored.items()}
+        wrong = [name for name in _COLUMNS if (kinds[name] == "i") != (name in _NUMBERS)] or [
+            name for name in _COLUMNS if stored[name].hasnans
+        ]
+        if wrong or stored["file"].duplicated().any():
+            raise ValueError(f"it does not say of each file what {_COLUMNS} are")
+        return stored
 
     def use(place: Path) -> pd.DataFrame:
         # Another version of Pillow may read what this one cannot.

@@ -27,6 +27,7 @@ Pixels = npt.NDArray[np.uint8]
 _PIXELS = "pixels.bin"
 _INDEX = "index.feather"
 _CHUNK = 64
+_LONGEST_SIDE = 1 << 20
 
 
 class PixelStore:
@@ -108,6 +109,16 @@ def cached_pixels(folder: Path, split: str, samples: Samples, size: CachedSize) 
     def load(place: Path, _: Mapping[str, Any]) -> tuple[PixelStore, pd.DataFrame]:
         index = pd.read_feather(place / _INDEX)
         shapes = index[["height", "width"]].to_numpy(np.int64)
+        known = dict(zip(digests, kept_shapes, strict=True))
+        found = zip(index["digest"], shapes.tolist(), strict=True)
+        if any(known.get(digest, (*shape,)) != (*shape,) for digest, shape in found):
+            raise ValueError("images in it have other sizes than their files")
+        is_wrong = (
+            index["checksum"].dtype != np.int64 or ((shapes < 1) | (shapes > _LONGEST_SIDE)).any()
+        )
+        length = size.decoding.channels * int(shapes.prod(axis=1).sum())
+        if is_wrong or length != (place / _PIXELS).stat().st_size:
+            raise ValueError("its index does not say where the images are")
         return PixelStore(place / _PIXELS, shapes, size), index
 
     def is_complete(stored: tuple[PixelStore, pd.DataFrame]) -> bool:

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import feather
 
-from lightning_fastrecipes import formats
+from lightning_fastrecipes import formats, plain
 from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles, package_versions
 from lightning_fastrecipes.data.tables.splits import Rows
 from lightning_fastrecipes.errors import DataError
@@ -22,6 +22,16 @@ SOURCE_ROW = "row (of the source)"
 _FILE = "table.feather"
 _PACKAGES = ("lightning-fastrecipes", "pandas", "pyarrow")
 _MAX_EXAMPLES = 3
+_TEXTS = plain.items(plain.text())
+_NOTES = plain.keys(
+    {},
+    {
+        "steps": _TEXTS,
+        "text": _TEXTS,
+        "side_text": plain.items(_TEXTS),
+        "file_rows": plain.items(plain.whole(0)),
+    },
+)
 
 
 class MappedTable:
@@ -101,12 +111,27 @@ def cached_table(
 
     def load(place: Path, notes: Mapping[str, Any]) -> MappedTable:
         mapped = pa.memory_map(str(place / _FILE))
-        return MappedTable(pa.ipc.open_file(mapped).read_all(), notes)
+        table = pa.ipc.open_file(mapped).read_all()
+        _check_stored(table, key, notes)
+        return MappedTable(table, notes)
 
     table = entry.get_or_build(build, load)
     # Arrow keeps the memory of reading and writing for a next time that may never come.
     pa.default_memory_pool().release_unused()
     return table
+
+
+def _check_stored(table: pa.Table, key: Mapping[str, Any], notes: Mapping[str, Any]) -> None:
+    """Raise an error unless a table that was found in a cache is one that is looked for there."""
+    _NOTES(notes, "notes")
+    table.validate(full=True)
+    columns = [name for name in table.column_names if name != SOURCE_ROW]
+    if sorted(columns) != sorted(key.get("columns", columns)) or len({*columns}) < len(columns):
+        raise ValueError(f"it must have the columns {key['columns']}, but has {columns}")
+    if len(columns) < table.num_columns:
+        rows = table[SOURCE_ROW].to_numpy()
+        if rows.dtype != np.int64 or rows.min(initial=0) < 0:
+            raise ValueError("its rows have no numbers")
 
 
 def arrow_table(frame: pd.DataFrame) -> pa.Table:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from lightning_fastrecipes import formats
+from lightning_fastrecipes import formats, plain
 from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles, package_versions
 from lightning_fastrecipes.data.common.split_choice import Split
 from lightning_fastrecipes.data.common.split_names import SplitName
@@ -234,9 +234,39 @@ def cached_encoding(
                 for file in files
             ]
             splits[name] = EncodedSplit(*arrays)
-        return EncodedSplits(spec, splits, TableReport(**notes["report"]), notes["file_rows"])
+            _check_stored(splits[name], spec)
+        report = TableReport(**notes["report"])
+        str(report)  # fails if a value is not of its type
+        plain.items(plain.choice(*TABLE_SPLITS), 1)(notes["splits"], "splits")
+        plain.items(plain.whole(0))(notes["file_rows"], "file_rows")
+        return EncodedSplits(spec, splits, report, notes["file_rows"])
 
     return entry.get_or_build(build, load)
+
+
+def _check_stored(split: EncodedSplit, spec: TableSpec) -> None:
+    """Raise an error unless the arrays of a split from a cache are those that a spec makes."""
+    num_rows, targets = len(split.rows), () if len(spec.targets) == 1 else (len(spec.targets),)
+    integers = ("int8", "int16", "int32", "int64")
+    of_target = ("int64",) if spec.classes else ("float32", "float64")
+    wanted: list[tuple[Any, tuple[int, ...], tuple[str, ...]]] = [
+        (split.codes, (num_rows, len(spec.category_columns)), integers),
+        (split.continuous, (num_rows, len(spec.continuous_columns)), ("float32",)),
+        (split.target, (num_rows, *targets), of_target),
+        (split.rows, (num_rows,), ("int64",)),
+    ]
+    if split.weights is not None:
+        wanted.append((split.weights, (num_rows,), ("float32",)))
+    for array, shape, types in wanted:
+        if array is None or array.shape != shape or array.dtype.name not in types or not num_rows:
+            raise ValueError(f"an array must have shape {shape} and be of {types}")
+        if not np.isfinite(array).all():
+            raise ValueError("an array must hold finite numbers, but does not")
+    codes: list[tuple[Any, list[int]]] = [(split.codes, spec.cardinalities)]
+    codes += [(split.target, [len(spec.classes)])] if spec.classes else []
+    for array, counts in codes:
+        if array.size and ((array < 0).any() or (array.max(axis=0) >= counts).any()):
+            raise ValueError("codes must be those of categories, but are not")
 
 
 class _Builder:

@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -35,9 +35,12 @@ class TypedFile:
             self._parquet.schema_arrow if self._parquet else pa.ipc.open_file(self._source).schema
         )
         self._check_schema()
-        num_rows = self._parquet.metadata.num_rows if self._parquet else _feather_rows(path)
-        self._num_rows = int(num_rows)
-        check_content(path, self._num_cells() * _CELL)
+        num_bytes = 0
+        if self._parquet:
+            self._num_rows = int(self._parquet.metadata.num_rows)
+        else:
+            self._num_rows, num_bytes = _feather_size(path)
+        check_content(path, max(self._num_cells() * _CELL, num_bytes))
         described = (self._schema.pandas_metadata or {}).get("index_columns", [])
         stored = [level for level in described if isinstance(level, str)]
         self._columns = [name for name in self._schema.names if name not in stored]
@@ -116,7 +119,7 @@ class TypedFile:
             )
 
     def _num_cells(self) -> int:
-        """Count the values in the file, also those of lists, as its headers say."""
+        """Count the values in the file, of Parquet also those of lists, as its headers say."""
         if self._parquet is None:
             return self._num_rows * len(self._schema)
         metadata = self._parquet.metadata
@@ -172,30 +175,62 @@ class TypedFile:
         return pa.ipc.open_file(self._source, options=options).read_all().select(list(names))
 
 
-def _feather_rows(path: Path) -> int:
-    """Count the rows of a feather file, as the headers of its parts say; nothing is unpacked."""
-    total = 0
+class _Batch(NamedTuple):
+    """What the header of a part of a feather file says, a flatbuffer ``Message``."""
+
+    num_rows: int
+    buffers: list[tuple[int, int]]
+    is_packed: bool
+
+    @classmethod
+    def of(cls, header: bytes, is_dictionary: bool) -> "_Batch":
+        """Read where the buffers of a part lie in its body, and whether they are packed."""
+
+        def place(table: int, field: int) -> int:
+            vtable = table - struct.unpack_from("<i", header, table)[0]
+            size, offset = struct.unpack_from("<H", header, vtable)[0], 4 + 2 * field
+            found = struct.unpack_from("<H", header, vtable + offset)[0] if offset < size else 0
+            return int(table + found) if found else 0
+
+        def follow(start: int) -> int:
+            return int(start + struct.unpack_from("<I", header, start)[0])
+
+        batch = follow(place(follow(0), 2))
+        if is_dictionary:
+            batch = follow(place(batch, 1))
+        rows, listed = place(batch, 0), place(batch, 2)
+        buffers = []
+        if listed:
+            start = follow(listed)
+            count = struct.unpack_from("<I", header, start)[0]
+            pairs = struct.unpack_from(f"<{2 * count}q", header, start + 4)
+            buffers = list(zip(pairs[::2], pairs[1::2], strict=True))
+        num_rows = int(struct.unpack_from("<q", header, rows)[0]) if rows else 0
+        return cls(num_rows, buffers, bool(place(batch, 3)))
+
+    def num_bytes(self, body: pa.Buffer) -> int:
+        """Return how many bytes the buffers have once they are unpacked, as each begins to say."""
+        total = 0
+        for start, length in self.buffers:
+            said = -1
+            if self.is_packed and length >= 8:
+                said = struct.unpack("<q", body[start : start + 8].to_pybytes())[0]
+            total += length if said < 0 else said
+        return total
+
+
+def _feather_size(path: Path) -> tuple[int, int]:
+    """Count the rows of a feather file and its bytes without packing; nothing is unpacked."""
+    num_rows = num_bytes = 0
     with pa.memory_map(str(path)) as source:
         count = pa.ipc.open_file(source).num_record_batches
         source.seek(8)  # behind the mark of the file
         messages = pa.ipc.MessageReader.open_stream(source)
         while count:
             message = messages.read_next_message()
-            if message.type == "record batch":
-                total, count = total + _batch_rows(bytes(message.metadata)), count - 1
-    return total
-
-
-def _batch_rows(header: bytes) -> int:
-    """Return the rows that the header of a part has, a flatbuffer ``Message``."""
-
-    def place(table: int, field: int) -> int:
-        vtable = table - struct.unpack_from("<i", header, table)[0]
-        size, offset = struct.unpack_from("<H", header, vtable)[0], 4 + 2 * field
-        return int(struct.unpack_from("<H", header, vtable + offset)[0]) if offset < size else 0
-
-    message = struct.unpack_from("<I", header, 0)[0]
-    field = message + place(message, 2)
-    batch = field + struct.unpack_from("<I", header, field)[0]
-    rows = place(batch, 0)
-    return int(struct.unpack_from("<q", header, batch + rows)[0]) if rows else 0
+            is_rows = message.type == "record batch"
+            if is_rows or message.type == "dictionary":
+                batch = _Batch.of(bytes(message.metadata), is_dictionary=not is_rows)
+                num_bytes += batch.num_bytes(message.body)
+                num_rows, count = num_rows + batch.num_rows * is_rows, count - is_rows
+    return num_rows, num_bytes

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_fastrecipes import plain
-from lightning_fastrecipes.data.common.files import digest_of, write_atomically
+from lightning_fastrecipes.data.common.files import digest_of, read_bounded, write_atomically
 from lightning_fastrecipes.errors import (
     ConfigurationError,
     DataError,
@@ -18,8 +18,6 @@ from lightning_fastrecipes.errors import (
 )
 from lightning_fastrecipes.nn.weights import read_checkpoint
 
-_MOST_BYTES = 1 << 25
-"""Parsed, JSON takes up to twenty times as much memory."""
 _SEAL = "sha256"
 
 RUN_CURE = "Copy the whole run folder again, or start anew in another folder."
@@ -88,11 +86,8 @@ def file_digest(path: Path) -> str:
 def _load(path: Path, cure: str) -> dict[str, Any]:
     if not os.path.isfile(path):
         raise DataNotFoundError(f"There is no file {path}. {cure}")
-    size = path.stat().st_size
-    if size > _MOST_BYTES:
-        raise DataError(f"{path} must have at most {_MOST_BYTES:,} bytes, but has {size:,}. {cure}")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)
+        content = json.loads(read_bounded(path), object_pairs_hook=_unique)
     except RecursionError as error:
         raise DataError(f"{path} must not be nested as deeply as it is. {cure}") from error
     except (OSError, ValueError) as error:

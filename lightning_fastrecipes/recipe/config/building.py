@@ -35,7 +35,8 @@ RUNNER_KEYS = {
 
 
 _OF_JSONARGPARSE = re.compile(
-    "Does not validate|Subtypes:|Errors:|Expected a|Given value|Not a valid|Subclass types|Problem"
+    "Does not validate|Import path|Subtypes:|Errors:|Expected a|Given value|Not a valid|Problem"
+    "|Subclass types"
 )
 """How the lines begin in which it says what each type of a union did not take."""
 _LEAST = {

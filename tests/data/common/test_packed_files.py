@@ -18,8 +18,10 @@ from lightning_fastrecipes.data.common import packed_files
 from lightning_fastrecipes.data.common.text_files import encoding_name
 from lightning_fastrecipes.data.images.arrays import read_npz
 from lightning_fastrecipes.data.images.table_listing import list_table
+from lightning_fastrecipes.data.tables import typed_files
 from lightning_fastrecipes.data.tables.frames import read_frames
 from lightning_fastrecipes.data.tables.reading import Reading
+from lightning_fastrecipes.data.tables.typed_files import TypedFile
 from lightning_fastrecipes.errors import DataError
 
 TEXT = b"file,label\n" + b"a.jpg,1\n" * 400_000
@@ -79,9 +81,53 @@ def test_headers_of_typed_files_are_bounded(tmp_path, small_bound) -> None:
     )
     lists = pa.array([[0] * 500_000] * 3)
     pyarrow.parquet.write_table(pa.table({"a": lists}), tmp_path / "lists.parquet")
-    for name in ("rows.parquet", "rows.feather", "text.parquet", "lists.parquet"):
+    texts = pa.DictionaryArray.from_arrays(pa.array([0, 1], pa.int32()), ["z", "y" * 5_000_000])
+    for name, column in {
+        "lists": lists,
+        "words": pa.array(["y" * 5_000_000]),
+        "codes": texts,
+    }.items():
+        table = pa.table({"a": column})
+        pyarrow.feather.write_feather(table, tmp_path / f"{name}.feather", compression="zstd")
+    names = ["rows.parquet", "rows.feather", "text.parquet", "lists.parquet"]
+    for name in (*names, "lists.feather", "words.feather", "codes.feather"):
         with pytest.raises(DataError, match="must hold at most"):
             read_frames(tmp_path / name)
+
+
+@pytest.mark.parametrize("packing", ["uncompressed", "lz4", "zstd"])
+def test_feather_of_every_kind_is_measured_as_it_is(tmp_path, packing) -> None:
+    columns = {
+        "lists": pa.array([[1, 2], None, []] * 50),
+        "pairs": pa.array([{"a": 1, "b": "x"}] * 150),
+        "codes": pa.array(["x", "y", None] * 50).dictionary_encode(),
+        "text": pa.array(["word", "", None] * 50),
+        "flags": pa.array([True, None, False] * 50),
+    }
+    table = pa.table(columns)
+    path = tmp_path / "t.feather"
+    pyarrow.feather.write_feather(table, path, compression=packing, chunksize=40)
+    num_rows, num_bytes = typed_files._feather_size(path)
+    assert num_rows == 150
+    assert table.nbytes <= num_bytes <= 1.2 * table.nbytes + 8 * 64 * 4 * 5
+    with TypedFile(path) as file:
+        assert len(next(iter(file.columns(["text"])))) == 150
+
+
+def test_the_memory_to_unpack_xz_is_bounded(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "t.csv.xz"
+    streams = [b"a,b\n" + b"1,2\n" * 3, b"3,4\n" * 30_000]
+    path.write_bytes(b"\0\0\0\0".join(map(lzma.compress, streams)) + b"\0" * 8)
+    assert len(read_frames(path)) == 30_003
+    path.write_bytes(path.read_bytes()[:-60])
+    with pytest.raises(DataError, match="ends too early"):
+        read_frames(path)
+    large = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 1 << 20}]
+    path.write_bytes(lzma.compress(streams[0], filters=large))
+    assert len(read_frames(path)) == 3
+    monkeypatch.setattr(packed_files, "_MOST_MEMORY", 1 << 19)
+    with pytest.raises(DataError, match="must need at most 524,288 bytes of memory"):
+        read_frames(path)
 
 
 def test_typed_files_have_no_endless_columns(tmp_path, monkeypatch) -> None:

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lightning_fastrecipes.cli.main import main
+from lightning_fastrecipes.data.common.files import MOST_JSON_BYTES
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
 from lightning_fastrecipes.recipe.artifacts.history import read_history
 from lightning_fastrecipes.recipe.artifacts.reading import file_digest, read_json, write_sealed
@@ -194,6 +195,20 @@ def test_a_description_that_was_changed_is_refused_unless_its_digest_is_removed(
         read_json(path, lambda value, key: None, "")
     change(tmp_path, "sha256", ..., "a.json")
     assert read_json(path, lambda value, key: None, "")["value"] == 0.2
+
+
+def test_json_longer_than_ours_ever_is_is_refused_before_it_is_parsed(images, tmp_path) -> None:
+    content = (images / "model.json").read_text()
+    padded = content + " " * (MOST_JSON_BYTES - len(content.encode()))
+    (images / "model.json").write_text(padded)
+    load_export(images)
+    (images / "model.json").write_text(padded + " ")
+    with pytest.raises(DataError, match=r"at most 33,554,432 bytes, but has 33,554,433"):
+        load_export(images)
+    progress = RunFolder(tmp_path).progress
+    progress.write_text(json.dumps({"stages": [STAGE], "x": "y" * MOST_JSON_BYTES}))
+    with pytest.raises(DataError, match="at most 33,554,432 bytes"):
+        RunFolder(tmp_path).read_progress()
 
 
 # Run folders.
