@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,6 +61,7 @@ def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
 def read_state(path: Path, check: plain.Check, cure: str) -> dict[str, Any]:
     """Read a checkpoint and check its plain values; raise `DataError` as ``read_json`` does."""
     loaded = read_checkpoint(path)
+    _check_sums(path, cure)
     with named_errors(path, cure):
         plain.keys({"state_dict": plain.named(_tensor)})(loaded, "")
         check(loaded, "")
@@ -75,6 +77,19 @@ def named_errors(path: Path, cure: str) -> Iterator[None]:
         raise
     except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:
         raise DataError(f"{path} is damaged: {error} {cure}") from error
+
+
+def _check_sums(path: Path, cure: str) -> None:
+    """Compare the checksums in a checkpoint, which torch writes but does not look at."""
+    if not zipfile.is_zipfile(path):  # of torch before 1.6
+        return
+    try:
+        with zipfile.ZipFile(path) as parts:
+            damaged = parts.testzip()
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, RuntimeError) as error:
+        raise DataError(f"{path} is damaged: {error}. {cure}") from error
+    if damaged is not None:
+        raise DataError(f"{path} is damaged: the checksum of '{damaged}' is wrong. {cure}")
 
 
 def file_digest(path: Path) -> str:
