@@ -103,7 +103,7 @@ class FeatureDataModule(pl.OwnDataModule):
 
     @override
     def __repr__(self) -> str:
-        return f"FeatureDataModule({self.images!r}, {self.backbone.name})"
+        return f"FeatureDataModule({self.images!r})"
 
     @property
     def input_spec(self) -> InputSpec:
