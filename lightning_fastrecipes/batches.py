@@ -41,6 +41,20 @@ class WeightedFeatures(NamedTuple):
     weights: Tensor
 
 
+class EarlyOutputs(NamedTuple):
+    """What frozen early layers gave for a batch of images, in place of the images.
+
+    Args:
+        outputs: Shape ``(batch, ...)``, float.
+        cut: The module of the backbone's network that gave them, by name.
+        image_size: Side of the images in pixels.
+    """
+
+    outputs: Tensor
+    cut: str
+    image_size: int
+
+
 FEATURES = (FeatureBatch, WeightedFeatures)
 
 
@@ -60,6 +74,8 @@ class TableInputs(NamedTuple):
 
 def inputs_of(batch: Any) -> Any:
     """Return the inputs of a batch that may hold targets beside them."""
-    # The inputs of a table are a tuple themselves.
-    is_alone = isinstance(batch, TableInputs) or not isinstance(batch, (tuple, list))
+    # Some inputs are a tuple themselves.
+    is_alone = isinstance(batch, (TableInputs, EarlyOutputs)) or not isinstance(
+        batch, (tuple, list)
+    )
     return batch if is_alone else batch[0]

@@ -15,6 +15,7 @@ from lightning_fastrecipes.functional.images.resizing import nearest_multiple
 from lightning_fastrecipes.functional.training.group_merging import groups_by_prefix, merge_groups
 from lightning_fastrecipes.nn.pooling import Pooling, choose_pooling, pool
 from lightning_fastrecipes.nn.probing import (
+    Forward,
     Probe,
     num_channels,
     reached_parameters,
@@ -106,7 +107,11 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute pooled features of normalised float images. Shape ``(batch, num_features)``."""
-        return pool(self.model, images, self._pooling)
+        return self.pooled(self.model, images)
+
+    def pooled(self, network: nn.Module, images: Tensor) -> Tensor:
+        """Run a copy of the network, and pool its output as that of the network."""
+        return pool(network, images, self._pooling)
 
     def layer_groups(self, num_groups: int) -> list[LayerGroup]:
         """Divide the parameters into ordered groups of names, from the input side.
@@ -151,12 +156,12 @@ class Backbone(nn.Module):
                 f"`image_size` must be a multiple of {spec.size_multiple} pixels for {self.name!r},"
                 f" got {size}. Use {nearest}."
             )
-        self._probe().run(size)
+        self.probe(self.pooled).run(size)
 
     def check_channels(self, channels: int) -> None:
         """Raise a ValueError if the network does not take images of so many channels."""
         if channels != self.num_channels:
-            self._probe(channels).run(self.input_spec.image_size)
+            self.probe(self.pooled, channels).run(self.input_spec.image_size)
 
     def nearest_image_size(self, size: int) -> int:
         """Round an image size in pixels to one that the network takes, and try it.
@@ -170,7 +175,7 @@ class Backbone(nn.Module):
 
     def _try_out(self) -> int:
         """Return the width, and refuse parameters that would stay without a gradient."""
-        output, twin = self._probe().run(self.input_spec.image_size, gradients=True)
+        output, twin = self.probe(self.pooled).run(self.input_spec.image_size, gradients=True)
         unused = _unreached(output, twin)
         if unused:
             raise ValueError(
@@ -196,14 +201,10 @@ class Backbone(nn.Module):
         self.input_spec = replace(spec, size_multiple=multiple, fixed_size=fixed)
         return int(output.shape[1])
 
-    def _probe(self, channels: int | None = None) -> Probe:
-        pooling = self._pooling
-        return Probe(
-            self.model,
-            lambda model, images: pool(model, images, pooling),
-            channels or self.num_channels,
-            real=not _is_timm(self.model),
-        )
+    def probe(self, forward: Forward, channels: int | None = None) -> Probe:
+        """Return what runs copies of the network on empty images by a function of both."""
+        real = not _is_timm(self.model)
+        return Probe(self.model, forward, channels or self.num_channels, real=real)
 
 
 def _timm_model(name: str, *, pretrained: bool, channels: int = 3) -> nn.Module:

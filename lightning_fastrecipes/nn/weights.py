@@ -198,7 +198,11 @@ def weights_digest(module: nn.Module) -> str:
     False
     """
     tensors: dict[str, Tensor] = dict(module.named_parameters(remove_duplicate=False))
-    tensors |= dict(module.named_buffers(remove_duplicate=False))
+    return tensors_digest(tensors | dict(module.named_buffers(remove_duplicate=False)))
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Compute a digest of named tensors, as ``weights_digest`` does of a module's."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()

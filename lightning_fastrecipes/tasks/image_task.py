@@ -10,9 +10,11 @@ from typing_extensions import override
 
 from lightning_fastrecipes import plain
 from lightning_fastrecipes._lightning import rank_zero_info
+from lightning_fastrecipes.batches import EarlyOutputs
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.training.layer_groups import NormPolicy
 from lightning_fastrecipes.nn.backbones import Backbone, create_backbone
+from lightning_fastrecipes.nn.cutting import run_late
 from lightning_fastrecipes.nn.heads import Layout, create_head
 from lightning_fastrecipes.protocols import (
     HasImageSize,
@@ -182,8 +184,13 @@ class ImageTask(LayerGroupTask):
         return {f"backbone.{name}" for name in self.backbone.no_weight_decay()}
 
     @override
-    def forward_features(self, images: Tensor) -> Tensor:
-        """Compute pooled features of ``uint8`` images, or of float images that are normalised."""
+    def forward_features(self, images: Tensor | EarlyOutputs) -> Tensor:
+        """Compute pooled features of ``uint8`` images, or of float images that are normalised.
+
+        In place of images there may be what the frozen early layers gave for them.
+        """
+        if isinstance(images, EarlyOutputs):
+            return run_late(self.backbone, images)
         if images.dtype == torch.uint8:
             mean = (
                 resized_image(self.pixel_mean, images) if self.has_mean_image else self.pixel_mean

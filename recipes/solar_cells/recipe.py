@@ -23,13 +23,18 @@ def main() -> None:
         "package:elpv_dataset/data/labels.csv",
         table=table,
         split=fr.FractionSplit(0.05, 0.25),
-        image_size=192,
+        image_size=160,
         geometry=fr.Geometry(resize="squish"),
         augmentation=fr.Augmentation(max_zoom=1.0, max_angle=0.0, on_device=True),
     )
     weights, head = "package:efficientnet-lite0", fr.Head(layout="course", dropout=0.5)
     model = fr.ImageClassifier(
-        "tf_efficientnet_lite0", 2, weights=weights, head=head, norm_policy="stats_if_frozen"
+        "tf_efficientnet_lite0",
+        2,
+        weights=weights,
+        head=head,
+        num_groups=4,
+        norm_policy="calibrated",
     )
 
     def trainer(max_epochs: int, *callbacks: pl.Callback) -> pl.Trainer:
@@ -40,16 +45,13 @@ def main() -> None:
     model.freeze()
     model.set_learning_rates(2e-3)
     trainer(6, fr.SGDR(cycle_len=6)).fit(model, datamodule=fr.FeatureDataModule(images, model))
-    # 2: the head on small, augmented images, where it meets the statistics of each batch.
-    images.augmentation, images.image_size = "top_down", 128
-    trainer(1, fr.SGDR(cycle_len=1)).fit(model, datamodule=images)
-    # 3: everything, on mixed images that grow; the second cycle is twice as long.
-    model.unfreeze()
+    # 2: the late layers, on what the frozen first group makes of each cell in its eight poses.
+    images.augmentation = "top_down"
+    model.freeze_to(1)
     model.set_learning_rates(2e-3, lr_ratio=3)
-    cycles = fr.SGDR(cycle_len=8, cycle_mult=2, warm_in=1)
-    sizes = fr.ProgressiveResizing({0: 128, 3: 160, 8: 192})
-    trainer(24, cycles, sizes, fr.ImageMixing("mixup", alpha=0.2)).fit(model, datamodule=images)
-    images.image_size = 192
+    cells = fr.FeatureDataModule(images, model, views="poses")
+    trainer(10, fr.SGDR(cycle_len=10, warm_in=1)).fit(model, datamodule=cells)
+    # Then images, through the whole network, as it predicts them.
     poses = fr.TestTimeAugmentation(7, "flips", plain_weight=0.125)
     trainer(0, poses).test(model, datamodule=images)
 

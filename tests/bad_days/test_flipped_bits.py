@@ -18,7 +18,7 @@ import torch
 from helpers.run_content import digest_of, leftovers
 
 from lightning_fastrecipes import TableColumns, TabularDataModule, plain
-from lightning_fastrecipes.data.images.feature_cache import cached_features
+from lightning_fastrecipes.data.images.feature_cache import OutputShape, cached_outputs
 from lightning_fastrecipes.data.images.geometry import CachedSize
 from lightning_fastrecipes.data.images.manifest import scan_images
 from lightning_fastrecipes.data.images.pixel_cache import cached_pixels
@@ -60,11 +60,10 @@ def pixels(home: Path) -> str:
 
 
 def features(home: Path) -> str:
-    matrix = np.arange(60, dtype=np.float32).reshape(12, 5)
-    found = cached_features(
-        home / "features", {"of": "twelve"}, lambda: iter([matrix[:7], matrix[7:]]), (12, 5)
-    )
-    return hashlib.sha256(np.array(found).tobytes()).hexdigest()
+    matrix = np.arange(60, dtype=np.float32).reshape(12, 1, 5)
+    batches, shape = [matrix[:7], matrix[7:]], OutputShape(12, 1, (5,))
+    found = cached_outputs(home / "features", {"of": "twelve"}, lambda: iter(batches), shape)
+    return hashlib.sha256(np.array(found.values).tobytes()).hexdigest()
 
 
 def table(home: Path) -> str:

@@ -15,7 +15,7 @@ from lightning_fastrecipes.data.images import table_listing
 from lightning_fastrecipes.nn.backbones import create_backbone
 from lightning_fastrecipes.recipe.config.catalog import recipes_folder
 from lightning_fastrecipes.recipe.config.changes import changed_keys
-from lightning_fastrecipes.recipe.config.schema import Recipe
+from lightning_fastrecipes.recipe.config.schema import Precompute, Recipe
 from lightning_fastrecipes.recipe.images.views import build_tta
 from lightning_fastrecipes.recipe.loading import load_recipe
 from lightning_fastrecipes.recipe.run import plan
@@ -34,6 +34,12 @@ def by_name(path: Path) -> str:
     return path.parent.name
 
 
+def in_full(path: Path) -> Recipe:
+    """Return the recipe as it trains all layers: a quick one does so in its variant."""
+    recipe = load_recipe(path)
+    return recipe.variants.get("thorough", recipe)
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=by_name)
 def test_a_recipe_opens_with_data_and_launch_line(path: Path) -> None:
     head = path.read_text().split("description:")[0]
@@ -44,7 +50,7 @@ def test_a_recipe_opens_with_data_and_launch_line(path: Path) -> None:
 
 @pytest.mark.parametrize("path", TRANSFERS, ids=by_name)
 def test_a_recipe_follows_the_steps_of_the_course(path: Path) -> None:
-    first, second, *_, last = stages = load_recipe(path).stages
+    first, second, *_, last = stages = in_full(path).stages
     assert first.precompute
     assert first.freeze_to == -1
     assert not second.precompute
@@ -60,7 +66,7 @@ GROWING = [path for path in TRANSFERS if by_name(path) != "course"]  # one size,
 
 @pytest.mark.parametrize("path", GROWING, ids=by_name)
 def test_a_recipe_grows_its_images_and_evaluates_more_than_it_trained_on(path: Path) -> None:
-    recipe = load_recipe(path)
+    recipe = in_full(path)
     sizes = []
     for stage in recipe.stages:
         steps = [c.init_args["sizes"] for c in stage.callbacks if c.name == "ProgressiveResizing"]
@@ -69,6 +75,15 @@ def test_a_recipe_grows_its_images_and_evaluates_more_than_it_trained_on(path: P
     assert sizes[-1] == max(sizes) > min(sizes)
     assert recipe.evaluation.tta is not None or recipe.evaluation.crop_fraction == 1.0
     assert recipe.data.init_args["augmentation"]["on_device"]
+
+
+def test_the_quick_recipe_never_trains_on_images() -> None:
+    recipe = load_recipe(recipes_folder() / "solar_cells" / "recipe.yaml")
+    head, late = recipe.stages
+    assert (head.precompute, head.freeze_to) == (True, -1)
+    assert (late.precompute, late.freeze_to) == (Precompute("poses"), 1)
+    assert late.augmentation == "top_down"
+    assert recipe.evaluation.tta is not None
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=by_name)
@@ -122,7 +137,8 @@ def test_the_script_trains_the_same_stages(
                 "num_frozen": model.num_frozen,
                 "lrs": model.group_lrs(),
                 "precompute": is_cached,
-                "augmentation": "none" if is_cached else photos.augmentation,
+                "views": datamodule.asked_views if is_cached else None,
+                "augmentation": photos.augmentation,
                 "network": (repr(model.head), model.norm_policy),
                 "cycle": (schedule.cycle_len, schedule.cycle_mult, schedule.warm_in),
                 "mixing": mixing and (mixing.method, mixing.alpha),
@@ -169,8 +185,9 @@ def test_the_script_trains_the_same_stages(
             "max_epochs": stage.max_epochs,
             "num_frozen": model.num_frozen,
             "lrs": pytest.approx(model.group_lrs()),
-            "precompute": stage.precompute,
-            "augmentation": "none" if stage.precompute else images.augmentation,
+            "precompute": bool(stage.precompute),
+            "views": getattr(stage.precompute, "views", None),
+            "augmentation": images.augmentation,
             "network": (repr(model.head), model.norm_policy),
             "cycle": tuple(spec.get(key, default) for key, default in CYCLES.items()),
             "mixing": mixed[0] if mixed else None,

@@ -1,105 +1,114 @@
-"""Precomputed features as a datamodule: the frozen backbone runs once per image."""
+"""Precomputed outputs of frozen layers as a datamodule: they run once per image or view."""
 
 import hashlib
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from lightning_fastrecipes import _lightning as pl
-from lightning_fastrecipes.batches import FeatureBatch, WeightedFeatures
 from lightning_fastrecipes.data.common.cache_choice import cached_if_possible
 from lightning_fastrecipes.data.common.epoch_place import ResumableLoader
 from lightning_fastrecipes.data.common.samplers import drops_last_batch, upcoming_epoch
 from lightning_fastrecipes.data.images.dataset import identity_collate
-from lightning_fastrecipes.data.images.feature_cache import FloatMatrix, cached_features
+from lightning_fastrecipes.data.images.feature_cache import (
+    FloatArray,
+    OutputShape,
+    Storage,
+    StoredOutputs,
+    cached_outputs,
+    held_outputs,
+)
+from lightning_fastrecipes.data.images.feature_dataset import FeatureDataset, Features
+from lightning_fastrecipes.data.images.feature_views import (
+    FixedViews,
+    ViewChoice,
+    fixed_views,
+)
+from lightning_fastrecipes.data.images.frozen_part import FrozenPart, frozen_part
 from lightning_fastrecipes.data.images.listing import ImageSplit
 from lightning_fastrecipes.data.images.module import ImageDataModule
-from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.data.images.train_transform import view_transforms
+from lightning_fastrecipes.errors import ConfigurationError, check_choice
 from lightning_fastrecipes.functional.labels.numbers import NumberTarget
-from lightning_fastrecipes.nn.backbones import Backbone
-from lightning_fastrecipes.nn.weights import weights_digest
-from lightning_fastrecipes.protocols import HasHead, HasInputSpec, InputSpec, LabelKind
+from lightning_fastrecipes.protocols import HasInputSpec, InputSpec, LabelKind
 
-Features = FeatureBatch | WeightedFeatures
 _SPLITS: tuple[ImageSplit, ...] = ("train", "val")
 _PACKAGES = ("lightning-fastrecipes", "torch", "torchvision", "timm")
 
 
-class FeatureDataset(Dataset[Features]):
-    """Rows of features ``(rows, num_features)`` with their targets, served batch by batch.
-
-    With ``weights`` ``(rows,)``, rows count differently.
-    """
-
-    def __init__(self, features: Tensor, targets: Tensor, weights: Tensor | None = None) -> None:
-        self.features = features
-        self.targets = targets
-        self.weights = weights
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    def __getitem__(self, index: int) -> Features:
-        return self.__getitems__([index])
-
-    def __getitems__(self, indices: Sequence[int]) -> Features:
-        """Return one batch; the sampler's indices may carry an epoch above the row."""
-        rows = torch.as_tensor(indices) % len(self)
-        if self.weights is not None:
-            return WeightedFeatures(self.features[rows], self.targets[rows], self.weights[rows])
-        return FeatureBatch(self.features[rows], self.targets[rows])
-
-
 class FeatureDataModule(pl.OwnDataModule):
-    """Serve a frozen backbone's outputs in place of images.
+    """Serve the outputs of a model's frozen layers in place of images.
 
-    The backbone sees every image once, with the validation transforms and without augmentation;
-    the outputs are kept in a memory-mapped cache, so that an epoch over them takes a moment.
+    They are computed once, in eval mode, and kept in a memory-mapped cache, so that an epoch costs
+    what the trained layers cost: next to nothing for a head, a fraction for the late layer groups.
+    Which layers are frozen is read when a fit begins. Where several views of each training image
+    are kept, every epoch draws one of them for each image. Validation sees the plain image.
 
     Args:
-        images: The images; its splits, targets and transforms are used.
-        model: A module with a ``backbone`` that is frozen as a whole, and a ``head``.
+        images: The images; its splits, targets, transforms and augmentation are used.
+        model: A module with a ``backbone`` whose first layer groups are frozen, or all of them, and
+            a ``head``.
+        views: ``poses``: the image in all flips and turns that the augmentation makes, 8 of
+            ``top_down``, 2 of ``side_on``, and nothing else of it; a number of at least 1: so many
+            draws of the whole augmentation, beside the plain image. If ``None``, the plain image.
+        storage: ``float16``: two bytes for each number, which change it by at most 1/2048 of
+            itself; ``uint8``: one, by at most 1/510 of the range of its channel in its image;
+            ``float32``. If ``None``, ``float16``, and ``float32`` of a backbone frozen as a whole,
+            whose outputs are small.
 
     Raises:
-        ConfigurationError: If a part of the backbone is to be trained.
+        ConfigurationError: If nothing is frozen, a frozen batch norm would not keep its
+            statistics, the frozen layers do not end at one place, or an argument is out of its
+            range.
+
+    Example:
+        >>> from lightning_fastrecipes import ImageArrayDataModule, ImageClassifier
+        >>> pixels = np.zeros((4, 32, 32), np.uint8)
+        >>> arrays = {"x_train": pixels, "y_train": np.arange(4) % 2}
+        >>> images = ImageArrayDataModule(arrays, image_size=32)
+        >>> model = ImageClassifier("test_resnet.r160_in1k", 2)
+        >>> model.freeze_to(1)
+        >>> FeatureDataModule(images, model).cut
+        'layer2'
 
     References:
         fast.ai course (2018), lesson 1: ``precompute=True``.
     """
 
-    def __init__(self, images: ImageDataModule, model: pl.LightningModule) -> None:
+    def __init__(
+        self,
+        images: ImageDataModule,
+        model: pl.LightningModule,
+        *,
+        views: ViewChoice = None,
+        storage: Storage | None = None,
+    ) -> None:
         super().__init__()
-        backbone = getattr(model, "backbone", None)
-        if not (
-            isinstance(model, HasHead)
-            and isinstance(model, HasInputSpec)
-            and isinstance(backbone, Backbone)
-        ):
-            raise ConfigurationError(
-                "Precomputed features need a model with a `backbone`, `forward_features` and"
-                f" `forward_head`, but got {type(model).__name__}. Use `ImageClassifier`."
-            )
-        if any(parameter.requires_grad for parameter in backbone.parameters()):
-            raise ConfigurationError(
-                "Precomputed features need a backbone that is frozen as a whole, but a part of it"
-                " is to be trained. Use `freeze_to=-1`, or leave `precompute` out."
-            )
+        if storage is not None:
+            check_choice("storage", storage, get_args(Storage))
+        self.images = images
+        self.model = model
+        self.asked_views: ViewChoice = views
+        self.storage = storage
+        self._find_part()
+        fixed_views(views, images.augmentation, images.seed)
         check_channels: Any = getattr(model, "check_channels", None)
         if check_channels is not None:
             check_channels(images)
-        self.images = images
-        self.model = model
-        self._normalising: HasInputSpec = model
-        self.backbone = backbone
+        self._normalising = cast(HasInputSpec, model)
         self._datasets: dict[ImageSplit, FeatureDataset] = {}
-        self._without_cache: dict[str, FloatMatrix] = {}
+        self._keys: dict[ImageSplit, dict[str, Any] | None] = {}
+
+    @property
+    def cut(self) -> str | None:
+        """The module whose outputs are served; ``None`` if they are pooled features."""
+        return self._find_part().cut
 
     @override
     def __repr__(self) -> str:
@@ -132,14 +141,14 @@ class FeatureDataModule(pl.OwnDataModule):
 
     @override
     def prepare_data(self) -> None:
-        """Run the backbone over every image, once per node, unless the cache has them."""
+        """Run the frozen layers over every image, once per node, unless the cache has them."""
         self.images.trainer = self.trainer
         self.images.prepare_data()
         self.images.setup("fit")
         self._adopt_normalisation()
         if not pl.is_fast_dev_run(self.trainer):
             for split in _SPLITS:
-                self._features(split)
+                self._dataset(split)
 
     @override
     def setup(self, stage: str) -> None:
@@ -148,17 +157,21 @@ class FeatureDataModule(pl.OwnDataModule):
         self.images.setup(stage)
         self._adopt_normalisation()
         for split in _SPLITS:
-            dataset = self.images.eval_dataset(split)
-            features, targets = self._features(split), dataset.targets
-            if features is not None:
-                rows = torch.from_numpy(np.array(features))
-                self._datasets[split] = FeatureDataset(rows, targets[: len(rows)])
+            self._dataset(split)
 
     @override
     def train_dataloader(self) -> DataLoader[Features]:
-        dataset, batch_size = self._datasets["train"], self.images.batch_size
-        if (weights := self.images.train_weights) is not None:
-            dataset = FeatureDataset(dataset.features, dataset.targets, weights[: len(dataset)])
+        plain, batch_size = self._dataset("train"), self.images.batch_size
+        assert plain is not None
+        weights = self.images.train_weights
+        dataset = FeatureDataset(
+            plain.outputs,
+            plain.targets,
+            None if weights is None else weights[: len(plain)],
+            views=self._views("train").trained,
+            seed=self.images.seed,
+            wrap=plain.wrap,
+        )
         sampler = self.images.train_sampler(dataset)
         if self.trainer is not None:
             sampler.set_epoch(upcoming_epoch(self.trainer))
@@ -172,11 +185,12 @@ class FeatureDataModule(pl.OwnDataModule):
 
     @override
     def val_dataloader(self) -> Any:
-        return self.eval_dataloader("val") if "val" in self._datasets else []
+        return self.eval_dataloader("val") if self._dataset("val") is not None else []
 
     def eval_dataloader(self, split: ImageSplit) -> DataLoader[Features]:
-        """Return the features of ``train`` or ``val`` in order; they are never augmented."""
-        dataset, size = self._datasets[split], self.images.batch_size
+        """Return the outputs for ``train`` or ``val`` in order, of the plain images."""
+        dataset, size = self._dataset(split), self.images.batch_size
+        assert dataset is not None
         return DataLoader(dataset, batch_size=size, collate_fn=identity_collate)
 
     @override
@@ -187,47 +201,90 @@ class FeatureDataModule(pl.OwnDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.images.load_state_dict(state_dict)
 
+    def describe(self) -> str:
+        """Return what is kept of the training images, in words, with its size."""
+        part = self._find_part()
+        where = f"outputs of `{part.cut}`" if part.cut else "pooled features"
+        return f"{where}, {self._shape('train', part)}"
+
+    def _find_part(self) -> FrozenPart:
+        """Return which layers are frozen now, and where they end."""
+        part = frozen_part(self.model, self.images.eval_image_size or self.images.image_size)
+        if part.cut is None and self.storage == "uint8":
+            raise ConfigurationError(
+                "`storage='uint8'` is for outputs of early layers, whose channels have many"
+                " numbers, but the backbone is frozen as a whole. Use 'float16', or leave it out."
+            )
+        return part
+
+    def _views(self, split: ImageSplit) -> FixedViews:
+        if split != "train":
+            return FixedViews()
+        return fixed_views(self.asked_views, self.images.augmentation, self.images.seed)
+
+    def _shape(self, split: ImageSplit, part: FrozenPart) -> OutputShape:
+        return OutputShape(
+            len(self.images.eval_dataset(split)),
+            self._views(split).count,
+            part.shape,
+            part.channel_axis,
+            self.storage or ("float16" if part.cut else "float32"),
+        )
+
     def _adopt_normalisation(self) -> None:
-        """Let the model normalise as the images are to be, before any feature is computed."""
+        """Let the model normalise as the images are to be, before any output is computed."""
         spec = self.images.normalised_spec(self.input_spec)
         adopt: Any = getattr(self.model, "set_input_spec", None)
         if spec != self.input_spec and adopt is not None:
             adopt(spec)
 
-    def _features(self, split: ImageSplit) -> FloatMatrix | None:
+    def _dataset(self, split: ImageSplit) -> FeatureDataset | None:
+        """Return a split's plain outputs, opened anew if the frozen layers have changed since.
+
+        That is so where a fit goes on from a checkpoint, whose weights Lightning loads after
+        ``setup``.
+        """
         dataset = self.images.eval_dataset(split)
         if len(dataset) == 0:
             return None
-        if pl.is_fast_dev_run(self.trainer):
-            return np.concatenate(list(self._run(split, max_batches=1)))
-        shape, key = (len(dataset), self.backbone.num_features), self._cache_key(split)
-        name = json.dumps([split, key], sort_keys=True)
-        if name in self._without_cache:
-            return self._without_cache[name]
-        found = cached_if_possible(
-            "auto",
-            "features",
-            lambda folder: cached_features(folder, key, lambda: self._run(split), shape),
-            otherwise="features are computed at every start",
-        )
-        if found is None:
-            found = self._without_cache[name] = np.concatenate(list(self._run(split)))
-        return found
+        part, is_trial = self._find_part(), pl.is_fast_dev_run(self.trainer)
+        key = None if is_trial else self._cache_key(split, part)
+        if split in self._datasets and self._keys[split] == key:
+            return self._datasets[split]
+        if key is None:
+            outputs = StoredOutputs(np.concatenate(list(self._run(split, part, max_batches=1))))
+        else:
+            shape = self._shape(split, part)
 
-    def _cache_key(self, split: ImageSplit) -> dict[str, Any]:
-        """Name all that the features depend on."""
+            def run() -> Iterator[FloatArray]:
+                return self._run(split, part)
+
+            kept = cached_if_possible(
+                "auto",
+                "features",
+                lambda folder: cached_outputs(folder, key, run, shape),
+                otherwise="features are computed at every start",
+            )
+            outputs = held_outputs(run(), shape) if kept is None else kept
+        targets = dataset.targets[: len(outputs)]
+        self._datasets[split] = FeatureDataset(outputs, targets, wrap=part.wrap)
+        self._keys[split] = key
+        return self._datasets[split]
+
+    def _cache_key(self, split: ImageSplit, part: FrozenPart) -> dict[str, Any]:
+        """Name all that the outputs depend on."""
         dataset = self.images.eval_dataset(split)
         precision = "32-true" if self.trainer is None else str(self.trainer.precision)
         return {
-            "weights": weights_digest(self.backbone),
-            "model": self.backbone.name,
-            "cut": "pooled output of the backbone",
+            "weights": part.digest(),
+            "model": part.backbone.name,
+            "cut": part.cut or "pooled output of the backbone",
             "image_size": self.images.image_size,
             "transform": self.images.eval_transform_key(),
             "kept": dataset.kept.key(),
             "normalisation": self._normalisation_key(),
             "files": dataset.digest(),
-            "dtype": "float32",
+            "views": self._views(split).key(),
             "precision": precision,
             "versions": [version(name) for name in _PACKAGES],
         }
@@ -239,21 +296,30 @@ class FeatureDataModule(pl.OwnDataModule):
             key.append(hashlib.sha256(spec.mean_image.numpy().tobytes()).hexdigest())
         return key
 
-    def _run(self, split: ImageSplit, max_batches: int | None = None) -> Iterator[FloatMatrix]:
-        """Return the backbone's outputs batch by batch, in the order of the files."""
-        loader = self.images.eval_dataloader(split)
+    def _run(
+        self, split: ImageSplit, part: FrozenPart, max_batches: int | None = None
+    ) -> Iterator[FloatArray]:
+        """Return outputs ``(images, views, ...)`` batch by batch, in the order of the files."""
+        loader, views = self.images.eval_dataloader(split), self._views(split)
         before, was_training = next(self.model.parameters()).device, self.model.training
         device, context = before, cast(Callable[[], Any], torch.inference_mode)
         if self.trainer is not None:
             device = self.trainer.strategy.root_device
             context = self.trainer.precision_plugin.forward_context
+        if views.drawn is not None:
+            dataset: Any = loader.dataset
+            size, geometry = self.images.image_size, self.images.geometry
+            dataset.views = view_transforms(size, geometry, self.input_spec, views.drawn)
         self.model.to(device).eval()
         try:
-            for index, (images, _) in enumerate(loader):
+            for index, (images, _, *drawn) in enumerate(loader):
                 if index == max_batches:
                     break
-                with torch.inference_mode(), context():
-                    features = self.model.forward_features(images.to(device, non_blocking=True))
-                yield features.float().cpu().numpy()
+                outputs = []
+                for view in views.of_batch(images, drawn):
+                    with torch.inference_mode(), context():
+                        found = part.run(view.to(device, non_blocking=True))
+                    outputs.append(found.float().cpu())
+                yield torch.stack(outputs, dim=1).numpy()
         finally:
             self.model.to(before).train(was_training)

@@ -57,6 +57,22 @@ class ClassSpec:
 
 
 @dataclass(frozen=True)
+class Precompute:
+    """What a stage keeps of its frozen layers: the arguments of ``FeatureDataModule``.
+
+    Args:
+        views: ``poses``: every training image in all flips and turns that the augmentation makes,
+            of which each epoch draws one, and nothing else of it; or how many draws of the whole
+            augmentation, at least 1. If ``None``, the plain image.
+        storage: ``float16``, ``uint8`` or ``float32``: bytes for each number, and so its error; if
+            ``None``, ``float16``, and ``float32`` where only the head trains.
+    """
+
+    views: int | Literal["poses"] | None = None
+    storage: Literal["float32", "float16", "uint8"] | None = None
+
+
+@dataclass(frozen=True)
 class Stage:
     """One ``Trainer.fit``: what is trained, how fast, on which images.
 
@@ -74,7 +90,8 @@ class Stage:
         augmentation: Preset for training images, a list of transforms, or a mapping of arguments of
             ``Augmentation``; what is not given, or all if ``None``, as the datamodule has it.
             ``none`` also leaves out the datamodule's list.
-        precompute: Whether the frozen backbone runs once per image, without augmentation.
+        precompute: Whether the frozen layers run once per image, without augmentation; or a mapping
+            ``{views: ..., storage: ...}``: once per view of each image.
         until_overfitting: Stop after this many cycles in a row that are worse than the best, and
             go back to the best weights; ``max_epochs`` is then the most. 0 trains all epochs.
         keep_best: A logged metric, such as ``val_accuracy``, or ``{monitor: NAME, mode: max}``: the
@@ -91,7 +108,7 @@ class Stage:
     image_size: int | None = None
     batch_size: int | None = None
     augmentation: AugmentationKey | None = None
-    precompute: bool = False
+    precompute: bool | Precompute = False
     until_overfitting: int = 0
     keep_best: str | dict[str, str] | None = None
     callbacks: tuple[ClassSpec, ...] = ()
@@ -100,6 +117,13 @@ class Stage:
     def key(self) -> str:
         """Its key path in the recipe."""
         return f"stages.{self.name}"
+
+    @property
+    def is_augmented(self) -> bool:
+        """Whether it may train on anything but the plain images, as the augmentation says."""
+        if isinstance(self.precompute, Precompute):
+            return self.precompute.views is not None
+        return not self.precompute
 
     @property
     def search(self) -> LRSearch | None:

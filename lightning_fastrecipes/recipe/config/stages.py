@@ -12,7 +12,7 @@ from lightning_fastrecipes.callbacks.schedule import Schedule
 from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.recipe.config.building import read_class, read_settings
 from lightning_fastrecipes.recipe.config.documents import Place, check_keys
-from lightning_fastrecipes.recipe.config.schema import AS_BEFORE, FIND, LRSearch, Stage
+from lightning_fastrecipes.recipe.config.schema import AS_BEFORE, FIND, LRSearch, Precompute, Stage
 
 _MOST_EPOCHS = 1_000_000
 
@@ -43,7 +43,11 @@ def _read_stage(name: Any, item: Any, place: Place) -> Stage:
         read_class(spec, pl.Callback, place.at(f"callbacks[{index}]"))
         for index, spec in enumerate(callbacks)
     )
-    stage = read_settings(Stage, item, place, name=name, callbacks=specs)
+    ready: dict[str, Any] = {"name": name, "callbacks": specs}
+    if isinstance(item.get("precompute"), Mapping):
+        where = place.at("precompute")
+        ready["precompute"] = read_settings(Precompute, item["precompute"], where)
+    stage = read_settings(Stage, item, place, **ready)
     _check_lr(stage, place.at("lr"))
     cycles, epochs = stage.until_overfitting, stage.max_epochs
     if not 1 <= epochs <= _MOST_EPOCHS:

@@ -1,6 +1,7 @@
 """Recipes for images: how their parts are built, set, described, evaluated and exported."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from lightning_fastrecipes.functional.labels.numbers import describe_targets
 from lightning_fastrecipes.protocols import InputSpec
 from lightning_fastrecipes.recipe.config.building import build, constructor_arguments
 from lightning_fastrecipes.recipe.config.documents import Place
-from lightning_fastrecipes.recipe.config.schema import Evaluation, Recipe, Stage
+from lightning_fastrecipes.recipe.config.schema import Evaluation, Precompute, Recipe, Stage
 from lightning_fastrecipes.recipe.images.export import describe_model, load_export, predict_files
 from lightning_fastrecipes.recipe.images.items import as_files
 from lightning_fastrecipes.recipe.images.number_reports import write_number_predictions
@@ -100,7 +101,7 @@ class Images(Modality):
     def check_stage(self, stage: Stage, data: Any, model: Any) -> None:
         model.backbone.check_image_size(data.image_size)
         if stage.precompute:
-            FeatureDataModule(data, model)
+            self.training_data(stage, data, model)
 
     @override
     def resizing(
@@ -133,7 +134,15 @@ class Images(Modality):
     @override
     def training_data(self, stage: Stage, data: Any, model: Any) -> pl.LightningDataModule:
         images: pl.LightningDataModule = data
-        return FeatureDataModule(data, model) if stage.precompute else images
+        if not stage.precompute:
+            return images
+        chosen = asdict(stage.precompute) if isinstance(stage.precompute, Precompute) else {}
+        return FeatureDataModule(data, model, **chosen)
+
+    @override
+    def describe_training_data(self, stage: Stage, data: Any, model: Any) -> str:
+        served = self.training_data(stage, data, model)
+        return served.describe() if isinstance(served, FeatureDataModule) else ""
 
     @override
     def describe(self, data: Any, model: Any) -> list[str]:

@@ -93,6 +93,6 @@ def _training_augmentation(recipe: Recipe, images: ImageDataModule) -> dict[str,
     for stage in reversed(recipe.stages):
         asked = stage.augmentation
         trained = default if asked is None else as_augmentation(asked, default)
-        if not stage.precompute and not trained.is_none:
+        if stage.is_augmented and not trained.is_none:
             return {"augmentation": trained.preset, "transforms": list(trained.transforms)}
     return {}

@@ -42,7 +42,8 @@ class StagePlan:
 
     Image size (side in pixels), batch size (per process and step) and ``steps_per_epoch`` are those
     of the first epoch. Image size and augmentation, in words, are ``None`` without images.
-    ``num_samples`` is that of the training split.
+    ``num_samples`` is that of the training split; ``precomputed`` says what is read in place of
+    samples.
     """
 
     stage: Stage
@@ -53,6 +54,7 @@ class StagePlan:
     steps_per_epoch: int
     num_steps: int
     num_samples: int
+    precomputed: str = ""
 
 
 def build_parts(recipe: Recipe) -> tuple[Any, Any]:
@@ -175,10 +177,11 @@ def plan_stages(recipe: Recipe, data: Any, model: Any) -> list[StagePlan]:
                 groups=group_plans(model),
                 image_size=image_size,
                 batch_size=batch_size,
-                augmentation="none" if stage.precompute else augmentation,
+                augmentation=augmentation if stage.is_augmented else "none",
                 steps_per_epoch=steps[batch_size],
                 num_steps=sum(steps[size] * number for size, number in num_epochs.items()),
                 num_samples=num_samples,
+                precomputed=modality.describe_training_data(stage, data, model),
             )
         )
     modality.check_evaluation(recipe, data, model)

@@ -26,7 +26,7 @@ def show_batch(recipe: Recipe, stage_name: str | None, path: Path) -> str:
     images, model = build_parts(recipe)
     for index in indices:
         apply_stage(recipe, index, images, model)
-        if not images.augmentation.is_none and not recipe.stages[index].precompute:
+        if not images.augmentation.is_none and recipe.stages[index].is_augmented:
             break
     draw_training_images(images, path, NUM_IMAGES, NUM_EPOCHS)
     if not images.augmentation.is_none:

@@ -29,7 +29,7 @@ def print_data(console: Console, recipe: Recipe, data: Any, model: Any) -> None:
 def print_plan(console: Console, plan: StagePlan) -> None:
     """Print the layer groups, learning rates, steps and data of a stage."""
     stage = plan.stage
-    precomputed = ", on precomputed features" if stage.precompute else ""
+    precomputed = f", on precomputed {plan.precomputed}" if plan.precomputed else ""
     size = "" if plan.image_size is None else f" {plan.image_size} px,"
     augmentation = "" if plan.augmentation is None else f", augmentation {plan.augmentation}"
     callbacks = ", until over-fitting" if stage.until_overfitting else ""

@@ -72,6 +72,10 @@ class Modality(ABC):
         datamodule: pl.LightningDataModule = data
         return datamodule
 
+    def describe_training_data(self, stage: Stage, data: Any, model: Any) -> str:
+        """Return what a stage reads in place of its samples, in words; empty if it reads them."""
+        return ""
+
     def resizing(
         self, stage: Stage, callbacks: Sequence[pl.Callback], data: Any, model: Any
     ) -> Callable[[int], None]:

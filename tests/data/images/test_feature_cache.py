@@ -2,11 +2,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from lightning_fastrecipes.data.images.feature_cache import cached_features
+from lightning_fastrecipes.data.images.feature_cache import (
+    OutputShape,
+    cached_outputs,
+    held_outputs,
+)
 from lightning_fastrecipes.errors import DataError
 
-ROWS = np.arange(12, dtype=np.float32).reshape(4, 3)
+ROWS = np.arange(12, dtype=np.float32).reshape(4, 1, 3)
+SHAPE = OutputShape(4, 1, (3,))
 KEY = {"model": "net", "size": 32, "files": "abc"}
 
 
@@ -15,18 +21,18 @@ def never() -> list[np.ndarray]:
 
 
 def test_a_second_reader_gets_the_same_rows_without_computing(tmp_path: Path) -> None:
-    cached_features(tmp_path, KEY, lambda: [ROWS[:3], ROWS[3:]], (4, 3))
-    again = cached_features(tmp_path, KEY, never, (4, 3))
-    assert isinstance(again, np.memmap)
-    assert np.array_equal(again, ROWS)
+    cached_outputs(tmp_path, KEY, lambda: [ROWS[:3], ROWS[3:]], SHAPE)
+    again = cached_outputs(tmp_path, KEY, never, SHAPE)
+    assert isinstance(again.values, np.memmap)
+    assert np.array_equal(again.values, ROWS)
 
 
 @pytest.mark.parametrize("part", ["model", "size", "files"], ids=str)
 def test_any_changed_part_is_another_cache(tmp_path: Path, part: str) -> None:
-    cached_features(tmp_path, KEY, lambda: [ROWS], (4, 3))
-    changed = cached_features(tmp_path, KEY | {part: "other"}, lambda: [ROWS + 1], (4, 3))
-    assert np.array_equal(changed, ROWS + 1)
-    assert np.array_equal(cached_features(tmp_path, KEY, never, (4, 3)), ROWS)
+    cached_outputs(tmp_path, KEY, lambda: [ROWS], SHAPE)
+    changed = cached_outputs(tmp_path, KEY | {part: "other"}, lambda: [ROWS + 1], SHAPE)
+    assert np.array_equal(changed.values, ROWS + 1)
+    assert np.array_equal(cached_outputs(tmp_path, KEY, never, SHAPE).values, ROWS)
 
 
 def _cut(path: Path) -> None:
@@ -46,28 +52,28 @@ def _empty(path: Path) -> None:
 @pytest.mark.parametrize("name", ["features.npy", "manifest.json"])
 @pytest.mark.parametrize("damage", [_cut, _flip, _empty, Path.unlink], ids=lambda f: f.__name__)
 def test_a_damaged_cache_is_rebuilt_with_a_warning(tmp_path: Path, damage, name: str) -> None:
-    cached_features(tmp_path, KEY, lambda: [ROWS], (4, 3))
+    cached_outputs(tmp_path, KEY, lambda: [ROWS], SHAPE)
     (file,) = tmp_path.glob(f"*/{name}")
     damage(file)
     with pytest.warns(UserWarning, match=r"is damaged: .* rebuilt"):
-        rebuilt = cached_features(tmp_path, KEY, lambda: [ROWS], (4, 3))
-    assert np.array_equal(rebuilt, ROWS)
-    assert np.array_equal(cached_features(tmp_path, KEY, never, (4, 3)), ROWS)
+        rebuilt = cached_outputs(tmp_path, KEY, lambda: [ROWS], SHAPE)
+    assert np.array_equal(rebuilt.values, ROWS)
+    assert np.array_equal(cached_outputs(tmp_path, KEY, never, SHAPE).values, ROWS)
 
 
 def test_the_whole_key_is_compared(tmp_path: Path) -> None:
-    cached_features(tmp_path, KEY, lambda: [ROWS], (4, 3))
+    cached_outputs(tmp_path, KEY, lambda: [ROWS], SHAPE)
     (manifest,) = tmp_path.glob("*/manifest.json")
     manifest.write_text(manifest.read_text().replace('"net"', '"ten"'))
     with pytest.warns(UserWarning, match="it is for something else"):
-        cached_features(tmp_path, KEY, lambda: [ROWS], (4, 3))
+        cached_outputs(tmp_path, KEY, lambda: [ROWS], SHAPE)
 
 
 @pytest.mark.parametrize("num_rows", [3, 5], ids=["too-few", "too-many"])
 def test_a_wrong_number_of_rows_leaves_nothing_behind(tmp_path: Path, num_rows: int) -> None:
-    rows = np.zeros((num_rows, 3), np.float32)
-    with pytest.raises(DataError, match=f"must have 4 rows, but got {num_rows}"):
-        cached_features(tmp_path, KEY, lambda: [rows], (4, 3))
+    rows = np.zeros((num_rows, 1, 3), np.float32)
+    with pytest.raises(DataError, match=f"outputs of 4 images, but got {num_rows}"):
+        cached_outputs(tmp_path, KEY, lambda: [rows], SHAPE)
     assert [p.name for p in tmp_path.iterdir() if p.suffix != ".lock"] == []
 
 
@@ -77,7 +83,7 @@ def test_an_interrupted_write_leaves_nothing_behind(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        cached_features(tmp_path, KEY, interrupted, (4, 3))
+        cached_outputs(tmp_path, KEY, interrupted, SHAPE)
     assert [p.name for p in tmp_path.iterdir() if p.suffix != ".lock"] == []
 
 
@@ -87,4 +93,66 @@ def test_a_full_disk_is_reported_with_what_to_do(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(DataError, match=r"needs 0\.0 MiB .* No space left .* `FASTRECIPES_CACHE`"):
-        cached_features(tmp_path, KEY, full, (4, 3))
+        cached_outputs(tmp_path, KEY, full, SHAPE)
+
+
+MAPS = torch.rand((5, 2, 3, 4, 4), generator=torch.Generator().manual_seed(0)) * 10 - 4
+EVERY = (torch.arange(5).repeat_interleave(2), torch.arange(2).repeat(5))
+
+
+@pytest.mark.parametrize("channel_axis", [0, 2])
+@pytest.mark.parametrize("storage", ["float32", "float16", "uint8"])
+def test_numbers_change_by_no_more_than_is_said(tmp_path: Path, storage, channel_axis) -> None:
+    shape = OutputShape(5, 2, (3, 4, 4), channel_axis, storage)
+    stored = cached_outputs(tmp_path, KEY, lambda: [MAPS[:2].numpy(), MAPS[2:].numpy()], shape)
+    maps = MAPS.flatten(0, 1)
+    error = (stored.take(*EVERY) - maps).abs()
+    others = [axis for axis in (1, 2, 3) if axis != channel_axis + 1]
+    spread = maps.amax(others, keepdim=True) - maps.amin(others, keepdim=True)
+    bound = {"float32": 0 * maps, "float16": maps.abs() / 2048, "uint8": spread / 510 + 1e-6}
+    assert (error <= bound[storage]).all()
+    assert error.any() == (storage != "float32")
+    written = sum(file.stat().st_size for file in tmp_path.glob("*/*.npy"))
+    assert shape.num_bytes <= written <= shape.num_bytes + 256
+    assert f"5 images, 2 views each, 3 x 4 x 4 numbers in {storage}" in str(shape)
+
+
+def test_scales_are_checked_as_numbers_are(tmp_path: Path) -> None:
+    shape = OutputShape(5, 2, (3, 4, 4), storage="uint8")
+    first = cached_outputs(tmp_path, KEY, lambda: [MAPS.numpy()], shape).take(*EVERY)
+    (file,) = tmp_path.glob("*/scales.npy")
+    _flip(file)
+    with pytest.warns(UserWarning, match=r"checksum of 'scales.npy'"):
+        again = cached_outputs(tmp_path, KEY, lambda: [MAPS.numpy()], shape)
+    assert torch.equal(again.take(*EVERY), first)
+
+
+@pytest.mark.parametrize(
+    ("largest", "storage", "words"),
+    [
+        (1e5, "float16", "at most 6.55e\\+04 to be kept in float16.*storage='uint8'"),
+        (np.inf, "uint8", "Look at the weights"),
+        (np.nan, "float16", "Look at the weights"),
+    ],
+)
+def test_numbers_that_cannot_be_stored_are_refused(tmp_path, largest, storage, words) -> None:
+    maps = np.full((1, 1, 2, 1, 1), largest, np.float32)
+    with pytest.raises(DataError, match=words):
+        cached_outputs(tmp_path, KEY, lambda: [maps], OutputShape(1, 1, (2, 1, 1), 0, storage))
+    assert [p.name for p in tmp_path.iterdir() if p.suffix != ".lock"] == []
+
+
+def test_a_disk_without_room_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"feature cache needs 7,69[0-9,.]+ MiB .* are free"):
+        cached_outputs(tmp_path, KEY, never, OutputShape(10**9, 8, (1000, 1000), 0, "uint8"))
+
+
+@pytest.mark.parametrize("storage", ["float32", "float16", "uint8"])
+def test_what_is_held_in_memory_is_what_a_cache_would_hold(tmp_path: Path, storage) -> None:
+    shape = OutputShape(5, 2, (3, 4, 4), storage=storage)
+    batches = [MAPS[:2].numpy(), MAPS[2:].numpy()]
+    held, stored = (
+        held_outputs(batches, shape),
+        cached_outputs(tmp_path, KEY, lambda: batches, shape),
+    )
+    assert torch.equal(held.take(*EVERY), stored.take(*EVERY))

@@ -198,7 +198,7 @@ def test_a_missing_checkpoint_of_a_finished_stage_is_named(whole_copy: Path) -> 
     [
         ("stages.all.freeze_to=3", r"stages\.all: `freeze_to` must be between"),
         ("stages.augmented.lr=[0.1, -0.2]", r"stages\.augmented: `lr` must be above 0, got -0.2"),
-        ("stages.all.precompute=true", r"stages\.all: .* frozen as a whole"),
+        ("stages.all.precompute=true", r"stages\.all: .* all of the backbone is to be trained"),
         ("stages.all.image_size=0", r"stages\.all: `image_size`"),
         ("stages.all.lr_ratio=0.5", r"stages\.all: `lr_ratio` must be at least 1"),
     ],
