@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from lightning_fastrecipes.nn.summary import summary
     from lightning_fastrecipes.recipe.fine_tuning import FineTuned, TrainedStage, fine_tune
     from lightning_fastrecipes.recipe.predictor import Prediction, Predictor, load
+    from lightning_fastrecipes.reporting.reports import report
     from lightning_fastrecipes.tasks.ensemble import Ensemble
     from lightning_fastrecipes.tasks.image import ImageClassifier
     from lightning_fastrecipes.tasks.image_regressor import ImageRegressor
@@ -154,6 +155,7 @@ __all__ = [
     "lr_find",
     "most_confused",
     "permutation_importance",
+    "report",
     "show_transforms",
     "summary",
     "top_losses",
@@ -232,6 +234,7 @@ _HOMES = {
     "most_confused": "functional.labels.interpretation",
     "permutation_importance": "functional.tables.importance",
     "top_losses": "functional.labels.interpretation",
+    "report": "reporting.reports",
     "show_transforms": "data.images.showing",
     "summary": "nn.summary",
 }

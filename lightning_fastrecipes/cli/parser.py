@@ -10,7 +10,9 @@ from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.messages import shown, suggestion
 
 _SECTIONS = ("data", "model", "trainer", "stages", "evaluation", "variants", "rungs")
-_KEYS = ("seed", "seeds", "train_metrics", "save_every", "initial_checks", "validation_guard")
+_KEYS = (
+    "seed", "seeds", "train_metrics", "save_every", "initial_checks", "validation_guard", "report",
+)  # fmt: skip
 _OVERRIDE = re.compile(rf"--(?:(?:{'|'.join(_SECTIONS)})\.[\w.-]+|{'|'.join(_KEYS)})(?==|$)")
 _MEANT = {
     "epochs": "--stages.NAME.max_epochs=N",
@@ -43,6 +45,8 @@ _COMMANDS = {
     "run": "Run a recipe into a run folder.",
     "predict": "Predict images, or the rows of tables, with a finished run.",
     "completion": "Print a script that completes words in a shell: eval it, or source it.",
+    "report": "Write what a finished run has learned to one page, and what to try next.",
+    "clean": "Apply what was decided in a report to the labels, in a new table.",
     "backbones": "List some good backbones for images: what they cost, and when to choose them.",
 }
 _AS_JSON = ("ls", "check", "explain", "predict")
@@ -121,7 +125,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     recipe = "name of a recipe (see `fastrecipes ls`) or path of a recipe.yaml"
     for name, text in _COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        if name not in ("ls", "auto", "new", "predict", "backbones", "completion"):
+        if name not in ("ls", "auto", "new", "predict", "backbones", "completion", "report", "clean"):
             command.add_argument("recipe", nargs="?" if name == "run" else None, help=recipe)
             command.add_argument(
                 "--variant", metavar="NAME", help="take this variant of the recipe"
@@ -171,6 +175,11 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     add("name", nargs="?", default="", help="part of the names to list")
     add("--measure", action="store_true", help="measure seconds an image on this machine")
     _add_predict(found["predict"])
+    for name in ("report", "clean"):
+        place = "folder of a finished run"
+        found[name].add_argument("run_folder", type=Path, metavar="RUN_DIR", help=place)
+    table = "relabel.csv, as the report has saved it"
+    found["clean"].add_argument("--apply", type=Path, required=True, metavar="CSV", help=table)
     return parser, found
 
 

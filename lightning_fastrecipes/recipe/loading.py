@@ -46,7 +46,7 @@ from lightning_fastrecipes.trust import Trust
 
 _PLAIN = {
     "name": str, "description": str, "seed": int, "seeds": int, "train_metrics": int,
-    "initial_checks": bool, "validation_guard": bool,
+    "initial_checks": bool, "validation_guard": bool, "report": bool,
 }  # fmt: skip
 _MOST_SEED = 4_000_000
 """A stage has a thousand times the seed of its recipe, and numpy takes up to 2**32."""

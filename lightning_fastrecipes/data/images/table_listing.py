@@ -125,6 +125,15 @@ def _listed(frame: pd.DataFrame, split: RowSplit) -> tuple[pd.Series, str]:
     return split.splits(_stripped(frame[split.column]))
 
 
+def read_label_table(
+    csv: LabelSource, table: LabelTable, split: Split | None = None
+) -> tuple[pd.DataFrame, Path]:
+    """Read a whole table of labels as it is, and the folder that its file names are below."""
+    frame, home, _ = _read(csv, table, split)
+    folder = home if table.folder is None else resolve_source(table.folder, "folder")
+    return _plain_names(frame, [table.file_column, *label_columns(table)]), folder
+
+
 def _refuse_empty(frame: pd.DataFrame) -> None:
     if not len(frame):
         raise DataError(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 NO_RESULT = (
-    "description", "initial_checks", "data.num_workers",
+    "description", "initial_checks", "report", "data.num_workers",
     "trainer.enable_model_summary", "trainer.enable_progress_bar", "trainer.log_every_n_steps",
     "trainer.logger", "trainer.profiler",
 )  # fmt: skip

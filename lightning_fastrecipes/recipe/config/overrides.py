@@ -15,8 +15,8 @@ from lightning_fastrecipes.recipe.config.schema import ClassSpec
 
 SECTIONS = (
     "name", "description", "seed", "seeds", "data", "model", "trainer", "stages", "evaluation",
-    "train_metrics", "save_every", "initial_checks", "validation_guard", "parts", "variants",
-    "series",
+    "train_metrics", "save_every", "initial_checks", "validation_guard", "report", "parts",
+    "variants", "series",
 )  # fmt: skip
 _NAMED = {"stages": "stage", "callbacks": "callback", "variants": "variant"}
 

@@ -204,6 +204,7 @@ class Recipe:
             checkpoint within an epoch; ``None`` leaves those at the ends of epochs.
         initial_checks: Whether ``InitialLossCheck`` looks at model and data before the first step.
         validation_guard: Whether ``ValidationGuard`` compares each stage with what was before it.
+        report: Whether a run ends with ``report.html``, the page of ``fastrecipes report``.
         variants: Name to recipe: this one with some keys changed.
         parts: How far each earlier part of a continued run trained: its last stage, and the epochs
             that this stage had then.
@@ -228,6 +229,7 @@ class Recipe:
     save_every: int | str | None = None
     initial_checks: bool = True
     validation_guard: bool = True
+    report: bool = True
     parts: tuple[dict[str, int], ...] = ()
     variants: dict[str, "Recipe"] = field(default_factory=dict)
     series: Literal["cumulative"] | None = None

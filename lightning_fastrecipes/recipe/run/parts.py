@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 _OF_A_PART = (
     "results.json", "curves.png", "export", "predictions_*", "labels_*", "cooccurrence*",
-    "confusion_matrix*", "importance.*", "embeddings*",
+    "confusion_matrix*", "importance.*", "embeddings*", "report.html",
 )  # fmt: skip
 """What the evaluation of a part writes, which moves aside when the next part begins."""
 

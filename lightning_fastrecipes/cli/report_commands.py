@@ -1,0 +1,50 @@
+"""The commands that show what a run has learned."""
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Any
+
+from lightning_fastrecipes.cli.output import err, out
+from lightning_fastrecipes.trust import Trust
+
+
+def report(options: argparse.Namespace) -> int:
+    """Write the report of a finished run."""
+    from lightning_fastrecipes.recipe.artifacts.environment import keep_freed_memory
+    from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
+    from lightning_fastrecipes.reporting.reports import report as write
+
+    keep_freed_memory()
+    keep_quiet()
+    out.print(f"Report: {write(options.run_folder, trust=options.trust)}")
+    return 0
+
+
+def clean(options: argparse.Namespace) -> int:
+    """Apply the decisions of a report to the labels of its run."""
+    from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
+    from lightning_fastrecipes.reporting.cleaning import clean as apply
+
+    keep_quiet()
+    found = apply(options.run_folder, options.apply, trust=options.trust)
+    out.print(
+        f"Labels: {found.labels} ({found.relabelled} changed, {found.removed} images left out,"
+        f" {found.left} as they were). No image was touched."
+    )
+    out.print(f"Next: fastrecipes run {found.recipe}")
+    return 0
+
+
+def report_on_run(recipe: Any, folder: Path, trust: Trust) -> None:
+    """Write the report of a run that has just ended, which stays finished if that fails."""
+    if not recipe.report:
+        return
+    from lightning_fastrecipes.reporting.reports import report as write
+
+    try:
+        out.print(f"Report: {write(folder, trust=trust)}")
+    except Exception as error:
+        logging.getLogger(__name__).exception("The report failed")
+        again = f"The run is finished. Try again with: fastrecipes report {folder}"
+        err.print(f"fastrecipes: there is no report: {error} {again}", style="red")

@@ -1,0 +1,37 @@
+import torch
+from torch.nn.functional import interpolate
+
+from lightning_fastrecipes.functional.images.near_duplicates import grey_look, near_duplicates
+
+
+def photos(count=12, seed=0):
+    """Smooth random images, as photos are from afar."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = 255 * torch.rand(count, 3, 7, 7, generator=generator)
+    return interpolate(coarse, (120, 120), mode="bicubic").clamp(0, 255)
+
+
+def pairs(images) -> set[tuple[int, int]]:
+    return {pair[:2] for pair in near_duplicates(grey_look(images.to(torch.uint8)))}
+
+
+def test_different_images_are_no_pair() -> None:
+    assert pairs(photos(40)) == set()
+
+
+def test_cut_mirrored_brighter_and_copied_images_are_found() -> None:
+    images = photos()
+    cut = interpolate(images[:1, :, 6:114, 6:114], (120, 120), mode="bilinear")
+    corner = interpolate(images[1:2, :, :108, 12:], (120, 120), mode="bilinear")
+    changed = [cut, corner, images[2:3].flip(3), images[3:4] * 0.8, images[4:5]]
+    found = pairs(torch.cat([images, *changed]))
+    assert found == {(number, 12 + number) for number in range(5)}
+
+
+def test_upside_down_is_another_image() -> None:
+    images = photos(2)
+    assert pairs(torch.cat([images, images.flip(2)])) == set()
+
+
+def test_flat_images_show_nothing() -> None:
+    assert pairs(torch.full((3, 3, 40, 40), 90)) == set()
