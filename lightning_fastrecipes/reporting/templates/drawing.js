@@ -95,12 +95,21 @@ function drawPlot(block) {
     drawing.append(svg("line", { class: "mark", x1: x.place(ends[0]), y1: y.place(ends[0]), x2: x.place(ends[1]), y2: y.place(ends[1]) }));
   }
   series.forEach((one, place) => drawSeries(drawing, one, colour(place), x, y, height - bottom));
-  const legend = el("div", { class: "legend" }, series.length > 1 || one_name(series)
+  if (block.named) nameSeries(drawing, series, x, y);
+  const legend = el("div", { class: "legend" }, block.named ? [] : series.length > 1 || one_name(series)
     ? series.map((one, place) => el("span", {}, el("i", { style: `background:${colour(place)}` }), one.name)) : []);
   return el("figure", {}, el("h3", {}, block.title), drawing, legend);
 }
 
 const one_name = (series) => series.length === 1 && series[0].kind === "line";
+
+// The names of single points beside them, where that is asked for.
+function nameSeries(drawing, series, x, y) {
+  for (const one of series) {
+    const [a, b] = one.points[0];
+    drawing.append(svg("text", { x: x.place(a) + 4, y: y.place(b) + 4 }, String(one.name).slice(0, 20)));
+  }
+}
 
 function drawSeries(drawing, one, paint, x, y, floor) {
   const at = one.points.map(([a, b]) => [x.place(a), y.place(b)]);
