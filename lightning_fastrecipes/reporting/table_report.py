@@ -63,15 +63,17 @@ def write_table_report(run: FinishedRun, page: Page, figures: Figures) -> None:
     parts: list[tuple[str, str, list[Block | None]]] = []
     for number, column in enumerate(spec.target_columns):
         end = "" if spec.task != "several" else f"_{column.name}"
-        found = {split: read_target(run, spec, split, column) for split in run.predictions}
+        found: dict[str, TargetRows] = {
+            split: read_target(run, spec, split, column) for split in run.predictions
+        }
         for split, rows in found.items():
             measured = _intervals(rows)
             intervals[split] |= {f"{name}{end}": one for name, one in measured.items()}
         others = _baselines(run, spec, column, frames, figures)
-        for split, bases in others.items():
+        for name, bases in others.items():
             for base, values in bases.items():
-                own = baselines[split].setdefault(base, {})
-                own |= {f"{name}{end}": value for name, value in values.items()}
+                own = baselines[name].setdefault(base, {})
+                own |= {f"{metric}{end}": value for metric, value in values.items()}
         name = f"target-{number}"
         parts.append((name, f"Target {column.name}", _target_blocks(column, found, figures)))
         parts.append(

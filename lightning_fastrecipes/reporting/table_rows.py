@@ -52,7 +52,8 @@ def read_target(run: FinishedRun, spec: TableSpec, split: Any, column: TargetCol
     start = _first_output(spec, names, column)
     count = outputs.stop - outputs.start
     columns = [numbers_in(table.iloc[:, start + k], file) for k in range(count)]
-    probabilities = np.column_stack([one.to_numpy() for one in columns])
+    stacked = np.column_stack([one.to_numpy() for one in columns])
+    probabilities: Floats = stacked.astype(np.float64)
     known = {name: place for place, name in enumerate(column.classes)}
     truth = np.array([known.get(name, -1) for name in table[f"target{end}"]], dtype=np.int64)
     return TargetRows(places, truth, probabilities.argmax(axis=1), probabilities)
