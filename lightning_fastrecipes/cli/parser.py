@@ -125,7 +125,16 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     recipe = "name of a recipe (see `fastrecipes ls`) or path of a recipe.yaml"
     for name, text in _COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        if name not in ("ls", "auto", "new", "predict", "backbones", "completion", "report", "clean"):
+        if name not in (
+            "ls",
+            "auto",
+            "new",
+            "predict",
+            "backbones",
+            "completion",
+            "report",
+            "clean",
+        ):
             command.add_argument("recipe", nargs="?" if name == "run" else None, help=recipe)
             command.add_argument(
                 "--variant", metavar="NAME", help="take this variant of the recipe"
