@@ -34,7 +34,7 @@ def main() -> None:
         weights=weights,
         head=head,
         num_groups=4,
-        norm_policy="calibrated",
+        norm_policy="eval_if_frozen",
     )
 
     def trainer(max_epochs: int, *callbacks: pl.Callback) -> pl.Trainer:
