@@ -54,6 +54,7 @@ CALLBACKS: dict[str, dict[str, Any]] = {
     "ProgressiveResizing": {"sizes": {0: 32, 2: 64}},
     "RisingLossCheck": {"factor": 3.0},
     "SGDR": {"cycle_mult": 2, "by": "step"},
+    "SaveEvery": {"every": "5min"},
     "StepSchedule": {"factors": {0: 1.0, 3: 0.1}, "replace_scheduler": True},
     "TestTimeAugmentation": {"preset": "flips", "plain_weight": "learn"},
     "TrainMetrics": {"num_samples": 9},
