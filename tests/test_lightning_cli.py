@@ -47,6 +47,7 @@ CALLBACKS: dict[str, dict[str, Any]] = {
     "FlatCosine": {"flat": 0.5},
     "ImageMixing": {"num_classes": 2},
     "InitialLossCheck": {"tolerance": 0.2},
+    "KeepBest": {},
     "LRFinder": {"epochs": [0, 2], "on": "val"},
     "MultiLabelSwitch": {"pos_weight": [1.0, 2.0]},
     "OneCycle": {"momentum_range": [0.8, 0.9]},
