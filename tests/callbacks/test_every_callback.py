@@ -292,7 +292,10 @@ REFUSALS = {
     "manual-optimization": ("needs one optimizer", {"lr-finder"}),
     "a-scheduler": ("needs one optimizer and no scheduler", SCHEDULES),
     "a-scheduler-of-steps": ("needs one optimizer and no scheduler", SCHEDULES),
-    "no-length": ("loader has no length", {*SCHEDULES} - {"step-schedule-by-step"}),
+    "no-length": (
+        "(loader has no length|loader that can go on within an epoch)",
+        {*SCHEDULES, "save-every"} - {"step-schedule-by-step"},
+    ),
     "no-validation": ("needs a validation", {"keep-best", "overfitting-stop"}),
     "steps-alone": ("", set()),
 }
