@@ -28,7 +28,7 @@ _FILE = "images.feather"
 _CHUNK = 2048
 _KEY = ["file", "size", "mtime", "ctime"]
 _COLUMNS = [*_KEY, *ImageFacts._fields]
-_NUMBERS = {"size", "mtime", "width", "height", "peak"}
+_NUMBERS = {"size", "mtime", "ctime", "width", "height", "peak"}
 _GONE = ImageFacts(problem="is not there")._asdict()
 
 logger = logging.getLogger(__name__)

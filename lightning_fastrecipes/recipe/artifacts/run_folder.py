@@ -22,9 +22,15 @@ _NAME = plain.text("[A-Za-z0-9_-]{1,200}", "a name of letters, digits, '-' and '
 
 
 def _number(value: Any, key: str) -> None:
-    # A metric may be no number, and is `null` then; earlier versions wrote NaN.
-    if value is not None and type(value) not in (int, float):
+    # Earlier versions wrote NaN, where a training had gone astray.
+    if type(value) not in (int, float):
         plain.number()(value, key)
+
+
+def _measured(value: Any, key: str) -> None:
+    # A metric may be no number, and is `null` then.
+    if value is not None:
+        _number(value, key)
 
 
 def _stage(value: Any, key: str) -> None:
@@ -33,7 +39,7 @@ def _stage(value: Any, key: str) -> None:
         "steps": plain.whole(0),
         "kept_epoch": plain.whole(0),
     }
-    plain.keys({"name": _NAME, "seconds": _number, "metrics": plain.named(_number)}, sizes)(
+    plain.keys({"name": _NAME, "seconds": _number, "metrics": plain.named(_measured)}, sizes)(
         value, key
     )
     rates = [name for name in value if str(name).endswith("_per_second")]
@@ -43,7 +49,7 @@ def _stage(value: Any, key: str) -> None:
 _PROGRESS = plain.keys(
     {"stages": plain.items(_stage, most=1_000)}, {"recipe": plain.named(plain.anything)}
 )
-_METRICS = plain.named(_number)
+_METRICS = plain.named(_measured)
 _RESULTS = plain.keys(
     {"stages": plain.items(_stage, most=1_000), "val": _METRICS, "test": _METRICS}
 )
