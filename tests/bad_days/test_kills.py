@@ -1,7 +1,7 @@
 """Runs that are killed at any moment go on, bit for bit, and leave nothing behind.
 
 Ten kills run with the suite. A hundred: ``pytest -m slow tests/bad_days/test_kills.py``, of which
-ten are of the real command, five of them on two processes.
+ten are of the real command, four of them on two processes.
 """
 
 import os
