@@ -153,7 +153,7 @@ def fold_parts(
     have names. Return one sorted array of positions per fold: together every item once.
 
     >>> [part.tolist() for part in fold_parts(["cat"] * 4 + ["dog"] * 2, 2, seed=0)]
-    [[1, 3, 5], [0, 2, 4]]
+    [[1, 2, 4], [0, 3, 5]]
     """
     names = [str(position) for position in range(len(strata))] if names is None else names
     members: dict[Hashable, list[tuple[bytes, int]]] = {}
