@@ -751,7 +751,7 @@ def test_image_goes_to_tensorboard_and_numbers_to_every_logger(tmp_path):
 
             class Experiment:
                 def add_figure(self, name, figure, global_step):
-                    board.figures.append((name, type(figure), global_step))
+                    board.figures.append((name, isinstance(figure, Figure), global_step))
 
             return Experiment()
 
@@ -761,7 +761,7 @@ def test_image_goes_to_tensorboard_and_numbers_to_every_logger(tmp_path):
     pytest.importorskip("tensorboard")
     board = Board(tmp_path)
     curve().send([board], step=7)
-    assert board.figures == [("lr_finder", Figure, 7)]
+    assert board.figures == [("lr_finder", True, 7)]
     assert board.numbers["lr_finder/midway"] == curve().suggestion
     curve().send([], step=7)
 

@@ -19,7 +19,7 @@ class EpochPlace:
 
     >>> place = EpochPlace()
     >>> place.load({"epoch": 3, "num_given": 2}, samples_per_step=8)
-    >>> [place.first(epoch=3, num_batches=5) for _ in range(2)]
+    >>> [place.first(place.take(), epoch=3, num_batches=5) for _ in range(2)]
     [2, 0]
     """
 
@@ -57,9 +57,17 @@ class EpochPlace:
             )
         self._resumed = (epoch, num_given) if is_open else None
 
-    def first(self, epoch: int, num_batches: int) -> int:
-        """Return the batch, counted from 0, that a new iterator of an epoch begins with."""
+    def take(self) -> tuple[int, int] | None:
+        """Return epoch and batch that the next iterator is to go on with, once."""
         resumed, self._resumed = self._resumed, None
+        return resumed
+
+    @staticmethod
+    def first(resumed: tuple[int, int] | None, epoch: int, num_batches: int) -> int:
+        """Return the batch, counted from 0, that an iterator of an epoch begins with.
+
+        Ask when its first batch is asked for: Lightning sets the epoch after it has the iterator.
+        """
         is_open = resumed is not None and resumed[0] == epoch and resumed[1] < num_batches
         return resumed[1] if resumed is not None and is_open else 0
 
@@ -78,12 +86,16 @@ class ResumableLoader(DataLoader[_Batch]):
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Begin an epoch, or go on with one."""
-        first = self._place.first(self._epoch, len(self))
+        return self._batches(self._place.take())
+
+    def _batches(self, resumed: tuple[int, int] | None) -> Iterator[Any]:
+        first = self._place.first(resumed, self._epoch, len(self))
         is_skipped = isinstance(self.sampler, ShuffleSampler) and first > 0
         if is_skipped:
             self.sampler.begin_at(first * int(self.batch_size or 1))  # type: ignore[attr-defined]
         batches: Iterator[Any] = super().__iter__()
-        return self._place.counted(batches if is_skipped else islice(batches, first, None), first)
+        rest = batches if is_skipped else islice(batches, first, None)
+        yield from self._place.counted(rest, first)
 
     def state_dict(self) -> dict[str, int]:
         """Return the epoch, and how many of its batches were served."""

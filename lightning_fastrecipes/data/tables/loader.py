@@ -167,8 +167,7 @@ class TableLoader:
         return whole + (rest > 0 and not self.drop_last)
 
     def __iter__(self) -> Iterator[TableBatch]:
-        first = self._place.first(self.order.epoch, len(self))
-        return self._place.counted(self._batches(first), first)
+        return self._batches(self._place.take())
 
     def state_dict(self) -> dict[str, int]:
         """Return the epoch, and how many of its batches were served."""
@@ -187,8 +186,11 @@ class TableLoader:
         """Leave a batch as it is, for loaders of torch over our data set."""
         return batch
 
-    def _batches(self, first: int) -> Iterator[TableBatch]:
-        # The epoch is set after Lightning has asked for the iterator.
+    def _batches(self, resumed: tuple[int, int] | None) -> Iterator[TableBatch]:
+        first = self._place.first(resumed, self.order.epoch, len(self))
+        yield from self._place.counted(self._slices(first), first)
+
+    def _slices(self, first: int) -> Iterator[TableBatch]:
         epoch, num_batches = self.order.epoch, len(self)
         # Without an order, batches are slices of all rows.
         is_whole = self.order.num_replicas == 1 and not self.order.is_shuffled
