@@ -240,7 +240,7 @@ def test_a_killed_run_resumes_from_the_command_line(recipe_file: Path, tmp_path:
 def test_ls_names_data_result_and_time_as_text_and_as_json(capsys) -> None:
     assert main(["ls"]) == 0
     told = capsys.readouterr().out
-    assert "data: 2,624 cells, 192 px; result: accuracy" in told
+    assert "data: 2,624 cells, 160 px; result: accuracy" in told
     assert main(["ls", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert set(rows) == set(list_recipes())
