@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 _TIMES = ("seconds", "peak_memory_mib")
-_NOT_COMPARED = {"log.txt", "curves.png", ".lock"}
+_NOT_COMPARED = {"log.txt", "curves.png", ".lock", "report.html"}  # they tell of times
 
 
 def run_content(folder: Path) -> dict[str, Any]:

@@ -125,10 +125,9 @@ def _new_normalisation(photos: Path, images, model) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [_new_weights, _new_statistics, _new_size, _new_image, _new_time, _new_split,
-     _new_normalisation],
+    [_new_weights, _new_statistics, _new_size, _new_image, _new_split, _new_normalisation],
     ids=lambda f: f.__name__,
-)  # fmt: skip
+)
 def test_whatever_matters_makes_another_cache_with_the_right_features(photos, change) -> None:
     images, model = parts(photos)
     fit(model, FeatureDataModule(images, model))
@@ -140,6 +139,16 @@ def test_whatever_matters_makes_another_cache_with_the_right_features(photos, ch
     assert set(written()) - before
     live = torch.cat([model.eval()(batch) for batch, _ in images.eval_dataloader("train")])
     assert torch.allclose(model.forward_head(all_features(data).features), live, atol=1e-5)
+
+
+def test_files_of_another_time_and_the_same_content_keep_their_features(photos: Path) -> None:
+    images, model = parts(photos)
+    fit(model, FeatureDataModule(images, model))
+    before = set(written())
+    images, model = parts(photos)
+    _new_time(photos, images, model)
+    fit(model, FeatureDataModule(images, model))
+    assert set(written()) == before
 
 
 def test_a_damaged_cache_is_rebuilt_with_a_warning(photos: Path) -> None:

@@ -219,7 +219,7 @@ def test_precomputed_features_see_it_and_are_kept_apart(tmp_path, monkeypatch) -
         features.prepare_data()
         features.setup("fit")
         assert model.input_spec.normalize == normalize
-        found = features._datasets["train"].features
+        found, _ = features._datasets["train"].__getitems__(range(len(arrays()["x_train"])))
         with torch.inference_mode():
             pixels = torch.from_numpy(arrays()["x_train"]).permute(0, 3, 1, 2)
             expected = model.eval().forward_features(pixels)
