@@ -20,6 +20,8 @@ PINNED = Path(__file__).with_name("public_api.txt")
 def plain(annotation: Any) -> str:
     """Write a type without the modules that it comes from."""
     text = inspect.formatannotation(annotation)
+    # Early numpy 2 writes the shape of arrays without `tuple`.
+    text = text.replace("ndarray[tuple[typing.Any, ...], ", "ndarray[typing.Any, ")
     return re.sub(r"\b(?:\w+\.)+(?=\w)", "", text)
 
 

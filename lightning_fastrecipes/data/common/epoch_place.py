@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, TypeVar
 
+import torch
+from torch.random import fork_rng
 from torch.utils.data import DataLoader
 
 from lightning_fastrecipes.data.common.samplers import ShuffleSampler
@@ -78,7 +80,24 @@ class EpochPlace:
             yield batch
 
 
-class ResumableLoader(DataLoader[_Batch]):
+class QuietLoader(DataLoader[_Batch]):
+    """A loader that draws one number of those of training each time that it begins.
+
+    Torch's own draws the seed of its workers once an epoch, or once a fit if they persist, so that
+    dropout would depend on the number of workers and on where a fit was resumed.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """Begin an epoch."""
+        torch.empty((), dtype=torch.int64).random_()
+        return self._quietly()
+
+    def _quietly(self) -> Iterator[Any]:
+        with fork_rng(devices=[]):
+            return super().__iter__()
+
+
+class ResumableLoader(QuietLoader[_Batch]):
     """A loader over a ``ShuffleSampler`` that goes on in the midst of an epoch, with any workers.
 
     Lightning stores its state in every checkpoint. What was served before is not loaded again.
@@ -86,6 +105,7 @@ class ResumableLoader(DataLoader[_Batch]):
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Begin an epoch, or go on with one."""
+        torch.empty((), dtype=torch.int64).random_()
         return self._batches(self._place.take())
 
     def _batches(self, resumed: tuple[int, int] | None) -> Iterator[Any]:
@@ -93,7 +113,7 @@ class ResumableLoader(DataLoader[_Batch]):
         is_skipped = isinstance(self.sampler, ShuffleSampler) and first > 0
         if is_skipped:
             self.sampler.begin_at(first * int(self.batch_size or 1))  # type: ignore[attr-defined]
-        batches: Iterator[Any] = super().__iter__()
+        batches = self._quietly()
         rest = batches if is_skipped else islice(batches, first, None)
         yield from self._place.counted(rest, first)
 

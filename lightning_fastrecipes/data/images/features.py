@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.data.common.cache_choice import cached_if_possible
-from lightning_fastrecipes.data.common.epoch_place import ResumableLoader
+from lightning_fastrecipes.data.common.epoch_place import QuietLoader, ResumableLoader
 from lightning_fastrecipes.data.common.samplers import drops_last_batch, upcoming_epoch
 from lightning_fastrecipes.data.images.dataset import identity_collate
 from lightning_fastrecipes.data.images.feature_cache import (
@@ -191,7 +191,7 @@ class FeatureDataModule(pl.OwnDataModule):
         """Return the outputs for ``train`` or ``val`` in order, of the plain images."""
         dataset, size = self._dataset(split), self.images.batch_size
         assert dataset is not None
-        return DataLoader(dataset, batch_size=size, collate_fn=identity_collate)
+        return QuietLoader(dataset, batch_size=size, collate_fn=identity_collate)
 
     @override
     def state_dict(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_fastrecipes.batches import ViewedBatch
-from lightning_fastrecipes.data.common.epoch_place import ResumableLoader
+from lightning_fastrecipes.data.common.epoch_place import QuietLoader, ResumableLoader
 from lightning_fastrecipes.data.common.samplers import (
     ShuffleSampler,
     WeightedSampler,
@@ -81,7 +81,7 @@ def make_loader(
         found = 0
     else:
         found = num_loader_workers(len(dataset), facts.num_local_processes)
-    loader = DataLoader if sampler is None else ResumableLoader
+    loader = QuietLoader if sampler is None else ResumableLoader
     return loader(
         dataset,
         batch_size=batch_size,

@@ -9,18 +9,19 @@ import torch
 from PIL import Image
 
 from lightning_fastrecipes.cli.main import main
+from lightning_fastrecipes.data.images import showing
 from lightning_fastrecipes.plots.runs import draw_batch
-from lightning_fastrecipes.recipe.run import show_batch as showing
 
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict:
-    """Keep what is drawn."""
+    """Keep the images that are drawn first; transforms alone follow."""
     kept: dict = {}
 
-    def keep(rows, names, path):
-        kept.update(rows=rows, names=names)
-        return draw_batch(rows, names, path)
+    def keep(rows, names, path, *titles):
+        if not kept:
+            kept.update(rows=rows, names=names)
+        return draw_batch(rows, names, path, *titles)
 
     monkeypatch.setattr(showing, "draw_batch", keep)
     return kept
