@@ -26,7 +26,7 @@ from lightning_fastrecipes.reporting.finished_run import FinishedRun
 from lightning_fastrecipes.reporting.image_looks import Place
 from lightning_fastrecipes.reporting.image_rows import ImageRows
 
-MOST_UNCACHED = 2000
+MOST_UNCACHED = 500
 """Training images whose features are computed for the report alone."""
 
 MOST_CASES = 400
