@@ -168,7 +168,21 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     add("--stage", required=True, help="name of the stage")
     add("--run", type=Path, metavar="RUN_DIR", help="start from the stage before in this run")
     add("--out", type=Path, help="folder (default: runs/NAME-lr-find)")
-    add = found["run"].add_argument
+    _add_run(found["run"])
+    add = found["backbones"].add_argument
+    add("name", nargs="?", default="", help="part of the names to list")
+    add("--measure", action="store_true", help="measure seconds an image on this machine")
+    _add_predict(found["predict"])
+    for name in ("report", "clean"):
+        place = "folder of a finished run"
+        found[name].add_argument("run_folder", type=Path, metavar="RUN_DIR", help=place)
+    table = "relabel.csv, as the report has saved it"
+    found["clean"].add_argument("--apply", type=Path, required=True, metavar="CSV", help=table)
+    return parser, found
+
+
+def _add_run(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
     add("--out", type=Path, help="run folder (default: runs/NAME)")
     add("--resume", type=Path, metavar="DIR", help="go on with an interrupted run, keys unchanged")
     more = "train a finished run further, from its weights and optimizer: with more epochs of its"
@@ -180,16 +194,6 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     tta = "evaluate with test-time augmentation: as the recipe says, or 4 views of the training"
     tta += " augmentation; --evaluation.tta.preset=flips for others"
     add("--tta", action="store_true", help=tta)
-    add = found["backbones"].add_argument
-    add("name", nargs="?", default="", help="part of the names to list")
-    add("--measure", action="store_true", help="measure seconds an image on this machine")
-    _add_predict(found["predict"])
-    for name in ("report", "clean"):
-        place = "folder of a finished run"
-        found[name].add_argument("run_folder", type=Path, metavar="RUN_DIR", help=place)
-    table = "relabel.csv, as the report has saved it"
-    found["clean"].add_argument("--apply", type=Path, required=True, metavar="CSV", help=table)
-    return parser, found
 
 
 def _add_data(command: argparse.ArgumentParser, folder: str) -> None:

@@ -185,14 +185,14 @@ def test_yaml_in_text_is_bounded(recipe_file, text, key) -> None:
         document["stages"] = {stage.pop("name"): stage for stage in document["stages"]}
         document["variants"] = {"a": {key: text}}
 
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(RecipeError, match=r"at most .* levels deep|must not be long or deep YAML"):
         load_recipe(recipe_file, [f"{key}={text}"])
     with pytest.raises(RecipeError, match=r"at most .* levels deep|must not be long or deep YAML"):
         load_recipe(recipe_file, [f"{key}='{text}'"])
     with pytest.raises(RecipeError, match="must not be long or deep YAML"):
         load_recipe(changed(recipe_file, change))
-    assert time.perf_counter() - started < 120  # else it hangs
+    assert time.process_time() - started < 20
 
 
 def test_plain_text_is_no_yaml_bomb() -> None:
