@@ -75,7 +75,7 @@ def test_a_command_is_understood(command: str) -> None:
 
 def test_the_translation_of_a_pretrained_learner_runs_as_it_stands(stand_ins) -> None:
     (row,) = [line for line in README.read_text("utf-8").splitlines() if "precompute=True" in line]
-    build, serve = re.findall(r"`([^`]*)`", row.split("|")[3])
+    build, serve, unfreeze = re.findall(r"`([^`]*)`", row.split("|")[3])
     names: dict = {
         "ImageClassifier": fr.ImageClassifier,
         "FeatureDataModule": fr.FeatureDataModule,
@@ -87,9 +87,11 @@ def test_the_translation_of_a_pretrained_learner_runs_as_it_stands(stand_ins) ->
     pl.Trainer(max_epochs=1).fit(names["model"], datamodule=eval(serve, names))
     assert names["model"].num_classes == 2
     assert names["model"].head is not head
-    assert [group.name for group in names["model"].layer_groups()][
-        names["model"].num_frozen
-    ] == "head"
+    groups = [group.name for group in names["model"].layer_groups()]
+    assert groups[names["model"].num_frozen] == "head"
+    exec(unfreeze, names)
+    pl.Trainer(max_epochs=1).fit(names["model"], datamodule=eval(serve, names))
+    assert names["model"].num_frozen == len(groups) - 2
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
