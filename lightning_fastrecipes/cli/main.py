@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -37,6 +37,9 @@ from lightning_fastrecipes.errors import (
     DataNotFoundError,
     RecipeError,
 )
+
+if TYPE_CHECKING:
+    from lightning_fastrecipes.recipe.run.runner import Run
 
 OK, FAILED, BAD_USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 _FIGURES = (".png", ".jpg", ".pdf", ".svg")
@@ -185,6 +188,20 @@ def _run(options: argparse.Namespace) -> int:
         os.environ.pop(RUN_FOLDER_VARIABLE)
 
 
+def _train(run: "Run", console: Console) -> dict[str, Any]:
+    from lightning_fastrecipes.recipe.run import terminal
+
+    plans = run.prepare()
+    console.print(f"{run.recipe.name}: {run.recipe.description}")
+    terminal.print_data(console, run.recipe, run.data, run.model)
+    for index, plan in enumerate(plans):
+        terminal.print_plan(console, plan)
+        terminal.print_stage(console, run.run_stage(index))
+    results = run.finish()
+    terminal.print_results(console, results)
+    return results
+
+
 def _run_into(folder: Path, options: argparse.Namespace) -> int:
     if options.recipe is None:
         options.recipe = str(folder / "recipe.yaml")
@@ -207,15 +224,7 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
 
     def train(run: Run) -> dict[str, Any]:
         begun.append(run)
-        plans = run.prepare()
-        console.print(f"{run.recipe.name}: {run.recipe.description}")
-        terminal.print_data(console, run.recipe, run.data, run.model)
-        for index, plan in enumerate(plans):
-            terminal.print_plan(console, plan)
-            terminal.print_stage(console, run.run_stage(index))
-        results = run.finish()
-        terminal.print_results(console, results)
-        return results
+        return _train(run, console)
 
     how = RunOptions(
         resume=goes_on(options) is not None, fast_dev_run=options.fast_dev_run, show_progress=first

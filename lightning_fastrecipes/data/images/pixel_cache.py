@@ -106,22 +106,10 @@ def cached_pixels(folder: Path, split: str, samples: Samples, size: CachedSize) 
     entry = CacheEntry(folder, "pixel", key, unchecked=(_PIXELS,))
     intact: dict[str, int] = {}
 
+    known = dict(zip(digests, kept_shapes, strict=True))
+
     def load(place: Path, _: Mapping[str, Any]) -> tuple[PixelStore, pd.DataFrame]:
-        index = pd.read_feather(place / _INDEX)
-        shapes = index[["height", "width"]].to_numpy(np.int64)
-        known = dict(zip(digests, kept_shapes, strict=True))
-        found = zip(index["digest"], shapes, strict=True)
-        expected = [known.get(digest, shape) for digest, shape in found]
-        # A JPEG is decoded at an eighth to the whole of its size, and each step rounds.
-        if not np.allclose(shapes, np.array(expected).reshape(shapes.shape), rtol=0.1, atol=2):
-            raise ValueError("images in it have other sizes than their files")
-        is_wrong = (
-            index["checksum"].dtype != np.int64 or ((shapes < 1) | (shapes > _LONGEST_SIDE)).any()
-        )
-        length = size.decoding.channels * int(shapes.prod(axis=1).sum())
-        if is_wrong or length != (place / _PIXELS).stat().st_size:
-            raise ValueError("its index does not say where the images are")
-        return PixelStore(place / _PIXELS, shapes, size), index
+        return _read(place, known, size)
 
     def is_complete(stored: tuple[PixelStore, pd.DataFrame]) -> bool:
         store, index = stored
@@ -155,6 +143,25 @@ def cached_pixels(folder: Path, split: str, samples: Samples, size: CachedSize) 
         return EntryFiles(num_bytes, write)
 
     return entry.get_or_build(build, load, is_complete)[0]
+
+
+def _read(
+    folder: Path, known: Mapping[str, tuple[int, int]], size: CachedSize
+) -> tuple[PixelStore, pd.DataFrame]:
+    """Open a cache; raise `ValueError` unless its images have the sizes that are ``known``."""
+    index = pd.read_feather(folder / _INDEX)
+    shapes = index[["height", "width"]].to_numpy(np.int64)
+    expected = [known.get(d, shape) for d, shape in zip(index["digest"], shapes, strict=True)]
+    # A JPEG is decoded at an eighth to the whole of its size, and each step rounds.
+    if not np.allclose(shapes, np.array(expected).reshape(shapes.shape), rtol=0.1, atol=2):
+        raise ValueError("images in it have other sizes than their files")
+    is_wrong = (
+        index["checksum"].dtype != np.int64 or ((shapes < 1) | (shapes > _LONGEST_SIDE)).any()
+    )
+    length = size.decoding.channels * int(shapes.prod(axis=1).sum())
+    if is_wrong or length != (folder / _PIXELS).stat().st_size:
+        raise ValueError("its index does not say where the images are")
+    return PixelStore(folder / _PIXELS, shapes, size), index
 
 
 def _write(folder: Path, digests: Sequence[str], image: Callable[[int], Tensor]) -> None:

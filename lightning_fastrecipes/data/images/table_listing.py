@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from lightning_fastrecipes.data.common.csv_tables import (
@@ -78,9 +80,7 @@ def list_table(csv: LabelSource, table: LabelTable, split: Split | None = None) 
         rows["split"] = listed
         notes += [said] if said else []
     elif split_column is not None:
-        rows["split"], said = read_splits(frame[split_column])
-        cure = f"Use {SPLIT_VALUES}"
-        refuse_rows(rows["split"].isna(), frame, table, "have an unknown split", cure)
+        rows["split"], said = _read_splits(frame, table, split_column)
         notes += [said] if said else []
     else:
         notes += _unused_splits(others)
@@ -89,11 +89,8 @@ def list_table(csv: LabelSource, table: LabelTable, split: Split | None = None) 
     if table.weight is not None:
         rows["weight"] = _weights(frame, table, table.weight)
         notes.append(f"training images count as the column '{table.weight}' says")
-    rows["stratum"] = (
-        text[table.stratify_by].agg(LABEL_JOINER.join, axis=1)
-        if table.stratify_by
-        else labels.strata
-    )
+    by = table.stratify_by
+    rows["stratum"] = text[by].agg(LABEL_JOINER.join, axis=1) if by else labels.strata
     if split_column == SPLIT_COLUMN or listed is not None:
         _refuse_overlap(rows)
     if rows["file"].duplicated().any():
@@ -101,9 +98,7 @@ def list_table(csv: LabelSource, table: LabelTable, split: Split | None = None) 
     if labels.unknown is not None:
         rows["unknown"] = labels.unknown
     notes += say_unknown(unknown.to_numpy(bool))
-    order = rows["file"].argsort().to_numpy()
-    if unknown.any(axis=None):
-        order = order[~unknown.all(axis=1).to_numpy()[order]]
+    order = _order(rows, unknown)
     return Listing(
         folder,
         rows.iloc[order].reset_index(drop=True),
@@ -115,6 +110,21 @@ def list_table(csv: LabelSource, table: LabelTable, split: Split | None = None) 
         numbers=None if labels.numbers is None else labels.numbers[order],
         number_labels=table.labels if isinstance(table.labels, Numbers) else None,
     )
+
+
+def _read_splits(frame: pd.DataFrame, table: LabelTable, column: str) -> tuple[pd.Series, str]:
+    splits, said = read_splits(frame[column])
+    cure = f"Use {SPLIT_VALUES}"
+    refuse_rows(splits.isna(), frame, table, "have an unknown split", cure)
+    return splits, said
+
+
+def _order(rows: pd.DataFrame, unknown: pd.DataFrame) -> npt.NDArray[np.integer[Any]]:
+    """Return the places of the rows that have a known label, by file."""
+    order = rows["file"].argsort().to_numpy()
+    if not unknown.any(axis=None):
+        return order
+    return order[~unknown.all(axis=1).to_numpy()[order]]
 
 
 def _listed(frame: pd.DataFrame, split: RowSplit) -> tuple[pd.Series, str]:
