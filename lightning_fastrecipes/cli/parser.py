@@ -50,6 +50,8 @@ _COMMANDS = {
     "backbones": "List some good backbones for images: what they cost, and when to choose them.",
 }
 _AS_JSON = ("ls", "check", "explain", "predict")
+_WITHOUT_TRUST = ("ls", "auto", "new", "backbones", "completion")
+_WITHOUT_RECIPE = (*_WITHOUT_TRUST, "predict", "report", "clean")
 _TAKE_OVERRIDES = ("check", "explain", "summary", "show-batch", "lr-find", "run")
 
 
@@ -122,28 +124,9 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     found: dict[str, argparse.ArgumentParser] = {}
-    recipe = "name of a recipe (see `fastrecipes ls`) or path of a recipe.yaml"
     for name, text in _COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        if name not in (
-            "ls",
-            "auto",
-            "new",
-            "predict",
-            "backbones",
-            "completion",
-            "report",
-            "clean",
-        ):
-            command.add_argument("recipe", nargs="?" if name == "run" else None, help=recipe)
-            command.add_argument(
-                "--variant", metavar="NAME", help="take this variant of the recipe"
-            )
-        if name not in ("ls", "auto", "new", "backbones", "completion"):
-            trust = "a module whose code the files may run, such as `mine`; may be given again"
-            command.add_argument(
-                "--trust", action="append", default=[], metavar="MODULE", help=trust
-            )
+        _add_recipe(command, name)
         if name in _AS_JSON:
             command.add_argument("--json", action="store_true", help="print JSON, for programs")
         found[name] = command
@@ -156,9 +139,8 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
         "--notebook", action="store_true", help="write the script as recipe.ipynb as well"
     )
     found["completion"].add_argument("shell", choices=("bash", "zsh", "tcsh"))
-    found["summary"].add_argument(
-        "--stage", help="frozen as this stage has it (default: the first)"
-    )
+    stage = "frozen as this stage has it (default: the first)"
+    found["summary"].add_argument("--stage", help=stage)
     time = "measure two steps of every stage, and say how long each takes on this machine"
     found["explain"].add_argument("--time", action="store_true", help=time)
     add = found["show-batch"].add_argument
@@ -179,6 +161,16 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     table = "relabel.csv, as the report has saved it"
     found["clean"].add_argument("--apply", type=Path, required=True, metavar="CSV", help=table)
     return parser, found
+
+
+def _add_recipe(command: argparse.ArgumentParser, name: str) -> None:
+    if name not in _WITHOUT_RECIPE:
+        recipe = "name of a recipe (see `fastrecipes ls`) or path of a recipe.yaml"
+        command.add_argument("recipe", nargs="?" if name == "run" else None, help=recipe)
+        command.add_argument("--variant", metavar="NAME", help="take this variant of the recipe")
+    if name not in _WITHOUT_TRUST:
+        trust = "a module whose code the files may run, such as `mine`; may be given again"
+        command.add_argument("--trust", action="append", default=[], metavar="MODULE", help=trust)
 
 
 def _add_run(command: argparse.ArgumentParser) -> None:

@@ -69,8 +69,7 @@ def list_table(csv: LabelSource, table: LabelTable, split: Split | None = None) 
     frame = frame[columns].apply(_stripped)
     labels = read_labels(frame, table, found)
     unknown = unknown_cells(frame, table, found)
-    # An image without any label is legal where there may be several.
-    is_text = labels.kind == "multi" and not found
+    is_text = labels.kind == "multi" and not found  # an image without any label is legal
     needed = plain if is_text else [c for c in columns if c not in unknown and c not in weight]
     refuse_rows(frame[needed].isna().any(axis=1), frame, table, "lack a value", "Fill it in")
     text = frame[plain].astype(str)
