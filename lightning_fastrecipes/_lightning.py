@@ -6,7 +6,7 @@ own. Which of them the package is built on is decided here, when it first needs 
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.nested import pairs
@@ -58,7 +58,12 @@ if TYPE_CHECKING or LIGHTNING == "pytorch_lightning":
     from pytorch_lightning.plugins.environments import (  # type: ignore[attr-defined]
         SLURMEnvironment,
     )
-    from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
+    from pytorch_lightning.strategies import (
+        DDPStrategy,
+        DeepSpeedStrategy,
+        SingleDeviceStrategy,
+        StrategyRegistry,
+    )
     from pytorch_lightning.trainer.states import TrainerFn, TrainerStatus
     from pytorch_lightning.utilities import (
         CombinedLoader,
@@ -95,7 +100,12 @@ else:
     from lightning.pytorch.plugins.environments import (
         SLURMEnvironment,
     )
-    from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+    from lightning.pytorch.strategies import (
+        DDPStrategy,
+        DeepSpeedStrategy,
+        SingleDeviceStrategy,
+        StrategyRegistry,
+    )
     from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
     from lightning.pytorch.utilities import (
         CombinedLoader,
@@ -133,6 +143,30 @@ def refuse_other_lightning(asker: str, *parts: Any) -> None:
             )
 
 
+def keeps_whole_weights(strategy: Any) -> bool:
+    """Return whether a strategy, or the one of a name, gives every process all weights."""
+    kind = type(strategy)
+    if isinstance(strategy, str):
+        if strategy not in StrategyRegistry:  # `auto`, or one that Lightning refuses
+            return True
+        kind = StrategyRegistry[strategy]["strategy"]
+    is_whole = issubclass(kind, (SingleDeviceStrategy, DDPStrategy))
+    return is_whole and not issubclass(
+        kind, DeepSpeedStrategy
+    )  # which is one of `ddp` to Lightning
+
+
+def refuse_shards(asker: str, trainer: Trainer | None) -> None:
+    """Raise a ``SetupError`` if a trainer spreads the weights of a module over processes."""
+    strategy = getattr(trainer, "strategy", None)
+    if strategy is not None and not keeps_whole_weights(strategy):
+        raise SetupError(
+            f"`{asker}` needs whole weights in every process, as on a single device or with `ddp`,"
+            f" but {type(strategy).__name__} spreads them. Use `strategy='ddp'`, or do without"
+            f" `{asker}`."
+        )
+
+
 def name_own_classes(value: Any) -> None:
     """Let class paths in plain values name the Lightning that is used, whichever they name."""
     other = f"{_OTHERS[LIGHTNING]}."
@@ -145,10 +179,16 @@ def name_own_classes(value: Any) -> None:
 class OwnCallback(Callback):
     """What every callback of this package is: one that knows the Lightning it belongs to."""
 
+    needs_whole_weights: ClassVar[bool] = True
+    """Whether it works only where every process has all weights."""
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse a trainer of the other Lightning, and what else of it is in there."""
+        """Refuse a trainer of the other Lightning or of shards, and what else is of the other."""
+        name = type(self).__name__
         parts = (trainer, pl_module, datamodule_of(trainer), *callbacks_of(trainer))
-        refuse_other_lightning(type(self).__name__, *parts)
+        refuse_other_lightning(name, *parts)
+        if self.needs_whole_weights:
+            refuse_shards(name, trainer)
 
 
 class OwnDataModule(LightningDataModule):
@@ -158,12 +198,13 @@ class OwnDataModule(LightningDataModule):
 
     @property
     def trainer(self) -> Trainer | None:
-        """The trainer that uses these data; one of the other Lightning is refused."""
+        """The trainer that uses these data; one of the other Lightning or of shards is refused."""
         return self._trainer
 
     @trainer.setter
     def trainer(self, trainer: Trainer | None) -> None:
         refuse_other_lightning(type(self).__name__, trainer)
+        refuse_shards(type(self).__name__, trainer)
         self._trainer = trainer
 
 
@@ -189,7 +230,6 @@ __all__ = [
     "Callback",
     "CheckpointIO",
     "CombinedLoader",
-    "DDPStrategy",
     "DummyLogger",
     "LightningDataModule",
     "LightningModule",
@@ -203,7 +243,6 @@ __all__ = [
     "RichProgressBar",
     "SLURMEnvironment",
     "SetupError",
-    "SingleDeviceStrategy",
     "StochasticWeightAveraging",
     "TensorBoardLogger",
     "TorchCheckpointIO",
@@ -217,11 +256,13 @@ __all__ = [
     "is_fast_dev_run",
     "is_param_in_hook_signature",
     "isolate_rng",
+    "keeps_whole_weights",
     "move_data_to_device",
     "name_own_classes",
     "rank_zero_info",
     "rank_zero_only",
     "rank_zero_warn",
     "refuse_other_lightning",
+    "refuse_shards",
     "seed_everything",
 ]

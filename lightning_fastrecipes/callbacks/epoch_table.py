@@ -19,6 +19,8 @@ _LEAST_WIDTH = 10
 class EpochRows(pl.OwnCallback, ABC):
     """Collect losses, metrics, the head's highest rate and the seconds of every epoch."""
 
+    needs_whole_weights = False
+
     def __init__(self) -> None:
         self._epoch_started = 0.0
         self._highest_lr: float | None = None

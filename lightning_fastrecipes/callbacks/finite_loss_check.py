@@ -35,6 +35,8 @@ class FiniteLossCheck(pl.OwnCallback):
         >>> callbacks = [FiniteLossCheck()]
     """
 
+    needs_whole_weights = False
+
     def __init__(self) -> None:
         self._in_a_row: Tensor | int = 0
 

@@ -5,13 +5,7 @@ from collections.abc import Collection
 from typing import Any, Literal, get_args
 
 from lightning_fastrecipes import _lightning as pl
-from lightning_fastrecipes._lightning import (
-    DDPStrategy,
-    SetupError,
-    SingleDeviceStrategy,
-    rank_zero_info,
-    rank_zero_warn,
-)
+from lightning_fastrecipes._lightning import SetupError, rank_zero_info, rank_zero_warn
 from lightning_fastrecipes.callbacks.engine.lr_curve import LRCurve
 from lightning_fastrecipes.callbacks.engine.state_keeping import StateSnapshot
 from lightning_fastrecipes.callbacks.engine.stepping import VAL_LOSS
@@ -109,12 +103,6 @@ class LRFinder(pl.OwnCallback):
                 "`LRFinder` needs one optimizer that Lightning steps by itself, but got"
                 f" {num_optimizers} and `automatic_optimization={is_automatic}`. Drop this callback"
                 " and configure a rate."
-            )
-        if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
-            raise SetupError(
-                "`LRFinder` needs a strategy that keeps whole weights in every process, a single"
-                f" device or `ddp`, but got {type(trainer.strategy).__name__}. Find the rate on one"
-                " device and configure it."
             )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

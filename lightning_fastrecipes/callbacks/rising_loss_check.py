@@ -41,6 +41,8 @@ class RisingLossCheck(KeyedCallback):
         []
     """
 
+    needs_whole_weights = False
+
     def __init__(self, factor: float = 2.0) -> None:
         if not factor > 1:
             raise ValueError(f"`factor` must be above 1, got {factor}. 2 is usual.")

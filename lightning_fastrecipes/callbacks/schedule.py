@@ -39,6 +39,7 @@ class Schedule(pl.OwnCallback, ABC):
     long as the training covers the added epochs by a cycle of its own.
     """
 
+    needs_whole_weights = False
     needs_max_epochs: ClassVar[bool] = False
     """Whether the factor depends on the length of the training."""
 

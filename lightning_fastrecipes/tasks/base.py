@@ -12,12 +12,11 @@ from typing_extensions import override
 
 from lightning_fastrecipes import formats, plain
 from lightning_fastrecipes._lightning import (
-    DDPStrategy,
-    SingleDeviceStrategy,
     TrainerFn,
     TrainerStatus,
     rank_zero_info,
     rank_zero_warn,
+    refuse_shards,
 )
 from lightning_fastrecipes.batches import FEATURES, inputs_of
 from lightning_fastrecipes.errors import ConfigurationError
@@ -211,12 +210,7 @@ class LayerGroupTask(CalibratesNorms, BuiltForData, ABC):
     @override
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        strategy = self.trainer.strategy
-        if stage == "fit" and not isinstance(strategy, (SingleDeviceStrategy, DDPStrategy)):
-            raise ConfigurationError(
-                f"The strategy must be of a single device or `ddp`, but {type(strategy).__name__}"
-                " does not keep frozen and trained parameters apart. Use `strategy='ddp'`."
-            )
+        refuse_shards(type(self).__name__, self.trainer)
         # States left by an earlier evaluation were made in inference mode, and cannot be updated.
         for metric in (*self.phase_metrics.values(), *self.phase_losses.values()):
             cast(Metric, metric).reset()

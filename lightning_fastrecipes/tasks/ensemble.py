@@ -128,6 +128,7 @@ class Ensemble(pl.LightningModule):
             raise ConfigurationError(
                 "An ensemble is not trained. Fit its members, and predict with it."
             )
+        pl.refuse_shards(type(self).__name__, self.trainer)
         self._all_members()
 
     @override

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import threading
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ from unittest.mock import patch
 
 import pytest
 from filelock import FileLock
+from helpers.processes import free_port
 
 from lightning_fastrecipes.cli.interruptions import TerminatedError, ended_by_sigterm, interruption
 from lightning_fastrecipes.cli.launch import Launch, agree, find_launch
@@ -77,12 +77,6 @@ def test_one_run_per_folder(tmp_path, monkeypatch, recipe_file) -> None:
     (folder / ".part-results-1.json").write_text("half")
     with only_run_in(folder):
         assert [path.name for path in folder.iterdir()] == [LOCK]
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @pytest.mark.parametrize("late", [0, 1], ids=["first-is-late", "second-is-late"])

@@ -1,9 +1,12 @@
 """Scripts beside the tests, run as processes of their own or loaded into this one."""
 
 import importlib.util
+import multiprocessing
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -32,3 +35,32 @@ def load_script(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens to."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def fork_group(count: int, work: Callable[..., None], *arguments: object) -> None:
+    """Call ``work(rank, *arguments)`` in processes that find one another, and exit as they do.
+
+    For a script: it changes the environment. Importing Lightning again would take longer.
+    """
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "NODE_RANK": "0"}
+    fork = multiprocessing.get_context("fork")
+    processes = [
+        fork.Process(target=_work_as, args=(rank, work, arguments)) for rank in range(count)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    sys.exit(max(abs(process.exitcode or 0) for process in processes))
+
+
+def _work_as(rank: int, work: Callable[..., None], arguments: tuple[object, ...]) -> None:
+    os.environ["LOCAL_RANK"] = str(rank)
+    work(rank, *arguments)

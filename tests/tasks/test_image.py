@@ -8,7 +8,6 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from helpers.trainers import QUIET
-from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassF1Score
@@ -163,13 +162,6 @@ def test_the_depth_is_restored_before_the_optimizer_exists(tmp_path: Path) -> No
     assert resumed.num_frozen == 1
     assert not resumed.backbone.model[0][0].weight.requires_grad
     assert resumed.backbone.model[1][0].weight.requires_grad
-
-
-def test_a_strategy_that_shards_parameters_is_refused_by_name() -> None:
-    model = tiny_model()
-    model.trainer = pl.Trainer(strategy=ModelParallelStrategy(), **QUIET)
-    with pytest.raises(ConfigurationError, match="`ddp`, but ModelParallelStrategy does not keep"):
-        model.setup("fit")
 
 
 # Optimizer groups

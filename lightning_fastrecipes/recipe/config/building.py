@@ -140,6 +140,11 @@ def read_trainer(value: Any, place: Place, *, check: bool = True) -> dict[str, A
     skip = set(RUNNER_KEYS)
     parser, parsed = _parse_arguments(pl.Trainer, value, place, skip=skip, check=check)
     built = parser.instantiate(parsed).object
+    if not pl.keeps_whole_weights(built.get("strategy", "auto")):
+        raise place.at("strategy").error(
+            f"must keep whole weights in every process, as `ddp` does, but"
+            f" {shown(value['strategy'])} spreads them. Use `ddp`, or leave it out for one device."
+        )
     return {key: built[key] for key in value}
 
 
