@@ -34,7 +34,8 @@ class SaveEvery(pl.OwnCallback):
     ``load_state_dict``: those of this package's datamodules can, with any number of workers, and so
     can ``torchdata.stateful_dataloader.StatefulDataLoader``. On another number of processes a begun
     epoch goes on if a step has as many samples over all of them as before, and is refused
-    otherwise.
+    otherwise. Layers that a ``BaseFinetuning`` has unfrozen train on, which they do not where a fit
+    goes on from Lightning's own checkpoint; ``ModelPruning`` is refused.
 
     Args:
         every: Optimizer steps between two checkpoints, at least 1, or a time such as ``"5min"``,
@@ -83,8 +84,14 @@ class SaveEvery(pl.OwnCallback):
             checkpoint[_KEY] = self._being_saved
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Refuse callbacks that have not seen a batch yet when their state is stored."""
+        """Refuse what a checkpoint does not hold, and callbacks that come later, with a state."""
         callbacks = pl.callbacks_of(trainer)
+        if any(isinstance(one, pl.ModelPruning) for one in callbacks):
+            raise SetupError(
+                "`SaveEvery` and `ModelPruning`: Lightning's checkpoints do not hold what was"
+                " pruned, so that a fit cannot go on from one. Prune in a fit of its own, without"
+                " `SaveEvery`."
+            )
         for later in callbacks[callbacks.index(self) + 1 :]:
             kind, base = type(later), pl.Callback
             keeps = kind.state_dict is not base.state_dict
@@ -110,7 +117,7 @@ class SaveEvery(pl.OwnCallback):
         rank, count = trainer.global_rank, trainer.world_size
         self._to_add = state_of_process(self._restored, rank, count) if self._restored else {}
         self._restored = []
-        put_back_before_training(self._to_add, pl_module)
+        put_back_before_training(self._to_add, trainer, pl_module)
 
     def on_train_batch_end(
         self,

@@ -213,6 +213,13 @@ class Schedule(pl.OwnCallback, ABC):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Set the rate of every group for the optimizer step that this batch belongs to."""
+        if trainer.lr_scheduler_configs:
+            came = type(trainer.lr_scheduler_configs[0].scheduler).__name__
+            raise SetupError(
+                f"`{type(self).__name__}` sets the rates, but `{came}` has come in epoch"
+                f" {trainer.current_epoch} and set other peaks. Let the callback that brings it"
+                f" leave the rates alone, or do without `{type(self).__name__}`."
+            )
         start, time = self._starts[-1], Fraction(trainer.global_step)
         if not self._counts_steps:
             step_in_epoch = batch_idx // trainer.accumulate_grad_batches

@@ -8,6 +8,7 @@ import re
 from functools import cache
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from helpers.pairs import (
     AVERAGING,
@@ -24,8 +25,10 @@ from helpers.pairs import (
     fit,
     page,
 )
+from pytorch_lightning.utilities.types import LRSchedulerConfig
 from torch import Tensor
 
+import lightning_fastrecipes as fr
 from lightning_fastrecipes._lightning import SetupError
 
 pytestmark = [
@@ -58,6 +61,7 @@ def check_theirs(name: str, both: Fit, ours: str) -> None:
             assert_same(found, step)
         assert_same(both.weights, AVERAGING[name](expected.steps))
     elif "Finetuning" in name:
+        # The backbone is frozen in the first epoch.
         first, last, end = both.steps[0], both.steps[STEPS - 1], both.steps[-1]
         key = "backbone.0.weight"
         assert torch.equal(first[key], last[key])
@@ -82,7 +86,7 @@ def check_ours(name: str, both: Fit, theirs: str) -> None:
     if name == "LRFinder":
         assert_same(both.weights, other.weights)
         assert len(both.callbacks["LRFinder"].curve.losses) > 9
-    elif name == "OverfittingStop":
+    elif name in {"OverfittingStop", "KeepBest"}:
         history = both.callbacks[name].history
         assert len(history) == 3
         assert both.val_loss() == pytest.approx(min(entry["value"] for entry in history))
@@ -98,15 +102,16 @@ def check_rates(name: str, both: Fit, theirs: str) -> None:
     each = [STEPS, STEPS // 2, STEPS // 2] if theirs.startswith("Gradient") else [STEPS] * 3
     times = [epoch + step / count for epoch, count in enumerate(each) for step in range(count)]
     assert heads == pytest.approx([PEAK * schedule.factor(time, 3) for time in times])
-    if theirs == "BaseFinetuning":
+    if theirs in {"BaseFinetuning", "FinetuningScheduler"}:
+        share = 10 if theirs == "BaseFinetuning" else 2
         assert [len(rates) for rates in both.rates] == [1] * STEPS + [2] * 2 * STEPS
         for head, unfrozen in both.rates[STEPS:]:
-            assert unfrozen == pytest.approx(head / 10)
+            assert unfrozen == pytest.approx(head / share)
 
 
 def check_pair(ours: str, theirs: str) -> None:
     orders = [(theirs, ours)]
-    if (ours, theirs) in REFUSED or ours in {"OverfittingStop", "CycleSnapshots"}:
+    if (ours, theirs) in REFUSED or ours in {"OverfittingStop", "KeepBest", "CycleSnapshots"}:
         orders.append((ours, theirs))
     for order in orders:
         both = [OURS[name]() if name in OURS else THEIRS[name]() for name in order]
@@ -118,6 +123,10 @@ def check_pair(ours: str, theirs: str) -> None:
         if ours not in STEERING:
             assert done.rates == alone(theirs).rates
             assert_same(done.weights, alone(theirs).weights)
+            if ours == "SaveEvery":
+                again = [OURS[name]() if name in OURS else THEIRS[name]() for name in order]
+                path = done.callbacks[ours].path
+                assert_same(fit(*again, ckpt_path=path).weights, done.weights)
             if ours == "CycleSnapshots" and theirs in AVERAGING:
                 snapshot = torch.load(done.callbacks[ours].paths[-1], weights_only=True)
                 assert_same(snapshot["state_dict"], done.weights)
@@ -140,6 +149,23 @@ def test_a_pair_works_or_is_refused(ours, theirs) -> None:
 @pytest.mark.parametrize("ours", sorted(set(OURS) - QUICK))
 def test_a_pair_of_another_schedule_works_or_is_refused(ours, theirs) -> None:
     check_pair(ours, theirs)
+
+
+def test_every_public_callback_has_a_row() -> None:
+    classes = [getattr(fr, name) for name in fr.__all__ if isinstance(getattr(fr, name), type)]
+    assert set(OURS) == {one.__name__ for one in classes if issubclass(one, pl.Callback)}
+
+
+def test_a_scheduler_that_comes_within_a_fit_is_refused_when_it_comes() -> None:
+    class Brings(pl.Callback):
+        def on_train_epoch_start(self, trainer, pl_module) -> None:
+            if trainer.current_epoch == 1:
+                optimizer = trainer.optimizers[0]
+                scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+                trainer.strategy.lr_scheduler_configs = [LRSchedulerConfig(scheduler)]
+
+    with pytest.raises(SetupError, match="`SGDR` sets the rates, but `StepLR` has come in epoch 1"):
+        fit(Brings(), fr.SGDR())
 
 
 def test_the_page_is_what_is_checked_here() -> None:

@@ -2,6 +2,8 @@
 
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import lightning_fastrecipes as fr
 from helpers.trainers import QUIET
+from lightning_fastrecipes._lightning import LIGHTNING
 from lightning_fastrecipes.callbacks.schedule import Schedule
+from lightning_fastrecipes.data.common.epoch_place import ResumableLoader
 
 NUM_EPOCHS, STEPS, PEAK = 3, 4, 0.1
 
@@ -70,7 +74,7 @@ class Images(pl.LightningDataModule):
         draw = torch.Generator().manual_seed(count)
         x = torch.randn(count, 3, 4, 4, generator=draw)
         x = nn.functional.interpolate(x, self.image_size)
-        return DataLoader(TensorDataset(x, x[:, 0, 0, :3].argmax(1)), batch_size=4)
+        return ResumableLoader(TensorDataset(x, x[:, 0, 0, :3].argmax(1)), batch_size=4)
 
 
 class Unfreeze(BaseFinetuning):
@@ -82,6 +86,41 @@ class Unfreeze(BaseFinetuning):
     def finetune_function(self, pl_module, epoch, optimizer) -> None:
         if epoch == 1:
             self.unfreeze_and_add_param_group([pl_module.backbone], optimizer)
+
+
+class FinetuningScheduler(BaseFinetuning):
+    """Stands in for that of the package `finetuning-scheduler`, which is built on `lightning`.
+
+    As there, each phase but the first adds its parameters with the rate that it was given.
+    """
+
+    def __init__(self, ft_schedule: dict[int, dict[str, Any]], **_: Any) -> None:
+        super().__init__()
+        self.ft_schedule = ft_schedule
+
+    def parts(self, pl_module: pl.LightningModule, phase: int) -> list[nn.Module]:
+        names = self.ft_schedule[phase]["params"]
+        return [pl_module.get_submodule(name.removesuffix(r"\..*")) for name in names]
+
+    def freeze_before_training(self, pl_module) -> None:
+        self.freeze([pl_module], train_bn=False)
+        self.make_trainable(self.parts(pl_module, 0))
+
+    def finetune_function(self, pl_module, epoch, optimizer) -> None:
+        if epoch == self.ft_schedule[0]["max_transition_epoch"]:
+            rate = self.ft_schedule[1]["lr"]
+            parts = self.parts(pl_module, 1)
+            self.unfreeze_and_add_param_group(parts, optimizer, rate, train_bn=False)
+
+
+if LIGHTNING == "lightning.pytorch":
+    with suppress(ImportError):
+        from finetuning_scheduler import FinetuningScheduler  # type: ignore[no-redef]
+
+PHASES = {
+    0: {"params": [r"head\..*"], "max_transition_epoch": 1},
+    1: {"params": [r"backbone\..*"], "max_transition_epoch": NUM_EPOCHS, "lr": PEAK / 2},
+}
 
 
 class Trace(pl.Callback):
@@ -105,6 +144,9 @@ THEIRS: dict[str, Callable[[], pl.Callback]] = {
     "StochasticWeightAveraging": lambda: StochasticWeightAveraging(0.02, swa_epoch_start=1),
     "BaseFinetuning": Unfreeze,
     "BackboneFinetuning": lambda: BackboneFinetuning(1, verbose=False),
+    "FinetuningScheduler": lambda: FinetuningScheduler(
+        deepcopy(PHASES), epoch_transitions_only=True
+    ),
     "ModelCheckpoint": lambda: ModelCheckpoint(tempfile.mkdtemp(), monitor="val_loss"),
     "EarlyStopping": lambda: EarlyStopping("val_loss", patience=9),
     "ModelPruning": lambda: ModelPruning("l1_unstructured", amount=0.5),
@@ -125,14 +167,18 @@ OURS: dict[str, Callable[[], pl.Callback]] = {
     "EpochTable": fr.EpochTable,
     "FiniteLossCheck": fr.FiniteLossCheck,
     "InitialLossCheck": lambda: fr.InitialLossCheck(num_classes=3),
+    "KeepBest": fr.KeepBest,
     "MultiLabelSwitch": lambda: fr.MultiLabelSwitch(label_kind="single"),
     "RisingLossCheck": fr.RisingLossCheck,
+    "SaveEvery": lambda: fr.SaveEvery(2, Path(tempfile.mkdtemp()) / "begun.ckpt"),
     "TestTimeAugmentation": lambda: fr.TestTimeAugmentation(1, "flips", during_fit=True),
     "TrainMetrics": lambda: fr.TrainMetrics(8, Images().loader(16)),
     "ValidationGuard": fr.ValidationGuard,
 }
 SCHEDULES = tuple(name for name, make in OURS.items() if isinstance(make(), Schedule))
-STEERING = {*SCHEDULES, "LRFinder", "OverfittingStop", "ImageMixing", "ProgressiveResizing"}
+STEERING = {
+    *SCHEDULES, "LRFinder", "OverfittingStop", "KeepBest", "ImageMixing", "ProgressiveResizing",
+}  # fmt: skip
 """Those of ours that change what is trained; the others only look."""
 LOOKING = {"ModelCheckpoint", "EarlyStopping", "LearningRateMonitor"}
 """Those of Lightning's that change nothing."""
@@ -188,6 +234,18 @@ REFUSED: dict[tuple[str, str], Refusal] = {
         )
         for name in (*AVERAGING, "StochasticWeightAveraging", "ModelPruning")
     },
+    **{
+        ("KeepBest", name): Refusal(
+            f"`KeepBest` and `{name}` both choose the weights",
+            "both choose the weights that a fit ends with:"
+            " `CycleSnapshots(which='best')` keeps the best beside it",
+        )
+        for name in (*AVERAGING, "StochasticWeightAveraging", "ModelPruning")
+    },
+    ("SaveEvery", "ModelPruning"): Refusal(
+        "`SaveEvery` and `ModelPruning`: Lightning's checkpoints do not hold what was pruned",
+        "checkpoints do not hold what was pruned: prune in a fit of its own",
+    ),
 }
 
 
@@ -212,17 +270,17 @@ class Fit:
         return trainer.validate(self.module, datamodule=Images(), verbose=False)[0]["val_loss"]
 
 
-def fit(*callbacks: pl.Callback) -> Fit:
+def fit(*callbacks: pl.Callback, ckpt_path: Path | None = None) -> Fit:
     """Fit the classifier for three epochs."""
     torch.manual_seed(1)
     trace, module = Trace(), Classifier()
-    has_files = any(isinstance(one, ModelCheckpoint) for one in callbacks)
+    has_files = any(isinstance(one, (ModelCheckpoint, FinetuningScheduler)) for one in callbacks)
     options = QUIET | {"enable_checkpointing": has_files, "logger": DummyLogger()}
     trainer = pl.Trainer(
         **options, max_epochs=NUM_EPOCHS, callbacks=[*callbacks, trace],
-        default_root_dir=tempfile.gettempdir(), num_sanity_val_steps=0, log_every_n_steps=1,
+        default_root_dir=tempfile.mkdtemp(), num_sanity_val_steps=0, log_every_n_steps=1,
     )  # fmt: skip
-    trainer.fit(module, datamodule=Images())
+    trainer.fit(module, datamodule=Images(), ckpt_path=ckpt_path, weights_only=False)
     weights = {name: value.clone() for name, value in module.state_dict().items()}
     return Fit(trainer, trace.rates, trace.weights, weights, module)
 
@@ -256,6 +314,9 @@ def page() -> str:
         "",
         "- A `BaseFinetuning` that gives no `lr` to `unfreeze_and_add_param_group` gets a tenth of",
         "  the first group's peak beside our schedules, not of the rate of that moment.",
+        "- `FinetuningScheduler` is of the package `finetuning-scheduler`, built on `lightning`.",
+        "  The rate that a phase gives its layers is their peak. A scheduler that a phase brings",
+        "  (`new_lr_scheduler`) is refused beside our schedules, when it comes.",
         "- `CycleSnapshots` beside an averaging callback holds the averages.",
         "- Models of tables build their network before averaging callbacks copy it. Callbacks that",
         "  copy earlier, such as `StochasticWeightAveraging`, are refused for an unbuilt one.",

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics import Metric
 
 from lightning_fastrecipes import _lightning as pl
@@ -22,6 +23,7 @@ def take_epoch_state(trainer: pl.Trainer, pl_module: pl.LightningModule) -> list
         "logged": _logged(trainer),
         "metrics": _metrics(pl_module),
         "random": _random_numbers(pl_module.device),
+        "epoch_start": _set_at_epoch_start(trainer, pl_module),
     }
     if trainer.world_size == 1:
         return [mine]
@@ -37,17 +39,23 @@ def state_of_process(states: list[EpochState], rank: int, num_processes: int) ->
     """
     if len(states) == num_processes:
         return states[rank]
-    if rank > 0 or not states:
+    if not states:
         return {}
+    common = {"epoch_start": states[0].get("epoch_start", {})}
+    if rank > 0:
+        return common
     sums: dict[str, Tensor] = dict(states[0]["logged"])
     for other in states[1:]:
         for name, value in other["logged"].items():
             sums[name] = sums[name] + value if name in sums else value
-    return {"logged": sums, "metrics": states[0]["metrics"]}
+    return common | {"logged": sums, "metrics": states[0]["metrics"]}
 
 
-def put_back_before_training(state: EpochState, pl_module: pl.LightningModule) -> None:
-    """Restore metrics and random numbers, before the first batch is loaded."""
+def put_back_before_training(
+    state: EpochState, trainer: pl.Trainer, pl_module: pl.LightningModule
+) -> None:
+    """Restore metrics, random numbers and what an epoch begins with, before the first batch."""
+    _put_back_epoch_start(state.get("epoch_start", {}), trainer, pl_module)
     known = {name: part for name, part in pl_module.named_modules() if isinstance(part, Metric)}
     for name, (values, count) in state.get("metrics", {}).items():
         if name in known:
@@ -73,6 +81,30 @@ def add_to_logged(state: EpochState, trainer: pl.Trainer) -> None:
             metric.value = before + metric.value
         elif meta.is_max_reduction or meta.is_min_reduction:
             metric.value = meta.reduce_fx(before, metric.value)
+
+
+def _set_at_epoch_start(trainer: pl.Trainer, module: nn.Module) -> dict[str, Any]:
+    """Return what other callbacks set when an epoch starts, which a resumed one does not do.
+
+    These are layers that are unfrozen within a fit, and how many batches make a step.
+    """
+    norms = {name: part for name, part in module.named_modules() if isinstance(part, _BatchNorm)}
+    return {
+        "trained": [name for name, one in module.named_parameters() if one.requires_grad],
+        "tracking": [name for name, part in norms.items() if part.track_running_stats],
+        "accumulate_grad_batches": trainer.accumulate_grad_batches,
+    }
+
+
+def _put_back_epoch_start(state: EpochState, trainer: pl.Trainer, module: nn.Module) -> None:
+    if not state:  # of an earlier version
+        return
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad = name in state["trained"]
+    for name, part in module.named_modules():
+        if isinstance(part, _BatchNorm):
+            part.track_running_stats = name in state["tracking"]
+    trainer.accumulate_grad_batches = state["accumulate_grad_batches"]
 
 
 def _results(trainer: pl.Trainer) -> dict[str, Any]:
