@@ -5,13 +5,24 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lightning_fastrecipes.functional.training.lr_curves import Rule
-from lightning_fastrecipes.plots.figure import ShownFigure, new_figure, save
+from lightning_fastrecipes.plots.figure import (
+    COLOURS,
+    ShownFigure,
+    keep_possible,
+    letters_in,
+    new_figure,
+    save,
+    shorten,
+    wrapped,
+)
 
-_OTHER_COLORS = ("C4", "C5", "C6", "C1", "C8", "C9", "C2", "C7")
+_LINES = ("-", "--", "-.", ":")
 
+Floats = npt.NDArray[np.float64]
 Values = Sequence[float] | npt.NDArray[np.float64]
 
 
@@ -20,7 +31,7 @@ def draw_schedule(
     epochs: Values,
     rates: Mapping[str, Values],
     frozen: Sequence[str],
-    path: str | Path,
+    path: str | Path | None,
     *,
     lowest: float,
 ) -> Figure:
@@ -30,12 +41,13 @@ def draw_schedule(
     group, and ``frozen`` names the other groups. Rates below ``lowest`` are cut off: a schedule may
     end so close to 0 that a logarithmic axis would show little else.
     """
-    figure = new_figure(8.0, 4.0)
+    figure = new_figure(8.0, 4.0 + 0.1 * max(len(rates) + len(frozen) - 12, 0))
     axes = figure.add_subplot(title=title, xlabel="epoch", ylabel="learning rate", yscale="log")
-    for name, values in rates.items():
-        axes.plot(epochs, values, label=name)
+    for place, (name, values) in enumerate(rates.items()):
+        colour, line = COLOURS[place % len(COLOURS)], _LINES[place // len(COLOURS) % len(_LINES)]
+        axes.plot(epochs, values, color=colour, linestyle=line, label=shorten(name))
     for name in frozen:
-        axes.plot([], [], color="grey", linestyle=":", label=f"{name} (frozen)")
+        axes.plot([], [], color="grey", linestyle=":", label=f"{shorten(name)} (frozen)")
     axes.set_ylim(bottom=max(axes.get_ylim()[0], lowest))
     axes.grid(alpha=0.3)
     figure.legend(title="layer group", loc="outside right upper")
@@ -53,33 +65,52 @@ def draw_lr_curve(
     refusal: str | None = None,
     split: str = "training",
 ) -> ShownFigure:
-    """Draw the loss against the learning rate, with the suggestion and what other rules pick.
+    """Draw the loss against the learning rate, and below it a row for each rule with its pick.
 
     ``lrs`` rise. ``averages`` are the smoothed ``losses`` that the rules see. ``picks`` are the
     rates that the rules pick, ``rule`` is the one whose pick is the suggestion; if there is none,
     ``picks`` is empty and ``refusal`` says why. ``split`` is what the loss is measured on. Nothing
     is written if ``path`` is ``None``.
     """
-    figure = new_figure(8.0, 4.5)
-    axes = figure.add_subplot(
-        xlabel="learning rate of the last layer group", ylabel=f"{split} loss", xscale="log"
-    )
-    axes.plot(lrs, losses, ".", color="silver", label="loss of a step")
-    axes.plot(lrs, averages, label="average")
+    figure = new_figure(8.0, 4.6 + 0.22 * len(picks))
+    heights = (3.6, 0.22 * len(picks)) if picks else (1.0,)
+    curve, *below = figure.subplots(
+        len(heights), sharex=True, squeeze=False, height_ratios=heights
+    )[:, 0]
+    curve.set(xscale="log", ylabel=f"{split} loss")
+    curve.plot(lrs, losses, ".", color="0.6", label="loss of a step")
+    curve.plot(lrs, averages, color=COLOURS[0], label="average")
+    _show_the_fall(curve, np.asarray(losses), np.asarray(averages))
+    curve.grid(alpha=0.3)
+    for axes in below:
+        _draw_picks(axes, picks, rule)
+        curve.axvline(picks[rule], color=COLOURS[1])
+    [curve, *below][-1].set_xlabel("learning rate of the last layer group")
+    title = f"No suggestion: {refusal}"
+    if rule in picks:
+        title = f"Suggested learning rate: {picks[rule]:.1e} ({rule})"
+    # Not wrapped by matplotlib, which does not know what else is in the figure.
+    figure.suptitle(wrapped(title, letters_in(7.4)), fontsize=10, parse_math=False)
+    figure.legend(loc="outside lower center", ncols=2)
+    return save(figure, path)
+
+
+def _show_the_fall(axes: Axes, losses: Floats, averages: Floats) -> None:
+    """Cut off where training blows up, which would squeeze everything else to a line."""
     lowest = float(np.nanmin(averages))
     start = float(np.nanmax(averages[: int(np.nanargmin(averages)) + 1]))
     if start > lowest:
-        # Where training blows up, the loss would squeeze everything else to a line.
         axes.set_ylim(lowest - 0.5 * (start - lowest), start + 0.8 * (start - lowest))
-    if rule in picks:
-        axes.axvline(picks[rule], color="C3", label=f"{rule}: {picks[rule]:.1e}")
-        others = [name for name in picks if name != rule]
-        for name, color in zip(others, _OTHER_COLORS[: len(others)], strict=True):
-            label = f"{name}: {picks[name]:.1e}"
-            axes.axvline(picks[name], color=color, linestyle=":", label=label)
-        axes.set_title(f"Suggested learning rate: {picks[rule]:.1e}")
-    else:
-        axes.set_title(f"No suggestion: {refusal}", wrap=True, fontsize=10)
+    known = losses[np.isfinite(losses)]
+    keep_possible(axes, min(float(known.min()), lowest), np.inf)
+
+
+def _draw_picks(axes: Axes, picks: Mapping[Rule, float], rule: Rule) -> None:
+    """Draw a row for each rule, with its pick as a point, so that none hides another."""
+    for place, (name, lr) in enumerate(picks.items()):
+        colour, size = (COLOURS[1], 9) if name == rule else ("0.3", 6)
+        axes.plot([lr], [place], "o", color=colour, markersize=size)
+    axes.axvline(picks[rule], color=COLOURS[1])
+    axes.set_yticks(range(len(picks)), [f"{name}: {lr:.1e}" for name, lr in picks.items()])
+    axes.set_ylim(len(picks) - 0.5, -0.5)
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside right upper")
-    return save(figure, path)

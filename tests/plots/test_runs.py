@@ -6,14 +6,10 @@ import matplotlib.pyplot
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from matplotlib.figure import Figure
 
-from lightning_fastrecipes.plots import figure as drawing
-from lightning_fastrecipes.plots import runs
-from lightning_fastrecipes.plots.runs import draw_confusion_matrix, draw_curves, draw_variants
+from lightning_fastrecipes.plots.runs import draw_curves, draw_variants
 
-COUNTS = torch.tensor([[41, 3, 0], [5, 90, 0], [0, 0, 0]])
 HISTORY = pd.DataFrame(
     {
         "stage": ["head", "all", "all", "all"],
@@ -50,68 +46,6 @@ def points(figure: Figure, panel: int, line: int = 0) -> dict[float, float]:
     return {x: y for x, y in zip(*drawn.get_data(), strict=True) if not np.isnan(y)}
 
 
-def test_cells_bear_counts_and_shares_of_the_true_class(path):
-    figure = draw_confusion_matrix(COUNTS, ["cat", "dog", "eel"], path)
-    cells = {text.get_position(): text.get_text() for text in figure.axes[0].texts}
-    assert cells[(0, 0)] == "41\n93 %"
-    assert cells[(1, 0)] == "3\n7 %"
-    assert cells[(0, 1)] == "5\n5 %"
-    assert cells[(2, 2)] == "0"
-    colors = figure.axes[0].images[0].get_array()
-    assert colors[0].tolist() == pytest.approx([100 * 41 / 44, 100 * 3 / 44, 0])
-    assert path.exists()
-
-
-def test_rows_are_true_classes_and_columns_are_predicted_ones(path):
-    axes = draw_confusion_matrix(COUNTS, ["cat", "dog", "eel"], path).axes[0]
-    assert axes.get_xlabel() == "predicted class"
-    assert axes.get_ylabel() == "true class (number of samples)"
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["cat", "dog", "eel"]
-    assert [tick.get_text() for tick in axes.get_yticklabels()] == [
-        "cat (44)",
-        "dog (95)",
-        "eel (0)",
-    ]
-    assert axes.get_title() == "Confusion matrix: 94.2 % of 139 samples right"
-
-
-def test_rare_mistakes_do_not_read_as_none(path):
-    figure = draw_confusion_matrix(torch.tensor([[999, 1], [0, 5]]), ["a", "b"], path)
-    assert "1\n<1 %" in texts(figure)
-
-
-def test_many_classes_make_a_larger_image_without_numbers(path, monkeypatch):
-    monkeypatch.setattr(drawing, "_DOTS_PER_INCH", 20)
-    monkeypatch.setattr(runs, "MAX_CLASSES_WITH_NUMBERS", 9)
-    few = draw_confusion_matrix(torch.eye(9), [f"class {i}" for i in range(9)], path)
-    assert len(texts(few)) == 81
-    many = draw_confusion_matrix(torch.eye(50), [f"class {i}" for i in range(50)], path)
-    assert texts(many) == []
-    assert many.get_size_inches()[0] > few.get_size_inches()[0] > 8
-    assert [tick.get_rotation() for tick in many.axes[0].get_xticklabels()] == [90.0] * 50
-
-
-def test_a_thousand_classes_are_not_all_named_and_stay_within_a_metre(path, monkeypatch):
-    monkeypatch.setattr(drawing, "_DOTS_PER_INCH", 20)
-    monkeypatch.setattr(runs, "_MAX_CLASS_LABELS", 10)
-    figure = draw_confusion_matrix(torch.eye(1000), [f"class {i}" for i in range(1000)], path)
-    assert max(figure.get_size_inches()) < 40
-    names = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
-    assert names == [f"class {i}" for i in range(0, 1000, 100)]
-
-
-def test_class_names_are_shortened_and_never_read_as_formulas(path):
-    figure = draw_confusion_matrix(torch.eye(2), ["$5 \\bill$", "x" * 50], path)
-    first, second = (tick.get_text() for tick in figure.axes[0].get_xticklabels())
-    assert first == "$5 \\bill$"
-    assert second == "x" * 27 + "…"
-
-
-def test_matrix_that_does_not_fit_the_classes_is_refused(path):
-    with pytest.raises(ValueError, match=r"`counts` must .* 2 classes, got shape \(3, 3\). Count"):
-        draw_confusion_matrix(COUNTS, ["cat", "dog"], path)
-
-
 def test_curves_run_over_all_stages_and_skip_epochs_without_validation(path):
     figure = draw_curves(HISTORY, path)
     assert points(figure, 0, 0) == {1: 1.0, 2: 0.8, 3: 0.6, 4: 0.5}
@@ -126,14 +60,39 @@ def test_curves_have_a_panel_each_for_losses_metrics_and_rate(path):
     figure = draw_curves(HISTORY, path)
     assert [axes.get_ylabel() for axes in figure.axes] == [
         "loss",
-        "metric (validation)",
-        "highest rate (head)",
+        "val_accuracy",
+        "learning rate (head)",
     ]
     assert labels(figure, 0) == ["train_loss", "val_loss"]
-    assert labels(figure, 1) == ["val_accuracy"]
+    assert [axes.get_legend() for axes in figure.axes[1:]] == [None, None]
     assert figure.axes[2].get_yscale() == "log"
     assert figure.axes[2].get_xlabel() == "epoch, counted over all stages"
     assert figure.get_suptitle() == "Training: 2 stages, 4 epochs, 2 min 03 s"
+
+
+def test_several_metrics_of_a_panel_have_a_legend(path):
+    figure = draw_curves(HISTORY.assign(val_f2=0.5, train_clean_accuracy=0.9), path)
+    assert figure.axes[1].get_ylabel() == "metric"
+    assert labels(figure, 1) == ["val_accuracy", "val_f2", "train_clean_accuracy"]
+    lines = figure.axes[1].lines[:3]
+    assert len({line.get_color() for line in lines}) == 3
+    assert len({line.get_marker() for line in lines}) == 3
+
+
+def test_the_time_is_that_of_the_stages_with_what_comes_before_their_epochs(path):
+    figure = draw_curves(HISTORY, path, seconds=200.0)
+    assert figure.get_suptitle().endswith("4 epochs, 3 min 20 s")
+    assert draw_curves(HISTORY, path, seconds=1.0).get_suptitle().endswith("2 min 03 s")
+
+
+def test_no_axis_shows_a_negative_loss_or_more_than_all_of_a_share(path):
+    history = HISTORY.assign(train_loss=[3.0, 0.01, 0.01, 0.0], val_accuracy=[0.2, 1.0, 1.0, 1.0])
+    figure = draw_curves(history, path)
+    assert figure.axes[0].get_ylim()[0] == 0.0
+    assert figure.axes[1].get_ylim()[1] == 1.0
+    below = draw_curves(history.assign(train_loss=-1.0, val_r2=[-2.0, 0.1, 0.2, 0.3]), path)
+    assert below.axes[0].get_ylim()[0] < -1.0
+    assert below.axes[2].get_ylim()[0] < -2.0
 
 
 def test_stages_are_named_and_ruled_off_where_they_begin(path):
@@ -154,7 +113,7 @@ def test_rates_of_two_stages_are_not_joined(path):
 def test_metrics_of_different_size_get_panels_of_their_own(path):
     history = HISTORY.assign(val_mae=700.0, val_rmse=1000.0, val_rmspe=0.12)
     figure = draw_curves(history, path)
-    panels = [[line.get_label() for line in axes.lines if line.get_marker() == "o"]
+    panels = [[line.get_label() for line in axes.lines if line.get_label() in history]
               for axes in figure.axes]  # fmt: skip
     assert ["val_mae", "val_rmse"] in panels
     assert panels[1][-1] == "val_rmspe"
@@ -163,7 +122,7 @@ def test_metrics_of_different_size_get_panels_of_their_own(path):
 def test_a_single_epoch_without_validation_is_seen(path):
     first = HISTORY.iloc[:1][["stage", "epoch", "train_loss"]]
     figure = draw_curves(first, path)
-    assert [axes.get_ylabel() for axes in figure.axes] == ["loss"]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["train_loss"]
     assert figure.axes[0].lines[0].get_marker() == "o"
     assert points(figure, 0) == {1: 1.0}
     assert [x for x in figure.axes[0].get_xticks() if 0.5 <= x <= 1.5] == [1]
@@ -206,7 +165,8 @@ def test_variants_are_bars_of_mistakes_with_their_figures(tmp_path: Path, split:
     found = [text.strip() for text in texts(figure)]
     assert found == [f"{value} % right, 1.5 min" for value in ("90.00", "99.00", "100.00")]
     assert axes.get_xscale() == "log"
-    assert f"mistakes on the {split} split" in axes.get_xlabel()
+    assert f"mistakes on the {split} split, without views" in axes.get_xlabel()
+    assert axes.get_title() == f"3 variants: mistakes on the {split} split"
     figure.canvas.draw()
     for text in axes.texts:
         assert text.get_window_extent().x1 < figure.bbox.x1

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.images.extremes import extremes
 from lightning_fastrecipes.functional.images.transform_list import name_of
-from lightning_fastrecipes.plots.runs import draw_batch
+from lightning_fastrecipes.plots.images import draw_batch
 
 
 def show_transforms(data: Any, path: str | Path, index: int = 0) -> Figure:
@@ -54,24 +54,35 @@ def show_transforms(data: Any, path: str | Path, index: int = 0) -> Figure:
         names.append(name)
         rows.append([image, *(one.apply(image) for one in shown)])
         titles.append(["not augmented", *(one.label for one in shown)])
-    return draw_batch(rows, names, path, titles)
+    title = f"Training image {index}: each transform alone, at its extremes"
+    return draw_batch(rows, names, path, titles, title=title)
 
 
 def draw_training_images(
-    data: Any, path: str | Path | None, num_images: int, num_epochs: int
+    data: Any, path: str | Path | None, num_images: int, num_epochs: int, where: str = ""
 ) -> Figure:
     """Draw some training images of a datamodule: plain, and as the first epochs augment them.
 
-    Nothing is written if ``path`` is ``None``.
+    Nothing is written if ``path`` is ``None``. ``where`` ends the title, such as ``of stage all``.
+    Without an augmentation every epoch has the plain images, which are drawn once.
     """
     plain, trained = data.eval_dataset("train"), data.train_dataloader().dataset
     count = len(plain)
     places = np.unique(np.linspace(0, count - 1, num_images).round().astype(int)).tolist()
+    augmentation = data.augmentation
+    epochs = range(0 if augmentation.is_none else num_epochs)
     rows = [
-        [plain[place][0], *(trained[epoch * count + place][0] for epoch in range(num_epochs))]
+        [plain[place][0], *(trained[epoch * count + place][0] for epoch in epochs)]
         for place in places
     ]
-    return draw_batch(rows, [_label(data, plain.targets[place]) for place in places], path)
+    names = [name_of(spec) for spec in augmentation.transforms]
+    parts = [augmentation.preset] if augmentation.preset != "none" or not names else []
+    said = f"augmentation {', '.join([*parts, *names])}"
+    if augmentation.is_none:
+        said += ", so all epochs are the same"
+    title = f"Training images{where}: {said}"
+    labels = [_label(data, plain.targets[place]) for place in places]
+    return draw_batch(rows, labels, path, title=title)
 
 
 def _label(images: Any, target: torch.Tensor) -> str:
@@ -81,5 +92,7 @@ def _label(images: Any, target: torch.Tensor) -> str:
     classes: list[str] = images.classes
     if target.ndim == 0:
         return classes[int(target)]
-    chosen = target >= min(0.5, float(target.max()))
-    return ", ".join(name for name, is_on in zip(classes, chosen, strict=True) if is_on)
+    known = target.nan_to_num(0.0)  # NaN and -1 are unknown
+    chosen = known >= max(min(0.5, float(known.max())), 1e-6)
+    names = [name for name, is_on in zip(classes, chosen, strict=True) if is_on]
+    return ", ".join(names) or "(no label)"

@@ -14,7 +14,7 @@ from torch import Tensor
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.plots.figure import shorten
-from lightning_fastrecipes.plots.runs import draw_batch
+from lightning_fastrecipes.plots.images import draw_batch
 
 _CHANNELS = (1, 3, 4)
 _A_ROW = 4
@@ -59,7 +59,7 @@ def draw_predicted(table: pd.DataFrame, names: Mapping[str, str]) -> Figure:
         with Image.open(file) as image:
             pixels = np.array(image.convert("RGB"))
         images.append(torch.from_numpy(pixels).permute(2, 0, 1))
-        titles.append(f"{shorten(names.get(file, Path(file).name))}\n{shorten(_decided(row))}")
+        titles.append(f"{shorten(names.get(file, Path(file).name))}\n{_decided(row)}")
     rows = [images[start : start + _A_ROW] for start in range(0, len(images), _A_ROW)]
     said = [titles[start : start + _A_ROW] for start in range(0, len(titles), _A_ROW)]
     return draw_batch(rows, [""] * len(rows), None, said)
@@ -74,7 +74,7 @@ def _decided(row: Mapping[Any, Any]) -> str:
     if isinstance(found, float):
         return f"{found:.4g}"
     probability = row.get(found)
-    return str(found) if probability is None else f"{found} {probability:.0%}"
+    return str(found) if probability is None else f"{shorten(found, 15)} {probability:.0%}"
 
 
 def _as_image(item: Any) -> Image.Image:

@@ -29,6 +29,7 @@ def write_number_predictions(folder: Path, images: ImageDataModule, predicted: P
         draw_predictions(
             table[f"target{end}"], table[f"prediction{end}"], number.name,
             folder / f"predictions_{split}{which}.png", split=split, log=number.log,
+            with_views=predicted.with_views,
         )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from lightning_fastrecipes.data.images.module import ImageDataModule
 from lightning_fastrecipes.functional.labels.decisions import decide_labels, decided_names
 from lightning_fastrecipes.functional.labels.multi_label import cooccurrence, fbeta_of_counts
 from lightning_fastrecipes.functional.labels.targets import known_labels
-from lightning_fastrecipes.plots.runs import draw_cooccurrence
+from lightning_fastrecipes.plots.classes import draw_cooccurrence
 from lightning_fastrecipes.recipe.shared.predictions import (
     Predicted,
     append_columns,
@@ -43,7 +43,10 @@ def write_image_predictions(folder: Path, images: ImageDataModule, predicted: Pr
     together = cooccurrence_table(targets, classes)
     write_atomically(folder / f"{stem}.csv", together.to_csv(index=False))
     decided = decide_labels(probabilities, thresholds) & known_labels(targets)
-    draw_cooccurrence(cooccurrence(targets), cooccurrence(decided), classes, folder / f"{stem}.png")
+    draw_cooccurrence(
+        cooccurrence(targets), cooccurrence(decided), classes, folder / f"{stem}.png",
+        split=split, with_views=predicted.with_views,
+    )  # fmt: skip
 
 
 def prediction_table(

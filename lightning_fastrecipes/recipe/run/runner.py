@@ -220,7 +220,8 @@ class Run:
             self.evaluator.export(self.folder.export)
             history = read_history(self.folder.metrics)
             if len(history):
-                draw_curves(history, self.folder.path / "curves.png")
+                seconds = sum(float(stage["seconds"]) for stage in self.stages)
+                draw_curves(history, self.folder.path / "curves.png", seconds=seconds)
             write_json(self.folder.results, results)
         return results
 

@@ -28,7 +28,8 @@ def show_batch(recipe: Recipe, stage_name: str | None, path: Path) -> str:
         apply_stage(recipe, index, images, model)
         if not images.augmentation.is_none and recipe.stages[index].is_augmented:
             break
-    draw_training_images(images, path, NUM_IMAGES, NUM_EPOCHS)
+    where = f" of stage {recipe.stages[index].name}"
+    draw_training_images(images, path, NUM_IMAGES, NUM_EPOCHS, where)
     if not images.augmentation.is_none:
         show_transforms(images, transforms_path(path))
     return recipe.stages[index].name

@@ -213,7 +213,9 @@ class Evaluator:
     ) -> None:
         if not is_first_process():
             return
-        predicted = Predicted(split, predictions, targets, self._thresholds(), agree or {})
+        predicted = Predicted(
+            split, predictions, targets, self._thresholds(), agree or {}, self.tta is not None
+        )
         self.modality.write_predictions(self.folder, self.data, self.model, predicted)
 
     def _export_model(self, folder: Path) -> None:

@@ -15,7 +15,7 @@ from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.callbacks.test_time_augmentation import MERGED
 from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.functional.labels.targets import hard_labels
-from lightning_fastrecipes.plots.runs import draw_confusion_matrix
+from lightning_fastrecipes.plots.classes import draw_confusion_matrix
 
 Split = Literal["val", "test"]
 
@@ -27,7 +27,8 @@ class Predicted:
     ``predictions`` are probabilities ``(rows, classes)`` or numbers ``(rows,)``, ``targets`` as the
     datamodule gives them. With several labels, ``thresholds`` ``(classes,)`` say where each begins
     to count. Where several members predict together, ``agreement`` ``(rows,)`` is by its name: the
-    share of them that decide so, or the deviation of their numbers.
+    share of them that decide so, or the deviation of their numbers. ``with_views`` says whether
+    these are the predictions merged over views.
     """
 
     split: Split
@@ -35,6 +36,7 @@ class Predicted:
     targets: Tensor
     thresholds: Tensor | None = None
     agreement: Mapping[str, Tensor] = field(default_factory=dict)
+    with_views: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,10 @@ def draw_confusion(
     """Draw the confusion matrix of a split into a run folder; ``suffix`` ends the file's name."""
     counts = confusion_counts(predicted.predictions, predicted.targets, len(classes))
     name = "confusion_matrix" if predicted.split == "test" else "confusion_matrix_val"
-    draw_confusion_matrix(counts, classes, folder / f"{name}{suffix}.png")
+    draw_confusion_matrix(
+        counts, classes, folder / f"{name}{suffix}.png",
+        split=predicted.split, with_views=predicted.with_views,
+    )  # fmt: skip
 
 
 def confusion_counts(probabilities: Tensor, targets: Tensor, num_classes: int) -> Tensor:

@@ -92,7 +92,7 @@ def write_table_reports(
         error = f"cross entropy of {spec.target}"
     elif spec.task == "several":
         error = f"loss of {name_some(spec.targets)}"
-    draw_importance(importance, folder / "importance.png", error=f"{error}, {split} split")
+    draw_importance(importance, folder / "importance.png", error=error, split=split)
 
 
 def _write_embeddings(folder: Path, spec: TableSpec, model: TabularTask) -> None:
