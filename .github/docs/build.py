@@ -1,10 +1,11 @@
 """Build one searchable site of pages and API: ``python .github/docs/build.py build/site``.
 
 Needs the extra ``docs`` (pdoc). Each page becomes the docstring of a module of a package ``guide``,
-so that pdoc lists and searches pages and API alike.
+so that pdoc lists and searches pages and API alike. Figures lie beside the pages and are copied.
 """
 
 import re
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -13,6 +14,7 @@ import pdoc
 
 DOCS = Path(__file__).parent
 PROJECT = DOCS.parents[1]
+IMAGE = re.compile(r'(src="|\]\()([^":()]*?)([\w-]+\.png)')
 REPOSITORY_LINK = re.compile(r"\[([^\]]*)\]\((?!https?:|#)([^)#]+)(#[^)]*)?\)")
 
 
@@ -28,13 +30,19 @@ def with_site_links(page: Path, pages: list[Path]) -> str:
     def link(found: re.Match[str]) -> str:
         words, path, anchor = found[1], found[2], found[3] or ""
         target = (page.parent / path).resolve()
+        if target.suffix == ".png":
+            return found[0]
         if target not in pages:
             return f"{words} (`{target.relative_to(PROJECT)}`)"
         if target == PROJECT / "README.md":
             return f"[{words}](../guide.html{anchor})"
         return f"[{words}]({'guide/' if top else ''}{module_name(target)}.html{anchor})"
 
-    return REPOSITORY_LINK.sub(link, page.read_text(encoding="utf-8"))
+    def image(found: re.Match[str]) -> str:
+        return f"{found[1]}{'' if top else '../'}{found[3]}"
+
+    text = page.read_text(encoding="utf-8")
+    return IMAGE.sub(image, REPOSITORY_LINK.sub(link, text))
 
 
 def build(site: Path) -> None:
@@ -54,6 +62,8 @@ def build(site: Path) -> None:
         sys.path.insert(0, folder)
         pdoc.render.configure(docformat="google", search=True)
         pdoc.pdoc("guide", "lightning_fastrecipes", output_directory=site)
+    for figure in DOCS.glob("*.png"):
+        shutil.copy(figure, site)
 
 
 if __name__ == "__main__":
