@@ -45,12 +45,14 @@ def label_lists(rows: pd.DataFrame) -> list[list[str]]:
 class LabelSets:
     """The labels of each row as a sorted tuple, and for people why they were read so.
 
-    The tuples have one label each if ``multi_label`` is false, else any number.
+    The tuples have one label each if ``multi_label`` is false, else any number. ``note`` says what
+    else they might have been.
     """
 
     labels: list[tuple[str, ...]]
     multi_label: bool
     reason: str
+    note: str = ""
 
 
 def split_labels(

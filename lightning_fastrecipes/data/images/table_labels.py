@@ -1,5 +1,6 @@
 """Read the labels of a table, row by row."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +35,8 @@ from lightning_fastrecipes.protocols import LabelKind
 _SUM_TOLERANCE = 1e-3
 _MAX_GRADES = 10
 """As many numbers may well be classes."""
+_LEAST_MEASURED = 3
+"""Fewer numbers have no order that could be learned."""
 
 
 class RowLabels(NamedTuple):
@@ -48,6 +51,8 @@ class RowLabels(NamedTuple):
     unknown: list[str] | None = None
     """Labels of each row that are not known, joined; ``None`` if all are."""
     numbers: npt.NDArray[np.float64] | None = None
+    notes: tuple[str, ...] = ()
+    """What else the labels might have been."""
 
 
 def label_columns(table: LabelTable) -> list[str]:
@@ -129,7 +134,8 @@ def read_labels(frame: pd.DataFrame, table: LabelTable, flag_columns: list[str])
     if cells.any(axis=None):
         values = cells.to_numpy()
         unknown = [LABEL_JOINER.join(np.array(flag_columns)[row]) for row in values]
-    return RowLabels(kind, names, strata, flag_columns or None, sets.reason, unknown=unknown)
+    classes, notes = flag_columns or None, (sets.note,) if sets.note else ()
+    return RowLabels(kind, names, strata, classes, sets.reason, unknown=unknown, notes=notes)
 
 
 def _label_sets(frame: pd.DataFrame, table: LabelTable, flag_columns: list[str]) -> LabelSets:
@@ -144,7 +150,7 @@ def _label_sets(frame: pd.DataFrame, table: LabelTable, flag_columns: list[str])
         separator = labels.separator if isinstance(labels, Tags) else "auto"
         sets = split_labels(values, None if separator == "auto" else separator, choice)
         if choice == "auto" and not sets.multi_label:
-            _refuse_numbers(values, str(column.name))
+            sets = replace(sets, note=_numbers_as_classes(values, str(column.name)))
         return sets
     flags = _flags(frame[flag_columns])
     problem, cure = "hold something else than 0 and 1 in columns of labels", "Correct them"
@@ -160,21 +166,28 @@ def _label_sets(frame: pd.DataFrame, table: LabelTable, flag_columns: list[str])
     return sets
 
 
-def _refuse_numbers(values: list[str], column: str) -> None:
-    """Refuse numbers that are measured rather than codes of classes, such as 007."""
+def _numbers_as_classes(values: list[str], column: str) -> str:
+    """Refuse numbers that are measured, and say of others that may be, unless they are codes."""
     numbers = pd.to_numeric(pd.Series(values, dtype=object), errors="coerce")
     is_code = any(len(text) > 1 and text[0] == "0" and text[1].isdigit() for text in values)
     num_distinct = numbers.nunique()
-    if is_code or numbers.isna().any() or num_distinct <= _MAX_GRADES:
-        return
-    if (numbers % 1 != 0).any() or 2 * num_distinct > len(values):
+    if is_code or numbers.isna().any() or num_distinct < _LEAST_MEASURED:
+        return ""
+    cure = f"To predict the number, give `labels=Numbers('{column}')` and an `ImageRegressor`."
+    is_fraction = bool((numbers % 1 != 0).any())
+    if num_distinct > _MAX_GRADES and (is_fraction or 2 * num_distinct > len(values)):
         raise DataError(
             f"The column '{column}' must hold names of classes, but holds {num_distinct:,}"
             f" different numbers in {len(values):,} rows, such as {values[0]}, as a target of"
-            " regression does."
-            f" To predict the number, give `labels=Numbers('{column}')` and an `ImageRegressor`. If"
-            f" each is a class, give `labels=SingleLabel('{column}')`."
+            f" regression does. {cure} If each is a class, give `labels=SingleLabel('{column}')`."
         )
+    if numbers.min() in (0, 1) and numbers.max() - numbers.min() == num_distinct - 1:
+        return ""  # numbers of classes
+    ends = f"from {numbers.min():g} to {numbers.max():g}"
+    return (
+        f"the {num_distinct} numbers of '{column}', {ends}, are taken for classes,"
+        f" the order of which is not learned. {cure.rstrip('.')}"
+    )
 
 
 def merged_rows(

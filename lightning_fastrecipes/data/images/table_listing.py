@@ -96,7 +96,7 @@ def list_table(csv: LabelSource, table: LabelTable, split: Split | None = None) 
         rows, labels = merged_rows(rows, labels, frame, table, others)
     if labels.unknown is not None:
         rows["unknown"] = labels.unknown
-    notes += say_unknown(unknown.to_numpy(bool))
+    notes += [*labels.notes, *say_unknown(unknown.to_numpy(bool))]
     order = _order(rows, unknown)
     return Listing(
         folder,

@@ -204,6 +204,28 @@ def test_numbers_that_may_be_classes_are_classes(labels):
     assert (listing.label_kind, listing.rows["label"].nunique()) == ("single", len({*labels}))
 
 
+@pytest.mark.parametrize(
+    ("labels", "is_said"),
+    [
+        ([20, 30, 40, 60] * 6, True),
+        ([*range(20, 60)] * 6, True),
+        ([0.5, 1.0, 1.5] * 8, True),
+        ([0, 1, 2, 3] * 6, False),
+        ([1, 2, 3] * 8, False),
+        ([20, 60] * 12, False),
+        (["007", "012", "030"] * 8, False),
+        (["20", "30", "x"] * 8, False),
+    ],
+)
+def test_numbers_that_are_taken_for_classes_are_named(labels, is_said):
+    files = [f"{n}.png" for n in range(len(labels))]
+    frame = pd.DataFrame({"file": files, "age": labels})
+    listing = list_table(frame, LabelTable(labels="age"))
+    assert ("To predict the number, give `labels=Numbers('age')`" in listing.reading) == is_said
+    said = list_table(frame, LabelTable(labels=SingleLabel("age")))
+    assert "are taken for classes" not in said.reading
+
+
 LONG = pd.DataFrame({"file": [*"baabcd"], "label": [*"yxyzxz"]})
 
 
