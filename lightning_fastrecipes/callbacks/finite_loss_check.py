@@ -10,7 +10,7 @@ from typing_extensions import override
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.callbacks.engine.whole_files import weights_are_finite
 from lightning_fastrecipes.errors import ConfigurationError
-from lightning_fastrecipes.functional.training.group_rates import by_layer_group, describe_group_lrs
+from lightning_fastrecipes.functional.training.group_rates import rates_in_words
 
 _EVERY = 50
 _SKIPPED_BY_A_SCALER = 20
@@ -25,8 +25,8 @@ class FiniteLossCheck(pl.OwnCallback):
     it; those of earlier ones stay as they are. The error names step, epoch and rates. Where loss
     scaling (``16-mixed``) skips steps, 20 such losses in a row stop the fit.
 
-    On a CPU every step is looked at, elsewhere every 50th step and the end of each epoch, so that
-    no step waits for the device. All processes stop together.
+    One process on a CPU looks at every step. Elsewhere every 50th step and the end of each epoch is
+    looked at, so that no step waits for the device or for other processes. All stop together.
 
     Raises:
         ConfigurationError: While fitting, when the loss is not finite.
@@ -58,7 +58,8 @@ class FiniteLossCheck(pl.OwnCallback):
             is_finite = torch.isfinite(loss.detach()).all()
             self._in_a_row = torch.where(is_finite, 0, self._in_a_row + 1)
         is_last = batch_idx + 1 == trainer.num_training_batches
-        if pl_module.device.type == "cpu" or is_last or batch_idx % _EVERY == _EVERY - 1:
+        is_cheap = pl_module.device.type == "cpu" and trainer.world_size == 1
+        if is_cheap or is_last or batch_idx % _EVERY == _EVERY - 1:
             self._stop_if_needed(trainer)
 
     @override
@@ -75,10 +76,8 @@ class FiniteLossCheck(pl.OwnCallback):
 
     def _stop(self, trainer: pl.Trainer, what: str) -> NoReturn:
         groups = [group for opt in trainer.optimizers for group in opt.param_groups]
-        names = [str(group.get("name", f"group {index}")) for index, group in enumerate(groups)]
-        rates = describe_group_lrs(by_layer_group(names, [group["lr"] for group in groups]))
         raise ConfigurationError(
             f"{what} at step {trainer.global_step}, in epoch {trainer.current_epoch + 1}, with the"
-            f" rates {rates}. Train at a tenth of them, or look for inputs and targets that are no"
-            " numbers. Checkpoints of earlier epochs are as they were."
+            f" rates {rates_in_words(groups)}. Train at a tenth of them, or look for inputs and"
+            " targets that are no numbers. Checkpoints of earlier epochs are as they were."
         )

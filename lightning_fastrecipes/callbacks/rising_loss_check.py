@@ -10,7 +10,7 @@ from torch import Tensor
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import rank_zero_warn
 from lightning_fastrecipes.callbacks.engine.keyed import KeyedCallback
-from lightning_fastrecipes.functional.training.group_rates import by_layer_group, describe_group_lrs
+from lightning_fastrecipes.functional.training.group_rates import rates_in_words
 from lightning_fastrecipes.functional.training.rising_loss import LossTrend, Rise
 
 _NUM_PENDING = 10
@@ -105,8 +105,6 @@ class RisingLossCheck(KeyedCallback):
 
     def _warn(self, trainer: pl.Trainer, step: int, rise: Rise) -> None:
         groups = trainer.optimizers[0].param_groups
-        names = [str(group.get("name", f"group {index}")) for index, group in enumerate(groups)]
-        rates = by_layer_group(names, [group["lr"] for group in groups])
         peaks = [group.get("initial_lr", group["lr"]) for group in groups]
         if math.isfinite(rise.loss):
             again = "If it does not fall again, train"
@@ -115,6 +113,6 @@ class RisingLossCheck(KeyedCallback):
             again, height = "Train", f"after a lowest of {rise.lowest:.3g}"
         rank_zero_warn(
             f"The training loss has risen to {rise.loss:.3g} at step {step}, {height}."
-            f" Rates now: {describe_group_lrs(rates)}. {again}"
+            f" Rates now: {rates_in_words(groups)}. {again}"
             f" with a tenth of the rate: {peaks[-1] / 10:.1e} for the last group."
         )

@@ -118,6 +118,16 @@ def by_layer_group(names: Sequence[str], values: Sequence[float]) -> dict[str, f
     return by_name
 
 
+def rates_in_words(groups: Sequence[Mapping[str, Any]]) -> str:
+    """Write the rates of an optimizer's parameter groups by layer group.
+
+    >>> rates_in_words([{"name": "body/decay", "lr": 0.0}, {"lr": 0.1}])
+    'body frozen, group 1 1.00e-01'
+    """
+    names = [str(group.get("name", f"group {place}")) for place, group in enumerate(groups)]
+    return describe_group_lrs(by_layer_group(names, [group["lr"] for group in groups]))
+
+
 def check_number(argument: str, value: Any) -> None:
     """Raise a TypeError if a value is no number, a ValueError if it is not finite."""
     if isinstance(value, bool) or not isinstance(value, Real):
