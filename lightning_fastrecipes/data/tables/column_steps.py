@@ -69,14 +69,16 @@ class Elapsed(Step):
     key: ClassVar[str] = "elapsed"
     columns: Sequence[str]
     date: str
-    group: str | Sequence[str]
+    group: str | Sequence[str] | None = None
     window_days: int = 7
     past_only: bool = False
+    date_format: str = "ISO8601"
 
     def __post_init__(self) -> None:
         set_names(self, "columns", "group")
         for argument in ("columns", "group"):
-            if not getattr(self, argument):
+            names = getattr(self, argument)
+            if not names and (argument == "columns" or names is not None):
                 raise ValueError(f"`{argument}` must name at least one column, got none.")
 
     @override

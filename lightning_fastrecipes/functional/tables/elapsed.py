@@ -21,10 +21,11 @@ def add_elapsed(
     df: pd.DataFrame,
     columns: Sequence[str],
     date: str,
-    group: str | Sequence[str],
+    group: str | Sequence[str] | None = None,
     *,
     window_days: int = 7,
     past_only: bool = False,
+    date_format: str = "ISO8601",
 ) -> pd.DataFrame:
     """Add days since the last event and until the next, and how many days near by had one.
 
@@ -47,12 +48,14 @@ def add_elapsed(
         columns: Columns of events: true and false, or numbers of which all but 0 are an event. A
             missing value is no event.
         date: Column of dates, as ``add_datepart`` takes it, without gaps.
-        group: Column, or columns, whose values say which rows belong together, without gaps.
+        group: Column, or columns, whose values say which rows belong together, without gaps; all
+            rows belong together if not given.
         window_days: Length of a window in days, this day included, at least 1.
         past_only: Whether a row may use only days before its own. Events that are planned,
             such as holidays, are known before they come; for those that are seen only when they
             happen, say True: ``AfterPromo`` is then at least 1, ``Promo_bw`` counts the
             ``window_days`` days that end with yesterday, and nothing looks ahead.
+        date_format: How dates in text or numbers are written, as for ``add_datepart``.
 
     Returns:
         A new table with the same index; the new columns are last.
@@ -75,15 +78,15 @@ def add_elapsed(
         0, which is today.
     """
     groups = [group] if isinstance(group, str) else list(group or ())
-    if isinstance(columns, str) or not columns or not groups:
+    if isinstance(columns, str) or not columns or (group is not None and not groups):
         raise ValueError(
-            f"`columns` must be a list of at least one column and `group` must name one, got"
-            f" {columns!r} and {group!r}."
+            f"`columns` must be a list of at least one column, and `group` must name one or be left"
+            f" out, got {columns!r} and {group!r}."
         )
     if window_days < 1:
         raise ValueError(f"`window_days` must be at least 1 day, got {window_days}.")
     events = {name: _events(column_of(df, name)) for name in columns}
-    days = _Days.of(_day_numbers(df, date), _group_numbers(df, groups), window_days)
+    days = _Days.of(_day_numbers(df, date, date_format), _group_numbers(df, groups), window_days)
     added: dict[str, Array] = {}
     for name, is_event in events.items():
         added |= days.past(name, is_event, window_days, past_only)
@@ -174,8 +177,8 @@ def _events(values: "pd.Series[Any]") -> Flags:
     return (values != 0).to_numpy(bool, na_value=False) & values.notna().to_numpy()
 
 
-def _day_numbers(df: pd.DataFrame, date: str) -> Integers:
-    dates = parse_dates(column_of(df, date))
+def _day_numbers(df: pd.DataFrame, date: str, date_format: str) -> Integers:
+    dates = parse_dates(column_of(df, date), date_format)
     if dates.hasnans:
         raise DataError(
             f"`{date}` must have a date in every row, but has none in"

@@ -147,6 +147,35 @@ def test_several_columns_and_several_groups() -> None:
     assert added["BeforeHoliday"].fillna(-1).tolist() == [2, 0, -1]
 
 
+def test_without_a_group_all_rows_belong_together() -> None:
+    table = sales([("a", 0, 1), ("b", 2, 0), ("a", 5, 0), ("b", 5, 1)])
+    added = add_elapsed(table, ["Promo"], "Date")
+    one = add_elapsed(table.assign(Store="a"), ["Promo"], "Date", "Store")
+    assert added["AfterPromo"].tolist() == [0, 2, 0, 0]
+    pd.testing.assert_frame_equal(added.drop(columns="Store"), one.drop(columns="Store"))
+
+
+@pytest.mark.parametrize(
+    ("dates", "date_format"),
+    [
+        (["31.12.2014", "01.01.2015", "04.01.2015"], "%d.%m.%Y"),
+        ([16_435.5, 16_436.0, 16_439.9], None),
+        ([42_004.5, 42_005.0, 42_008.9], "excel"),
+        ([20_141_231, 20_150_101, 20_150_104], "%Y%m%d"),
+    ],
+)
+def test_dates_are_read_in_the_format_that_is_said(dates, date_format) -> None:
+    table = pd.DataFrame({"Store": 1, "Promo": [1, 0, 0], "Date": dates})
+    if date_format is None:
+        table["Date"] *= 86_400
+        date_format = "unix"
+    added = add_elapsed(table, ["Promo"], "Date", "Store", date_format=date_format)
+    assert added["AfterPromo"].tolist() == [0, 1, 4]
+    assert added["Date"].tolist() == table["Date"].tolist()  # as it came
+    with pytest.raises(DataError, match="`Date` must hold dates"):
+        add_elapsed(table, ["Promo"], "Date", "Store", date_format="%m/%d/%Y")
+
+
 def test_more_groups_than_fit_a_product_do_not_overflow() -> None:
     row = np.arange(2 * 4096)
     table = pd.DataFrame({f"g{i}": row % 4096 for i in range(7)}).assign(first=row // 4096)
@@ -208,7 +237,7 @@ def test_what_cannot_be_counted_is_refused() -> None:
         add_elapsed(table, ["Promo"], "Date", "Store", window_days=0)
     with pytest.raises(ValueError, match="`columns` must be a list of at least one column"):
         add_elapsed(table, "Promo", "Date", "Store")
-    with pytest.raises(ValueError, match="and `group` must name one"):
+    with pytest.raises(ValueError, match="and `group` must name one or be left out"):
         add_elapsed(table, ["Promo"], "Date", [])
     with pytest.raises(DataError, match=r"`Date` must have a date .* in 1 row \(1: NaT\)"):
         add_elapsed(table.assign(Date=[START, pd.NaT]), ["Promo"], "Date", "Store")
