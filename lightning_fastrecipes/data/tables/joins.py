@@ -20,6 +20,8 @@ Positions = npt.NDArray[np.int64]
 logger = logging.getLogger(__name__)
 
 _MAX_EXAMPLES = 5
+_MOST_KEYS = 2**62
+"""Combinations of keys that integers of 64 bits can tell apart."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +109,14 @@ def find_rows(
     _refuse_duplicates(side[list(right_on)], table)
     mine = np.zeros(len(frame), np.int64)
     theirs = np.zeros(len(side), np.int64)
+    num_keys = 1
     for left, right in zip(left_on, right_on, strict=True):
         _refuse_other_kind(frame[left], side[right], table)
         ours, others = _same_width(frame[left], side[right])
         values = pd.Index(_plain(others.dropna()).unique())
+        if num_keys * len(values) > _MOST_KEYS:
+            num_keys = _renumber(mine, theirs)
+        num_keys *= max(len(values), 1)
         _add_key(mine, _codes(ours, values), len(values))
         _add_key(theirs, _codes(others, values), len(values))
     known = np.flatnonzero(theirs >= 0)
@@ -203,6 +209,14 @@ def _add_key(numbers: Positions, codes: Positions, num_different: int) -> None:
     numbers *= num_different
     numbers += codes
     numbers[is_missing] = -1
+
+
+def _renumber(mine: Positions, theirs: Positions) -> int:
+    """Number the keys of a side table anew, without gaps; return how many there are."""
+    known = np.unique(theirs[theirs >= 0])
+    for numbers in (mine, theirs):
+        numbers[:] = pd.Index(known).get_indexer(pd.Index(numbers))
+    return len(known)
 
 
 def _examples(keys: pd.DataFrame, is_meant: npt.NDArray[np.bool_]) -> tuple[str, ...]:

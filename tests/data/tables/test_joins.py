@@ -108,3 +108,16 @@ def test_fractions_are_found_in_a_table_that_keeps_them_in_32_bits() -> None:
     mine, theirs = pd.DataFrame({"k": [0.1, 0.3]}), pd.DataFrame({"k": [0.3, 0.1]})
     for one, other in ((mine, theirs.astype("float32")), (mine.astype("float32"), theirs)):
         assert find_rows(one, other, ["k"], ["k"], "t")[0].tolist() == [1, 0]
+
+
+def test_more_keys_than_integers_tell_apart_find_their_rows() -> None:
+    row = np.arange(2 * 4096)
+    names = ["first", *(f"k{place}" for place in range(7))]
+    side = pd.DataFrame(dict.fromkeys(names, row % 4096)).assign(first=row // 4096)
+    order = np.random.default_rng(0).permutation(len(row))
+    mine = side.iloc[order].reset_index(drop=True)
+    mine.loc[5, "k3"] = 9999
+    found, report = find_rows(mine, side, names, names, "side.csv")
+    assert found[5] == -1
+    assert np.delete(found, 5).tolist() == np.delete(order, 5).tolist()
+    assert report.num_unmatched == 1
