@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,13 @@ from lightning_fastrecipes.tasks.multi_target import TabularMultiTarget
 from lightning_fastrecipes.tasks.tabular import TabularRegressor
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, work: Callable[[Path, int], Any]) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": "0"}
     fork = multiprocessing.get_context("fork")
-    processes = [fork.Process(target=work_alone, args=(rank, folder)) for rank in (0, 1)]
+    processes = [fork.Process(target=work_alone, args=(rank, folder, work)) for rank in (0, 1)]
     for process in processes:
         process.start()
     for process in processes:
@@ -33,9 +34,9 @@ def main(folder: Path) -> None:
     sys.exit(max(abs(process.exitcode) for process in processes))
 
 
-def work_alone(rank: int, folder: Path) -> None:
+def work_alone(rank: int, folder: Path, work: Callable[[Path, int], Any]) -> None:
     os.environ["LOCAL_RANK"] = str(rank)
-    torch.save(work(folder, num_processes=2), folder / f"process-{rank}.pt")
+    torch.save(work(folder, 2), folder / f"process-{rank}.pt")
 
 
 class Notes(pl.Callback):
@@ -94,8 +95,31 @@ def work(folder: Path, num_processes: int) -> dict[str, Any]:
     torch.manual_seed(0)
     both = TabularMultiTarget(network={"layers": (4,), "dropout": (0.0,)})
     found["several"] = trainer.validate(both, several, verbose=False)[0]
+    found["weighted"] = weighted(folder, num_processes, strategy)
     return found | {"trained": notes.trained, "masks": notes.masks}
 
 
+def weighted(folder: Path, num_processes: int, strategy: dict[str, Any]) -> dict[str, float]:
+    """Train on whole batches of rows that count differently, without what differs by process."""
+    data = TabularDataModule(
+        folder / "table.csv",
+        TableColumns("row", ["shop"], ["km"], weight="count"),
+        split="part",
+        batch_size=12 // num_processes,
+        eval_batch_size=4,
+        mask_fraction=0.0,
+        cache="off",
+    )
+    torch.manual_seed(0)
+    network = {"layers": (4,), "dropout": (0.0,), "embedding_dropout": 0.0}
+    model = TabularRegressor(network=network, norm_policy="eval", lr=0.1)
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, max_epochs=3, limit_train_batches=2, **strategy,
+    )  # fmt: skip
+    trainer.fit(model, data)
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), work)

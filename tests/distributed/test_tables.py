@@ -26,6 +26,7 @@ def results(tmp_path_factory):
             "km": draw.random(num_rows),
             "row": np.arange(num_rows),
             "part": draw.permutation(parts),
+            "count": draw.choice([0.0, 0.5, 1.0, 4.0], num_rows),
         }
     )
     frame.to_csv(folder / "table.csv", index=False)
@@ -72,6 +73,14 @@ def test_metrics_of_several_targets_are_those_of_one_process(results) -> None:
     assert {*one["several"]} == {"val_loss", "val_mae_row", "val_rmse_row", "val_accuracy_kind"}
     for process in two:
         assert process["several"] == pytest.approx(one["several"], rel=1e-6)
+
+
+def test_rows_that_count_differently_train_as_in_one_process(results) -> None:
+    _, one, two = results
+    assert {"train_loss", "val_loss", "val_rmse"} <= {*one["weighted"]}
+    for process in two:
+        for name in ("val_loss", "val_mae", "val_rmse"):
+            assert process["weighted"][name] == pytest.approx(one["weighted"][name], rel=1e-5)
 
 
 def test_predictions_are_those_of_one_process(results) -> None:
