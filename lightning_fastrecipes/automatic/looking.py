@@ -11,7 +11,7 @@ from lightning_fastrecipes.automatic.images import draft_folder, draft_image_tab
 from lightning_fastrecipes.automatic.tables import draft_table
 from lightning_fastrecipes.data.common.sources import list_files, resolve_source
 from lightning_fastrecipes.data.images.folder_layout import IMAGE_SUFFIXES
-from lightning_fastrecipes.data.tables.frames import read_frames
+from lightning_fastrecipes.data.tables.frames import read_undescribed
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.inputs import as_frame, is_in_memory
 from lightning_fastrecipes.messages import name_some
@@ -36,11 +36,11 @@ def draft_recipe(data: Any, target: str | None = None, folder: Path | None = Non
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "data.parquet"
         frame.rename(columns=str).reset_index(drop=True).to_parquet(path)
-        return draft_table(read_frames(path), str(path.absolute()), target)
+        return draft_table(read_undescribed(path), str(path.absolute()), target)
     text = os.fspath(data)
     is_pattern = not text.startswith(_PACKAGE) and "*" in text and not os.path.exists(text)
     if is_pattern:
-        return draft_table(read_frames(text), os.path.abspath(text), target)
+        return draft_table(read_undescribed(text), os.path.abspath(text), target)
     path = resolve_source(text, "data")
     if path.is_dir():
         return _draft_folder(path.absolute(), target)
@@ -48,7 +48,7 @@ def draft_recipe(data: Any, target: str | None = None, folder: Path | None = Non
 
 
 def _draft_file(path: Path, source: str, target: str | None) -> Draft:
-    frame = read_frames(path)
+    frame = read_undescribed(path)
     if file_column(frame) is not None and _names_images(frame, path.parent):
         return draft_image_table(frame, path.absolute(), target)
     return draft_table(frame, source, target)
@@ -60,7 +60,9 @@ def _draft_folder(folder: Path, target: str | None) -> Draft:
     named = [path for path in tables if path.name.split(".")[0].lower() in ("train", "labels")]
     chosen = named or tables
     has_images = any(name.lower().endswith(IMAGE_SUFFIXES) for name in list_files(folder))
-    if len(chosen) == 1 and (not has_images or file_column(read_frames(chosen[0])) is not None):
+    if len(chosen) == 1 and (
+        not has_images or file_column(read_undescribed(chosen[0])) is not None
+    ):
         return _draft_file(chosen[0], str(chosen[0]), target)
     if not has_images:
         found = name_some([path.name for path in tables]) or "no table"

@@ -1,7 +1,6 @@
 """Networks, metrics and losses from class paths, objects or plain functions."""
 
 import inspect
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any, cast
@@ -82,34 +81,6 @@ def build_metrics(
     path leads nowhere or its arguments do not fit, a TypeError if a value is none of these.
     """
     return {name: _build_metric(str(name), spec, defaults) for name, spec in specs.items()}
-
-
-def check_class_metrics(metrics: Mapping[str, Metric | MetricCollection], num_classes: int) -> None:
-    """Try metrics of torchmetrics on a few rows; a ConfigurationError names one that does not fit.
-
-    They must take probabilities ``(rows, num_classes)`` and class indices ``(rows,)``.
-    """
-    targets = torch.arange(min(num_classes, 50)).repeat(2)
-    probabilities = torch.full((len(targets), num_classes), 0.5 / num_classes)
-    probabilities[range(len(targets)), targets] += 0.5
-    for name, metric in metrics.items():
-        if isinstance(metric, FunctionMetric):
-            continue
-        trial: Any = metric.clone()
-        trial.sync_on_compute = False
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                trial.update(probabilities, targets)
-                trial.compute()
-        except (ValueError, TypeError, IndexError, RuntimeError) as error:
-            kind = type(metric).__name__
-            hint = kind.replace("Binary", "Multiclass", 1) if kind.startswith("Binary") else ""
-            raise ConfigurationError(
-                f"`metrics.{name}` must take a probability for each of {num_classes} classes and"
-                f" indices of classes, but `{kind}` does not ({error}). Use"
-                f" {f'`{hint}`' if hint else 'one of several classes'}, or a function."
-            ) from error
 
 
 def build_network(spec: Mapping[str, Any]) -> nn.Module:

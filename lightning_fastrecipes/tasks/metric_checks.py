@@ -1,12 +1,13 @@
 """Whether metrics fit what a task hands to them, tried out before any training."""
 
 import warnings
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
-from torchmetrics import Metric
+from torchmetrics import Metric, MetricCollection
 
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.tasks.building import FunctionMetric
@@ -50,11 +51,15 @@ def check_metrics(task: Any) -> None:
     Raise `ConfigurationError`, with advice on what fits, if a metric fails or gives no number.
     """
     example, metrics = task.example(), task.phase_metrics["val_"]
-    if example is None:
-        return
+    if example is not None:
+        prefix = metrics.prefix or ""
+        check_fit({name.removeprefix(prefix): one for name, one in metrics.items()}, example)
+
+
+def check_fit(metrics: Mapping[str, Metric | MetricCollection], example: Example) -> None:
+    """Raise `ConfigurationError` unless each metric makes one number of the example."""
     predictions, targets, advice, others = example
-    for full_name, metric in metrics.items():
-        name = full_name.removeprefix(metrics.prefix or "")
+    for name, metric in metrics.items():
         if isinstance(metric, FunctionMetric) and not metric.path:
             continue
         path = getattr(metric, "path", "") or type(metric).__name__
@@ -66,7 +71,7 @@ def check_metrics(task: Any) -> None:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ConfigurationError(
                 f"`metrics.{name}`: `{path}` does not fit what it is given: {reason.rstrip('.')}."
-                f" {advice}"
+                f" {_counterpart(type(metric).__name__, others)}{advice}"
             ) from error
         if not isinstance(value, (int, float)) and (
             not isinstance(value, Tensor) or value.numel() != 1
@@ -78,8 +83,14 @@ def check_metrics(task: Any) -> None:
             )
 
 
-def _value(metric: Metric, predictions: Tensor, targets: Tensor) -> object:
-    tried = metric.clone().cpu()
+def _counterpart(name: str, others: tuple[str, ...]) -> str:
+    """Name the metric of several classes that belongs to one of two, where it would fit."""
+    is_other = name.startswith("Binary") and "Binary" in others
+    return f"Use `{name.replace('Binary', 'Multiclass', 1)}`. " if is_other else ""
+
+
+def _value(metric: Metric | MetricCollection, predictions: Tensor, targets: Tensor) -> object:
+    tried: Any = metric.clone().cpu()
     tried.sync_on_compute = False
     tried.reset()
     with torch.no_grad(), warnings.catch_warnings():

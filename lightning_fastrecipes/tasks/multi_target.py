@@ -25,7 +25,8 @@ from lightning_fastrecipes.functional.training.group_rates import Rates
 from lightning_fastrecipes.functional.training.layer_groups import NormPolicy
 from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.nn.label_rules import SingleLabel
-from lightning_fastrecipes.tasks.building import build_metrics, check_class_metrics
+from lightning_fastrecipes.tasks.building import build_metrics
+from lightning_fastrecipes.tasks.metric_checks import check_fit, label_example
 from lightning_fastrecipes.tasks.numbers import PredictsNumbers
 from lightning_fastrecipes.tasks.optim import Optim
 from lightning_fastrecipes.tasks.table_task import (
@@ -158,7 +159,8 @@ class TabularMultiTarget(PredictsNumbers, TabularTask):
                 )
             if rules is not None:
                 built = build_metrics(rules.metrics(metrics), rules.metric_defaults)
-                check_class_metrics(built, column.num_outputs)
+                example = label_example(column.num_outputs, multi_label=False)
+                check_fit(built, example)
             else:
                 built = build_metrics(number_metrics(column) if metrics is None else metrics, {})
             for name, metric in built.items():

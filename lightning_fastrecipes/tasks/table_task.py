@@ -12,11 +12,12 @@ from torchmetrics import MeanAbsoluteError, MeanSquaredError
 from typing_extensions import override
 
 from lightning_fastrecipes import plain
+from lightning_fastrecipes._lightning import rank_zero_warn
 from lightning_fastrecipes.batches import TableInputs
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.tables.encoding import EmbeddingRule, embedding_size
 from lightning_fastrecipes.functional.tables.inputs import as_frame
-from lightning_fastrecipes.functional.tables.predictions import predicted_columns
+from lightning_fastrecipes.functional.tables.predictions import far_predictions, predicted_columns
 from lightning_fastrecipes.functional.tables.spec import TableSpec
 from lightning_fastrecipes.functional.tables.target import SpecTask, TargetColumn
 from lightning_fastrecipes.functional.training.layer_groups import NormPolicy
@@ -24,7 +25,8 @@ from lightning_fastrecipes.nn.rmspe import RMSPE
 from lightning_fastrecipes.nn.tabular import TableBackbone
 from lightning_fastrecipes.protocols import HasTableSpec, LayerGroup
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY, LayerGroupTask
-from lightning_fastrecipes.tasks.building import MetricSpec, check_class_metrics, plain_values
+from lightning_fastrecipes.tasks.building import MetricSpec, plain_values
+from lightning_fastrecipes.tasks.few_steps import warn_of_few_steps
 from lightning_fastrecipes.tasks.metric_checks import check_metrics
 from lightning_fastrecipes.typed import from_mapping
 
@@ -144,9 +146,7 @@ class TabularTask(LayerGroupTask, ABC):
         """Set the metrics that were chosen, or those for users who choose none."""
         metrics = self.default_metrics(spec) if chosen is None else chosen
         self.set_metrics(metrics, self.metric_defaults(spec))
-        if spec.classes is not None:
-            built: Any = self.phase_metrics["val_"]
-            check_class_metrics(dict(built.items(keep_base=True)), len(spec.classes))
+        check_metrics(self)
 
     def default_metrics(self, spec: TableSpec) -> dict[str, MetricSpec]:
         """Return the metrics for those who choose none."""
@@ -272,7 +272,10 @@ class TabularTask(LayerGroupTask, ABC):
             self.train(was_training)
         if not parts:
             raise DataError("The table must have rows to predict, but has none.")
-        return predicted_columns(spec, torch.cat(parts)).set_index(frame.index)
+        found = predicted_columns(spec, torch.cat(parts)).set_index(frame.index)
+        for sentence in far_predictions(spec, found):
+            rank_zero_warn(sentence)
+        return found
 
     @override
     def forward_features(self, inputs: TableInputs) -> Tensor:
@@ -293,8 +296,13 @@ class TabularTask(LayerGroupTask, ABC):
         super().setup(stage)
         self.adopt_targets(getattr(self.trainer, "datamodule", None))
         self.require_spec()
-        if stage == "fit":
-            check_metrics(self)
+
+    @override
+    def on_train_epoch_end(self) -> None:
+        """Warn in the first epoch of a fit that is over before anything is learned."""
+        super().on_train_epoch_end()
+        if self.trainer.current_epoch == 0:
+            warn_of_few_steps(self.trainer)
 
     @override
     def adopt_targets(self, datamodule: Any) -> None:

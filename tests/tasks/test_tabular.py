@@ -590,9 +590,12 @@ def test_an_ensemble_of_checkpoints_knows_what_they_predict(tmp_path, options):
 @pytest.mark.parametrize(
     ("metric", "message"),
     [
-        (BinaryAUROC(), r"`metrics.mine` must take .* of 2 classes .* Use `MulticlassAUROC`"),
-        (BinaryF1Score(), r"`BinaryF1Score` does not .* Use `MulticlassF1Score`"),
-        (MeanSquaredError(), r"`MeanSquaredError` does not .* Use one of several classes"),
+        (BinaryAUROC(), r"`metrics.mine`: `BinaryAUROC` does not fit .* Use `MulticlassAUROC`"),
+        (BinaryF1Score(), r"`BinaryF1Score` does not fit .* Use `MulticlassF1Score`"),
+        (
+            MeanSquaredError(),
+            r"`MeanSquaredError` does not fit .* use a metric for several",
+        ),
     ],
 )
 def test_metrics_that_do_not_fit_classes_are_refused_before_training(metric, message):

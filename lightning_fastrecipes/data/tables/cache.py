@@ -14,6 +14,7 @@ from lightning_fastrecipes import formats, plain
 from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles, package_versions
 from lightning_fastrecipes.data.tables.splits import Rows
 from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.functional.tables.encoding import LISTS_CURE, holds_lists
 from lightning_fastrecipes.functional.tables.rows import check_unique, name_rows
 
 SOURCE_ROW = "row (of the source)"
@@ -22,6 +23,7 @@ SOURCE_ROW = "row (of the source)"
 _FILE = "table.feather"
 _PACKAGES = ("lightning-fastrecipes", "pandas", "pyarrow")
 _MAX_EXAMPLES = 3
+_MIXED_CURE = "Turn it into one type, such as text, or drop it."
 _TEXTS = plain.items(plain.text())
 _NOTES = plain.keys(
     {},
@@ -231,5 +233,5 @@ def _refuse_mixed(column: "pd.Series[Any]", reason: object) -> NoReturn:
         came += f", and {kinds[others][0]} in {name_rows(column.index, others)}"
     raise DataError(
         f"The column {column.name!r} must hold values of one type to be kept, but holds {came}"
-        f" ({reason}). Turn it into one type, such as text, or drop it."
+        f" ({reason}). {LISTS_CURE if holds_lists(column) else _MIXED_CURE}"
     )

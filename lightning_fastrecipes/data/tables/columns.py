@@ -2,16 +2,23 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import get_args
+from typing import Any, get_args
 
 import pandas as pd
 from torch import Tensor
 
-from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes._lightning import rank_zero_info
+from lightning_fastrecipes.data.common.split_names import may_be_split
+from lightning_fastrecipes.data.tables.frames import read_undescribed
+from lightning_fastrecipes.data.tables.reading import Reading
+from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.labels.balance import balancing_weights
 from lightning_fastrecipes.functional.tables.checks import check_roles
+from lightning_fastrecipes.functional.tables.inputs import as_frame, is_in_memory
+from lightning_fastrecipes.functional.tables.roles import find_roles
 from lightning_fastrecipes.functional.tables.spec import TableSpec
 from lightning_fastrecipes.functional.tables.target import SpecTask, TableTask
+from lightning_fastrecipes.functional.tables.target_choice import choose_task
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,51 @@ class TableColumns:
             )
         if self.min_count < 1:
             raise ValueError(f"`min_count` must be at least 1, got {self.min_count}.")
+
+    @classmethod
+    def guess(
+        cls, table: Any, target: str, *, reading: Reading | Mapping[str, Any] | None = None
+    ) -> "TableColumns":
+        """Find out what the columns of a table are for, by the rules of `fastrecipes new`.
+
+        Text and whole numbers of few values are categories, other numbers are numbers. Left out
+        are dates, which the step ``date_parts`` makes columns of, ids, columns that say the target
+        by themselves, and what names the splits; a line says so of each.
+
+        Args:
+            table: A file or pattern, or a table in memory, as for ``TabularDataModule``; columns
+                that its steps make are not known.
+            target: Column to predict: classes if it is text or has few whole numbers.
+            reading: How files of text are written, as for ``TabularDataModule``.
+
+        Returns:
+            Columns, which ``dataclasses.replace`` changes.
+
+        Raises:
+            DataError: If the table cannot be read, has no such column, or none that is a feature.
+
+        Example:
+            >>> rows = {"size": [1.5, 2.5, 4.0] * 9, "kind": ["a", "b", "b"] * 9}
+            >>> TableColumns.guess(rows | {"price": range(27)}, "price").continuous
+            ['size']
+        """
+        frame = as_frame(table) if is_in_memory(table) else read_undescribed(table, reading)
+        frame = frame.rename(columns=str)
+        splits = [str(name) for name in frame if may_be_split(frame[name])][:1]
+        roles = find_roles(frame, target, splits)
+        choice = choose_task(frame[target])
+        for role in roles:
+            if role.role not in ("category", "number"):
+                rank_zero_info(f"Column '{role.name}' is no feature: {role.reason}.")
+        categorical = [role.name for role in roles if role.role == "category"]
+        continuous = [role.name for role in roles if role.role == "number"]
+        if not categorical and not continuous:
+            raise DataError(
+                f"The table must have a column to predict '{target}' from, but has none:"
+                f" {'; '.join(f'{role.name}: {role.reason}' for role in roles[:10])}. Name the"
+                " columns yourself, or make some by steps."
+            )
+        return cls(target, categorical, continuous, choice.task, choice.log)
 
     @classmethod
     def of(cls, spec: TableSpec) -> "TableColumns":

@@ -203,11 +203,8 @@ class TabularDataModule(DescribesItself, pl.OwnDataModule):
         self.spec, self.report = self._encoded.spec, self._encoded.report
         self._compare_specs()
         rank_zero_info(f"Table of {len(self.columns.names)} columns.\n{self.report}")
-        if self.report.constant:
-            rank_zero_warn(
-                f"The continuous columns {name_some(self.report.constant)} have one value in all"
-                " training rows and carry no information. Drop them from `continuous`."
-            )
+        for sentence in self.report.warnings:
+            rank_zero_warn(sentence)
 
     def teardown(self, stage: str) -> None:
         """Free the memory that splits take on an accelerator."""

@@ -20,6 +20,8 @@ from lightning_fastrecipes.data.tables.splits import TABLE_SPLITS, Rows, split_r
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.rows import name_rows
 from lightning_fastrecipes.functional.tables.spec import EncodedTable, TableSpec
+from lightning_fastrecipes.functional.tables.suspects import suspicions
+from lightning_fastrecipes.messages import name_some
 
 CHUNK_ROWS = 1 << 18
 _PACKAGES = ("lightning-fastrecipes", "numpy", "pandas")
@@ -47,8 +49,9 @@ class TableReport:
 
     ``steps`` is what the steps that prepared it say, such as unmatched keys of a join. By split,
     ``num_rows`` counts rows, and by split and column ``unknown`` counts values that training had
-    not and ``filled`` gaps. ``constant`` are continuous columns with one value in all training
-    rows.
+    not, ``filled`` gaps and ``far`` numbers far from those of the training. ``constant`` are
+    continuous columns with one value in all training rows. ``suspicions`` are sentences on columns
+    of the training rows that are probably not meant as they are.
     """
 
     steps: list[str] = field(default_factory=list)
@@ -56,10 +59,16 @@ class TableReport:
     unknown: dict[str, dict[str, int]] = field(default_factory=dict)
     filled: dict[str, dict[str, int]] = field(default_factory=dict)
     constant: list[str] = field(default_factory=list)
+    far: dict[str, dict[str, int]] = field(default_factory=dict)
+    suspicions: list[str] = field(default_factory=list)
 
     def add(self, split: str, encoded: EncodedTable) -> None:
         """Count what one chunk of a split had."""
-        for counts, found in ((self.unknown, encoded.unknown), (self.filled, encoded.filled)):
+        for counts, found in (
+            (self.unknown, encoded.unknown),
+            (self.filled, encoded.filled),
+            (self.far, encoded.far),
+        ):
             split_counts = counts.setdefault(split, {})
             for name, count in found.items():
                 split_counts[name] = split_counts.get(name, 0) + count
@@ -70,6 +79,18 @@ class TableReport:
         self.num_rows |= other.num_rows
         self.unknown |= other.unknown
         self.filled |= other.filled
+        self.far |= other.far
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is probably not meant as it is, a sentence each."""
+        if not self.constant:
+            return self.suspicions
+        constant = (
+            f"The continuous columns {name_some(self.constant)} have one value in all training rows"
+            " and carry no information. Drop them from `continuous`."
+        )
+        return [constant, *self.suspicions]
 
     def __str__(self) -> str:
         """Return one line for the steps and one for each split."""
@@ -79,6 +100,7 @@ class TableReport:
             for what, counts in (
                 ("values unknown to training", self.unknown),
                 ("gaps filled", self.filled),
+                ("numbers far from those of the training", self.far),
             ):
                 if counts.get(split):
                     named = ", ".join(f"'{name}' {n:,}" for name, n in counts[split].items())
@@ -123,13 +145,17 @@ def encode_splits(
     says how much training rows count. Raise `DataError` if the table cannot be split or encoded.
     """
     rows = split_rows(split, table.frame(split.columns))
-    spec = fit(table.frame(columns, rows["train"]))
+    training = table.frame(columns, rows["train"])
+    spec = fit(training)
+    suspected = suspicions(training, spec)
+    del training
     # Arrow keeps the room of the training rows, which may lie scattered and be copied.
     pa.default_memory_pool().release_unused()
     report = TableReport(
         steps=list(table.notes.get("steps", [])),
         num_rows={name: len(found) for name, found in rows.items() if len(found)},
         constant=list(spec.constant_columns),
+        suspicions=suspected,
     )
     builders = {name: _Builder(rows[name]) for name in TABLE_SPLITS if len(rows[name])}
     for place, chunk in enumerate(table.chunks(columns, chunk_rows)):

@@ -26,6 +26,7 @@ from lightning_fastrecipes.data.tables.typed_files import FEATHER_FILES, PARQUET
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
 from lightning_fastrecipes.functional.tables.codes import (
     NO_CATEGORY,
+    has_leading_zeros,
     is_text_column,
     numbers_of,
 )
@@ -105,6 +106,22 @@ def read_frames(
     """
     files = frame_files(source, folder)
     return _read_table(files, _How(columns, as_reading(reading)), roles, file_column)[0]
+
+
+def read_undescribed(
+    source: Source, reading: Reading | Mapping[str, Any] | None = None
+) -> pd.DataFrame:
+    """Read a table whose columns nobody has described: numbers with leading zeros stay text.
+
+    Raise as ``read_frames`` does.
+    """
+    frame = read_frames(source, reading=reading)
+    numbers = [str(name) for name in frame if frame[name].dtype.kind in "iuf"]
+    if not numbers or not any(map(_is_text_file, frame_files(source))):
+        return frame
+    texts = read_frames(source, columns=numbers, reading=reading, roles=Roles(text=numbers))
+    codes = [name for name in numbers if has_leading_zeros(texts[name])]
+    return frame.assign(**{name: texts[name] for name in codes})
 
 
 def read_files(

@@ -195,8 +195,6 @@ def _names(path: Path, first: list[str], header: bool | Sequence[str]) -> tuple[
                 f" names {len(header)}. Add the others."
             )
         return list(header), {*first} <= {*header}
-    if first.count("") < 2:
-        return first, True
     return [name or f"Unnamed: {place}" for place, name in enumerate(first)], True
 
 

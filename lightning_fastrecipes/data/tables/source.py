@@ -34,6 +34,9 @@ from lightning_fastrecipes.functional.tables.expressions import select_rows
 from lightning_fastrecipes.functional.tables.inputs import as_frame, is_in_memory
 from lightning_fastrecipes.functional.tables.narrowing import narrow_frame
 
+_COPIES_ON_WRITE = int(pd.__version__.split(".")[0]) >= 3
+"""Whether pandas copies the numbers of a frame when one of its copies is changed."""
+
 Source = str | Path | Sequence[Any] | pd.DataFrame | Mapping[str, Any] | Any
 
 
@@ -91,6 +94,8 @@ class TableSource:
         for split, part in (parts or {"train": source}).items():
             if is_in_memory(part):
                 found = as_frame(part)
+                if found is part:  # as it is now, whatever is done to it later
+                    found = found.copy(deep=not _COPIES_ON_WRITE)
                 self._frame = found if self._frame is None else as_frame([self._frame, found])
                 self._splits += [split] * len(found) if parts else []
             else:

@@ -18,6 +18,7 @@ NO_CATEGORY = -(2**63)
 
 _CODE = re.compile(r"\s*([+-]?0\d+|\+.*|\d+[eE]\d+)\s*")
 """What says more as text than as a number: 007, +7, 1E3."""
+_LEADING_ZEROS = re.compile(r"\s*0\d+\s*")
 _EXACT = 2**53
 
 
@@ -25,6 +26,15 @@ def is_text_column(column: Column) -> bool:
     """Return whether a column holds text, or categories that are text."""
     is_category = isinstance(column.dtype, pd.CategoricalDtype)
     return is_text(pd.Series(column.cat.categories) if is_category else column)
+
+
+def has_leading_zeros(column: Column) -> bool:
+    """Return whether some text is digits with zeros before them, as codes are.
+
+    >>> has_leading_zeros(pd.Series(["02139", "10001", None])), has_leading_zeros(pd.Series(["0"]))
+    (True, False)
+    """
+    return any(_LEADING_ZEROS.fullmatch(str(text)) for text in column.dropna().unique())
 
 
 def as_text(frame: pd.DataFrame, names: Collection[str]) -> pd.DataFrame:

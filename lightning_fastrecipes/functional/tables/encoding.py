@@ -28,6 +28,12 @@ _NUMBERS = {
 }
 """How numbers are written, and the options to read them."""
 
+LISTS_CURE = (
+    "Make a column of true and false for each thing that is listed; several may be targets together"
+    " (`TabularMultiTarget`)."
+)
+"""What to do with a column of lists, such as tags."""
+
 UNKNOWN_LABEL = "(unknown)"
 RARE_LABEL = "(rare)"
 
@@ -43,6 +49,7 @@ _OBJECT_KINDS: Mapping[str, Kind] = {
     "boolean": "boolean",
     "empty": "empty",
 }
+_LISTS = (list, tuple, set, frozenset, dict, np.ndarray)
 _DECODED = {"text": "string", "integer": "Int64", "number": "Float64", "boolean": "boolean"}
 
 
@@ -228,6 +235,15 @@ def other_kind(kind: Kind, column: "pd.Series[Any]") -> str | None:
     return f"{words}, such as {first.tolist()[0]!r} in row {first.index[0]}"
 
 
+def holds_lists(column: "pd.Series[Any]") -> bool:
+    """Return whether some values are lists or the like.
+
+    >>> holds_lists(pd.Series([["a"], None])), holds_lists(pd.Series(["a", None]))
+    (True, False)
+    """
+    return bool(column.map(lambda value: isinstance(value, _LISTS)).any())
+
+
 def number_hint(column: "pd.Series[Any]") -> str:
     """Say how to read text that is a number to people, or nothing.
 
@@ -270,6 +286,8 @@ def _whole_numbers(uniques: "pd.Index[Any]") -> tuple[Codes, Mask]:
 def _refuse_values(column: "pd.Series[Any]", found: str) -> NoReturn:
     if "date" in found or "time" in found or found == "period":
         cure = "Turn dates into parts first (`add_datepart`, or the step `date_parts`)."
+    elif holds_lists(column):
+        cure = LISTS_CURE
     else:
         cure = "Make it all text, or all numbers, when the table is read."
     present = column[column.notna()]

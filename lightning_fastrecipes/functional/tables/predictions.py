@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 from torch import Tensor
 
 from lightning_fastrecipes.functional.labels import numbers
 from lightning_fastrecipes.functional.labels.merging import named_agreement
+from lightning_fastrecipes.functional.tables.rows import name_rows
 from lightning_fastrecipes.functional.tables.spec import TableSpec
 from lightning_fastrecipes.functional.tables.target import TargetColumn
 
@@ -27,6 +29,39 @@ def predicted_columns(spec: TableSpec, predictions: Tensor) -> pd.DataFrame:
         for column, place in target_slices(spec)
     ]
     return pd.concat(parts, axis=1)
+
+
+def far_predictions(spec: TableSpec, table: pd.DataFrame) -> list[str]:
+    """Return a sentence for each number with predictions that are far from all training targets.
+
+    Far is more than the whole span of these beyond either end; ``table`` has the columns of
+    ``predicted_columns``, and the index names its rows.
+
+    >>> rows = pd.DataFrame({"km": [1.0, 2.0], "cost": [3.0, 5.0]})
+    >>> spec = TableSpec.fit(rows, target="cost", categorical=[], continuous=["km"])
+    >>> far_predictions(spec, pd.DataFrame({"prediction": [5.5, 900.0]}))
+    ["1 of 2 predictions of 'cost' is far from all training targets, ... row 1, the first 900. ...
+    """
+    said = []
+    for column in spec.target_columns:
+        if column.classes is not None or not column.std:
+            continue
+        name = f"prediction_{column.name}" if spec.task == "several" else "prediction"
+        low, high = column.low, column.high
+        ends = np.array([low, 2 * low - high, 2 * high - low, high])
+        low, least, greatest, high = np.exp(ends) if column.log else ends
+        values = table[name].to_numpy(np.float64)
+        is_far = ~((values >= least) & (values <= greatest))
+        if is_far.any():
+            first = values[is_far][0]
+            said.append(
+                f"{int(is_far.sum()):,} of {len(values):,} predictions of '{column.name}'"
+                f" {'is' if is_far.sum() == 1 else 'are'} far from all training targets, which lie"
+                f" between {low:.6g} and {high:.6g}: {name_rows(table.index, is_far)}, the first"
+                f" {first:.6g}. Look for features unlike those of the training; `y_range` bounds"
+                " predictions."
+            )
+    return said
 
 
 def target_slices(spec: TableSpec) -> Iterator[tuple[TargetColumn, slice]]:

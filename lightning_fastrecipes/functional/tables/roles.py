@@ -36,6 +36,7 @@ _OWNER_NAME = re.compile(
 )
 _COUNTED_NAME = re.compile(r"(?:Unnamed: \d+|index|row(?:[_\- ]?(?:id|number|names?|nr))?|)$", re.I)
 _LEAST_SHARE_OF_ID = 0.95
+_LEAST_ROWS = 20
 _LEAST_GROUPS = 20
 _WORDS_OF_PROSE = 4
 _LEAK = 0.99999
@@ -78,7 +79,8 @@ def find_roles(frame: pd.DataFrame, target: str, but: Collection[str] = ()) -> l
         if name == target or name in but:
             continue
         column = known[name]
-        role = _leak(column, known[target]) or role_of(column)
+        leak = leak_in_words(column, known[target])
+        role = role_of(column) if leak is None else ColumnRole(str(name), "left out", leak)
         if role.role in ("category", "number"):
             digest = hash(pd.util.hash_pandas_object(column, index=False).to_numpy().tobytes())
             if (other := seen.setdefault(digest, str(name))) != str(name):
@@ -105,8 +107,7 @@ def role_of(column: Column) -> ColumnRole:
         return role("left out", f"'{values.iloc[0]}' in all {num_rows:,} rows")
     if (date_format := date_format_of(values)) is not None:
         return role("date", f"dates, {counted(different, 'different one')}", date_format)
-    share = different / len(values)
-    is_own = share >= _LEAST_SHARE_OF_ID and len(values) >= 20
+    is_own = is_own_of_rows(different, len(values))
     is_id = bool(_ID_NAME.search(name) or _OWNER_NAME.search(name))
     if is_text_column(column):
         return _text_role(name, values, different, is_own=is_own, is_id=is_id)
@@ -202,11 +203,19 @@ def _is_group(different: int, num_rows: int) -> bool:
     )
 
 
-def _leak(column: Column, target: Column) -> ColumnRole | None:
-    """Return that a column says the target by itself, ``None`` if it does not."""
-    name = str(column.name)
+def is_own_of_rows(different: int, num_rows: int) -> bool:
+    """Return whether nearly every row has a value of its own, as of an id."""
+    return num_rows >= _LEAST_ROWS and different >= _LEAST_SHARE_OF_ID * num_rows
+
+
+def leak_in_words(column: Column, target: Column) -> str | None:
+    """Return in words that a column says the target by itself, ``None`` if it does not.
+
+    >>> leak_in_words(pd.Series(range(30)), 2.5 * pd.Series(range(30)))
+    'says the target by itself: their correlation is 1.000000'
+    """
     both = column.notna()
-    if both.sum() < 20:
+    if both.sum() < _LEAST_ROWS:
         return None
     column, target = column[both], target[both]
     if column.dtype.kind in "iuf" and target.dtype.kind in "iuf" and target.nunique() > 2:
@@ -215,8 +224,7 @@ def _leak(column: Column, target: Column) -> ColumnRole | None:
             return None
         found = abs(float(np.corrcoef(mine, wanted)[0, 1]))
         if found > _LEAK:
-            reason = f"says the target by itself: their correlation is {found:.6f}"
-            return ColumnRole(name, "left out", reason)
+            return f"says the target by itself: their correlation is {found:.6f}"
         return None
     try:
         codes, values = pd.factorize(column)
@@ -227,6 +235,5 @@ def _leak(column: Column, target: Column) -> ColumnRole | None:
         return None
     pairs = {*zip(codes.tolist(), wanted_codes.tolist(), strict=True)}
     if len(pairs) == len(values):
-        reason = f"says the target by itself: each of its {len(values)} values is one class"
-        return ColumnRole(name, "left out", reason)
+        return f"says the target by itself: each of its {len(values)} values is one class"
     return None

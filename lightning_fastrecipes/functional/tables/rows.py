@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from keyword import iskeyword
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,15 @@ def name_values(values: "pd.Series[Any]", is_meant: npt.NDArray[np.bool_]) -> st
     named = [f"{label}: {_plain(value)!r}" for label, value in meant[:_MAX_NAMED].items()]
     more = ", ..." if len(meant) > _MAX_NAMED else ""
     return f"{len(meant):,} row{'s' if len(meant) != 1 else ''} ({', '.join(named)}{more})"
+
+
+def in_expression(name: str) -> str:
+    """Return the name of a column as ``derive`` and ``where`` take it.
+
+    >>> in_expression("Sales"), in_expression("Dez. 2012"), in_expression("class")
+    ('Sales', '`Dez. 2012`', '`class`')
+    """
+    return name if name.isidentifier() and not iskeyword(name) else f"`{name}`"
 
 
 def check_unique(names: Iterable[Any], what: str = "The table") -> None:

@@ -15,6 +15,9 @@ from lightning_fastrecipes.functional.tables.rows import name_rows
 
 Doubles = npt.NDArray[np.float64]
 
+FAR = 100.0
+"""Values farther than this many deviations from the mean are like none that was trained on."""
+
 FARTHEST = 1e6
 """Values farther than this many deviations from the mean are held there, so that all are finite."""
 
@@ -43,7 +46,7 @@ class ContinuousColumn:
         >>> ContinuousColumn.fit(pd.Series([1.0, 2.0, None, 6.0]), "x")
         ContinuousColumn(name='x', median=2.0, mean=2.75, std=1.920..., has_flag=True)
         """
-        present = _present(column)
+        present = present_numbers(column)
         if not len(present):
             raise DataError(
                 f"Column {name!r} must hold at least one number in the training rows, but all"
@@ -91,7 +94,7 @@ def as_numbers(column: "pd.Series[Any]") -> Doubles:
     return np.array(column.to_numpy(dtype=np.float64, na_value=np.nan))
 
 
-def _present(column: "pd.Series[Any]") -> npt.NDArray[Any]:
+def present_numbers(column: "pd.Series[Any]") -> npt.NDArray[Any]:
     """Copy the numbers that are there, in the column's own narrow type if it is a plain one."""
     dtype = column.dtype
     if isinstance(dtype, np.dtype) and dtype.kind in "iuf" and dtype != np.float16:

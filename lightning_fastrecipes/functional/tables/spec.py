@@ -26,7 +26,7 @@ from lightning_fastrecipes.functional.tables.encoding import (
     number_hint,
     other_kind,
 )
-from lightning_fastrecipes.functional.tables.scaling import ContinuousColumn
+from lightning_fastrecipes.functional.tables.scaling import FAR, ContinuousColumn
 from lightning_fastrecipes.functional.tables.target import SpecTask, TableTask, TargetColumn
 
 FLAG_SUFFIX = "_na"
@@ -40,9 +40,9 @@ class EncodedTable(NamedTuple):
     float32, are scaled values, then the flags of missing ones (0 or 1). ``target`` ``(rows,)`` is
     for a regression float64, or its logarithm in float32, and int64 for classes; ``None`` if it was
     not asked for.
-    By column, for those with any, ``unknown`` counts values that training had not, and ``filled``
-    missing ones. Of several targets, ``target`` ``(rows, targets)`` is float64, each as it would be
-    alone.
+    By column, for those with any, ``unknown`` counts values that training had not, ``filled``
+    missing ones, and ``far`` numbers that lie more than ``FAR`` deviations from the mean. Of
+    several targets, ``target`` ``(rows, targets)`` is float64, each as it would be alone.
     """
 
     codes: npt.NDArray[Any]
@@ -50,6 +50,7 @@ class EncodedTable(NamedTuple):
     target: npt.NDArray[Any] | None
     unknown: dict[str, int]
     filled: dict[str, int]
+    far: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -229,6 +230,7 @@ class TableSpec:
         continuous = np.empty((len(frame), len(self.continuous_columns)), dtype=np.float32)
         unknown: dict[str, int] = {}
         filled: dict[str, int] = {}
+        far: dict[str, int] = {}
         for place, category in enumerate(self.category_columns):
             column = frame[category.name]
             counts = category.encode(column, codes[:, place])
@@ -238,8 +240,10 @@ class TableSpec:
             flags = continuous[:, flag_place] if number.has_flag else None
             flag_place += number.has_flag
             filled[number.name] = number.encode(frame[number.name], continuous[:, place], flags)
+            far[number.name] = int((np.abs(continuous[:, place]) > FAR).sum())
         target = self._encoded_targets(frame) if has_target else None
-        return EncodedTable(codes, continuous, target, _above_0(unknown), _above_0(filled))
+        found = (_above_0(counted) for counted in (unknown, filled, far))
+        return EncodedTable(codes, continuous, target, *found)
 
     def decode(self, codes: Any) -> pd.DataFrame:
         """Turn indices ``(rows, num_categorical)`` back into a table of the categorical columns.

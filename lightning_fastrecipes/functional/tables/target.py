@@ -19,9 +19,10 @@ from lightning_fastrecipes.functional.tables.encoding import (
     CategoryColumn,
     Mask,
     chunks,
+    number_hint,
     other_kind,
 )
-from lightning_fastrecipes.functional.tables.rows import name_rows
+from lightning_fastrecipes.functional.tables.rows import in_expression, name_rows
 from lightning_fastrecipes.functional.tables.scaling import as_numbers
 
 TableTask = Literal["regression", "classes"]
@@ -159,8 +160,8 @@ class TargetColumn:
         if found is not None:
             raise DataError(
                 f"The target {self.name!r} must hold {'text' if wanted == 'text' else 'numbers'},"
-                f" but has {found}. For a target that is one of several values use"
-                " `task='classes'`."
+                f" but has {found}{number_hint(column)}. For a target that is one of several values"
+                " use `task='classes'`."
             )
         _refuse_gaps(column, self.name)
         if self.categories is not None:
@@ -213,12 +214,13 @@ class TargetColumn:
 
 
 def _refuse_gaps(column: "pd.Series[Any]", name: str) -> None:
-    _refuse(column, name, column.isna().to_numpy(), "must be there, but is missing")
+    cure = f', as by `where` of the data: "{in_expression(name)} == {in_expression(name)}"'
+    _refuse(column, name, column.isna().to_numpy(), "must be there, but is missing", cure)
 
 
-def _refuse(column: "pd.Series[Any]", name: str, bad: Mask, what: str) -> None:
+def _refuse(column: "pd.Series[Any]", name: str, bad: Mask, what: str, cure: str = "") -> None:
     if bad.any():
         raise DataError(
-            f"The target {name!r} {what} in {name_rows(column.index, bad)}. Leave such rows out, or"
-            " mend them."
+            f"The target {name!r} {what} in {name_rows(column.index, bad)}. Leave such rows out"
+            f"{cure}, or mend them."
         )

@@ -24,6 +24,7 @@ from lightning_fastrecipes.data.tables.steps import Join, parse_steps, step_file
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
 from lightning_fastrecipes.functional.labels.merging import running_mean, stack_predictions
 from lightning_fastrecipes.functional.tables.predictions import (
+    far_predictions,
     num_digits,
     predicted_columns,
     prediction_agreement,
@@ -162,7 +163,8 @@ def predict_tables(
     if each is not None:
         found = append_columns(found, prediction_agreement(first, each, mean))
     table = pd.concat([tables.rows, found], axis=1)
-    return TablePredictions(table, to_csv(table, num_digits(first)), list(tables.notes))
+    notes = [*tables.notes, *far_predictions(first, table)]
+    return TablePredictions(table, to_csv(table, num_digits(first)), notes)
 
 
 class _Tables:

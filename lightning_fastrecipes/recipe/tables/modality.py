@@ -30,7 +30,6 @@ from lightning_fastrecipes.recipe.tables.export import (
     side_tables,
 )
 from lightning_fastrecipes.recipe.tables.reports import write_table_predictions, write_table_reports
-from lightning_fastrecipes.tasks.metric_checks import check_metrics
 from lightning_fastrecipes.tasks.table_task import TabularTask
 from lightning_fastrecipes.trust import Trust
 
@@ -91,7 +90,6 @@ class Tables(Modality):
         model: Any = build(recipe.model, pl.LightningModule, Place(recipe.path, "model"))
         try:
             model.set_spec(data.spec)
-            check_metrics(model)
         except (ConfigurationError, TypeError) as error:
             raise RecipeError(f"{recipe.path}: model: {error}") from error
         return data, model

@@ -1,0 +1,136 @@
+"""Columns of a table that are probably not meant as they are, said before anything is trained."""
+
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+from unicodedata import normalize
+
+import numpy as np
+import pandas as pd
+
+from lightning_fastrecipes.functional.tables.encoding import LISTS_CURE
+from lightning_fastrecipes.functional.tables.roles import is_own_of_rows, leak_in_words
+from lightning_fastrecipes.functional.tables.rows import in_expression
+from lightning_fastrecipes.functional.tables.scaling import as_numbers, present_numbers
+from lightning_fastrecipes.functional.tables.spec import TableSpec
+from lightning_fastrecipes.messages import name_some
+
+_SAMPLE = 10_000
+"""Rows, or categories, that are looked at for what holds of all or of most."""
+
+_LEAST_ROWS = 20
+_LIKE_LIST = re.compile(r"\s*(\[.*\]|\{.*\})\s*$", re.DOTALL)
+_FAR = 100
+"""How many times the span of nearly all values one of the others may lie away from their middle."""
+
+
+class _Outlier(NamedTuple):
+    low: float
+    high: float
+    value: float
+    row: Any
+
+
+def suspicions(frame: pd.DataFrame, spec: TableSpec) -> list[str]:
+    """Return one sentence for each column of the training rows that is probably not meant so.
+
+    These are features that say a target by themselves, categories of which nearly every row has its
+    own, that are lists or differ by spelling alone, and numbers of which a few are so far from all
+    others that scaling squeezes these.
+
+    >>> rows = pd.DataFrame({"id": [f"n{i}" for i in range(30)], "y": np.arange(30.0) % 7})
+    >>> spec = TableSpec.fit(rows, target="y", categorical=["id"], continuous=[])
+    >>> suspicions(rows, spec)
+    ["'id' has 30 different values in 30 training rows, so that later rows have unknown ones. ...
+    """
+    of_categories = [*_owned(frame, spec), *_lists(spec), *_spellings(spec)]
+    return [*of_categories, *_leaks(frame, spec), *_squeezed(frame, spec)]
+
+
+def _owned(frame: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
+    for column in spec.category_columns:
+        different = len(column.values) + len(column.rare)
+        if is_own_of_rows(different, len(frame)):
+            yield (
+                f"'{column.name}' has {different:,} different values in {len(frame):,} training"
+                " rows, so that later rows have unknown ones. Take it out of `categorical`."
+            )
+
+
+def _text_columns(spec: TableSpec) -> Iterator[tuple[str, list[str]]]:
+    """Yield the name and the texts of each column of categories or classes that are text."""
+    for column in [*spec.category_columns, *(target.categories for target in spec.target_columns)]:
+        if column is not None and column.kind == "text":
+            yield column.name, [str(text) for text in (*column.values, *column.rare)]
+
+
+def _spellings(spec: TableSpec) -> Iterator[str]:
+    for name, texts in _text_columns(spec):
+        if len(texts) > _SAMPLE:
+            continue
+        by_form: dict[str, list[str]] = {}
+        for text in texts:
+            by_form.setdefault(" ".join(normalize("NFKC", text).casefold().split()), []).append(
+                text
+            )
+        alike = [found for found in by_form.values() if len(found) > 1]
+        if alike:
+            yield (
+                f"'{name}' has {name_some(alike[0])} as different categories, which differ by"
+                f" blanks, case or form of their letters alone"
+                f"{f', and {len(alike) - 1:,} others' if len(alike) > 1 else ''}. If they mean the"
+                " same, bring them together by a step: `derive: {"
+                f"{name}: {in_expression(name)}.str.strip().str.lower()}}`."
+            )
+
+
+def _lists(spec: TableSpec) -> Iterator[str]:
+    for name, texts in _text_columns(spec):
+        if all(map(_LIKE_LIST.match, texts)):
+            yield (
+                f"'{name}' is text of lists, such as {texts[0][:80]!r}, of which each"
+                f" different one is a category of its own. {LISTS_CURE}"
+            )
+
+
+def _leaks(frame: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
+    sample = frame.iloc[:: max(1, len(frame) // _SAMPLE)]
+    for target in spec.targets:
+        for role, names in (("continuous", spec.continuous), ("categorical", spec.categorical)):
+            for name in names:
+                words = leak_in_words(sample[name], sample[target])
+                if words is not None:
+                    yield (
+                        f"'{name}' {words.replace('the target', f'the target {target!r}', 1)}. If"
+                        f" it is known only when the target is, take it out of `{role}`."
+                    )
+
+
+def _squeezed(frame: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
+    targets = [column.name for column in spec.target_columns if column.std and not column.log]
+    for name in [*(column.name for column in spec.number_columns if column.std), *targets]:
+        found = _outlier(frame[name])
+        if found is not None:
+            what = "The target " if name in targets else ""
+            bounds = f"lower={found.low:g}, upper={found.high:g}"
+            yield (
+                f"{what}'{name}' lies between {found.low:g} and {found.high:g} in nearly all"
+                f" training rows, but is {found.value:g} in row {found.row}, beside which all"
+                " others are alike. Mend it, take its logarithm, or bound it by a step: `derive:"
+                f" {{{name}: {in_expression(name)}.clip({bounds})}}`."
+            )
+
+
+def _outlier(column: "pd.Series[Any]") -> _Outlier | None:
+    """Return the value that lies farthest away, if that is far beyond what nearly all rows span."""
+    numbers = present_numbers(column)
+    if len(numbers) < _LEAST_ROWS:
+        return None
+    some = np.sort(numbers[:: max(1, len(numbers) // _SAMPLE)].astype(np.float64))
+    left_out = max(1, len(some) // 100)
+    low, median, high = some[left_out], some[len(some) // 2], some[-1 - left_out]
+    limit = _FAR * (high - low)
+    if limit == 0 or max(median - float(numbers.min()), float(numbers.max()) - median) <= limit:
+        return None
+    place = int(np.nanargmax(np.abs(as_numbers(column) - median)))
+    return _Outlier(float(low), float(high), float(column.iloc[place]), column.index[place])
