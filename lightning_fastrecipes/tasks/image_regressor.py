@@ -29,6 +29,7 @@ from lightning_fastrecipes.protocols import HasClasses, HasNumbers, LabelKind
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY
 from lightning_fastrecipes.tasks.building import MetricSpec, load_class, plain_values
 from lightning_fastrecipes.tasks.image_task import Head, ImageTask
+from lightning_fastrecipes.tasks.metric_checks import Example, check_metrics, number_example
 from lightning_fastrecipes.tasks.numbers import PredictsNumbers
 from lightning_fastrecipes.tasks.optim import Optim
 
@@ -141,6 +142,7 @@ class ImageRegressor(PredictsNumbers, ImageTask):
         self.set_head(len(found))
         chosen = self._chosen_metrics
         self.set_metrics(_default_metrics(found) if chosen is None else chosen, {})
+        check_metrics(self)
         self.phase_metrics.to(self.part_device())
 
     def adopt_targets(self, datamodule: Any) -> None:
@@ -171,6 +173,10 @@ class ImageRegressor(PredictsNumbers, ImageTask):
     @override
     def number_names(self) -> list[str]:
         return [target.name for target in self.require_numbers()]
+
+    @override
+    def example(self) -> Example:
+        return number_example(len(self.require_numbers()))
 
     @override
     def setup(self, stage: str) -> None:

@@ -22,6 +22,10 @@ _OF_LABELS = (
     "It gets one column of probabilities per label, and 0 or 1 for each: use a metric for several"
     " labels, such as `torchmetrics.classification.MultilabelF1Score`; `num_labels` is filled in."
 )
+_OF_NUMBERS = (
+    "It gets the predicted numbers and the right ones: use a metric of numbers, such as"
+    " `torchmetrics.MeanAbsoluteError`."
+)
 _FAILURES = (TypeError, ValueError, IndexError, RuntimeError, NotImplementedError, AttributeError)
 
 
@@ -42,6 +46,13 @@ def label_example(num_classes: int, *, multi_label: bool) -> Example:
     targets = torch.arange(min(2 * num_classes, _MOST_ROWS)) % num_classes
     probabilities = one_hot(targets, num_classes).float().softmax(dim=1)
     return Example(probabilities, targets, _OF_CLASSES, ("Binary", "Multilabel"))
+
+
+def number_example(count: int = 1) -> Example:
+    """Return made-up predictions of one number per row, or of several beside one another."""
+    targets = torch.arange(1.0, _ROWS + 1)
+    targets = targets if count == 1 else targets[:, None] + torch.arange(count)
+    return Example(targets + 0.25, targets, _OF_NUMBERS, ("Binary", "Multiclass", "Multilabel"))
 
 
 def check_metrics(task: Any) -> None:

@@ -26,7 +26,7 @@ from lightning_fastrecipes.functional.training.layer_groups import NormPolicy
 from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.nn.label_rules import SingleLabel
 from lightning_fastrecipes.tasks.building import build_metrics
-from lightning_fastrecipes.tasks.metric_checks import check_fit, label_example
+from lightning_fastrecipes.tasks.metric_checks import check_fit, label_example, number_example
 from lightning_fastrecipes.tasks.numbers import PredictsNumbers
 from lightning_fastrecipes.tasks.optim import Optim
 from lightning_fastrecipes.tasks.table_task import (
@@ -159,10 +159,10 @@ class TabularMultiTarget(PredictsNumbers, TabularTask):
                 )
             if rules is not None:
                 built = build_metrics(rules.metrics(metrics), rules.metric_defaults)
-                example = label_example(column.num_outputs, multi_label=False)
-                check_fit(built, example)
+                check_fit(built, label_example(column.num_outputs, multi_label=False))
             else:
                 built = build_metrics(number_metrics(column) if metrics is None else metrics, {})
+                check_fit(built, number_example())
             for name, metric in built.items():
                 full_name = f"{name}_{plain_name}"
                 if full_name in found:

@@ -280,6 +280,11 @@ class TabularTask(LayerGroupTask, ABC):
     @override
     def forward_features(self, inputs: TableInputs) -> Tensor:
         self.require_spec()
+        if not isinstance(inputs, tuple):
+            raise ConfigurationError(
+                f"`{type(self).__name__}` computes with `TableInputs`, codes and numbers, but got"
+                f" {type(inputs).__name__}. Predict rows as they are by `predict(rows)`."
+            )
         return cast(Tensor, self.backbone(inputs))
 
     @override

@@ -24,7 +24,7 @@ from lightning_fastrecipes.protocols import LabelKind
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY
 from lightning_fastrecipes.tasks.building import LossSpec, MetricSpec, build_loss
 from lightning_fastrecipes.tasks.label_following import FollowsLabelRules
-from lightning_fastrecipes.tasks.metric_checks import Example
+from lightning_fastrecipes.tasks.metric_checks import Example, number_example
 from lightning_fastrecipes.tasks.numbers import PredictsNumbers
 from lightning_fastrecipes.tasks.optim import Optim
 from lightning_fastrecipes.tasks.table_task import (
@@ -174,12 +174,7 @@ class TabularRegressor(PredictsNumbers, TabularTask):
 
     @override
     def example(self) -> Example:
-        targets = torch.arange(1.0, 9.0)
-        advice = (
-            "It gets one predicted number per row and the right one: use a metric of numbers, such"
-            " as `torchmetrics.MeanAbsoluteError`."
-        )
-        return Example(targets + 0.25, targets, advice)
+        return number_example()
 
     @property
     @override

@@ -605,5 +605,11 @@ def test_metrics_that_do_not_fit_classes_are_refused_before_training(metric, mes
     both = spec_of(table(), target=["sales", "size"], task=TASKS)
     with pytest.raises(ConfigurationError, match=message):
         TabularMultiTarget(both, metrics={"size": {"mine": metric}})
+    # A metric of classes is none of numbers, though it would take them.
+    numbers = spec_of(table(), log_target=False)
+    with pytest.raises(ConfigurationError, match=r"`BinaryAUROC` does not fit .* use a metric"):
+        TabularRegressor(numbers, metrics={"mine": BinaryAUROC()})
+    with pytest.raises(ConfigurationError, match=r"`BinaryAUROC` does not fit .* use a metric"):
+        TabularMultiTarget(both, metrics={"sales": {"mine": BinaryAUROC()}})
     fine = {"auc": MulticlassAUROC(2), "mine": lambda p, t: 1 / 0}
     assert len(TabularClassifier(spec, metrics=fine).phase_metrics["val_"]) == 2

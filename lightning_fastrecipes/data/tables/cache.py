@@ -14,8 +14,12 @@ from lightning_fastrecipes import formats, plain
 from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles, package_versions
 from lightning_fastrecipes.data.tables.splits import Rows
 from lightning_fastrecipes.errors import DataError
-from lightning_fastrecipes.functional.tables.encoding import LISTS_CURE, holds_lists
-from lightning_fastrecipes.functional.tables.rows import check_unique, name_rows
+from lightning_fastrecipes.functional.tables.rows import (
+    LISTS_CURE,
+    check_unique,
+    holds_lists,
+    name_rows,
+)
 
 SOURCE_ROW = "row (of the source)"
 """Column of the rows' numbers in the source, in tables that have not all of its rows."""

@@ -15,7 +15,7 @@ from lightning_fastrecipes.functional.tables.dates import add_datepart
 from lightning_fastrecipes.functional.tables.elapsed import add_elapsed
 from lightning_fastrecipes.functional.tables.expressions import evaluate
 from lightning_fastrecipes.functional.tables.narrowing import narrow_column
-from lightning_fastrecipes.functional.tables.rows import column_of
+from lightning_fastrecipes.functional.tables.rows import column_of, refuse_lists
 
 
 class Step(ABC):
@@ -140,7 +140,9 @@ class Map(Step):
 
     @override
     def apply(self, frame: pd.DataFrame, folder: Path, joins: Joins = None) -> pd.DataFrame:
-        codes, different = pd.factorize(column_of(frame, self.column))
+        column = column_of(frame, self.column)
+        refuse_lists(column)
+        codes, different = pd.factorize(column)
         unnamed = [value for value in different if value not in self.values]
         if unnamed and self.other == "error":
             raise DataError(

@@ -13,6 +13,7 @@ from lightning_fastrecipes.data.tables.frames import Roles
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.codes import is_text_column
 from lightning_fastrecipes.functional.tables.narrowing import narrow_column
+from lightning_fastrecipes.functional.tables.rows import refuse_lists
 
 Column: TypeAlias = "pd.Series[Any]"
 Positions = npt.NDArray[np.int64]
@@ -106,6 +107,8 @@ def find_rows(
     >>> found.tolist(), report.num_unmatched
     ([1, 1, 0, -1], 1)
     """
+    for keys in (frame[list(left_on)], side[list(right_on)]):
+        refuse_lists(*(column for _, column in keys.items()))
     _refuse_duplicates(side[list(right_on)], table)
     mine = np.zeros(len(frame), np.int64)
     theirs = np.zeros(len(side), np.int64)

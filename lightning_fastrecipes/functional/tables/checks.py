@@ -1,5 +1,6 @@
 """Checks of tables and their roles, and differences of two specs in words."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -57,7 +58,7 @@ def check_columns(frame: pd.DataFrame, names: Sequence[str]) -> None:
         hints = [_with_nearest(name, there) for name in missing]
         raise DataError(
             f"The table must have the columns {', '.join(hints)}, but has only {there[:30]}."
-            " Check the spelling, or the steps that make them."
+            f" Check the spelling, or the steps that make them.{_header_hint(there)}"
         )
     counts = Counter(there)
     twice = [name for name in names if counts[name] > 1]
@@ -66,6 +67,13 @@ def check_columns(frame: pd.DataFrame, names: Sequence[str]) -> None:
             f"Each column must be there once, but {twice} are there several times. Rename or drop"
             " the others."
         )
+
+
+def _header_hint(names: Sequence[str]) -> str:
+    """Say how to name columns where the first line of a file seems to hold values."""
+    are_values = len(names) > 1 and any(re.fullmatch(r"-?\d+\.\d+", name) for name in names)
+    cure = " If the first line holds no names, give them: `reading={'header': [...]}`."
+    return cure if are_values else ""
 
 
 def _with_nearest(name: str, there: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lightning_fastrecipes.errors import DataError
-from lightning_fastrecipes.functional.tables.rows import name_values
+from lightning_fastrecipes.functional.tables.rows import name_values, refuse_lists
 
 _MICRO, _LAST = 1e6, 2.5e17
 """Microseconds of a second, and until the year 9892."""
@@ -47,6 +47,7 @@ def parse_dates(values: "pd.Series[Any]", date_format: str = "ISO8601") -> "pd.S
             " its numbers are by `date_format`: 'unix' for seconds since 1970, 'unix_ms', 'excel',"
             " or '%Y%m%d' for 20171201."
         )
+    refuse_lists(values)
     codes, unique = pd.factorize(values)
     parsed = _parse(pd.Series(unique), values.name, date_format)
     is_wrong = parsed.isna().to_numpy() & (pd.Series(unique).astype(str) != "").to_numpy()

@@ -10,7 +10,7 @@ import pandas as pd
 
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.date_parsing import parse_dates
-from lightning_fastrecipes.functional.tables.rows import column_of, name_values
+from lightning_fastrecipes.functional.tables.rows import column_of, name_values, refuse_lists
 
 Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
@@ -192,6 +192,7 @@ def _group_numbers(df: pd.DataFrame, groups: Sequence[str]) -> Integers:
     numbers: Integers = np.zeros(len(df), np.int64)
     for name in groups:
         values = column_of(df, name)
+        refuse_lists(values)
         codes, different = pd.factorize(values)
         if (codes < 0).any():
             raise DataError(

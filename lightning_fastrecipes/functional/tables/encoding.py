@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.functional.tables.rows import LISTS_CURE, holds_lists
 
 Kind = Literal["text", "integer", "number", "boolean", "empty"]
 """What a column holds: ``number`` may have fractions, ``empty`` has no value at all."""
@@ -28,12 +29,6 @@ _NUMBERS = {
 }
 """How numbers are written, and the options to read them."""
 
-LISTS_CURE = (
-    "Make a column of true and false for each thing that is listed; several may be targets together"
-    " (`TabularMultiTarget`)."
-)
-"""What to do with a column of lists, such as tags."""
-
 UNKNOWN_LABEL = "(unknown)"
 RARE_LABEL = "(rare)"
 
@@ -49,7 +44,6 @@ _OBJECT_KINDS: Mapping[str, Kind] = {
     "boolean": "boolean",
     "empty": "empty",
 }
-_LISTS = (list, tuple, set, frozenset, dict, np.ndarray)
 _DECODED = {"text": "string", "integer": "Int64", "number": "Float64", "boolean": "boolean"}
 
 
@@ -233,15 +227,6 @@ def other_kind(kind: Kind, column: "pd.Series[Any]") -> str | None:
     first = column[column.notna()].iloc[:1]
     words = "text" if now == "text" else "numbers"
     return f"{words}, such as {first.tolist()[0]!r} in row {first.index[0]}"
-
-
-def holds_lists(column: "pd.Series[Any]") -> bool:
-    """Return whether some values are lists or the like.
-
-    >>> holds_lists(pd.Series([["a"], None])), holds_lists(pd.Series(["a", None]))
-    (True, False)
-    """
-    return bool(column.map(lambda value: isinstance(value, _LISTS)).any())
 
 
 def number_hint(column: "pd.Series[Any]") -> str:

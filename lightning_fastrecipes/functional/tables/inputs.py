@@ -50,6 +50,8 @@ def as_frame(source: Any) -> pd.DataFrame:
             return read
         if hasattr(source, "__dataframe__"):
             return pd.api.interchange.from_dataframe(source)
+    except DataError:
+        raise
     except (ValueError, TypeError, pa.ArrowException) as error:
         raise DataError(
             f"The {type(source).__name__} must hold a table: columns of one length. It is none:"

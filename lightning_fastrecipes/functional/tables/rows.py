@@ -13,6 +13,13 @@ from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.messages import name_some
 
 _MAX_NAMED = 5
+_LISTS = (list, tuple, set, frozenset, dict, np.ndarray)
+
+LISTS_CURE = (
+    "Make a column of true and false for each thing that is listed; several may be targets together"
+    " (`TabularMultiTarget`)."
+)
+"""What to do with a column of lists, such as tags."""
 
 
 def name_rows(index: "pd.Index[Any]", is_meant: npt.NDArray[np.bool_]) -> str:
@@ -48,6 +55,22 @@ def in_expression(name: str) -> str:
     ('Sales', '`Dez. 2012`', '`class`')
     """
     return name if name.isidentifier() and not iskeyword(name) else f"`{name}`"
+
+
+def holds_lists(column: "pd.Series[Any]") -> bool:
+    """Return whether some values are lists or the like.
+
+    >>> holds_lists(pd.Series([["a"], None])), holds_lists(pd.Series(["a", None]))
+    (True, False)
+    """
+    return bool(column.map(lambda value: isinstance(value, _LISTS)).any())
+
+
+def refuse_lists(*columns: "pd.Series[Any]") -> None:
+    """Raise a `DataError` if a column holds lists, which have no order and no equals."""
+    for column in columns:
+        if column.dtype == object and holds_lists(column):
+            raise DataError(f"`{column.name}` must hold single values, but has lists. {LISTS_CURE}")
 
 
 def check_unique(names: Iterable[Any], what: str = "The table") -> None:

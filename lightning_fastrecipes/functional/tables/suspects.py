@@ -8,9 +8,8 @@ from unicodedata import normalize
 import numpy as np
 import pandas as pd
 
-from lightning_fastrecipes.functional.tables.encoding import LISTS_CURE
 from lightning_fastrecipes.functional.tables.roles import is_own_of_rows, leak_in_words
-from lightning_fastrecipes.functional.tables.rows import in_expression
+from lightning_fastrecipes.functional.tables.rows import LISTS_CURE, in_expression
 from lightning_fastrecipes.functional.tables.scaling import as_numbers, present_numbers
 from lightning_fastrecipes.functional.tables.spec import TableSpec
 from lightning_fastrecipes.messages import name_some

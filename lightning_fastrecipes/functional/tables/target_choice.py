@@ -9,6 +9,7 @@ import pandas as pd
 
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.codes import is_text_column
+from lightning_fastrecipes.functional.tables.rows import refuse_lists
 from lightning_fastrecipes.functional.tables.target import TableTask
 
 Column: TypeAlias = "pd.Series[Any]"
@@ -62,6 +63,7 @@ def choose_task(target: Column) -> TargetChoice:
     'regression'
     """
     values = target.dropna()
+    refuse_lists(values)
     different = int(values.nunique())
     if different < 2:
         raise DataError(

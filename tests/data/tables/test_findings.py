@@ -8,7 +8,7 @@ import pytest
 
 from lightning_fastrecipes.data.tables.columns import TableColumns
 from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
-from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.tasks.tabular import TabularRegressor
 
 RNG = np.random.default_rng(0)
@@ -100,6 +100,44 @@ def test_a_target_of_lists_is_refused_with_a_cure() -> None:
         prepared(frame, TableColumns("tags", ["shop"], ["x"], task="classes"))
     with pytest.raises(DataError, match=r"'tags' must hold.*column of true and false"):
         prepared(frame, TableColumns("tags", ["shop"], ["x"]))
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"map": {"column": "tags", "values": {"a": 1}}},
+        {"elapsed": {"columns": ["x"], "date": "tags"}},
+        {"elapsed": {"columns": ["x"], "date": "day", "group": "tags"}},
+        {"date_parts": {"column": "tags"}},
+        {"join": {"table": "side.csv", "keys": ["tags"]}},
+    ],
+)
+def test_lists_are_refused_by_every_step(tmp_path, step) -> None:
+    frame = TABLE.assign(tags=[["a"], ["a", "b"]] * (ROWS // 2), day="2020-01-01")
+    pd.DataFrame({"tags": ["a"], "z": [1]}).to_csv(tmp_path / "side.csv", index=False)
+    if "join" in step:
+        step = {"join": {**step["join"], "table": str(tmp_path / "side.csv")}}
+    with pytest.raises(DataError, match=r"`tags` must hold single values, but has lists"):
+        prepared(frame, steps=[step])
+    with pytest.raises(DataError, match="`tags` must hold single values"):
+        TableColumns.guess(frame, "tags")
+
+
+def test_a_frame_in_place_of_inputs_and_pairs_of_arrays_are_refused_with_a_cure() -> None:
+    model = TabularRegressor(prepared(TABLE).spec)
+    with pytest.raises(ConfigurationError, match=r"got DataFrame. Predict rows .* by `predict"):
+        model(TABLE)
+    with pytest.raises(DataError, match=r"^An array must have two axes"):
+        TabularDataModule((np.ones((5, 1)), np.ones(5)), COLUMNS)
+
+
+def test_a_file_without_names_of_columns_is_named_as_such(tmp_path) -> None:
+    TABLE.to_csv(tmp_path / "a.csv", index=False, header=False)
+    with pytest.raises(DataError, match=r"first line holds no names.*\{'header': \[") as refused:
+        prepared(tmp_path / "a.csv")
+    assert "`reading=" in str(refused.value)
+    data = prepared(tmp_path / "a.csv", reading={"header": list(TABLE)})
+    assert data.spec == prepared(TABLE).spec
 
 
 def test_missing_targets_are_refused_with_a_condition_that_works() -> None:
