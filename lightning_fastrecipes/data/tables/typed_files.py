@@ -230,7 +230,10 @@ def _feather_size(path: Path) -> tuple[int, int]:
             message = messages.read_next_message()
             is_rows = message.type == "record batch"
             if is_rows or message.type == "dictionary":
-                batch = _Batch.of(bytes(message.metadata), is_dictionary=not is_rows)
-                num_bytes += batch.num_bytes(message.body)
+                try:
+                    batch = _Batch.of(bytes(message.metadata), is_dictionary=not is_rows)
+                    num_bytes += batch.num_bytes(message.body)
+                except struct.error as error:
+                    raise ValueError("a part of it is not where its header says") from error
                 num_rows, count = num_rows + batch.num_rows * is_rows, count - is_rows
     return num_rows, num_bytes

@@ -1,5 +1,7 @@
 """A file of typed columns gives what pandas makes of the whole, one narrow column after another."""
 
+import struct
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -163,3 +165,18 @@ def test_a_wide_table_of_few_rows_is_read_at_once(tmp_path, monkeypatch, ending)
     assert found[7] == ["7", "207", "407"]
     del found[7], frame["7"]
     assert found == frame.T.to_numpy().tolist()
+
+
+@pytest.mark.parametrize("place", [1 << 40, -(1 << 40), 1 << 62])
+def test_a_feather_file_whose_parts_lie_elsewhere_is_refused(tmp_path, place) -> None:
+    path = tmp_path / "a.feather"
+    pd.DataFrame({"a": np.arange(999), "b": ["x", "y", "z"] * 333}).to_feather(path)
+    whole = path.read_bytes()
+    messages = pa.ipc.MessageReader.open_stream(whole[8:])
+    parts = [message for message in messages if message.type == "record batch"]
+    buffers = typed_files._Batch.of(bytes(parts[0].metadata), is_dictionary=False).buffers
+    for found in {pair for pair in buffers if pair[1] >= 8}:
+        moved = struct.pack("<qq", place, found[1])
+        path.write_bytes(whole.replace(struct.pack("<qq", *found), moved, 1))
+        with pytest.raises(DataError, match="cannot be read"):
+            read_frames(path)
