@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from tables_on_two_processes import main
+from helpers.processes import fork_group
 
 from lightning_fastrecipes import ImageClassifier, ImageCSVDataModule, LabelTable, Tags
 
@@ -45,5 +45,9 @@ def work(folder: Path, num_processes: int) -> dict[str, Any]:
     return {"before": before, "weights": weights, "thresholds": model.thresholds}
 
 
+def note(rank: int, folder: Path) -> None:
+    torch.save(work(folder, 2), folder / f"process-{rank}.pt")
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), work)
+    fork_group(2, note, Path(sys.argv[1]))

@@ -16,9 +16,7 @@ from lightning_fastrecipes.recipe.images.export import predict_files
 
 pytestmark = pytest.mark.distributed
 
-TWO_PROCESSES = [
-    "--trainer.accelerator", "cpu", "--trainer.strategy", "ddp", "--trainer.devices", "2",
-]  # fmt: skip
+DDP = ["--trainer.accelerator", "cpu", "--trainer.strategy", "ddp"]
 
 
 @pytest.fixture
@@ -59,16 +57,19 @@ def with_cycles(document: dict) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "change"),
+    ("name", "data", "change", "count"),
     [
-        ("cats_dogs", ["--data.root={images}"], as_it_is),
-        ("solar_cells", ["--data.csv={images}/labels.csv"], as_it_is),
-        ("cats_dogs", ["--data.root={images}"], with_cycles),
+        ("cats_dogs", ["--data.root={images}"], as_it_is, 2),
+        ("solar_cells", ["--data.csv={images}/labels.csv"], as_it_is, 2),
+        ("cats_dogs", ["--data.root={images}"], with_cycles, 2),
+        pytest.param(
+            *("cats_dogs", ["--data.root={images}"], with_cycles, 3), marks=pytest.mark.slow
+        ),
     ],
-    ids=["cats_dogs", "solar_cells", "with-cycles"],
+    ids=["cats_dogs", "solar_cells", "with-cycles", "with-cycles-on-three"],
 )
-def test_every_stage_of_a_recipe_runs_on_two_processes(
-    tmp_path, photos, name, data, change
+def test_every_stage_of_a_recipe_runs_on_several_processes(
+    tmp_path, photos, name, data, change, count
 ) -> None:
     document = yaml.safe_load((recipes_folder() / name / "recipe.yaml").read_text())
     document["model"]["init_args"] |= {"backbone": "test_resnet.r160_in1k", "weights": None}
@@ -95,20 +96,21 @@ def test_every_stage_of_a_recipe_runs_on_two_processes(
     folders = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"WITNESS": str(notes), "PYTHONPATH": os.pathsep.join(folders)}
     done = subprocess.run(
-        [*command, *words, *TWO_PROCESSES],
+        [*command, *words, *DDP, "--trainer.devices", str(count)],
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
 
-    first, second = ((notes / f"weights-{rank}").read_text().splitlines() for rank in (0, 1))
-    assert first == second
+    first, *others = ((notes / f"weights-{n}").read_text().splitlines() for n in range(count))
+    assert all(other == first for other in others)
     assert [json.loads(line)["stage"] for line in first] == list(document["stages"])
-    assert {json.loads(line)["world_size"] for line in first} == {2}
+    assert {json.loads(line)["world_size"] for line in first} == {count}
 
-    written, others = (
+    written, *further = (
         Counter(path.read_text().splitlines() if path.exists() else [])
-        for path in (notes / "written-0", notes / "written-1")
+        for path in (notes / f"written-{rank}" for rank in range(count))
     )
+    others = sum(further, Counter())
     # Images of a size that comes within a fit are kept by whichever process needs them first.
     images_kept = {path: n for path, n in others.items() if "/pixels/" in path}
     assert others.total() == sum(images_kept.values()), others

@@ -1,6 +1,5 @@
 """Labels some of which are unknown, on two processes and splits that cannot be halved."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ NUM_TRAIN, NUM_VAL = 9, 11
 pytestmark = pytest.mark.distributed
 
 
-def test_they_are_measured_as_in_one_process(tmp_path, monkeypatch) -> None:
+def test_they_are_measured_as_in_one_process(tmp_path) -> None:
     draw, num_images = np.random.default_rng(0), NUM_TRAIN + NUM_VAL
     cells = (draw.random((num_images, 3)) < 0.5).astype(float)
     # Unlike between the processes: one has every label of its images, the other few.
@@ -30,7 +29,6 @@ def test_they_are_measured_as_in_one_process(tmp_path, monkeypatch) -> None:
         pixels = draw.integers(0, 256, (32, 32, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / name)
     run_script(SCRIPT, tmp_path)
-    monkeypatch.setattr(sys, "path", [str(SCRIPT.parent), *sys.path])
     one = load_script(SCRIPT).work(tmp_path, 1)
     two = [torch.load(tmp_path / f"process-{rank}.pt") for rank in (0, 1)]
     assert {"val_loss", "val_auc"} <= {*one["before"]}

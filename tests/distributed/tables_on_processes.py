@@ -1,18 +1,15 @@
-"""Train and measure on a table with two gloo processes, or one, and write down what was seen.
+"""Train and measure on a table with several gloo processes, or one, and note what was seen.
 
 ``test_tables.py`` calls ``work``, and starts this script, which forks.
 """
 
-import multiprocessing
-import os
-import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from helpers.processes import fork_group
 
 from lightning_fastrecipes.data.tables.columns import TableColumns
 from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
@@ -20,23 +17,8 @@ from lightning_fastrecipes.tasks.multi_target import TabularMultiTarget
 from lightning_fastrecipes.tasks.tabular import TabularRegressor
 
 
-def main(folder: Path, work: Callable[[Path, int], Any]) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": "0"}
-    fork = multiprocessing.get_context("fork")
-    processes = [fork.Process(target=work_alone, args=(rank, folder, work)) for rank in (0, 1)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    sys.exit(max(abs(process.exitcode) for process in processes))
-
-
-def work_alone(rank: int, folder: Path, work: Callable[[Path, int], Any]) -> None:
-    os.environ["LOCAL_RANK"] = str(rank)
-    torch.save(work(folder, 2), folder / f"process-{rank}.pt")
+def work_alone(rank: int, folder: Path, num_processes: int) -> None:
+    torch.save(work(folder, num_processes), folder / f"process-{rank}-of-{num_processes}.pt")
 
 
 class Notes(pl.Callback):
@@ -72,7 +54,7 @@ def work(folder: Path, num_processes: int) -> dict[str, Any]:
         metrics={"mse": "torchmetrics.MeanSquaredError"},
     )
     notes = Notes()
-    strategy = {"strategy": "ddp", "devices": 2} if num_processes == 2 else {"devices": 1}
+    strategy = {"devices": num_processes} | ({"strategy": "ddp"} if num_processes > 1 else {})
     trainer = pl.Trainer(
         accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, callbacks=[notes], max_epochs=2, **strategy,
@@ -83,7 +65,9 @@ def work(folder: Path, num_processes: int) -> dict[str, Any]:
     found["predictions"] = torch.cat(predictions)
     trainer.fit(model, data)
     found["weights"] = torch.cat([one.detach().flatten() for one in model.parameters()])
-    found["made"] = sorted(str(file.stat().st_mtime_ns) for file in folder.glob("cache-2/*/*"))
+    found["made"] = sorted(
+        str(file.stat().st_mtime_ns) for file in folder.glob(f"cache-{num_processes}/*/*")
+    )
     several = TabularDataModule(
         folder / "table.csv",
         TableColumns(["row", "kind"], ["shop"], ["km"], {"row": "regression", "kind": "classes"}),
@@ -122,4 +106,4 @@ def weighted(folder: Path, num_processes: int, strategy: dict[str, Any]) -> dict
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), work)
+    fork_group(int(sys.argv[2]), work_alone, Path(sys.argv[1]), int(sys.argv[2]))
