@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import SetupError, rank_zero_warn
 from lightning_fastrecipes.errors import ConfigurationError, check_at_least, check_choice
-from lightning_fastrecipes.functional.images.batches import target_key
+from lightning_fastrecipes.functional.images.batches import by_name, target_key
 from lightning_fastrecipes.functional.labels.targets import known_labels
 from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.protocols import HasInputSpec
@@ -70,6 +70,7 @@ class ImageMixing(pl.OwnCallback):
     ) -> None:
         """Mix the batch in place, or refuse one that cannot be mixed, before it is trained on."""
         keys, (images, targets, *weights) = self._parts(batch)
+        batch = by_name(batch)
         shape = targets.shape
         is_number = getattr(pl_module, "label_kind", None) == "numbers"
         self._check_targets(targets, pl_module, is_number=is_number)
@@ -176,20 +177,21 @@ class ImageMixing(pl.OwnCallback):
     def _parts(self, batch: Any) -> tuple[list[Any], list[Tensor]]:
         """Return where images, targets and any weights of rows are in a batch, and them."""
         keys: list[Any] = []
-        if isinstance(batch, MutableMapping):
-            images = [key for key, part in batch.items() if _is_images(part)]
-            keys = [*images[:1], target_key(batch)]
-        elif isinstance(batch, list):
-            keys = list(range(len(batch)))
-        parts = [batch[key] for key in keys if key is not None]
+        named = by_name(batch)
+        if isinstance(named, MutableMapping):
+            images = [key for key, part in named.items() if _is_images(part)]
+            keys = [*images[:1], target_key(named)]
+        elif isinstance(named, list):
+            keys = list(range(len(named)))
+        parts = [named[key] for key in keys if key is not None]
         has_pair = len(parts) in (2, 3) and _is_images(parts[0]) and isinstance(parts[1], Tensor)
         if has_pair and all(_are_weights(part, parts[1]) for part in parts[2:]):
             return keys, parts
         raise SetupError(
             "`ImageMixing` needs batches that are lists of images (batch, channels, height, width),"
-            " targets and, if rows are weighed, one float a row; or dictionaries of images and"
-            f" `target` or `label`; but got {type(batch).__name__}. Precomputed features cannot be"
-            " mixed; other batches need a list in place of a tuple."
+            " targets and, if rows are weighed, one float a row; or dictionaries or dataclasses of"
+            f" images and `target` or `label`; but got {type(batch).__name__}. Precomputed features"
+            " cannot be mixed; other batches need a list in place of a tuple."
         )
 
 

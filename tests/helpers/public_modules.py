@@ -60,9 +60,17 @@ class Public(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         return torch.optim.SGD(self.parameters(), lr=self.lr, momentum=0.9)
 
+    collate: Any = None
+
     @classmethod
-    def loader(cls, count: int = 12, batch_size: int = 4) -> DataLoader:
-        return DataLoader(cls.samples(count), batch_size=batch_size)
+    def loader(
+        cls, count: int = 12, batch_size: int = 4, kind: type[DataLoader] = DataLoader
+    ) -> DataLoader:
+        return kind(cls.samples(count), batch_size=batch_size, collate_fn=cls.collate)
+
+    @classmethod
+    def val_loaders(cls) -> Any:
+        return cls.loader()
 
     @classmethod
     def samples(cls, count: int) -> Any:

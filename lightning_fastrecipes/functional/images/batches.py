@@ -1,6 +1,7 @@
 """What a batch of images holds, whoever made it."""
 
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from typing import Any
 
 from torch import Tensor
@@ -8,15 +9,27 @@ from torch import Tensor
 _TARGET_NAMES = ("target", "targets", "label", "labels", "y", "mask", "masks")
 
 
+def by_name(batch: Any) -> Any:
+    """Return the fields of a dataclass, which stay its own; other batches are what they are.
+
+    >>> by_name([1, 2])
+    [1, 2]
+    """
+    is_instance = is_dataclass(batch) and not isinstance(batch, type)
+    return vars(batch) if is_instance and hasattr(batch, "__dict__") else batch
+
+
 def images_of(batch: Any) -> Tensor:
     """Find the images in a batch: its first tensor ``(batch, channels, height, width)``.
 
-    The batch is a tensor, or a list, tuple or mapping. Raise `ValueError` if there are none.
+    The batch is a tensor, or a list, tuple, mapping or dataclass. Raise `ValueError` if there are
+    none.
 
     >>> images_of([torch.zeros(2, 3, 8, 8), torch.zeros(2)]).shape
     torch.Size([2, 3, 8, 8])
     """
-    parts = list(batch.values()) if isinstance(batch, Mapping) else batch
+    parts = by_name(batch)
+    parts = list(parts.values()) if isinstance(parts, Mapping) else parts
     for part in parts if isinstance(parts, (list, tuple)) else [parts]:
         if isinstance(part, Tensor) and part.ndim == 4:
             return part
@@ -43,5 +56,6 @@ def target_key(batch: Any) -> Any:
 
 def targets_of(batch: Any) -> Tensor | None:
     """Return the targets of a batch, ``None`` if there are none."""
+    batch = by_name(batch)
     key = target_key(batch)
     return None if key is None else batch[key]
