@@ -7,6 +7,10 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Commands that tests start in other folders find `tests/twin` as well.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path
+)
 
 import pytest
 import torch
