@@ -35,3 +35,13 @@ def test_upside_down_is_another_image() -> None:
 
 def test_flat_images_show_nothing() -> None:
     assert pairs(torch.full((3, 3, 40, 40), 90)) == set()
+
+
+def test_images_of_one_kind_are_no_copies() -> None:
+    kind = photos(1, seed=1)
+    alike = (0.85 * kind + 0.15 * photos(60)).clamp(0, 255)
+    looks = grey_look(alike).flatten(1)
+    nearest = torch.corrcoef(looks).fill_diagonal_(0).amax(1)
+    assert (nearest > 0.93).all()
+    copies = [alike[:1] * 0.8, alike[1:2].flip(3), alike[2:3]]
+    assert pairs(torch.cat([alike, *copies])) == {(0, 60), (1, 61), (2, 62)}
