@@ -19,6 +19,7 @@ import lightning_fastrecipes as fr
 from lightning_fastrecipes import _lightning
 from lightning_fastrecipes._lightning import LIGHTNING, VARIABLE, SetupError
 from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.recipe.artifacts.environment import package_versions
 from lightning_fastrecipes.recipe.loading import load_recipe
 
 OTHER = {"pytorch_lightning": "lightning.pytorch"}.get(LIGHTNING, "pytorch_lightning")
@@ -114,6 +115,11 @@ def test_a_recipe_that_names_the_other_gets_the_classes_of_this_one(recipe_file)
     assert schedule.class_path == "lightning_fastrecipes.SGDR"
     assert found.class_path == f"{LIGHTNING}.callbacks.EarlyStopping"
     assert found.load() is pl.callbacks.EarlyStopping
+
+
+def test_a_run_notes_the_version_of_the_one_that_it_used():
+    of_both = {"pytorch-lightning", "lightning"} & set(package_versions())
+    assert of_both == {LIGHTNING.partition(".")[0].replace("_", "-")}
 
 
 # With both of them installed.

@@ -7,14 +7,15 @@ from importlib.metadata import version
 
 import torch
 
-from lightning_fastrecipes._lightning import rank_zero_only
+from lightning_fastrecipes._lightning import LIGHTNING, rank_zero_only
 
-PACKAGES = ("pytorch-lightning", "torch", "torchvision", "torchmetrics", "timm", "numpy", "pandas")
+PACKAGES = ("torch", "torchvision", "torchmetrics", "timm", "numpy", "pandas")
 
 
 def package_versions() -> dict[str, str]:
     """Return the versions of the packages that results may depend on."""
-    return {name: version(name) for name in ("lightning-fastrecipes", *PACKAGES)}
+    lightning = LIGHTNING.partition(".")[0].replace("_", "-")
+    return {name: version(name) for name in ("lightning-fastrecipes", lightning, *PACKAGES)}
 
 
 def default_device() -> torch.device:

@@ -15,7 +15,7 @@ from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.schema import Recipe
 
 _FAILURES = (pl.MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError)
-_OWN = {pl.LIGHTNING, "lightning_fastrecipes"}
+_OWN = {pl.LIGHTNING.partition(".")[0], "lightning_fastrecipes"}
 
 
 def build_trainer(recipe: Recipe, model: Any, **arguments: Any) -> pl.Trainer:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lightning_fastrecipes._lightning import LIGHTNING
 from lightning_fastrecipes.cli.main import main
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.recipe.config.documents import is_bounded_yaml
@@ -73,7 +74,7 @@ def test_what_a_file_makes_others_write_lies_in_the_run_folder(recipe_file, chan
 
 @pytest.mark.parametrize("name", ["WandbLogger", "MLFlowLogger", "CometLogger"])
 def test_a_file_sends_nothing_over_the_network_unless_it_is_trusted(recipe_file, name) -> None:
-    with pytest.raises(RecipeError, match=r"over the network.*--trust pytorch_lightning\.loggers"):
+    with pytest.raises(RecipeError, match=rf"over the network.*--trust {LIGHTNING}\.loggers"):
         load_recipe(changed(recipe_file, logger(f"{LOGGERS}.{name}")))
 
 
