@@ -45,3 +45,11 @@ def test_images_of_one_kind_are_no_copies() -> None:
     assert (nearest > 0.93).all()
     copies = [alike[:1] * 0.8, alike[1:2].flip(3), alike[2:3]]
     assert pairs(torch.cat([alike, *copies])) == {(0, 60), (1, 61), (2, 62)}
+
+
+def test_a_dozen_copies_are_all_found() -> None:
+    images = photos(3)
+    copies = torch.cat([images[:1] * (0.8 + 0.01 * number) for number in range(12)])
+    found = pairs(torch.cat([images, copies]))
+    linked = {number for pair in found for number in pair}
+    assert linked == {0, *range(3, 15)}
