@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from lightning_fastrecipes.cli.launch import agree, find_launch
 from lightning_fastrecipes.cli.output import check_place, refuse_links
-from lightning_fastrecipes.data.common.files import sweep_parts
+from lightning_fastrecipes.data.common.files import PART, sweep_parts
 from lightning_fastrecipes.errors import RecipeError
 
 RUN_FOLDER_VARIABLE = "FASTRECIPES_RUN_FOLDER"
@@ -90,9 +90,12 @@ def _decide(options: argparse.Namespace) -> Path:
         check_place(base.parent, is_folder=True)
         return base if not base.exists() else next(path for path in taken if not path.exists())
     check_place(folder, is_folder=True)
-    # A run that stopped before training, for want of its data, has left its log alone.
+    # A run that stopped before training, for want of its data, has left its log alone, and one that
+    # was killed while it wrote its recipe half of that.
     found = folder.iterdir() if folder.exists() else ()
-    is_used = any(path.name not in ("log.txt", LOCK) for path in found)
+    is_used = any(
+        path.name not in ("log.txt", LOCK) and not path.name.startswith(PART) for path in found
+    )
     # The first node of a run may have begun in it.
     if is_used and os.environ.get("NODE_RANK", "0") == "0":
         raise RecipeError(

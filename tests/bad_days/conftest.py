@@ -26,13 +26,13 @@ class Victim:
 
     def start(self, *more: str, at=None) -> Ended:
         """Run, or go on with the run if it has begun, as people are told to."""
-        has_begun = (self.folder / "recipe.yaml").is_file()
-        words = ["--resume", str(self.folder)] if has_begun else self.words
-        return run_forked(["run", *words, *more], self.home, at)
+        return run_forked(["run", *self.going_on, *more], self.home, at)
 
     @property
-    def words(self) -> list[str]:
-        return [str(self.home / "recipe.yaml"), "--out", str(self.folder)]
+    def going_on(self) -> list[str]:
+        has_begun = (self.folder / "recipe.yaml").is_file()
+        words = [str(self.home / "recipe.yaml"), "--out", str(self.folder)]
+        return ["--resume", str(self.folder)] if has_begun else words
 
     def clear(self) -> None:
         """Forget all runs and caches."""
@@ -51,13 +51,28 @@ def make_victim(home: Path, kind: str) -> Victim:
     return Victim(home, document)
 
 
+_MADE: dict[str, Victim] = {}
+
+
 @pytest.fixture
-def victim(tmp_path_factory, monkeypatch, request) -> Victim:
-    """Run a recipe once without any fault, and forget its folder and caches."""
-    found = make_victim(tmp_path_factory.mktemp("victim"), request.param)
-    monkeypatch.setenv("FASTRECIPES_CACHE", str(found.home / "cache"))
-    ended = found.start()
-    assert ended.code == 0, ended.said[-3000:]
-    found.expected, found.ticks = run_content(found.folder), ended.ticks
+def fresh_victim(tmp_path_factory, monkeypatch, request) -> Victim:
+    """A recipe without a run folder or caches, the same for all tests of a session."""
+    kind = request.param
+    if kind not in _MADE:
+        _MADE[kind] = make_victim(tmp_path_factory.mktemp("victim"), kind)
+    found = _MADE[kind]
     found.clear()
+    monkeypatch.setenv("FASTRECIPES_CACHE", str(found.home / "cache"))
+    return found
+
+
+@pytest.fixture
+def victim(fresh_victim) -> Victim:
+    """A recipe whose run without any fault is known."""
+    found = fresh_victim
+    if not found.expected:
+        ended = found.start()
+        assert ended.code == 0, ended.said[-3000:]
+        found.expected, found.ticks = run_content(found.folder), ended.ticks
+        found.clear()
     return found

@@ -163,7 +163,7 @@ def test_processes_that_died_are_named_with_what_to_do(text, named) -> None:
     assert named_death(RuntimeError("shapes do not match")) is None
 
 
-@pytest.mark.parametrize("victim", ["table"], indirect=True)
+@pytest.mark.parametrize("fresh_victim", ["table"], indirect=True)
 def test_a_run_without_room_says_so_and_goes_on_bit_for_bit(victim, limited) -> None:
     limited(6000)
     ended = victim.start()

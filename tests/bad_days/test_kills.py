@@ -1,7 +1,8 @@
 """Runs that are killed at any moment go on, bit for bit, and leave nothing behind.
 
-Ten kills run with the suite. A hundred: ``pytest -m slow tests/bad_days/test_kills.py``, of which
-ten are of the real command, four of them on two processes.
+Fourteen kills run with the suite, one in each phase of a run. A hundred at random:
+``pytest -m slow tests/bad_days/test_kills.py``, of which ten are of the real command, four of them
+on two processes; ``-s`` shows where each came.
 """
 
 import os
@@ -10,10 +11,10 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
-from helpers.kills import draw_moments, killed_at
+from helpers.command import end_command, end_session, start_command
+from helpers.kills import killed_at, killed_when, phase
 from helpers.run_content import assert_same_content, leftovers, run_content
 
 pytestmark = [
@@ -24,51 +25,71 @@ pytestmark = [
 KINDS = ["images", "images-with-a-worker", "table"]
 
 
-def check_all_kills(victim, moments: list[int], kills_each: int) -> None:
-    """Kill runs, each several times, let them end, and compare them with the whole run."""
-    for start in range(0, len(moments), kills_each):
-        victim.clear()
-        for moment in moments[start : start + kills_each]:
-            ended = victim.start(at=killed_at(moment))
-            # A run that has little left may end before its moment.
-            assert ended.code in (-signal.SIGKILL, 0), ended.said[-3000:]
-        ended = victim.start()
-        assert ended.code == 0, (moments[start : start + kills_each], ended.said[-3000:])
-        assert_same_content(run_content(victim.folder), victim.expected)
-        assert leftovers(victim.home) == [], moments[start : start + kills_each]
+# The tick that a run is killed at, and which of its kind; it goes on until the next of them.
+PHASES = {
+    "images": [
+        (r"open .*/cache/manifests/", 2),
+        (r"open .*/cache/features/.*\.npy", 1),
+        ("step", 3),
+        (r"os\.rename .*head", 1),
+        (r"os\.rename .*begun", 3),
+        (r"os\.rename .*cycle-2", 1),
+        (r"open .*predictions", 2),
+        (r"open .*export", 3),
+        (r"os\.rename .*results", 1),
+    ],
+    "table": [
+        (r"os\.rename .*/cache/tables/", 1),
+        (r"os\.rename .*recipe", 1),
+        ("step", 4),
+        (r"os\.rename .*progress", 2),
+        (r"open .*predictions", 1),
+    ],
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("victim", ["images", "table"], indirect=True)
-def test_five_kills(victim) -> None:
-    # One for each fifth of a run: before training, in both stages, in evaluation and export.
-    fifth = victim.ticks // 5
-    moments = [random.Random(7).randint(1, fifth) + fifth * part for part in range(5)]
-    check_all_kills(victim, moments, kills_each=5)
+def tell(what: str, code: int, said: str) -> None:
+    """Write where a kill came, for ``pytest -s``."""
+    sys.stdout.write(f"{what}: code {code}, {phase(said)}\n")
+
+
+def check_end(victim, kills: list) -> None:
+    """Let a run that was killed end, and compare it with the whole run."""
+    ended = victim.start()
+    assert ended.code == 0, (kills, ended.said[-3000:])
+    assert_same_content(run_content(victim.folder), victim.expected)
+    assert leftovers(victim.home) == [], kills
+
+
+@pytest.mark.parametrize(
+    ("fresh_victim", "kind"), [(k, k) for k in PHASES], indirect=["fresh_victim"]
+)
+def test_a_kill_in_each_phase(victim, kind) -> None:
+    for pattern, times in PHASES[kind]:
+        ended = victim.start(at=killed_when(pattern, times))
+        assert ended.code == -signal.SIGKILL, (pattern, ended.said[-3000:])
+    check_end(victim, PHASES[kind])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", KINDS, indirect=True)
+@pytest.mark.parametrize("fresh_victim", KINDS, indirect=True)
 def test_thirty_kills(victim) -> None:
-    check_all_kills(victim, draw_moments(len(victim.expected), 30, victim.ticks), kills_each=2)
-
-
-def start_command(victim, *more: str) -> subprocess.Popen:
-    has_begun = (victim.folder / "recipe.yaml").is_file()
-    words = ["--resume", str(victim.folder)] if has_begun else victim.words
-    with (victim.home / "said.txt").open("w") as said:
-        return subprocess.Popen(
-            [sys.executable, "-m", "lightning_fastrecipes", "run", *words, *more],
-            stdout=said, stderr=said, start_new_session=True,
-        )  # fmt: skip
-
-
-def end_command(victim, *more: str) -> None:
-    command = start_command(victim, *more)
-    assert command.wait(timeout=900) == 0, (victim.home / "said.txt").read_text()[-3000:]
+    draw, num_kills = random.Random(len(victim.expected)), 0
+    while num_kills < 30:
+        victim.clear()
+        kills = [draw.randint(1, victim.ticks) for _ in range(draw.randint(1, 3))]
+        for moment in kills:
+            ended = victim.start(at=killed_at(moment))
+            tell(f"tick {moment} of {victim.ticks}", ended.code, ended.said)
+            if ended.code == 0:  # it had less left
+                break
+            assert ended.code == -signal.SIGKILL, ended.said[-3000:]
+            num_kills += 1
+        check_end(victim, kills)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", KINDS[1:], indirect=True)
+@pytest.mark.parametrize("fresh_victim", KINDS[1:], indirect=True)
 @pytest.mark.parametrize("num_processes", [1, 2])
 def test_ten_kills_of_the_command(victim, num_processes) -> None:
     more = [f"--trainer.devices={num_processes}", "--trainer.strategy=ddp"]
@@ -78,35 +99,20 @@ def test_ten_kills_of_the_command(victim, num_processes) -> None:
     seconds = time.monotonic() - began
     expected = run_content(victim.folder)
     victim.clear()
-    draw = random.Random(num_processes)
-    for _ in range(3 if num_processes == 1 else 2):
+    draw, num_kills = random.Random(num_processes), 0
+    while num_kills < (3 if num_processes == 1 else 2):
         command = start_command(victim, *more)
-        time.sleep(draw.uniform(0.2, 0.9) * seconds)
-        # The process that was started alone, as the system does: its workers and ranks find out.
-        command.kill()
-        command.wait()
-        stop_others(command.pid)
+        try:
+            assert command.wait(draw.uniform(0.2, 0.9) * seconds) == 0  # it had less left
+            victim.clear()
+        except subprocess.TimeoutExpired:
+            # The process that was started alone, as the system does: its workers and ranks find
+            # out.
+            command.kill()
+            command.wait()
+            end_session(command.pid)
+            num_kills += 1
+        tell("command", command.returncode, (victim.home / "said.txt").read_text())
     end_command(victim, *([] if (victim.folder / "recipe.yaml").is_file() else more))
     assert_same_content(run_content(victim.folder), expected)
     assert leftovers(victim.home) == []
-
-
-def stop_others(session: int) -> None:
-    """Wait for what a killed process has left running, and end what does not end by itself."""
-    ends = time.monotonic() + 60
-    while time.monotonic() < ends and members(session):
-        time.sleep(0.2)
-    for process in members(session):
-        os.kill(process, signal.SIGKILL)
-
-
-def members(session: int) -> list[int]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, _, number = path.read_text().rpartition(")")[2].split()[:4]
-        except OSError:
-            continue
-        if int(number) == session and state != "Z":
-            found.append(int(path.parent.name))
-    return found

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-@pytest.mark.parametrize("victim", ["table"], indirect=True)
+@pytest.mark.parametrize("fresh_victim", ["table"], indirect=True)
 @pytest.mark.parametrize(
     ("number", "code", "word"),
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.filterwarnings(
 def test_a_signal_says_where_the_run_stood_and_how_to_go_on(victim, number, code, word) -> None:
     share = {signal.SIGINT: 0.3, signal.SIGTERM: 0.55}[number]
 
-    def send(tick: int) -> None:
+    def send(tick: int, _: str) -> None:
         if tick == int(victim.ticks * share):
             os.kill(os.getpid(), number)
 

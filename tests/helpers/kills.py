@@ -1,10 +1,11 @@
 """Runs of the command in processes forked from this warm one, and ended at any moment."""
 
 import os
-import random
+import re
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from lightning_fastrecipes.callbacks.seeded_steps import SeededSteps
 from lightning_fastrecipes.cli.main import main
 
 _WRITES = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.move"}
+At = Callable[[int, str], None]
 
 
 @dataclass
@@ -27,14 +29,15 @@ class Ended:
     ticks: int
 
 
-def run_forked(words: list[str], home: Path, at: Callable[[int], None] | None = None) -> Ended:
+def run_forked(words: list[str], home: Path, at: At | None = None) -> Ended:
     """Run the command in a child process.
 
     Args:
         words: Those after ``fastrecipes``.
         home: All that counts lies below it: each file that is opened, made, moved or removed there
             is a tick, and so is each training step.
-        at: Called with the number of each tick, before it happens.
+        at: Called with the number of each tick, and with what it is, before it happens: ``step``,
+            or the event and the path, such as ``open .../metrics.csv``.
 
     Returns:
         How it ended.
@@ -50,6 +53,7 @@ def run_forked(words: list[str], home: Path, at: Callable[[int], None] | None = 
                 os.dup2(file.fileno(), number)
             sys.stdout = sys.stderr = file  # not those of pytest
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            warnings.resetwarnings()  # pytest makes errors of them
             ticks = _count_ticks(home, at)
             code = main(words)
             counted.write_text(str(ticks[0]))
@@ -63,47 +67,63 @@ def run_forked(words: list[str], home: Path, at: Callable[[int], None] | None = 
     return Ended(os.waitstatus_to_exitcode(status), said.read_text(), int(counted.read_text()))
 
 
-def killed_at(number: int) -> Callable[[int], None]:
+def killed_at(number: int) -> At:
     """Return what kills the process at a tick, with no time for anything else."""
 
-    def kill(tick: int) -> None:
+    def kill(tick: int, _: str) -> None:
         if tick == number:
             os.kill(os.getpid(), signal.SIGKILL)
 
     return kill
 
 
-def _count_ticks(home: Path, at: Callable[[int], None] | None) -> list[int]:
+def killed_when(pattern: str, times: int = 1) -> At:
+    """Return what kills the process when a tick of some kind comes for the so many-th time."""
+    left = [times]
+
+    def kill(_: int, what: str) -> None:
+        left[0] -= bool(re.search(pattern, what))
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return kill
+
+
+def _count_ticks(home: Path, at: At | None) -> list[int]:
     ticks, owner, root = [0], os.getpid(), str(home)
     skipped = (str(home / "said.txt"), str(home / "ticks.txt"))
 
-    def tick() -> None:
+    def tick(what: str) -> None:
         if os.getpid() == owner:
             ticks[0] += 1
             if at is not None:
-                at(ticks[0])
+                at(ticks[0], what)
 
     def look(event: str, arguments: tuple) -> None:
         if event in _WRITES:
             path = arguments[0]
             text = os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else ""
             if text.startswith(root) and text not in skipped:
-                tick()
+                tick(f"{event} {text}")
 
     sys.addaudithook(look)  # for good: the process ends with the run
     step = SeededSteps.on_train_batch_start
 
     def step_and_tick(self, *arguments):
-        tick()
+        tick("step")
         return step(self, *arguments)
 
     SeededSteps.on_train_batch_start = step_and_tick
     return ticks
 
 
-def draw_moments(seed: int, count: int, total: int) -> list[int]:
-    """Return ticks at which to kill, drawn from all of an uninterrupted run."""
-    return [random.Random(seed * 1000 + one).randint(1, total) for one in range(count)]
+def phase(said: str, last_stage: str = "all") -> str:
+    """Return how far a run had come, by what it had printed until it ended."""
+    begun = re.findall(r"^ *Stage (\w+): \d+ epoch", said, re.MULTILINE)
+    ended = re.findall(r"^Stage (\w+) took", said, re.MULTILINE)
+    if last_stage in ended:
+        return "evaluation and export"
+    return f"stage {begun[-1]}" if begun else "before training"
 
 
 def callback(name: str, **arguments) -> dict:

@@ -43,8 +43,9 @@ def assert_same_content(found: dict[str, Any], expected: dict[str, Any]) -> None
 
 
 def leftovers(folder: Path) -> list[str]:
-    """Name the files that an interrupted write has left below a folder."""
-    return [str(path) for path in folder.rglob("*") if ".part" in path.name]
+    """Name the files that an interrupted write has left below a folder, of runs or of caches."""
+    found = folder.rglob(".*")
+    return [str(path) for path in found if path.name != ".lock"]
 
 
 def _timeless(value: Any) -> Any:

@@ -124,13 +124,13 @@ class CacheEntry:
                 return found
             raise
         try:
+            # A process that was killed while it wrote left them; the lock is held.
+            for leftover in self.path.parent.glob(f".{self.path.name}-*"):
+                shutil.rmtree(leftover, ignore_errors=True)
             stored = self._stored(load)
             if stored is not None and is_complete(stored):
                 return stored
             files = build(stored)
-            # A process that was killed while it wrote left them; the lock is held.
-            for leftover in self.path.parent.glob(f".{self.path.name}-*"):
-                shutil.rmtree(leftover, ignore_errors=True)
             with self._writing(files.num_bytes):
                 self._write(files)
                 return load(self.path, json.loads(json.dumps(files.notes)))

@@ -241,10 +241,11 @@ class Run:
         if index == 0 and self.recipe.initial_checks:
             callbacks.append(InitialLossCheck())
         return [
+            # First: what others draw at the start of a step must follow from it too.
+            SeededSteps(stage_seed(self.recipe.seed, index)),
             *callbacks,
             *([ValidationGuard()] if self.recipe.validation_guard else []),
             FiniteLossCheck(),
-            SeededSteps(stage_seed(self.recipe.seed, index)),
             history,
             stage_checkpoint(checkpoint),
             *self._saving(stage),
