@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from lightning_fastrecipes.cli import automatic, browsing
+from lightning_fastrecipes.cli.dead_processes import DeathWatch
 from lightning_fastrecipes.cli.interruptions import (
     TerminatedError,
     ended_by_sigterm,
@@ -221,17 +222,20 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
         log_to(folder / "log.txt", err)
     kept = only_run_in(folder) if first else nullcontext()
     console = out if first else Console(quiet=True)
+    more = f"Go on with: fastrecipes run --resume {folder}"
 
     def train(run: Run) -> dict[str, Any]:
         begun.append(run)
+        watch.add(run)
         return _train(run, console)
 
     how = RunOptions(
         resume=goes_on(options) is not None, fast_dev_run=options.fast_dev_run, show_progress=first
     )
     begun: list[Run] = []
+    watch = DeathWatch(folder)
     try:
-        with kept:
+        with kept, watch:
             if recipe.has_many_runs:
                 series = Series(recipe, folder, **how)
                 series.check()
@@ -243,14 +247,13 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
     except Exception as error:
         logging.getLogger(__name__).exception("The run failed")
         if (found := named_death(error)) is not None:
-            raise DataError(f"{found} Go on with: fastrecipes run --resume {folder}") from error
+            raise DataError(f"{found} {more}") from error
         raise
     except (KeyboardInterrupt, SystemExit) as error:
         if (ended := interruption(error)) is None:
             raise
         if first:
             place = last_epoch(begun[-1].folder) if begun else "before training"
-            more = f"Go on with: fastrecipes run --resume {folder}"
             err.print(f"fastrecipes: {ended[0]} {place}. {more}", style="red")
         return ended[1]
     # Not after an error: leaving waits for exchanges that the others may never take part in.

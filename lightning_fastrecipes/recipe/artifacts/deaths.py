@@ -8,7 +8,8 @@ _OF_A_RANK = re.compile(
     "|Socket Timeout|Timed out waiting",
     re.IGNORECASE,
 )
-_KILLED = "It may have been killed by hand, or by the system for want of memory (`dmesg` says so)."
+KILLED = "It may have been killed by hand, or by the system for want of memory (`dmesg` says so)."
+"""Why a process may have died."""
 
 
 def named_death(error: BaseException) -> str | None:
@@ -23,12 +24,12 @@ def named_death(error: BaseException) -> str | None:
     if found := _WORKER.search(text):
         return (
             f"A worker that loads data (process {found[1]}) ended: {found[2].strip().rstrip('.')}."
-            f" {_KILLED} Less memory is taken with fewer workers (`data.num_workers`) or smaller"
+            f" {KILLED} Less memory is taken with fewer workers (`data.num_workers`) or smaller"
             " batches."
         )
     if isinstance(error, RuntimeError) and _OF_A_RANK.search(text):
         return (
             f"Another process of this run has ended, so that this one cannot go on ({text[:200]})."
-            f" {_KILLED} Its own message, if it left one, is above or in the log of its node."
+            f" {KILLED} Its own message, if it left one, is above or in the log of its node."
         )
     return None

@@ -1,6 +1,7 @@
 """Run a recipe: build data and model, train stage by stage, evaluate, export."""
 
 import logging
+import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -100,6 +101,7 @@ class Run:
         self.plans: list[StagePlan]
         self.stages: list[dict[str, Any]] = []
         self._loggers: list[pl.Logger] = []
+        self._launchers: list[Any] = []
         self._stage = 0
 
     def prepare(self) -> list[StagePlan]:
@@ -272,10 +274,17 @@ class Run:
             default_root_dir=self.folder.path,
             fast_dev_run=self.fast_dev_run,
         )
+        self._launchers.append(trainer.strategy.launcher)
         # One log for all stages and the evaluation, in which steps go on.
         self._loggers = trainer.loggers
         count_steps_from(self._loggers, self._steps_before(self._stage))
         return trainer
+
+    def started_processes(self) -> "list[subprocess.Popen[bytes]]":
+        """Return the processes that Lightning has started for this run, beside this one."""
+        # In no interface: `test_a_killed_rank_is_named` fails if Lightning keeps them elsewhere.
+        found = (getattr(launcher, "procs", ()) for launcher in self._launchers)
+        return [one for procs in found for one in procs if isinstance(one, subprocess.Popen)]
 
     def _steps_before(self, index: int) -> int:
         """Count the steps of the stages before one; earlier versions did not note them."""
