@@ -71,11 +71,10 @@ def _hindrance(path: Path, *, is_folder: bool) -> str:
             return "it is a file"
     else:
         # What is missing for another reason than that nothing is there, such as a long name.
-        with_reason = path if is_folder else path.parent / f".{path.name}-12345678"
         if os.path.lexists(path):
             return "it is a link to nothing"
         with contextlib.suppress(FileNotFoundError):
-            os.lstat(with_reason)
+            os.lstat(path)
     place = path if is_folder else path.parent
     while not os.path.exists(place):
         place = place.parent

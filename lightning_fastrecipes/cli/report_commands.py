@@ -44,7 +44,7 @@ def report_on_run(recipe: Any, folder: Path, trust: Trust) -> None:
 
     try:
         out.print(f"Report: {write(folder, trust=trust)}")
-    except Exception as error:
+    except Exception as error:  # whatever it is, the run has ended well
         logging.getLogger(__name__).exception("The report failed")
         again = f"The run is finished. Try again with: fastrecipes report {folder}"
         err.print(f"fastrecipes: there is no report: {error} {again}", style="red")

@@ -16,7 +16,7 @@ def save_as_a_whole(trainer: pl.Trainer, path: Path) -> None:
     Lightning itself writes to a temporary folder, which may be on another disk, from where half a
     file can take the place of the last one. Every process must call it.
     """
-    part = path.with_name(f".part-{path.name}")
+    part = path.with_name(f".part-{path.name[-50:]}")
     try:
         trainer.save_checkpoint(part)
         if trainer.is_global_zero:

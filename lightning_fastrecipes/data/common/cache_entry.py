@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from lightning_fastrecipes._lightning import rank_zero_warn
 from lightning_fastrecipes.data.common.disk_room import ADVICE, NoRoomError, writing
@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 _MANIFEST = "manifest.json"
 _SEAL = "sha256"
+_QUIET = 5.0
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class CacheEntry:
             with self._writing():
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 lock = FileLock(f"{self.path}.lock")
-                lock.acquire()
+                self._acquire(lock)
         except NoRoomError:
             # Nobody writes here, so that there is no need of a lock either.
             found = self._stored(load) if os.path.isdir(self.path) else None
@@ -136,6 +137,16 @@ class CacheEntry:
                 return load(self.path, json.loads(json.dumps(files.notes)))
         finally:
             lock.release()
+
+    def _acquire(self, lock: FileLock) -> None:
+        try:
+            lock.acquire(timeout=_QUIET)
+        except Timeout:
+            rank_zero_warn(
+                f"Another process writes the {self.name} cache '{self.path}'. This one waits until"
+                " it has ended."
+            )
+            lock.acquire()
 
     def _stored(self, load: Callable[[Path, dict[str, Any]], Stored]) -> Stored | None:
         notes = self.read()

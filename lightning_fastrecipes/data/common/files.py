@@ -35,8 +35,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        name = f"{PART}{path.stem[:100]}-"
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=name, suffix=path.suffix)
+        # Shorter than the 255 bytes that a name may have, of which a character takes up to four.
+        name, kind = f"{PART}{path.stem[:30]}-", path.suffix if len(path.suffix) < 20 else ""
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=name, suffix=kind)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -109,7 +110,7 @@ def read_bounded(path: Path) -> str:
 def copy_folder(source: Path, target: Path, ignore: Sequence[str] = ()) -> None:
     """Copy a folder, but what patterns ignore, in place of another; half a copy never stays."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f"{PART}{target.name}-"))
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f"{PART}{target.name[:30]}-"))
     try:
         ignored = shutil.ignore_patterns(*ignore)
         shutil.copytree(source, temporary, dirs_exist_ok=True, ignore=ignored)

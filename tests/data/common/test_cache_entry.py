@@ -6,10 +6,12 @@ import time
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Timer
 
 import pytest
+from filelock import FileLock
 
+from lightning_fastrecipes.data.common import cache_entry
 from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles
 from lightning_fastrecipes.data.common.disk_room import NoRoomError
 
@@ -137,6 +139,20 @@ def test_what_a_killed_writer_left_is_removed(tmp_path) -> None:
     get(entry(tmp_path), text())
 
     assert left(tmp_path) == [entry(tmp_path).path.name]
+
+    folder.with_name(f"{folder.name}-replaced").mkdir()
+    get(entry(tmp_path), text())  # which is complete
+    assert left(tmp_path) == [entry(tmp_path).path.name]
+
+
+def test_waiting_for_another_process_is_said(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(cache_entry, "_QUIET", 0.05)
+    lock = FileLock(f"{entry(tmp_path).path}.lock", thread_local=False)
+    with ThreadPoolExecutor(1) as other:  # a lock knows its own thread
+        other.submit(lock.acquire).result()
+    Timer(0.3, lock.release).start()
+    with pytest.warns(UserWarning, match=r"Another process writes the text cache .* waits until"):
+        assert get(entry(tmp_path), text()) == {"words": "hello"}
 
 
 def test_room_is_checked_before_anything_is_written(tmp_path, monkeypatch) -> None:
