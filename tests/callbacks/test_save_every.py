@@ -6,9 +6,10 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import MeanMetric
 
-from lightning_fastrecipes import FiniteLossCheck, SaveEvery
+from lightning_fastrecipes import SGDR, FiniteLossCheck, SaveEvery
 from lightning_fastrecipes.callbacks.epoch_table import EpochTable
 from lightning_fastrecipes.data.common.epoch_place import ResumableLoader
+from lightning_fastrecipes.data.common.samplers import ShuffleSampler, upcoming_epoch
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.training.save_interval import save_interval
 
@@ -147,8 +148,6 @@ def test_a_write_that_fails_leaves_the_last_file_and_no_other(fit, tmp_path, mon
 
 
 def test_the_highest_rate_of_a_resumed_epoch_is_that_of_all_of_it(fit, tmp_path) -> None:
-    from lightning_fastrecipes import SGDR
-
     saving, table = SaveEvery(4, tmp_path / "begun.ckpt"), EpochTable()
     killed_at(4, fit, [SGDR(), saving], None, max_epochs=1)
     fit([SGDR(), table, SaveEvery(9, tmp_path / "b.ckpt")], ckpt_path=saving.path, max_epochs=1)
@@ -160,6 +159,79 @@ def test_the_highest_rate_of_a_resumed_epoch_is_that_of_all_of_it(fit, tmp_path)
     resumed = EpochTable()
     fit([SGDR(), resumed, SaveEvery(9, tmp_path / "b.ckpt")], ckpt_path=saving.path, max_epochs=1)
     assert resumed.rows[0]["lr"] == whole.rows[0]["lr"] > table.rows[0]["lr"]
+
+
+class Numbered(TensorDataset):
+    """Takes indices that carry their epoch."""
+
+    def __getitem__(self, index: int):
+        return super().__getitem__(index % len(self))
+
+
+class ShuffledData(pl.LightningDataModule):
+    """The tiny samples in an order of each epoch, from a new loader whenever one is asked for."""
+
+    def __init__(self, tensors, batch_size: int = 4) -> None:
+        super().__init__()
+        self.samples, self.batch_size = Numbered(*tensors), batch_size
+
+    def train_dataloader(self) -> ResumableLoader:
+        sampler = ShuffleSampler(self.samples, seed=3)
+        sampler.set_epoch(upcoming_epoch(self.trainer))
+        return ResumableLoader(self.samples, batch_size=self.batch_size, sampler=sampler)
+
+
+class Batches(pl.Callback):
+    """Note what is trained on, and stop before one of them."""
+
+    def __init__(self, stop: int = -1) -> None:
+        self.seen: list[float] = []
+        self.stop = stop
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if len(self.seen) == self.stop:
+            raise KilledError
+        self.seen.append(float(batch[0].sum()))
+
+
+@pytest.mark.filterwarnings("ignore:`max_epochs` should end")
+@pytest.mark.parametrize("stop", [4, 7, 8])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"accumulate_grad_batches": 2},
+        {"limit_train_batches": 3},
+        {"limit_train_batches": 0.8},
+        {"max_steps": 11, "max_epochs": -1},
+        {"reload_dataloaders_every_n_epochs": 1},
+        {"val_check_interval": 2},
+        {"accumulate_grad_batches": 3, "limit_train_batches": 4, "max_steps": 5},
+    ],
+    ids=str,
+)
+def test_other_ways_to_count_go_on_with_the_same_batches(
+    options, stop, fit_tiny, tiny_loader, tmp_path
+) -> None:
+    options = {"max_epochs": 3} | options
+    data = ShuffledData(tiny_loader().dataset.tensors)
+
+    def fit(*callbacks, **more):
+        every = SaveEvery(1, tmp_path / "begun.ckpt")
+        return fit_tiny([SGDR(cycle_len=1), *callbacks, every], datamodule=data, **options, **more)
+
+    whole, killed, resumed = Batches(), Batches(stop), Batches()
+    expected = fit(whole)
+    (tmp_path / "begun.ckpt").unlink()
+    with pytest.raises(KilledError):
+        fit(killed)
+    found = fit(resumed, ckpt_path=str(tmp_path / "begun.ckpt"))
+    again = len(killed.seen) + len(resumed.seen) - len(whole.seen)
+    assert 0 <= again <= 5
+    assert killed.seen + resumed.seen[again:] == whole.seen
+    assert killed.seen[stop - again :] == resumed.seen[:again]
+    torch.testing.assert_close(found.weights, expected.weights, rtol=0, atol=0)
+    assert found.trainer.global_step == expected.trainer.global_step
+    assert found.lrs == expected.lrs[-len(found.lrs) :]
 
 
 @pytest.mark.parametrize("every", [0, -1, 1.5, True, "5", "often", "0min", "5 weeks", None])
