@@ -37,7 +37,9 @@ def test_a_worker_that_is_killed_is_named_and_the_run_goes_on(victim) -> None:
     assert "Traceback" not in ended.said
     [line] = [one for one in ended.said.splitlines() if one.startswith("fastrecipes: ")]
     assert "A worker that loads data (process " in line
-    assert "killed by signal" in line
+    # PyTorch says the one or the other, whichever it notices first.
+    assert "killed by signal" in line or "exited unexpectedly" in line
+    assert "It may have been killed by hand, or by the system for want of memory" in line
     assert f"Go on with: fastrecipes run --resume {victim.folder}" in line
     assert victim.start().code == 0
     assert_same_content(run_content(victim.folder), victim.expected)
@@ -94,9 +96,9 @@ def test_a_killed_rank_is_named(victim) -> None:
     assert command.wait(timeout=60) == 1
     said = (victim.home / "said.txt").read_text()
     assert "Traceback" not in said
-    lines = [line for line in said.splitlines() if line.startswith("fastrecipes: ")]
+    lines = [line for line in said.splitlines() if "Another process of this run" in line]
     assert len(lines) == 1, said[-3000:]
-    assert "Another process of this run" in lines[0]
+    assert lines[0].startswith("fastrecipes: ")
     assert f"Go on with: fastrecipes run --resume {victim.folder}" in lines[0]
     assert not end_session(command.pid)
     end_command(victim, *two)

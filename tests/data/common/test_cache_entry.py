@@ -102,6 +102,14 @@ def test_a_damaged_entry_is_rebuilt_with_a_warning(tmp_path, damage, name) -> No
     assert get(entry(tmp_path), never) == {"words": "hello"}
 
 
+def test_a_changed_note_is_noticed(tmp_path) -> None:
+    get(entry(tmp_path), text())
+    manifest = entry(tmp_path).path / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"hello"', '"hellp"'))
+    with pytest.warns(UserWarning, match=r"damaged: the checksum of 'manifest\.json' is wrong"):
+        assert get(entry(tmp_path), text()) == {"words": "hello"}
+
+
 def test_the_key_is_compared_in_full(tmp_path) -> None:
     get(entry(tmp_path), text())
     manifest = entry(tmp_path).path / "manifest.json"
