@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from conftest import draw_squares
 from helpers.kills import image_document, run_forked
 from helpers.permissions import read_only
@@ -58,22 +59,22 @@ def test_a_file_in_place_of_a_run_folder_is_refused(recipe_file, tmp_path, capsy
     assert (tmp_path / "run").read_text() == "mine"
 
 
-def test_images_of_the_longest_names_in_a_circle_of_links(tmp_path, monkeypatch) -> None:
-    root, class_name = draw_squares(tmp_path / "data"), "c" * 255
+def test_images_of_odd_and_the_longest_names_in_a_circle_of_links(tmp_path) -> None:
+    odd = """a, 'b' "c" [d] {e} %s; ä 日本 """
+    root, class_name = draw_squares(tmp_path / "data"), odd + "c" * (255 - len(odd.encode()))
     (root / "red").rename(root / class_name)
     for number, path in enumerate(sorted((root / class_name).iterdir())):
         path.rename(path.with_name("x" * min(237 + number, 249) + f"{number:02}.png"))
-    for place, target in (("again", ".."), (class_name, "../..")):
-        (root / "blue" / place[:250]).symlink_to(target, target_is_directory=True)
+    (root / "blue" / "0.png").rename(root / "blue" / f"{odd}.png")
+    for name, target in (("again", ".."), (odd, "../..")):
+        (root / "blue" / name).symlink_to(target, target_is_directory=True)
     names = {path.name for path in (root / class_name).glob("*.png")}
     assert {len(name) for name in names} >= {243, 250, 255}
     document = image_document(root)
     document["stages"] = {"head": document["stages"]["head"]}
     document["evaluation"] = {}
-    import yaml
-
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
-    folder = tmp_path / ("r" * 255)
+    folder = tmp_path / (odd + "r" * (255 - len(odd.encode())))
     words = ["run", str(tmp_path / "recipe.yaml"), "--out", str(folder)]
     ended = run_forked(words, tmp_path)
     assert ended.code == 0, ended.said[-3000:]

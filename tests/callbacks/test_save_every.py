@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import MeanMetric
 
 from lightning_fastrecipes import SGDR, FiniteLossCheck, SaveEvery
+from lightning_fastrecipes.callbacks.engine.epoch_state import state_of_process
 from lightning_fastrecipes.callbacks.epoch_table import EpochTable
 from lightning_fastrecipes.data.common.epoch_place import ResumableLoader
 from lightning_fastrecipes.data.common.samplers import ShuffleSampler, upcoming_epoch
@@ -159,6 +160,18 @@ def test_the_highest_rate_of_a_resumed_epoch_is_that_of_all_of_it(fit, tmp_path)
     resumed = EpochTable()
     fit([SGDR(), resumed, SaveEvery(9, tmp_path / "b.ckpt")], ckpt_path=saving.path, max_epochs=1)
     assert resumed.rows[0]["lr"] == whole.rows[0]["lr"] > table.rows[0]["lr"]
+
+
+def test_another_number_of_processes_takes_the_sums_of_all() -> None:
+    def state(total: float, count: float) -> dict:
+        return {"logged": {"loss": torch.tensor([total, count])}, "metrics": {}, "random": {"a": 1}}
+
+    both = [state(3.0, 4.0), state(5.0, 2.0)]
+    assert [state_of_process(both, rank, 2) for rank in (0, 1)] == both
+    one = state_of_process(both, 0, 1)
+    assert one["logged"]["loss"].tolist() == [8.0, 6.0]
+    assert "random" not in one
+    assert not any({"logged", "random"} & {*state_of_process(both, rank, 3)} for rank in (1, 2))
 
 
 class Numbered(TensorDataset):

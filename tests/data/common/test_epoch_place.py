@@ -6,8 +6,10 @@ from torch.utils.data import TensorDataset
 
 from lightning_fastrecipes.data.common.epoch_place import ResumableLoader
 from lightning_fastrecipes.data.common.samplers import ShuffleSampler, WeightedSampler
+from lightning_fastrecipes.data.tables.loader import TableLoader, TableRows, TableSampler
 from lightning_fastrecipes.errors import ConfigurationError
 
+ROWS = torch.arange(24.0)
 SAMPLES = TensorDataset(torch.arange(24))
 
 
@@ -82,6 +84,29 @@ def test_other_processes_go_on_with_the_same_order_over_all() -> None:
         process.load_state_dict(begun(loader(batch_size=8), 1))
     both = [sorted(a + b) for a, b in zip(*map(rows, two), strict=True)]
     assert both == [sorted(whole[8:16]), sorted(whole[16:])]
+
+
+def test_tables_go_on_over_other_processes_or_refuse_as_images_do() -> None:
+    def table(batch_size: int, rank: int = 0, num_replicas: int = 1) -> TableLoader:
+        rows = TableRows(torch.zeros(24, 0, dtype=torch.int64), torch.zeros(24, 1), ROWS)
+        sampler = TableSampler(24, seed=0, num_replicas=num_replicas, rank=rank)
+        sampler.set_epoch(2)
+        return TableLoader(rows, batch_size, sampler, is_training=True)
+
+    def targets(one: TableLoader) -> list[list[float]]:
+        return [batch[1].tolist() for batch in one]
+
+    whole, begun_one = targets(table(8)), table(8)
+    next(batches := iter(begun_one))
+    state = begun_one.state_dict()
+    two = [table(4, rank, 2) for rank in (0, 1)]
+    for process in two:
+        process.load_state_dict(state)
+    both = [sorted(a + b) for a, b in zip(*map(targets, two), strict=True)]
+    assert both == [sorted(batch) for batch in whole[1:]]
+    with pytest.raises(ConfigurationError, match=r"of 8 samples .* but it is of 12"):
+        table(4, 0, 3).load_state_dict(state)
+    batches.close()
 
 
 @pytest.mark.parametrize(("batch_size", "num_replicas"), [(4, 2), (2, 1), (4, 3)])

@@ -116,6 +116,16 @@ def test_a_begun_epoch_that_is_older_than_its_end_is_not_gone_back_to(recipe, tm
     assert_same_content(run_content(folder), expected)
 
 
+def test_a_begun_epoch_on_another_number_of_processes_is_refused(recipe, tmp_path) -> None:
+    folder = tmp_path / "run"
+    interrupted(recipe, folder, 0, 2)
+    before = run_content(folder)
+    other = load_recipe(folder / "recipe.yaml", ["trainer.devices=2"])
+    with pytest.raises(RecipeError, match=r"resumed with the keys .* but `trainer\.devices`"):
+        Run(other, folder, show_progress=False, resume=True).prepare()
+    assert_same_content(run_content(folder), before)
+
+
 def test_times_and_steps_are_read_and_others_are_refused(recipe_file) -> None:
     assert load_recipe(recipe_file, ["save_every=5min"]).save_every == "5min"
     assert load_recipe(recipe_file, ["save_every=200"]).save_every == 200
