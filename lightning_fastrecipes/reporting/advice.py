@@ -75,7 +75,7 @@ def advise(figures: Figures) -> list[Advice]:
     """Return what to try next, the most important first.
 
     >>> advise(Figures(leaks=3))[0].title
-    'Take the leaks out before anything else'
+    'Look at the pairs across splits before anything else'
     """
     found = [
         *_of_data(figures), *_of_baselines(figures), *_of_fit(figures), *_of_steps(figures),
@@ -98,9 +98,10 @@ def _of_data(f: Figures) -> list[Advice]:
         found.append(
             Advice(
                 100,
-                "Take the leaks out before anything else",
-                f"{f.leaks:,} pairs are nearly the same in two splits, so that what is measured is"
-                " too good. Keep them together by a `GroupSplit`, or remove one of each.",
+                "Look at the pairs across splits before anything else",
+                f"{f.leaks:,} pairs are nearly the same in two splits. If they show the same thing,"
+                " what is measured is too good: keep them together by a `GroupSplit`, or remove one"
+                " of each.",
             )
         )
     found += [

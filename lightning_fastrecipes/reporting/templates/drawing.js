@@ -19,6 +19,8 @@ function make(space, tag, attributes, children) {
 const el = (tag, attributes, ...children) => make(null, tag, attributes, children);
 const svg = (tag, attributes, ...children) =>
   make("http://www.w3.org/2000/svg", tag, attributes, children);
+const prose = (text) =>
+  text.split("`").map((part, place) => place % 2 ? el("code", {}, part) : part);
 const colour = (place) => `var(--c${place % NUM_COLOURS})`;
 
 function shown(value) {

@@ -163,10 +163,10 @@ function drawMap(block) {
 }
 
 const DRAW = {
-  text: (block) => el("p", { class: block.kind === "warning" ? "warning" : "soft" }, block.text),
+  text: (block) => el("p", { class: block.kind === "warning" ? "warning" : "soft" }, prose(block.text)),
   code: (block) => el("details", {}, el("summary", {}, block.title), el("pre", {}, block.text)),
   list: (block) => el("ol", { class: "next" }, block.items.map((item) =>
-    el("li", {}, el("strong", {}, item.title), el("br", {}), item.text))),
+    el("li", {}, el("strong", {}, item.title), el("br", {}), prose(item.text)))),
   table: drawTable,
   plot: drawPlot,
   gallery: drawGallery,
