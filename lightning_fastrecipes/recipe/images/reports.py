@@ -18,7 +18,7 @@ from lightning_fastrecipes.plots.classes import draw_cooccurrence
 from lightning_fastrecipes.recipe.shared.predictions import (
     Predicted,
     append_columns,
-    draw_confusion,
+    write_confusion,
 )
 
 DECIMALS = 6
@@ -34,7 +34,7 @@ def write_image_predictions(folder: Path, images: ImageDataModule, predicted: Pr
     table = append_columns(table, predicted.agreement, DECIMALS)
     write_atomically(folder / f"predictions_{split}.csv", table.to_csv(index=False))
     if thresholds is None:
-        draw_confusion(folder, predicted, classes)
+        write_confusion(folder, predicted, classes)
         return
     thresholds = thresholds.cpu()
     labels = label_table(probabilities, targets, classes, thresholds)

@@ -22,8 +22,8 @@ from lightning_fastrecipes.trust import Trust
 logger = logging.getLogger(__name__)
 
 _OF_A_PART = (
-    "results.json", "curves.png", "export", "predictions_*", "labels_*", "cooccurrence*",
-    "confusion_matrix*", "importance.*", "embeddings*", "report.html",
+    "results.json", "curves.png", "export", "predictions_*", "labels_*", "label_cooccurrence*",
+    "confusion_matrix*", "classes_*", "importance.*", "embeddings*", "report.html",
 )  # fmt: skip
 """What the evaluation of a part writes, which moves aside when the next part begins."""
 

@@ -14,10 +14,14 @@ from typing_extensions import override
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.callbacks.test_time_augmentation import MERGED
 from lightning_fastrecipes.data.common.files import write_atomically
+from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.functional.labels.confusion import class_scores
 from lightning_fastrecipes.functional.labels.targets import hard_labels
 from lightning_fastrecipes.plots.classes import draw_confusion_matrix
 
 Split = Literal["val", "test"]
+
+_DECIMALS = 6
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,18 @@ def append_columns(
     """Append columns of numbers, rounded, to a table of predictions."""
     found = {name: values.double().numpy().round(decimals) for name, values in columns.items()}
     return pd.concat([table, pd.DataFrame(found, index=table.index)], axis=1)
+
+
+def check_finite(predictions: Tensor, folder: Path) -> Tensor:
+    """Return what an exported model predicts ``(rows, ...)``; `DataError` if that is no number."""
+    wrong = torch.nonzero(~predictions.isfinite().reshape(len(predictions), -1).all(dim=1))
+    if len(wrong):
+        raise DataError(
+            f"The model in {folder} must predict finite numbers, but does not for {len(wrong):,} of"
+            f" {len(predictions):,} rows, the first of which is row {int(wrong[0])}. Look at them;"
+            " if they are as those of the training, copy the export again, or export it anew."
+        )
+    return predictions
 
 
 class PredictionCollector(pl.Callback):
@@ -124,16 +140,28 @@ def evaluate(
     return {name.partition("_")[2]: float(value) for name, value in metrics.items()}
 
 
-def draw_confusion(
+def write_confusion(
     folder: Path, predicted: Predicted, classes: Sequence[str], suffix: str = ""
 ) -> None:
-    """Draw the confusion matrix of a split into a run folder; ``suffix`` ends the file's name."""
+    """Write what the classes of a split were taken for, as figure and table, and their scores.
+
+    The table ``confusion_matrix.csv`` has true classes in rows and predicted ones in columns;
+    ``classes_SPLIT.csv`` precision, recall, F1 and support of each class, the commonest first,
+    with nothing where a value is not defined. ``suffix`` ends the names of the files.
+    """
     counts = confusion_counts(predicted.predictions, predicted.targets, len(classes))
     name = "confusion_matrix" if predicted.split == "test" else "confusion_matrix_val"
     draw_confusion_matrix(
         counts, classes, folder / f"{name}{suffix}.png",
         split=predicted.split, with_views=predicted.with_views,
     )  # fmt: skip
+    table = pd.DataFrame(counts.numpy(), columns=list(classes))
+    table.insert(0, "true class", list(classes), allow_duplicates=True)
+    write_atomically(folder / f"{name}{suffix}.csv", table.to_csv(index=False))
+    scores = class_scores(counts.numpy(), classes).round(_DECIMALS)
+    scores = scores.sort_values("support", ascending=False, kind="stable")
+    place = folder / f"classes_{predicted.split}{suffix}.csv"
+    write_atomically(place, scores.to_csv(index=False))
 
 
 def confusion_counts(probabilities: Tensor, targets: Tensor, num_classes: int) -> Tensor:

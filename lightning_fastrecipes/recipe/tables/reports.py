@@ -32,7 +32,7 @@ from lightning_fastrecipes.plots.tables import draw_embeddings, draw_importance,
 from lightning_fastrecipes.recipe.shared.predictions import (
     Predicted,
     append_columns,
-    draw_confusion,
+    write_confusion,
 )
 from lightning_fastrecipes.tasks.table_task import TabularTask
 
@@ -64,7 +64,7 @@ def write_table_predictions(
             part = replace(
                 predicted, predictions=predictions[:, outputs], targets=targets[:, place].long()
             )
-            draw_confusion(folder, part, column.classes, suffix)
+            write_confusion(folder, part, column.classes, suffix)
             continue
         draw_predictions(
             shown_targets(column, targets[:, place]), predictions[:, place].double().numpy(),

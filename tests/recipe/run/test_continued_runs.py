@@ -103,8 +103,15 @@ def test_a_schedule_as_long_as_the_training_covers_the_added_epochs(recipe_file,
 def test_the_record_shows_both_parts(finished: Path, capsys):
     before = json.loads((finished / "results.json").read_text())
     old_export = (finished / "export" / "model.safetensors").read_bytes()
+    # Of runs with several labels.
+    of_labels = ["labels_test.csv", "label_cooccurrence.csv", "label_cooccurrence_val.png"]
+    old_tables = [*of_labels, "classes_test.csv", "confusion_matrix_val.csv"]
+    for name in of_labels:
+        (finished / name).touch()
     words = ["run", "--continue", str(finished), "--stages.all.max_epochs=2", "--tta"]
     assert main(words) == 0
+    assert all((finished / "parts" / "1" / name).is_file() for name in old_tables)
+    assert not any((finished / name).exists() for name in of_labels)
     results = json.loads((finished / "results.json").read_text())
     assert [part["epochs"] for part in results["parts"]] == [{"head": 1, "all": 1}, {"all": 1}]
     assert results["parts"][0]["test"] == before["test"]

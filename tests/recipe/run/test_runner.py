@@ -2,12 +2,14 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
 import yaml
 from helpers.runs import StopError, run_recipe
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.recipe.images.export import load_export, predict_files
@@ -73,6 +75,7 @@ def test_a_run_fills_its_folder(whole: Run) -> None:
         "checkpoints/head.ckpt", "checkpoints/augmented.ckpt", "checkpoints/all.ckpt",
         "export/model.safetensors", "export/model.json",
         "predictions_val.csv", "predictions_test.csv",
+        "classes_val.csv", "classes_test.csv", "confusion_matrix.csv", "confusion_matrix_val.csv",
     ]:  # fmt: skip
         assert (folder / name).is_file(), name
     results = json.loads((folder / "results.json").read_text())
@@ -101,6 +104,23 @@ def test_the_metrics_are_those_of_the_predictions_file(whole: Run) -> None:
         accuracy = (table["prediction"] == table["target"]).mean()
         assert results[split]["accuracy"] == pytest.approx(accuracy)
         assert table[["blue", "red"]].sum(axis=1).round(4).eq(1).all()
+
+
+@pytest.mark.parametrize(("split", "ending"), [("val", "_val"), ("test", "")])
+def test_each_class_is_measured_by_itself(whole: Run, split, ending) -> None:
+    folder = whole.folder.path
+    rows = pd.read_csv(folder / f"predictions_{split}.csv")
+    names = ["blue", "red"]
+    counts = pd.read_csv(folder / f"confusion_matrix{ending}.csv", index_col="true class")
+    assert counts.index.tolist() == counts.columns.tolist() == names
+    assert (counts == confusion_matrix(rows["target"], rows["prediction"], labels=names)).all(axis=None)
+    table = pd.read_csv(folder / f"classes_{split}.csv").set_index("class")
+    assert table["support"].is_monotonic_decreasing
+    expected = precision_recall_fscore_support(
+        rows["target"], rows["prediction"], labels=names, zero_division=np.nan
+    )
+    for name, values in zip(("precision", "recall", "f1", "support"), expected, strict=True):
+        assert table.loc[names, name].tolist() == pytest.approx(values.tolist(), 1e-5, nan_ok=True)
 
 
 def test_every_checkpoint_loads_with_weights_only(whole: Run) -> None:

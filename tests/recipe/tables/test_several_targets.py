@@ -86,6 +86,7 @@ def test_a_run_measures_and_writes_each_target(whole: Path) -> None:
     assert results["r2_progress"] == pytest.approx(1 - errors.mean() / spread, rel=1e-5)
     for name in [
         "predictions_test_progress.png", "predictions_val_bmi.png", "confusion_matrix_sick.png",
+        "confusion_matrix_val_sick.csv", "classes_val_sick.csv", "classes_test_sick.csv",
         "confusion_matrix_val_sick.png", "importance.csv", "embeddings/00_sex.csv",
     ]:  # fmt: skip
         assert (whole / name).is_file(), name
