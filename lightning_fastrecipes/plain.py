@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
@@ -18,7 +19,8 @@ def number(least: float = -math.inf, most: float = math.inf, *, above: float = -
     """Accept finite numbers from ``least`` to ``most``, and above a bound; true is no number."""
 
     def check(value: Any, key: str) -> None:
-        is_number = type(value) in (int, float) and -math.inf < value < math.inf
+        # A whole number may be larger than any float.
+        is_number = type(value) in (int, float) and abs(value) <= sys.float_info.max
         if not (is_number and least <= value <= most and value > above):
             _refuse(key, f"a number{_range(least, most, above)}", value)
 

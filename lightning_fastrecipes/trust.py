@@ -17,6 +17,7 @@ from typing import Any
 
 from lightning_fastrecipes.dotted import load_object
 from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.messages import bounded, shown
 
 Trust = Sequence[str]
 """Modules whose code a file may name besides the packages below."""
@@ -214,11 +215,14 @@ def _local(value: Any) -> Any:
 
 
 def _refusal(key: str, path: str, why: str) -> ConfigurationError:
-    where = f"{key}: " if key else ""
+    where = f"{bounded(key, 200)}: " if key else ""
     module = path.rpartition(".")[0]
     # Not a whole known package, which would trust all that is in it.
     needed = path if module in _PACKAGES else module
-    return ConfigurationError(
-        f"{where}`{path}` {why}, so it was not run. If you know what it does, trust it:"
-        f" `--trust {needed}`, or `trust=['{needed}']` in Python."
-    )
+    cure = "Name a class or a function by its path, such as `torch.nn.ReLU`."
+    if len(needed) < 200 and all(part.isidentifier() for part in needed.split(".")):
+        cure = (
+            f"If you know what it does, trust it: `--trust {needed}`, or `trust=['{needed}']` in"
+            " Python."
+        )
+    return ConfigurationError(f"{where}`{shown(path)[1:-1]}` {why}, so it was not run. {cure}")

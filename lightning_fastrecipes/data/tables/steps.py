@@ -22,7 +22,7 @@ from lightning_fastrecipes.data.tables.reading import Reading, as_reading
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.codes import is_text_column
 from lightning_fastrecipes.functional.tables.rows import column_of
-from lightning_fastrecipes.messages import suggestion
+from lightning_fastrecipes.messages import shown, suggestion
 from lightning_fastrecipes.old_names import join_keys
 
 
@@ -68,6 +68,11 @@ class Join(Step):
         if not isinstance(tables, Sequence) or not all(isinstance(name, str) for name in tables):
             raise ValueError(f"`table` must be the name of a file, or several, got {self.table!r}.")
         is_mapping = isinstance(self.keys, Mapping)
+        pairs = self.keys.items() if isinstance(self.keys, Mapping) else ()
+        if not all(isinstance(name, str) for pair in pairs for name in pair):
+            raise ValueError(
+                f"`keys` must map names of columns to names of columns, got {shown(dict(pairs))}."
+            )
         set_names(self, "columns", "text", *([] if is_mapping else ["keys"]))
         object.__setattr__(self, "steps", tuple(parse_steps(self.steps, "join.steps")))
         _ = self._reading  # which may be refused
@@ -145,7 +150,7 @@ def parse_steps(steps: Sequence[Any], place: str = "steps") -> list[Step]:
     'Date'
     """
     if isinstance(steps, (str, Mapping)) or not isinstance(steps, Sequence):
-        raise ValueError(f"`{place}` must be a list of steps, got {steps!r}.")  # noqa: TRY004
+        raise ValueError(f"`{place}` must be a list of steps, got {shown(steps)}.")  # noqa: TRY004
     return [_parse_step(step, f"{place}[{index}]") for index, step in enumerate(steps)]
 
 
@@ -176,7 +181,8 @@ def _parse_step(step: Any, place: str) -> Step:
         return step
     if not isinstance(step, Mapping) or len(step) != 1:
         raise ValueError(
-            f"`{place}` must be a mapping of one key, one of {', '.join(_CLASSES)}, got {step!r}."
+            f"`{place}` must be a mapping of one key, one of {', '.join(_CLASSES)}, got"
+            f" {shown(step)}."
         )
     [(key, arguments)] = step.items()
     if key not in _CLASSES:
@@ -184,9 +190,12 @@ def _parse_step(step: Any, place: str) -> Step:
     if key == "derive":
         arguments = {"columns": arguments}
     if not isinstance(arguments, Mapping):
-        raise ValueError(f"`{place}.{key}` must be a mapping of arguments, got {arguments!r}.")  # noqa: TRY004
+        raise ValueError(f"`{place}.{key}` must be a mapping of arguments, got {shown(arguments)}.")  # noqa: TRY004
     if key == "join":
-        arguments = join_keys(arguments)
+        try:
+            arguments = join_keys(arguments)
+        except TypeError as error:
+            raise ValueError(f"`{place}.{key}`: the keys must be names of columns.") from error
     known = [argument.name for argument in fields(_CLASSES[key])]
     for name in arguments:
         if name not in known:

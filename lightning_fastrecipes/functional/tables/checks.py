@@ -116,6 +116,8 @@ def check_spec(spec: Mapping[str, Any]) -> None:
                 "`spec.target_column.categories` must be two or more classes, or none for a"
                 " regression."
             )
+        if has_classes and target["log"]:
+            raise ConfigurationError("`spec.target_column.log` must be false for classes.")
 
 
 def _targets(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:

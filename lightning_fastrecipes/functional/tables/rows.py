@@ -85,13 +85,12 @@ def check_unique(names: Iterable[Any], what: str = "The table") -> None:
 
 def column_of(df: pd.DataFrame, column: str, what: str = "The table") -> "pd.Series[Any]":
     """Return a column; a `DataError` if the table does not have it, or has it twice."""
-    count = int((df.columns == column).sum())
+    count = list(df.columns).count(column)
     if count != 1:
-        found = ", ".join(map(repr, df.columns[:20]))
         times = "twice" if count else "no column"
         raise DataError(
-            f"{what} must have one column '{column}', but has {times} of that name. Its columns"
-            f" are {found}{', ...' if len(df.columns) > 20 else ''}."
+            f"{what} must have one column {name_some([str(column)])}, but has {times} of that name."
+            f" Its columns are {name_some([str(name) for name in df.columns])}."
         )
     values: pd.Series[Any] = df[column]
     return values

@@ -50,7 +50,7 @@ from lightning_fastrecipes.recipe.config.bounds import MOST, MOST_OF_A_TRANSFORM
 from lightning_fastrecipes.recipe.images.number_reports import number_table
 from lightning_fastrecipes.recipe.images.reports import DECIMALS, prediction_table
 from lightning_fastrecipes.recipe.images.views import exported_views
-from lightning_fastrecipes.recipe.shared.predictions import append_columns
+from lightning_fastrecipes.recipe.shared.predictions import append_columns, check_finite
 from lightning_fastrecipes.tasks.image import ImageClassifier
 from lightning_fastrecipes.tasks.image_regressor import ImageRegressor
 from lightning_fastrecipes.trust import Trust
@@ -58,6 +58,8 @@ from lightning_fastrecipes.trust import Trust
 TASK, NUMBERS_TASK = "image classification", "image regression"
 _KEYS = ("backbone", "head", "num_groups", "norm_policy")
 Model = ImageClassifier | ImageRegressor
+_FAR = 1e9
+"""Pixels are from 0 to 1: their means are nearer to 0, and deviations not so far from 1."""
 _SIDE = plain.whole(1, MOST["image_size"])
 _VIEWS = plain.maybe(
     plain.keys(
@@ -66,21 +68,29 @@ _VIEWS = plain.maybe(
             "n": plain.maybe(plain.whole(1, MOST["views"])),
             "max_zoom": plain.number(1, 100),
             "max_angle": plain.number(0, 360),
+            "plain_weight": plain.maybe(plain.number(0, 1)),
             "seed": plain.whole(0, (1 << 63) - 1),
             "transforms": plain.items(plain.modest(MOST_OF_A_TRANSFORM), most=100),
         },
     )
 )
+_CLASS = plain.text(r"[^\ud800-\udfff]{1,1000}", "text")
 _OF_CLASSES = {
     "architecture": plain.keys({"num_classes": plain.whole(2, MOST["num_classes"])}),
-    "classes": plain.items(plain.text(".{1,1000}", "text"), 2, MOST["num_classes"], unique=True),
+    "classes": plain.items(_CLASS, 2, MOST["num_classes"], unique=True),
     "label_kind": plain.choice(*get_args(ClassKind)),
     "thresholds": THRESHOLDS,
 }
 _OF_NUMBERS = {"numbers": check_targets}
 _DESCRIPTION = {
     "input": plain.all_of(
-        plain.keys(dict.fromkeys(("mean", "std"), plain.anything)), plain.built(InputSpec)
+        plain.keys(
+            {
+                "mean": plain.items(plain.number(-_FAR, _FAR), 1, MAX_CHANNELS),
+                "std": plain.items(plain.number(1 / _FAR, _FAR), 1, MAX_CHANNELS),
+            }
+        ),
+        plain.built(InputSpec),
     ),
     "geometry": plain.all_of(
         plain.keys(
@@ -146,6 +156,8 @@ def load_export(folder: Path, *, trust: Trust = ()) -> tuple[Model, dict[str, An
         return model
 
     model = load_model(folder, description, build, trust)
+    with named_errors(export_home(folder) / DESCRIPTION, EXPORT_CURE):
+        model.backbone.check_image_size(description["geometry"]["image_size"])
     if model.has_mean_image:
         # It has come with the weights.
         spec = replace(model.input_spec, mean_image=model.pixel_mean[0] / 255)
@@ -281,7 +293,7 @@ def _predict_with(
                 probabilities = weigh(probabilities, mean, views.weight)
             chunks.append(probabilities.cpu())
             start += len(images)
-    found = torch.cat(chunks or [torch.empty(0)])
+    found = check_finite(torch.cat(chunks or [torch.empty(0)]), member.path)
     return found[:, columns] if found.ndim == 2 else found
 
 
@@ -320,8 +332,10 @@ def _read(folder: Path) -> dict[str, Any]:
         plain.choice(description["architecture"]["num_classes"])(
             len(classes), "number of `classes`"
         )
-        for name in ("thresholds", "plain_thresholds"):
-            plain.maybe(plain.named(plain.anything, classes))(description.get(name), name)
+        needs = plain.named(plain.anything, classes)
+        is_multi = description["label_kind"] == "multi"
+        (needs if is_multi else plain.choice(None))(description["thresholds"], "thresholds")
+        plain.maybe(needs)(description.get("plain_thresholds"), "plain_thresholds")
 
     return read_description(folder, check)
 

@@ -42,7 +42,7 @@ from lightning_fastrecipes.recipe.artifacts.export_files import (
 )
 from lightning_fastrecipes.recipe.artifacts.reading import EXPORT_CURE
 from lightning_fastrecipes.recipe.config.bounds import MOST
-from lightning_fastrecipes.recipe.shared.predictions import append_columns
+from lightning_fastrecipes.recipe.shared.predictions import append_columns, check_finite
 from lightning_fastrecipes.tasks.multi_target import TabularMultiTarget
 from lightning_fastrecipes.tasks.table_task import TabularTask
 from lightning_fastrecipes.tasks.tabular import TabularClassifier, TabularRegressor
@@ -224,7 +224,7 @@ def _predict_with(
         for batch in tables.loader(spec, description):
             inputs = TableInputs(*(part.to(device) for part in batch[0]))
             chunks.append(model.probabilities(model(inputs)).cpu())
-    return torch.cat(chunks)
+    return check_finite(torch.cat(chunks), folder)
 
 
 def _with_side_tables(
