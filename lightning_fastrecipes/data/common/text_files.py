@@ -146,19 +146,24 @@ def records(text: str, separator: str, is_whole: bool) -> list[list[str]]:
 def find_separator(text: str, otherwise: str, is_whole: bool = True) -> str:
     r"""Return the first separator that cuts every line into the same number of fields above one.
 
-    Lines of one field more than the first one will do where no separator is better.
+    Lines of one field more than the first one will do where no separator is better, then most of
+    the lines, so that those that do not fit can be named.
 
     >>> find_separator("a;b\n1,5;2\n", ",")
     ';'
     """
-    fitting = {}
+    fitting, nearly = [], []
+    # White space tells columns apart where the names are.
+    is_one_word = len(text.lstrip().partition("\n")[0].split()) == 1
     for separator in _SEPARATORS:
         first, *rest = [len(fields) for fields in records(text, separator, is_whole)] or [0]
         if first > 1 and {*rest} <= {first}:
             return separator
         if first > 1 and {*rest} == {first + 1}:
-            fitting[separator] = first
-    return next(iter(fitting), otherwise)
+            fitting.append(separator)
+        elif first > 1 and is_one_word and 2 * rest.count(first) > len(rest):
+            nearly.append(separator)
+    return next(iter(fitting + nearly), otherwise)
 
 
 def separator_expression(separator: str) -> str:

@@ -241,17 +241,19 @@ def _same(files: list[str]) -> str:
 
 
 def _refuse_like_names(rows: pd.DataFrame) -> None:
-    """Refuse classes whose names differ by case, blanks or Unicode form alone."""
+    """Refuse classes whose names differ by what hardly shows, such as case or blanks."""
     by_key: dict[str, set[str]] = {}
     for text in rows["label"].unique():
         for name in labels_of(text):
-            key = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+            plain = "".join(sign for sign in name if unicodedata.category(sign) != "Cf")
+            key = " ".join(unicodedata.normalize("NFKC", plain).casefold().split())
             by_key.setdefault(key, set()).add(name)
     like = [" = ".join(map(ascii, sorted(names))) for names in by_key.values() if len(names) > 1]
     if like:
         raise DataError(
-            "Names of classes must differ by more than case, blanks or Unicode form, but"
-            f" {', '.join(like[:_MAX_LIKE])} do not ({len(like)} in all). Give each class one name."
+            "Names of classes must differ by more than case, blanks, invisible signs or Unicode"
+            f" form, but {', '.join(like[:_MAX_LIKE])} do not ({len(like)} in all). Give each class"
+            " one name."
         )
 
 
@@ -273,7 +275,7 @@ def _refuse_unknown_classes(rows: pd.DataFrame, classes: list[str]) -> None:
         )
         raise DataError(
             f"The classes {name_some(names)} are not in the training split, which has"
-            f" {name_some(classes)}. Rename or remove them, or add training images."
+            f" {name_some(classes) or 'no image'}. Rename or remove them, or add training images."
             f"{hint if is_in_test else ''}"
         )
 

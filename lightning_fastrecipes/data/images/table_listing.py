@@ -71,7 +71,15 @@ def list_table(csv: LabelSource, table: LabelTable, split: Split | None = None) 
     unknown = unknown_cells(frame, table, found)
     is_text = labels.kind == "multi" and not found  # an image without any label is legal
     needed = plain if is_text else [c for c in columns if c not in unknown and c not in weight]
-    refuse_rows(frame[needed].isna().any(axis=1), frame, table, "lack a value", "Fill it in")
+    may_be_tags = isinstance(table.labels, str) and labels.kind == "single" and not found
+    cure = f"Fill it in, or give `labels=Tags({table.labels!r})` if an image may have no label"
+    refuse_rows(
+        frame[needed].isna().any(axis=1),
+        frame,
+        table,
+        "lack a value",
+        cure if may_be_tags and frame[table.labels].isna().any() else "Fill it in",
+    )
     text = frame[plain].astype(str)
     files, notes = find_files(text[table.file_column].tolist(), folder, table.suffix)
     rows = pd.DataFrame({"file": files, "split": "train", "label": labels.names}, index=frame.index)

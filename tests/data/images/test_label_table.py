@@ -144,6 +144,21 @@ def test_strata_may_be_several_columns(tmp_path):
             "line 3 has 3 fields and there are 2. Mend it",
             id="ragged",
         ),
+        pytest.param(
+            "file,label\na,x\nb,x,y\nc,x\n",
+            {},
+            r"labels\.csv' must have no row .* line 3 has 3 fields and there are 2",
+            id="ragged, of a separator that is found out",
+        ),
+        pytest.param(
+            "file,label\na,x\nb,y\n\x1a\n", {}, r"lack a value: '.* \(row 2\)'", id="end of a file"
+        ),
+        pytest.param(
+            'file,label\na,x\nb,"y\nc,x\nd,y\n',
+            {},
+            "',': .*EOF inside string",
+            id="quote",
+        ),
     ],
 )
 def test_wrong_rows_are_refused_and_named(tmp_path, text, options, message):
