@@ -156,11 +156,13 @@ def _fits_one(annotation: Any, value: Any, *, strict: bool = False) -> bool:
         return is_list and (not items or all(_fits(Union[tuple(items)], i) for i in value))  # noqa: UP007
     if isinstance(value, Mapping):
         if _is_options(origin):
-            return _of_dataclass(origin, "", value) is None
+            # An empty one is no value of these, as jsonargparse has it.
+            return bool(value) and _of_dataclass(origin, "", value) is None
         if origin in _MAPPINGS:
             return not inner[1:] or all(_fits(inner[1], item) for item in value.values())
         # Of a class that is named only the class itself knows.
-        return origin not in _LISTS and "class_path" in value
+        is_named = origin not in _LISTS and "class_path" in value
+        return is_named and not (inspect.isclass(origin) and issubclass(origin, PathLike))
     if origin in _LISTS or origin in _MAPPINGS:
         return False
     if _is_options(origin):

@@ -146,10 +146,10 @@ def _read_recipe(document: dict[str, Any], place: Place) -> Recipe:
         path=place.path,
         data=read_class(document["data"], pl.LightningDataModule, place.at("data")),
         model=read_class(document["model"], pl.LightningModule, place.at("model")),
-        trainer=read_trainer(document.get("trainer") or {}, place.at("trainer")),
+        trainer=read_trainer(_or(document.get("trainer"), {}), place.at("trainer")),
         stages=read_stages(document["stages"], place.at("stages")),
-        evaluation=_read_evaluation(document.get("evaluation") or {}, place.at("evaluation")),
-        parts=read_parts(document.get("parts") or [], document["stages"], place.at("parts")),
+        evaluation=_read_evaluation(_or(document.get("evaluation"), {}), place.at("evaluation")),
+        parts=read_parts(_or(document.get("parts"), []), document["stages"], place.at("parts")),
         source={key: document[key] for key in SECTIONS if key in document},
         save_every=_read_interval(document.get("save_every"), place.at("save_every")),
         **{
@@ -158,13 +158,18 @@ def _read_recipe(document: dict[str, Any], place: Place) -> Recipe:
             if key in document
         },
     )
-    if not re.fullmatch(r"(?!\.)[^/\\:\x00-\x1f]{1,100}", recipe.name):
+    if not re.fullmatch(r"(?!\.)[^/\\:\x00-\x1f\x7f]{1,100}", recipe.name):
         raise place.at("name").error(
             f"must be a plain name of a folder, such as `photos`, but is {shown(recipe.name)}."
         )
     _check_evaluation(recipe, place)
     modality_of(recipe).check(recipe)
     return recipe
+
+
+def _or(value: Any, default: Any) -> Any:
+    """Return a value, or the default of a key that is left out or empty."""
+    return default if value is None else value
 
 
 def _read_interval(value: Any, place: Place) -> int | str | None:
@@ -238,7 +243,7 @@ def _read_variants(
     variants, series = document.get("variants"), document.get("series")
     if not isinstance(variants, dict) or not variants:
         raise place.at("variants").error(
-            f"must be a mapping from name to changed keys, but is {variants!r}."
+            f"must be a mapping from name to changed keys, but is {shown(variants)}."
             " Write `longer: {stages.all.max_epochs: 2}`."
         )
     if series not in (None, "cumulative"):

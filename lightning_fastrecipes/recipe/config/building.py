@@ -39,6 +39,7 @@ _OF_JSONARGPARSE = re.compile(
     "|Subclass types"
 )
 """How the lines begin in which it says what each type of a union did not take."""
+_PARSER_KEY = re.compile(r'[Kk]ey "(?:object\.)?(\w+)')
 _LEAST = {
     "accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "gradient_clip_val": 0,
     "log_every_n_steps": 0, "min_epochs": 0, "min_steps": 0, "num_nodes": 1,
@@ -84,7 +85,7 @@ def read_class(value: Any, base: type, place: Place) -> ClassSpec:
             f"must be a mapping with `class_path` and `init_args`, but is {shown(value)}."
         )
     check_keys(value, ("class_path", "init_args"), place)
-    init_args = value.get("init_args") or {}
+    init_args = {} if value.get("init_args") is None else value["init_args"]
     if not isinstance(init_args, Mapping):
         raise place.at("init_args").error(f"must be a mapping, but is {shown(init_args)}.")
     spec = ClassSpec(str(value["class_path"]), dict(init_args))
@@ -191,11 +192,12 @@ def _import(spec: ClassSpec, base: type, place: Place) -> type:
         cls: Any = spec.load()
     except (ImportError, AttributeError, ValueError) as error:
         hint = suggestion(spec.name, lightning_fastrecipes.__all__, prefix="lightning_fastrecipes.")
-        raise place.error(f"{spec.class_path!r} cannot be imported ({error}).{hint}") from error
+        what, said = shown(spec.class_path), bounded(str(error), 300)
+        raise place.error(f"{what} cannot be imported ({said}).{hint}") from error
     if not (inspect.isclass(cls) and issubclass(cls, base)):
         raise place.error(
             f"must name a subclass of `{base.__name__}` of `{base.__module__.partition('.')[0]}`,"
-            f" but {spec.class_path!r} is {shown(cls)}."
+            f" but {shown(spec.class_path)} is none."
         )
     return cls
 
@@ -251,5 +253,8 @@ def _in_our_words(
         return place.error(f"needs {' and '.join(f'`{name}`' for name in missing)}. Add it.")
     if (mistake := find_mistake(types, given)) is not None:
         return place.at(mistake.key).error(mistake.text)
-    said = re.sub(r"\s+", " ", str(error).replace("object.", "")).strip()
-    return place.error(f"cannot be read: {bounded(said, 500)}")
+    key = next((name for name in _PARSER_KEY.findall(str(error)) if name in types), None)
+    if key is not None:
+        wanted = type_in_words(types[key])
+        return place.at(key).error(f"must be {wanted}, but is {shown(given.get(key))}.")
+    return place.error(f"cannot be read: {bounded(str(_innermost(error)), 500)}")

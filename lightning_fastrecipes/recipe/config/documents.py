@@ -85,7 +85,17 @@ def _unique_mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, 
     return loader.construct_mapping(node, deep=True)
 
 
+def _valid_text(loader: _StrictLoader, node: yaml.ScalarNode) -> str:
+    text = loader.construct_scalar(node)
+    if any("\ud800" <= sign <= "\udfff" for sign in text):
+        raise yaml.constructor.ConstructorError(
+            None, None, "text holds half of a character, which no file can hold", node.start_mark
+        )
+    return text
+
+
 _StrictLoader.add_constructor("tag:yaml.org,2002:map", _unique_mapping)
+_StrictLoader.add_constructor("tag:yaml.org,2002:str", _valid_text)
 
 
 def parse_value(text: str) -> Any:

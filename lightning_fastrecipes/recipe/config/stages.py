@@ -78,11 +78,13 @@ def read_parts(value: Any, stages: Mapping[str, Any], place: Place) -> tuple[dic
         if name not in stages or type(epochs) is not int or epochs < 1:
             raise place.error(
                 "must be a list with the last stage of each earlier part and its epochs then, such"
-                f" as `[{{all: 1}}]`, but is {value!r}."
+                f" as `[{{all: 1}}]`, but is {shown(value)}."
             )
         ends.append((list(stages).index(name), epochs))
     if ends != sorted(ends):
-        raise place.error(f"each part must train further than the one before it, but is {value!r}.")
+        raise place.error(
+            f"each part must train further than the one before it, but is {shown(value)}."
+        )
     return tuple(dict(part) for part in value)
 
 
@@ -94,7 +96,7 @@ def _check_lr(stage: Stage, place: Place) -> None:
     if keys != {"low", "high"} and not {FIND} <= keys <= {FIND, "otherwise"}:
         raise place.error(
             "must be a rate, an array of rates, `{low: 1e-5, high: 1e-3}`, `find`, or `{find: RULE,"
-            f" otherwise: 1e-4}}`, but is {stage.lr!r}."
+            f" otherwise: 1e-4}}`, but is {shown(stage.lr)}."
         )
     if stage.search is None:
         return
