@@ -71,6 +71,23 @@ def find_mistake(annotations: Mapping[str, Any], values: Mapping[str, Any]) -> M
     return None
 
 
+def find_cause(annotations: Mapping[str, Any], values: Mapping[str, Any]) -> Mistake | None:
+    """Find what a class cannot have taken among values that ``find_mistake`` lets pass.
+
+    Where an argument takes a mapping of anything beside those of known keys, it must be one of the
+    latter; the one that knows most of its keys is meant.
+    """
+    for name, value in values.items():
+        options = _options(annotations.get(name, Any))
+        known = [o for o in options if _is_options(get_origin(o) or o)]
+        if isinstance(value, Mapping) and "class_path" not in value and known:
+            known.sort(key=lambda option: -len({*value} & {*_annotations(option)}))
+            mistakes = [_of_dataclass(option, name, value) for option in known]
+            if None not in mistakes:
+                return mistakes[0]
+    return find_mistake(annotations, values)
+
+
 def missing_arguments(cls: Callable[..., Any], given: Mapping[str, Any]) -> list[str]:
     """Name the arguments that a class or function needs, and was not given."""
     taken = inspect.signature(cls).parameters.values()
@@ -262,7 +279,7 @@ def _deepest(key: str, annotation: Any, value: Any) -> Mistake:
         if isinstance(value, Mapping):
             if _is_options(origin):
                 found = _of_dataclass(origin, key, value)
-            elif inspect.isclass(origin) and "class_path" in value:
+            elif inspect.isclass(origin) and origin not in _WORDS and "class_path" in value:
                 found = _of_class(key, value)
             elif origin in _MAPPINGS and inner[1:]:
                 found = find_mistake(dict.fromkeys(value, inner[1]), value)

@@ -17,7 +17,7 @@ from lightning_fastrecipes.errors import ConfigurationError, RecipeError
 from lightning_fastrecipes.messages import bounded, shown, suggestion
 from lightning_fastrecipes.recipe.config.documents import Place, check_keys
 from lightning_fastrecipes.recipe.config.schema import ClassSpec
-from lightning_fastrecipes.typed import find_mistake, missing_arguments, type_in_words
+from lightning_fastrecipes.typed import find_cause, find_mistake, missing_arguments, type_in_words
 
 T = TypeVar("T")
 
@@ -61,6 +61,11 @@ def build(spec: ClassSpec, base: type[T], place: Place, **extra: Any) -> T:
         arguments = parser.instantiate(parsed).object if given else {}
         built: T = cls(**{name: arguments[name] for name in given}, **written)
     except (ValueError, TypeError, pl.MisconfigurationException) as error:
+        # Python's words, or a value that jsonargparse has made of a class path.
+        is_foreign = isinstance(error, TypeError) or "Namespace(" in str(error)
+        cause = find_cause(constructor_arguments(cls) or {}, given) if is_foreign else None
+        if cause is not None:
+            raise place.at(cause.key).error(cause.text) from error
         raise place.error(_innermost(error)) from error
     return built
 
@@ -136,7 +141,12 @@ def read_trainer(value: Any, place: Place, *, check: bool = True) -> dict[str, A
     for key, advice in RUNNER_KEYS.items():
         if key in value:
             raise place.at(key).error(f"is set by the runner: {advice}.")
-    check_keys(value, constructor_arguments(pl.Trainer) or {}, place)
+    known = constructor_arguments(pl.Trainer) or {}
+    check_keys(value, known, place)
+    # Defaults of Lightning's may be of another type than what it takes.
+    nothing = {key: None for key, one in value.items() if one is None}
+    if (mistake := find_mistake(known, nothing)) is not None:
+        raise place.at(mistake.key).error(mistake.text)
     _check_trainer_numbers(value, place)
     skip = set(RUNNER_KEYS)
     parser, parsed = _parse_arguments(pl.Trainer, value, place, skip=skip, check=check)
@@ -228,6 +238,9 @@ def _parse(
     types: Mapping[str, Any],
     check: bool = True,
 ) -> Any:
+    # Of dataclasses jsonargparse takes `null`, and classes by their path, for any value.
+    is_own = check and str(cls.__module__).partition(".")[0] == "lightning_fastrecipes"
+    mistake = find_mistake(types, value["object"]) if is_own else None
     try:
         with trust.guarded_imports(place.trust) if check else nullcontext():
             parsed = parser.parse_object(value)
@@ -238,6 +251,8 @@ def _parse(
             trust.check_values(parsed.get("object"), place.trust)
     except ConfigurationError as error:
         raise place.error(error) from error
+    if mistake is not None:
+        raise place.at(mistake.key).error(mistake.text)
     return parsed
 
 

@@ -36,7 +36,11 @@ def _read_stage(name: Any, item: Any, place: Place) -> Stage:
     check_name(name, place)
     if not isinstance(item, Mapping):
         raise place.error(f"must be a mapping, but is {shown(item)}.")
-    callbacks = item.get("callbacks") or []
+    if item.get("name", name) != name:
+        raise place.at("name").error(
+            f"must be left out, since the stage is called {name!r}, but is {shown(item['name'])}."
+        )
+    callbacks = [] if item.get("callbacks") is None else item["callbacks"]
     if not isinstance(callbacks, list):
         raise place.at("callbacks").error(f"must be a list, but is {shown(callbacks)}.")
     specs = tuple(

@@ -9,7 +9,8 @@ import yaml
 
 from lightning_fastrecipes.cli.main import main
 
-RAW = re.compile(r"Parser key|ubtypes|<class|Traceback|Namespace|unexpected keyword|Union")
+RAW = re.compile(r"Parser key|ubtypes|<class|Traceback|Namespace|unexpected keyword|Union"
+                 r"|not supported between|has no len|NoneType")  # fmt: skip
 M, D, T, S = "model.init_args.", "data.init_args.", "trainer.", "stages.all."
 PL = "pytorch_lightning.callbacks."
 
@@ -31,7 +32,7 @@ WRONG: list[tuple[str, Any, str]] = [
     (S + "max_epochs", True, "must be a whole number, but is True"),
     (S + "max_epochs", None, "must be a whole number, but is None"),
     (S + "lr", "fast", "must be a number, a list .each a number., 'find' or 'as_before'"),
-    (S + "lr", None, "`lr` must be a number"),
+    (S + "lr", None, r"stages\.all\.lr: must be a number, a list .*, but is None"),
     (S + "lr", -1, "`lr` must be above 0"),
     (S + "lr_ratio", 0, "`lr_ratio` must be at least 1"),
     (S + "freeze_to", 9, "`freeze_to` must be between"),
@@ -44,10 +45,20 @@ WRONG: list[tuple[str, Any, str]] = [
     (S + "augmentation", {"max_zoom": "x"}, r"`augmentation\.max_zoom` must be a number"),
     (S + "lr", {"find": "zz"}, r"stages\.all\.lr\.find: must be 'midway'"),
     (S + "epochs", 3, "Did you mean `max_epochs`"),
+    ("trainer", 0, "trainer: must be a mapping, but is 0"),
+    ("evaluation", "", "evaluation: must be a mapping, but is ''"),
+    ("parts", False, "parts: must be a list"),
+    ("data", "torch.nn.Linear", "must name a subclass of `LightningDataModule` .* is none"),
+    ("variants", "x" * 3000, "variants: must be a mapping"),
+    ("description", "\ud800", "text holds half of a character"),
     (T + "devices", 0, "trainer: must have values that Lightning takes"),
     (T + "devices", "x", "trainer: must have values"),
     (T + "accelerator", "zz", "trainer: must have values"),
     (T + "strategy", "zz", "trainer: must have values"),
+    (T + "max_steps", None, r"trainer\.max_steps: must be a whole number, but is None"),
+    (T + "overfit_batches", None, r"trainer\.overfit_batches: must be a .*number, but is None"),
+    (S + "name", "zz", r"stages\.all\.name: must be left out, since the stage is called 'all'"),
+    (S + "callbacks", "", "callbacks: must be a list, but is ''"),
     (T + "max_time", "zz", "trainer: must have values"),
     (T + "overfit_batches", -1, "trainer: must have values"),
     (T + "num_nodes", 0, r"trainer\.num_nodes: must be at least 1"),
@@ -84,10 +95,20 @@ WRONG: list[tuple[str, Any, str]] = [
     (D + "geometry", {"crop_fractoin": 1}, "Did you mean `crop_fraction`"),
     (D + "geometry", {"white_level": "zz"}, r"data\.geometry\.white_level: must be"),
     (D + "augmentation", {"max_zoom": float("nan")}, "data: .*max_zoom"),
+    (D + "geometry", {"background": None}, r"data\.geometry\.background: must be text, but is N"),
+    (D + "geometry", {"max_megapixels": None}, r"geometry\.max_megapixels: must be a number"),
+    (D + "augmentation", {"max_angle": None}, r"augmentation\.max_angle: must be a number"),
+    (D + "split", {"val": None}, r"split\.val: must be a number, but is None"),
+    (D + "split", {"val": named("torch.nn.Linear")}, r"split\.val: must be a number"),
+    (D + "root", named("torch.nn.ReLU"), r"data\.root: must be text, but is \{"),
+    (D + "layout", {}, r"data\.layout: must be 'auto', 'splits', 'classes' or a mapping"),
+    (M + "head", {"hidden": None}, r"head\.hidden: must be a whole number, but is None"),
+    (M + "head", {"dropout": named("torch.nn.ReLU")}, r"head\.dropout: must be a number"),
+    (M + "labels", {"kind": named("torch.nn.Linear")}, r"labels\.kind: must be"),
     (M + "backbone", 5, r"model\.backbone: must be text, a mapping or a `Module`"),
     (M + "backbone", ..., "model: needs `backbone`"),
     (M + "backbone", "resnet51", "must be a name that timm"),
-    (M + "backbone", named("torch.nn.Linear", in_features=3), "does not take"),
+    (M + "backbone", named("torch.nn.Linear", in_features=3), "`Linear` needs 'out_f"),
     (M + "weights", 3, r"model\.weights: must be text or null"),
     (M + "weights", "nowhere.safetensors", "there is none at 'nowhere.safetensors'"),
     (M + "optim", {"optimizer": "AdamX"}, r"model\.optim: .*leads nowhere"),
