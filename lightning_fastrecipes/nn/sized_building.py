@@ -1,7 +1,8 @@
 """Build a network only if it is as large as the tensors that it will hold."""
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn.modules.module import (
     register_module_module_registration_hook,
     register_module_parameter_registration_hook,
 )
+from torch.nn.parameter import is_lazy
 
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.messages import name_some
@@ -19,6 +21,8 @@ Model = TypeVar("Model", bound=nn.Module)
 Shapes = Mapping[str, tuple[int, ...]]
 
 _PARTS_PER_TENSOR, _SPARE_PARTS, _SPARE_BYTES = 20, 2_000, 1 << 26
+# Weights of half the bits, and a head of more classes, which the caller may ask for.
+_TIMES_THE_BYTES, _SPARE_OF_A_STATE = 10, 1 << 28
 
 
 def build_sized(build: Callable[[], Model], shapes: Shapes, *, trusted: bool = False) -> Model:
@@ -54,13 +58,33 @@ def build_sized(build: Callable[[], Model], shapes: Shapes, *, trusted: bool = F
     return build()
 
 
-def _bounded_parts(most: int) -> ExitStack:
+@contextmanager
+def bounded_by(state: Mapping[str, Any]) -> Iterator[None]:
+    """Refuse to build modules of far more parts or memory than the state dict for them.
+
+    A part is counted before it is written to, so that its memory is not taken yet. Raise
+    `ConfigurationError`.
+    """
+    tensors = [value for value in state.values() if isinstance(value, torch.Tensor)]
+    num_bytes = _TIMES_THE_BYTES * sum(tensor.nbytes for tensor in tensors) + _SPARE_OF_A_STATE
+    with _bounded_parts(_PARTS_PER_TENSOR * len(tensors) + _SPARE_PARTS, num_bytes):
+        yield
+
+
+def _bounded_parts(most: int, most_bytes: float = math.inf) -> ExitStack:
     """Refuse to register more parts, so that a network of endless layers is not built."""
-    parts = 0
+    parts, num_bytes = 0, 0
 
     def count(module: nn.Module, name: str, part: Any) -> None:
-        nonlocal parts
+        nonlocal parts, num_bytes
         parts += 1
+        if isinstance(part, torch.Tensor) and not part.is_meta and not is_lazy(part):
+            num_bytes += part.nbytes
+        if num_bytes > most_bytes:
+            raise ConfigurationError(
+                "the network must not be far larger than the weights of the file, but takes over"
+                f" {most_bytes:,} bytes."
+            )
         if parts > most:
             raise ConfigurationError(
                 f"the network must not have many more parts than the file has tensors, but has over"

@@ -34,7 +34,8 @@ from lightning_fastrecipes.functional.training.layer_groups import (
 )
 from lightning_fastrecipes.old_names import translate_callback_states
 from lightning_fastrecipes.protocols import LayerGroup
-from lightning_fastrecipes.tasks.building import MetricSpec, build_metrics, trusted_arguments
+from lightning_fastrecipes.tasks.building import MetricSpec, build_metrics
+from lightning_fastrecipes.tasks.checkpoint_loading import safe_loading
 from lightning_fastrecipes.tasks.data_building import BuiltForData
 from lightning_fastrecipes.tasks.norm_calibration import CalibratesNorms, refuse_single_sample
 from lightning_fastrecipes.tasks.optim import Optim, as_optim, build_optimizer
@@ -98,8 +99,8 @@ class LayerGroupTask(CalibratesNorms, BuiltForData, ABC):
         cls, checkpoint_path: Any, *args: Any, trust: Trust = (), **kwargs: Any
     ) -> Self:
         """Load a checkpoint as Lightning does; it may name classes of the modules in ``trust``."""
-        safe = trusted_arguments(cls.__name__, checkpoint_path, args, kwargs, trust)
-        return super().load_from_checkpoint(checkpoint_path, *args, **safe)
+        with safe_loading(cls.__name__, checkpoint_path, args, kwargs, trust) as safe:
+            return super().load_from_checkpoint(checkpoint_path, *args, **safe)
 
     @abstractmethod
     def layer_groups(self) -> list[LayerGroup]:

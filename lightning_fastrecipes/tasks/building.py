@@ -10,15 +10,10 @@ from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.utilities import dim_zero_cat
 
-from lightning_fastrecipes._lightning import LightningModule
 from lightning_fastrecipes.dotted import load_object
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.messages import name_some, shown, suggestion
 from lightning_fastrecipes.nn.losses import Loss, LossFunction, OwnLoss
-from lightning_fastrecipes.nn.weights import read_checkpoint
-from lightning_fastrecipes.old_names import translate_hparams
-from lightning_fastrecipes.plain import anything, named
-from lightning_fastrecipes.trust import Trust, check_architecture
 
 _MOST_CHANNELS = 1000
 MetricFunction = Callable[[Tensor, Tensor], Tensor | float]
@@ -191,33 +186,6 @@ def load_class(
             f" {hint}."
         )
     return cls, path, init_args
-
-
-def trusted_arguments(
-    name: str, checkpoint: Any, args: Sequence[Any], given: Mapping[str, Any], trust: Trust
-) -> dict[str, Any]:
-    """Return the arguments of a task in a checkpoint, checked, and those that are given by name.
-
-    Nothing is unpickled unless ``weights_only=False`` is given.
-    """
-    if "hparams_file" in given or len(args) > 1:
-        raise ConfigurationError("`hparams_file` must be left out. Give its values by name.")
-    safe = given.get("weights_only") is not False
-    is_open = hasattr(checkpoint, "seek")
-    saved = (
-        read_checkpoint(checkpoint, mmap=not is_open)
-        if safe
-        else torch.load(checkpoint, "cpu", weights_only=False, mmap=not is_open)
-    )
-    if is_open:
-        checkpoint.seek(0)
-    hparams: dict[str, Any] = {}
-    # Lightning reads the keys of its earlier versions as well, and drops what no constructor takes.
-    for key in ("hparams", "module_arguments", LightningModule.CHECKPOINT_HYPER_PARAMS_KEY):
-        named(anything)(saved.get(key) or {}, key)
-        hparams |= saved.get(key) or {}
-    today = check_architecture(translate_hparams(name, hparams), trust)
-    return {**today, **given, "weights_only": safe}
 
 
 def plain_values(value: Any) -> Any:

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from helpers.hostile_values import changes, forget_code, write_code
 
+from lightning_fastrecipes import ImageClassifier, TabularRegressor
 from lightning_fastrecipes.errors import (
     ConfigurationError,
     DataError,
@@ -116,3 +118,21 @@ def test_a_field_of_a_run_folder_is_checked(tmp_path, marker, name, stride) -> N
     whole = json.loads((RUNS / "photos" / name).read_text())
     attempt(whole)
     assert try_all(sampled(changes(whole, marker), stride), marker, attempt) == []
+
+
+@pytest.mark.parametrize("stride", strides(STRIDE))
+@pytest.mark.parametrize(
+    ("name", "model"), [("photos", ImageClassifier), ("sales", TabularRegressor)]
+)
+@pytest.mark.parametrize("part", ["hyper_parameters", "fastrecipes"])
+def test_a_field_of_a_checkpoint_is_checked(tmp_path, marker, name, model, part, stride) -> None:
+    path = tmp_path / "model.ckpt"
+    whole = torch.load(RUNS / name / "checkpoints" / "all.ckpt", weights_only=True)
+    whole = {key: value for key, value in whole.items() if "optimizer" not in key}
+
+    def attempt(document: Any) -> None:
+        torch.save({**whole, part: document}, path)
+        model.load_from_checkpoint(path)
+
+    attempt(whole[part])
+    assert try_all(sampled(changes(whole[part], marker), stride), marker, attempt) == []
