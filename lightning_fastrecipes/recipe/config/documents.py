@@ -142,7 +142,8 @@ def read_document(path: Path) -> dict[str, Any]:
             f"There is no recipe file {path}. `fastrecipes ls` lists names."
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise RecipeError(f"{path} cannot be read as YAML: {error}") from error
+        said = getattr(error, "strerror", None) or error
+        raise RecipeError(f"{path} cannot be read as YAML: {said}") from error
     if not isinstance(document, dict):
         raise RecipeError(f"{path} must hold keys such as `data` and `stages`, but holds none.")
     try:
