@@ -174,7 +174,9 @@ def member_folders(folder: Path) -> list[Path]:
     """
     home = export_home(folder)
     names = read_ensemble(folder).get("members", [""])
-    run = home.resolve().parent if home.name == "export" else home.resolve()
+    # Not by `Path.resolve`, which raises an error of its own at a link to itself.
+    real = Path(os.path.realpath(home))
+    run = real.parent if home.name == "export" else real
     places = {Path(os.path.realpath(home / name)) for name in names}
     if len(places) < len(names) or not all(place.is_relative_to(run) for place in places):
         raise DataError(

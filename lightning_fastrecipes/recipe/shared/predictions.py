@@ -70,7 +70,8 @@ def append_columns(
 
 def check_finite(predictions: Tensor, folder: Path) -> Tensor:
     """Return what an exported model predicts ``(rows, ...)``; `DataError` if that is no number."""
-    wrong = torch.nonzero(~predictions.isfinite().reshape(len(predictions), -1).all(dim=1))
+    finite = predictions.isfinite()
+    wrong = torch.nonzero(~(finite.flatten(1).all(dim=1) if finite.ndim > 1 else finite))
     if len(wrong):
         raise DataError(
             f"The model in {folder} must predict finite numbers, but does not for {len(wrong):,} of"

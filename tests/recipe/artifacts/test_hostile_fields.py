@@ -26,6 +26,7 @@ from lightning_fastrecipes.errors import (
 )
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
 from lightning_fastrecipes.recipe.images.export import predict_files
+from lightning_fastrecipes.recipe.shared.predictions import check_finite
 from lightning_fastrecipes.recipe.tables.export import predict_tables
 
 HOUSE_ONE = Path(__file__).parents[2] / "fixtures" / "house_one"
@@ -104,6 +105,17 @@ def test_a_field_of_an_export_is_checked(tmp_path, marker, name, stride) -> None
     whole = json.loads(description.read_text())
     attempt(whole)
     assert try_all(sampled(changes(whole, marker), stride), marker, attempt) == []
+
+
+def test_what_is_no_number_or_nothing_at_all_is_told_apart(tmp_path) -> None:
+    for empty in (torch.empty(0), torch.empty(0, 3)):
+        assert check_finite(empty, tmp_path) is empty
+    for wrong in (torch.tensor([0.5, float("nan")]), torch.tensor([[1.0, 0], [float("inf"), 0]])):
+        with pytest.raises(DataError, match=r"does not for 1 of 2 rows, the first .* is row 1"):
+            check_finite(wrong, tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(DataNotFoundError, match="no exported model"):
+        predict_files(tmp_path / "loop", [])
 
 
 @pytest.mark.parametrize("stride", strides(STRIDE // 3))
