@@ -71,15 +71,7 @@ def list_table(csv: LabelSource, table: LabelTable, split: Split | None = None) 
     unknown = unknown_cells(frame, table, found)
     is_text = labels.kind == "multi" and not found  # an image without any label is legal
     needed = plain if is_text else [c for c in columns if c not in unknown and c not in weight]
-    may_be_tags = isinstance(table.labels, str) and labels.kind == "single" and not found
-    cure = f"Fill it in, or give `labels=Tags({table.labels!r})` if an image may have no label"
-    refuse_rows(
-        frame[needed].isna().any(axis=1),
-        frame,
-        table,
-        "lack a value",
-        cure if may_be_tags and frame[table.labels].isna().any() else "Fill it in",
-    )
+    _refuse_gaps(frame, needed, table, may_be_tags=labels.kind == "single" and not found)
     text = frame[plain].astype(str)
     files, notes = find_files(text[table.file_column].tolist(), folder, table.suffix)
     rows = pd.DataFrame({"file": files, "split": "train", "label": labels.names}, index=frame.index)
@@ -132,6 +124,15 @@ def _order(rows: pd.DataFrame, unknown: pd.DataFrame) -> npt.NDArray[np.integer[
     if not unknown.any(axis=None):
         return order
     return order[~unknown.all(axis=1).to_numpy()[order]]
+
+
+def _refuse_gaps(
+    frame: pd.DataFrame, needed: list[str], table: LabelTable, *, may_be_tags: bool
+) -> None:
+    cure = "Fill it in"
+    if may_be_tags and isinstance(table.labels, str) and frame[table.labels].isna().any():
+        cure += f", or give `labels=Tags({table.labels!r})` if an image may have no label"
+    refuse_rows(frame[needed].isna().any(axis=1), frame, table, "lack a value", cure)
 
 
 def _listed(frame: pd.DataFrame, split: RowSplit) -> tuple[pd.Series, str]:

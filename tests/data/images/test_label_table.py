@@ -112,7 +112,10 @@ def test_strata_may_be_several_columns(tmp_path):
             "file,kind\na,x\n", {}, r"no column 'label'; it has 'file', 'kind'", id="column"
         ),
         pytest.param(
-            "file,label\na,x\nb,\n", {}, r"1 rows .* lack a value: 'b \(row 1\)'", id="no-label"
+            "file,label\na,x\nb,\n",
+            {},
+            r"1 rows .* lack a value: 'b \(row 1\)'.*`labels=Tags\('label",
+            id="no",
         ),
         pytest.param(
             "file,label\na,x\n./a,y\nb,x\n",
