@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
     from lightning_fastrecipes.data.tables.reading import Reading
     from lightning_fastrecipes.data.tables.splits import TableSplit
+    from lightning_fastrecipes.functional.images.conv_arithmetic import conv_arithmetic
     from lightning_fastrecipes.functional.labels.interpretation import (
         confusion,
         most_confused,
@@ -150,6 +151,7 @@ __all__ = [
     "auto",
     "backbones",
     "confusion",
+    "conv_arithmetic",
     "fine_tune",
     "load",
     "lr_find",
@@ -227,6 +229,7 @@ _HOMES = {
     "auto": "automatic.training",
     "backbones": "nn.backbone_table",
     "add_elapsed": "functional.tables.elapsed",
+    "conv_arithmetic": "functional.images.conv_arithmetic",
     "confusion": "functional.labels.interpretation",
     "fine_tune": "recipe.fine_tuning",
     "load": "recipe.predictor",
