@@ -4,8 +4,12 @@ Lightning comes as two packages, ``pytorch_lightning`` and ``lightning``, each w
 own. Which of them the package is built on is decided here, when it first needs Lightning.
 """
 
+import logging
 import os
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lightning_fastrecipes.errors import ConfigurationError
@@ -14,6 +18,8 @@ from lightning_fastrecipes.nested import pairs
 VARIABLE = "FASTRECIPES_LIGHTNING"
 """Environment variable that says which Lightning to build on."""
 
+_NOISE = (".*eval mode at the start of training", ".*LeafSpec")
+_HOME = os.path.dirname(__file__)
 _OTHERS = {"pytorch_lightning": "lightning.pytorch", "lightning.pytorch": "pytorch_lightning"}
 
 
@@ -208,6 +214,29 @@ class OwnDataModule(LightningDataModule):
         self._trainer = trainer
 
 
+@contextmanager
+def own_lines_alone() -> Iterator[None]:
+    """Show none of Lightning's own remarks on devices and products; its warnings stay.
+
+    Two of them do not: that frozen layers are in eval mode, which this package means them to be,
+    and that Lightning uses what torch will drop.
+    """
+    logger = logging.getLogger(f"{LIGHTNING}.utilities.rank_zero")
+    logger.addFilter(_is_own)
+    try:
+        with warnings.catch_warnings():
+            for start in _NOISE:
+                warnings.filterwarnings("ignore", start)
+            yield
+    finally:
+        logger.removeFilter(_is_own)
+
+
+def _is_own(record: logging.LogRecord) -> bool:
+    """Return whether a record is of this package, or a warning."""
+    return record.levelno >= logging.WARNING or record.pathname.startswith(_HOME)
+
+
 def is_fast_dev_run(trainer: Trainer | None) -> bool:
     """Return whether a trainer runs one batch of everything as a trial."""
     # Lightning's stub has no `fast_dev_run`.
@@ -259,6 +288,7 @@ __all__ = [
     "keeps_whole_weights",
     "move_data_to_device",
     "name_own_classes",
+    "own_lines_alone",
     "rank_zero_info",
     "rank_zero_only",
     "rank_zero_warn",

@@ -12,6 +12,7 @@ from lightning_fastrecipes.callbacks.epoch_table import EpochRows
 from lightning_fastrecipes.cli.main import RUN_FOLDER_VARIABLE, main
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.recipe.config.catalog import find_recipe, list_recipes, recipes_folder
+from lightning_fastrecipes.recipe.run.runner import Run
 
 
 @pytest.fixture(autouse=True)
@@ -264,3 +265,19 @@ def test_a_shell_completes_the_commands_or_is_told_what_is_missing(capsys) -> No
     else:
         assert main(["completion", "bash"]) == 0
         assert "lr-find" in capsys.readouterr().out
+
+
+def test_resuming_a_finished_run_shows_it_and_computes_nothing(
+    recipe_file, tmp_path, monkeypatch, capsys
+) -> None:
+    words = [f"--stages.{name}.max_epochs=1" for name in ("head", "augmented", "all")]
+    assert main(["run", str(recipe_file), "--out", "run", *words]) == 0
+    reached = re.findall("(?:Test|Validation) split.*", capsys.readouterr().out)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    monkeypatch.setattr(Run, "prepare", pytest.fail)
+    assert main(["run", "--resume", "run"]) == 0
+    said = capsys.readouterr().out
+    assert re.findall("(?:Test|Validation) split.*", said) == reached
+    assert "run is finished, and stays as it is" in said
+    assert "fastrecipes run --continue run --stages.NAME.max_epochs=N" in said
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before

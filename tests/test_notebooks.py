@@ -12,6 +12,8 @@ from PIL import Image
 import lightning_fastrecipes as fr
 from lightning_fastrecipes.callbacks.engine.lr_curve import LRCurve
 from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.recipe.loading import load_recipe
+from lightning_fastrecipes.recipe.run.plan import build_parts, plan_stages
 
 PNG = b"\x89PNG"
 
@@ -47,6 +49,47 @@ def test_a_table_names_its_columns_and_rows() -> None:
     )
 
 
+def test_a_table_shows_rows_in_its_own_units() -> None:
+    frame = pd.DataFrame({"km": [1.0, None, 3.5, 1e6] * 10, "shop": ["a", "b"] * 20})
+    frame["sales"] = np.geomspace(1, 1e4, 40)
+    columns = fr.TableColumns("sales", ["shop"], ["km"], log_target=True)
+    table = fr.TabularDataModule(frame, columns, cache="off")
+    shown = table.show_batch(12)
+    assert len(shown) == 12
+    assert shown.columns.tolist() == ["shop", "km", "sales"]
+    for name in ("km", "sales"):
+        own = frame.loc[shown.index, name].tolist()
+        assert shown[name].tolist() == pytest.approx(own, rel=1e-4, nan_ok=True)
+    assert shown["km"].isna().any()
+    assert shown["shop"].tolist() == frame.loc[shown.index, "shop"].tolist()
+    assert len(table.show_batch(99)) == 32
+    with pytest.raises(ValueError, match="`num_rows` must be at least 1"):
+        table.show_batch(0)
+
+
+def test_a_table_of_classes_and_numbers_shows_both() -> None:
+    frame = pd.DataFrame({"x": range(40), "y": [1.0, 2.0] * 20, "k": ["p", "q"] * 20})
+    columns = fr.TableColumns(["y", "k"], [], ["x"], {"y": "regression", "k": "classes"})
+    shown = fr.TabularDataModule(frame, columns, cache="off").show_batch(5)
+    expected = frame.loc[shown.index]
+    assert shown["k"].tolist() == expected["k"].tolist()
+    assert shown["y"].tolist() == expected["y"].tolist()
+    assert shown["x"].tolist() == pytest.approx(expected["x"].tolist(), abs=1e-4)
+
+
+def test_a_plan_is_a_line_and_a_table(shared_recipe_file) -> None:
+    recipe = load_recipe(shared_recipe_file)
+    head, _, last = plan_stages(recipe, *build_parts(recipe))
+    assert repr(last) == (
+        "StagePlan(Stage all: 3 epochs of 4 steps (12), 32 px, batches of 4, augmentation top_down,"
+        " SGDR(cycle_len=1))"
+    )
+    shown = head._repr_html_()
+    assert "on precomputed pooled features" in shown
+    assert shown.count("<td>frozen</td>") == 2
+    assert "<td>1.00e-02</td>" in shown
+
+
 @pytest.mark.parametrize("falls", [True, False])
 def test_a_curve_is_a_picture_and_one_line(falls) -> None:
     lrs = np.geomspace(1e-6, 1.0, 80)
@@ -73,7 +116,8 @@ def test_a_predictor_says_what_it_knows_and_shows_what_it_sees(
 ) -> None:
     run_recipe(recipe_file, tmp_path / "run", "stages.all.max_epochs=1")
     predictor = fr.load(tmp_path / "run", tta=False)
-    assert "2 classes: blue, red; views off; cpu" in repr(predictor)
+    assert "2 classes: blue, red; views: off; device: cpu" in repr(predictor)
+    assert "<th>views</th><td>off</td>" in predictor._repr_html_()
     files = sorted((squares / "red").iterdir())[:5]
     figure = predictor.show_results([*files, Image.open(files[0])], num_images=6)
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]

@@ -121,15 +121,25 @@ class EpochTable(EpochRows):
         if list(row) != self._columns:
             self._columns = list(row)
             _write({name: name for name in row})
-        _write(_texts(row, trainer.max_epochs))
+        _write(self._texts(row, trainer.max_epochs))
 
     def _show_html(self, trainer: pl.Trainer) -> None:
         show = import_module("IPython.display")
-        table = show.HTML(_html(self.rows, trainer.max_epochs))
+        table = show.HTML(_html([self._texts(row, trainer.max_epochs) for row in self.rows]))
         if self._display is None:
             self._display = show.display(table, display_id=True)
         else:
             self._display.update(table)
+
+    def _texts(self, row: dict[str, float], max_epochs: int | None) -> dict[str, str]:
+        """Return what stands in each column of a row."""
+        of_all = f"/{max_epochs}" if max_epochs and max_epochs > 0 else ""
+        special = {
+            "epoch": f"{int(row['epoch']) + 1}{of_all}",
+            "lr": f"{row.get('lr', 0.0):.2e}",
+            "seconds": f"{row['seconds']:.1f}",
+        }
+        return {name: special.get(name, f"{value:.4g}") for name, value in row.items()}
 
 
 def _in_notebook() -> bool:
@@ -138,28 +148,17 @@ def _in_notebook() -> bool:
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
-def _texts(row: dict[str, float], max_epochs: int | None) -> dict[str, str]:
-    of_all = f"/{max_epochs}" if max_epochs and max_epochs > 0 else ""
-    special = {
-        "epoch": f"{int(row['epoch']) + 1}{of_all}",
-        "lr": f"{row.get('lr', 0.0):.2e}",
-        "seconds": f"{row['seconds']:.1f}",
-    }
-    return {name: special.get(name, f"{value:.4g}") for name, value in row.items()}
-
-
 def _write(cells: dict[str, str]) -> None:
     widths = {name: max(len(name), _LEAST_WIDTH) for name in cells}
     sys.stdout.write("  ".join(f"{text:>{widths[name]}}" for name, text in cells.items()) + "\n")
     sys.stdout.flush()
 
 
-def _html(rows: list[dict[str, float]], max_epochs: int | None) -> str:
+def _html(rows: list[dict[str, str]]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row))
     head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
-    texts = [_texts(row, max_epochs) for row in rows]
     body = "".join(
         f"<tr>{''.join(f'<td>{html.escape(text.get(name, str()))}</td>' for name in names)}</tr>"
-        for text in texts
+        for text in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

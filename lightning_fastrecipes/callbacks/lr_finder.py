@@ -130,9 +130,8 @@ class LRFinder(pl.OwnCallback):
         if curve.suggestion is not None:
             self._apply(trainer, curve.suggestion)
             rank_zero_info(
-                f"LRFinder: {curve.suggestion:.2e} for the last layer group ({curve.read_by}; the"
-                f" rules agree within a factor {1 / curve.agreement:.0f}):"
-                f" {describe_group_lrs(curve.group_lrs)}"
+                f"LRFinder: {curve.suggestion:.2e} for the last layer group ({curve.read_by};"
+                f" {curve.describe_agreement()}): {describe_group_lrs(curve.group_lrs)}"
             )
             return
         message = f"`LRFinder` cannot suggest a learning rate: {curve.refusal}"
@@ -237,12 +236,13 @@ def run_finder(
         "num_sanity_val_steps": 0,
     }
     callbacks = [*trainer_arguments.pop("callbacks", []), finder, _Stop()]
-    trainer = pl.Trainer(**(quiet | trainer_arguments), callbacks=callbacks)
+    with pl.own_lines_alone():
+        trainer = pl.Trainer(**(quiet | trainer_arguments), callbacks=callbacks)
     is_module = isinstance(datamodule, pl.LightningDataModule)
     data = {"datamodule": datamodule} if is_module else {"train_dataloaders": datamodule}
     if val_dataloaders is not None:
         data["val_dataloaders"] = val_dataloaders
-    with StateSnapshot() as saved:
+    with StateSnapshot() as saved, pl.own_lines_alone():
         saved.keep_random_numbers(datamodule, val_dataloaders)
         try:
             trainer.fit(model, **data)

@@ -13,7 +13,7 @@ def new(options: argparse.Namespace) -> int:
     from lightning_fastrecipes.automatic.looking import draft_recipe
     from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
 
-    keep_quiet()
+    keep_quiet(err)
     draft = draft_recipe(options.data, options.target)
     for decision in draft.decisions:
         out.print(str(decision))
@@ -30,7 +30,7 @@ def auto(options: argparse.Namespace) -> int:
     from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
 
     keep_freed_memory()
-    keep_quiet()
+    keep_quiet(err)
     try:
         train_within(options.data, options.target, options.minutes, folder, out.print)
     except (KeyboardInterrupt, SystemExit) as error:

@@ -82,7 +82,7 @@ def _check(options: argparse.Namespace) -> int:
     from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
     from lightning_fastrecipes.recipe.run.checks import check_without_data
 
-    keep_quiet()
+    keep_quiet(err)
     check_without_data(recipe)
     if options.json:
         stages = [stage.name for stage in recipe.stages]
@@ -99,29 +99,34 @@ def _explain(options: argparse.Namespace) -> int:
     from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
     from lightning_fastrecipes.recipe.run import explaining, plan, terminal
 
-    keep_quiet()
-    if not options.json:
-        _say(f"{recipe.name}: {recipe.description}")
-        if recipe.variants and not recipe.series:
-            _say(f"Variants (`--variant NAME`): {', '.join(recipe.variants)}")
+    keep_quiet(err)
+    console = Console(quiet=True) if options.json else out
+    console.print(f"{recipe.name}: {recipe.description}")
+    if recipe.variants and not recipe.series:
+        console.print(f"Variants (`--variant NAME`): {', '.join(recipe.variants)}")
     told = []
     for name, planned in recipe.variants.items() if recipe.series else [(None, recipe)]:
         data, model = plan.build_parts(planned)
         stages = plan.plan_stages(planned, data, model)
-        seconds = explaining.stage_seconds(planned, data, model) if options.time else []
-        if options.json:
-            told.append(explaining.as_values(planned, data, model, stages, seconds))
-            continue
+        values = explaining.as_values(planned, data, model, stages)
         if name is not None:
-            _say(f"Variant {name}, models: {planned.seeds}")
-        terminal.print_data(out, planned, data, model)
+            console.print(f"Variant {name}, models: {planned.seeds}")
+        terminal.print_data(console, planned, data, model)
+        whole = 0.0
         for place, stage in enumerate(stages):
-            terminal.print_plan(out, stage)
-            if seconds:
-                _say(f"about {duration(seconds[place])} on this machine, measured on two steps")
-        _say(explaining.describe_evaluation(planned, data))
-        if seconds:
-            _say(f"Training: about {duration(sum(seconds))}, without decoding and evaluation")
+            terminal.print_plan(console, stage)
+            if options.time:
+                seconds = explaining.stage_seconds(planned, data, model, place)
+                values["stages"][place]["seconds"] = round(seconds, 1)
+                whole += seconds
+                console.print(f"about {duration(seconds)} on this machine, measured on two steps")
+        console.print(values["evaluation"])
+        if options.time:
+            seconds = explaining.evaluation_seconds(planned, data, model)
+            values["evaluation_seconds"] = round(seconds, 1)
+            run = duration(planned.seeds * whole + seconds)
+            console.print(f"about {duration(seconds)}; the whole run about {run}, without decoding")
+        told.append(values)
     if options.json:
         print_json(told if recipe.series else told[0])
     return OK
@@ -132,7 +137,7 @@ def _summary(options: argparse.Namespace) -> int:
     from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
     from lightning_fastrecipes.recipe.run import plan, terminal
 
-    keep_quiet()
+    keep_quiet(err)
     stage = 0 if options.stage is None else recipe.stage_index(options.stage)
     terminal.print_summary(out, recipe.stages[stage].name, plan.summarise_stage(recipe, stage))
     return OK
@@ -157,13 +162,20 @@ def _show_batch(options: argparse.Namespace) -> int:
 
 def _lr_find(options: argparse.Namespace) -> int:
     recipe = load_one_recipe(options)
+    if options.stage is None:
+        names = [stage.name for stage in recipe.stages]
+        if len(names) > 1:
+            raise RecipeError(f"Name the stage: `--stage={names[-1]}`. Stages: {', '.join(names)}.")
+        options.stage = names[0]
     from lightning_fastrecipes.recipe.artifacts.environment import keep_freed_memory
+    from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
     from lightning_fastrecipes.recipe.run.lr_search import find_stage_lr, write_curve
     from lightning_fastrecipes.recipe.run.terminal import print_curve
 
     folder = options.out or Path("runs") / f"{recipe.name}-lr-find"
     check_place(folder, is_folder=True)
     keep_freed_memory()
+    keep_quiet(err)
     curve = find_stage_lr(recipe, options.stage, options.run)
     write_curve(curve, folder, options.stage)
     plot = folder / f"lr_finder_{options.stage}.png"
@@ -171,7 +183,8 @@ def _lr_find(options: argparse.Namespace) -> int:
         err.print(f"fastrecipes: no suggestion: {curve.refusal} See {plot}", style="red")
         return FAILED
     print_curve(out, curve, options.stage)
-    out.print(f"Suggested lr: {curve.suggestion:.2e} ({curve.read_by}); curve in {plot}")
+    found = f"Suggested lr: {curve.suggestion:.2e} ({curve.read_by}); {curve.describe_agreement()}"
+    out.print(f"{found}; curve in {plot}")
     return OK
 
 
@@ -197,7 +210,8 @@ def _train(run: "Run", console: Console) -> dict[str, Any]:
     terminal.print_data(console, run.recipe, run.data, run.model)
     for index, plan in enumerate(plans):
         terminal.print_plan(console, plan)
-        terminal.print_stage(console, run.run_stage(index))
+        figures = run.run_stage(index)
+        terminal.print_stage(console, figures, run.time_left.seconds())
     results = run.finish()
     terminal.print_results(console, results)
     return results
@@ -211,10 +225,14 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
     from lightning_fastrecipes.recipe.artifacts.deaths import named_death
     from lightning_fastrecipes.recipe.artifacts.history import last_epoch
     from lightning_fastrecipes.recipe.artifacts.logs import log_to
+    from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
     from lightning_fastrecipes.recipe.run import terminal
+    from lightning_fastrecipes.recipe.run.parts import is_finished
     from lightning_fastrecipes.recipe.run.runner import Run, RunOptions
     from lightning_fastrecipes.recipe.run.series import Series
 
+    if options.resume is not None and is_finished(recipe, RunFolder(folder)):
+        return _say_finished(folder)
     environment.keep_freed_memory()
     first = environment.is_first_process()
     folder.mkdir(parents=True, exist_ok=True)
@@ -264,6 +282,19 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
     return OK
 
 
+def _say_finished(folder: Path) -> int:
+    """Show what a finished run has reached, in place of resuming it."""
+    from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
+    from lightning_fastrecipes.recipe.run import terminal
+
+    results = RunFolder(folder).read_results()
+    show = terminal.print_variants if "variants" in results else terminal.print_results
+    show(out, results)
+    more = f"fastrecipes run --continue {folder} --stages.NAME.max_epochs=N"
+    _say(f"{folder} is finished, and stays as it is. Train it further with: {more}")
+    return OK
+
+
 def _predict(options: argparse.Namespace) -> int:
     from lightning_fastrecipes.recipe.artifacts.environment import keep_freed_memory
     from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
@@ -273,7 +304,7 @@ def _predict(options: argparse.Namespace) -> int:
     if options.out is not None:
         check_place(options.out)
     keep_freed_memory()
-    keep_quiet()
+    keep_quiet(err)
     folders = [options.run_folder, *(options.with_runs or [])]
     found = modality_of_export(folders[0]).predict(
         folders,

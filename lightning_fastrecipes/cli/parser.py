@@ -142,12 +142,14 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     stage = "frozen as this stage has it (default: the first)"
     found["summary"].add_argument("--stage", help=stage)
     time = "measure two steps of every stage, and say how long each takes on this machine"
-    found["explain"].add_argument("--time", action="store_true", help=time)
+    found["explain"].add_argument(
+        "--time", action=argparse.BooleanOptionalAction, default=True, help=f"{time} (default: yes)"
+    )
     add = found["show-batch"].add_argument
     add("--stage", help="name of the stage (default: the first that augments)")
     add("--out", type=Path, default=Path("batch.png"), help="PNG to write")
     add = found["lr-find"].add_argument
-    add("--stage", required=True, help="name of the stage")
+    add("--stage", help="name of the stage (may be left out if there is only one)")
     add("--run", type=Path, metavar="RUN_DIR", help="start from the stage before in this run")
     add("--out", type=Path, help="folder (default: runs/NAME-lr-find)")
     _add_run(found["run"])

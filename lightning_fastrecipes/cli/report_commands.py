@@ -16,7 +16,7 @@ def report(options: argparse.Namespace) -> int:
     from lightning_fastrecipes.reporting.reports import report as write
 
     keep_freed_memory()
-    keep_quiet()
+    keep_quiet(err)
     out.print(f"Report: {write(options.run_folder, trust=options.trust)}")
     return 0
 
@@ -26,7 +26,7 @@ def clean(options: argparse.Namespace) -> int:
     from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
     from lightning_fastrecipes.reporting.cleaning import clean as apply
 
-    keep_quiet()
+    keep_quiet(err)
     found = apply(options.run_folder, options.apply, trust=options.trust)
     out.print(
         f"Labels: {found.labels} ({found.relabelled} changed, {found.removed} images left out,"

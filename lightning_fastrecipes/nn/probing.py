@@ -29,7 +29,7 @@ class Probe:
     ) -> None:
         self._module = module
         self._forward = forward
-        self._copiers = [_meta_twin] + ([copy.deepcopy] if real else [])
+        self._copiers = [meta_twin] + ([copy.deepcopy] if real else [])
         self._twins: list[nn.Module] = []
         self._taken: set[int] = set()
         self._channels = channels
@@ -177,7 +177,7 @@ def first_convolutions(module: nn.Module) -> list[str]:
     return [f"{name}.weight" for name in ([named] if isinstance(named, str) else named)]
 
 
-def _meta_twin(module: nn.Module) -> nn.Module:
+def meta_twin(module: nn.Module) -> nn.Module:
     """Copy the structure of a network, with tensors that hold no data."""
     memo: dict[int, Any] = {}
     for tensor in _tensors(module):

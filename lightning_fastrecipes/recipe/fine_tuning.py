@@ -196,11 +196,14 @@ def _train(
     """Run one stage, ``num_steps`` steps after the start of the first."""
     _set(model, plan, lr)
     own, finder = _callbacks(plan, callbacks, trainer_arguments, finds=_is_find(lr))
-    trainer = pl.Trainer(**trainer_arguments, max_epochs=plan.epochs, callbacks=own)
-    count_steps_from(trainer.loggers, num_steps)
-    rank_zero_info(_line(plan, model, finds=finder is not None))
-    started = time.perf_counter()
-    trainer.fit(model, datamodule=FeatureDataModule(data, model) if plan.on_features else data)
+    # What Lightning says of the machine would stand there once for each stage.
+    with pl.own_lines_alone():
+        arguments: dict[str, Any] = {"enable_model_summary": False, **trainer_arguments}
+        trainer = pl.Trainer(**arguments, max_epochs=plan.epochs, callbacks=own)
+        count_steps_from(trainer.loggers, num_steps)
+        rank_zero_info(_line(plan, model, finds=finder is not None))
+        started = time.perf_counter()
+        trainer.fit(model, datamodule=FeatureDataModule(data, model) if plan.on_features else data)
     curve = finder.curve if finder is not None and finder.curves else None
     stage = TrainedStage(
         name=plan.name,

@@ -11,6 +11,7 @@ import torch
 from typing_extensions import override
 
 from lightning_fastrecipes._lightning import rank_zero_warn
+from lightning_fastrecipes.data.common.self_description import DescribesItself
 from lightning_fastrecipes.errors import DataError, check_at_least
 from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.recipe.artifacts.environment import default_device
@@ -36,7 +37,7 @@ class Prediction:
     values: dict[str, float]
 
 
-class Predictor:
+class Predictor(DescribesItself):
     """Finished runs, kept in memory, that predict images or rows; made by ``load``.
 
     Args:
@@ -143,13 +144,13 @@ class Predictor:
             return draw_predicted(found.table.head(num_images), names)
 
     @override
-    def __repr__(self) -> str:
+    def _about(self) -> dict[str, str]:
         folders = ", ".join(f"'{folder}'" for folder in self.folders)
         views = {None: "as evaluated", True: "on", False: "off"}[self.tta]
         names = self.classes or []
         few = f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
-        what = f"; {len(names)} classes: {few}" if names else ""
-        return f"Predictor({folders}{what}; views {views}; {self._device})"
+        what = {f"{len(names)} classes": few} if names else {}
+        return {"runs": folders, **what, "views": views, "device": str(self._device)}
 
     def _predict(
         self, items: Any, folder: Path, keep: Sequence[str] = (), agreement: bool = False

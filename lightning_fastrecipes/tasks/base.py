@@ -43,6 +43,7 @@ from lightning_fastrecipes.trust import Trust
 
 Phase = Literal["val", "test"]
 CHECKPOINT_KEY = "fastrecipes"
+_EVERY_EPOCH: Any = {"on_step": False, "on_epoch": True, "prog_bar": True}
 _check_saved = plain.keys({"num_frozen": plain.whole(0)})
 
 
@@ -251,7 +252,7 @@ class LayerGroupTask(CalibratesNorms, BuiltForData, ABC):
         loss = (
             self.weighted_loss(logits, targets, *weights) if weights else self.loss(logits, targets)
         )
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(targets))
+        self.log("train_loss", loss, batch_size=len(targets), **_EVERY_EPOCH)
         return loss
 
     @override
@@ -324,8 +325,8 @@ class LayerGroupTask(CalibratesNorms, BuiltForData, ABC):
         if num_rows > 0:
             mean_loss.update(self.loss(logits, targets), weight=self.loss_weight(targets))
             metrics.update(probabilities, self.metric_targets(targets))
-        self.log(f"{phase}_loss", mean_loss, on_step=False, on_epoch=True)
-        self.log_dict(dict(metrics.items()), on_step=False, on_epoch=True)
+        self.log(f"{phase}_loss", mean_loss, **_EVERY_EPOCH)
+        self.log_dict(dict(metrics.items()), **_EVERY_EPOCH)
         return {"probabilities": probabilities, "targets": targets}
 
     def _num_repeated_rows(self, batch_idx: int, dataloader_idx: int, phase: Phase) -> int:

@@ -21,6 +21,8 @@ from lightning_fastrecipes.functional.training.lr_curves import (
 from lightning_fastrecipes.plots.figure import ShownFigure
 from lightning_fastrecipes.plots.rates import draw_lr_curve
 
+_APART = 10.0
+
 
 @dataclass(frozen=True, repr=False)
 class LRCurve:
@@ -54,6 +56,13 @@ class LRCurve:
     def agreement(self) -> float:
         """Smallest pick over the largest, in (0, 1]; at 0.1 the rules are a factor 10 apart."""
         return self._read.agreement
+
+    def describe_agreement(self) -> str:
+        """Say how far the picks of the rules lie apart, and what follows."""
+        factor = 1 / self.agreement
+        if factor < _APART:
+            return f"the rules agree within a factor {factor:.1f}"
+        return f"the rules disagree by a factor {factor:.0f}, so look at the curve"
 
     @property
     def refusal(self) -> str | None:

@@ -3,23 +3,21 @@
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from lightning_fastrecipes._lightning import rank_zero_only
+from lightning_fastrecipes.messages import printable
 
 _Item = TypeVar("_Item")
 
 FIRST_LINE, NEXT_LINES = 5.0, 20.0
 """Seconds after which the first line is written, and between the next ones."""
+
+_REFRESH = 0.2
+"""Seconds between two looks of a bar, so that short steps do not spend their time on it."""
 
 
 def track(
@@ -33,38 +31,75 @@ def track(
     # Lightning sets the number of the process, or reads it from the environment.
     if getattr(rank_zero_only, "rank", 0) != 0:
         yield from items
-    elif sys.stderr.isatty():
-        yield from _bar(items, what, total, size)
-    else:
-        yield from _lines(items, what, total, size)
-
-
-def _bar(
-    items: Iterable[_Item], what: str, total: int, size: Callable[[_Item], int]
-) -> Iterator[_Item]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
-        task = progress.add_task(what, total=total)
+        return
+    with LifeSign(what, total) as sign:
+        done = 0
         for item in items:
             yield item
-            progress.advance(task, size(item))
+            done += size(item)
+            sign.show(done)
 
 
-def _lines(
-    items: Iterable[_Item], what: str, total: int, size: Callable[[Any], int]
-) -> Iterator[_Item]:
-    started = time.monotonic()
-    due, done = started + FIRST_LINE, 0
-    for item in items:
-        yield item
-        done += size(item)
+class LifeSign:
+    """A sign of work that goes on: a bar on a terminal, else a line now and then.
+
+    ``due`` is the time of the monotonic clock before which no line is written.
+    """
+
+    def __init__(self, what: str, total: int, due: float | None = None) -> None:
+        self.what = what
+        self.total = total
+        self._started = self._looked = time.monotonic()
+        self.due = self._started + FIRST_LINE if due is None else due
+        self._bar = _bar(what, total) if sys.stderr.isatty() else None
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the bar away; lines stay."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, done: int, note: Callable[[], str] | None = None) -> None:
+        """Say how much is done, if it is time to; ``note`` says more, in place of the time left.
+
+        Nobody calls ``note`` where nothing is shown.
+        """
         now = time.monotonic()
-        if now >= due and done < total:
-            due = now + NEXT_LINES
-            left = (now - started) / done * (total - done) if done else 0.0
-            sys.stderr.write(f"{what}: {done:,} of {total:,}, about {duration(left)} left\n")
+        if self._bar is not None:
+            if now - self._looked >= _REFRESH or done >= self.total:
+                self._looked = now
+                text = note() if note else self._left(done, now)
+                self._bar.update(self._bar.task_ids[0], completed=done, note=printable(text))
+        elif now >= self.due and done < self.total:
+            self.due = now + NEXT_LINES
+            text = note() if note else self._left(done, now)
+            sys.stderr.write(f"{self.what}: {done:,} of {self.total:,}, {printable(text)}\n")
             sys.stderr.flush()
+
+    def _left(self, done: int, now: float) -> str:
+        left = (now - self._started) / done * (self.total - done) if done else 0.0
+        return f"about {duration(left)} left"
+
+
+def _bar(what: str, total: int) -> Progress:
+    columns: list[Any] = [TextColumn("{task.description}", markup=False), BarColumn(20)]
+    columns += [MofNCompleteColumn(), TextColumn("{task.fields[note]}", markup=False)]
+    # What a pipe is to get must not go to the terminal of the bar.
+    bar = Progress(
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+    )
+    bar.add_task(printable(what), total=total, note="")
+    return bar
 
 
 def duration(seconds: float) -> str:

@@ -201,6 +201,11 @@ class FeatureDataModule(pl.OwnDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.images.load_state_dict(state_dict)
 
+    @property
+    def num_views(self) -> int:
+        """How many views of each training image are kept."""
+        return self._views("train").count
+
     def describe(self) -> str:
         """Return what is kept of the training images, in words, with its size."""
         part = self._find_part()
@@ -252,12 +257,12 @@ class FeatureDataModule(pl.OwnDataModule):
         if split in self._datasets and self._keys[split] == key:
             return self._datasets[split]
         if key is None:
-            outputs = StoredOutputs(np.concatenate(list(self._run(split, part, max_batches=1))))
+            outputs = StoredOutputs(np.concatenate(list(self.compute(split, max_batches=1))))
         else:
             shape = self._shape(split, part)
 
             def run() -> Iterator[FloatArray]:
-                return self._run(split, part)
+                return self.compute(split)
 
             kept = cached_if_possible(
                 "auto",
@@ -296,10 +301,9 @@ class FeatureDataModule(pl.OwnDataModule):
             key.append(hashlib.sha256(spec.mean_image.numpy().tobytes()).hexdigest())
         return key
 
-    def _run(
-        self, split: ImageSplit, part: FrozenPart, max_batches: int | None = None
-    ) -> Iterator[FloatArray]:
-        """Return outputs ``(images, views, ...)`` batch by batch, in the order of the files."""
+    def compute(self, split: ImageSplit, max_batches: int | None = None) -> Iterator[FloatArray]:
+        """Compute outputs ``(images, views, ...)`` batch by batch, in the order of the files."""
+        part = self._find_part()
         loader, views = self.images.eval_dataloader(split), self._views(split)
         before, was_training = next(self.model.parameters()).device, self.model.training
         device, context = before, cast(Callable[[], Any], torch.inference_mode)

@@ -113,8 +113,10 @@ def list_table(csv: LabelSource, table: LabelTable, split: Split | None = None) 
 
 def _read_splits(frame: pd.DataFrame, table: LabelTable, column: str) -> tuple[pd.Series, str]:
     splits, said = read_splits(frame[column])
-    cure = f"Use {SPLIT_VALUES}"
-    refuse_rows(splits.isna(), frame, table, "have an unknown split", cure)
+    is_odd = splits.isna()
+    odd = [str(value) for value in frame.loc[is_odd, column].unique()[:5]]
+    problem = f"have an unknown split in {column!r}, such as {name_some(odd)}"
+    refuse_rows(is_odd, frame, table, problem, f"Use {SPLIT_VALUES}")
     return splits, said
 
 

@@ -12,7 +12,6 @@ from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import rank_zero_info, rank_zero_warn
 from lightning_fastrecipes.data.common.cache_choice import Cache, cache_choice
 from lightning_fastrecipes.data.common.samplers import upcoming_epoch
-from lightning_fastrecipes.data.common.self_description import DescribesItself
 from lightning_fastrecipes.data.common.settings import WholeNumber
 from lightning_fastrecipes.data.common.split_choice import SplitChoice, as_split
 from lightning_fastrecipes.data.common.split_names import SplitName
@@ -26,6 +25,7 @@ from lightning_fastrecipes.data.tables.frames import Roles
 from lightning_fastrecipes.data.tables.loader import TableLoader, TableRows, TableSampler
 from lightning_fastrecipes.data.tables.preparation import PreparedTable, encode_foreign, roles_of
 from lightning_fastrecipes.data.tables.reading import Reading
+from lightning_fastrecipes.data.tables.showing import ShowsRows
 from lightning_fastrecipes.data.tables.source import Source, TableSource
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.labels.numbers import has_doubles
@@ -36,7 +36,7 @@ _DEVICE_SHARE = 0.5
 """Share of an accelerator's free memory that a split may take."""
 
 
-class TabularDataModule(DescribesItself, pl.OwnDataModule):
+class TabularDataModule(ShowsRows, pl.OwnDataModule):
     """Serve a table in batches of ``(TableInputs, targets)``; rows to predict without targets.
 
     The table is read, prepared by ``steps``, split, and turned into numbers by a ``TableSpec`` that
@@ -163,9 +163,6 @@ class TabularDataModule(DescribesItself, pl.OwnDataModule):
         module._to_predict = source
         module.folder = folder or module.folder
         return module
-
-    def _about(self) -> dict[str, str]:
-        return {"": "not read yet"} if self._encoded is None else self._encoded.facts()
 
     @property
     def train_targets(self) -> Tensor:

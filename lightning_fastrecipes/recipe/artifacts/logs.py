@@ -21,14 +21,17 @@ def log_to(path: Path, console: Console) -> None:
         logger = logging.getLogger(name)
         logger.addHandler(handler)
         logger.setLevel(min(logger.level or logging.INFO, logging.INFO))
-    logging.captureWarnings(True)
-    logging.getLogger("py.warnings").addHandler(_OwnWarnings(console))
     # Lightning's information on devices and loops goes to the log alone.
-    keep_quiet()
+    keep_quiet(console)
 
 
-def keep_quiet() -> None:
-    """Show no log messages on the terminal except Lightning's warnings."""
+def keep_quiet(console: Console) -> None:
+    """Show no log messages except Lightning's, and of Python's warnings this package's alone."""
+    logging.captureWarnings(True)
+    warnings = logging.getLogger("py.warnings")
+    for handler in [one for one in warnings.handlers if isinstance(one, _OwnWarnings)]:
+        warnings.removeHandler(handler)
+    warnings.addHandler(_OwnWarnings(console))
     # Without any handler Python would write our warnings to the terminal by itself.
     logging.getLogger("lightning_fastrecipes").addHandler(logging.NullHandler())
     for name in (LIGHTNING, LIGHTNING.partition(".")[0]):

@@ -19,6 +19,7 @@ from lightning_fastrecipes.data.images.module import ImageDataModule
 from lightning_fastrecipes.errors import ConfigurationError, RecipeError
 from lightning_fastrecipes.functional.labels.merging import merge_predictions, named_agreement
 from lightning_fastrecipes.functional.labels.numbers import describe_targets
+from lightning_fastrecipes.nn.operations import Operations, count_operations
 from lightning_fastrecipes.protocols import InputSpec
 from lightning_fastrecipes.recipe.config.building import build, constructor_arguments
 from lightning_fastrecipes.recipe.config.documents import Place
@@ -143,6 +144,20 @@ class Images(Modality):
     def describe_training_data(self, stage: Stage, data: Any, model: Any) -> str:
         served = self.training_data(stage, data, model)
         return served.describe() if isinstance(served, FeatureDataModule) else ""
+
+    @override
+    def operations(self, data: Any, model: Any) -> Operations:
+        return count_operations(model.backbone, data.image_size)
+
+    @override
+    def num_precomputed_views(self, stage: Stage, data: Any, model: Any) -> int:
+        served = self.training_data(stage, data, model)
+        return served.num_views if isinstance(served, FeatureDataModule) else 1
+
+    @override
+    def num_views(self, recipe: Recipe, data: Any) -> int:
+        callback = build_tta(recipe, data)
+        return 0 if callback is None else callback.views.num_views
 
     @override
     def describe(self, data: Any, model: Any) -> list[str]:

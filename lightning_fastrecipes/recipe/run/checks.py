@@ -10,7 +10,7 @@ from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.schema import TTA, Recipe
 from lightning_fastrecipes.recipe.loading import modality_of
 from lightning_fastrecipes.recipe.run.plan import build_callbacks, set_stage
-from lightning_fastrecipes.recipe.run.trainers import build_trainer, check_callbacks
+from lightning_fastrecipes.recipe.run.trainers import check_callbacks, check_trainer
 from lightning_fastrecipes.tasks.optim import build_optimizer
 
 
@@ -20,7 +20,7 @@ def check_without_data(recipe: Recipe) -> None:
     Nothing is fetched. Raise `RecipeError` for what does not fit, and what reading weights raises.
     """
     for one in recipe.variants.values() or [recipe]:
-        build_trainer(one, nn.Identity(), enable_progress_bar=False)
+        check_trainer(one)
         for index, stage in enumerate(one.stages):
             check_callbacks(build_callbacks(one, index), Place(one.path, stage.key))
         quiet = replace(one.model, init_args={**one.model.init_args, "pretrained": False})

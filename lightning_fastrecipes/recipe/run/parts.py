@@ -103,6 +103,13 @@ def is_up_to_date(recipe: Recipe, folder: RunFolder) -> bool:
     return len(recorded.get("parts") or ()) == len(recipe.parts)
 
 
+def is_finished(recipe: Recipe, folder: RunFolder) -> bool:
+    """Return whether a folder holds all that a recipe trains, and its evaluation."""
+    if not (folder.results.is_file() and is_up_to_date(recipe, folder)):
+        return False
+    return recipe.has_many_runs or _is_trained(read_progress(folder), recipe)
+
+
 def begin_part(recipe: Recipe, folder: RunFolder, progress: Progress) -> None:
     """Write down the recipe of a run; what an earlier part has written moves to ``parts/NUMBER``.
 

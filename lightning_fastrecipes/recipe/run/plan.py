@@ -1,5 +1,6 @@
 """Work out and check what a recipe will do, before any training."""
 
+import html
 import inspect
 import math
 from collections import Counter
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from typing_extensions import override
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.callbacks.keep_best import KeepBest
@@ -20,7 +22,7 @@ from lightning_fastrecipes.recipe.config.building import build
 from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.schema import AS_BEFORE, Recipe, Stage
 from lightning_fastrecipes.recipe.loading import modality_of
-from lightning_fastrecipes.recipe.run.trainers import check_callbacks, check_monitors
+from lightning_fastrecipes.recipe.run.trainers import check_callbacks, check_monitors, check_trainer
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class GroupPlan:
     lr: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StagePlan:
     """The plan of one stage, with its layer groups from the input side.
 
@@ -56,9 +58,49 @@ class StagePlan:
     num_samples: int
     precomputed: str = ""
 
+    @property
+    def title(self) -> str:
+        """The stage in one line: its epochs, steps, sizes, augmentation and callbacks."""
+        stage = self.stage
+        precomputed = f", on precomputed {self.precomputed}" if self.precomputed else ""
+        size = "" if self.image_size is None else f" {self.image_size} px,"
+        augmentation = "" if self.augmentation is None else f", augmentation {self.augmentation}"
+        callbacks = ", until over-fitting" if stage.until_overfitting else ""
+        for spec in stage.callbacks:
+            arguments = ", ".join(f"{name}={value}" for name, value in spec.init_args.items())
+            callbacks += f", {spec.name}({arguments})"
+        epochs = f"{stage.max_epochs} {'epoch' if stage.max_epochs == 1 else 'epochs'}"
+        return (
+            f"Stage {stage.name}: {epochs} of {self.steps_per_epoch} steps ({self.num_steps}),"
+            f"{size} batches of {self.batch_size}{augmentation}{precomputed}{callbacks}"
+        )
+
+    def table(self) -> pd.DataFrame:
+        """Return a row of texts for each layer group: its size, whether it is trained, how fast."""
+        source = "as before" if self.stage.lr == AS_BEFORE else "found" if self.stage.search else ""
+        rows = []
+        for group in self.groups:
+            ratio = group.lr / self.groups[-1].lr
+            lr = f"{source} x {ratio:.3g}" if source else f"{group.lr:.2e}"
+            trained = ("yes", lr) if group.trained else ("frozen", "")
+            rows.append((group.name, f"{group.num_parameters:,}", *trained))
+        columns = ["layer group", "parameters", "trained", "learning rate"]
+        return pd.DataFrame(rows, columns=columns)
+
+    @override
+    def __repr__(self) -> str:
+        return f"StagePlan({self.title})"
+
+    def _repr_html_(self) -> str:
+        return f"<b>{html.escape(self.title)}</b>{self.table().to_html(index=False, border=0)}"
+
 
 def build_parts(recipe: Recipe) -> tuple[Any, Any]:
-    """Build the datamodule, set up, and the model for its classes or columns."""
+    """Build the datamodule, set up, and the model for its classes or columns.
+
+    Raise `RecipeError` before any data are read if Lightning does not take the trainer's values.
+    """
+    check_trainer(recipe)
     return modality_of(recipe).build_parts(recipe)
 
 
@@ -149,8 +191,6 @@ def plan_stages(recipe: Recipe, data: Any, model: Any) -> list[StagePlan]:
     The model is left frozen as in the last stage, and the datamodule at the size that it ends with.
     """
     plans, modality = [], modality_of(recipe)
-    devices = recipe.trainer.get("devices", 1)
-    num_devices = devices if isinstance(devices, int) and devices > 0 else 1
     accumulate = int(recipe.trainer.get("accumulate_grad_batches", 1))
     num_samples = modality.num_samples(data, "train")
     for index, stage in enumerate(recipe.stages):
@@ -168,7 +208,7 @@ def plan_stages(recipe: Recipe, data: Any, model: Any) -> list[StagePlan]:
             resize(epoch)
             num_epochs[data.batch_size] += 1
         steps = {
-            size: _steps_per_epoch(num_samples, size, num_devices, accumulate)
+            size: _steps_per_epoch(num_samples, size, num_devices(recipe), accumulate)
             for size in num_epochs
         }
         plans.append(
@@ -239,6 +279,12 @@ def group_plans(model: Any) -> tuple[GroupPlan, ...]:
             zip(model.layer_groups(), model.group_lrs(), strict=True)
         )
     )
+
+
+def num_devices(recipe: Recipe) -> int:
+    """Return how many devices a recipe asks for, 1 if it leaves that to Lightning."""
+    devices = recipe.trainer.get("devices", 1)
+    return devices if isinstance(devices, int) and devices > 0 else 1
 
 
 def stage_seed(seed: int, index: int) -> int:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack, get_args
 
 from lightning_fastrecipes import _lightning as pl
-from lightning_fastrecipes.callbacks.epoch_table import EpochTable
 from lightning_fastrecipes.callbacks.finite_loss_check import FiniteLossCheck
 from lightning_fastrecipes.callbacks.initial_loss_check import InitialLossCheck
 from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
@@ -57,12 +56,15 @@ from lightning_fastrecipes.recipe.run.plan import (
     plan_stages,
     stage_seed,
 )
+from lightning_fastrecipes.recipe.run.progress_bar import RunBar, RunTable
 from lightning_fastrecipes.recipe.run.resuming import (
     check_history,
     check_unfinished,
     load_finished_stage,
 )
+from lightning_fastrecipes.recipe.run.time_left import TimeLeft
 from lightning_fastrecipes.recipe.run.trainers import build_trainer, stage_checkpoint
+from lightning_fastrecipes.recipe.run.workload import EVALUATION, expected_work
 from lightning_fastrecipes.recipe.shared.evaluator import Evaluator
 from lightning_fastrecipes.recipe.shared.log_steps import count_steps_from
 from lightning_fastrecipes.recipe.shared.predictions import Split
@@ -78,11 +80,14 @@ class RunOptions(TypedDict, total=False):
             has one part more than the folder, continue the run by it; off by default.
         fast_dev_run: Run one batch of everything, to see that it works; off by default.
         show_progress: Draw progress bars; on by default.
+        time_left: The estimate of the time left, of all runs of a series; one of its own if not
+            given.
     """
 
     resume: bool
     fast_dev_run: bool
     show_progress: bool
+    time_left: TimeLeft
 
 
 class Run:
@@ -94,6 +99,7 @@ class Run:
         self.resume = options.get("resume", False)
         self.fast_dev_run = options.get("fast_dev_run", False)
         self.show_progress = options.get("show_progress", True)
+        self.time_left = options.get("time_left") or TimeLeft()
         self.modality = modality_of(recipe)
         self.data: Any
         self.model: Any
@@ -111,6 +117,9 @@ class Run:
         pl.seed_everything(self.recipe.seed, workers=True, verbose=False)
         self.data, self.model = build_parts(self.recipe)
         self.plans = plan_stages(self.recipe, self.data, self.model)
+        if self.show_progress:
+            work = expected_work(self.recipe, self.data, self.model, self.plans)
+            self.time_left.expect(self.folder.path, work)
         # Looked up at each call, so that a replaced `_trainer` counts here too.
         self.evaluator = Evaluator(
             self.modality,
@@ -137,6 +146,7 @@ class Run:
             for name in self.modality.size_names:
                 setattr(self.data, name, self.stages[index].get(name, getattr(self.data, name)))
             logger.info("Stage %s is finished already", stage.name)
+            self.time_left.drop(self.folder.path, stage.name)
             return self.stages[index]
         apply_stage(self.recipe, index, self.data, self.model, self.folder)
         pl.seed_everything(stage_seed(self.recipe.seed, index), workers=True, verbose=False)
@@ -154,6 +164,7 @@ class Run:
         if trainer.is_global_zero and not self.fast_dev_run:
             Progress(self.recipe.source, self.stages).write(self.folder)
         logger.info("Stage %s ends: %s", stage.name, figures)
+        self.time_left.drop(self.folder.path, stage.name)
         return figures
 
     def _fit(
@@ -204,6 +215,8 @@ class Run:
         model. If ``None``, the recipe decides: its snapshots or the trained model.
         """
         self._stage = len(self.recipe.stages)
+        for stage in self.recipe.stages:
+            self.time_left.drop(self.folder.path, stage.name)
         self.evaluator.set_up(members or {}, is_rehearsal=self.fast_dev_run)
         results: dict[str, Any] = {
             "recipe": self.recipe.name,
@@ -260,7 +273,10 @@ class Run:
 
     def _trainer(self, callbacks: list[pl.Callback], **arguments: Any) -> pl.Trainer:
         if self.show_progress:
-            callbacks = [*callbacks, EpochTable(), pl.RichProgressBar(leave=False)]
+            names = [stage.name for stage in self.recipe.stages]
+            phase = [*names, EVALUATION][self._stage]
+            bar = RunBar(self.time_left, self.folder.path, phase)
+            callbacks = [*callbacks, RunTable(self.time_left), bar]
             callbacks.sort(key=lambda one: isinstance(one, SaveEvery))  # which stores their states
         if "enable_progress_bar" not in self.recipe.trainer:
             arguments = {"enable_progress_bar": self.show_progress, **arguments}

@@ -15,6 +15,8 @@ from lightning_fastrecipes.recipe.config.schema import Recipe
 from lightning_fastrecipes.recipe.run.parts import adopt, begin_part, is_up_to_date
 from lightning_fastrecipes.recipe.run.plan import build_parts, plan_stages
 from lightning_fastrecipes.recipe.run.runner import Run, RunOptions
+from lightning_fastrecipes.recipe.run.time_left import TimeLeft
+from lightning_fastrecipes.recipe.run.workload import expected_work
 
 logger = logging.getLogger(__name__)
 
@@ -32,14 +34,21 @@ class Series:
     def __init__(self, recipe: Recipe, folder: Path, **options: Unpack[RunOptions]) -> None:
         self.recipe = recipe
         self.folder = RunFolder(folder)
+        self.time_left = options.setdefault("time_left", TimeLeft())
         self.options = options
         self._trained: list[tuple[Recipe, Path, Results]] = []
 
     def check(self) -> None:
         """Plan every stage of every run, or raise a `RecipeError` before the first is trained."""
         progress = adopt(self.recipe, self.folder) if self.options.get("resume") else Progress()
-        for recipe in self.recipe.variants.values() if self.recipe.series else [self.recipe]:
-            plan_stages(recipe, *build_parts(recipe))
+        for name, recipe in self._runs().items():
+            data, model = build_parts(recipe)
+            plans = plan_stages(recipe, data, model)
+            if self.options.get("show_progress", True):
+                folder = self.folder.variant(name) if name else self.folder.path
+                work = expected_work(recipe, data, model, plans)
+                for home in self._homes(recipe, folder):
+                    self.time_left.expect(home, work)
         if is_first_process():
             begin_part(self.recipe, self.folder, progress)
 
@@ -93,12 +102,23 @@ class Series:
         run.prepare()
         return run.finish(members), round(seconds, 2)
 
+    def _runs(self) -> dict[str, Recipe]:
+        """Return the recipe of each run by the name of its variant, which is empty without."""
+        return self.recipe.variants if self.recipe.series else {"": self.recipe}
+
+    def _homes(self, recipe: Recipe, folder: Path) -> list[Path]:
+        """Return the folder of each model of a recipe."""
+        if recipe.seeds == 1 or self.options.get("fast_dev_run"):
+            return [folder]
+        return [folder / f"seed-{seed}" for seed in range(recipe.seed, recipe.seed + recipe.seeds)]
+
     def _find_or_train(
         self, recipe: Recipe, folder: Path, train: Callable[[Run], Results]
     ) -> tuple[Path, Results]:
         """Reuse a model that an earlier variant trained with the same keys, or train one."""
         for known, home, results in self._trained:
             if _as_trained(known) == _as_trained(recipe):
+                self.time_left.drop(folder)
                 return home, results
         return folder, self._train(recipe, folder, train)
 
@@ -108,6 +128,7 @@ class Series:
             results = home.read_results()
         else:
             results = train(Run(recipe, folder, **self.options))
+        self.time_left.drop(folder)
         self._trained.append((recipe, folder, results))
         return results
 

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from lightning_fastrecipes.callbacks.lr_finder import LRCurve
+from lightning_fastrecipes.data.common.life_signs import duration
 from lightning_fastrecipes.messages import shown
-from lightning_fastrecipes.recipe.config.schema import AS_BEFORE, Recipe
+from lightning_fastrecipes.recipe.config.schema import Recipe
 from lightning_fastrecipes.recipe.loading import modality_of
 from lightning_fastrecipes.recipe.run.plan import StagePlan
 
@@ -28,28 +29,10 @@ def print_data(console: Console, recipe: Recipe, data: Any, model: Any) -> None:
 
 def print_plan(console: Console, plan: StagePlan) -> None:
     """Print the layer groups, learning rates, steps and data of a stage."""
-    stage = plan.stage
-    precomputed = f", on precomputed {plan.precomputed}" if plan.precomputed else ""
-    size = "" if plan.image_size is None else f" {plan.image_size} px,"
-    augmentation = "" if plan.augmentation is None else f", augmentation {plan.augmentation}"
-    callbacks = ", until over-fitting" if stage.until_overfitting else ""
-    for spec in stage.callbacks:
-        arguments = ", ".join(f"{name}={value}" for name, value in spec.init_args.items())
-        callbacks += f", {spec.name}({arguments})"
-    epochs = f"{stage.max_epochs} {'epoch' if stage.max_epochs == 1 else 'epochs'}"
-    table = Table(
-        "layer group", "parameters", "trained", "learning rate",
-        title=f"Stage {stage.name}: {epochs} of {plan.steps_per_epoch} steps"
-        f" ({plan.num_steps}),{size} batches of {plan.batch_size}"
-        f"{augmentation}{precomputed}{callbacks}",
-        title_justify="left",
-    )  # fmt: skip
-    source = "as before" if stage.lr == AS_BEFORE else "found" if stage.search else None
-    for group in plan.groups:
-        ratio = group.lr / plan.groups[-1].lr
-        lr = f"{group.lr:.2e}" if source is None else f"{source} x {ratio:.3g}"
-        trained, lr = ("yes", lr) if group.trained else ("frozen", "")
-        table.add_row(group.name, f"{group.num_parameters:,}", trained, lr)
+    rows = plan.table()
+    table = Table(*rows.columns, title=plan.title, title_justify="left")
+    for row in rows.itertuples(index=False):
+        table.add_row(*row)
     console.print(table)
 
 
@@ -68,15 +51,17 @@ def print_summary(console: Console, stage: str, layers: pd.DataFrame) -> None:
     console.print(f"{total:,} parameters, {frozen:,} of them frozen", markup=False)
 
 
-def print_stage(console: Console, figures: Mapping[str, Any]) -> None:
-    """Print the time and the last metrics of a stage."""
-    metrics = ", ".join(f"{name} {value:.4g}" for name, value in figures["metrics"].items())
+def print_stage(console: Console, figures: Mapping[str, Any], seconds_left: float | None) -> None:
+    """Print the time and the last metrics of a stage, and the time left of the run if known."""
+    logged = {name: value for name, value in figures["metrics"].items() if name != "epoch"}
+    metrics = ", ".join(f"{name} {value:.4g}" for name, value in logged.items())
     rate = next(name for name in figures if name.endswith("_per_second"))
     epoch = figures.get("kept_epoch")
     kept = "" if epoch is None else f"; the weights are those after epoch {epoch + 1}"
+    left = "" if seconds_left is None else f"; about {duration(seconds_left)} left of the run"
     console.print(
         f"Stage {figures['name']} took {figures['seconds']:.1f} s"
-        f" ({figures[rate]:,.0f} {rate.removesuffix('_per_second')}/s): {metrics}{kept}",
+        f" ({figures[rate]:,.0f} {rate.removesuffix('_per_second')}/s): {metrics}{kept}{left}",
         markup=False,
     )
 

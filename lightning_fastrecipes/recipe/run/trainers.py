@@ -7,6 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.messages import suggestion
 from lightning_fastrecipes.recipe.artifacts.checkpoints import WholeCheckpoints
@@ -14,6 +17,7 @@ from lightning_fastrecipes.recipe.config.defaults import find_spread, trainer_ar
 from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.schema import Recipe
 
+_GPUS = ("gpu", "cuda")
 _FAILURES = (pl.MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError)
 _OWN = {pl.LIGHTNING.partition(".")[0], "lightning_fastrecipes"}
 
@@ -45,9 +49,16 @@ def build_trainer(recipe: Recipe, model: Any, **arguments: Any) -> pl.Trainer:
         return pl.Trainer(**chosen, plugins=plugins)
     except _FAILURES as error:
         said = " ".join(str(error).split())
+        if str(chosen["accelerator"]) in _GPUS and not torch.cuda.is_available():
+            said += " Leave `accelerator` out to use what this machine has, or say `cpu`."
         raise Place(recipe.path, "trainer").error(
             f"must have values that Lightning takes here, but: {said}"
         ) from error
+
+
+def check_trainer(recipe: Recipe) -> None:
+    """Raise `RecipeError`, before any data are read, if Lightning does not take the recipe's."""
+    build_trainer(recipe, nn.Identity(), enable_progress_bar=False)
 
 
 def _check_spread(spread: dict[str, Any], chosen: dict[str, Any], place: Place) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_fastrecipes._lightning import Callback
+from lightning_fastrecipes.data.common.life_signs import track
 from lightning_fastrecipes.functional.labels.decisions import describe_thresholds
 from lightning_fastrecipes.functional.labels.merging import stack_predictions
 from lightning_fastrecipes.functional.labels.targets import hard_labels
@@ -111,7 +112,8 @@ class Evaluator:
         self._export_model(folder)
         (folder / ENSEMBLE).unlink(missing_ok=True)
         if self._members:
-            for name in each_member(self._members, self.model):
+            members = each_member(self._members, self.model)
+            for name in track(members, "Exporting models", len(self._members)):
                 self._export_model(folder / "members" / name)
             write_ensemble(folder, [f"members/{name}" for name in self._members], together)
         self.modality.write_reports(self.recipe, self.folder, self.data, self.model)

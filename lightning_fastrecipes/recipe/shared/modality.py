@@ -10,6 +10,7 @@ from torch import Tensor
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
 from lightning_fastrecipes.functional.labels.merging import named_agreement
+from lightning_fastrecipes.nn.operations import Operations
 from lightning_fastrecipes.recipe.config.schema import Evaluation, Recipe, Stage
 from lightning_fastrecipes.recipe.shared.predictions import Predicted, Predictions
 from lightning_fastrecipes.trust import Trust
@@ -75,6 +76,18 @@ class Modality(ABC):
     def describe_training_data(self, stage: Stage, data: Any, model: Any) -> str:
         """Return what a stage reads in place of its samples, in words; empty if it reads them."""
         return ""
+
+    def operations(self, data: Any, model: Any) -> Operations:
+        """Count the arithmetic of a sample as the model is frozen now; none where it is little."""
+        return Operations()
+
+    def num_precomputed_views(self, stage: Stage, data: Any, model: Any) -> int:
+        """Return how many views of each training sample a stage computes ahead."""
+        return 1
+
+    def num_views(self, recipe: Recipe, data: Any) -> int:
+        """Return how many views of each sample the evaluation predicts, the plain one aside."""
+        return 0
 
     def resizing(
         self, stage: Stage, callbacks: Sequence[pl.Callback], data: Any, model: Any

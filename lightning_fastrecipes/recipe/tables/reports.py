@@ -1,5 +1,6 @@
 """Reports of a model of a table: predictions, vectors of categories, importance of columns."""
 
+import itertools
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from lightning_fastrecipes.batches import TableInputs
 from lightning_fastrecipes.data.common.files import write_atomically
+from lightning_fastrecipes.data.common.life_signs import LifeSign
 from lightning_fastrecipes.data.common.split_names import SplitName
 from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
 from lightning_fastrecipes.data.tables.encoding import EncodedSplit
@@ -143,6 +145,9 @@ def column_importance(model: TabularTask, split: EncodedSplit, seed: int) -> pd.
     was_training = model.training
     model.eval()
 
+    sign = LifeSign("Shuffling columns", 1 + NUM_REPEATS * len(groups))
+    done = itertools.count(1)
+
     def predict(rows: pd.DataFrame) -> npt.NDArray[Any]:
         inputs = TableInputs(
             torch.tensor(rows[spec.categorical].to_numpy(np.int64)),
@@ -151,6 +156,7 @@ def column_importance(model: TabularTask, split: EncodedSplit, seed: int) -> pd.
         inputs = TableInputs(*(part.to(model.device) for part in inputs))
         with torch.inference_mode():
             found = cast(Tensor, model(inputs)).float().cpu()
+        sign.show(next(done))
         return found.numpy()
 
     def error(predictions: npt.NDArray[Any], targets: npt.NDArray[Any]) -> float:
@@ -159,14 +165,15 @@ def column_importance(model: TabularTask, split: EncodedSplit, seed: int) -> pd.
         return float(loss) ** 0.5 * spec.target_column.unit[1] if is_number else float(loss)
 
     try:
-        return permutation_importance(
-            predict,
-            frame,
-            np.asarray(split.target)[drawn],
-            groups,
-            error,
-            num_repeats=NUM_REPEATS,
-            seed=seed,
-        )
+        with sign:
+            return permutation_importance(
+                predict,
+                frame,
+                np.asarray(split.target)[drawn],
+                groups,
+                error,
+                num_repeats=NUM_REPEATS,
+                seed=seed,
+            )
     finally:
         model.train(was_training)

@@ -1,6 +1,7 @@
 """What a user reads before, during and after a run."""
 
 import json
+import re
 from functools import partial
 
 import pandas as pd
@@ -51,17 +52,21 @@ def test_the_headline_of_other_results(results, line) -> None:
 
 
 def test_explain_says_how_the_evaluation_works_and_how_long_stages_take(recipe_file, capsys):
-    assert main(["explain", str(recipe_file), *SHORT, "--time"]) == 0
+    assert main(["explain", str(recipe_file), *SHORT]) == 0
     told = capsys.readouterr().out
     evaluation = (
         "Evaluation: val (8 images) and test (6 images), 32 px, plain and with views (flips)"
     )
     assert evaluation in told
     assert told.count("on this machine, measured on two steps") == 3
-    assert main(["explain", str(recipe_file), "--json", "--time"]) == 0
+    assert re.search(r"about \d+ s; the whole run about \d+ s, without decoding", told)
+    assert main(["explain", str(recipe_file), "--no-time"]) == 0
+    assert "on this machine" not in capsys.readouterr().out
+    assert main(["explain", str(recipe_file), "--json"]) == 0
     values = json.loads(capsys.readouterr().out)
     assert [stage["name"] for stage in values["stages"]] == ["head", "augmented", "all"]
     assert all(stage["seconds"] >= 0 for stage in values["stages"])
+    assert values["evaluation_seconds"] >= 0
     assert values["stages"][2]["layer_groups"][-1]["trained"] is True
     assert values["evaluation"].endswith("without views")
 
