@@ -10,6 +10,10 @@ from rich.console import Console
 
 from lightning_fastrecipes.cli.main import main
 from lightning_fastrecipes.data.common import life_signs
+from lightning_fastrecipes.nn.backbones import Backbone
+from lightning_fastrecipes.recipe.loading import load_recipe
+from lightning_fastrecipes.recipe.run import explaining
+from lightning_fastrecipes.recipe.run.plan import build_parts, plan_stages
 from lightning_fastrecipes.recipe.run.terminal import headline
 
 SHORT = [
@@ -69,6 +73,41 @@ def test_explain_says_how_the_evaluation_works_and_how_long_stages_take(recipe_f
     assert values["evaluation_seconds"] >= 0
     assert values["stages"][2]["layer_groups"][-1]["trained"] is True
     assert values["evaluation"].endswith("without views")
+
+
+class TimeOfForward:
+    """Time that passes by one second for each image that a backbone sees."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.now, forward = 0.0, Backbone.forward
+
+        def timed(backbone, images):
+            self.now += len(images)
+            return forward(backbone, images)
+
+        monkeypatch.setattr(Backbone, "forward", timed)
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("views", "ahead", "evaluation"),
+    [("true", 14 + 8, "null"), ("{views: poses}", 8 * 14 + 8, "{preset: flips}")],
+    ids=["plain", "views"],
+)
+def test_the_seconds_of_stages_and_evaluation_count_every_view(
+    shared_recipe_file, monkeypatch, views, ahead, evaluation
+) -> None:
+    words = [f"stages.head.precompute={views}", "stages.head.augmentation=top_down"]
+    recipe = load_recipe(shared_recipe_file, [*words, f"evaluation.tta={evaluation}"])
+    data, model = build_parts(recipe)
+    plan_stages(recipe, data, model)
+    monkeypatch.setattr(explaining, "time", TimeOfForward(monkeypatch))
+    assert explaining.stage_seconds(recipe, data, model, 0) == ahead
+    assert explaining.stage_seconds(recipe, data, model, 2) == 3 * (14 + 8)
+    passes = 1 if evaluation == "null" else 2
+    assert explaining.evaluation_seconds(recipe, data, model) == passes * (8 + 6)
 
 
 class Clock:
