@@ -149,7 +149,7 @@ def test_summary_prints_layers_as_a_stage_freezes_them(
         (["run", "cats_dogs", "more"], "`run` takes no 'more' here"),
         (["run", "cats_dogs", "--stages.haed.lr=1"], "there is no stage 'haed'"),
         (["walk"], "invalid choice"),
-        ([], "required"),
+        ([], "List the recipes."),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -189,6 +189,8 @@ def test_a_run_and_its_predictions(recipe_file: Path, squares: Path, tmp_path, c
     name, *lines = capsys.readouterr().out.splitlines()
     assert name.startswith(f"{squares / 'red' / '0.png'}  ")
     assert {line.split(":")[0].strip() for line in lines} == {"red", "blue"}
+    assert main(["predict", "run", str(squares / "red" / "broken.png")]) == 1
+    assert capsys.readouterr().out == ""
     assert main(["predict", "run", str(squares)]) == 1
     assert "28 predictions in all: `--out FILE.csv` writes them" in capsys.readouterr().out
     table = pd.read_csv("preds.csv")

@@ -225,14 +225,12 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
     from lightning_fastrecipes.recipe.artifacts.deaths import named_death
     from lightning_fastrecipes.recipe.artifacts.history import last_epoch
     from lightning_fastrecipes.recipe.artifacts.logs import log_to
-    from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
     from lightning_fastrecipes.recipe.run import terminal
-    from lightning_fastrecipes.recipe.run.parts import is_finished
     from lightning_fastrecipes.recipe.run.runner import Run, RunOptions
     from lightning_fastrecipes.recipe.run.series import Series
 
-    if options.resume is not None and is_finished(recipe, RunFolder(folder)):
-        return _say_finished(folder)
+    if options.resume is not None and _said_finished(recipe, folder, options.trust):
+        return OK
     environment.keep_freed_memory()
     first = environment.is_first_process()
     folder.mkdir(parents=True, exist_ok=True)
@@ -282,17 +280,22 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
     return OK
 
 
-def _say_finished(folder: Path) -> int:
-    """Show what a finished run has reached, in place of resuming it."""
+def _said_finished(recipe: Any, folder: Path, trust: list[str]) -> bool:
+    """Show what a run has reached, if it is finished, in place of resuming it."""
     from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
     from lightning_fastrecipes.recipe.run import terminal
+    from lightning_fastrecipes.recipe.run.parts import is_finished
 
+    if not is_finished(recipe, RunFolder(folder)):
+        return False
     results = RunFolder(folder).read_results()
     show = terminal.print_variants if "variants" in results else terminal.print_results
     show(out, results)
     more = f"fastrecipes run --continue {folder} --stages.NAME.max_epochs=N"
     _say(f"{folder} is finished, and stays as it is. Train it further with: {more}")
-    return OK
+    if not (folder / "report.html").exists():
+        report_on_run(recipe, folder, trust)
+    return True
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -320,7 +323,8 @@ def _predict(options: argparse.Namespace) -> int:
         print_json({"predictions": rows, "notes": list(found.notes), "left_out": left_out})
         return FAILED if found.bad else OK
     if options.out is None:
-        print_predictions(out, found.table)
+        if len(found.table):
+            print_predictions(out, found.table)
     else:
         found.write(options.out)
         _say(f"{len(found.table)} predictions written to {options.out}")

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,6 +64,9 @@ def parse_words(words: Sequence[str]) -> argparse.Namespace:
     """
     rest, overrides = _split_overrides(words)
     parser, commands = build_parser()
+    if not words:
+        parser.print_help(sys.stderr)
+        raise SystemExit(2)
     options, unknown = parser.parse_known_args(rest)
     if unknown:
         # A value that follows an unknown option may have been taken for something else.

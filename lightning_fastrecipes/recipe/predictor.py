@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import pandas as pd
 import torch
 from typing_extensions import override
@@ -118,7 +119,11 @@ class Predictor(DescribesItself):
         row = table.iloc[0]
         place = list(table.columns).index("prediction") if "prediction" in table else -1
         rest = {str(name): row[name] for name in table.columns[place + 1 :] if name not in keep}
-        rest = {name: value for name, value in rest.items() if name not in ("file", "row")}
+        rest = {
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in rest.items()
+            if name not in ("file", "row")
+        }
         return Prediction(row["prediction"] if place >= 0 else rest, rest)
 
     def show_results(self, items: Any, num_images: int = 12) -> "Figure":

@@ -265,6 +265,11 @@ class Ensemble(pl.LightningModule):
 def _task_of(checkpoint: str | Path) -> type[pl.LightningModule]:
     """Return the class whose checkpoint it is, as far as it says so."""
     saved = read_checkpoint(checkpoint, mmap=True).get(CHECKPOINT_KEY)
+    if saved is None:
+        raise ConfigurationError(
+            f"`{checkpoint}` cannot be loaded as ImageClassifier, since it is of no task of this"
+            " package. Give its class as `task`, or a function that loads the model as the member."
+        )
     spec = saved.get("table_spec") if isinstance(saved, Mapping) else None
     return ImageClassifier if spec is None else _TABLE_TASKS[TableSpec.from_dict(spec).task]
 

@@ -60,6 +60,7 @@ def test_an_image_is_the_same_in_whatever_form_it_comes(images) -> None:
         found = predictor.predict(item)
         assert found.value == row["prediction"]
         assert found.values == {name: row[name] for name in predictor.classes}
+        assert "np." not in repr(found)
 
 
 def test_several_keep_their_order_and_have_names(images) -> None:

@@ -273,3 +273,7 @@ def test_a_checkpoint_of_another_class_says_what_it_needs(tmp_path):
     trainer.save_checkpoint(tmp_path / "own.ckpt")
     with pytest.raises(ConfigurationError, match=r"cannot be loaded as ImageClassifier.*`task`"):
         Ensemble([tmp_path / "own.ckpt"]).predict([IMAGES.float()])
+    # Nor where its arguments have names like those of an image classifier.
+    torch.save({"state_dict": {}, "hyper_parameters": {"backbone": "a"}}, tmp_path / "other.ckpt")
+    with pytest.raises(ConfigurationError, match="of no task of this package"):
+        Ensemble([tmp_path / "other.ckpt"]).predict([IMAGES.float()])

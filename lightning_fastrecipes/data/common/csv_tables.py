@@ -94,14 +94,17 @@ def read_folder(
 ) -> pd.DataFrame:
     """Read one table per split: ``train.csv``, or the one CSV in the folder ``train``, and so on.
 
-    Splits are called as in ``split_names.split_name``. File names in ``train/labels.csv`` are
-    relative to ``train``; the column ``SPLIT_COLUMN`` is added. Other arguments are those of
-    ``read_table``. A DataError says that there is no table of the training split, or that there are
-    two of one split.
+    Where no file of a split ends in ``.csv``, those in ``.txt`` and ``.tsv`` are read. Splits are
+    called as in ``split_names.split_name``. File names in ``train/labels.csv`` are relative to
+    ``train``; the column ``SPLIT_COLUMN`` is added. Other arguments are those of ``read_table``. A
+    DataError says that there is no table of the training split, or that there are two of one split.
     """
     frames, seen = [], dict[str, Path]()
+    files = [place for place in folder.iterdir() if place.is_file() and split_name(place.stem)]
+    endings = {place.suffix.lower() for place in files}
+    endings &= {".csv"} if ".csv" in endings else {".txt", ".tsv"}
     for place in sorted(folder.iterdir()):
-        is_table = place.suffix.lower() == ".csv" and place.is_file()
+        is_table = place.suffix.lower() in endings and place.is_file()
         split = split_name(place.stem if is_table else place.name)
         if split is None:
             continue
@@ -120,7 +123,8 @@ def read_folder(
     if "train" not in seen:
         found = name_some(sorted(path.name for path in folder.iterdir())[:20])
         raise DataError(
-            f"'{folder}' must have 'train.csv', or a CSV in a folder 'train', but has {found}."
+            f"'{folder}' must have 'train.csv' or 'train.txt', or a CSV in a folder 'train', but"
+            f" has {found}."
             " Name the table itself."
         )
     return pd.concat(frames, ignore_index=True)

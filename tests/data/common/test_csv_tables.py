@@ -52,9 +52,21 @@ def test_all_tables_together_decide_whether_labels_are_several(tmp_path) -> None
     assert list_table(tmp_path, LabelTable()).label_kind == "multi"
 
 
+def test_lists_in_text_files_are_read_where_there_is_no_csv(tmp_path) -> None:
+    names = LabelTable(column_names=["file", "label"])
+    for name, row in (("train", "a.png, 1"), ("test", "b.png, 10"), ("notes", "of the authors")):
+        (tmp_path / f"{name}.txt").write_text(f"{row}\n")
+    found = list_table(tmp_path, names)
+    assert found.rows["split"].tolist() == ["train", "test"]
+    assert found.rows["label"].tolist() == ["1", "10"]  # without the blank after the comma
+    # Beside tables a list of the same name is something else.
+    write(tmp_path / "train.csv", ["c.png,x", "d.png,y"])
+    assert list_table(tmp_path, LabelTable()).rows["file"].tolist() == ["c.png", "d.png"]
+
+
 def test_what_cannot_be_a_folder_of_tables_is_refused(tmp_path) -> None:
     write(tmp_path / "one" / "labels.csv", ["a.png,x"])
-    with pytest.raises(DataError, match=r"must have 'train.csv', .* but has 'labels.csv'"):
+    with pytest.raises(DataError, match=r"must have 'train.csv' or .* but has 'labels.csv'"):
         list_table(tmp_path / "one", LabelTable())
     write(tmp_path / "two" / "train.csv", ["a.png,x"])
     with pytest.raises(DataError, match=r"names the column 'part', but .* one table per split"):
