@@ -1,7 +1,7 @@
 """The learning-rate finder: as a callback, and as a function for a script."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Literal, get_args
 
 from lightning_fastrecipes import _lightning as pl
@@ -46,6 +46,7 @@ class LRFinder(pl.OwnCallback):
 
     Attributes:
         curves: The curve found at each epoch, filled while fitting.
+        watch: Called with the rates of a sweep, which it yields one by one: a place for a bar.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -86,6 +87,7 @@ class LRFinder(pl.OwnCallback):
         self.on_refusal = on_refusal
         self.loss_name = loss_name
         self.curves: dict[int, LRCurve] = {}
+        self.watch: Callable[[Iterable[float]], Iterable[float]] = iter
 
     @property
     def curve(self) -> LRCurve:
@@ -152,7 +154,7 @@ class LRFinder(pl.OwnCallback):
                 "`LRFinder` scales the configured rates, so that at least one trained group must"
                 f" have a rate above 0, but they are {rates}. Configure any rate, such as 1e-3."
             )
-        losses = sweep(trainer, pl_module, self.lrs, rates, self.on, self.loss_name)
+        losses = sweep(trainer, pl_module, self.watch(self.lrs), rates, self.on, self.loss_name)
         if not losses or not math.isfinite(losses[0]):
             num_batches = trainer.num_training_batches
             found = "an endless loader" if math.isinf(num_batches) else f"{num_batches} batches"

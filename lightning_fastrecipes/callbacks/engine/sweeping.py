@@ -3,7 +3,7 @@
 import copy
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count, islice
 from typing import Any, Literal
 
@@ -48,7 +48,7 @@ def reference_lrs(trainer: pl.Trainer) -> list[float]:
 def sweep(
     trainer: pl.Trainer,
     pl_module: pl.LightningModule,
-    lrs: Sequence[float],
+    lrs: Iterable[float],
     references: Sequence[float],
     on: LossSource = "train",
     loss_name: str = VAL_LOSS,

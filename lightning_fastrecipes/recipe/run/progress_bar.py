@@ -71,9 +71,6 @@ class RunBar(pl.ProgressBar):
 
     @override
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        epochs = f"{trainer.current_epoch + 1} of {trainer.max_epochs}"
-        total = _number(trainer.num_training_batches)
-        self._open(f"Stage {self._phase}, epoch {epochs}", total + _total(trainer.num_val_batches))
         self._done, self._is_first = 0, True
 
     @override
@@ -81,8 +78,11 @@ class RunBar(pl.ProgressBar):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         if self._is_first:
-            # Without what others do before the first step, such as a search for the rate.
+            # After what others do before the first step: a search for the rate has its own bar.
             self._looked, self._is_first = time.perf_counter(), False
+            epochs = f"{trainer.current_epoch + 1} of {trainer.max_epochs}"
+            total = _number(trainer.num_training_batches) + _total(trainer.num_val_batches)
+            self._open(f"Stage {self._phase}, epoch {epochs}", total)
 
     @override
     def on_train_batch_end(

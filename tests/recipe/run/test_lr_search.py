@@ -1,6 +1,7 @@
 """Stages that find their learning rate, and the command that sweeps one of them."""
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ from helpers.runs import run_recipe
 
 from lightning_fastrecipes.callbacks.engine import lr_curve
 from lightning_fastrecipes.cli.main import main
+from lightning_fastrecipes.data.common import life_signs
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.functional.training.lr_curves import LRSuggestion
 from lightning_fastrecipes.recipe.images.export import load_export
@@ -211,10 +213,19 @@ def test_another_word_than_find_is_refused(recipe_file, capsys):
     assert "stages.head" in capsys.readouterr().err
 
 
-def test_command_sweeps_one_stage_and_trains_nothing(finding_file, tmp_path, capsys):
+def test_command_sweeps_one_stage_and_trains_nothing(finding_file, tmp_path, monkeypatch, capsys):
     out = tmp_path / "sweep"
+    monkeypatch.setattr(life_signs, "FIRST_LINE", 0.0)
+    monkeypatch.setattr(life_signs, "NEXT_LINES", 0.0)
     assert main(["lr-find", str(finding_file), "--stage", "head", "--out", str(out)]) == 0
-    text = capsys.readouterr().out
+    said = capsys.readouterr()
+    lines = said.err.splitlines()
+    assert any(line.startswith("Trying learning rates: 2 of 100, about ") for line in lines)
+    # Nothing of Lightning's: devices, products, warnings of what torch will drop.
+    own = ("Trying", "Checking", "Decoding", "Computing")
+    assert [line for line in lines if not line.startswith(own)] == []
+    text = said.out
+    assert re.search(r"the rules (agree within|disagree by) a factor", text)
     assert "Suggested lr:" in text
     assert all(
         rule in text
@@ -250,6 +261,12 @@ def test_a_later_stage_starts_from_the_weights_of_a_run(finding_file, tmp_path):
     trained = find_stage_lr(recipe, "augmented", tmp_path / "run")
     assert len(fresh.lrs) > 20
     assert trained.losses[0] != fresh.losses[0]
+
+
+def test_without_a_stage_the_command_names_them(finding_file, tmp_path, capsys):
+    assert main(["lr-find", str(finding_file), "--out", str(tmp_path / "sweep")]) == 2
+    assert "`--stage=all`. Stages: head, augmented, all." in capsys.readouterr().err
+    assert not (tmp_path / "sweep").exists()
 
 
 @pytest.mark.parametrize(
