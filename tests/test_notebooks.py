@@ -21,7 +21,9 @@ PNG = b"\x89PNG"
 @pytest.fixture
 def images(squares: Path) -> fr.ImageFolderDataModule:
     split = fr.FractionSplit(0.25, 0.25)
-    return fr.ImageFolderDataModule(squares, split=split, image_size=32, num_workers=0)
+    return fr.ImageFolderDataModule(
+        squares, split=split, image_size=32, augmentation="side_on", num_workers=0
+    )
 
 
 def test_images_say_whether_they_are_read_and_what_they_are(images) -> None:
