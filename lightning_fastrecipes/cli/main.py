@@ -25,7 +25,7 @@ from lightning_fastrecipes.cli.interruptions import (
 from lightning_fastrecipes.cli.loading import load_one_recipe, load_recipe_of
 from lightning_fastrecipes.cli.output import check_place, err, out, print_json
 from lightning_fastrecipes.cli.parser import parse_words
-from lightning_fastrecipes.cli.report_commands import clean, report, report_on_run
+from lightning_fastrecipes.cli.report_commands import clean, report, report_on_run, said_finished
 from lightning_fastrecipes.cli.run_folder import (
     RUN_FOLDER_VARIABLE,
     goes_on,
@@ -218,8 +218,7 @@ def _train(run: "Run", console: Console) -> dict[str, Any]:
 
 
 def _run_into(folder: Path, options: argparse.Namespace) -> int:
-    if options.recipe is None:
-        options.recipe = str(folder / "recipe.yaml")
+    options.recipe = options.recipe or str(folder / "recipe.yaml")
     recipe = load_recipe_of(options)
     from lightning_fastrecipes.recipe.artifacts import environment
     from lightning_fastrecipes.recipe.artifacts.deaths import named_death
@@ -229,7 +228,7 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
     from lightning_fastrecipes.recipe.run.runner import Run, RunOptions
     from lightning_fastrecipes.recipe.run.series import Series
 
-    if options.resume is not None and _said_finished(recipe, folder, options.trust):
+    if options.resume is not None and said_finished(recipe, folder, options.trust):
         return OK
     environment.keep_freed_memory()
     first = environment.is_first_process()
@@ -278,24 +277,6 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
     if first and not options.fast_dev_run:
         report_on_run(recipe, folder, options.trust)
     return OK
-
-
-def _said_finished(recipe: Any, folder: Path, trust: list[str]) -> bool:
-    """Show what a run has reached, if it is finished, in place of resuming it."""
-    from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
-    from lightning_fastrecipes.recipe.run import terminal
-    from lightning_fastrecipes.recipe.run.parts import is_finished
-
-    if not is_finished(recipe, RunFolder(folder)):
-        return False
-    results = RunFolder(folder).read_results()
-    show = terminal.print_variants if "variants" in results else terminal.print_results
-    show(out, results)
-    more = f"fastrecipes run --continue {folder} --stages.NAME.max_epochs=N"
-    _say(f"{folder} is finished, and stays as it is. Train it further with: {more}")
-    if not (folder / "report.html").exists():
-        report_on_run(recipe, folder, trust)
-    return True
 
 
 def _predict(options: argparse.Namespace) -> int:

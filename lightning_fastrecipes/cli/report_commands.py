@@ -48,3 +48,21 @@ def report_on_run(recipe: Any, folder: Path, trust: Trust) -> None:
         logging.getLogger(__name__).exception("The report failed")
         again = f"The run is finished. Try again with: fastrecipes report {folder}"
         err.print(f"fastrecipes: there is no report: {error} {again}", style="red")
+
+
+def said_finished(recipe: Any, folder: Path, trust: Trust) -> bool:
+    """Show what a run has reached, if it is finished, in place of resuming it."""
+    from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
+    from lightning_fastrecipes.recipe.run import terminal
+    from lightning_fastrecipes.recipe.run.parts import is_finished
+
+    if not is_finished(recipe, RunFolder(folder)):
+        return False
+    results = RunFolder(folder).read_results()
+    show = terminal.print_variants if "variants" in results else terminal.print_results
+    show(out, results)
+    more = f"fastrecipes run --continue {folder} --stages.NAME.max_epochs=N"
+    out.print(f"{folder} is finished, and stays as it is. Train it further with: {more}")
+    if not (folder / "report.html").exists():
+        report_on_run(recipe, folder, trust)
+    return True
