@@ -58,6 +58,7 @@ if TYPE_CHECKING or LIGHTNING == "pytorch_lightning":
         StochasticWeightAveraging,
         WeightAveraging,
     )
+    from pytorch_lightning.core.mixins import HyperparametersMixin
     from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
     from pytorch_lightning.loggers.logger import DummyLogger
     from pytorch_lightning.plugins import CheckpointIO, TorchCheckpointIO
@@ -100,6 +101,7 @@ else:
         StochasticWeightAveraging,
         WeightAveraging,
     )
+    from lightning.pytorch.core.mixins import HyperparametersMixin
     from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
     from lightning.pytorch.loggers.logger import DummyLogger
     from lightning.pytorch.plugins import CheckpointIO, TorchCheckpointIO
@@ -182,6 +184,27 @@ def name_own_classes(value: Any) -> None:
             value[key] = f"{LIGHTNING}.{item.removeprefix(other)}"
 
 
+class _Given(HyperparametersMixin):
+    """What Lightning's command line gives to the module that it is about to build."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+
+
+CLASS_PATH = "_class_path"
+"""Where the command line looks for the class of a checkpoint, if it has class paths for modules.
+
+A name of Lightning's own: the tests of the subclass mode fail if it changes.
+"""
+
+
+def given_class_path() -> dict[str, str]:
+    """Return what checkpoints must hold beside the arguments of a module, for the command line."""
+    given = _Given().hparams
+    return {CLASS_PATH: given[CLASS_PATH]} if CLASS_PATH in given else {}
+
+
 class OwnCallback(Callback):
     """What every callback of this package is: one that knows the Lightning it belongs to."""
 
@@ -254,6 +277,7 @@ def datamodule_of(trainer: Trainer | None) -> Any:
 
 
 __all__ = [
+    "CLASS_PATH",
     "LIGHTNING",
     "BackboneFinetuning",
     "Callback",
@@ -282,6 +306,7 @@ __all__ = [
     "WeightAveraging",
     "callbacks_of",
     "datamodule_of",
+    "given_class_path",
     "is_fast_dev_run",
     "is_param_in_hook_signature",
     "isolate_rng",

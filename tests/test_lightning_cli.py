@@ -11,11 +11,14 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import yaml
+from helpers.number_images import draw_numbers
 from helpers.trainers import QUIET
 from PIL import Image
 from pytorch_lightning.cli import LightningCLI
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 import lightning_fastrecipes as fr
+from lightning_fastrecipes.errors import DataError
 
 pytestmark = [
     pytest.mark.both,
@@ -62,6 +65,9 @@ CALLBACKS: dict[str, dict[str, Any]] = {
     "Triangular": {},
     "ValidationGuard": {"loss_name": "val/loss"},
 }
+
+
+SLOWER = sorted(set(MODELS) - {"TabularRegressor"})
 
 
 def public(base: type) -> set[str]:
@@ -238,3 +244,68 @@ def test_images_train_and_predict_from_flags_alone(squares, tmp_path) -> None:
     torch.testing.assert_close(probabilities.sum(1), torch.ones(28))
     expected = torch.cat(fitted.trainer.predict(fitted.model, fitted.datamodule))
     torch.testing.assert_close(probabilities, expected)
+
+
+@pytest.fixture
+def fitted_specs(tmp_path: Path, data_specs) -> dict[str, tuple[dict, dict]]:
+    """Return a model and data for it, for every public model that trains."""
+    images = draw_numbers(tmp_path / "numbers", 16)
+    numbers = spec("Numbers", {"columns": ["red"]})
+    csv = {"csv": str(images / "numbers.csv"), "table": {"labels": numbers}, "split": 0.25}
+    csv |= {"image_size": 32, "batch_size": 4, "num_workers": 0}
+    table = data_specs["TabularDataModule"]
+    classes = {"target": "shop", "continuous": ["price", "sales"], "task": "classes"}
+    both = {"target": ["sales", "shop"], "continuous": ["price"]}
+    both["task"] = {"sales": "regression", "shop": "classes"}
+    return {
+        "ImageClassifier": (BACKBONE, spec("ImageCSVDataModule", data_specs["ImageCSVDataModule"])),
+        "ImageRegressor": (BACKBONE, spec("ImageCSVDataModule", csv)),
+        "TabularClassifier": ({}, spec("TabularDataModule", table | {"columns": classes})),
+        "TabularMultiTarget": ({}, spec("TabularDataModule", table | {"columns": both})),
+        "TabularRegressor": ({"lr": 0.01}, spec("TabularDataModule", table)),
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["TabularRegressor", *(pytest.param(n, marks=pytest.mark.slow) for n in SLOWER)]
+)
+def test_every_model_is_printed_fitted_and_validated_in_subclass_mode(
+    name, fitted_specs, tmp_path, capsys
+) -> None:
+    assert {*fitted_specs, "Ensemble"} == set(MODELS) == {*SLOWER, "TabularRegressor"}
+    model, data = fitted_specs.get(name) or (MODELS[name], fitted_specs["ImageClassifier"][1])
+    config = {
+        "model": spec(name, model),
+        "data": data,
+        "trainer": QUIET | {"enable_checkpointing": True, "max_epochs": 1},
+    }
+    config["trainer"]["default_root_dir"] = str(tmp_path)
+    written, printed = tmp_path / "written.yaml", tmp_path / "printed.yaml"
+    written.write_text(yaml.safe_dump(config))
+
+    def start(command: str, *flags: str) -> LightningCLI:
+        modes = {"subclass_mode_model": True, "subclass_mode_data": True}
+        classes = (pl.LightningModule, pl.LightningDataModule)
+        return run(*classes, args=[command, *flags], **modes)
+
+    with pytest.raises(SystemExit) as ended:
+        start("fit", f"--config={written}", "--print_config")
+    assert not ended.value.code
+    printed.write_text(capsys.readouterr().out)
+    again = f"--config={printed}"
+    if name == "Ensemble":
+        with pytest.raises(MisconfigurationException, match="No `training_step"):
+            start("fit", again)
+        return
+    fitted = start("fit", again)
+    assert fitted.trainer.global_step > 0
+    (checkpoint,) = tmp_path.rglob("*.ckpt")
+    validated = start("validate", again, f"--ckpt_path={checkpoint}")
+    fitted.trainer.validate(fitted.model, fitted.datamodule, verbose=False)
+    assert validated.trainer.callback_metrics["val_loss"] == pytest.approx(
+        float(fitted.trainer.callback_metrics["val_loss"]), rel=1e-5
+    )
+    loaded = type(fitted.model).load_from_checkpoint(checkpoint)
+    torch.testing.assert_close(loaded.state_dict(), fitted.model.state_dict())
+    with pytest.raises(DataError, match=r"There are no (rows|unlabelled images) to predict"):
+        start("predict", again, f"--ckpt_path={checkpoint}")

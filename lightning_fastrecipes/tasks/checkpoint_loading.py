@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from lightning_fastrecipes._lightning import LightningModule
+from lightning_fastrecipes._lightning import CLASS_PATH, LightningModule
 from lightning_fastrecipes.errors import ConfigurationError, DataError, DataNotFoundError
 from lightning_fastrecipes.messages import bounded, shown
 from lightning_fastrecipes.nn.sized_building import bounded_by
@@ -74,6 +74,7 @@ def _trusted_arguments(
     for key in ("hparams", "module_arguments", LightningModule.CHECKPOINT_HYPER_PARAMS_KEY):
         named(anything)(saved.get(key) or {}, key)
         hparams |= saved.get(key) or {}
+    hparams.pop(CLASS_PATH, None)
     today = check_architecture(translate_hparams(name, hparams), trust)
     for key in _SIZES & set(today):
         # A network may count up to a number before it has any part that could be counted.

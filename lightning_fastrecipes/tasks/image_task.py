@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from lightning_fastrecipes import plain
-from lightning_fastrecipes._lightning import rank_zero_info
+from lightning_fastrecipes._lightning import given_class_path, rank_zero_info
 from lightning_fastrecipes.batches import EarlyOutputs
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.training.layer_groups import NormPolicy
@@ -107,7 +107,7 @@ class ImageTask(LayerGroupTask):
         hparams = plain_values(self.architecture | {"optim": asdict(self.optim)} | arguments)
         if self._has_own_network:
             del hparams["backbone"]
-        self.save_hyperparameters(hparams)
+        self.save_hyperparameters(hparams | given_class_path())
         self._is_frozen_unasked = self.backbone.pretrained
         self._set_num_frozen(self.num_groups - 1 if self.backbone.pretrained else 0)
 

@@ -12,7 +12,7 @@ from torchmetrics import MeanAbsoluteError, MeanSquaredError
 from typing_extensions import override
 
 from lightning_fastrecipes import plain
-from lightning_fastrecipes._lightning import rank_zero_warn
+from lightning_fastrecipes._lightning import given_class_path, rank_zero_warn
 from lightning_fastrecipes.batches import TableInputs
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.tables.encoding import EmbeddingRule, embedding_size
@@ -134,7 +134,8 @@ class TabularTask(LayerGroupTask, ABC):
         self._own_arguments = plain_values(arguments)
         # The spec has a place of its own in a checkpoint.
         shape = {name: value for name, value in self.architecture.items() if name != "spec"}
-        self.save_hyperparameters(plain_values(shape | {"optim": asdict(self.optim)}))
+        hparams = plain_values(shape | {"optim": asdict(self.optim)})
+        self.save_hyperparameters(hparams | given_class_path())
         if spec is not None:
             self.set_spec(spec if isinstance(spec, TableSpec) else TableSpec.from_dict(spec))
 
