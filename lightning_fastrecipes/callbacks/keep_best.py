@@ -9,7 +9,7 @@ from typing_extensions import override
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import SetupError, rank_zero_info
 from lightning_fastrecipes.callbacks.engine.best_weights import BestWeights
-from lightning_fastrecipes.callbacks.engine.cycles import Monitor
+from lightning_fastrecipes.callbacks.engine.cycles import CycleEnds, Monitor
 from lightning_fastrecipes.callbacks.engine.keyed import KeyedCallback
 from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
@@ -113,6 +113,11 @@ class KeepBest(KeyedCallback):
                     f"`{type(later).__name__}` must come before `KeepBest`, which goes back to the"
                     " best weights before it could see those of the last epoch. Turn them round."
                 )
+
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse validations that do not see the weights at the end of an epoch."""
+        CycleEnds("KeepBest", 1, 1).refuse_early_validation(trainer, "epoch")
 
     @override
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

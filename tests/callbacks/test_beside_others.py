@@ -119,6 +119,7 @@ def test_averages_beside_the_best_weights_are_refused(order) -> None:
 @pytest.mark.parametrize(
     "make",
     [
+        lambda folder: fr.KeepBest(),
         lambda folder: fr.OverfittingStop(cycle_len=1),
         lambda folder: fr.CycleSnapshots(folder, cycle_len=1, which="best", keep=1),
     ],
@@ -132,6 +133,7 @@ def test_a_validation_before_the_end_of_an_epoch_is_refused(make, tmp_path) -> N
 @pytest.mark.parametrize(
     "make",
     [
+        lambda folder: fr.KeepBest("valid_loss"),
         lambda folder: fr.OverfittingStop(monitor="valid_loss"),
         lambda folder: fr.CycleSnapshots(folder, which="best", keep=1, monitor="valid_loss"),
     ],

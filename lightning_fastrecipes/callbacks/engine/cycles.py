@@ -49,7 +49,7 @@ class CycleEnds:
         every = trainer.check_val_every_n_epoch or 1
         return [end for end in self.epochs(trainer) if end % every]
 
-    def refuse_early_validation(self, trainer: pl.Trainer) -> None:
+    def refuse_early_validation(self, trainer: pl.Trainer, unit: str = "cycle") -> None:
         """Refuse validations of which none sees the weights that an epoch ends with."""
         every, batches = trainer.val_check_batch, trainer.num_training_batches
         if pl.is_fast_dev_run(trainer) or math.isinf(batches):
@@ -59,7 +59,7 @@ class CycleEnds:
         ends = self.epochs(trainer) if trainer.check_val_every_n_epoch is None else [1]
         if every is None or (every < math.inf and any(end * batches % every for end in ends)):
             raise SetupError(
-                f"`{self.asking}` needs a validation after the last batch of each cycle, but"
+                f"`{self.asking}` needs a validation after the last batch of each {unit}, but"
                 f" `val_check_interval` has {found}, and an epoch has {batches:g}. Set it to 1.0,"
                 " or to a share of the epoch that ends with it, such as 0.5."
             )
