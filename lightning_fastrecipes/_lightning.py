@@ -58,7 +58,9 @@ if TYPE_CHECKING or LIGHTNING == "pytorch_lightning":
         StochasticWeightAveraging,
         WeightAveraging,
     )
-    from pytorch_lightning.core.mixins import HyperparametersMixin
+    from pytorch_lightning.core.mixins import (  # type: ignore[attr-defined]
+        HyperparametersMixin,
+    )
     from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
     from pytorch_lightning.loggers.logger import DummyLogger
     from pytorch_lightning.plugins import CheckpointIO, TorchCheckpointIO

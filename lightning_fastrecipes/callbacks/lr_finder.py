@@ -10,9 +10,14 @@ from lightning_fastrecipes.callbacks.engine.lr_curve import LRCurve
 from lightning_fastrecipes.callbacks.engine.state_keeping import StateSnapshot
 from lightning_fastrecipes.callbacks.engine.stepping import VAL_LOSS
 from lightning_fastrecipes.callbacks.engine.sweeping import LossSource, reference_lrs, sweep
-from lightning_fastrecipes.errors import check_choice
+from lightning_fastrecipes.errors import ConfigurationError, check_choice
 from lightning_fastrecipes.functional.training.group_rates import by_layer_group, describe_group_lrs
-from lightning_fastrecipes.functional.training.lr_curves import Rule, Spacing, sweep_lrs
+from lightning_fastrecipes.functional.training.lr_curves import (
+    MIN_POINTS,
+    Rule,
+    Spacing,
+    sweep_lrs,
+)
 
 __all__ = ["LRCurve", "LRFinder", "lr_find", "run_finder"]
 
@@ -77,6 +82,11 @@ class LRFinder(pl.OwnCallback):
         on_refusal: Literal["warn", "raise", "ignore"] = "warn",
         loss_name: str = VAL_LOSS,
     ) -> None:
+        if num_steps < MIN_POINTS:
+            raise ConfigurationError(
+                f"`num_steps` must be at least {MIN_POINTS}, as fewer points show no rate, got"
+                f" {num_steps}. 100 is usual."
+            )
         self.lrs = sweep_lrs(min_lr, max_lr, num_steps, spacing)
         check_choice("on", on, get_args(LossSource))
         check_choice("rule", rule, get_args(Rule))
@@ -199,7 +209,7 @@ def lr_find(
         datamodule: A ``LightningDataModule``, or a training loader or several.
         min_lr: This and the next five as for ``LRFinder``.
         max_lr: Last rate.
-        num_steps: Optimizer steps.
+        num_steps: Optimizer steps, at least 20.
         spacing: ``geometric`` or ``linear``.
         on: ``train`` or ``val``.
         rule: Which pick is the suggestion.

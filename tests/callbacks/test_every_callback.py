@@ -269,6 +269,9 @@ def test_callback_is_pickled_and_used_again_in_another_trainer(name, fit, tiny_d
         pytest.param(lambda: SGDR(cycle_mult=0), "`cycle_mult` must be .* got 0", id="mult"),
         pytest.param(lambda: SGDR(floor=1.0), r"`floor` must lie in \[0, 1\), got 1.0", id="floor"),
         pytest.param(lambda: SGDR(floor=-0.1), r"`floor` must lie .* got -0.1", id="below"),
+        pytest.param(
+            lambda: LRFinder(num_steps=19), "`num_steps` must be at least 20.*got 19", id="steps"
+        ),
         pytest.param(lambda: SeededSteps(seed=-1), "`seed` must be at least 0, got -1", id="seed"),
     ],
 )
