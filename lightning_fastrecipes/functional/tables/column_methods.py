@@ -69,6 +69,22 @@ class Word:
         return self.compute(owner, **given)
 
 
+def in_64_bits(compute_it: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
+    """Compute with two values; whole numbers that 64 bits do not hold become floats.
+
+    >>> import operator
+    >>> in_64_bits(operator.add, pd.Series([2**62]), pd.Series([2**62])).tolist()
+    [9.223372036854776e+18]
+    """
+    found = compute_it(left, right)
+    if not isinstance(found, pd.Series) or found.dtype.kind not in "iu":
+        return found
+    with np.errstate(all="ignore"):
+        floats = compute_it(left * 1.0, right * 1.0)
+    least, most = (-(2.0**63), 2.0**63) if found.dtype.kind == "i" else (0.0, 2.0**64)
+    return floats if ((floats < least) | (floats >= most)).any() else found
+
+
 def is_text(value: Any) -> bool:
     """Return whether a value, or a column, is text.
 

@@ -22,6 +22,7 @@ from lightning_fastrecipes.functional.tables.column_methods import (
     Column,
     Word,
     check_room,
+    in_64_bits,
     is_text,
 )
 from lightning_fastrecipes.functional.tables.narrowing import widen_column
@@ -62,8 +63,9 @@ def evaluate(frame: pd.DataFrame, name: str, expression: str) -> Column:
     - Methods of columns as in pandas, such as ``Days.clip(0, 720)``, ``(Date - Since).dt.days`` or
       ``file.str.slice(0, 2)``; see ``column_methods.METHODS``. Regular expressions are RE2's.
 
-    Numbers have 64 bits, however narrow the columns are, so that none overflows. ``mean``,
-    ``shift`` and the like look at other rows, so that a row gets another value in another table.
+    Numbers have 64 bits, however narrow the columns are; whole ones that need more become floats.
+    ``mean``, ``shift`` and the like look at other rows, so that a row gets another value in another
+    table.
 
     The column has the ``name``, and the index of the table, which is not changed. Raise `DataError`
     if the expression uses anything else, is too large, or cannot be computed.
@@ -218,7 +220,7 @@ class _Evaluation:
             _computable(right)
         if op is ast.Pow and not isinstance(right, pd.Series) and abs(right) > _MAX_EXPONENT:
             raise DataError(f"a power must be at most {_MAX_EXPONENT}, but is {right}")
-        return _bounded(_OPERATORS[op](left, right))
+        return _bounded(in_64_bits(_OPERATORS[op], left, right))
 
     def _compared(self, node: ast.Compare) -> Any:
         """Compare each value with the next one."""

@@ -29,6 +29,26 @@ def table() -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("expression", "expected"),
     [
+        ("a + a", [2.0**63, 2, -(2.0**63)]),
+        ("a - 3 * a", [-(2.0**63), -2, 2.0**63]),
+        ("a * 4", [2.0**64, 4, -(2.0**64)]),
+        ("a ** 3", [2.0**186, 1, -(2.0**186)]),
+        ("gap + gap", [2.0**63, None, 6]),
+        ("u - 1", [2.0**63 + 4095, 0, -1]),
+        ("a + 1", [2**62 + 1, 2, 1 - 2**62]),  # to the last digit
+    ],
+)
+def test_whole_numbers_that_64_bits_do_not_hold_become_floats(expression, expected) -> None:
+    frame = pd.DataFrame({"a": [2**62, 1, -(2**62)]})
+    frame["gap"] = pd.array([2**62, None, 3], dtype="Int64")
+    frame["u"] = np.array([2**63 + 4096, 1, 0], dtype="uint64")
+    found = evaluate(frame, "found", expression)
+    assert [None if pd.isna(value) else value for value in found.tolist()] == expected
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
         ("n * 100", [10_000, -10_000, 300]),  # more than eight bits hold
         ("n + gap", [101, None, 3]),
         ("gap * 1000", [1000, None, 0]),
