@@ -129,7 +129,8 @@ def _groups(column: pd.Series) -> list[Any]:
             f"The column '{column.name}' must name the group of every row, but does not in"
             f" {name_rows(column.index, is_missing)}. Fill it in, or drop those rows."
         )
-    return column.tolist()
+    # A blank behind a name makes no other owner.
+    return [name.strip() if isinstance(name, str) else name for name in column.tolist()]
 
 
 def _by_lists(frame: pd.DataFrame, split: RowSplit) -> list[Rows]:

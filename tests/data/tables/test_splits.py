@@ -9,6 +9,7 @@ import pytest
 from lightning_fastrecipes.data.common.split_choice import (
     ColumnSplit,
     DateSplit,
+    FoldSplit,
     FractionSplit,
     GroupSplit,
     as_split,
@@ -209,6 +210,16 @@ def test_rows_of_one_group_stay_together() -> None:
     assert sum(map(len, groups)) == len(set.union(*groups)) == 5
     with pytest.raises(DataError, match="must name the group of every row, but does not in row 1"):
         split_rows(GroupSplit("patient"), pd.DataFrame({"patient": ["a", None, "b"]}))
+
+
+def test_a_blank_makes_no_other_group() -> None:
+    names = [f"p{row // 4}{' ' * (row % 2)}" for row in range(200)]
+    frame = pd.DataFrame({"patient": names})
+    for split in (GroupSplit("patient", 0.3), FoldSplit(0, 3, column="patient")):
+        found = split_rows(split, frame)
+        train, val = ({names[row].strip() for row in found[part]} for part in ("train", "val"))
+        assert val
+        assert not train & val
 
 
 @pytest.mark.parametrize(
