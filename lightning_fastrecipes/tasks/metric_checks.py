@@ -98,7 +98,7 @@ def check_fit(metrics: Mapping[str, Metric | MetricCollection], example: Example
 
 def _counterpart(name: str, others: tuple[str, ...]) -> str:
     """Name the metric of several classes that belongs to one of two, where it would fit."""
-    is_other = name.startswith("Binary") and "Binary" in others
+    is_other = name.startswith("Binary") and "Binary" in others and "Multiclass" not in others
     return f"Use `{name.replace('Binary', 'Multiclass', 1)}`. " if is_other else ""
 
 
