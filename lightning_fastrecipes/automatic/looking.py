@@ -14,7 +14,7 @@ from lightning_fastrecipes.data.images.folder_layout import IMAGE_SUFFIXES
 from lightning_fastrecipes.data.tables.frames import read_undescribed
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.inputs import as_frame, is_in_memory
-from lightning_fastrecipes.messages import name_some
+from lightning_fastrecipes.messages import name_some, shown
 
 _TABLES = (".csv", ".tsv", ".txt", ".parquet", ".feather")
 _PACKAGE = "package:"
@@ -51,7 +51,17 @@ def _draft_file(path: Path, source: str, target: str | None) -> Draft:
     frame = read_undescribed(path)
     if file_column(frame) is not None and _names_images(frame, path.parent):
         return draft_image_table(frame, path.absolute(), target)
-    return draft_table(frame, source, target)
+    try:
+        return draft_table(frame, source, target)
+    except DataError as error:
+        column = file_column(frame)
+        if column is None:
+            raise
+        raise DataError(
+            f"{error} Its column '{column}' names images, such as"
+            f" {shown(str(frame[column].dropna().iloc[0]))}, which are neither beside the table nor"
+            " in a folder beside it: bring them together."
+        ) from error
 
 
 def _draft_folder(folder: Path, target: str | None) -> Draft:

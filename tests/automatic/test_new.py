@@ -157,5 +157,9 @@ def test_what_is_no_data_is_refused(tmp_path: Path, photos: Path) -> None:
     with pytest.raises(DataError, match="20 rows and two columns"):
         draft_recipe(tmp_path / "few.csv")
     pd.DataFrame({"a": 1, "y": range(50)}).to_csv(tmp_path / "nothing_said.csv", index=False)
-    with pytest.raises(DataError, match="says anything about 'y'"):
+    with pytest.raises(DataError, match=r"says anything about 'y'.*by hand\.$"):
         draft_recipe(tmp_path / "nothing_said.csv")
+    elsewhere = {"image": [f"{row}.jpg" for row in range(50)], "tags": ["sea sun", "sea"] * 25}
+    pd.DataFrame(elsewhere).to_csv(tmp_path / "tags.csv", index=False)
+    with pytest.raises(DataError, match=r"'image' names images, such as '0.jpg', .* bring them"):
+        draft_recipe(tmp_path / "tags.csv")

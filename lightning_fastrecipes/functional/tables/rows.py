@@ -77,9 +77,14 @@ def check_unique(names: Iterable[Any], what: str = "The table") -> None:
     """Refuse a table that has two columns of one name."""
     twice = [str(name) for name, count in Counter(names).items() if count > 1]
     if twice:
+        cure = "Rename or drop one."
+        if any(name.strip().replace(".", "").isdigit() for name in twice):
+            cure += (
+                " If its first line is no header, name the columns: `column_names` of a"
+                " `LabelTable`, `header` of `reading`."
+            )
         raise DataError(
-            f"{what} must have each column once, but has {name_some(twice)} more than once. Rename"
-            " or drop one."
+            f"{what} must have each column once, but has {name_some(twice)} more than once. {cure}"
         )
 
 

@@ -76,5 +76,7 @@ def test_a_table_keeps_its_index_and_is_not_changed() -> None:
     pd.testing.assert_frame_equal(table, before)
     assert narrow.index.tolist() == ["x", "x"]
     assert narrow.dtypes.astype(str).tolist() == ["int8", "float32"]
-    with pytest.raises(DataError, match="must have each column once, but has 'a' more than once"):
+    with pytest.raises(DataError, match=r"each column once, but has 'a' more .* drop one\.$"):
         narrow_frame(table.set_axis(["a", "a"], axis=1))
+    with pytest.raises(DataError, match=r"' 0' more than once.* no header, name the columns"):
+        narrow_frame(table.set_axis([" 0", " 0"], axis=1))
