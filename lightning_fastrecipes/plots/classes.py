@@ -43,8 +43,9 @@ _MAX_CLASS_NAMES = 200
 _NUM_PAIRS = 10
 _TICKS = (0, 1, 5, 20, 50, 100)
 _MIXED_UP = 5.0
-_BARS = 2.9
-"""Inches that two colour bars take."""
+_BAR = 0.22
+_BARS = 2.4
+"""Inches that a colour bar is wide, and that two take with what is written on them."""
 
 
 def draw_confusion_matrix(
@@ -83,15 +84,19 @@ def draw_confusion_matrix(
     text_size = 10.0 + min(side, 16.0) / 4
     longest = max((inches_of(shorten(name)) for name in classes), default=0.0)
     width, height = side + longest + 0.9 + _BARS, side + longest + 1.4
-    beside = 1.6 + max((inches_of(name) for name, *_ in pairs), default=0.0) + 2.0
-    figure = new_figure(width + (beside if pairs else 0.0), max(height, 5.0 if pairs else 0.0))
+    beside = 3.6 + max((inches_of(name) for name, *_ in pairs), default=0.0) if pairs else 0.0
+    figure = new_figure(width + beside, max(height, 5.4 if pairs else 0.0))
+    # Bars have columns of their own, since a layout loses sight of those beside equal axes.
     grid = GridSpec(
-        2, 2 if pairs else 1, figure,
-        width_ratios=(width, beside) if pairs else None,
+        2, 4 if pairs else 3, figure,
+        width_ratios=(side, _BAR, _BAR, 3.0) if pairs else (side, _BAR, _BAR),
         height_ratios=(4.4, max(figure.get_figheight() - 4.4, 0.1)),
     )  # fmt: skip
     axes = figure.add_subplot(grid[:, 0])
-    _draw_answers(axes, cells, classes, side, text_size)
+    for place, (colours, name) in enumerate(_draw_answers(axes, cells, classes, side), start=1):
+        bar = figure.add_subplot(grid[0 if height > 6.0 else slice(None), place])
+        figure.colorbar(colours, cax=bar, ticks=_TICKS)
+        bar.set_ylabel(f"{name}: share of the true class (%)")
     if with_numbers:
         _write_numbers(axes, cells)
     together = "\nclasses that are mixed up stand together" if is_moved else ""
@@ -99,7 +104,7 @@ def draw_confusion_matrix(
     axes.set_ylabel("true class (number of samples)", size=text_size)
     axes.set_title(_title(cells, split, with_views=with_views), size=text_size)
     if pairs:
-        _draw_pairs(figure.add_subplot(grid[0, 1]), pairs)
+        _draw_pairs(figure.add_subplot(grid[0, 3]), pairs)
     return save(figure, path)
 
 
@@ -129,7 +134,8 @@ def draw_cooccurrence(
     size = 9.0 + side / 4
     longest = max((inches_of(shorten(name)) for name in names), default=0.0)
     figure = new_figure(2 * side + longest * 2 + 5.0, side + longest + 1.8)
-    left, right = figure.subplots(1, 2, squeeze=False)[0]
+    grid = GridSpec(1, 4, figure, width_ratios=(side, _BAR, side, _BAR))
+    left, right, *bars = (figure.add_subplot(grid[0, place]) for place in (0, 2, 1, 3))
     true_shares, found_shares = (_shares(counts, np.diag(counts)) for counts in (true, found))
     colours = left.imshow(true_shares, cmap="Greys", norm=PowerNorm(0.5, vmin=0.0, vmax=100.0))
     growth = found_shares - true_shares
@@ -148,9 +154,10 @@ def draw_cooccurrence(
     views = ", with views" if with_views else ""
     left.set_title(f"Labels that go together{of}\nas they are{rest}", size=size)
     right.set_title(f"as predicted{views}, minus as they are\n(grey: never predicted)", size=size)
-    shares = "share of the row's label that has the column's (%)"
-    _add_colour_bar(left, colours, side, shares, ticks=_TICKS)
-    _add_colour_bar(right, differing, side, "percentage points: overlooked or imagined (above 0)")
+    figure.colorbar(colours, cax=bars[0], ticks=_TICKS)
+    figure.colorbar(differing, cax=bars[1])
+    bars[0].set_ylabel("share of the row's label (%)")
+    bars[1].set_ylabel("overlooked or imagined (points)")
     return save(figure, path)
 
 
@@ -170,38 +177,19 @@ def _shares(cells: Floats, totals: Floats) -> Floats:
 
 
 def _draw_answers(
-    axes: Axes, cells: Floats, classes: Sequence[str], side: float, text_size: float
-) -> None:
+    axes: Axes, cells: Floats, classes: Sequence[str], side: float
+) -> list[tuple[AxesImage, str]]:
     """Colour right and wrong answers by their share of the true class; white is none."""
     totals = cells.sum(axis=1)
     shares = _shares(cells, totals)
     is_right = np.eye(len(cells), dtype=bool)
-    bars: list[tuple[AxesImage, str]] = []
-    for name, colours, is_hidden in (("wrong", WRONG, is_right), ("right", RIGHT, ~is_right)):
+    drawn = []
+    for name, colours, is_hidden in (("right", RIGHT, ~is_right), ("wrong", WRONG, is_right)):
         shown = np.ma.masked_where(is_hidden | (cells == 0), shares)
         norm = PowerNorm(0.5, vmin=0.0, vmax=100.0)
-        bars.append((axes.imshow(shown, cmap=colours, norm=norm), name))
-    for image, name in bars:
-        label = f"{name}: share of the true class (%)"
-        _add_colour_bar(axes, image, side, label, min(text_size, 12.0), ticks=_TICKS)
+        drawn.append((axes.imshow(shown, cmap=colours, norm=norm), name))
     _name_classes(axes, classes, totals, side)
-
-
-def _add_colour_bar(
-    axes: Axes,
-    colours: AxesImage,
-    side: float,
-    label: str,
-    size: float = 10.0,
-    ticks: Sequence[float] | None = None,
-) -> None:
-    """Put a bar of a quarter of an inch beside a matrix with a side of so many inches."""
-    length = min(0.8 * side, 8.0)
-    bar = axes.figure.colorbar(
-        colours, ax=axes, shrink=length / side, fraction=0.25 / side, aspect=length / 0.25,
-        pad=0.2 / side, ticks=ticks,
-    )  # fmt: skip
-    bar.set_label(label, size=size)
+    return drawn
 
 
 def _write_numbers(axes: Axes, counts: Floats | None = None) -> None:

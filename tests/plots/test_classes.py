@@ -40,8 +40,8 @@ def test_cells_bear_counts_and_shares_of_the_true_class(path):
 
 def test_right_and_wrong_have_colours_of_their_own(path):
     axes = draw_confusion_matrix(COUNTS, ["cat", "dog", "eel"], path).axes[0]
-    wrong, right = axes.images
-    assert [image.get_cmap().name for image in (wrong, right)] == [WRONG, RIGHT]
+    right, wrong = axes.images
+    assert [image.get_cmap().name for image in (right, wrong)] == [RIGHT, WRONG]
     assert right.get_array()[0].tolist() == [pytest.approx(100 * 41 / 44), None, None]
     assert wrong.get_array()[0].tolist() == [None, pytest.approx(100 * 3 / 44), None]
 
@@ -130,7 +130,7 @@ def test_many_classes_that_are_mixed_up_stand_together(path, monkeypatch):
     rows = [tick.get_text().split(" (")[0] for tick in axes.get_yticklabels()]
     assert rows == [f"class {place}" for place in order]
     assert axes.get_xlabel().endswith("stand together")
-    wrong, right = axes.images
+    right, wrong = axes.images
     assert wrong.get_array()[2, 3] == pytest.approx(100 * 40 / 140)
     assert right.get_array()[2, 2] == pytest.approx(100 * 100 / 140)
 

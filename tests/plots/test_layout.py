@@ -13,7 +13,7 @@ from matplotlib.text import Text
 from lightning_fastrecipes.plots import figure as drawing
 
 GALLERY = gallery()
-EASIER = ("_2_plain", "_10_plain", "_45_plain")  # the same with strange names is measured
+EASIER = ("_10_plain", "_45_plain")  # the same with strange names is measured
 # Coarse pixels are enough to measure, and each figure is drawn once.
 DOTS = 40
 
