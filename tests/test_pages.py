@@ -1,0 +1,39 @@
+"""Links and figures of pages lead somewhere in the site as in the repository."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[1] / ".github/docs"
+FIGURE = r'(?:src="|\]\()([^")]*\.png)'
+PAGES = [DOCS.parents[1] / "README.md", *sorted(DOCS.glob("*.md"))]
+
+
+@pytest.fixture(scope="module")
+def build():
+    pytest.importorskip("pdoc")
+    spec = importlib.util.spec_from_file_location("build", DOCS / "build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_figures_are_those_of_the_site(build, page: Path) -> None:
+    text = build.with_site_links(page, PAGES)
+    up = "" if page.name == "README.md" else "../"
+    figures = re.findall(FIGURE, text)
+    assert len(figures) == len(re.findall(FIGURE, page.read_text("utf-8")))
+    assert all((DOCS / figure.removeprefix(up)).is_file() for figure in figures)
+    assert all(figure.startswith(up) and "/" not in figure.removeprefix(up) for figure in figures)
+    for link in re.findall(r"\]\((?!https?:|#)([^)#]+\.html)", text):
+        name = link.removeprefix("../").removeprefix("guide/").removesuffix(".html")
+        assert name == "guide" or (DOCS / f"{name}.md").is_file()
+
+
+@pytest.mark.parametrize("figure", sorted(DOCS.glob("*.png")), ids=lambda path: path.name)
+def test_figures_are_small_and_used(figure: Path) -> None:
+    assert figure.stat().st_size < 200_000
+    assert any(figure.name in page.read_text("utf-8") for page in PAGES)
