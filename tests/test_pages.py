@@ -13,7 +13,6 @@ PAGES = [DOCS.parents[1] / "README.md", *sorted(DOCS.glob("*.md"))]
 
 @pytest.fixture(scope="module")
 def build():
-    pytest.importorskip("pdoc")
     spec = importlib.util.spec_from_file_location("build", DOCS / "build.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -10,8 +10,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import pdoc
-
 DOCS = Path(__file__).parent
 PROJECT = DOCS.parents[1]
 IMAGE = re.compile(r'(src="|\]\()([^":()]*?)([\w-]+\.png)')
@@ -47,6 +45,8 @@ def with_site_links(page: Path, pages: list[Path]) -> str:
 
 def build(site: Path) -> None:
     """Write the site into a folder."""
+    import pdoc  # of the extra `docs`; links are tested without it
+
     pages = [PROJECT / "README.md", *sorted(DOCS.glob("*.md"))]
     with tempfile.TemporaryDirectory() as folder:
         guide = Path(folder) / "guide"
