@@ -50,6 +50,11 @@ class ShownFigure(Figure):
                 text.set_fontfamily([*rcParams["font.family"], *others])
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r"Glyph .* missing", UserWarning)
+            engine = self.get_layout_engine()
+            if engine is not None:
+                # Beside axes of one scale the first layout is off by a few pixels; drawing does
+                # the second.
+                engine.execute(self)
             super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
