@@ -51,7 +51,7 @@ class ShownFigure(Figure):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r"Glyph .* missing", UserWarning)
             engine = self.get_layout_engine()
-            if engine is not None:
+            if engine is not None and self.axes:
                 # Beside axes of one scale the first layout is off by a few pixels; drawing does
                 # the second.
                 engine.execute(self)
