@@ -21,6 +21,7 @@ Positions = npt.NDArray[np.int64]
 logger = logging.getLogger(__name__)
 
 _MAX_EXAMPLES = 5
+_EXACT = 2**53
 _MOST_KEYS = 2**62
 """Combinations of keys that integers of 64 bits can tell apart."""
 
@@ -115,6 +116,7 @@ def find_rows(
     num_keys = 1
     for left, right in zip(left_on, right_on, strict=True):
         _refuse_other_kind(frame[left], side[right], table)
+        _refuse_rounded(frame[left], side[right])
         ours, others = _same_width(frame[left], side[right])
         values = pd.Index(_plain(others.dropna()).unique())
         if num_keys * len(values) > _MOST_KEYS:
@@ -172,6 +174,16 @@ def _refuse_other_kind(mine: Column, theirs: Column, table: str) -> None:
             f" {kinds[1]}. Convert one first with a `derive` step, such as"
             " {Date: '@date(Date)'}."
         )
+
+
+def _refuse_rounded(*keys: Column) -> None:
+    for values in keys:
+        if values.dtype.kind == "f" and float(values.abs().max()) >= _EXACT:
+            raise DataError(
+                f"The keys in `{values.name}` must be exact, but are whole numbers of more than 15"
+                " digits beside gaps, which are rounded. Read them as text:"
+                f" `reading={{'text': ['{values.name}']}}`, of the join as well."
+            )
 
 
 def _kind(values: Column) -> str:

@@ -110,6 +110,15 @@ def test_fractions_are_found_in_a_table_that_keeps_them_in_32_bits() -> None:
         assert find_rows(one, other, ["k"], ["k"], "t")[0].tolist() == [1, 0]
 
 
+def test_ids_that_were_rounded_are_no_keys() -> None:
+    side = pd.DataFrame({"id": [2**53, 2**53 + 1], "w": [1, 2]})
+    mine = pd.DataFrame({"id": [2.0**53, None]})
+    with pytest.raises(DataError, match=r"`id` must be exact, .*'text': \['id'\]"):
+        find_rows(mine, side, ["id"], ["id"], "side.csv")
+    exact = pd.DataFrame({"id": pd.array([2**53, None, 2**53 + 1], "Int64")})
+    assert find_rows(exact, side, ["id"], ["id"], "side.csv")[0].tolist() == [0, -1, 1]
+
+
 def test_more_keys_than_integers_tell_apart_find_their_rows() -> None:
     row = np.arange(2 * 4096)
     names = ["first", *(f"k{place}" for place in range(7))]
