@@ -173,6 +173,9 @@ def _fits_one(annotation: Any, value: Any, *, strict: bool = False) -> bool:
         return is_list and (not items or all(_fits(Union[tuple(items)], i) for i in value))  # noqa: UP007
     if isinstance(value, Mapping):
         if _is_options(origin):
+            if str(value.get("class_path", "")).rpartition(".")[2] == origin.__name__:
+                value = value.get("init_args") or {}
+                return isinstance(value, Mapping) and _of_dataclass(origin, "", value) is None
             # An empty one is no value of these, as jsonargparse has it.
             return bool(value) and _of_dataclass(origin, "", value) is None
         if origin in _MAPPINGS:
