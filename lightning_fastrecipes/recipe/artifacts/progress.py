@@ -8,7 +8,7 @@ from lightning_fastrecipes import plain
 from lightning_fastrecipes.data.common.files import write_json
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.old_names import translate_recipe
-from lightning_fastrecipes.recipe.artifacts.reading import RUN_CURE, read_state
+from lightning_fastrecipes.recipe.artifacts.reading import RUN_CURE, named_errors, read_state
 from lightning_fastrecipes.recipe.artifacts.run_folder import BEGUN, RunFolder
 from lightning_fastrecipes.recipe.config.documents import read_document
 
@@ -41,12 +41,16 @@ def read_progress(folder: RunFolder) -> Progress:
     found = folder.read_progress() if folder.progress.is_file() else {}
     document = found.get("recipe")
     if document is not None:
-        document = translate_recipe(document)
+        with named_errors(folder.progress, RUN_CURE):
+            document = translate_recipe(document)
     elif folder.recipe.is_file():
         document = read_document(folder.recipe)
     stages = list(found.get("stages", []))
+    known = (document or {}).get("stages") or {}
+    with named_errors(folder.progress, RUN_CURE):
+        plain.named(plain.maybe(plain.named(plain.anything)))(known, "recipe.stages")
     for figures in stages:
-        planned = ((document or {}).get("stages") or {}).get(figures["name"]) or {}
+        planned = known.get(figures["name"]) or {}
         figures.setdefault("max_epochs", planned.get("max_epochs"))
     return Progress(document, stages)
 

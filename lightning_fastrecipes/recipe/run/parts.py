@@ -49,6 +49,11 @@ def continued_recipe(
             " the copy."
         )
     stages = document.get("stages") or {}
+    if not stages:
+        raise RecipeError(
+            f"{path} must say which stages were trained, but names none, so that it cannot be"
+            " continued. Start anew in another folder."
+        )
     last = list(stages)[-1]
     wanted = {**document, "stages": stages | {name: stages.get(name, {}) for name in added}}
     recipe = load_recipe(folder.recipe, overrides, trust=trust, document=wanted)

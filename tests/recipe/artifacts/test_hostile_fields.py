@@ -18,6 +18,7 @@ import torch
 from helpers.hostile_values import changes, forget_code, write_code
 
 from lightning_fastrecipes import ImageClassifier, TabularRegressor
+from lightning_fastrecipes.cli.main import main
 from lightning_fastrecipes.errors import (
     ConfigurationError,
     DataError,
@@ -130,6 +131,20 @@ def test_a_field_of_a_run_folder_is_checked(tmp_path, marker, name, stride) -> N
     whole = json.loads((RUNS / "photos" / name).read_text())
     attempt(whole)
     assert try_all(sampled(changes(whole, marker), stride), marker, attempt) == []
+
+
+@pytest.mark.parametrize(
+    "recipe", [{"stages": 3}, {"stages": [1]}, {"stages": {"all": 3}}, {"rungs": [3]}, {}, 3]
+)
+def test_a_recipe_in_the_progress_of_a_run_is_checked(tmp_path, capsys, recipe) -> None:
+    (tmp_path / "recipe.yaml").write_text("description: x\n")
+    whole = json.loads((RUNS / "photos" / "progress.json").read_text())
+    (tmp_path / "progress.json").write_text(json.dumps({**whole, "recipe": recipe}))
+    for word in ("--continue", "--resume"):
+        assert main(["run", word, str(tmp_path)]) in (1, 2)
+        said = capsys.readouterr().err
+        assert str(tmp_path) in said
+        assert "Traceback" not in said
 
 
 @pytest.mark.parametrize("stride", strides(STRIDE))
