@@ -82,10 +82,7 @@ def read_description(folder: Path, check: plain.Check = plain.anything) -> dict[
     """
     folder = export_home(folder)
     if not os.path.isfile(folder / DESCRIPTION) or not os.path.isfile(folder / WEIGHTS):
-        raise DataNotFoundError(
-            f"There is no exported model in {folder} (`{WEIGHTS}` and `{DESCRIPTION}`). Name the"
-            " folder of a finished `fastrecipes run`."
-        )
+        raise _no_export(folder)
 
     def check_all(description: Any, key: str) -> None:
         _DESCRIPTION(description, key)
@@ -146,6 +143,13 @@ def export_home(folder: Path) -> Path:
     return folder / "export" if os.path.isdir(folder / "export") else folder
 
 
+def _no_export(folder: Path) -> DataNotFoundError:
+    return DataNotFoundError(
+        f"There is no exported model in {folder} (`{WEIGHTS}` and `{DESCRIPTION}`). Name the folder"
+        " of a finished `fastrecipes run`."
+    )
+
+
 def file_in(home: Path, name: str) -> Path:
     """Return a file of an export by its name; raise `DataError` if it lies elsewhere or is not."""
     path = home / name
@@ -173,6 +177,8 @@ def member_folders(folder: Path) -> list[Path]:
     Raise `DataError` if one is listed twice, or lies outside of the run folder.
     """
     home = export_home(folder)
+    if not os.path.isdir(home):
+        raise _no_export(home)
     names = read_ensemble(folder).get("members", [""])
     # Not by `Path.resolve`, which raises an error of its own at a link to itself.
     real = Path(os.path.realpath(home))

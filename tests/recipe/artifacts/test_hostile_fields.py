@@ -115,8 +115,9 @@ def test_what_is_no_number_or_nothing_at_all_is_told_apart(tmp_path) -> None:
         with pytest.raises(DataError, match=r"does not for 1 of 2 rows, the first .* is row 1"):
             check_finite(wrong, tmp_path)
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(DataNotFoundError, match="no exported model"):
-        predict_files(tmp_path / "loop", [])
+    for place in (tmp_path / "loop", Path("a\0b"), Path("x" * 5000)):
+        with pytest.raises(DataNotFoundError, match="no exported model"):
+            predict_files(place, [])
 
 
 @pytest.mark.parametrize("stride", strides(STRIDE // 3))
