@@ -247,9 +247,11 @@ def _images(array: npt.NDArray[Any], what: str, channels: int) -> npt.NDArray[np
 
 def _labels(array: npt.NDArray[Any], num_images: int, what: str) -> list[str]:
     if array.shape != (num_images,):
+        is_column = array.shape == (num_images, 1)
+        cure = "Take its column, `[:, 0]`." if is_column else "Of one-hot labels take `argmax(1)`."
         raise DataError(
             f"{what} must have one label per image, shape ({num_images},), but has"
-            f" {array.shape}. Of one-hot labels take `argmax(1)`."
+            f" {array.shape}. {cure}"
         )
     if array.dtype.kind not in "iuUb":
         raise DataError(

@@ -196,6 +196,7 @@ def test_features_of_arrays_are_computed_once_and_anew_for_other_pixels(tmp_path
         ({"x_train": digits(20, channels=(4,))}, r"has \(20, 12, 12, 4\)"),
         ({"x_train": digits(0), "y_train": np.arange(0)}, "`x_train` has no images"),
         ({"y_train": np.arange(19)}, r"one label per image, shape \(20,\), but has \(19,\)"),
+        ({"y_train": np.arange(20)[:, None]}, r"has \(20, 1\)\. Take its column, `\[:, 0\]`"),
         ({"y_train": np.eye(20)}, r"take `argmax\(1\)`"),
         ({"y_train": np.arange(20) / 2}, "must be integers or text, but is float64"),
         ({"x_test": digits(10)[:, :8]}, "all images must have one shape"),
