@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from jsonargparse import ArgumentParser
+from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import nn
 
 from lightning_fastrecipes.batches import TableInputs
@@ -264,7 +265,7 @@ def test_a_split_lives_on_the_accelerator_if_it_fits(csv, monkeypatch, free, is_
 
     data, device = module(csv), torch.device("cuda", 0)
     data.trainer = SimpleNamespace(
-        strategy=SimpleNamespace(root_device=device),
+        strategy=SingleDeviceStrategy(device),
         fit_loop=SimpleNamespace(
             epoch_progress=SimpleNamespace(current=SimpleNamespace(processed=0))
         ),
