@@ -84,9 +84,11 @@ def build_network(spec: Mapping[str, Any]) -> nn.Module:
     cls, path, init_args = load_class(spec, "torch.nn.Module", "backbone", hint)
     try:
         network: nn.Module = cls(**init_args)
-    except TypeError as error:
+    except ConfigurationError:
+        raise
+    except (TypeError, AttributeError, LookupError) as error:
         raise ConfigurationError(
-            f"`backbone`: `{path}` does not take {init_args}: {error}. Mend `init_args`."
+            f"`backbone`: `{path}` does not take {shown(init_args)}: {error}. Mend `init_args`."
         ) from error
     return network
 

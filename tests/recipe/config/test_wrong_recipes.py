@@ -109,6 +109,7 @@ WRONG: list[tuple[str, Any, str]] = [
     (M + "backbone", ..., "model: needs `backbone`"),
     (M + "backbone", "resnet51", "must be a name that timm"),
     (M + "backbone", named("torch.nn.Linear", in_features=3), "`Linear` needs 'out_f"),
+    (M + "backbone", named("torch.fx.GraphModule", root={}, graph="x"), "does not take"),
     (M + "weights", 3, r"model\.weights: must be text or null"),
     (M + "weights", "nowhere.safetensors", "there is none at 'nowhere.safetensors'"),
     (M + "optim", {"optimizer": "AdamX"}, r"model\.optim: .*leads nowhere"),
