@@ -283,3 +283,19 @@ def test_resuming_a_finished_run_shows_it_and_computes_nothing(
     assert "run is finished, and stays as it is" in said
     assert "fastrecipes run --continue run --stages.NAME.max_epochs=N" in said
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
+
+
+def test_a_finished_series_is_resumed_run_by_run(tmp_path, capsys) -> None:
+    Path("rows.csv").write_text("x,y\n" + "\n".join(f"{i},{i % 2}.5" for i in range(40)) + "\n")
+    Path("recipe.yaml").write_text(
+        "description: Rows.\nreport: false\nseries: cumulative\n"
+        "data: {class_path: lightning_fastrecipes.TabularDataModule, init_args: {source: rows.csv,"
+        " columns: {target: y, categorical: [], continuous: [x]}, batch_size: 8}}\n"
+        "model: {class_path: lightning_fastrecipes.TabularRegressor}\ntrainer: {accelerator: cpu}\n"
+        "stages: {all: {max_epochs: 1, lr: 0.01}}\n"
+        "variants: {first: {}, second: {stages.all.max_epochs: 2}}\n"
+    )
+    assert main(["run", "recipe.yaml", "--out", "run"]) == 0
+    capsys.readouterr()
+    assert main(["run", "--resume", "run"]) == 0
+    assert "Variants, val split" in capsys.readouterr().out

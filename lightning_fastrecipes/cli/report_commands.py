@@ -58,9 +58,7 @@ def said_finished(recipe: Any, folder: Path, trust: Trust) -> bool:
 
     if not is_finished(recipe, RunFolder(folder)):
         return False
-    results = RunFolder(folder).read_results()
-    show = terminal.print_variants if "variants" in results else terminal.print_results
-    show(out, results)
+    terminal.print_results(out, RunFolder(folder).read_results())
     more = f"fastrecipes run --continue {folder} --stages.NAME.max_epochs=N"
     out.print(f"{folder} is finished, and stays as it is. Train it further with: {more}")
     if not (folder / "report.html").exists():

@@ -109,10 +109,15 @@ def is_up_to_date(recipe: Recipe, folder: RunFolder) -> bool:
 
 
 def is_finished(recipe: Recipe, folder: RunFolder) -> bool:
-    """Return whether a folder holds all that a recipe trains, and its evaluation."""
-    if not (folder.results.is_file() and is_up_to_date(recipe, folder)):
+    """Return whether a folder holds all that a recipe trains, and its evaluation.
+
+    A series, which looks at each of its runs by itself, never counts as finished.
+    """
+    if recipe.series is not None or not (
+        folder.results.is_file() and is_up_to_date(recipe, folder)
+    ):
         return False
-    return recipe.has_many_runs or _is_trained(read_progress(folder), recipe)
+    return _is_trained(read_progress(folder), recipe)
 
 
 def begin_part(recipe: Recipe, folder: RunFolder, progress: Progress) -> None:
