@@ -289,6 +289,7 @@ def test_a_finished_series_is_resumed_run_by_run(tmp_path, capsys) -> None:
     Path("rows.csv").write_text("x,y\n" + "\n".join(f"{i},{i % 2}.5" for i in range(40)) + "\n")
     Path("recipe.yaml").write_text(
         "description: Rows.\nreport: false\nseries: cumulative\n"
+        "validation_guard: false\ninitial_checks: false\n"
         "data: {class_path: lightning_fastrecipes.TabularDataModule, init_args: {source: rows.csv,"
         " columns: {target: y, categorical: [], continuous: [x]}, batch_size: 8}}\n"
         "model: {class_path: lightning_fastrecipes.TabularRegressor}\ntrainer: {accelerator: cpu}\n"
