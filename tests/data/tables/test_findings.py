@@ -156,7 +156,7 @@ def test_columns_are_guessed_by_what_is_in_them(tmp_path, caplog) -> None:
         {
             "": range(rows),
             "price": RNG.normal(0, 1, rows),
-            "zip": RNG.choice(["02139", "10001", "94103"], rows),
+            "zip": [f"{row * 997 % 60:05}" for row in range(rows)],  # as many as no number has
             "hour": RNG.integers(0, 3, rows),
             "km": RNG.random(rows),
             "sold": pd.date_range("2020-01-01", periods=rows).strftime("%d.%m.%Y"),
@@ -172,7 +172,7 @@ def test_columns_are_guessed_by_what_is_in_them(tmp_path, caplog) -> None:
     assert "Column 'sold' is no feature: dates" in caplog.text
     assert "Column 'euro' is no feature: says the target by itself" in caplog.text
     data = prepared(tmp_path / "a.csv", columns)
-    assert data.spec.category_columns[0].values == ("02139", "10001", "94103")
+    assert {*data.spec.category_columns[0].values} <= {f"{zip_code:05}" for zip_code in range(60)}
     assert TableColumns.guess(frame, "hour").task == "classes"
     assert TableColumns.guess(dict(frame), "km").target == "km"
 
