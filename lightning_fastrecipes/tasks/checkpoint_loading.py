@@ -74,9 +74,15 @@ def _trusted_arguments(
     for key in ("hparams", "module_arguments", LightningModule.CHECKPOINT_HYPER_PARAMS_KEY):
         named(anything)(saved.get(key) or {}, key)
         hparams |= saved.get(key) or {}
-    hparams.pop(CLASS_PATH, None)
+    _check_class(name, hparams.pop(CLASS_PATH, name), trust)
     today = check_architecture(translate_hparams(name, hparams), trust)
     for key in _SIZES & set(today):
         # A network may count up to a number before it has any part that could be counted.
         modest(_LARGEST_SIZE)(today[key], key)
     return {**today, **given, "weights_only": safe}, saved.get("state_dict") or {}
+
+
+def _check_class(name: str, named_class: Any, trust: Trust) -> None:
+    """Refuse another class than that which loads, unless it is trusted."""
+    if not isinstance(named_class, str) or named_class.rpartition(".")[2] != name:
+        check_architecture({CLASS_PATH: named_class}, trust)

@@ -1,6 +1,6 @@
 """What a run was started with and which of its stages are trained, for ``--resume``."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,17 @@ class Progress:
 
     ``recipe`` is the document that the run was started or continued with; ``stages`` are the
     figures of the trained stages, with ``max_epochs``, what they were trained for, and ``epochs``,
-    how many that were.
+    how many that were. ``seeds_first`` says whether a step is seeded before its callbacks draw:
+    runs that earlier versions began draw first, and go on so.
     """
 
     recipe: dict[str, Any] | None = None
     stages: list[dict[str, Any]] = field(default_factory=list)
+    seeds_first: bool = True
 
     def write(self, folder: RunFolder) -> None:
         """Write it into a run folder."""
-        content = {"recipe": self.recipe, "stages": self.stages}
-        write_json(folder.progress, content)
+        write_json(folder.progress, asdict(self))
 
 
 def read_progress(folder: RunFolder) -> Progress:
@@ -52,7 +53,7 @@ def read_progress(folder: RunFolder) -> Progress:
     for figures in stages:
         planned = known.get(figures["name"]) or {}
         figures.setdefault("max_epochs", planned.get("max_epochs"))
-    return Progress(document, stages)
+    return Progress(document, stages, bool(found.get("seeds_first", not found)))
 
 
 def trained_epochs(path: Path) -> int:

@@ -47,7 +47,8 @@ def _stage(value: Any, key: str) -> None:
 
 
 _PROGRESS = plain.keys(
-    {"stages": plain.items(_stage, most=1_000)}, {"recipe": plain.named(plain.anything)}
+    {"stages": plain.items(_stage, most=1_000)},
+    {"recipe": plain.named(plain.anything), "seeds_first": plain.flag},
 )
 _METRICS = plain.named(_measured)
 _RESULTS = plain.keys(

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ def begin_part(recipe: Recipe, folder: RunFolder, progress: Progress) -> None:
             path.rename(home / path.name)
         logger.info("Part %s begins; part %s is in %s", number + 1, number, home)
     write_atomically(folder.recipe, dump_document(recipe.source))
-    Progress(recipe.source, progress.stages).write(folder)
+    replace(progress, recipe=recipe.source).write(folder)
 
 
 def describe_parts(recipe: Recipe, folder: RunFolder, results: dict[str, Any]) -> None:

@@ -105,15 +105,20 @@ class Run:
         self.model: Any
         self.evaluator: Evaluator
         self.plans: list[StagePlan]
-        self.stages: list[dict[str, Any]] = []
+        self.progress = Progress()
         self._loggers: list[pl.Logger] = []
         self._launchers: list[Any] = []
         self._stage = 0
 
+    @property
+    def stages(self) -> list[dict[str, Any]]:
+        """The figures of the stages that are trained."""
+        return self.progress.stages
+
     def prepare(self) -> list[StagePlan]:
         """Build data and model and plan every stage, so that mistakes show before training."""
-        progress = adopt(self.recipe, self.folder) if self.resume else Progress()
-        self.stages = progress.stages
+        if self.resume:
+            self.progress = adopt(self.recipe, self.folder)
         pl.seed_everything(self.recipe.seed, workers=True, verbose=False)
         self.data, self.model = build_parts(self.recipe)
         self.plans = plan_stages(self.recipe, self.data, self.model)
@@ -131,7 +136,7 @@ class Run:
         )
         self._check_finished_stages()
         if is_first_process():
-            begin_part(self.recipe, self.folder, progress)
+            begin_part(self.recipe, self.folder, self.progress)
             self.modality.write_findings(self.data, self.folder.path)
         return self.plans
 
@@ -162,7 +167,7 @@ class Run:
         figures = stage_figures(stage, self.modality, self.data, trainer, history, seconds)
         self.stages[index:] = [figures]
         if trainer.is_global_zero and not self.fast_dev_run:
-            Progress(self.recipe.source, self.stages).write(self.folder)
+            replace(self.progress, recipe=self.recipe.source).write(self.folder)
         logger.info("Stage %s ends: %s", stage.name, figures)
         self.time_left.drop(self.folder.path, stage.name)
         return figures
@@ -255,12 +260,15 @@ class Run:
             callbacks.append(RisingLossCheck())
         if index == 0 and self.recipe.initial_checks:
             callbacks.append(InitialLossCheck())
+        # First, since what others draw at the start of a step must follow from it too.
+        seeds = SeededSteps(stage_seed(self.recipe.seed, index))
+        first, last = ([seeds], []) if self.progress.seeds_first else ([], [seeds])
         return [
-            # First: what others draw at the start of a step must follow from it too.
-            SeededSteps(stage_seed(self.recipe.seed, index)),
+            *first,
             *callbacks,
             *([ValidationGuard()] if self.recipe.validation_guard else []),
             FiniteLossCheck(),
+            *last,
             history,
             stage_checkpoint(checkpoint),
             *self._saving(stage),
