@@ -1,5 +1,6 @@
 """What every test shares: one thread, no network, and nothing left behind."""
 
+import logging
 import os
 import random
 from collections.abc import Callable
@@ -34,6 +35,18 @@ def _calm(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFact
     assert not leaked, f"a test left environment variables behind: {sorted(leaked)}"
     os.environ.pop("PL_GLOBAL_SEED", None)
     os.environ.pop("PL_SEED_WORKERS", None)
+
+
+@pytest.fixture
+def caplog(caplog: pytest.LogCaptureFixture):
+    """Hear Lightning too, whose logger keeps to itself if no test runs when it is imported."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.pytorch")]
+    before = [logger.propagate for logger in loggers]
+    for logger in loggers:
+        logger.propagate = True
+    yield caplog
+    for logger, propagates in zip(loggers, before, strict=True):
+        logger.propagate = propagates
 
 
 def draw_squares(folder: Path) -> Path:

@@ -80,7 +80,8 @@ def _of_array(array: Any) -> pd.DataFrame:
             f"An array must have two axes, rows and columns, to be a table, got {array.ndim}. Put"
             " a target beside the other columns, as in `numpy.column_stack([x, y])`."
         )
-    return pd.DataFrame(array, columns=[str(place) for place in range(array.shape[1])])
+    # Before pandas 3 a frame would share its numbers with the array.
+    return pd.DataFrame(array, columns=[str(i) for i in range(array.shape[1])], copy=True)
 
 
 def _below_one_another(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -95,5 +95,8 @@ def test_flags_of_a_split_are_no_labels() -> None:
 
 def test_unknown_flags_are_refused_with_what_is_known() -> None:
     frame = pd.DataFrame({"file": ["a", "b", "c"], "label": "x", "fold": [0, 1, 2]})
-    with pytest.raises(DataError, match=r"unknown split: .*Use train, val, .* or 0 and 1\."):
+    with pytest.raises(
+        DataError,
+        match=r"unknown split in 'fold', such as '0', '1', '2': .*Use train, val, .* or 0 and 1\.",
+    ):
         list_table(frame, LabelTable(), ColumnSplit("fold"))

@@ -132,12 +132,13 @@ def test_a_frame_in_place_of_inputs_and_pairs_of_arrays_are_refused_with_a_cure(
 
 
 def test_a_file_without_names_of_columns_is_named_as_such(tmp_path) -> None:
-    TABLE.to_csv(tmp_path / "a.csv", index=False, header=False)
+    table = TABLE.round(6)  # digits that every version of pandas reads exactly
+    table.to_csv(tmp_path / "a.csv", index=False, header=False)
     with pytest.raises(DataError, match=r"first line holds no names.*\{'header': \[") as refused:
         prepared(tmp_path / "a.csv")
     assert "`reading=" in str(refused.value)
     data = prepared(tmp_path / "a.csv", reading={"header": list(TABLE)})
-    assert data.spec == prepared(TABLE).spec
+    assert data.spec == prepared(table).spec
 
 
 def test_missing_targets_are_refused_with_a_condition_that_works() -> None:
