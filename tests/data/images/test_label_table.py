@@ -126,7 +126,7 @@ def test_strata_may_be_several_columns(tmp_path):
         pytest.param(
             "file,label,part\na,x,train\nb,x,holdout\n",
             {"split": ColumnSplit("part")},
-            r"unknown split: 'b \(row 1\)'\. Use train, val, valid, validation, dev, test",
+            r"unknown split in 'part', such as 'holdout': 'b \(row 1\)'\. Use train, val, valid, ",
             id="split",
         ),
         pytest.param(

@@ -166,5 +166,5 @@ def test_a_column_of_splits_draws_what_is_missing_only_if_asked_to(patients) -> 
 def test_another_word_in_a_column_of_splits_is_refused(patients) -> None:
     frame, folder = patients
     data = ImageCSVDataModule(frame, table=LabelTable(folder=folder), split="part")
-    with pytest.raises(DataError, match=r"unknown split: '0.png \(row 0\)'"):
+    with pytest.raises(DataError, match=r"unknown split in 'part'.*: '0.png \(row 0\)'"):
         data.setup()
