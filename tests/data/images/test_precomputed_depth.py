@@ -77,7 +77,7 @@ def never(monkeypatch: pytest.MonkeyPatch):
     def run(*_, **__):
         raise AssertionError("the frozen layers should not run")
 
-    return lambda: monkeypatch.setattr(FeatureDataModule, "_run", run)
+    return lambda: monkeypatch.setattr(FeatureDataModule, "compute", run)
 
 
 NETWORKS = ["test_resnet.r160_in1k", "test_vit.r160_in1k", "test_convnext.r160_in1k",
