@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lightning_fastrecipes.nn.backbones import Backbone
 from lightning_fastrecipes.nn.probing import meta_twin
+
+if TYPE_CHECKING:  # a run of tables loads no timm
+    from lightning_fastrecipes.nn.backbones import Backbone
 
 
 class Operations(NamedTuple):
@@ -19,7 +21,7 @@ class Operations(NamedTuple):
     training: float = 0.0
 
 
-def count_operations(backbone: Backbone, image_size: int) -> Operations:
+def count_operations(backbone: "Backbone", image_size: int) -> Operations:
     """Count the multiply-adds of a square image by torch's counter, without computing anything.
 
     The backward pass is that of the parameters that need a gradient. All counts are 0 of a network

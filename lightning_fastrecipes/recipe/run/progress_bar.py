@@ -13,7 +13,6 @@ from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.callbacks.epoch_table import EpochTable
 from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
 from lightning_fastrecipes.data.common.life_signs import FIRST_LINE, LifeSign, duration
-from lightning_fastrecipes.nn.backbones import Backbone
 from lightning_fastrecipes.nn.operations import count_operations
 from lightning_fastrecipes.recipe.run.time_left import TimeLeft
 from lightning_fastrecipes.recipe.run.workload import (
@@ -237,8 +236,8 @@ def _seconds_of_images(trainer: pl.Trainer, module: Any) -> tuple[float, float] 
 
     Nothing of the model changes; ``None`` where it is no network of images.
     """
-    backbone = getattr(module, "backbone", None)
-    if not isinstance(backbone, Backbone):
+    backbone: Any = getattr(module, "backbone", None)
+    if not hasattr(backbone, "num_channels"):
         return None
     size = backbone.input_spec.image_size
     forward = count_operations(backbone, size).forward
