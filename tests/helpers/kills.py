@@ -1,5 +1,6 @@
 """Runs of the command in processes forked from this warm one, and ended at any moment."""
 
+import logging
 import os
 import re
 import signal
@@ -54,6 +55,8 @@ def run_forked(words: list[str], home: Path, at: At | None = None) -> Ended:
             sys.stdout = sys.stderr = file  # not those of pytest
             signal.signal(signal.SIGINT, signal.default_int_handler)
             warnings.resetwarnings()  # pytest makes errors of them
+            # A command that ran before has its hand on them, and pytest has it off again.
+            logging.captureWarnings(False)
             ticks = _count_ticks(home, at)
             code = main(words)
             counted.write_text(str(ticks[0]))
