@@ -22,12 +22,14 @@ class Progress:
     ``recipe`` is the document that the run was started or continued with; ``stages`` are the
     figures of the trained stages, with ``max_epochs``, what they were trained for, and ``epochs``,
     how many that were. ``seeds_first`` says whether a step is seeded before its callbacks draw:
-    runs that earlier versions began draw first, and go on so.
+    runs that earlier versions began draw first, and go on so. ``threads`` is how many PyTorch
+    computed on when the run began; earlier versions did not note it.
     """
 
     recipe: dict[str, Any] | None = None
     stages: list[dict[str, Any]] = field(default_factory=list)
     seeds_first: bool = True
+    threads: int | None = None
 
     def write(self, folder: RunFolder) -> None:
         """Write it into a run folder."""
@@ -53,7 +55,8 @@ def read_progress(folder: RunFolder) -> Progress:
     for figures in stages:
         planned = known.get(figures["name"]) or {}
         figures.setdefault("max_epochs", planned.get("max_epochs"))
-    return Progress(document, stages, bool(found.get("seeds_first", not found)))
+    seeds_first = bool(found.get("seeds_first", not found))
+    return Progress(document, stages, seeds_first, found.get("threads"))
 
 
 def trained_epochs(path: Path) -> int:

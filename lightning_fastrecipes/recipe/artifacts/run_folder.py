@@ -48,7 +48,11 @@ def _stage(value: Any, key: str) -> None:
 
 _PROGRESS = plain.keys(
     {"stages": plain.items(_stage, most=1_000)},
-    {"recipe": plain.named(plain.anything), "seeds_first": plain.flag},
+    {
+        "recipe": plain.named(plain.anything),
+        "seeds_first": plain.flag,
+        "threads": plain.maybe(plain.whole(1)),
+    },
 )
 _METRICS = plain.named(_measured)
 _RESULTS = plain.keys(

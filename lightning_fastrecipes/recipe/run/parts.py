@@ -6,6 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from lightning_fastrecipes._lightning import rank_zero_warn
 from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.recipe.artifacts.progress import (
@@ -100,7 +103,19 @@ def adopt(recipe: Recipe, folder: RunFolder) -> Progress:
                 f" {describe_changes(changes)}. Leave them out; a finished run is trained further"
                 " with `--continue`."
             )
+    _compare_threads(progress.threads)
     return progress
+
+
+def _compare_threads(before: int | None) -> None:
+    """Warn of what another number of threads does to the numbers of a run that goes on."""
+    now = torch.get_num_threads()
+    if before not in (None, now):
+        rank_zero_warn(
+            f"The run began on {before} threads and goes on with {now}. PyTorch rounds its sums"
+            " otherwise then, so that numbers may differ a little from those of a run that was not"
+            f" interrupted. OMP_NUM_THREADS={before} keeps them."
+        )
 
 
 def is_up_to_date(recipe: Recipe, folder: RunFolder) -> bool:
@@ -135,6 +150,7 @@ def begin_part(recipe: Recipe, folder: RunFolder, progress: Progress) -> None:
             path.rename(home / path.name)
         logger.info("Part %s begins; part %s is in %s", number + 1, number, home)
     write_atomically(folder.recipe, dump_document(recipe.source))
+    progress.threads = progress.threads or torch.get_num_threads()
     replace(progress, recipe=recipe.source).write(folder)
 
 

@@ -66,3 +66,18 @@ def test_a_table_recipe_does_not_depend_on_threads(tmp_path) -> None:
     path = write(tmp_path, document)
     expected = numbers(path, tmp_path / "1", 1)
     assert_close(numbers(path, tmp_path / "2", 2), expected)
+
+
+def test_a_run_that_goes_on_with_other_threads_says_so(squares, tmp_path) -> None:
+    path, folder = write(tmp_path, image_document(squares)), tmp_path / "run"
+    run_recipe(path, folder)
+    assert json.loads((folder / "progress.json").read_text())["threads"] == 1
+    (folder / "results.json").unlink()
+    torch.set_num_threads(2)
+    try:
+        with pytest.warns(UserWarning, match="began on 1 threads and goes on with 2.*THREADS=1"):
+            run_recipe(folder / "recipe.yaml", folder, resume=True)
+    finally:
+        torch.set_num_threads(1)
+    assert json.loads((folder / "progress.json").read_text())["threads"] == 1
+    run_recipe(folder / "recipe.yaml", folder, resume=True)  # warnings are errors here
