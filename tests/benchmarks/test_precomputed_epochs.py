@@ -61,7 +61,11 @@ def trained(way: str, seed: int) -> tuple[list[float], float, float]:
     """Return seconds of each epoch, those before the first, and the validation accuracy."""
     pl.seed_everything(seed, workers=True, verbose=False)
     model = fr.ImageClassifier(
-        "tf_efficientnet_lite0", 2, weights="package:efficientnet-lite0", num_groups=4
+        "tf_efficientnet_lite0",
+        2,
+        weights="package:efficientnet-lite0",
+        num_groups=4,
+        norm_policy="eval_if_frozen",
     )
     model.to(memory_format=torch.channels_last)
 

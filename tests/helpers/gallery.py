@@ -188,7 +188,7 @@ def gallery() -> dict[str, Draw]:
         "batch_tags": _batch(few, 5, of),
         "batch_45_tags": _batch(many, 5, of),
         "batch_numbers": _batch(["age 31.25, weight 80.5", "age 4, weight 17"], 5, of),
-        "batch_plain": _batch(["cat", "dog"], 0, f"{of[:29]}: augmentation none, so all the same"),
+        "batch_plain": _batch(["cat", "dog"], 0, f"{of.partition(":")[0]}: augmentation none, so all the same"),
         "predicted_plain": _predicted(10, strange=False),
         "predicted_strange": _predicted(10, strange=True),
         "lr_clear": _lr_curve(noise=0.02, refusal=None),
