@@ -178,7 +178,8 @@ def gallery() -> dict[str, Draw]:
         found[f"curves_{count}_few"] = lambda path, h=one: draw_curves(h, path)
     words = names(45, strange=True)
     few, many = ["beach, sun", "(no label)", ", ".join(words[:4])], [", ".join(words)] * 2
-    of = "Training images of stage all: augmentation side_on"
+    plain = "Training images of stage all"
+    of = f"{plain}: augmentation side_on"
     groups = [f"backbone_{place}" for place in range(9)]
     epochs = np.linspace(0, 3, 60)
     rates = {name: 1e-3 * 2.0**-place * (1.1 - epochs % 1) for place, name in enumerate(groups)}
@@ -188,7 +189,7 @@ def gallery() -> dict[str, Draw]:
         "batch_tags": _batch(few, 5, of),
         "batch_45_tags": _batch(many, 5, of),
         "batch_numbers": _batch(["age 31.25, weight 80.5", "age 4, weight 17"], 5, of),
-        "batch_plain": _batch(["cat", "dog"], 0, f"{of.partition(":")[0]}: augmentation none, so all the same"),
+        "batch_plain": _batch(["cat", "dog"], 0, f"{plain}: augmentation none, so all the same"),
         "predicted_plain": _predicted(10, strange=False),
         "predicted_strange": _predicted(10, strange=True),
         "lr_clear": _lr_curve(noise=0.02, refusal=None),
