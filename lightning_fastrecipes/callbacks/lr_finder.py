@@ -227,7 +227,10 @@ def lr_find(
     finder = LRFinder(
         min_lr, max_lr, num_steps, spacing, on, rule, on_refusal="ignore", loss_name=loss_name
     )
-    return run_finder(finder, model, datamodule, val_dataloaders, **trainer_arguments)
+    curve = run_finder(finder, model, datamodule, val_dataloaders, **trainer_arguments)
+    if curve.suggestion is None:
+        rank_zero_warn(f"`lr_find` cannot suggest a learning rate: {curve.refusal}")
+    return curve
 
 
 def run_finder(

@@ -189,6 +189,11 @@ class LayerGroupTask(CalibratesNorms, BuiltForData, ABC):
 
     def set_learning_rates(self, lr: group_rates.Rates, lr_ratio: float = 1.0) -> None:
         """Set the rates that the next fit starts from; arguments as for ``Optim``."""
+        if lr is None:
+            raise ConfigurationError(
+                "`lr` must be a number, an array or a range, got None. A curve without a suggestion"
+                " says why in its `refusal`."
+            )
         self.optim = replace(self.optim, lr=lr, lr_ratio=lr_ratio)
 
     def group_lrs(self) -> list[float]:

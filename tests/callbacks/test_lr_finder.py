@@ -18,8 +18,9 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from torchmetrics import MeanMetric
 
-from lightning_fastrecipes import SGDR, LRFinder, lr_find
+from lightning_fastrecipes import SGDR, ImageClassifier, LRFinder, lr_find
 from lightning_fastrecipes.callbacks.engine.lr_curve import LRCurve
+from lightning_fastrecipes.errors import ConfigurationError
 
 pytestmark = pytest.mark.both
 
@@ -257,9 +258,22 @@ def test_groups_that_share_a_layer_and_a_rate_are_told_as_one(lrs, expected, tin
     assert curve.group_ratios == pytest.approx(expected)
 
 
+@pytest.mark.filterwarnings("ignore:`lr_find` cannot suggest")
 def test_a_short_loader_is_cycled_whatever_the_number_of_epochs(fit, tiny_task):
     curve = lr_find(tiny_task(), _loader(64), accelerator="cpu", num_steps=50, max_lr=1.0)
     assert len(curve.lrs) == 50
+
+
+def test_a_curve_without_a_suggestion_is_warned_of_and_sets_no_rates(tiny_task):
+    model = tiny_task()
+    with pytest.warns(UserWarning, match="`lr_find` cannot suggest a learning rate: .*20 points"):
+        curve = lr_find(model, _loader(64), accelerator="cpu", num_steps=20, max_lr=1e9)
+    assert curve.suggestion is None
+    classifier = ImageClassifier("test_resnet.r160_in1k", 2)
+    before = classifier.optim.lr
+    with pytest.raises(ConfigurationError, match=r"got None\. A curve without a suggestion"):
+        classifier.set_learning_rates(curve.suggestion, lr_ratio=3)
+    assert classifier.optim.lr == before
 
 
 def test_one_point_is_one_optimizer_step_under_accumulation(fit, tiny_task, tiny_loader):

@@ -277,6 +277,7 @@ def test_yes_and_no_of_several_labels_are_mixed():
 # Names of losses.
 
 
+@pytest.mark.filterwarnings("ignore:`lr_find` cannot suggest")
 @pytest.mark.parametrize("name", ["val/loss", "val/loss/dataloader_idx_0"])
 def test_the_finder_reads_a_loss_of_another_name(name):
     named = lr_find(
