@@ -402,6 +402,8 @@ def test_wrong_arguments_are_refused():
         TestTimeAugmentation(plain_weight="best")
     with pytest.raises(ValueError, match="`n` must be in 1 to 7 for the preset 'flips', got 8"):
         TestTimeAugmentation(8, "flips")
+    with pytest.raises(ValueError, match="hold metrics of torchmetrics, but 'accuracy' is none"):
+        TestTimeAugmentation(1, "flips", metrics={"accuracy": lambda p, targets: p.mean()})
 
 
 def test_several_labels_are_merged_by_sigmoids_and_measured_with_the_tuned_thresholds() -> None:

@@ -12,6 +12,7 @@ from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import SetupError, rank_zero_info, rank_zero_warn
 from lightning_fastrecipes.callbacks.engine.stepping import mean_over_processes
 from lightning_fastrecipes.callbacks.engine.view_outputs import KINDS, OutputRule
+from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.images.batches import images_of, targets_of
 from lightning_fastrecipes.functional.labels.merging import row_losses
 from lightning_fastrecipes.functional.labels.output_losses import (
@@ -20,6 +21,7 @@ from lightning_fastrecipes.functional.labels.output_losses import (
     targets_like,
 )
 from lightning_fastrecipes.functional.labels.targets import known_labels
+from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.nn.label_rules import LabelRules
 from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
 from lightning_fastrecipes.protocols import HasDecisionHead, HasPhaseMetrics
@@ -41,6 +43,11 @@ class ViewMetrics:
     def __init__(self, given: Mapping[str, Metric]) -> None:
         self.thresholds: dict[str, Tensor] = {}
         self._given = dict(given)
+        if others := [name for name, one in self._given.items() if not isinstance(one, Metric)]:
+            raise ConfigurationError(
+                f"`metrics` must hold metrics of torchmetrics, but {name_some(others)} is none."
+                " Take one such as `torchmetrics.classification.MulticlassAccuracy(10)`."
+            )
         self._meters: dict[int, dict[str, Metric]] = {}
         self._losses: dict[int, dict[str, list[MeanMetric]]] = {}
         self._said = False
