@@ -18,7 +18,7 @@ from pytorch_lightning.callbacks import (
 )
 from torch import nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import lightning_fastrecipes as fr
 from lightning_fastrecipes._lightning import SetupError
@@ -45,6 +45,13 @@ class Module(pl.LightningModule):
     def configure_optimizers(self):
         trained = [p for p in self.parameters() if p.requires_grad]
         return torch.optim.SGD(trained, lr=self.lr, momentum=0.9)
+
+
+class Stream(IterableDataset):
+    """Samples without a length."""
+
+    def __iter__(self):
+        return iter(loader().dataset)
 
 
 class Rates(pl.Callback):
@@ -74,9 +81,11 @@ def loader(count: int = 40) -> DataLoader:
     return DataLoader(TensorDataset(x, x[:, :3].argmax(1)), batch_size=4)
 
 
-def fit(*callbacks: pl.Callback, module: pl.LightningModule | None = None, **options) -> None:
+def fit(
+    *callbacks: pl.Callback, module: pl.LightningModule | None = None, train=None, **options
+) -> None:
     trainer = pl.Trainer(callbacks=list(callbacks), **(QUIET | {"max_epochs": 3} | options))
-    trainer.fit(module or Module(), loader(), loader())
+    trainer.fit(module or Module(), loader() if train is None else train, loader())
 
 
 @pytest.mark.parametrize("schedule", [fr.SGDR(), fr.SGDR(3), fr.OneCycle(), fr.FlatCosine()])
@@ -128,6 +137,10 @@ def test_a_validation_before_the_end_of_an_epoch_is_refused(make, tmp_path) -> N
     with pytest.raises(SetupError, match="`val_check_interval` has one after every 4 batches"):
         fit(make(tmp_path), val_check_interval=0.4)
     fit(make(tmp_path), val_check_interval=0.5)
+    stream = DataLoader(Stream(), batch_size=4)
+    with pytest.raises(SetupError, match="after every 4 batches, and an epoch has an unknown numb"):
+        fit(make(tmp_path), train=stream, val_check_interval=4)
+    fit(make(tmp_path), train=stream)
 
 
 @pytest.mark.parametrize(

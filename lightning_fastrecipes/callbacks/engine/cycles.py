@@ -52,15 +52,20 @@ class CycleEnds:
     def refuse_early_validation(self, trainer: pl.Trainer, unit: str = "cycle") -> None:
         """Refuse validations of which none sees the weights that an epoch ends with."""
         every, batches = trainer.val_check_batch, trainer.num_training_batches
-        if pl.is_fast_dev_run(trainer) or math.isinf(batches):
+        if pl.is_fast_dev_run(trainer):
             return
+        # Where a stream ends is not known, and so not whether a validation comes then.
+        is_stream = math.isinf(batches)
+        length = "an unknown number" if is_stream else f"{batches:g}"
         found = "one after a given time" if every is None else f"one after every {every:g} batches"
         # Without `check_val_every_n_epoch` the batches of all epochs are counted.
         ends = self.epochs(trainer) if trainer.check_val_every_n_epoch is None else [1]
-        if every is None or (every < math.inf and any(end * batches % every for end in ends)):
+        if every is None or (
+            every < math.inf and (is_stream or any(end * batches % every for end in ends))
+        ):
             raise SetupError(
                 f"`{self.asking}` needs a validation after the last batch of each {unit}, but"
-                f" `val_check_interval` has {found}, and an epoch has {batches:g}. Set it to 1.0,"
+                f" `val_check_interval` has {found}, and an epoch has {length}. Set it to 1.0,"
                 " or to a share of the epoch that ends with it, such as 0.5."
             )
 
