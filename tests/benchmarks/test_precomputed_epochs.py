@@ -15,7 +15,7 @@ import torch
 
 import lightning_fastrecipes as fr
 
-pytestmark = pytest.mark.benchmark
+pytestmark = [pytest.mark.benchmark, pytest.mark.filterwarnings("ignore")]
 pytest.importorskip("elpv_dataset")
 
 PAIRS = int(os.environ.get("FASTRECIPES_PAIRS", "3"))
