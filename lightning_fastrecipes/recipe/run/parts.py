@@ -151,6 +151,11 @@ def begin_part(recipe: Recipe, folder: RunFolder, progress: Progress) -> None:
         logger.info("Part %s begins; part %s is in %s", number + 1, number, home)
     write_atomically(folder.recipe, dump_document(recipe.source))
     progress.threads = progress.threads or torch.get_num_threads()
+    logger.info(
+        "PyTorch computes on %s threads; with another number it rounds sums otherwise, and results"
+        " differ a little",
+        torch.get_num_threads(),
+    )
     replace(progress, recipe=recipe.source).write(folder)
 
 

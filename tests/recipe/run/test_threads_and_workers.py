@@ -5,6 +5,7 @@ batch norm and Adam make more of with each epoch that all layers are trained.
 """
 
 import json
+import logging
 from pathlib import Path
 
 import pandas as pd
@@ -68,9 +69,11 @@ def test_a_table_recipe_does_not_depend_on_threads(tmp_path) -> None:
     assert_close(numbers(path, tmp_path / "2", 2), expected)
 
 
-def test_a_run_that_goes_on_with_other_threads_says_so(squares, tmp_path) -> None:
+def test_a_run_that_goes_on_with_other_threads_says_so(squares, tmp_path, caplog) -> None:
     path, folder = write(tmp_path, image_document(squares)), tmp_path / "run"
-    run_recipe(path, folder)
+    with caplog.at_level(logging.INFO):
+        run_recipe(path, folder)
+    assert "PyTorch computes on 1 threads; with another number" in caplog.text
     assert json.loads((folder / "progress.json").read_text())["threads"] == 1
     (folder / "results.json").unlink()
     torch.set_num_threads(2)
