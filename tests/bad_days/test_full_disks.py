@@ -3,7 +3,6 @@
 import errno
 import io
 import os
-import re
 import resource
 import shutil
 import signal
@@ -29,7 +28,6 @@ from lightning_fastrecipes.recipe.artifacts.checkpoints import (
     WholeCheckpoints,
     check_room_for_stage,
 )
-from lightning_fastrecipes.recipe.artifacts.deaths import named_death
 from lightning_fastrecipes.recipe.artifacts.export_files import write_ensemble, write_export
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
 
@@ -145,22 +143,6 @@ def test_leftovers_of_killed_writes_are_swept_and_nothing_else(tmp_path) -> None
     sweep_parts(tmp_path)
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
     assert leftovers(tmp_path) == [str(tmp_path / ".hidden")]
-
-
-@pytest.mark.parametrize(
-    ("text", "named"),
-    [
-        ("DataLoader worker (pid 77) is killed by signal: Killed. ", r"process 77\) ended"),
-        ("DataLoader worker (pid(s) 7, 8) exited unexpectedly", r"process 7, 8\) ended"),
-        ("[/pair.cc:1] Connection closed by peer [127.0.0.1]:1234", "Another process of this run"),
-        ("[1] is setting up NCCL: remote process exited", "Another process"),
-    ],
-)
-def test_processes_that_died_are_named_with_what_to_do(text, named) -> None:
-    error = ValueError("wrapped")
-    error.__cause__ = RuntimeError(text)
-    assert re.search(named, named_death(error) or "")
-    assert named_death(RuntimeError("shapes do not match")) is None
 
 
 @pytest.mark.parametrize("fresh_victim", ["table"], indirect=True)

@@ -1,6 +1,7 @@
 """What is said of processes of a run that died, which PyTorch names by their numbers alone."""
 
 import re
+import traceback
 
 _WORKER = re.compile(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\) (.*)", re.DOTALL)
 _OF_A_RANK = re.compile(
@@ -10,6 +11,7 @@ _OF_A_RANK = re.compile(
 )
 KILLED = "It may have been killed by hand, or by the system for want of memory (`dmesg` says so)."
 """Why a process may have died."""
+_LESS_MEMORY = "Less memory is taken with fewer workers (`data.num_workers`) or smaller batches."
 
 
 def named_death(error: BaseException) -> str | None:
@@ -24,12 +26,22 @@ def named_death(error: BaseException) -> str | None:
     if found := _WORKER.search(text):
         return (
             f"A worker that loads data (process {found[1]}) ended: {found[2].strip().rstrip('.')}."
-            f" {KILLED} Less memory is taken with fewer workers (`data.num_workers`) or smaller"
-            " batches."
+            f" {KILLED} {_LESS_MEMORY}"
         )
+    if isinstance(error, (ConnectionError, EOFError)) and _was_of_a_worker(error):
+        return f"A worker that loads data ended: {text or 'end of file'}. {KILLED} {_LESS_MEMORY}"
     if isinstance(error, RuntimeError) and _OF_A_RANK.search(text):
         return (
             f"Another process of this run has ended, so that this one cannot go on ({text[:200]})."
             f" {KILLED} Its own message, if it left one, is above or in the log of its node."
         )
     return None
+
+
+def _was_of_a_worker(error: BaseException) -> bool:
+    """Whether the main process lost a worker before PyTorch knew that it had ended."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    modules = [frame.f_globals.get("__name__", "") for frame in frames]
+    # What a worker met itself is raised again in the loader, with a text that begins so.
+    is_again = str(error).startswith("Caught ")
+    return "torch.utils.data.dataloader" in modules and not is_again
