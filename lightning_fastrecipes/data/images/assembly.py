@@ -1,7 +1,6 @@
 """From named images to checked splits with one class map."""
 
 import os
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -25,6 +24,7 @@ from lightning_fastrecipes.data.images.options import OnBadFile
 from lightning_fastrecipes.data.images.samples import Samples, Targets
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.labels.numbers import NumberTarget, describe_targets
+from lightning_fastrecipes.functional.labels.spellings import look_alikes
 from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.protocols import LabelKind
 
@@ -242,18 +242,13 @@ def _same(files: list[str]) -> str:
 
 def _refuse_like_names(rows: pd.DataFrame) -> None:
     """Refuse classes whose names differ by what hardly shows, such as case or blanks."""
-    by_key: dict[str, set[str]] = {}
-    for text in rows["label"].unique():
-        for name in labels_of(text):
-            plain = "".join(sign for sign in name if unicodedata.category(sign) != "Cf")
-            key = " ".join(unicodedata.normalize("NFKC", plain).casefold().split())
-            by_key.setdefault(key, set()).add(name)
-    like = [" = ".join(map(ascii, sorted(names))) for names in by_key.values() if len(names) > 1]
+    names = {name for text in rows["label"].unique() for name in labels_of(text)}
+    like = [" = ".join(map(ascii, alike)) for alike in look_alikes(names)]
     if like:
         raise DataError(
-            "Names of classes must differ by more than case, blanks, invisible signs or Unicode"
-            f" form, but {', '.join(like[:_MAX_LIKE])} do not ({len(like)} in all). Give each class"
-            " one name."
+            "Names of classes must differ by more than case, blanks, invisible signs, a full stop"
+            " at the end, Unicode form or the alphabet of like letters, but"
+            f" {', '.join(like[:_MAX_LIKE])} do not ({len(like)} in all). Give each class one name."
         )
 
 

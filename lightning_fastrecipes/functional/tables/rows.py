@@ -1,5 +1,6 @@
 """Columns and rows of a table that are named in messages."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable
 from keyword import iskeyword
@@ -55,6 +56,17 @@ def in_expression(name: str) -> str:
     ('Sales', '`Dez. 2012`', '`class`')
     """
     return name if name.isidentifier() and not iskeyword(name) else f"`{name}`"
+
+
+def derive_step(name: str, expression: str) -> str:
+    """Return the step that makes a column anew, to be put into a recipe or a list of steps.
+
+    ``{}`` stands for the column in the expression.
+
+    >>> derive_step("x", "{}.clip(0, 9)"), derive_step("Dez. 2012", "{}.fillna(0)")
+    ('derive: {"x": "x.clip(0, 9)"}', 'derive: {"Dez. 2012": "`Dez. 2012`.fillna(0)"}')
+    """
+    return f"derive: {json.dumps({name: expression.replace('{}', in_expression(name))})}"
 
 
 def holds_lists(column: "pd.Series[Any]") -> bool:

@@ -3,13 +3,13 @@
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
-from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
 
+from lightning_fastrecipes.functional.labels.spellings import look_alikes
 from lightning_fastrecipes.functional.tables.roles import is_own_of_rows, leak_in_words
-from lightning_fastrecipes.functional.tables.rows import LISTS_CURE, in_expression
+from lightning_fastrecipes.functional.tables.rows import LISTS_CURE, derive_step
 from lightning_fastrecipes.functional.tables.scaling import as_numbers, present_numbers
 from lightning_fastrecipes.functional.tables.spec import TableSpec
 from lightning_fastrecipes.messages import name_some
@@ -18,6 +18,7 @@ _SAMPLE = 10_000
 """Rows, or categories, that are looked at for what holds of all or of most."""
 
 _LEAST_ROWS = 20
+_SHOWN = 4
 _LIKE_LIST = re.compile(r"\s*(\[.*\]|\{.*\})\s*$", re.DOTALL)
 _FAR = 100
 """How many times the span of nearly all values one of the others may lie away from their middle."""
@@ -67,19 +68,20 @@ def _spellings(spec: TableSpec) -> Iterator[str]:
     for name, texts in _text_columns(spec):
         if len(texts) > _SAMPLE:
             continue
-        by_form: dict[str, list[str]] = {}
-        for text in texts:
-            by_form.setdefault(" ".join(normalize("NFKC", text).casefold().split()), []).append(
-                text
-            )
-        alike = [found for found in by_form.values() if len(found) > 1]
+        alike = look_alikes(texts)
         if alike:
+            named = name_some(alike[0])
+            if not named.isascii():
+                named += f" ({', '.join(map(ascii, alike[0][:_SHOWN]))})"
+            one, other = alike[0][:2]
+            cure = "{}.str.strip().str.lower()"
+            if one.strip().lower() != other.strip().lower():
+                cure = f"{{}}.replace({one!a}, {other!a})"
             yield (
-                f"'{name}' has {name_some(alike[0])} as different categories, which differ by"
-                f" blanks, case or form of their letters alone"
+                f"'{name}' has {named} as different categories, which differ by blanks, case,"
+                " invisible signs or form of their letters alone"
                 f"{f', and {len(alike) - 1:,} others' if len(alike) > 1 else ''}. If they mean the"
-                " same, bring them together by a step: `derive: {"
-                f"{name}: {in_expression(name)}.str.strip().str.lower()}}`."
+                f" same, bring them together by a step: `{derive_step(name, cure)}`."
             )
 
 
@@ -115,8 +117,8 @@ def _squeezed(frame: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
             yield (
                 f"{what}'{name}' lies between {found.low:g} and {found.high:g} in nearly all"
                 f" training rows, but is {found.value:g} in row {found.row}, beside which all"
-                " others are alike. Mend it, take its logarithm, or bound it by a step: `derive:"
-                f" {{{name}: {in_expression(name)}.clip({bounds})}}`."
+                " others are alike. Mend it, take its logarithm, or bound it by a step:"
+                f" `{derive_step(name, f'{{}}.clip({bounds})')}`."
             )
 
 

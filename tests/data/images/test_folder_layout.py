@@ -176,6 +176,13 @@ def test_unlabelled_test_images_in_a_folder_are_hinted_at(split_pets, draw):
         ("cat ", "cat"),
         ("grey  cat", "grey cat"),
         ("cat\u200b", "cat"),
+        ("cat.", "cat"),
+        ("\uff43at", "cat"),
+        ("\u0441at", "cat"),
+        ("\u0421", "c"),
+        ("\u0412\u043e\u0432\u0430", "\u0432\u043e\u0432\u0430"),
+        ("x\u2013ray", "x-ray"),
+        ("cat\u3164", "cat"),
         (unicodedata.normalize("NFC", "café"), unicodedata.normalize("NFD", "café")),
     ],
 )
