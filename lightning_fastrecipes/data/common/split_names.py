@@ -30,6 +30,8 @@ _SPELLINGS: dict[str, SplitName] = {
     "testing": "test",
 }
 _SUFFIX = re.compile(r"[_\- ]?(set|data|images)\Z")
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+_FOLD = re.compile(r"(k?folds?|split|cv)[_\- ]?\d+")
 _NUMBERS = {
     **dict.fromkeys(("0", "0.0", "false", "f", "no", "n"), 0),
     **dict.fromkeys(("1", "1.0", "true", "t", "yes", "y"), 1),
@@ -52,6 +54,19 @@ def split_name(text: str) -> SplitName | None:
     ['train', 'val', 'val', 'test', None]
     """
     return _SPELLINGS.get(_SUFFIX.sub("", text.strip().lower()))
+
+
+def split_within(text: str) -> SplitName | Literal["fold"] | None:
+    """Return the split that is a word of a name, or ``fold`` of numbered parts, or ``None``.
+
+    >>> [split_within(name) for name in ("seg_train", "test1", "val-v2", "Fold 3", "trainer")]
+    ['train', 'test', 'val', 'fold', None]
+    """
+    words = _WORD.findall(text)
+    splits = {split for word in words if (split := split_name(word)) is not None}
+    if len(splits) == 1:
+        return splits.pop()
+    return "fold" if _FOLD.fullmatch(text.strip().lower()) and not splits else None
 
 
 def named_splits(tables: Mapping[Any, Any], argument: str) -> dict[SplitName, Any]:

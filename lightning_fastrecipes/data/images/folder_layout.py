@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from lightning_fastrecipes.data.common.sources import is_folder, is_ignored, list_files
-from lightning_fastrecipes.data.common.split_names import SplitName, split_name
+from lightning_fastrecipes.data.common.split_names import SplitName, split_name, split_within
 from lightning_fastrecipes.data.images.label_table import Numbers
 from lightning_fastrecipes.data.images.name_labels import NamePattern
 from lightning_fastrecipes.errors import DataError, check_choice
@@ -101,6 +101,7 @@ def read_layout(root: Path, folders_are: FoldersAre, *, has_classes: bool) -> Fo
             " split drawn; `layout='classes'` takes all folders for classes."
         )
     elif folders_are == "auto" and has_classes:
+        _refuse_splits_in_disguise(place, others)
         _refuse_splits_within(place, others)
     unused = others if "train" in splits else []
     with_classes = [place, *(place / name for name in splits.values())] if has_classes else []
@@ -169,10 +170,24 @@ def _refuse_classes_beside(place: Path, splits: dict[SplitName, str], others: li
         )
 
 
+def _refuse_splits_in_disguise(place: Path, classes: list[str]) -> None:
+    """Refuse ``train1`` beside ``test1``, and folders that are all called folds, as classes."""
+    meant = {name: split_within(name) for name in classes}
+    found = set(meant.values())
+    if ("train" in found and found & {"val", "test"}) or (found == {"fold"} and len(classes) > 1):
+        named = [name for name in classes if meant[name]]
+        raise DataError(
+            f"'{place}' has {name_some(named)}, whose names say splits or folds. Classes must be"
+            " folders inside of splits: call these 'train', 'val' and 'test', or put all images of"
+            " a class into one folder to have the split drawn. `layout='classes'` takes them for"
+            " classes."
+        )
+
+
 def _refuse_splits_within(place: Path, classes: list[str]) -> None:
     """Refuse ``<class>/train/<image>``: its splits would be trained on and lost."""
-    inside = {name: [x for x in inner_folders(place / name) if split_name(x)] for name in classes}
-    meant = {name: {split_name(folder) for folder in inside[name]} for name in classes}
+    inside = {name: [x for x in inner_folders(place / name) if split_within(x)] for name in classes}
+    meant = {name: {split_within(folder) for folder in inside[name]} for name in classes}
     with_splits = [name for name in classes if "train" in meant[name] and len(meant[name]) > 1]
     if not with_splits and classes and all("train" in splits for splits in meant.values()):
         with_splits = classes

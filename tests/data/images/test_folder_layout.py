@@ -120,6 +120,45 @@ def test_splits_inside_classes_are_refused(make):
     assert splits(list_folder(root, FolderLayout("classes"))) == {"train": ["cat", "dog"]}
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("fold0", "fold1"),
+        ("Fold 1", "Fold 2", "Fold 3"),
+        ("train1", "test1"),
+        ("seg_train", "seg_test", "seg_pred"),
+        ("train-v2", "val-v2"),
+        ("2019 train", "2019 validation"),
+        ("TrainData1", "TestData1"),
+        ("cv_0", "cv_1"),
+    ],
+)
+@pytest.mark.parametrize("inner", ["", "cat/", "dog/"])
+def test_splits_in_disguise_are_no_classes(make, names, inner):
+    root = make(*(f"{name}/{inner}0.jpg" for name in names))
+
+    with pytest.raises(DataError, match=r"whose names say splits or folds.*`layout='classes'`"):
+        list_folder(root)
+    assert splits(list_folder(root, FolderLayout("classes"))) == {"train": sorted(names)}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("steam train", "car"), ("fold_1", "flat"), ("trains", "tests"), ("test1", "test2"), ("cv1",)],
+)
+def test_classes_may_have_a_word_of_a_split_in_their_names(make, names):
+    assert splits(list_folder(make(*(f"{name}/0.jpg" for name in names)))) == {
+        "train": sorted(names)
+    }
+
+
+def test_splits_in_disguise_inside_classes_are_refused(make):
+    root = make(*(f"{kind}/{part}/0.jpg" for kind in ("cat", "dog") for part in ("train1", "val1")))
+
+    with pytest.raises(DataError, match=r"has 'train1', 'val1' inside.*Splits must be outside"):
+        list_folder(root)
+
+
 def test_splits_inside_one_class_are_refused(make):
     root = make("cat/0.jpg", "dog/train/0.jpg", "dog/test/0.jpg")
 

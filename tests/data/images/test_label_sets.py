@@ -281,6 +281,12 @@ def test_unknown_labels_of_other_splits_are_listed_with_their_number(drawn) -> N
         drawn(values, columns={"part": splits}, split="part", table={"labels": Tags(separator=" ")})
 
 
+@pytest.mark.parametrize("other", ["Sun", "\uff53un", "s\u200bun", "sun."])
+def test_labels_that_look_the_same_are_refused(drawn, other) -> None:
+    with pytest.raises(DataError, match="must differ by more than case, blanks, invisible"):
+        drawn(["sun sea", f"sea {other}", "sea"] * 4, table={"labels": Tags(separator=" ")})
+
+
 def test_a_drawn_split_leaves_every_label_in_the_training_split(drawn) -> None:
     """With seeds where the strata alone would lose one."""
     draw = random.Random(3)
