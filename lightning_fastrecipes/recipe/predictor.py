@@ -1,6 +1,9 @@
-"""Finished runs that predict in Python, exactly as ``fastrecipes predict`` does."""
+"""Finished runs and trained models that predict in Python, exactly as ``fastrecipes predict``."""
 
+import copy
+import shutil
 import tempfile
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,16 +12,28 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 from typing_extensions import override
 
+from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import rank_zero_warn
 from lightning_fastrecipes.data.common.self_description import DescribesItself
-from lightning_fastrecipes.errors import DataError, check_at_least
+from lightning_fastrecipes.errors import ConfigurationError, DataError, check_at_least
+from lightning_fastrecipes.functional.labels.decisions import describe_thresholds
 from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.recipe.artifacts.environment import default_device
-from lightning_fastrecipes.recipe.artifacts.export_files import member_folders
-from lightning_fastrecipes.recipe.loading import modality_of_export
+from lightning_fastrecipes.recipe.artifacts.export_files import (
+    ENSEMBLE,
+    member_folders,
+    write_export,
+)
+from lightning_fastrecipes.recipe.loading import (
+    modality_of_export,
+    modality_of_model,
+    task_of_checkpoint,
+)
 from lightning_fastrecipes.recipe.shared.predictions import Predictions
+from lightning_fastrecipes.tasks.base import LayerGroupTask
 from lightning_fastrecipes.trust import Trust
 
 if TYPE_CHECKING:
@@ -42,13 +57,15 @@ class Predictor(DescribesItself):
     """Finished runs, kept in memory, that predict images or rows; made by ``load``.
 
     Args:
-        folders: Run folders, or the ``export`` folders in them; several predict their mean.
+        folders: Run folders, exports, checkpoints, or trained models, as for ``load``.
+        data: For checkpoints and models, as for ``load``.
         tta: Whether views of each image predict as well; as each run was evaluated if ``None``.
         trust: Modules whose networks the exports may name, besides those of known packages.
 
     Raises:
         DataNotFoundError: If there is no export.
         DataError: If one is damaged, or made by a newer version.
+        ConfigurationError: If a model does not know what it predicts, or its data are not known.
 
     Example:
         >>> Prediction("cat", {"cat": 0.75, "dog": 0.25}).value
@@ -56,18 +73,18 @@ class Predictor(DescribesItself):
     """
 
     def __init__(
-        self, folders: Sequence[str | Path], *, tta: bool | None = None, trust: Trust = ()
+        self,
+        folders: Sequence[str | Path | LayerGroupTask],
+        *,
+        data: Any = None,
+        tta: bool | None = None,
+        trust: Trust = (),
     ) -> None:
-        self.folders = [Path(folder) for folder in folders]
-        for folder in self.folders:
-            if folder.is_file():
-                raise DataError(
-                    f"'{folder}' must be a run folder, or the `export` folder in it, but is a file."
-                    " A checkpoint does not know how its images or tables were prepared: name the"
-                    " folder of its run, or use `load_from_checkpoint` of its class."
-                )
-        self.tta = tta
         self.trust = trust
+        self._networks: dict[Path, nn.Module | None] = {}
+        self._names: list[str] = []
+        self.folders = [self._at_hand(one, data) for one in folders]
+        self.tta = tta
         self._modality = modality_of_export(self.folders[0])
         self._models: dict[Path, tuple[Any, dict[str, Any]]] = {}
         self._device = default_device()
@@ -150,12 +167,11 @@ class Predictor(DescribesItself):
 
     @override
     def _about(self) -> dict[str, str]:
-        folders = ", ".join(f"'{folder}'" for folder in self.folders)
         views = {None: "as evaluated", True: "on", False: "off"}[self.tta]
         names = self.classes or []
         few = f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
         what = {f"{len(names)} classes": few} if names else {}
-        return {"runs": folders, **what, "views": views, "device": str(self._device)}
+        return {"runs": ", ".join(self._names), **what, "views": views, "device": str(self._device)}
 
     def _predict(
         self, items: Any, folder: Path, keep: Sequence[str] = (), agreement: bool = False
@@ -175,17 +191,49 @@ class Predictor(DescribesItself):
 
     def _load(self, path: Path) -> tuple[Any, dict[str, Any]]:
         if path not in self._models:
-            model, description = self._modality.load(path, trust=self.trust)
+            model, description = self._modality.load(
+                path, trust=self.trust, network=self._networks.get(path)
+            )
             self._models[path] = model.to(self._device), description
         return self._models[path]
 
+    def _at_hand(self, run: Any, data: Any) -> Path:
+        """Return the folder of a run, or that of an export of a model, kept while this lives."""
+        is_path = isinstance(run, (str, Path))
+        self._names.append(f"'{run}'" if is_path else type(run).__name__)
+        if is_path and not Path(run).is_file():
+            return Path(run)
+        if is_path and data is None:
+            raise DataError(
+                f"'{run}' must be a run folder, or an export, but is a file. A checkpoint does not"
+                " know how its images or tables were prepared: name the folder of its run, or give"
+                f" its datamodule as well: `load('{run}', data=data)`."
+            )
+        if is_path:
+            run = task_of_checkpoint(Path(run)).load_from_checkpoint(run, trust=self.trust)
+        folder = Path(tempfile.mkdtemp())
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        _write(run, folder, data)
+        self._networks[folder] = _network_of(run)
+        return folder
 
-def load(*folders: str | Path, tta: bool | None = None, trust: Trust = ()) -> Predictor:
-    """Load finished runs to predict with in Python.
+
+def load(
+    *runs: str | Path | LayerGroupTask,
+    data: Any = None,
+    tta: bool | None = None,
+    trust: Trust = (),
+) -> Predictor:
+    """Load finished runs, or models that a script has trained, to predict with in Python.
 
     Args:
-        *folders: Run folders, or the ``export`` folders in them; several predict their mean.
-        tta: Whether views of each image predict as well; as each run was evaluated if ``None``.
+        *runs: Run folders, the ``export`` folders in them, what ``export`` has written, checkpoints
+            of this package's models, or trained models, copied as they are now; several predict
+            their mean.
+        data: For checkpoints and models, the datamodule that says how images or rows are prepared,
+            which need not be read; for models that of the last trainer if ``None``.
+        tta: Whether views of each image predict as well; as each run was evaluated if ``None``, of
+            checkpoints and models without.
         trust: Modules whose networks the exports may name, besides those of known packages.
 
     Returns:
@@ -193,8 +241,90 @@ def load(*folders: str | Path, tta: bool | None = None, trust: Trust = ()) -> Pr
 
     Raises:
         DataNotFoundError: If there is no export.
-        DataError: If one is damaged or made by a newer version, or no folder is named.
+        DataError: If one is damaged or made by a newer version, or nothing is named.
+        ConfigurationError: If a model does not know what it predicts, or its data are not known.
     """
-    if not folders:
-        raise DataError("`load` must be given the folder of a finished run, such as 'runs/photos'.")
-    return Predictor(folders, tta=tta, trust=trust)
+    if not runs:
+        raise DataError(
+            "`load` must be given the folder of a finished run, such as 'runs/photos', or a trained"
+            " model."
+        )
+    return Predictor(runs, data=data, tta=tta, trust=trust)
+
+
+def export(model: LayerGroupTask, folder: str | Path, data: Any = None) -> Predictor:
+    """Write a trained model as plain files, which ``load`` and ``fastrecipes predict`` read.
+
+    Args:
+        model: A trained task of this package, such as ``ImageClassifier`` or ``TabularRegressor``.
+        folder: Where weights (safetensors), one JSON and side tables go; an export that is there
+            is replaced.
+        data: The datamodule that says how images or rows are prepared, which need not be read; that
+            of the trainer which the model had last if ``None``.
+
+    Returns:
+        What the folder predicts: ``export(model, "pets").predict("new.jpg")``.
+
+    Raises:
+        ConfigurationError: If the model does not know what it predicts, its data are not known, or
+            its network cannot be built anew from names.
+        DataError: If the folder is that of a run.
+
+    References:
+        fast.ai course (2018): ``learn.save``; ``Learner.export`` of fastai 2, which pickles.
+    """
+    home = Path(folder)
+    if (home / "export").exists():
+        raise DataError(
+            f"'{home}' must be a folder for this export alone, but has an `export` in it, as runs"
+            " do. Name another."
+        )
+    if _network_of(model) is not None:
+        _check_rebuilt(model)
+    _write(model, home, data)
+    return Predictor([home])
+
+
+def _write(model: Any, folder: Path, data: Any) -> None:
+    if not isinstance(model, LayerGroupTask):
+        raise ConfigurationError(
+            "A model must be a task of this package, such as `ImageClassifier` or"
+            f" `TabularRegressor`, got {type(model).__name__}. Give a task your network as"
+            " `backbone`, or predict by your own module."
+        )
+    modality = modality_of_model(model)
+    found = pl.datamodule_of(getattr(model, "_trainer", None)) if data is None else data
+    found = getattr(found, "images", found)  # those whose features were trained on
+    if not isinstance(found, modality.datamodule):
+        raise ConfigurationError(
+            f"`data` must be the datamodule of the model's {modality.unit}, which says how they are"
+            f" prepared, such as `{modality.datamodule.__name__}`, got {type(found).__name__}. Give"
+            " it as `data=...`; it need not be read."
+        )
+    description = modality.describe_export(None, found, model, None)
+    names = getattr(model, "classes", None) or []
+    description |= describe_thresholds(getattr(model, "thresholds", None), None, names)
+    write_export(folder, model, description, modality.side_files(found))
+    (folder / ENSEMBLE).unlink(missing_ok=True)
+
+
+def _network_of(model: Any) -> nn.Module | None:
+    """Return a copy of a network that was given as an object, which no file names."""
+    if not getattr(model, "has_own_network", False):
+        return None
+    network: nn.Module = copy.deepcopy(model.backbone.model)
+    return network
+
+
+def _check_rebuilt(model: LayerGroupTask) -> None:
+    architecture: Any = model.architecture
+    try:
+        twin = type(model).from_architecture(architecture)
+        twin.backbone.load_state_dict(model.backbone.state_dict())
+    except (ConfigurationError, ValueError, RuntimeError) as error:
+        raise ConfigurationError(
+            f"`backbone` must be written in files by its name, but the {architecture['backbone']}"
+            " was given as an object. Build the model with `backbone={'class_path':"
+            " 'my_module.MyNetwork', 'init_args': {...}}`, or predict in this script by"
+            " `load(model)`."
+        ) from error

@@ -97,7 +97,7 @@ class ImageTask(LayerGroupTask):
             "num_groups": num_groups,
             "norm_policy": norm_policy,
         }
-        self._has_own_network = isinstance(backbone, nn.Module)
+        self.has_own_network = isinstance(backbone, nn.Module)
 
     def finish(self, **arguments: Any) -> None:
         """Save the arguments of a constructor for checkpoints, and freeze a trained backbone.
@@ -105,7 +105,7 @@ class ImageTask(LayerGroupTask):
         ``arguments`` are plain values of arguments that say how to train.
         """
         hparams = plain_values(self.architecture | {"optim": asdict(self.optim)} | arguments)
-        if self._has_own_network:
+        if self.has_own_network:
             del hparams["backbone"]
         self.save_hyperparameters(hparams | given_class_path())
         self._is_frozen_unasked = self.backbone.pretrained

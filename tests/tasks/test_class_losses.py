@@ -27,7 +27,8 @@ from lightning_fastrecipes import (
 )
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.recipe.artifacts.export_files import write_export
-from lightning_fastrecipes.recipe.images.export import describe_model, load_export
+from lightning_fastrecipes.recipe.images.description import describe_model
+from lightning_fastrecipes.recipe.images.export import load_export
 from lightning_fastrecipes.recipe.tables.export import describe_table_model, load_table_export
 
 TINY = {"class_path": "lightning_fastrecipes.nn.small.SmallCNN", "init_args": {}}

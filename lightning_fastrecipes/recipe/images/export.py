@@ -1,21 +1,17 @@
 """A trained model of images in files, and its predictions of other images."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from lightning_fastrecipes import plain
 from lightning_fastrecipes.data.common.life_signs import track
 from lightning_fastrecipes.data.images.dataset import ImageDataset, prediction_dataset
-from lightning_fastrecipes.data.images.decoding import WHITE
-from lightning_fastrecipes.data.images.geometry import MAX_CHANNELS, Geometry
-from lightning_fastrecipes.data.images.module import ImageDataModule
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.images.views import Views, mean_of_views
 from lightning_fastrecipes.functional.labels.classes import columns_by_name
@@ -26,27 +22,19 @@ from lightning_fastrecipes.functional.labels.merging import (
     stack_predictions,
     weigh,
 )
-from lightning_fastrecipes.functional.labels.numbers import (
-    NumberTarget,
-    check_targets,
-    read_targets,
-)
-from lightning_fastrecipes.messages import shown
-from lightning_fastrecipes.old_names import has_whole_views
-from lightning_fastrecipes.protocols import ClassKind, InputSpec
+from lightning_fastrecipes.functional.labels.numbers import NumberTarget, read_targets
+from lightning_fastrecipes.protocols import InputSpec
 from lightning_fastrecipes.recipe.artifacts.environment import default_device
 from lightning_fastrecipes.recipe.artifacts.export_files import (
     DESCRIPTION,
-    THRESHOLDS,
     checked_architecture,
     export_home,
     load_model,
     member_folders,
-    read_description,
     read_ensemble,
 )
 from lightning_fastrecipes.recipe.artifacts.reading import EXPORT_CURE, named_errors
-from lightning_fastrecipes.recipe.config.bounds import MOST, MOST_OF_A_TRANSFORM
+from lightning_fastrecipes.recipe.images.description import TASK, Model, read_image_description
 from lightning_fastrecipes.recipe.images.number_reports import number_table
 from lightning_fastrecipes.recipe.images.reports import DECIMALS, prediction_table
 from lightning_fastrecipes.recipe.images.views import exported_views
@@ -55,91 +43,23 @@ from lightning_fastrecipes.tasks.image import ImageClassifier
 from lightning_fastrecipes.tasks.image_regressor import ImageRegressor
 from lightning_fastrecipes.trust import Trust
 
-TASK, NUMBERS_TASK = "image classification", "image regression"
 _KEYS = ("backbone", "head", "num_groups", "norm_policy")
-Model = ImageClassifier | ImageRegressor
-_FAR = 1e9
-"""Pixels are from 0 to 1: their means are nearer to 0, and deviations not so far from 1."""
-_SIDE = plain.whole(1, MOST["image_size"])
-_VIEWS = plain.maybe(
-    plain.keys(
-        {"preset": plain.text()},
-        {
-            "n": plain.maybe(plain.whole(1, MOST["views"])),
-            "max_zoom": plain.number(1, 100),
-            "max_angle": plain.number(0, 360),
-            "plain_weight": plain.maybe(plain.number(0, 1)),
-            "seed": plain.whole(0, (1 << 63) - 1),
-            "transforms": plain.items(plain.modest(MOST_OF_A_TRANSFORM), most=100),
-        },
-    )
-)
-_CLASS = plain.text(r"[^\ud800-\udfff]{1,1000}", "text")
-_OF_CLASSES = {
-    "architecture": plain.keys({"num_classes": plain.whole(2, MOST["num_classes"])}),
-    "classes": plain.items(_CLASS, 2, MOST["num_classes"], unique=True),
-    "label_kind": plain.choice(*get_args(ClassKind)),
-    "thresholds": THRESHOLDS,
-}
-_OF_NUMBERS = {"numbers": check_targets}
-_DESCRIPTION = {
-    "input": plain.all_of(
-        plain.keys(
-            {
-                "mean": plain.items(plain.number(-_FAR, _FAR), 1, MAX_CHANNELS),
-                "std": plain.items(plain.number(1 / _FAR, _FAR), 1, MAX_CHANNELS),
-            }
-        ),
-        plain.built(InputSpec),
-    ),
-    "geometry": plain.all_of(
-        plain.keys(
-            {"image_size": _SIDE, "crop_fraction": plain.number(above=0, most=1)},
-            {
-                "background": plain.text(),
-                "max_megapixels": plain.number(above=0, most=MOST["max_megapixels"]),
-                "white_level": plain.whole(1, WHITE),
-                "channels": plain.whole(1, MAX_CHANNELS),
-            },
-        ),
-        plain.built(lambda image_size, **geometry: Geometry(**geometry)),
-    ),
-    "batch_size": plain.whole(1, MOST["batch_size"]),
-}
-_MEAN_IMAGE = plain.maybe(plain.items(plain.whole(1, MOST["image_size"]), 3, 3))
 
 
-def describe_model(model: Model, images: ImageDataModule) -> dict[str, Any]:
-    """Return what ``load_export`` must know of a model besides its weights, as plain values.
+def load_export(
+    folder: Path, *, trust: Trust = (), network: nn.Module | None = None
+) -> tuple[Model, dict[str, Any]]:
+    """Load an exported model of images, whose network may be of the modules in ``trust``.
 
-    The thresholds of several labels are filled in by the evaluation.
+    A ``network`` is taken in place of the one that would be built.
     """
-    spec = model.input_spec
-    predicted: dict[str, Any]
-    loss = None
-    if isinstance(model, ImageRegressor):
-        numbers = [asdict(number) for number in model.require_numbers()]
-        predicted = {"task": NUMBERS_TASK, "numbers": numbers}
-    else:
-        predicted = {"task": TASK, "classes": model.classes, "label_kind": model.label_kind}
-        predicted["thresholds"] = None
-        loss = model.exported_loss(model.labels.loss)
-    return {
-        **predicted,
-        "architecture": model.architecture | ({} if loss is None else {"labels": {"loss": loss}}),
-        "input": {k: v for k, v in spec.plain_values().items() if k != "mean_image"},
-        "mean_image": None if spec.mean_image is None else list(spec.mean_image.shape),
-        "geometry": images.eval_transform_key(),
-        "batch_size": images.batch_size,
-    }
-
-
-def load_export(folder: Path, *, trust: Trust = ()) -> tuple[Model, dict[str, Any]]:
-    """Load an exported model of images, whose network may be of the modules in ``trust``."""
-    description = _read(folder)
+    description = read_image_description(folder)
     is_classifier = description["task"] == TASK
     keys = [*_KEYS, "num_classes", "labels"] if is_classifier else _KEYS
     architecture = checked_architecture(folder, description, keys, trust)
+    if network is not None:
+        architecture["backbone"] = network
+        trust = (*trust, type(network).__module__)
 
     def build() -> Model:
         model: Model
@@ -242,7 +162,7 @@ class _Member:
 
 
 def _member(path: Path, images: Sequence[Path], tta: bool | None, trust: Trust) -> _Member:
-    description = _read(path)
+    description = read_image_description(path)
     # Views may name transforms of other modules, so that they are built where these are trusted.
     with named_errors(export_home(path) / DESCRIPTION, EXPORT_CURE):
         views = exported_views(description, tta, trust)
@@ -306,40 +226,3 @@ def _run_thresholds(folder: Path, run: Sequence[_Member], classes: Sequence[str]
     together = choose_thresholds(read_ensemble(folder), with_views=run[0].views is not None)
     rows = [together] if together else [member.thresholds or {} for member in run]
     return average_thresholds(rows, classes)
-
-
-def _read(folder: Path) -> dict[str, Any]:
-    """Read and check the description of an exported classifier."""
-
-    def check(description: dict[str, Any], key: str) -> None:
-        if description["task"] not in (TASK, NUMBERS_TASK):
-            raise DataError(
-                f"The export in {folder} must be of a model of images, but is of a"
-                f" {shown(description['task'])}. Give it a table to predict."
-            )
-        tuned = {"plain_thresholds": THRESHOLDS, "tta": _views, "training_views": _views}
-        is_classifier = description["task"] == TASK
-        needed = {**_DESCRIPTION, **(_OF_CLASSES if is_classifier else _OF_NUMBERS)}
-        plain.keys(needed, {**tuned, "mean_image": _MEAN_IMAGE})(description, key)
-        geometry = description["geometry"]
-        plain.number(1, 4 * MOST["image_size"])(
-            geometry["image_size"] / geometry["crop_fraction"],
-            "geometry: image_size / crop_fraction",
-        )
-        if not is_classifier:
-            return
-        classes = description["classes"]
-        plain.choice(description["architecture"]["num_classes"])(
-            len(classes), "number of `classes`"
-        )
-        needs = plain.named(plain.anything, classes)
-        is_multi = description["label_kind"] == "multi"
-        (needs if is_multi else plain.choice(None))(description["thresholds"], "thresholds")
-        plain.maybe(needs)(description.get("plain_thresholds"), "plain_thresholds")
-
-    return read_description(folder, check)
-
-
-def _views(value: Any, key: str) -> None:
-    if not has_whole_views(value):
-        _VIEWS(value, key)

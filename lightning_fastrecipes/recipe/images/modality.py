@@ -1,6 +1,6 @@
 """Recipes for images: how their parts are built, set, described, evaluated and exported."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,8 @@ from lightning_fastrecipes.protocols import InputSpec
 from lightning_fastrecipes.recipe.config.building import build, constructor_arguments
 from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.schema import Evaluation, Precompute, Recipe, Stage
-from lightning_fastrecipes.recipe.images.export import describe_model, load_export, predict_files
+from lightning_fastrecipes.recipe.images.description import describe_model
+from lightning_fastrecipes.recipe.images.export import load_export, predict_files
 from lightning_fastrecipes.recipe.images.items import as_files
 from lightning_fastrecipes.recipe.images.number_reports import write_number_predictions
 from lightning_fastrecipes.recipe.images.reports import write_image_predictions
@@ -42,6 +43,7 @@ class Images(Modality):
     """Images and a model that predicts their classes or numbers."""
 
     unit = "images"
+    datamodule = ImageDataModule
     stage_names = ("image_size", "batch_size", "augmentation")
     size_names = ("image_size", "batch_size")
 
@@ -217,13 +219,21 @@ class Images(Modality):
 
     @override
     def describe_export(
-        self, recipe: Recipe, data: Any, model: Any, tta: TestTimeAugmentation | None
+        self, recipe: Recipe | None, data: Any, model: Any, tta: TestTimeAugmentation | None
     ) -> dict[str, Any]:
         return {**describe_model(model, data), **describe_views(tta, recipe, data)}
 
     @override
-    def load(self, folder: Path, *, trust: Trust) -> tuple[Any, dict[str, Any]]:
-        return load_export(folder, trust=trust)
+    def load(
+        self, folder: Path, *, trust: Trust, network: nn.Module | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        return load_export(folder, trust=trust, network=network)
+
+    @override
+    def task_of(self, saved: Mapping[str, Any]) -> type[Any]:
+        if not {"numbers", "classes"} & saved.keys():
+            raise ValueError("neither classes nor numbers")
+        return ImageRegressor if "numbers" in saved else ImageClassifier
 
     @override
     def as_source(self, items: Any, folder: Path) -> tuple[Any, dict[str, str], bool]:

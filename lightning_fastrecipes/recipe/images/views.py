@@ -7,7 +7,7 @@ from lightning_fastrecipes import trust
 from lightning_fastrecipes._lightning import rank_zero_warn
 from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
 from lightning_fastrecipes.data.images.module import ImageDataModule
-from lightning_fastrecipes.data.images.options import as_augmentation
+from lightning_fastrecipes.data.images.options import Augmentation, as_augmentation
 from lightning_fastrecipes.errors import DataError, RecipeError
 from lightning_fastrecipes.functional.images.views import DRAWN, Views
 from lightning_fastrecipes.old_names import WHOLE_VIEWS, has_whole_views
@@ -43,19 +43,20 @@ def build_tta(recipe: Recipe, images: ImageDataModule) -> TestTimeAugmentation |
 
 
 def describe_views(
-    callback: TestTimeAugmentation | None, recipe: Recipe, images: ImageDataModule
+    callback: TestTimeAugmentation | None, recipe: Recipe | None, images: ImageDataModule
 ) -> dict[str, dict[str, Any] | None]:
     """Describe for an export which views a model predicts with, and which it could.
 
-    The callback is that of the finished evaluation, with its learned weight. Return arguments of
-    ``Views``: under ``tta`` those of the evaluation, or ``None``; under ``training_views`` those of
-    the course, or ``None`` if training images are not augmented.
+    The callback is that of the finished evaluation, with its learned weight. Without a recipe the
+    augmentation is that of the datamodule as it is now. Return arguments of ``Views``: under
+    ``tta`` those of the evaluation, or ``None``; under ``training_views`` those of the course, or
+    ``None`` if training images are not augmented.
     """
     described: dict[str, dict[str, Any] | None] = {"tta": None, "training_views": None}
     if callback is not None:
         described["tta"] = asdict(replace(callback.views, plain_weight=callback.weight))
     if trained := _training_augmentation(recipe, images):
-        usual = TestTimeAugmentation(**trained, seed=recipe.seed)
+        usual = TestTimeAugmentation(**trained, seed=0 if recipe is None else recipe.seed)
         described["training_views"] = asdict(usual.resolve(images))
     return described
 
@@ -87,12 +88,18 @@ def exported_views(
     return Views(**chosen)
 
 
-def _training_augmentation(recipe: Recipe, images: ImageDataModule) -> dict[str, Any]:
+def _training_augmentation(recipe: Recipe | None, images: ImageDataModule) -> dict[str, Any]:
     """Return preset and list of the last stage that has one; the very last may go without."""
+    if recipe is None:
+        return {} if images.augmentation.is_none else _drawn(images.augmentation)
     default = as_augmentation(images.options["augmentation"])
     for stage in reversed(recipe.stages):
         asked = stage.augmentation
         trained = default if asked is None else as_augmentation(asked, default)
         if stage.is_augmented and not trained.is_none:
-            return {"augmentation": trained.preset, "transforms": list(trained.transforms)}
+            return _drawn(trained)
     return {}
+
+
+def _drawn(trained: Augmentation) -> dict[str, Any]:
+    return {"augmentation": trained.preset, "transforms": list(trained.transforms)}

@@ -1,11 +1,11 @@
 """What differs between recipes for images and recipes for tables."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
@@ -21,6 +21,7 @@ class Modality(ABC):
 
     Attributes:
         unit: The plural of a sample, such as ``images``, for speeds and descriptions.
+        datamodule: What its data are instances of.
         stage_names: Attributes of the datamodule that a stage may set.
         size_names: Attributes of the datamodule that callbacks may have changed by a stage's end.
         exports_last_member: Whether the last of several models that predict together is exported
@@ -28,6 +29,7 @@ class Modality(ABC):
     """
 
     unit: str
+    datamodule: type[Any]
     stage_names: tuple[str, ...]
     size_names: tuple[str, ...]
     exports_last_member = False
@@ -134,16 +136,29 @@ class Modality(ABC):
 
     @abstractmethod
     def describe_export(
-        self, recipe: Recipe, data: Any, model: Any, tta: TestTimeAugmentation | None
+        self, recipe: Recipe | None, data: Any, model: Any, tta: TestTimeAugmentation | None
     ) -> dict[str, Any]:
-        """Return the description of the model for an export, as plain values."""
+        """Return the description of the model for an export, as plain values.
+
+        Without a recipe the model was trained by a script. Raise `ConfigurationError` if it does
+        not know what it predicts.
+        """
 
     def write_reports(self, recipe: Recipe, folder: Path, data: Any, model: Any) -> None:  # noqa: B027
         """Write further reports on the exported model into the run folder."""
 
     @abstractmethod
-    def load(self, folder: Path, *, trust: Trust) -> tuple[Any, dict[str, Any]]:
-        """Load an exported model, and its description."""
+    def load(
+        self, folder: Path, *, trust: Trust, network: nn.Module | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Load an exported model, and its description; a ``network`` is the backbone of images."""
+
+    @abstractmethod
+    def task_of(self, saved: Mapping[str, Any]) -> type[Any]:
+        """Return the class of the task that saved its part of a checkpoint.
+
+        Raise `ValueError` if no task of this package did.
+        """
 
     @abstractmethod
     def as_source(self, items: Any, folder: Path) -> tuple[Any, dict[str, str], bool]:

@@ -63,7 +63,7 @@ _DESCRIPTION = plain.keys(
         )
     },
 )
-_TASKS: dict[str, type[TabularTask]] = {
+TASKS: dict[str, type[TabularTask]] = {
     "table regression": TabularRegressor,
     "table classes": TabularClassifier,
     "table several": TabularMultiTarget,
@@ -95,7 +95,7 @@ def load_table_export(folder: Path) -> tuple[TabularTask, dict[str, Any]]:
     """Load an exported model of a table: ``load_model``, which refuses models of images."""
 
     def check(description: dict[str, Any], key: str) -> None:
-        if description["task"] not in _TASKS:
+        if description["task"] not in TASKS:
             raise DataError(
                 f"The export in {folder} must be of a model of a table, but is of"
                 f" {shown(description['task'])}. Predict with runs of tables alone, or of images."
@@ -105,7 +105,7 @@ def load_table_export(folder: Path) -> tuple[TabularTask, dict[str, Any]]:
 
     description = read_description(folder, check)
     architecture = checked_architecture(folder, description, _KEYS, ())
-    task = _TASKS[description["task"]]
+    task = TASKS[description["task"]]
     model = load_model(folder, description, lambda: task.from_architecture(architecture))
     if "files" in description:
         # Earlier versions left the side tables where they were.

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 from pandas.api.types import is_scalar
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
 from lightning_fastrecipes import _lightning as pl
@@ -18,12 +18,14 @@ from lightning_fastrecipes.data.tables.steps import parse_steps
 from lightning_fastrecipes.errors import ConfigurationError, DataNotFoundError, RecipeError
 from lightning_fastrecipes.functional.labels.merging import running_mean
 from lightning_fastrecipes.functional.tables.predictions import prediction_agreement
+from lightning_fastrecipes.functional.tables.spec import TableSpec
 from lightning_fastrecipes.recipe.config.building import build
 from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.schema import Evaluation, Recipe
 from lightning_fastrecipes.recipe.shared.modality import Modality
 from lightning_fastrecipes.recipe.shared.predictions import Predicted, Predictions
 from lightning_fastrecipes.recipe.tables.export import (
+    TASKS,
     describe_table_model,
     load_table_export,
     predict_tables,
@@ -45,6 +47,7 @@ class Tables(Modality):
     """A table and a regressor or classifier of its rows."""
 
     unit = "rows"
+    datamodule = TabularDataModule
     stage_names = size_names = ("batch_size",)
     exports_last_member = True
 
@@ -147,7 +150,9 @@ class Tables(Modality):
         write_table_predictions(folder, data, model, predicted)
 
     @override
-    def describe_export(self, recipe: Recipe, data: Any, model: Any, tta: Any) -> dict[str, Any]:
+    def describe_export(
+        self, recipe: Recipe | None, data: Any, model: Any, tta: Any
+    ) -> dict[str, Any]:
         return describe_table_model(model, data)
 
     @override
@@ -159,8 +164,15 @@ class Tables(Modality):
         write_table_reports(folder, data, model, recipe.seed)
 
     @override
-    def load(self, folder: Path, *, trust: Trust) -> tuple[Any, dict[str, Any]]:
+    def load(
+        self, folder: Path, *, trust: Trust, network: nn.Module | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         return load_table_export(folder)
+
+    @override
+    def task_of(self, saved: Mapping[str, Any]) -> type[Any]:
+        spec = TableSpec.from_dict(saved["table_spec"])
+        return TASKS[f"table {spec.task}"]
 
     @override
     def as_source(self, items: Any, folder: Path) -> tuple[Any, dict[str, str], bool]:
