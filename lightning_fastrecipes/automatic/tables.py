@@ -151,6 +151,9 @@ def _of_columns(roles: Sequence[ColumnRole]) -> list[Decision]:
         elif role.role == "group":
             sentence = f"no feature but {role.reason}, since its name is that of an owner."
             said.append(Decision(f"column '{role.name}'", sentence))
+    if any(role.role == "left out" for role in roles):
+        keep = "a column is kept by its name under `categorical` or `continuous` of the recipe."
+        said.append(Decision("left out", keep))
     return said
 
 

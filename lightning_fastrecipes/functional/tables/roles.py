@@ -19,6 +19,13 @@ Role = Literal["category", "number", "date", "group", "left out"]
 ROWS_PER_VALUE = 50
 """Rows that each value of a whole number must have on average, to be learned as a category."""
 
+ROWS_PER_TEXT = 4
+"""Rows that each value of a text must have on average, to be learned as a category.
+
+Of 800 rows, a column that says much gained nothing at 4 rows a value, and one that says nothing
+cost much.
+"""
+
 MOST_VALUES = 32
 """Different values of a whole number above which it is never taken for a category."""
 
@@ -62,9 +69,10 @@ def find_roles(frame: pd.DataFrame, target: str, but: Collection[str] = ()) -> l
 
     The rules, the first that fits: nothing or one value is left out; dates are dates; numbers that
     count the rows, and text of which nearly every row has its own, are left out; the name of an
-    owner or an id that repeats is a group; text is a category, whole numbers too if they are few
-    and each has ``ROWS_PER_VALUE`` rows on average; other numbers are numbers. What repeats another
-    column, or says the target by itself, is left out. Raise `DataError` if there is no such target.
+    owner or an id that repeats is a group; text is a category if each value has ``ROWS_PER_TEXT``
+    rows on average, whole numbers too if they are few and each has ``ROWS_PER_VALUE``; other text
+    is left out, other numbers are numbers. What repeats another column, or says the target by
+    itself, is left out. Raise `DataError` if there is no such target.
 
     >>> table = pd.DataFrame({"id": range(300), "size": [1.5, 2, 3] * 100, "y": [1, 2, 2] * 100})
     >>> [(role.name, role.role) for role in find_roles(table, "y")]
@@ -180,7 +188,6 @@ def joint_leak(frame: pd.DataFrame, target: str, numbers: Collection[str]) -> li
 def _text_role(
     name: str, values: Column, different: int, *, is_own: bool, is_id: bool
 ) -> ColumnRole:
-    reason = counted(different, "value")
     if is_own:
         return ColumnRole(name, "left out", f"{different:,} texts in {len(values):,} rows")
     if is_id and _is_group(different, len(values)):
@@ -188,7 +195,10 @@ def _text_role(
     words = float(np.mean([str(text).count(" ") + 1 for text in values.unique()[:500]]))
     if words > _WORDS_OF_PROSE and different > len(values) / 4:
         return ColumnRole(name, "left out", f"prose of {words:.0f} words, {different:,} different")
-    return ColumnRole(name, "category", reason)
+    if different >= _LEAST_ROWS and len(values) < ROWS_PER_TEXT * different:
+        few = f"{different:,} values in {len(values):,} rows, too few rows each to learn from"
+        return ColumnRole(name, "left out", few)
+    return ColumnRole(name, "category", counted(different, "value"))
 
 
 def _counts_rows(name: str, numbers: Any) -> bool:

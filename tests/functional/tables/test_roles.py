@@ -41,6 +41,13 @@ def named(name: str, values: object) -> pd.Series:
         (named("StoreID", np.resize(np.arange(5), ROWS)), "category", "5 whole numbers"),
         (named("humid", np.resize(np.arange(19), ROWS)), "category", "19 whole numbers"),
         (named("code", [f"c{n}" for n in range(ROWS)]), "left out", "1,000 texts in 1,000 rows"),
+        (
+            named("cabin", [f"c{n % 251}" for n in range(ROWS)]),
+            "left out",
+            "251 values in 1,000 rows",
+        ),
+        (named("cabin", [f"c{n % 250}" for n in range(ROWS)]), "category", "250 values"),
+        (named("cabin", np.resize([*"abcdefghijklmnopqr"], 20)), "category", "18 values"),
         (named("box", [[1]] * ROWS), "left out", "holds lists"),
         (named("day", ["2020-01-01", "2020-01-02"] * 500), "date", "2 different ones"),
         (
