@@ -18,6 +18,7 @@ LabelChoice = Literal["auto", "single", "multi"]
 LABEL_JOINER = "\x1f"
 """Stands between the labels of a row in a listing; no file has it in a name."""
 
+_USES_OF_A_TAG = 4
 _PUNCTUATION = (",", ";", "|")
 _SPACE = " "
 _LIKE_LIST = re.compile(r"""(array\()?[\[({][\[({\s]*u?["']""")
@@ -63,7 +64,8 @@ def split_labels(
     Where the data decide, the whole column must show it, so that names of two words, such as
     'golden retriever', stay one label: at least half of the parts must turn up in two or more
     different values, as tags that combine freely do. For spaces, which names hold as well, there
-    must also be at most half as many parts as different values.
+    must also be at most half as many parts as different values, or fewer that turn up in four
+    different values each on average.
 
     A separator of a space is any run of white space. ``None`` finds out which of comma, semicolon,
     bar and spaces it is; with the choice ``multi`` that is the first that is there.
@@ -212,4 +214,5 @@ def _combines(distinct: Sequence[str], separator: str) -> bool:
     sets = {_cut(value, separator) for value in distinct} - {()}
     counts = Counter(label for labels in sets for label in labels)
     is_reused = 2 * sum(count > 1 for count in counts.values()) >= len(counts)
-    return is_reused and (separator != _SPACE or 2 * len(counts) <= len(sets))
+    most = max(len(sets) / 2, min(len(sets) - 1, counts.total() / _USES_OF_A_TAG))
+    return is_reused and (separator != _SPACE or len(counts) <= most)

@@ -168,8 +168,9 @@ def _refuse_missing(frame: pd.DataFrame, columns: list[str]) -> None:
         raise DataError(
             f"The table of labels has no column {name_some(missing)}; it has"
             f" {name_some([str(column) for column in frame])}. Name the right ones in `table`"
-            " (`--data.table.file_column=NAME --data.table.labels=NAME`, of tags"
-            " `.labels.column=NAME`), or give `column_names` if the first line is no header."
+            " (`--data.table.file_column=NAME`, `--data.table.labels.column=NAME` for tags, several"
+            " in a value, and `--data.table.labels=NAME` for one class each), or give"
+            " `column_names` if the first line is no header."
         )
 
 

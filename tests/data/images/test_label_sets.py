@@ -56,7 +56,31 @@ SYNSETS = [
 CARS = [f"{colour} {kind}" for colour in ("red", "blue", "green") for kind in ("car", "bus", "van")]
 
 
-@pytest.mark.parametrize("names", [BREEDS, SYNSETS, CARS], ids=["breeds", "synsets", "cars"])
+BIRDS = [
+    f"{colour} {part} {kind}"
+    for kind, colours in {
+        "Gull": "Black White Ring",
+        "Tern": "Black Least",
+        "Wren": "Winter",
+    }.items()
+    for colour, part in zip(colours.split(), ("billed", "legged", "throated"), strict=False)
+]
+
+
+def test_few_tagged_rows_suffice() -> None:
+    draw = random.Random(1)
+    kinds = [("men", "women", "girls"), ("shoes", "top", "bag"), ("white", "blue", "red", "grey")]
+    kinds += [("summer", "fall"), ("casual", "sports", "formal")]
+    values = [" ".join(map(draw.choice, kinds)) for _ in range(20)]
+    # Half as many values as are needed of pairs of words: each tag has to be seen, not each pair.
+    assert len({*values}) < 2 * sum(map(len, kinds))
+
+    assert split_labels(values).multi_label
+
+
+@pytest.mark.parametrize(
+    "names", [BREEDS, SYNSETS, CARS, BIRDS], ids=["breeds", "synsets", "cars", "birds"]
+)
 def test_names_of_several_words_stay_one_label_and_the_way_out_is_said(names) -> None:
     values = names * 20
 

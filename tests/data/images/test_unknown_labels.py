@@ -84,7 +84,8 @@ def test_other_values_are_refused_by_their_rows(tmp_path, draw, odd) -> None:
 
 def test_columns_that_are_not_named_may_not_have_gaps(tmp_path, draw) -> None:
     frame = write(tmp_path, draw)
-    with pytest.raises(DataError, match=r"has no column 'label'.*--data.table.file_column=NAME"):
+    keys = r"has no column 'label'.*--data.table.file_column=NAME`, `--data.table.labels.column="
+    with pytest.raises(DataError, match=keys):
         read(frame, tmp_path, labels="label")
 
 
