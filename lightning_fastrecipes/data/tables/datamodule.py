@@ -311,7 +311,7 @@ class TabularDataModule(ShowsRows, pl.OwnDataModule):
             to_predict=True,
         )  # fmt: skip
         encoded, self.predict_rows, report = encode_foreign(origin, spec, has_target, keep)
-        rank_zero_info(f"Table of {len(encoded.rows):,} rows.\n{report}")
+        rank_zero_info(str(report))
         self.report = self.report or TableReport()
         self.report.include(report)
         rows = TableRows.of(encoded)

@@ -182,7 +182,9 @@ class _Tables:
 
     def loader(self, spec: TableSpec, description: Mapping[str, Any]) -> TableLoader:
         """Return the batches as a model needs them."""
-        keys = ("steps", "reading", "batch_size", "folder", "package")
+        # Side tables are the same by their digests, wherever each export has them.
+        where = ("files",) if "files" in description else ("folder", "package")
+        keys = ("steps", "reading", "batch_size", *where)
         key = (spec, *(description.get(key) for key in keys))
         if key != self._key:
             data = TabularDataModule.from_spec(
