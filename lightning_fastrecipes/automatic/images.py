@@ -1,7 +1,9 @@
 """Write a recipe for images, in folders or named by a table: look at them, and decide."""
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from lightning_fastrecipes.automatic.draft import Draft
 from lightning_fastrecipes.data.common.split_choice import ColumnSplit
 from lightning_fastrecipes.data.common.split_names import may_be_split
 from lightning_fastrecipes.data.images.file_facts import FileFacts, file_facts
-from lightning_fastrecipes.data.images.folder_layout import IMAGE_SUFFIXES
+from lightning_fastrecipes.data.images.folder_layout import IMAGE_SUFFIXES, inner_folders
 from lightning_fastrecipes.data.images.label_sets import LABEL_JOINER
 from lightning_fastrecipes.data.images.label_table import LabelTable, Numbers, Tags
 from lightning_fastrecipes.data.images.listing import Listing, list_folder
@@ -57,8 +59,27 @@ def file_column(frame: pd.DataFrame) -> str | None:
     return None
 
 
-def draft_image_table(frame: pd.DataFrame, csv: Path, target: str | None = None) -> Draft:
-    """Look at a table that names images, and write a recipe that trains on them."""
+def image_folder(frame: pd.DataFrame, home: Path, given: Path | None = None) -> Path | None:
+    """Return the folder below which a table names images, ``None`` if they are not found.
+
+    It is looked for where the table is, in the folders there and in those beside; ``given`` is
+    taken as it is.
+    """
+    if given is not None:
+        return given
+    name = str(frame[file_column(frame)].dropna().iloc[0]).strip()
+    for place in (home, home.parent):
+        with suppress(OSError):  # of a folder that may not be listed
+            for folder in (place, *(place / inner for inner in inner_folders(place))):
+                if os.path.isfile(folder / name):
+                    return folder
+    return None
+
+
+def draft_image_table(
+    frame: pd.DataFrame, csv: Path, folder: Path, target: str | None = None
+) -> Draft:
+    """Look at a table that names images below a folder, and write a recipe that trains on them."""
     files = file_column(frame)
     if files is None:
         raise DataError(f"No column of '{csv}' names images. Add one of file names.")
@@ -66,7 +87,6 @@ def draft_image_table(frame: pd.DataFrame, csv: Path, target: str | None = None)
     others = [str(name) for name in frame if name not in (files, *splits)]
     labels, why = _labels(frame, others, target)
     table: dict[str, Any] = {"file_column": files}
-    folder = _folder(csv.parent, str(frame[files].dropna().iloc[0]).strip())
     if folder != csv.parent:
         table["folder"] = str(folder)
     split = ColumnSplit(splits[0]) if splits else None
@@ -112,14 +132,6 @@ def _labels(
         sentence = f"the column '{chosen}', {why}: {choice.reason}, learned {choice.log_reason}."
         return Numbers(chosen, choice.log), Decision("labels", sentence)
     return chosen, Decision("labels", f"the column '{chosen}', {why}; `--target` names another.")
-
-
-def _folder(home: Path, name: str) -> Path:
-    """Return the folder that a file name is relative to: the table's, or one beside it."""
-    if (home / name).is_file():
-        return home
-    inner = sorted(path for path in home.iterdir() if path.is_dir())
-    return next((path for path in inner if (path / name).is_file()), home)
 
 
 def _draft(

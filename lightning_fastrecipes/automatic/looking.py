@@ -4,10 +4,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from lightning_fastrecipes.automatic.draft import Draft
-from lightning_fastrecipes.automatic.images import draft_folder, draft_image_table, file_column
+from lightning_fastrecipes.automatic.images import (
+    draft_folder,
+    draft_image_table,
+    file_column,
+    image_folder,
+)
 from lightning_fastrecipes.automatic.tables import draft_table
 from lightning_fastrecipes.data.common.sources import list_files, resolve_source
 from lightning_fastrecipes.data.images.folder_layout import IMAGE_SUFFIXES
@@ -18,16 +21,25 @@ from lightning_fastrecipes.messages import name_some, shown
 
 _TABLES = (".csv", ".tsv", ".txt", ".parquet", ".feather")
 _PACKAGE = "package:"
+_LEAST_FEATURES = 2
+"""Columns to learn from, besides names of images that are nowhere, with which a table is one."""
 
 
-def draft_recipe(data: Any, target: str | None = None, folder: Path | None = None) -> Draft:
+def draft_recipe(
+    data: Any,
+    target: str | None = None,
+    folder: Path | None = None,
+    *,
+    images: str | Path | None = None,
+) -> Draft:
     """Look at data, decide, and write a recipe that trains on them; nothing is trained.
 
     ``data`` are a folder of images with a folder for each class, a table that names images, or a
     table of rows; a file, a pattern or ``package:NAME/inner/path``, or a table in memory, which is
-    written into ``folder`` so that the recipe can read it. ``target`` is the column to predict.
-    Raise `DataError` if they are nothing of these, or too few, `DataNotFoundError` if there are no
-    such data.
+    written into ``folder`` so that the recipe can read it. ``target`` is the column to predict,
+    ``images`` the folder of the images that a table names, which is looked for near the table if
+    not given. Raise `DataError` if they are nothing of these, or too few, `DataNotFoundError` if
+    there are no such data.
     """
     if is_in_memory(data):
         frame = as_frame(data)
@@ -42,29 +54,37 @@ def draft_recipe(data: Any, target: str | None = None, folder: Path | None = Non
     if is_pattern:
         return draft_table(read_undescribed(text), os.path.abspath(text), target)
     path = resolve_source(text, "data")
+    home = None if images is None else resolve_source(os.fspath(images), "images").absolute()
     if path.is_dir():
-        return _draft_folder(path.absolute(), target)
-    return _draft_file(path, text if text.startswith(_PACKAGE) else str(path.absolute()), target)
+        return _draft_folder(path.absolute(), target, home)
+    source = text if text.startswith(_PACKAGE) else str(path.absolute())
+    return _draft_file(path, source, target, home)
 
 
-def _draft_file(path: Path, source: str, target: str | None) -> Draft:
+def _draft_file(path: Path, source: str, target: str | None, images: Path | None) -> Draft:
     frame = read_undescribed(path)
-    if file_column(frame) is not None and _names_images(frame, path.parent):
-        return draft_image_table(frame, path.absolute(), target)
-    try:
+    column = file_column(frame)
+    if column is None:
         return draft_table(frame, source, target)
+    folder = image_folder(frame, path.absolute().parent, images)
+    if folder is not None:
+        return draft_image_table(frame, path.absolute(), folder, target)
+    lost = (
+        f"Its column '{column}' names images, such as"
+        f" {shown(str(frame[column].dropna().iloc[0]))}, which are neither beside the table nor in"
+        " a folder near it: bring them together, or name their folder by `--images`."
+    )
+    try:
+        draft = draft_table(frame, source, target)
     except DataError as error:
-        column = file_column(frame)
-        if column is None:
-            raise
-        raise DataError(
-            f"{error} Its column '{column}' names images, such as"
-            f" {shown(str(frame[column].dropna().iloc[0]))}, which are neither beside the table nor"
-            " in a folder beside it: bring them together."
-        ) from error
+        raise DataError(f"{error} {lost}") from error
+    columns = draft.document["data"]["init_args"]["columns"]
+    if len(columns["categorical"]) + len(columns["continuous"]) < _LEAST_FEATURES:
+        raise DataError(f"The table says little besides. {lost}")
+    return draft
 
 
-def _draft_folder(folder: Path, target: str | None) -> Draft:
+def _draft_folder(folder: Path, target: str | None, images: Path | None) -> Draft:
     """Take a folder for images in class folders, unless a table in it says more."""
     tables = [path for path in sorted(folder.iterdir()) if _is_table(path)]
     named = [path for path in tables if path.name.split(".")[0].lower() in ("train", "labels")]
@@ -73,7 +93,7 @@ def _draft_folder(folder: Path, target: str | None) -> Draft:
     if len(chosen) == 1 and (
         not has_images or file_column(read_undescribed(chosen[0])) is not None
     ):
-        return _draft_file(chosen[0], str(chosen[0]), target)
+        return _draft_file(chosen[0], str(chosen[0]), target, images)
     if not has_images:
         found = name_some([path.name for path in tables]) or "no table"
         raise DataError(
@@ -90,11 +110,3 @@ def _draft_folder(folder: Path, target: str | None) -> Draft:
 
 def _is_table(path: Path) -> bool:
     return path.is_file() and any(ending in _TABLES for ending in map(str.lower, path.suffixes))
-
-
-def _names_images(frame: pd.DataFrame, home: Path) -> bool:
-    """Return whether a file that a table names is there, in its folder or one beside it."""
-    name = str(frame[file_column(frame)].dropna().iloc[0]).strip()
-    return (home / name).is_file() or any(
-        (path / name).is_file() for path in home.iterdir() if path.is_dir()
-    )

@@ -35,9 +35,11 @@ from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.choosing import Choice, Losses, choose, standard_error
 from lightning_fastrecipes.functional.timing import models_within
+from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
 from lightning_fastrecipes.recipe.loading import modality_of
 from lightning_fastrecipes.recipe.predictor import Predictor, load
 from lightning_fastrecipes.recipe.run.plan import build_parts
+from lightning_fastrecipes.recipe.run.terminal import headline
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ def auto(
     target: str | None = None,
     minutes: float = 10.0,
     out: str | Path | None = None,
+    images: str | Path | None = None,
 ) -> Predictor:
     """Train a good model for images or a table within a time, without any number to choose.
 
@@ -73,6 +76,7 @@ def auto(
         target: Column to predict; by its name, or the last one, if not given.
         minutes: How long it may take, above 0.
         out: Folder to write to, empty or not there yet; ``runs/NAME-auto`` if not given.
+        images: Folder of the images that a table names; looked for near the table if not given.
 
     Returns:
         The model, as ``load(out)`` gives it.
@@ -83,7 +87,7 @@ def auto(
         DataNotFoundError: If there are no such data.
     """
     folder = Path(out) if out is not None else default_folder(data)
-    train_within(data, target, minutes, folder, rank_zero_info)
+    train_within(data, target, minutes, folder, rank_zero_info, images=images)
     return load(folder)
 
 
@@ -93,15 +97,23 @@ def default_folder(data: Any) -> Path:
     return Path("runs") / f"{name.replace('*', 'all') or 'data'}-auto"
 
 
-def train_within(data: Any, target: str | None, minutes: float, folder: Path, say: Say) -> None:
-    """Do what ``auto`` does, and say each decision."""
+def train_within(
+    data: Any,
+    target: str | None,
+    minutes: float,
+    folder: Path,
+    say: Say,
+    *,
+    images: str | Path | None = None,
+) -> None:
+    """Do what ``auto`` does, and say each decision and what was reached."""
     if not minutes > 0:
         raise ConfigurationError(f"`minutes` must be above 0, got {minutes}.")
     if folder.exists() and any(folder.iterdir()):
         raise ConfigurationError(f"{folder} is not empty. Name another folder by `out`.")
     started = time.monotonic()
     session = Session(folder, started, started + 60 * minutes, say)
-    draft = draft_recipe(data, target, folder)
+    draft = draft_recipe(data, target, folder, images=images)
     for decision in draft.decisions:
         session.say(str(decision))
     session.run(draft)
@@ -162,6 +174,7 @@ class Session:
         self.say(f"chosen: {choice.sentence}")
         if contenders[0].is_table:
             self._train_together(choice.name)
+        self.say(headline(RunFolder(self.folder).read_results()))
         spent = time.monotonic() - self.start
         self.say(f"time: {spent:.0f} of {self.end - self.start:.0f} seconds; in {self.folder}.")
 

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from lightning_fastrecipes.cli.output import check_place, err, out
+from lightning_fastrecipes.cli.report_commands import report_on_run
 from lightning_fastrecipes.errors import RecipeError
 
 
@@ -14,7 +15,7 @@ def new(options: argparse.Namespace) -> int:
     from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
 
     keep_quiet(err)
-    draft = draft_recipe(options.data, options.target)
+    draft = draft_recipe(options.data, options.target, images=options.images)
     for decision in draft.decisions:
         out.print(str(decision))
     path = draft.write(folder)
@@ -28,11 +29,14 @@ def auto(options: argparse.Namespace) -> int:
     from lightning_fastrecipes.automatic.training import train_within
     from lightning_fastrecipes.recipe.artifacts.environment import keep_freed_memory
     from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
+    from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
+    from lightning_fastrecipes.recipe.loading import load_recipe
 
     keep_freed_memory()
     keep_quiet(err)
     try:
-        train_within(options.data, options.target, options.minutes, folder, out.print)
+        where = {"images": options.images}
+        train_within(options.data, options.target, options.minutes, folder, out.print, **where)
     except (KeyboardInterrupt, SystemExit) as error:
         # Lightning leaves by `SystemExit` when a fit is interrupted.
         if not isinstance(error.__context__ or error, KeyboardInterrupt):
@@ -42,6 +46,7 @@ def auto(options: argparse.Namespace) -> int:
         err.print(f"fastrecipes: interrupted; {left}.", style="red")
         return 1
     out.print(f"Written to {folder}. Predict: fastrecipes predict {folder} DATA")
+    report_on_run(load_recipe(RunFolder(folder).recipe), folder, ())
     return 0
 
 

@@ -199,6 +199,8 @@ def _add_data(command: argparse.ArgumentParser, folder: str) -> None:
     command.add_argument("data", metavar="DATA", help=f"{data} rows")
     target = "column to predict (default: by its name, or the last one)"
     command.add_argument("--target", metavar="COLUMN", help=target)
+    images = "folder of the images that a table names (default: looked for near the table)"
+    command.add_argument("--images", type=Path, metavar="DIR", help=images)
     command.add_argument("--out", type=Path, metavar="DIR", help=folder)
 
 

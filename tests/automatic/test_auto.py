@@ -42,7 +42,7 @@ def table(tmp_path: Path, monkeypatch) -> Path:
     return path
 
 
-def test_a_table_becomes_a_run_of_an_ordinary_recipe(table: Path, tmp_path: Path) -> None:
+def test_a_table_becomes_a_run_of_an_ordinary_recipe(table: Path, tmp_path: Path, caplog) -> None:
     said: list[str] = []
     train_within(table, None, 60, tmp_path / "out", said.append)
     out = tmp_path / "out"
@@ -60,8 +60,28 @@ def test_a_table_becomes_a_run_of_an_ordinary_recipe(table: Path, tmp_path: Path
     assert recipe.seeds == 2
     assert len(list((out / "export" / "members").iterdir())) == 2
     frame = pd.read_csv(table)
-    found = fr.load(out).predict(frame)["prediction"]
+    with caplog.at_level("INFO"):
+        found = fr.load(out).predict(frame)["prediction"]
+    # Rows are read once for both models.
+    assert sum("predict: 200 rows" in one.message for one in caplog.records) == 1
     assert np.corrcoef(found, frame["price"])[0, 1] > 0.8
+
+
+def test_the_command_says_what_was_reached_and_reports(
+    table: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    frame = pd.read_csv(table)
+    frame["split"] = np.resize(["train", "train", "valid", "test"], len(frame))
+    frame.to_csv(table, index=False)
+    monkeypatch.setattr(training, "_MOST_SPLITS", 1)
+    monkeypatch.setattr(training, "_MOST_MODELS", 1)
+    monkeypatch.chdir(tmp_path)
+    assert main(["auto", str(table), "--target", "price"]) == 0
+    printed = capsys.readouterr().out
+    assert "\nTest split, 50 samples: rmse " in printed
+    assert "; always the mean has " in printed
+    assert "Report: runs/prices-auto/report.html" in printed
+    assert Path("runs/prices-auto/report.html").is_file()
 
 
 def test_an_interruption_leaves_the_best_so_far(table: Path, tmp_path: Path, monkeypatch) -> None:
@@ -174,7 +194,7 @@ def test_cycles_of_tables_are_fitted_into_the_time(table: Path) -> None:
 def test_the_command_says_what_an_interruption_left(
     table: Path, tmp_path: Path, monkeypatch, capsys, left: bool
 ) -> None:
-    def interrupted(data, target, minutes, folder, say) -> None:
+    def interrupted(data, target, minutes, folder, say, *, images) -> None:
         assert (Path(data), target, minutes) == (table, "price", 0.5)
         assert folder == Path("runs/prices-auto")
         if left:

@@ -63,6 +63,21 @@ def test_a_table_gets_a_recipe_that_trains(tmp_path: Path, monkeypatch, capsys) 
     assert "is not empty" in capsys.readouterr().err
 
 
+def test_text_with_few_rows_each_is_left_out_and_how_to_keep_it_is_said(tmp_path: Path) -> None:
+    frame = table().assign(
+        name=[f"{n % 280}, Mr" for n in range(400)], deck=np.resize([*"ABC"], 400)
+    )
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    draft = draft_recipe(tmp_path / "t.csv", "price of it")
+    assert draft.document["data"]["init_args"]["columns"]["categorical"] == [
+        "hour", "shop", "deck",
+    ]  # fmt: skip
+    said = [str(decision) for decision in draft.decisions]
+    few = "280 values in 400 rows, too few rows each to learn from."
+    assert f"column 'name': left out, {few}" in said
+    assert any(line.startswith("left out: a column is kept by its name under") for line in said)
+
+
 def test_rules_show_in_the_recipe(tmp_path: Path) -> None:
     frame = table().assign(
         when=pd.date_range("2020-01-01", periods=400).strftime("%d.%m.%Y"),
@@ -145,6 +160,27 @@ def test_tables_of_images_say_their_labels(photos: Path, tmp_path: Path, labels,
     check_without_data(recipe)
 
 
+@pytest.mark.parametrize("given", [False, True], ids=["near", "named"])
+def test_images_of_a_table_are_found_near_it_or_named(
+    photos: Path, tmp_path: Path, given: bool, monkeypatch
+) -> None:
+    home = tmp_path / ("far/away/lists" if given else "lists")
+    home.mkdir(parents=True)
+    files = [path.relative_to(photos).as_posix() for path in sorted(photos.rglob("*.png"))]
+    tags = np.resize(["sun sea", "sea", "sun sky sea", "sky", "sky sun", "sun"], len(files))
+    frame = pd.DataFrame({"photo": files, "tags": tags, "season": np.resize([*"ab"], len(files))})
+    frame.to_csv(home / "tags.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    words = ["new", str(home / "tags.csv"), "--out", "recipe"]
+    if given:
+        assert main(words) == 1
+        words += ["--images", "photos"]
+    assert main(words) == 0
+    written = yaml.safe_load(Path("recipe/recipe.yaml").read_text())["data"]["init_args"]
+    assert written["table"] == {"file_column": "photo", "folder": str(photos), "labels": "tags"}
+    assert "any number for an image" in Path("recipe/recipe.yaml").read_text()
+
+
 def test_what_is_no_data_is_refused(tmp_path: Path, photos: Path) -> None:
     with pytest.raises(DataNotFoundError, match="must name something that exists"):
         draft_recipe(tmp_path / "nothing.csv")
@@ -161,5 +197,5 @@ def test_what_is_no_data_is_refused(tmp_path: Path, photos: Path) -> None:
         draft_recipe(tmp_path / "nothing_said.csv")
     elsewhere = {"image": [f"{row}.jpg" for row in range(50)], "tags": ["sea sun", "sea"] * 25}
     pd.DataFrame(elsewhere).to_csv(tmp_path / "tags.csv", index=False)
-    with pytest.raises(DataError, match=r"'image' names images, such as '0.jpg', .* bring them"):
+    with pytest.raises(DataError, match=r"'image' names images, such as '0.jpg', .* `--images`"):
         draft_recipe(tmp_path / "tags.csv")
