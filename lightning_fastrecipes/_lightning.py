@@ -4,15 +4,17 @@ Lightning comes as two packages, ``pytorch_lightning`` and ``lightning``, each w
 own. Which of them the package is built on is decided here, when it first needs Lightning.
 """
 
+import inspect
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.messages import suggestion
 from lightning_fastrecipes.nested import pairs
 
 VARIABLE = "FASTRECIPES_LIGHTNING"
@@ -150,6 +152,17 @@ def refuse_other_lightning(asker: str, *parts: Any) -> None:
                 f" Use one of them everywhere: import `{other}` before anything of"
                 f" `lightning_fastrecipes`, or set the environment variable"
                 f" `{VARIABLE}={package}`; or import `{LIGHTNING}` alone."
+            )
+
+
+def check_trainer_arguments(owner: Callable[..., Any], given: Mapping[str, Any]) -> None:
+    """Raise a TypeError if neither a function nor the trainers that it makes take an argument."""
+    known = {**inspect.signature(owner).parameters, **inspect.signature(Trainer).parameters}
+    for name in given:
+        if name not in known:
+            raise TypeError(
+                f"`{owner.__name__}` has no argument `{name}`, nor has Lightning's `Trainer`."
+                f"{suggestion(name, known)}"
             )
 
 
@@ -307,6 +320,7 @@ __all__ = [
     "WandbLogger",
     "WeightAveraging",
     "callbacks_of",
+    "check_trainer_arguments",
     "datamodule_of",
     "given_class_path",
     "is_fast_dev_run",

@@ -2,10 +2,59 @@
 
 import difflib
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 _MAX_NAMED = 20
 _MAX_LENGTH = 4_000
+_OF_FASTAI: Mapping[str, Sequence[str]] = {
+    "arch": ["backbone"],
+    "aug_tfms": ["augmentation"],
+    "base_lr": ["lr"],
+    "batch_tfms": ["augmentation"],
+    "bs": ["batch_size"],
+    "cat_names": ["categorical", "columns=TableColumns(target, categorical, continuous)"],
+    "cat_vars": ["categorical", "columns=TableColumns(target, categorical, continuous)"],
+    "cbs": ["callbacks"],
+    "cont_names": ["continuous", "columns=TableColumns(target, categorical, continuous)"],
+    "contin_vars": ["continuous", "columns=TableColumns(target, categorical, continuous)"],
+    "crit": ["loss", "labels=Labels(loss=...)"],
+    "cyc_len": ["cycle_len"],
+    "df": ["csv", "source"],
+    "emb_drop": ["embedding_dropout", "network=TabularNetwork(embedding_dropout=...)"],
+    "emb_szs": ["embedding_rule", "network=TabularNetwork(embedding_rule=...)"],
+    "embed_p": ["embedding_dropout", "network=TabularNetwork(embedding_dropout=...)"],
+    "end_lr": ["max_lr"],
+    "fn_col": ["file_column", "table=LabelTable(file_column=...)"],
+    "freeze_epochs": ["head_epochs"],
+    "item_tfms": ["image_size"],
+    "label_col": ["labels", "table=LabelTable(labels=...)"],
+    "label_delim": ["table=LabelTable(labels=Tags(separator=...))"],
+    "layers": ["network=TabularNetwork(layers=...)"],
+    "lin_ftrs": ["hidden", "head=Head(hidden=...)"],
+    "loss_func": ["loss", "labels=Labels(loss=...)"],
+    "lr_max": ["lr"],
+    "lrs": ["lr"],
+    "n_epoch": ["epochs", "max_epochs"],
+    "n_out": ["num_classes"],
+    "num_it": ["num_steps"],
+    "opt_fn": ["optimizer", "optim=Optim(optimizer=...)"],
+    "opt_func": ["optimizer", "optim=Optim(optimizer=...)"],
+    "path": ["root", "csv", "source"],
+    "ps": ["dropout", "head=Head(dropout=...)", "network=TabularNetwork(dropout=...)"],
+    "size": ["image_size"],
+    "start_lr": ["min_lr"],
+    "sz": ["image_size"],
+    "tfms": ["augmentation"],
+    "train_bn": ["norm_policy"],
+    "val_idxs": ["split"],
+    "valid_col": ["split"],
+    "valid_pct": ["split"],
+    "wd": ["weight_decay", "optim=Optim(weight_decay=...)"],
+    "wds": ["weight_decay", "optim=Optim(weight_decay=...)"],
+    "xtra_fc": ["hidden", "head=Head(hidden=...)"],
+    "y_names": ["target", "columns=TableColumns(target, categorical, continuous)"],
+}
+"""Names of arguments in fast.ai 0.7 and fastai 2, and what stands for them, where it is taken."""
 
 
 def name_some(names: Sequence[str]) -> str:
@@ -22,8 +71,16 @@ def name_some(names: Sequence[str]) -> str:
 
 
 def suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """Ask whether a known name was meant, or say nothing if none is close."""
-    close = difflib.get_close_matches(name[:_MAX_LENGTH], list(known), 1)
+    """Ask whether a known name was meant, or say nothing if none is close.
+
+    >>> suggestion("bs", ["batch_size", "seed"])
+    " fast.ai's `bs` is called `batch_size` here."
+    """
+    known = list(known)
+    for ours in _OF_FASTAI.get(name, ()):
+        if ours.partition("=")[0] in known:
+            return f" fast.ai's `{name}` is called `{prefix}{ours}` here."
+    close = difflib.get_close_matches(name[:_MAX_LENGTH], known, 1)
     return f" Did you mean `{prefix}{close[0]}`?" if close else ""
 
 

@@ -223,7 +223,9 @@ def lr_find(
     Raises:
         ConfigurationError: If an argument is out of its range, or there is not one optimizer, no
             batch, or no finite loss.
+        TypeError: If an argument is unknown.
     """
+    pl.check_trainer_arguments(lr_find, trainer_arguments)
     finder = LRFinder(
         min_lr, max_lr, num_steps, spacing, on, rule, on_refusal="ignore", loss_name=loss_name
     )

@@ -151,6 +151,7 @@ def fine_tune(
 
     Raises:
         ConfigurationError: If an argument is out of its range, or the model has no layer groups.
+        TypeError: If an argument is unknown.
 
     Example:
         >>> fine_tune(model, images, epochs=3).trainer.test(model, datamodule=images)
@@ -160,6 +161,7 @@ def fine_tune(
         fast.ai course of 2018, lesson 1, "steps to train a world-class image classifier";
         ``Learner.fine_tune`` of fastai 2, which has no stage on features and finds no rate.
     """
+    pl.check_trainer_arguments(fine_tune, trainer_arguments)
     _check(model, epochs, head_epochs, steps, lr, trainer_arguments)
     data.prepare_data()
     data.setup("fit")

@@ -67,6 +67,19 @@ class FunctionMetric(Metric):
             ) from error
 
 
+def check_metric_names(
+    metrics: Mapping[str, MetricSpec] | None,
+) -> Mapping[str, MetricSpec] | None:
+    """Return the metrics that were chosen; a TypeError refuses a list of them, without names."""
+    if metrics is not None and not isinstance(metrics, Mapping):
+        raise TypeError(
+            "`metrics` must be a mapping from names to metrics, such as {'auc':"
+            f" 'torchmetrics.classification.MulticlassAUROC'}}, got {shown(metrics)}. Name each;"
+            " without `metrics` the accuracy and the like are measured."
+        )
+    return metrics
+
+
 def build_metrics(
     specs: Mapping[str, MetricSpec], defaults: Mapping[str, Any]
 ) -> dict[str, Metric | MetricCollection]:

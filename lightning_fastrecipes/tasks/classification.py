@@ -22,7 +22,7 @@ from lightning_fastrecipes.nn.label_rules import (
 from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
 from lightning_fastrecipes.protocols import ClassKind, HasClasses
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY, LayerGroupTask
-from lightning_fastrecipes.tasks.building import MetricSpec, build_loss
+from lightning_fastrecipes.tasks.building import MetricSpec, build_loss, check_metric_names
 from lightning_fastrecipes.tasks.label_following import FollowsLabelRules
 from lightning_fastrecipes.tasks.metric_checks import check_metrics
 from lightning_fastrecipes.typed import from_mapping
@@ -64,7 +64,7 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
         self._loss = build_loss(self.labels.loss)
         self.classes: list[str] | None = None
         self.label_kind: ClassKind = "single"
-        self._chosen_metrics = metrics
+        self._chosen_metrics = check_metric_names(metrics)
         self.register_buffer("thresholds", None)
 
     @abstractmethod

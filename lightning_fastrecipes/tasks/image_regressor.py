@@ -27,7 +27,12 @@ from lightning_fastrecipes.nn.heads import Layout
 from lightning_fastrecipes.nn.number_metric import Measure, NumberMetric
 from lightning_fastrecipes.protocols import HasClasses, HasNumbers, LabelKind
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY
-from lightning_fastrecipes.tasks.building import MetricSpec, load_class, plain_values
+from lightning_fastrecipes.tasks.building import (
+    MetricSpec,
+    check_metric_names,
+    load_class,
+    plain_values,
+)
 from lightning_fastrecipes.tasks.image_task import Head, ImageTask
 from lightning_fastrecipes.tasks.metric_checks import Example, check_metrics, number_example
 from lightning_fastrecipes.tasks.numbers import PredictsNumbers
@@ -119,7 +124,7 @@ class ImageRegressor(PredictsNumbers, ImageTask):
             lr_ratio=lr_ratio,
         )
         self.numbers: tuple[NumberTarget, ...] = ()
-        self._chosen_metrics = metrics
+        self._chosen_metrics = check_metric_names(metrics)
         self._criterion = (criterion,)  # no part of the model
         self.finish(**({} if isinstance(loss, nn.Module) else {"loss": plain_values(loss)}))
         if numbers is not None:

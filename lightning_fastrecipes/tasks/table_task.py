@@ -25,7 +25,7 @@ from lightning_fastrecipes.nn.rmspe import RMSPE
 from lightning_fastrecipes.nn.tabular import TableBackbone
 from lightning_fastrecipes.protocols import HasTableSpec, LayerGroup
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY, LayerGroupTask
-from lightning_fastrecipes.tasks.building import MetricSpec, plain_values
+from lightning_fastrecipes.tasks.building import MetricSpec, check_metric_names, plain_values
 from lightning_fastrecipes.tasks.few_steps import warn_of_few_steps
 from lightning_fastrecipes.tasks.metric_checks import check_metrics
 from lightning_fastrecipes.typed import from_mapping
@@ -120,7 +120,7 @@ class TabularTask(LayerGroupTask, ABC):
         if not isinstance(network, TabularNetwork):
             network = from_mapping(TabularNetwork, network or {}, "network")
         self.network = network.or_default(self.default_network)
-        self._chosen_metrics = metrics
+        self._chosen_metrics = check_metric_names(metrics)
         self.spec: TableSpec | None = None
         # Nothing to freeze or to train until the columns are known.
         self.backbone = nn.Identity()
