@@ -49,11 +49,9 @@ def test_keywords_are_answered_with_ours() -> None:
             fr.ImageFolderDataModule("photos", **given)
     model, data = fr.TabularRegressor(), pl.LightningDataModule()
     for name, ours in ("base_lr", "lr"), ("freeze_epochs", "head_epochs"), ("cbs", "callbacks"):
-        with pytest.raises(TypeError, match=f"`fine_tune` has no argument.*`{name}` is .*`{ours}`"):
+        with pytest.raises(TypeError, match=f"`fine_tune` has no argument.*`{name}`.*`{ours}`"):
             fr.fine_tune(model, data, **{name: 1})
-    with pytest.raises(
-        TypeError, match=r"`lr_find` has no argument.*`start_lr` is called `min_lr`"
-    ):
+    with pytest.raises(TypeError, match=r"`lr_find` has no argument.*`start_lr`.*`min_lr`"):
         fr.lr_find(model, data, start_lr=1e-5)
     with pytest.raises(TypeError, match=r"nor has Lightning's `Trainer`\. Did you mean `devices`"):
         fr.lr_find(model, data, device=1)

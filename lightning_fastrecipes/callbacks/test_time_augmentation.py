@@ -167,6 +167,16 @@ class TestTimeAugmentation(KeyedCallback):
         Raise `ConfigurationError` if training images are not augmented, or if the data do not say
         how, as loaders do not; ``datamodule`` is then ``None``.
         """
+        views = self._drawn(datamodule)
+        if self._asked in DRAWN and views.preset != self._asked:
+            rank_zero_info(
+                "`TestTimeAugmentation` draws its views within the images of each batch, since the"
+                " data do not say how whole images are read. Give the trainer an image datamodule"
+                " of this package, or set `preset='augmentation'`."
+            )
+        return views
+
+    def _drawn(self, datamodule: Any) -> Views:
         if self._asked not in DRAWN:
             return self.views
         views, has_own = self.views, isinstance(datamodule, HasAugmentation)
@@ -184,12 +194,6 @@ class TestTimeAugmentation(KeyedCallback):
                 f" {'those are not' if has_own else 'the data do not say how they are'}. Set"
                 " `augmentation='side_on'` (photos) or 'top_down' (images from above), or take"
                 " the preset `flips`, `five_crops` or `scales`."
-            )
-        if views.preset != self._asked:
-            rank_zero_info(
-                "`TestTimeAugmentation` draws its views within the images of each batch, since the"
-                " data do not say how whole images are read. Give the trainer an image datamodule"
-                " of this package, or set `preset='augmentation'`."
             )
         return views
 
@@ -227,8 +231,11 @@ class TestTimeAugmentation(KeyedCallback):
                 "One `TestTimeAugmentation` at a time can merge predictions and log `val_loss_tta`,"
                 " but the trainer has several. Validate or predict with each of them in turn."
             )
-        if stage != "fit" or self.during_fit:
-            self.views = self.resolve(pl.datamodule_of(trainer))
+        found = pl.datamodule_of(trainer)
+        if stage == "fit" and not self.during_fit:
+            self._drawn(getattr(found, "images", found))  # refuses before what it would after
+        else:
+            self.views = self.resolve(found)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse to predict with a weight that is not learned yet."""

@@ -363,6 +363,30 @@ def test_data_without_augmentation_are_refused_before_anything_runs(squares):
         quiet_trainer(TestTimeAugmentation()).predict(classifier(), images.eval_dataloader("val"))
 
 
+@pytest.mark.parametrize("source", ["plain", "loader", "features"])
+def test_a_fit_is_refused_whose_evaluation_would_be(source, squares):
+    model = classifier()
+    images = data(squares, augmentation="top_down" if source == "loader" else "none")
+    images.setup()
+    trainer = quiet_trainer(TestTimeAugmentation(n=4), max_epochs=1)
+    served = images.train_dataloader() if source == "loader" else images
+    if source == "features":
+        model.freeze()
+        served = FeatureDataModule(images, model)
+    with pytest.raises(MisconfigurationException, match="Set `augmentation='side_on'`"):
+        trainer.fit(model, served)
+    assert trainer.global_step == 0
+
+
+def test_a_fit_on_features_of_augmented_images_is_followed_by_views(squares):
+    model, images = classifier(), data(squares)
+    model.freeze()
+    trainer = quiet_trainer(TestTimeAugmentation(n=4), max_epochs=1)
+    trainer.fit(model, datamodule=FeatureDataModule(images, model))
+    found = trainer.validate(model, datamodule=images, verbose=False)[0]
+    assert {"val_accuracy", "val_accuracy_tta"} <= found.keys()
+
+
 def test_precomputed_features_are_refused(squares):
     model = classifier()
     model.freeze()
