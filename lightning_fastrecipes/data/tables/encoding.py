@@ -16,8 +16,9 @@ from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles
 from lightning_fastrecipes.data.common.split_choice import Split
 from lightning_fastrecipes.data.common.split_names import SplitName
 from lightning_fastrecipes.data.tables.cache import MappedTable
-from lightning_fastrecipes.data.tables.splits import TABLE_SPLITS, Rows, split_rows
+from lightning_fastrecipes.data.tables.splits import TABLE_SPLITS, Rows, draws_rows, split_rows
 from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.functional.tables.copies import copies_in_words
 from lightning_fastrecipes.functional.tables.rows import name_rows
 from lightning_fastrecipes.functional.tables.spec import EncodedTable, TableSpec
 from lightning_fastrecipes.functional.tables.suspects import suspicions
@@ -168,6 +169,9 @@ def encode_splits(
     splits = {
         name: builder.split(table.source_rows(rows[name])) for name, builder in builders.items()
     }
+    if draws_rows(split):
+        arrays = {n: [s.codes, s.continuous, s.target] for n, s in splits.items()}
+        report.suspicions += copies_in_words(arrays)
     if weight is not None:
         weights = _weights(table.frame([weight], rows["train"])[weight])
         splits["train"] = replace(splits["train"], weights=weights)

@@ -43,6 +43,15 @@ def TableSplit(**arguments: Any) -> Split:  # noqa: N802
     return as_split(split_keys(arguments))
 
 
+def draws_rows(split: Split) -> bool:
+    """Return whether a split draws some rows one by one, whatever belongs together."""
+    if isinstance(split, FoldSplit):
+        return split.column is None
+    return isinstance(split, FractionSplit) or (
+        isinstance(split, ColumnSplit) and split.missing is not None
+    )
+
+
 def split_rows(split: Split, frame: pd.DataFrame) -> dict[SplitName, Rows]:
     """Return which rows are of ``train``, ``val`` and ``test``, as sorted row numbers from 0.
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.functional.tables.missing_codes import read_as_missing, stray_words
 from lightning_fastrecipes.functional.tables.rows import LISTS_CURE, holds_lists
 
 Kind = Literal["text", "integer", "number", "boolean", "empty"]
@@ -224,7 +225,11 @@ def other_kind(kind: Kind, column: "pd.Series[Any]") -> str | None:
     now = value_kind(column)
     if now == "empty" or (now == "text") == (kind == "text") or bool(column.isna().all()):
         return None
-    first = column[column.notna()].iloc[:1]
+    present = column[column.notna()]
+    if now == "text":
+        is_word = pd.to_numeric(present.astype(str), errors="coerce").isna()
+        present = present[is_word] if is_word.any() else present
+    first = present.iloc[:1]
     words = "text" if now == "text" else "numbers"
     return f"{words}, such as {first.tolist()[0]!r} in row {first.index[0]}"
 
@@ -235,6 +240,8 @@ def number_hint(column: "pd.Series[Any]") -> str:
     >>> number_hint(pd.Series(["1.234,5", None]))
     ": `reading={'decimal': ',', 'thousands': '.'}` reads files so"
     """
+    if words := stray_words(column):
+        return f": the others are numbers, {read_as_missing(words)} makes gaps of it in files"
     texts = [text for text in column.dropna().unique().tolist()[:1000] if isinstance(text, str)]
     for pattern, options in _NUMBERS.items():
         if texts and all(re.fullmatch(pattern, text.strip()) for text in texts):

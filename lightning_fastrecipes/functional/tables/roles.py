@@ -12,6 +12,7 @@ from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.decisions import counted
 from lightning_fastrecipes.functional.tables.codes import is_text_column
 from lightning_fastrecipes.functional.tables.date_parsing import parse_dates
+from lightning_fastrecipes.functional.tables.missing_codes import read_as_missing, stray_words
 
 Column: TypeAlias = "pd.Series[Any]"
 Role = Literal["category", "number", "date", "group", "left out"]
@@ -188,7 +189,9 @@ def joint_leak(frame: pd.DataFrame, target: str, numbers: Collection[str]) -> li
 def _text_role(
     name: str, values: Column, different: int, *, is_own: bool, is_id: bool
 ) -> ColumnRole:
-    if is_own:
+    strays = stray_words(values)
+    hint = f"; a number if {read_as_missing(strays)} makes gaps of that" if strays else ""
+    if is_own and not strays:
         return ColumnRole(name, "left out", f"{different:,} texts in {len(values):,} rows")
     if is_id and _is_group(different, len(values)):
         return ColumnRole(name, "group", f"{different:,} groups in {len(values):,} rows")
@@ -197,8 +200,8 @@ def _text_role(
         return ColumnRole(name, "left out", f"prose of {words:.0f} words, {different:,} different")
     if different >= _LEAST_ROWS and len(values) < ROWS_PER_TEXT * different:
         few = f"{different:,} values in {len(values):,} rows, too few rows each to learn from"
-        return ColumnRole(name, "left out", few)
-    return ColumnRole(name, "category", counted(different, "value"))
+        return ColumnRole(name, "left out", few + hint)
+    return ColumnRole(name, "category", counted(different, "value") + hint)
 
 
 def _counts_rows(name: str, numbers: Any) -> bool:

@@ -5,11 +5,17 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from lightning_fastrecipes.functional.labels.spellings import look_alikes
+from lightning_fastrecipes.functional.tables.missing_codes import (
+    missing_codes,
+    read_as_missing,
+    stray_words,
+)
 from lightning_fastrecipes.functional.tables.roles import is_own_of_rows, leak_in_words
-from lightning_fastrecipes.functional.tables.rows import LISTS_CURE, derive_step
+from lightning_fastrecipes.functional.tables.rows import LISTS_CURE, derive_step, in_expression
 from lightning_fastrecipes.functional.tables.scaling import as_numbers, present_numbers
 from lightning_fastrecipes.functional.tables.spec import TableSpec
 from lightning_fastrecipes.messages import name_some
@@ -35,16 +41,18 @@ def suspicions(frame: pd.DataFrame, spec: TableSpec) -> list[str]:
     """Return one sentence for each column of the training rows that is probably not meant so.
 
     These are features that say a target by themselves, categories of which nearly every row has its
-    own, that are lists or differ by spelling alone, and numbers of which a few are so far from all
-    others that scaling squeezes these.
+    own, that are lists, numbers beside a word, or differ by spelling alone, numbers that stand for
+    missing values, and numbers of which a few are so far from all others that scaling squeezes
+    these.
 
     >>> rows = pd.DataFrame({"id": [f"n{i}" for i in range(30)], "y": np.arange(30.0) % 7})
     >>> spec = TableSpec.fit(rows, target="y", categorical=["id"], continuous=[])
     >>> suspicions(rows, spec)
     ["'id' has 30 different values in 30 training rows, so that later rows have unknown ones. ...
     """
-    of_categories = [*_owned(frame, spec), *_lists(spec), *_spellings(spec)]
-    return [*of_categories, *_leaks(frame, spec), *_squeezed(frame, spec)]
+    of_categories = [*_owned(frame, spec), *_lists(spec), *_spellings(spec), *_words(spec)]
+    of_numbers = [*_codes(frame, spec), *_squeezed(frame, spec)]
+    return [*of_categories, *_leaks(frame, spec), *of_numbers]
 
 
 def _owned(frame: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
@@ -94,6 +102,36 @@ def _lists(spec: TableSpec) -> Iterator[str]:
             )
 
 
+def _words(spec: TableSpec) -> Iterator[str]:
+    for name, texts in _text_columns(spec):
+        if words := stray_words(pd.Series(texts, dtype=object)):
+            yield (
+                f"'{name}' is text of numbers, but for {name_some(words)}, so that each number is"
+                f" a category. If they are missing values, {read_as_missing(words)} makes gaps"
+                " of them, and the column may be one of `continuous`."
+            )
+
+
+def _codes(frame: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
+    for name in [*_scaled_columns(spec), *_number_targets(spec)]:
+        numbers = present_numbers(frame[name])
+        codes = missing_codes(_some(numbers))
+        if not codes:
+            continue
+        found = ", ".join(f"{value:g} in {np.sum(numbers == value):,}" for value in codes)
+        is_target = name in spec.targets
+        values = ", ".join(f"{value:.17g}" for value in codes)
+        column = in_expression(name)
+        cure = f"`{derive_step(name, f'{{}}.mask({{}}.isin([{values}]))')}` makes it a gap"
+        if is_target:
+            cure = f"`where: ~{column}.isin([{values}])` leaves these rows out"
+        yield (
+            f"{'The target ' if is_target else ''}'{name}' is {found} of {len(numbers):,} training"
+            " rows, far from all others. If that stands for a missing value,"
+            f" {cure}."
+        )
+
+
 def _leaks(frame: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
     sample = frame.iloc[:: max(1, len(frame) // _SAMPLE)]
     for target in spec.targets:
@@ -107,9 +145,21 @@ def _leaks(frame: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
                     )
 
 
+def _scaled_columns(spec: TableSpec) -> list[str]:
+    return [column.name for column in spec.number_columns if column.std]
+
+
+def _number_targets(spec: TableSpec) -> list[str]:
+    return [column.name for column in spec.target_columns if column.std and not column.log]
+
+
+def _some(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return values[:: max(1, len(values) // _SAMPLE)]
+
+
 def _squeezed(frame: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
-    targets = [column.name for column in spec.target_columns if column.std and not column.log]
-    for name in [*(column.name for column in spec.number_columns if column.std), *targets]:
+    targets = _number_targets(spec)
+    for name in [*_scaled_columns(spec), *targets]:
         found = _outlier(frame[name])
         if found is not None:
             what = "The target " if name in targets else ""
@@ -127,7 +177,7 @@ def _outlier(column: "pd.Series[Any]") -> _Outlier | None:
     numbers = present_numbers(column)
     if len(numbers) < _LEAST_ROWS:
         return None
-    some = np.sort(numbers[:: max(1, len(numbers) // _SAMPLE)].astype(np.float64))
+    some = np.sort(_some(numbers).astype(np.float64))
     left_out = max(1, len(some) // 100)
     low, median, high = some[left_out], some[len(some) // 2], some[-1 - left_out]
     limit = _FAR * (high - low)

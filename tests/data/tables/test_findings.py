@@ -21,7 +21,7 @@ COLUMNS = TableColumns("y", ["shop"], ["x"])
 
 
 def prepared(source, columns=COLUMNS, **options) -> TabularDataModule:
-    data = TabularDataModule(source, columns, split="part", **{"cache": "off"} | options)
+    data = TabularDataModule(source, columns, **{"split": "part", "cache": "off"} | options)
     data.prepare_data()
     data.setup("fit")
     return data
@@ -47,6 +47,31 @@ def test_only_training_rows_are_suspected_and_others_are_counted() -> None:
     frame.loc[3, "x"] = 1e9
     with pytest.warns(UserWarning, match=r"'x' lies between .* but is 1e\+09 in row 3"):
         prepared(frame)
+
+
+@pytest.mark.parametrize("split", [0.2, {"folds": 5}, {"val": 0.2, "test": 0.2}])
+def test_copies_across_a_drawn_split_are_counted(split) -> None:
+    twice = pd.concat([TABLE, TABLE[:80]], ignore_index=True).assign(
+        owner=[*range(ROWS), *range(80)]
+    )
+    with pytest.warns(UserWarning, match=r"the same target: \d+ of \d+ in val") as said:
+        data = prepared(twice, split=split)
+    [words] = [str(one.message) for one in said if "same target" in str(one.message)]
+    where = {name: set(data.encoded(name).rows) for name in ("train", "val")}
+    copies = [
+        row for row in where["val"] if (row - ROWS if row >= ROWS else row + ROWS) in where["train"]
+    ]
+    assert f"{len(copies)} of {len(where['val'])} in val" in words
+    assert ("in test" in words) == (isinstance(split, dict) and "test" in split)
+    assert prepared(TABLE, split=split).report.suspicions == []
+    # The cure helps.
+    assert prepared(twice, split={"column": "owner", "val": 0.2}).report.suspicions == []
+
+
+def test_rows_of_few_categories_are_the_same_by_chance_and_not_counted() -> None:
+    frame = pd.DataFrame({name: RNG.choice(list("abc"), 2000) for name in ("a", "b", "c", "y")})
+    columns = TableColumns("y", ["a", "b", "c"], [], task="classes")
+    assert prepared(frame, columns, split=0.2).report.suspicions == []
 
 
 def test_predictions_far_from_all_targets_are_named(caplog) -> None:

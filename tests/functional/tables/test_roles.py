@@ -127,3 +127,12 @@ def test_a_sum_of_columns_that_is_the_target_is_named() -> None:
 def test_a_target_that_is_not_there_is_refused() -> None:
     with pytest.raises(DataError, match="no column 'y'"):
         find_roles(pd.DataFrame({"x": [1]}), "y")
+
+
+@pytest.mark.parametrize(("different", "role"), [(12, "category"), (100, "left out")])
+def test_numbers_beside_a_word_are_said_to_be_such(different, role) -> None:
+    texts = [str(row % different) for row in range(400)]
+    found = role_of(pd.Series(["?", "?", *texts], name="age"))
+
+    assert found.role == role
+    assert "a number if `reading: {na_values: ['?']}` makes gaps of that" in found.reason

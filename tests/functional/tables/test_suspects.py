@@ -1,10 +1,13 @@
 """Columns that are probably not meant as they are get a sentence, and others none."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
+from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.expressions import evaluate
 from lightning_fastrecipes.functional.tables.spec import TableSpec
 from lightning_fastrecipes.functional.tables.suspects import suspicions
@@ -92,6 +95,61 @@ def test_an_outlier_of_the_target_is_named_and_heavy_tails_are_none() -> None:
     tails = PLAIN.assign(x=np.exp(RNG.normal(0, 1.5, ROWS)), late=RNG.random(ROWS) < 0.005)
     assert said(tails) == []
     assert said(PLAIN.assign(x=[0.0] * (ROWS - 1) + [500.0])) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "codes"),
+    [
+        (np.arange(20, 80), [-999]),
+        (np.arange(20, 80), [9999, -1]),
+        (np.linspace(0.0, 1.0, 77), [-1]),
+        (np.linspace(-200.0, 1500.0, 77), [-999]),
+        (np.arange(28), [999]),
+        (np.linspace(1e3, 5e4, 60), [99999]),
+        (np.arange(-60, -40), [0]),
+    ],
+)
+@pytest.mark.parametrize("target", [False, True])
+def test_numbers_that_stand_for_missing_values_are_named(values, codes, target) -> None:
+    numbers = np.resize(values, ROWS)
+    for place, code in enumerate(codes):
+        numbers[place :: 10 + place] = code
+    frame = PLAIN.assign(**{"y" if target else "x": RNG.permutation(numbers)})
+    [sentence] = said(frame)
+    name = "The target 'y'" if target else "'x'"
+    counts = ", ".join(f"{code} in {np.sum(numbers == code)}" for code in sorted(codes))
+    assert sentence.startswith(f"{name} is {counts} of 400 training rows")
+    if target:
+        where = sentence.split("`where: ")[1].split("` leaves")[0]
+        left = frame[evaluate(frame, "where", where)]
+    else:
+        left = mended(frame, sentence)
+        assert left["x"].isna().sum() == np.isin(numbers, codes).sum()
+    assert said(left) == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.arange(-5, 20), np.arange(6), np.arange(100), [0] * 360 + [*range(1, 41)],
+        np.arange(0, 1000, 10), np.exp(np.linspace(0, 8, 80)).round(), [0, 1], [*range(60), 99],
+    ],
+)  # fmt: skip
+def test_numbers_that_may_be_values_are_not_named(values) -> None:
+    assert said(PLAIN.assign(x=RNG.permutation(np.resize(values, ROWS)))) == []
+
+
+@pytest.mark.parametrize("word", ["?", "none", "-", "unknown"])
+def test_numbers_beside_a_word_are_named(word) -> None:
+    texts = np.where(PLAIN.index % 9, (PLAIN.index % 50).astype(str), word)
+    frame = PLAIN.assign(shop=texts)
+    [sentence] = said(frame)
+    assert sentence.startswith(f"'shop' is text of numbers, but for '{word}', so that each")
+    assert f"`reading: {{na_values: ['{word}']}}` makes gaps of them" in sentence
+    with pytest.raises(DataError, match=rf"has text, such as '{re.escape(word)}' in row 0.*na_val"):
+        said(frame, categorical=[], continuous=["shop"])
+    assert said(PLAIN.assign(shop=np.where(PLAIN.index % 9, "02139", "AB1"))) == []
+    assert said(PLAIN.assign(shop=[f"{row % 50}{'ab'[row % 2]}" for row in range(ROWS)])) == []
 
 
 def test_types_of_columns_do_not_matter() -> None:
