@@ -1,5 +1,7 @@
 """What objects show of themselves in a notebook or at a prompt: short, and true."""
 
+import logging
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,7 @@ def images(squares: Path) -> fr.ImageFolderDataModule:
     )
 
 
-def test_images_say_whether_they_are_read_and_what_they_are(images) -> None:
+def test_images_say_whether_they_are_read_and_what_they_are(images, tmp_path) -> None:
     assert repr(images) == "ImageFolderDataModule(not read yet)"
     figure = images.show_batch(num_images=2, num_epochs=1)
     assert figure._repr_png_().startswith(PNG)
@@ -34,10 +36,24 @@ def test_images_say_whether_they_are_read_and_what_they_are(images) -> None:
     said = repr(images)
     assert "train: 14 images; val: 8 images; test: 6 images" in said
     assert "2 classes: blue, red; image size: 32 px" in said
+    images.show_batch(2, 1, tmp_path / "batch")
+    assert (tmp_path / "batch.png").read_bytes().startswith(PNG)
     shown = images._repr_html_()
     assert "<th>train</th><td>14 images</td>" in shown
     with pytest.raises(ValueError, match="`num_images` must be at least 1"):
         images.show_batch(0)
+
+
+@pytest.mark.parametrize(("types", "path"), [(False, None), (False, "a.png"), (True, None)])
+def test_a_script_is_told_how_to_see_a_figure(
+    images, types, path, tmp_path, monkeypatch, caplog
+) -> None:
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    if not types:
+        monkeypatch.delattr(sys, "ps1")
+    with caplog.at_level(logging.INFO):
+        images.show_batch(2, 1, path and tmp_path / path)
+    assert ("give `path='figure.png'` to write it" in caplog.text) is (not types and path is None)
 
 
 def test_a_table_names_its_columns_and_rows() -> None:
@@ -128,6 +144,8 @@ def test_a_predictor_says_what_it_knows_and_shows_what_it_sees(
     share = f"{predicted.values[predicted.value]:.0%}"
     assert titles[0] == f"{files[0].name}\n{predicted.value} {share}"
     assert titles[5] == f"image 5\n{predicted.value} {share}"
+    predictor.show_results(files[0], path=tmp_path / "results.png")
+    assert (tmp_path / "results.png").read_bytes().startswith(PNG)
     (tmp_path / "bad.png").write_text("no image")
     with pytest.raises(DataError, match="no image to show"):
         predictor.show_results(tmp_path / "bad.png")

@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import rank_zero_warn
-from lightning_fastrecipes.data.common.self_description import DescribesItself
+from lightning_fastrecipes.data.common.self_description import DescribesItself, say_how_to_see
 from lightning_fastrecipes.errors import ConfigurationError, DataError, check_at_least
 from lightning_fastrecipes.functional.labels.decisions import describe_thresholds
 from lightning_fastrecipes.messages import name_some
@@ -143,15 +143,18 @@ class Predictor(DescribesItself):
         }
         return Prediction(row["prediction"] if place >= 0 else rest, rest)
 
-    def show_results(self, items: Any, num_images: int = 12) -> "Figure":
+    def show_results(
+        self, items: Any, num_images: int = 12, path: str | Path | None = None
+    ) -> "Figure":
         """Draw images with what is predicted of them, and the highest probability.
 
         Args:
             items: Images, as for ``predict``.
             num_images: How many of them at most, the first ones, at least 1.
+            path: Where the picture goes, PNG without a suffix; nothing is written if ``None``.
 
         Returns:
-            The figure, which a notebook shows.
+            The figure, which a notebook shows; in a script give ``path``.
 
         Raises:
             DataError: If the runs predict rows of tables, or no image can be read.
@@ -163,7 +166,10 @@ class Predictor(DescribesItself):
 
         with tempfile.TemporaryDirectory() as folder:
             found, names, _ = self._predict(items, Path(folder))
-            return draw_predicted(found.table.head(num_images), names)
+            figure = draw_predicted(found.table.head(num_images), names, path)
+        if path is None:
+            say_how_to_see()
+        return figure
 
     @override
     def _about(self) -> dict[str, str]:

@@ -1,10 +1,13 @@
 """How a datamodule shows itself: one line, and in a notebook a small table."""
 
 import html
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 from typing_extensions import override
+
+from lightning_fastrecipes._lightning import rank_zero_info
 
 
 class DescribesItself(ABC):
@@ -21,6 +24,14 @@ class DescribesItself(ABC):
 
     def _repr_html_(self) -> str:
         return html_table(type(self).__name__, self._about())
+
+
+def say_how_to_see() -> None:
+    """Say in a script, which shows no figures by itself, how the one that is returned is seen."""
+    if not hasattr(sys, "ps1"):  # which Python and IPython have where people type
+        rank_zero_info(
+            "The figure is returned. A notebook shows it; give `path='figure.png'` to write it."
+        )
 
 
 def html_table(title: str, facts: Mapping[str, str]) -> str:

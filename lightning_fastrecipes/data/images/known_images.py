@@ -1,13 +1,14 @@
 """What a datamodule knows of its images once they are read."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_fastrecipes.data.common.self_description import DescribesItself
+from lightning_fastrecipes.data.common.self_description import DescribesItself, say_how_to_see
 from lightning_fastrecipes.data.common.settings import Instance
 from lightning_fastrecipes.data.images.assembly import Images
 from lightning_fastrecipes.data.images.geometry import Geometry
@@ -96,15 +97,18 @@ class KnownImages(DescribesItself):
         found["augmentation"] = str(own.augmentation)
         return found
 
-    def show_batch(self, num_images: int = 6, num_epochs: int = 5) -> "Figure":
+    def show_batch(
+        self, num_images: int = 6, num_epochs: int = 5, path: str | Path | None = None
+    ) -> "Figure":
         """Draw some training images: plain, and as each of the first epochs augments them.
 
         Args:
             num_images: How many images, at least 1.
             num_epochs: How many epochs, at least 0.
+            path: Where the picture goes, PNG without a suffix; nothing is written if ``None``.
 
         Returns:
-            The figure, which a notebook shows.
+            The figure, which a notebook shows; in a script give ``path``.
 
         Raises:
             ConfigurationError: If a number is out of its range.
@@ -117,7 +121,9 @@ class KnownImages(DescribesItself):
         own: Any = self
         own.prepare_data()
         own.setup("fit")
-        return draw_training_images(self, None, num_images, num_epochs)
+        if path is None:
+            say_how_to_see()
+        return draw_training_images(self, path, num_images, num_epochs)
 
     def float_dataloader(self, split: ImageSplit) -> "FloatLoader":
         """Return the batches of a split for a module that does not normalise, without a trainer.

@@ -45,11 +45,13 @@ def as_files(items: Any, folder: Path) -> tuple[list[Path], dict[str, str], bool
     return paths, names, is_single and not paths[0].is_dir()
 
 
-def draw_predicted(table: pd.DataFrame, names: Mapping[str, str]) -> Figure:
+def draw_predicted(
+    table: pd.DataFrame, names: Mapping[str, str], path: str | Path | None = None
+) -> Figure:
     """Draw the images of a table of predictions with their name, prediction and probability.
 
-    ``names`` are those of images that were in memory, by their file. Raise `DataError` if the table
-    has no rows.
+    ``names`` are those of images that were in memory, by their file. Nothing is written if ``path``
+    is ``None``. Raise `DataError` if the table has no rows.
     """
     if table.empty:
         raise DataError("There is no image to show, since none could be read.")
@@ -62,7 +64,7 @@ def draw_predicted(table: pd.DataFrame, names: Mapping[str, str]) -> Figure:
         titles.append(f"{shorten(names.get(file, Path(file).name))}\n{_decided(row)}")
     rows = [images[start : start + _A_ROW] for start in range(0, len(images), _A_ROW)]
     said = [titles[start : start + _A_ROW] for start in range(0, len(titles), _A_ROW)]
-    return draw_batch(rows, [""] * len(rows), None, said)
+    return draw_batch(rows, [""] * len(rows), path, said)
 
 
 def _decided(row: Mapping[Any, Any]) -> str:
