@@ -163,13 +163,47 @@ def test_missing_data_ends_with_1(recipe_file: Path, capsys) -> None:
     assert "'nowhere'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("is_there", [False, True])
+@pytest.mark.parametrize(
+    "wrong", ["--data.root=nowhere", "--stages.head.lr=-1", "--trainer.accelerator=tpu"]
+)
+def test_a_run_that_is_refused_leaves_nothing(
+    recipe_file, wrong, is_there, tmp_path, capsys
+) -> None:
+    words = ["run", str(recipe_file), "--fast-dev-run", "--out", "runs/again"]
+    if is_there:
+        Path("runs/again").mkdir(parents=True)
+        Path("runs/again/log.txt").write_text("before\n")
+    before = {*tmp_path.rglob("*")}
+    assert main([*words, wrong]) in (1, 2)
+    assert {*tmp_path.rglob("*")} == before
+
+
 def test_a_folder_may_be_named_again_if_the_run_had_no_data(recipe_file, tmp_path, capsys) -> None:
     words = ["run", str(recipe_file), "--fast-dev-run", "--out", "again"]
     assert main([*words, "--data.root=nowhere"]) == 1
-    assert {path.name for path in (tmp_path / "again").iterdir()} == {"log.txt", ".lock"}
+    assert not (tmp_path / "again").exists()
     assert main(words) == 0
     assert main(words) == 2
     assert "again is not empty" in capsys.readouterr().err
+
+
+def test_a_recipe_names_its_runs_by_one_rule(recipe_file, tmp_path) -> None:
+    mine = recipe_file.rename(recipe_file.with_name("mine.yaml"))
+    assert main(["run", str(mine), "--fast-dev-run"]) == 0
+    assert Path("runs/mine/log.txt").is_file()
+
+
+def test_data_in_place_of_a_recipe_are_said_to_be_data(tmp_path, capsys) -> None:
+    Path("photos").mkdir()
+    Path("rows.csv").touch()
+    for words, hint in (
+        (["photos"], "`fastrecipes new photos` .* `fastrecipes auto photos` .*--data.root=photos"),
+        (["rows.csv"], "`fastrecipes new rows.csv` .* `fastrecipes auto rows.csv`"),
+        (["course", "photos"], "`--data.root=photos`"),
+    ):
+        assert main(["run", *words]) == 2
+        assert re.search(hint, capsys.readouterr().err)
 
 
 def test_a_run_and_its_predictions(recipe_file: Path, squares: Path, tmp_path, capsys) -> None:

@@ -232,10 +232,8 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
         return OK
     environment.keep_freed_memory()
     first = environment.is_first_process()
-    folder.mkdir(parents=True, exist_ok=True)
-    if first:
-        log_to(folder / "log.txt", err)
-    kept = only_run_in(folder) if first else nullcontext()
+    begun: list[Run] = []
+    kept = only_run_in(folder, begun) if first else nullcontext()
     console = out if first else Console(quiet=True)
     more = f"Go on with: fastrecipes run --resume {folder}"
 
@@ -247,10 +245,11 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
     how = RunOptions(
         resume=goes_on(options) is not None, fast_dev_run=options.fast_dev_run, show_progress=first
     )
-    begun: list[Run] = []
     watch = DeathWatch(folder)
     try:
         with kept, watch:
+            if first:
+                log_to(folder / "log.txt", err)
             if recipe.has_many_runs:
                 series = Series(recipe, folder, **how)
                 series.check()

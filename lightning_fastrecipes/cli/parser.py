@@ -1,6 +1,7 @@
 """The argument parser of the ``fastrecipes`` command."""
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -101,7 +102,10 @@ def _unknown_word(word: str, name: str, command: argparse.ArgumentParser) -> str
     see = f"`fastrecipes {name} --help` lists what it takes."
     key, _, rest = word.lstrip("-").partition("=")[0].partition(".")
     if not word.startswith("-"):
-        return f"`{name}` takes no {shown(word)} here. {see}"
+        keys = f"`--data.root={word}` of images in folders, or `--data.csv={word}` of a table"
+        is_data = name in _TAKE_OVERRIDES and os.path.exists(word)
+        hint = f" Data are given by a key: {keys}." if is_data else ""
+        return f"`{name}` takes no {shown(word)} here.{hint} {see}"
     meant = ""
     if name in _TAKE_OVERRIDES and rest:
         meant = suggestion(key, _SECTIONS, "--").replace("`?", f".{rest}`?")

@@ -2,16 +2,23 @@
 
 import argparse
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from lightning_fastrecipes.cli.launch import agree, find_launch
 from lightning_fastrecipes.cli.output import check_place, refuse_links
 from lightning_fastrecipes.data.common.files import PART, sweep_parts
-from lightning_fastrecipes.errors import RecipeError
+from lightning_fastrecipes.errors import (
+    ConfigurationError,
+    DataError,
+    DataNotFoundError,
+    RecipeError,
+)
 
 RUN_FOLDER_VARIABLE = "FASTRECIPES_RUN_FOLDER"
 LOCK = ".lock"
@@ -39,8 +46,15 @@ def run_folder(options: argparse.Namespace) -> Path:
 
 
 @contextmanager
-def only_run_in(folder: Path) -> Iterator[None]:
-    """Refuse a second run in a folder with a `RecipeError`, and sweep what killed writes left."""
+def only_run_in(folder: Path, begun: Sequence[Any] = ()) -> Iterator[None]:
+    """Make a run's folder, refuse a second run in it, and sweep what killed writes left.
+
+    ``begun`` are the runs that have begun in it. One that is refused before it trains leaves
+    nothing that was not there before. Raise `RecipeError` if another run is there.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    known = [] if missing else [*folder.iterdir()]
+    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:
         # Workers of a run that was killed hold it for some seconds.
@@ -53,8 +67,23 @@ def only_run_in(folder: Path) -> Iterator[None]:
     try:
         sweep_parts(folder)
         yield
+    except (RecipeError, DataError, DataNotFoundError, ConfigurationError) as error:
+        if not _has_trained(folder, begun, error):
+            for path in {*folder.iterdir()} - {*known}:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            with suppress(OSError):  # of a folder that another run is in as well
+                for path in missing:
+                    path.rmdir()
+        raise
     finally:
         lock.release()
+
+
+def _has_trained(folder: Path, begun: Sequence[Any], error: Exception) -> bool:
+    """Return whether runs have trained that ended in an error of this package."""
+    is_late = type(error) is ConfigurationError and any(run.plans for run in begun)
+    written = (name for pattern in ("metrics.csv", "*.ckpt") for name in folder.rglob(pattern))
+    return is_late or any(True for _ in written)
 
 
 def _decide(options: argparse.Namespace) -> Path:
@@ -82,16 +111,17 @@ def _decide(options: argparse.Namespace) -> Path:
     if folder is None and os.environ.get("NODE_RANK", "0") != "0":
         raise RecipeError("On several nodes, name one run folder with `--out`, the same on each.")
     if folder is None:
-        from lightning_fastrecipes.recipe.config.catalog import find_recipe
+        from lightning_fastrecipes.recipe.config.catalog import find_recipe, recipe_name
+        from lightning_fastrecipes.recipe.config.documents import read_document
 
-        name = find_recipe(options.recipe).resolve().parent.name
+        path = find_recipe(options.recipe)
+        name = str(recipe_name(path, read_document(path)))
         base = Path("runs") / "-".join(filter(None, (name, options.variant)))
         taken = (Path(f"{base}-{number}") for number in range(2, 100_000))
         check_place(base.parent, is_folder=True)
         return base if not base.exists() else next(path for path in taken if not path.exists())
     check_place(folder, is_folder=True)
-    # A run that stopped before training, for want of its data, has left its log alone, and one that
-    # was killed while it wrote its recipe half of that.
+    # A run that was killed before training has left its log alone, or half of its recipe.
     found = folder.iterdir() if folder.exists() else ()
     is_used = any(
         path.name not in ("log.txt", LOCK) and not path.name.startswith(PART) for path in found

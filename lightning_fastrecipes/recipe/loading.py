@@ -24,6 +24,7 @@ from lightning_fastrecipes.recipe.config.building import (
     read_settings,
     read_trainer,
 )
+from lightning_fastrecipes.recipe.config.catalog import recipe_name
 from lightning_fastrecipes.recipe.config.documents import Place, check_keys, read_document
 from lightning_fastrecipes.recipe.config.overrides import (
     SECTIONS,
@@ -87,8 +88,7 @@ def load_recipe(
     check_keys(document, SECTIONS, place)
     _check_trust(document, place)
     # Written into a run folder, where the folder's own name says nothing of the recipe.
-    folder_or_file = path.parent.resolve().name if path.name == "recipe.yaml" else path.stem
-    document.setdefault("name", folder_or_file)
+    document["name"] = recipe_name(path, document)
     variants = document.get("variants")
     is_known = isinstance(variants, Mapping) and variant in variants
     if document.get("series") is None and is_known:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Mapping
 from importlib.resources import files
 from itertools import zip_longest
 from pathlib import Path
@@ -13,6 +14,8 @@ from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.messages import shown, suggestion
 from lightning_fastrecipes.recipe.config.documents import dump_document, read_document
 from lightning_fastrecipes.recipe.config.notebook import as_notebook
+
+_TABLES = (".csv", ".tsv", ".csv.gz", ".parquet", ".feather")
 
 
 def recipes_folder() -> Path:
@@ -64,13 +67,26 @@ def find_recipe(name_or_path: str) -> Path:
         candidates.append(packaged(name_or_path))
     for candidate in candidates:
         # Not by `Path.is_file`, which raises an error if a name is too long.
-        if os.path.isfile(candidate):
+        if os.path.isfile(candidate) and not name_or_path.lower().endswith(_TABLES):
             return candidate
+    if os.path.exists(path):
+        kind, give = ("a folder", "root") if os.path.isdir(path) else ("a table", "csv")
+        raise RecipeError(
+            f"There is no recipe {shown(name_or_path)}, which is {kind}. `fastrecipes new"
+            f" {name_or_path}` writes a recipe for what is in it, `fastrecipes auto {name_or_path}`"
+            f" trains at once, and a recipe of images takes it by `--data.{give}={name_or_path}`."
+        )
     names = sorted(folder.parent.name for folder in recipes_folder().glob("*/recipe.yaml"))
     raise RecipeError(
         f"There is no recipe {shown(name_or_path)}.{suggestion(name_or_path, names)} Known names:"
         f" {', '.join(names)}; or give the path of a recipe.yaml."
     )
+
+
+def recipe_name(path: Path, document: Mapping[str, Any]) -> Any:
+    """Return what a recipe and its runs are called: by itself, its file, or its folder."""
+    folder_or_file = path.parent.resolve().name if path.name == "recipe.yaml" else path.stem
+    return document.get("name", folder_or_file)
 
 
 def is_name(name_or_path: str) -> bool:
