@@ -31,11 +31,11 @@ class SaveEvery(pl.OwnCallback):
     validation is due. Put it behind all callbacks that keep a state, which it stores.
 
     The training loader must be able to go on within an epoch, by ``state_dict`` and
-    ``load_state_dict``: those of this package's datamodules can, with any number of workers, and so
-    can ``torchdata.stateful_dataloader.StatefulDataLoader``. On another number of processes a begun
-    epoch goes on if a step has as many samples over all of them as before, and is refused
-    otherwise. Layers that a ``BaseFinetuning`` has unfrozen train on, which they do not where a fit
-    goes on from Lightning's own checkpoint; ``ModelPruning`` is refused.
+    ``load_state_dict``: those of this package's datamodules can, with any number of workers, and in
+    one process so can ``torchdata.stateful_dataloader.StatefulDataLoader``. On another number of
+    processes a begun epoch goes on if a step has as many samples over all of them as before, and is
+    refused otherwise. Layers that a ``BaseFinetuning`` has unfrozen train on, which they do not
+    where a fit goes on from Lightning's own checkpoint; ``ModelPruning`` is refused.
 
     Args:
         every: Optimizer steps between two checkpoints, at least 1, or a time such as ``"5min"``,
@@ -113,8 +113,16 @@ class SaveEvery(pl.OwnCallback):
                 " package or `torchdata.stateful_dataloader.StatefulDataLoader`, or save at the"
                 " ends of epochs by `ModelCheckpoint`."
             )
-        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
         rank, count = trainer.global_rank, trainer.world_size
+        # Their states are those of the first process, which says nothing of the order over all.
+        strange = [type(one).__name__ for one in loaders if not hasattr(one, "samples_per_step")]
+        if strange and max(count, len(self._restored)) > 1:
+            raise SetupError(
+                "`SaveEvery` on several processes needs a training loader of this package's"
+                f" datamodules, whose order is known over all of them, but got {strange[0]}. Save"
+                " at the ends of epochs by `ModelCheckpoint`, or train in one process."
+            )
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
         self._to_add = state_of_process(self._restored, rank, count) if self._restored else {}
         self._restored = []
         put_back_before_training(self._to_add, trainer, pl_module)

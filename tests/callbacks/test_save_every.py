@@ -4,10 +4,14 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, TensorDataset
-from torchmetrics import MeanMetric
+from torchmetrics import CatMetric, MaxMetric, MeanMetric
 
 from lightning_fastrecipes import SGDR, FiniteLossCheck, SaveEvery
-from lightning_fastrecipes.callbacks.engine.epoch_state import state_of_process
+from lightning_fastrecipes.callbacks.engine.epoch_state import (
+    _metrics,
+    put_back_before_training,
+    state_of_process,
+)
 from lightning_fastrecipes.callbacks.epoch_table import EpochTable
 from lightning_fastrecipes.data.common.epoch_place import ResumableLoader
 from lightning_fastrecipes.data.common.samplers import ShuffleSampler, upcoming_epoch
@@ -132,6 +136,30 @@ def test_a_loader_that_cannot_go_on_is_refused(fit, tmp_path) -> None:
         fit([SaveEvery(1, tmp_path / "a.ckpt")], loader=plain, max_epochs=1)
 
 
+class Stateful(DataLoader):
+    """Says how far it has come, but not in what order over several processes."""
+
+    def state_dict(self) -> dict:
+        return {}
+
+    def load_state_dict(self, state: dict) -> None:
+        pass
+
+
+def test_a_loader_of_unknown_order_is_refused_where_there_were_other_processes(
+    fit, tiny_loader, tmp_path
+) -> None:
+    saving, samples = SaveEvery(2, tmp_path / "begun.ckpt"), tiny_loader().dataset
+    fit([saving], loader=Stateful(samples, batch_size=4), max_epochs=1)
+    checkpoint = torch.load(saving.path, weights_only=True)
+    checkpoint["fastrecipes_begun_epoch"] *= 2
+    torch.save(checkpoint, saving.path)
+    with pytest.raises(ConfigurationError, match=r"several processes .* but got Stateful"):
+        fit([saving], loader=Stateful(samples, batch_size=4), ckpt_path=saving.path, max_epochs=1)
+    known = type("Known", (Stateful,), {"samples_per_step": 4})
+    fit([saving], loader=known(samples, batch_size=4), ckpt_path=saving.path, max_epochs=1)
+
+
 def test_a_write_that_fails_leaves_the_last_file_and_no_other(fit, tmp_path, monkeypatch) -> None:
     saving = SaveEvery(1, tmp_path / "begun.ckpt")
     fit([saving], max_epochs=1)
@@ -172,6 +200,30 @@ def test_another_number_of_processes_takes_the_sums_of_all() -> None:
     assert one["logged"]["loss"].tolist() == [8.0, 6.0]
     assert "random" not in one
     assert not any({"logged", "random"} & {*state_of_process(both, rank, 3)} for rank in (1, 2))
+
+
+def test_another_number_of_processes_takes_the_metrics_of_all() -> None:
+    class Measures(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mean, self.highest, self.all = MeanMetric(), MaxMetric(), CatMetric()
+
+    def state(*values: float) -> dict:
+        module = Measures()
+        for metric in module.children():
+            for value in values:
+                metric.update(value)
+        return {"logged": {}, "metrics": _metrics(module)}
+
+    module, trainer = Measures(), pl.Trainer(logger=False, accelerator="cpu")
+    both = [state(1.0, 2.0, 6.0), state(5.0)]
+    put_back_before_training(state_of_process(both, 0, 1), trainer, module)
+    assert module.mean.compute() == 3.5
+    assert module.highest.compute() == 6
+    assert module.all.compute().tolist() == [1, 2, 6, 5]
+    assert module.mean.update_count == 4
+    put_back_before_training(state_of_process(both, 1, 2), trainer, second := Measures())
+    assert second.all.compute() == 5
 
 
 class Numbered(TensorDataset):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 from lightning_fastrecipes import _lightning as pl
 
@@ -35,7 +36,8 @@ def take_epoch_state(trainer: pl.Trainer, pl_module: pl.LightningModule) -> list
 def state_of_process(states: list[EpochState], rank: int, num_processes: int) -> EpochState:
     """Return what a process goes on with.
 
-    On another number of processes the first one takes all sums, and random numbers begin anew.
+    On another number of processes the first one takes all sums and metrics, and random numbers
+    begin anew.
     """
     if len(states) == num_processes:
         return states[rank]
@@ -48,7 +50,11 @@ def state_of_process(states: list[EpochState], rank: int, num_processes: int) ->
     for other in states[1:]:
         for name, value in other["logged"].items():
             sums[name] = sums[name] + value if name in sums else value
-    return common | {"logged": sums, "metrics": states[0]["metrics"]}
+    metrics: dict[str, list[Any]] = {}
+    for state in states:
+        for name, held in state["metrics"].items():
+            metrics.setdefault(name, []).append(held)
+    return common | {"logged": sums, "metrics": metrics}
 
 
 def put_back_before_training(
@@ -57,12 +63,10 @@ def put_back_before_training(
     """Restore metrics, random numbers and what an epoch begins with, before the first batch."""
     _put_back_epoch_start(state.get("epoch_start", {}), trainer, pl_module)
     known = {name: part for name, part in pl_module.named_modules() if isinstance(part, Metric)}
-    for name, (values, count) in state.get("metrics", {}).items():
+    for name, held in state.get("metrics", {}).items():
         if name in known:
-            for key, value in values.items():
-                setattr(known[name], key, _moved(value, pl_module.device))
-            # Private: torchmetrics weighs means by it, and offers no other way to set it.
-            known[name]._update_count = int(count)
+            parts = held if isinstance(held, list) else [held]
+            _put_back_metric(known[name], parts, pl_module.device)
     _put_back_random_numbers(state.get("random", {}), pl_module.device)
 
 
@@ -81,6 +85,23 @@ def add_to_logged(state: EpochState, trainer: pl.Trainer) -> None:
             metric.value = before + metric.value
         elif meta.is_max_reduction or meta.is_min_reduction:
             metric.value = meta.reduce_fx(before, metric.value)
+
+
+def _put_back_metric(metric: Metric, parts: list[Any], device: torch.device) -> None:
+    """Give a metric what it held; what several processes held as it would be gathered."""
+    for key, first in parts[0][0].items():
+        held = [values[key] for values, _ in parts]
+        # Private: torchmetrics says by it how the states of processes become one.
+        reduce = metric._reductions[key]
+        if isinstance(first, list):
+            value: Any = [one for values in held for one in values]
+        elif len(held) > 1 and callable(reduce):
+            value = torch.cat(held) if reduce is dim_zero_cat else reduce(torch.stack(held))
+        else:
+            value = first
+        setattr(metric, key, _moved(value, device))
+    # Private: torchmetrics weighs means by it, and offers no other way to set it.
+    metric._update_count = sum(int(count) for _, count in parts)
 
 
 def _set_at_epoch_start(trainer: pl.Trainer, module: nn.Module) -> dict[str, Any]:

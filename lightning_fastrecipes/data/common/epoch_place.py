@@ -119,11 +119,11 @@ class ResumableLoader(QuietLoader[_Batch]):
 
     def state_dict(self) -> dict[str, int]:
         """Return the epoch, and how many of its batches were served."""
-        return self._place.state(self._epoch, len(self), self._samples_per_step)
+        return self._place.state(self._epoch, len(self), self.samples_per_step)
 
     def load_state_dict(self, state_dict: Mapping[str, int]) -> None:
         """Let the next iterator, if it is of that epoch, begin where another one was."""
-        self._place.load(state_dict, self._samples_per_step)
+        self._place.load(state_dict, self.samples_per_step)
 
     @property
     def _place(self) -> EpochPlace:
@@ -136,5 +136,6 @@ class ResumableLoader(QuietLoader[_Batch]):
         return int(getattr(self.sampler, "epoch", 0))
 
     @property
-    def _samples_per_step(self) -> int:
+    def samples_per_step(self) -> int:
+        """How many samples all processes together take in a step, at least 1."""
         return int(self.batch_size or 1) * int(getattr(self.sampler, "num_replicas", 1))

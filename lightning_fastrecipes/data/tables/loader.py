@@ -171,14 +171,15 @@ class TableLoader:
 
     def state_dict(self) -> dict[str, int]:
         """Return the epoch, and how many of its batches were served."""
-        return self._place.state(self.order.epoch, len(self), self._rows_per_step)
+        return self._place.state(self.order.epoch, len(self), self.samples_per_step)
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Let the next iterator, if it is of that epoch, begin where another one was."""
-        self._place.load(state_dict, self._rows_per_step)
+        self._place.load(state_dict, self.samples_per_step)
 
     @property
-    def _rows_per_step(self) -> int:
+    def samples_per_step(self) -> int:
+        """How many rows all processes together take in a step, at least 1."""
         return self.batch_size * self.order.num_replicas
 
     @staticmethod
