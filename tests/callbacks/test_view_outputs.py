@@ -186,6 +186,45 @@ def test_a_part_is_named_where_several_could_be_meant():
         validate(Silent(), TestTimeAugmentation(1, "flips", part="probs"))
 
 
+@pytest.mark.parametrize("is_alias", [False, True])
+def test_several_heads_are_no_single_prediction(is_alias):
+    class Heads(Embedder):
+        def forward(self, inputs):
+            logits = super().forward(inputs)["logits"]
+            return {"one": logits, "two": logits if is_alias else 2 * logits}
+
+        def predict_step(self, batch, batch_idx):
+            found = self(batch[0])
+            second = {} if is_alias else {"q": found["two"].softmax(1)}
+            return {"p": found["one"].softmax(1)} | second
+
+    def predict(**named):
+        views = TestTimeAugmentation(1, "flips", **named)
+        return quiet_trainer(views).predict(Heads(), Heads.loader(4))[0]["p"]
+
+    if not is_alias:
+        with pytest.raises(MisconfigurationException, match="there are 'one', 'two'"):
+            predict()
+    merged = sum(predictions(Embedder, x[:4]) for x in _mirrored()) / 2
+    torch.testing.assert_close(predict(**({} if is_alias else {"part": "one"})), merged)
+
+
+def test_classes_along_a_sequence_are_no_map():
+    class Line(ImageNet):
+        def forward(self, inputs):
+            return inputs[:, 0]  # as many classes and places as an image has rows and columns
+
+        def predict_step(self, batch, batch_idx):
+            return self(batch[0]).softmax(1)
+
+    with pytest.raises(MisconfigurationException, match="write `outputs='numbers'`"):
+        predict(Line, TestTimeAugmentation(1, "flips"))
+    images = numbers(10, 3, SIDE, SIDE)[:, 0]
+    merged = (images.softmax(1) + images.flip(-1).softmax(1)) / 2
+    found = predict(Line, TestTimeAugmentation(1, "flips", outputs="numbers"))
+    torch.testing.assert_close(found, merged)
+
+
 def _mirrored() -> tuple[Tensor, Tensor]:
     images = numbers(10, 3, SIDE, SIDE)
     return images, images.flip(-1)

@@ -104,7 +104,7 @@ def read_outputs(
         does = ", and `predict_step` returns them as they are" if found == "none" else ""
         shape = f"shape {tuple(values.shape)}{does}"
         raise _unknown(module, output, shape)
-    is_map = _is_map(values, images, asked)
+    is_map = _is_map(values, images, asked, activation)
     if activation == "softmax":
         kind: PredictionKind = "classes"
     elif activation == "sigmoid":
@@ -134,7 +134,7 @@ def rule_of_protocol(
             f" but returned a {type(values).__name__}. Return the tensor to be averaged."
         )
     kind = _kind_of(values, getattr(module, "label_kind", None))
-    return OutputRule("module", part, slot, _is_map(values, images, None), kind)
+    return OutputRule("module", part, slot, _is_map(values, images, None, "module"), kind)
 
 
 _SEVERAL = object()
@@ -147,17 +147,20 @@ def _compare(parts: Mapping[Any, Tensor], returned: Any, *, must_match: bool) ->
         return alone, None, None
     length = len(next(iter(parts.values())))
     slots = _tensors(returned, length)
-    raw = None
-    for slot, given in slots.items():
-        for name, values in parts.items():
-            for activation in ("softmax", "sigmoid", "none"):
-                if not _is_same(values, given, activation):
-                    continue
-                if activation != "none":
-                    return name, slot, activation
-                raw = raw or (name, slot, activation)
-    if raw is not None:
-        return raw
+    matches = [
+        (name, slot, activation)
+        for slot, given in slots.items()
+        for name, values in parts.items()
+        for activation in ("softmax", "sigmoid", "none")
+        if _is_same(values, given, activation)
+    ]
+    activated = [match for match in matches if match[2] != "none"]
+    # One output may have several names; several heads are no single prediction.
+    names = {slot: name for name, slot, _ in reversed(activated)}
+    if len(set(names.values())) > 1:
+        return _SEVERAL, None, None
+    if matches:
+        return (activated or matches)[0]
     if not must_match:
         return alone, None, None
     expected = ", ".join(str(tuple(values.shape)) for values in parts.values())
@@ -219,14 +222,17 @@ def _kind_of(values: Tensor, label_kind: Any) -> PredictionKind:
     return "classes" if _sums_to_one(values) else "yes_no"
 
 
-def _is_map(values: Tensor, images: Tensor, asked: Outputs | None) -> bool:
+def _is_map(values: Tensor, images: Tensor, asked: Outputs | None, activation: Activation) -> bool:
     if values.ndim < 3 or asked == "numbers":
         return False
     height, width = images.shape[-2:]
     rows, columns = values.shape[-2:]
     if values.ndim == 4 and rows * width == columns * height:
         return True
-    if values.ndim == 3 and ((rows, columns) == (height, width) or asked == "maps"):
+    # Classes lie along the second dimension, which is then no height.
+    has_classes = activation == "softmax"
+    is_alike = (rows, columns) == (height, width) and not has_classes
+    if values.ndim == 3 and (is_alike or asked == "maps"):
         return True
     raise SetupError(
         f"`TestTimeAugmentation` takes maps (batch, channels, height, width) or (batch, height,"
@@ -239,7 +245,8 @@ def _check_asked(
     module: pl.LightningModule, values: Tensor, asked: Outputs, found: Activation | None
 ) -> None:
     usual = _ACTIVATIONS[asked]
-    if found in ("softmax", "sigmoid") and asked != "maps" and found != usual:
+    is_dense = asked == "maps" or (asked == "numbers" and values.ndim > 2)
+    if found in ("softmax", "sigmoid") and not is_dense and found != usual:
         raise SetupError(
             f"`outputs={asked!r}` does not fit `{type(module).__name__}`: its `predict_step`"
             f" returns the {found} of what `forward` gives. Leave `outputs` out."
