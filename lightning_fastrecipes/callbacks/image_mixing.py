@@ -103,7 +103,7 @@ class ImageMixing(pl.OwnCallback):
             mixed = mix(alpha=self.alpha)(images, targets)
         else:
             num_classes = self._num_classes(pl_module)
-            mixed = mix(alpha=self.alpha, num_classes=num_classes)(images, targets)
+            mixed = mix(alpha=self.alpha, num_classes=num_classes)(images, targets.long())
         for key, part in zip(keys, mixed, strict=True):
             batch[key] = part
         if is_number:
@@ -159,7 +159,7 @@ class ImageMixing(pl.OwnCallback):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Mix a batch whose rows count differently: a mixed row counts as its two parts do."""
         if not targets.is_floating_point():
-            targets = functional.one_hot(targets, self._num_classes(module)).float()
+            targets = functional.one_hot(targets.long(), self._num_classes(module)).float()
         counted = torch.cat([targets, torch.ones_like(targets[:, :1])], 1) * weights[:, None]
         images, mixed = mix(images, counted)
         total = mixed[:, -1]

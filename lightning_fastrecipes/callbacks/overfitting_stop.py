@@ -230,7 +230,7 @@ class OverfittingStop(KeyedCallback):
     def _reason(self) -> str | None:
         """Return why training should stop now, or ``None``."""
         values = self._kept.badness(self._monitor)
-        since_best = len(values) - 1 - values.index(min(values))
+        since_best = len(values) - 1 - (self._kept.best_index(self._monitor) or 0)
         if since_best >= self.patience:
             name = self._monitor.name
             return f"{name} has been worse than its best for {since_best} cycles"

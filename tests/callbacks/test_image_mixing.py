@@ -51,6 +51,17 @@ def plain(count: int = 24) -> tuple[Tensor, Tensor]:
     return images.contiguous(), targets
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.bool])
+def test_classes_may_be_whole_numbers_of_any_kind(dtype) -> None:
+    images, targets = plain()
+    found = []
+    for kind in (torch.int64, dtype):
+        torch.manual_seed(0)
+        labels = (targets % 2).to(kind)
+        found.append(fit(Seen(), ImageMixing(), images, labels).batches[0][1])
+    assert torch.equal(*found)
+
+
 @pytest.mark.parametrize("method", ["mixup", "cutmix"])
 def test_targets_have_the_shares_that_images_have(method: str) -> None:
     torch.manual_seed(0)

@@ -43,6 +43,8 @@ def assert_equal(found, expected) -> None:
     [
         ((0.5, 0.4, 0.6, 0.7), "val_loss", {}, 1),
         ((0.5, math.nan, 0.3, 0.9), "val_loss", {}, 2),
+        ((math.nan,) * 4, "val_loss", {}, 3),
+        ((math.nan, 0.4, math.nan, 0.5), "val_loss", {}, 1),
         ((0.5, 0.9, 0.9, 0.7), "val_accuracy", {}, 1),
         ((0.5, 0.9, 0.1, 0.7), "val/score_of_mine", {}, 1),
         ((0.5, 0.9, 0.1, 0.7), "val_thing", {"mode": "min"}, 2),

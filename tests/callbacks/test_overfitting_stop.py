@@ -52,6 +52,7 @@ def assert_equal(found, expected) -> None:
         pytest.param((0.5, 0.6, 0.7, 0.1), {"patience": 2}, 3, 0, id="twice-worse"),
         pytest.param((0.5, 0.4, 0.3, 0.2), {}, 4, 3, id="always-better"),
         pytest.param((0.5, math.nan, 0.3, 0.2), {}, 2, 0, id="not-a-number"),
+        pytest.param((math.nan,) * 4, {}, 4, 3, id="no-number-at-all"),
         pytest.param((0.5, 0.6, 0.4, 0.9), {"mode": "max"}, 3, 1, id="highest-is-best"),
     ],
 )

@@ -1,5 +1,6 @@
 """The weights of the best of several validations."""
 
+import math
 from typing import Any
 
 from torch import Tensor
@@ -24,8 +25,19 @@ class BestWeights:
 
     def best_epoch(self, monitor: Monitor) -> int | None:
         """Return the epoch, from 0, that is the best so far; ``None`` before the first."""
+        index = self.best_index(monitor)
+        return None if index is None else int(self.history[index]["epoch"])
+
+    def best_index(self, monitor: Monitor) -> int | None:
+        """Return which validation is the best: the first with its value, the last if all have none.
+
+        ``None`` before the first.
+        """
         values = self.badness(monitor)
-        return int(self.history[values.index(min(values))]["epoch"]) if values else None
+        if not values:
+            return None
+        best = min(values)
+        return len(values) - 1 if best == math.inf else values.index(best)
 
     def take(self, entry: dict[str, float], monitor: Monitor, module: pl.LightningModule) -> None:
         """Add a validation, and copy the module's weights if it is the best so far."""
