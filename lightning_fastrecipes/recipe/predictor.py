@@ -136,12 +136,8 @@ class Predictor(DescribesItself):
         row = table.iloc[0]
         place = list(table.columns).index("prediction") if "prediction" in table else -1
         rest = {str(name): row[name] for name in table.columns[place + 1 :] if name not in keep}
-        rest = {
-            name: value.item() if isinstance(value, np.generic) else value
-            for name, value in rest.items()
-            if name not in ("file", "row")
-        }
-        return Prediction(row["prediction"] if place >= 0 else rest, rest)
+        rest = {name: _plain(value) for name, value in rest.items() if name not in ("file", "row")}
+        return Prediction(_plain(row["prediction"]) if place >= 0 else rest, rest)
 
     def show_results(
         self, items: Any, num_images: int = 12, path: str | Path | None = None
@@ -222,6 +218,10 @@ class Predictor(DescribesItself):
         _write(run, folder, data)
         self._networks[folder] = _network_of(run)
         return folder
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def load(

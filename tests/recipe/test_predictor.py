@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -128,6 +129,36 @@ def test_rows_are_predicted_as_the_command_does(run, tmp_path, monkeypatch) -> N
     row = found.iloc[3]
     assert one.value == (row["prediction"] if run == "kinds" else pytest.approx(row["prediction"]))
     assert one.values == pytest.approx({n: row[n] for n in predictor.classes or ()}, abs=1e-6)
+    assert "np." not in repr(one)
+
+
+def test_of_single_rows_only_what_is_odd_is_said(tmp_path, monkeypatch, caplog) -> None:
+    house = shutil.copytree(HOUSE_ONE, tmp_path / "house")
+    monkeypatch.chdir(house)
+    shutil.copy("data/shops.csv", ".")
+    predictor = fr.load("run_folders/sales")
+    row = pd.read_csv("data/more_sales.csv").iloc[3].to_dict()
+    with caplog.at_level("INFO"):
+        predictor.predict(row)
+        assert "predict: " not in caplog.text
+        predictor.predict([row, row])
+        assert "predict: 2 rows" in caplog.text
+        predictor.predict(row | {"Shop": 99})
+        assert "predict: 1 rows; values unknown to training: 'Shop' 1" in caplog.text
+
+
+def test_the_command_prints_rows_as_whole_numbers_and_predictions_as_they_are_known(
+    tmp_path, monkeypatch, capsys
+) -> None:
+    house = shutil.copytree(HOUSE_ONE, tmp_path / "house")
+    monkeypatch.chdir(house)
+    shutil.copy("data/shops.csv", ".")
+    assert main(["predict", "run_folders/sales", "data/more_sales.csv"]) == 0
+    lines = [re.findall(r"[\w.]+", line) for line in capsys.readouterr().out.splitlines()]
+    rows = [line for line in lines if len(line) == 2 and line[0].isdigit()]
+    assert [row[0] for row in rows] == [str(number) for number in range(len(rows))]
+    assert len(rows) >= 4
+    assert all(len(row[1].replace(".", "")) <= 7 for row in rows)
 
 
 @pytest.mark.parametrize("run", ["photos", "tags", "soft", "digits", "sales", "kinds"])

@@ -311,7 +311,9 @@ class TabularDataModule(ShowsRows, pl.OwnDataModule):
             to_predict=True,
         )  # fmt: skip
         encoded, self.predict_rows, report = encode_foreign(origin, spec, has_target, keep)
-        rank_zero_info(str(report))
+        # Scripts predict single rows in loops: of these only what is odd is said.
+        if len(encoded.rows) > 1 or report.has_findings:
+            rank_zero_info(str(report))
         self.report = self.report or TableReport()
         self.report.include(report)
         rows = TableRows.of(encoded)

@@ -83,6 +83,11 @@ class TableReport:
         self.far |= other.far
 
     @property
+    def has_findings(self) -> bool:
+        """Whether values are unknown, missing or far from those of the training."""
+        return any((*self.unknown.values(), *self.filled.values(), *self.far.values()))
+
+    @property
     def warnings(self) -> list[str]:
         """What is probably not meant as it is, a sentence each."""
         if not self.constant:

@@ -72,19 +72,25 @@ def print_predictions(console: Console, table: pd.DataFrame) -> None:
     last = names.index("prediction") if "prediction" in names else len(names) - 1
     numbers = table.iloc[:, last + 1 :].select_dtypes("number")
     if len(table) == 1:
-        console.print("  ".join(str(value) for value in table.iloc[0, : last + 1]), markup=False)
+        console.print("  ".join(_cells(table, last)[0]), markup=False)
         for name, value in numbers.iloc[0].sort_values(ascending=False)[:_MOST_SHOWN].items():
             console.print(f"  {name}: {value:.4g}", markup=False)
         return
     columns = [str(name) for name in names[: last + 1]]
     best = numbers.max(axis=1) if numbers.shape[1] > 1 else None
     listed = Table(*columns, *([] if best is None else ["highest"]))
-    for row in range(min(len(table), _MOST_SHOWN)):
+    for row, cells in enumerate(_cells(table.head(_MOST_SHOWN), last)):
         number = [] if best is None else [f"{best.iloc[row]:.4g}"]
-        listed.add_row(*(str(value) for value in table.iloc[row, : last + 1]), *number)
+        listed.add_row(*cells, *number)
     console.print(listed)
     if len(table) > _MOST_SHOWN:
         console.print(f"... {len(table):,} predictions in all: `--out FILE.csv` writes them.")
+
+
+def _cells(table: pd.DataFrame, last: int) -> list[list[str]]:
+    """Write the values of each row up to a column, numbers to the digits that 32 bits hold."""
+    rows = table.iloc[:, : last + 1].itertuples(index=False)
+    return [[f"{v:.7g}" if isinstance(v, float) else str(v) for v in row] for row in rows]
 
 
 def print_curve(console: Console, curve: LRCurve, stage: str) -> None:
