@@ -17,6 +17,7 @@ from lightning_fastrecipes.nn.pooling import Pooling, choose_pooling, pool
 from lightning_fastrecipes.nn.probing import (
     Forward,
     Probe,
+    check_network,
     num_channels,
     reached_parameters,
     size_rule,
@@ -60,6 +61,7 @@ def create_backbone(
         channels = 3 if in_channels is None else in_channels
         name, network = model, _timm_model(model, pretrained=pretrained, channels=channels)
     else:
+        check_network(model)
         name, network = type(model).__name__, model
         if _is_timm(network):
             name = getattr(network, "pretrained_cfg", {}).get("architecture") or name

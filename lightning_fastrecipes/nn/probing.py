@@ -8,12 +8,46 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.protocols import HasInputSpec, TakesImageSizes
 
 _FOLDED = (12, 48)
 """Widths of a first convolution that sees blocks of 2 x 2 or 4 x 4 pixels in three channels."""
 
 Forward = Callable[[nn.Module, Tensor], Any]
+
+
+def check_network(model: object) -> None:
+    """Raise a ValueError unless a network of one's own can be run, copied and trained."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(  # noqa: TRY004
+            "The backbone must be the name of a model of timm, or a network (`torch.nn.Module`),"
+            f" got {shown(model)}. Build the network, and give it."
+        )
+    refuse_scripts(model)
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, nn.UninitializedParameter):
+            raise ValueError(  # noqa: TRY004
+                f"The backbone must know its shapes, but '{name}' does not before it has run. Run"
+                " the network on a batch of images first."
+            )
+        if parameter.is_floating_point() and parameter.dtype != torch.float32:
+            raise ValueError(
+                f"The weights of the backbone must be float32, but '{name}' is {parameter.dtype}."
+                " Call its `float()`; `Trainer(precision=...)` says how it computes."
+            )
+
+
+def refuse_scripts(model: nn.Module) -> None:
+    """Raise a ValueError if a network or a part of it is one of TorchScript."""
+    for name, part in model.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            what = f"its part '{name}'" if name else "it"
+            raise ValueError(  # noqa: TRY004
+                f"The network must be one of Python, but {what} is a TorchScript module (`torch"
+                ".jit`), of which no layers can be told apart. Build the network that was scripted,"
+                " and load its `state_dict()`."
+            )
 
 
 class Probe:

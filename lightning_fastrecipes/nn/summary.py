@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lightning_fastrecipes._lightning import move_data_to_device
 from lightning_fastrecipes.batches import inputs_of
+from lightning_fastrecipes.nn.probing import refuse_scripts
 
 COLUMNS = ("layer", "type", "output", "parameters", "trained", "mean", "std")
 
@@ -32,6 +33,9 @@ def summary(model: nn.Module, batch: Any = None) -> pd.DataFrame:
         run, each time that they do, with their parameters at the first; those that have parameters
         and do not run come last, without an output.
 
+    Raises:
+        ValueError: If the model, or a part of it, is a module of TorchScript.
+
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU())
         >>> summary(model, torch.zeros(2, 4))[["layer", "type", "output", "parameters"]].values
@@ -42,6 +46,7 @@ def summary(model: nn.Module, batch: Any = None) -> pd.DataFrame:
         Stanford's CS231n, *Setting up the data and the model*; Mishkin and Matas, *All you need is
         a good init* (2016).
     """
+    refuse_scripts(model)
     layers = {module: name for name, module in model.named_modules() if _is_layer(module)}
     outputs: list[tuple[nn.Module, Tensor | None]] = []
     if batch is not None:

@@ -7,6 +7,7 @@ from torch import nn
 
 from lightning_fastrecipes.errors import DataNotFoundError
 from lightning_fastrecipes.nn.backbones import Backbone, create_backbone
+from lightning_fastrecipes.nn.summary import summary
 from lightning_fastrecipes.protocols import InputSpec, LayerGroup
 
 
@@ -219,6 +220,30 @@ def test_no_weight_decay_comes_from_the_model() -> None:
 def test_backbones_that_cannot_be_are_refused(arguments, error, message) -> None:
     with pytest.raises(error, match=message):
         create_backbone(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (torch.jit.script, "it is a TorchScript module"),
+        (lambda net: torch.jit.trace(net, torch.zeros(2, 3, 32, 32)), "it is a TorchScript module"),
+        (lambda net: nn.Sequential(torch.jit.script(net)), "its part '0' is a TorchScript module"),
+        (
+            lambda net: nn.Sequential(net, nn.LazyLinear(4)),
+            r"'1\.weight' does not before it",
+        ),
+        (lambda net: net.half(), "must be float32, but 'weight' is torch.float16"),
+        (type, "or a network .*got <class"),
+        (lambda net: None, "or a network .*got None"),
+    ],
+)
+def test_networks_that_cannot_be_trained_are_refused(change, message) -> None:
+    network = change(nn.Conv2d(3, 8, 3))
+    with pytest.raises(ValueError, match=message):
+        create_backbone(network)
+    if "TorchScript" in message:
+        with pytest.raises(ValueError, match="TorchScript"):
+            summary(network)
 
 
 def test_weights_from_a_file_make_a_backbone_pretrained(tmp_path) -> None:
