@@ -11,6 +11,7 @@ from lightning_fastrecipes.callbacks.engine.state_keeping import StateSnapshot
 from lightning_fastrecipes.callbacks.engine.stepping import VAL_LOSS
 from lightning_fastrecipes.callbacks.engine.sweeping import LossSource, reference_lrs, sweep
 from lightning_fastrecipes.errors import ConfigurationError, check_choice
+from lightning_fastrecipes.functional.training.even_losses import even_losses
 from lightning_fastrecipes.functional.training.group_rates import by_layer_group, describe_group_lrs
 from lightning_fastrecipes.functional.training.lr_curves import (
     MIN_POINTS,
@@ -74,7 +75,7 @@ class LRFinder(pl.OwnCallback):
         self,
         min_lr: float = 1e-7,
         max_lr: float = 10.0,
-        num_steps: int = 100,
+        num_steps: int = 200,
         spacing: Spacing = "geometric",
         on: LossSource = "train",
         rule: Rule = "midway",
@@ -85,7 +86,7 @@ class LRFinder(pl.OwnCallback):
         if num_steps < MIN_POINTS:
             raise ConfigurationError(
                 f"`num_steps` must be at least {MIN_POINTS}, as fewer points show no rate, got"
-                f" {num_steps}. 100 is usual."
+                f" {num_steps}. 200 are usual."
             )
         self.lrs = sweep_lrs(min_lr, max_lr, num_steps, spacing)
         check_choice("on", on, get_args(LossSource))
@@ -164,7 +165,9 @@ class LRFinder(pl.OwnCallback):
                 "`LRFinder` scales the configured rates, so that at least one trained group must"
                 f" have a rate above 0, but they are {rates}. Configure any rate, such as 1e-3."
             )
-        losses = sweep(trainer, pl_module, self.watch(self.lrs), rates, self.on, self.loss_name)
+        losses, at_start = sweep(
+            trainer, pl_module, self.watch(self.lrs), rates, self.on, self.loss_name
+        )
         if not losses or not math.isfinite(losses[0]):
             num_batches = trainer.num_training_batches
             found = "an endless loader" if math.isinf(num_batches) else f"{num_batches} batches"
@@ -176,7 +179,9 @@ class LRFinder(pl.OwnCallback):
         groups = enumerate(trainer.optimizers[0].param_groups)
         names = [str(group.get("name", f"group {index}")) for index, group in groups]
         ratios = by_layer_group(names, [rate / trained[-1] for rate in rates])
-        return LRCurve(tuple(self.lrs[: len(losses)]), tuple(losses), ratios, self.rule, self.on)
+        lrs = self.lrs[: len(losses)]
+        even = even_losses(lrs, losses, at_start)
+        return LRCurve(tuple(lrs), tuple(even), ratios, self.rule, self.on)
 
     def _apply(self, trainer: pl.Trainer, suggestion: float) -> None:
         scale = suggestion / [rate for rate in reference_lrs(trainer) if rate > 0][-1]
@@ -194,7 +199,7 @@ def lr_find(
     *,
     min_lr: float = 1e-7,
     max_lr: float = 10.0,
-    num_steps: int = 100,
+    num_steps: int = 200,
     spacing: Spacing = "geometric",
     on: LossSource = "train",
     rule: Rule = "midway",

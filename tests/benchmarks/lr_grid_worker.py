@@ -48,10 +48,10 @@ class Worker:
             return
         self._check()
         started = time.perf_counter()
-        curve = situation.sweep(seed, num_steps=num_steps)
+        lrs, losses, start_losses = situation.raw_sweep(seed, num_steps)
         self.grid.add(
             situation=situation.name, seed=seed, num_steps=num_steps,
-            lrs=list(curve.lrs), losses=list(curve.losses),
+            lrs=lrs, losses=losses, start_losses=start_losses,
         )  # fmt: skip
         self._say(situation, seed, f"sweep of {num_steps}", started)
 
@@ -90,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--num-steps", nargs="+", type=int, default=[100])
+    parser.add_argument("--num-steps", nargs="+", type=int, default=[100, 200])
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--only", nargs="+", help="names of situations, else all")
     parser.add_argument("--skip", nargs="+", default=[], help="parts of names that are left out")

@@ -19,10 +19,12 @@ import pytest
 from helpers.lr_grid import GridFile, ratios
 from helpers.lr_situations import SITUATIONS
 
+from lightning_fastrecipes.functional.training.even_losses import even_losses
 from lightning_fastrecipes.functional.training.lr_curves import smooth_losses, suggest_lr
 
 WORKER = Path(__file__).with_name("lr_grid_worker.py")
-NUM_STEPS = 100
+NUM_STEPS = 200
+PEER_STEPS = 100
 GOOD = 1.1
 DESTROYED = 2.0
 
@@ -71,23 +73,30 @@ PEERS: dict[str, Callable[[list[float], list[float]], float]] = {
 }
 
 
-def picks_of(lrs: list[float], losses: list[float]) -> dict[str, float]:
+def picks_of(lrs: list[float], losses: list[float], start_losses: list[float]) -> dict[str, float]:
     """Return each rule's pick; on a flat curve the default's is that before the rise."""
-    finite = [loss for loss in losses if math.isfinite(loss)]
-    found: dict[str, float] = dict(suggest_lr(lrs, losses).picks)
+    found: dict[str, float] = dict(suggest_lr(lrs, even_losses(lrs, losses, start_losses)).picks)
     found.setdefault("midway", found.get("before_rise", math.nan))
-    for name, pick in PEERS.items():
-        found[name] = pick(list(lrs[: len(finite)]), finite)
     return found
 
 
-def table(grid: GridFile, num_steps: int = NUM_STEPS) -> dict[str, dict[str, float]]:
-    """Return for each situation that was measured the ratio of each rule, and print it."""
+def peers_of(lrs: list[float], losses: list[float], _: list[float]) -> dict[str, float]:
+    """Return what other packages pick: they see the losses as they are."""
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    return {name: pick(lrs[: len(finite)], finite) for name, pick in PEERS.items()}
+
+
+def table(grid: GridFile) -> dict[str, dict[str, float]]:
+    """Return for each situation that was measured the ratio of each rule, and print it.
+
+    Ours read sweeps of 200 steps, as is their default, and the peers theirs of 100.
+    """
     found = {}
     for situation in SITUATIONS:
-        if not grid.seeds(situation.name, num_steps):
+        if not grid.seeds(situation.name, NUM_STEPS):
             continue
-        found[situation.name] = ratios(grid, situation.name, picks_of, num_steps)
+        found[situation.name] = ratios(grid, situation.name, picks_of, NUM_STEPS)
+        found[situation.name] |= ratios(grid, situation.name, peers_of, PEER_STEPS)
         shown = {rule: f"{ratio:.2f}" for rule, ratio in found[situation.name].items()}
         print(f"{situation.name} (best {grid.curve(situation.name).best_lr:.0e})", shown)
     return found
@@ -113,7 +122,8 @@ def test_a_grid_is_read_back_and_interpolated(tmp_path: Path) -> None:
     grid = GridFile(path)
     for lr, loss in [(0.01, 4.0), (0.1, 1.0), (1.0, math.nan)]:
         grid.add(situation="a", seed=0, lr=lr, loss=loss)
-    grid.add(situation="a", seed=0, num_steps=3, lrs=[0.1, 0.2, 0.3], losses=[1.0, 2.0, math.inf])
+    swept = {"losses": [1.0, 2.0, math.inf], "start_losses": [1.0, 1.5, math.nan]}
+    grid.add(situation="a", seed=0, num_steps=3, lrs=[0.1, 0.2, 0.3], **swept)
     with path.open("a") as file:
         file.write('{"situation": "a", "seed": 1, "lr": 0.0')  # of a process that was stopped
     again = GridFile(path)
@@ -121,14 +131,14 @@ def test_a_grid_is_read_back_and_interpolated(tmp_path: Path) -> None:
     assert again.loss("a", 0, 0.1) == 1.0
     assert again.loss("a", 0, 1.0) == math.inf
     assert again.loss("a", 1, 0.1) is None
-    assert again.sweep("a", 0, 3) == ([0.1, 0.2, 0.3], [1.0, 2.0, math.inf])
+    assert again.sweep("a", 0, 3) == ([0.1, 0.2, 0.3], [1.0, 2.0, math.inf], [1.0, 1.5, math.inf])
     curve = again.curve("a")
     assert (curve.best_lr, curve.best) == (0.1, 1.0)
     assert curve.ratio(0.1) == 1.0
     assert curve.ratio(10**-1.5) == pytest.approx(2.0)  # half way on both logarithms
     assert curve.ratio(1e-4) == pytest.approx(4.0)
     assert curve.ratio(0.5) == math.inf  # next to a rate that ends in no number
-    found = ratios(again, "a", lambda lrs, losses: {"first": lrs[0], "none": math.nan}, 3)
+    found = ratios(again, "a", lambda lrs, *_: {"first": lrs[0], "none": math.nan}, 3)
     assert found == {"first": pytest.approx(1.0), "none": math.inf}
 
 

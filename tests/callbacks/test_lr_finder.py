@@ -19,6 +19,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from torchmetrics import MeanMetric
 
 from lightning_fastrecipes import SGDR, ImageClassifier, LRFinder, lr_find
+from lightning_fastrecipes.callbacks import lr_finder
+from lightning_fastrecipes.callbacks.engine import sweeping
 from lightning_fastrecipes.callbacks.engine.lr_curve import LRCurve
 from lightning_fastrecipes.errors import ConfigurationError
 
@@ -318,6 +320,32 @@ def test_a_step_that_the_scaler_skips_adds_no_point(fit, tiny_task, monkeypatch)
     fit([finder], Watched(), _loader(), max_epochs=1)
     assert len(finder.curve.losses) == 30
     assert swept[1:4] == pytest.approx([finder.lrs[1], finder.lrs[1], finder.lrs[2]])
+
+
+@pytest.mark.parametrize("on", ["train", "val"])
+@pytest.mark.parametrize("accumulated", [1, 3])
+def test_every_batch_is_asked_at_the_weights_of_the_start_too(
+    on, accumulated, rich_task, monkeypatch
+):
+    """At rates that change nothing both losses are the same, dropout and draws included."""
+    found = []
+
+    def recorded(*arguments):
+        found.append(sweeping.sweep(*arguments))
+        return found[-1]
+
+    monkeypatch.setattr(lr_finder, "sweep", recorded)
+    loader = _loader(num_samples=96, batch_size=8)
+    arguments = {"val_dataloaders": _loader(), "accelerator": "cpu"}
+    arguments |= {"accumulate_grad_batches": accumulated, "on": on}
+    curve = lr_find(rich_task(dropout=0.5), loader, **FINDER | {"min_lr": 1e-12}, **arguments)
+    losses, at_start = map(np.array, found[0])
+    assert losses[:25] == pytest.approx(at_start[:25], abs=1e-5)
+    assert np.ptp(losses[:25]) > 0.01
+    assert np.ptp(curve.losses[:25]) < 1e-4
+    # As the weights move away, the start stays where it was.
+    assert abs(losses[-1] - at_start[-1]) > 0.5
+    assert abs(at_start[-5:].mean() - at_start[:25].mean()) < 0.4
 
 
 def test_validation_loss_is_that_of_the_validation_batches(fit, tiny_task):
@@ -714,7 +742,7 @@ def test_bad_arguments_are_refused(arguments, message):
 
 
 def curve(**changes) -> LRCurve:
-    lrs = LRFinder(min_lr=1e-6, max_lr=1.0).lrs
+    lrs = LRFinder(min_lr=1e-6, max_lr=1.0, num_steps=100).lrs
     losses = [2 - 1 / (1 + (1e-3 / lr) ** 2) + (3 * lr) ** 3 for lr in lrs]
     arguments = {"lrs": tuple(lrs), "losses": tuple(losses)}
     return LRCurve(

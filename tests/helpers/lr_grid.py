@@ -14,14 +14,15 @@ from typing import Any
 
 import numpy as np
 
-Picks = Callable[[list[float], list[float]], dict[str, float]]
+Picks = Callable[[list[float], list[float], list[float]], dict[str, float]]
 
 
 class GridFile:
     """What was measured, and lines to add.
 
     A line is ``{"situation", "seed", "lr", "loss"}`` of a training, or ``{"situation", "seed",
-    "num_steps", "lrs", "losses"}`` of a sweep. A loss that is no finite number is null.
+    "num_steps", "lrs", "losses", "start_losses"}`` of a sweep. A loss that is no finite number is
+    null.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,12 +50,13 @@ class GridFile:
 
     def sweep(
         self, situation: str, seed: int, num_steps: int
-    ) -> tuple[list[float], list[float]] | None:
-        """Return rates and losses of a sweep; or ``None``."""
+    ) -> tuple[list[float], list[float], list[float]] | None:
+        """Return rates, losses and start losses of a sweep; or ``None``."""
         asked = (situation, seed, num_steps)
         for line in self.lines:
             if "lrs" in line and (line["situation"], line["seed"], line["num_steps"]) == asked:
-                return line["lrs"], [_number(loss) for loss in line["losses"]]
+                losses, start = ([*map(_number, line[k])] for k in ("losses", "start_losses"))
+                return line["lrs"], losses, start
         return None
 
     def curve(self, situation: str) -> "LossByRate":
@@ -112,8 +114,8 @@ def ratios(grid: GridFile, situation: str, picks: Picks, num_steps: int) -> dict
     """Return for each rule the mean, over seeds, of the loss at its pick over the best loss."""
     curve, found = grid.curve(situation), dict[str, list[float]]()
     for seed in grid.seeds(situation, num_steps):
-        lrs, losses = grid.sweep(situation, seed, num_steps) or ([], [])
-        for rule, lr in picks(lrs, losses).items():
+        swept = grid.sweep(situation, seed, num_steps) or ([], [], [])
+        for rule, lr in picks(*swept).items():
             ratio = curve.ratio(lr) if math.isfinite(lr) else math.inf
             found.setdefault(rule, []).append(ratio)
     return {rule: statistics.mean(values) for rule, values in found.items()}

@@ -16,6 +16,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,8 @@ from torch.utils.data import DataLoader, Dataset
 
 import lightning_fastrecipes as fr
 from lightning_fastrecipes.batches import FeatureBatch
+from lightning_fastrecipes.callbacks import lr_finder
+from lightning_fastrecipes.callbacks.engine.sweeping import sweep
 from lightning_fastrecipes.callbacks.lr_finder import run_finder
 from lightning_fastrecipes.nn.heads import create_head
 from lightning_fastrecipes.nn.small import SmallCNN, SmallMLP
@@ -127,6 +130,18 @@ class Situation:
             found = [(batch_loss(model, batch).item(), len(batch[1])) for batch in self.val()]
         total = sum(loss * size for loss, size in found) / sum(size for _, size in found)
         return total if math.isfinite(total) else float("inf")
+
+    def raw_sweep(self, seed: int, num_steps: int) -> tuple[list[float], list[float], list[float]]:
+        """Return rates, losses and those of the same batches at the start, of an own sweep."""
+        swept: list[tuple[list[float], list[float]]] = []
+
+        def recorded(*arguments: Any) -> tuple[list[float], list[float]]:
+            swept.append(sweep(*arguments))
+            return swept[-1]
+
+        with patch.object(lr_finder, "sweep", recorded):
+            curve = self.sweep(seed, num_steps=num_steps)
+        return list(curve.lrs), *swept[-1]
 
     def sweep(self, seed: int, model: Any = None, **options: Any) -> Any:
         """Return the curve of a finder before the stage, or of a model that is trained already."""

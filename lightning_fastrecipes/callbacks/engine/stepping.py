@@ -1,6 +1,6 @@
 """Single steps on given batches, in the midst of a fit."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import torch
@@ -20,13 +20,14 @@ def take_step(
     batches: Iterator[Any],
     num_batches: int = 1,
     first_batch_idx: int | None = None,
+    before: Callable[[Any, int], None] = lambda *_: None,
 ) -> tuple[Tensor, bool]:
     """Take one optimizer step on batches that are on the device, within ``preserved_state``.
 
     Gradients are accumulated over ``num_batches``. The module's hooks before and after a batch are
     called if ``first_batch_idx`` is given; batches whose step returns ``None`` are then left out,
-    as in a fit. Return the mean loss of the batches before the step, and whether it was taken: the
-    scaler of mixed precision may skip it.
+    as in a fit. ``before`` is called with each batch ahead of its step. Return the mean loss of the
+    batches before the step, and whether it was taken: the scaler of mixed precision may skip it.
     """
     module, optimizer = trainer.lightning_module, trainer.optimizers[0]
     losses: list[Tensor] = []
@@ -40,6 +41,7 @@ def take_step(
             if first_batch_idx is not None:
                 batch_idx = int((first_batch_idx + index) % trainer.num_training_batches)
                 module.on_train_batch_start(batch, batch_idx)
+            before(batch, batch_idx)
             output = call_step(trainer, "training_step", batch, batch_idx)
             if output is None and tries > 1 and index + 1 < num_batches * tries:
                 continue

@@ -3,21 +3,25 @@
 import copy
 import math
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import count, islice
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_fastrecipes import _lightning as pl
-from lightning_fastrecipes._lightning import CombinedLoader, SetupError
+from lightning_fastrecipes._lightning import CombinedLoader, SetupError, isolate_rng
 from lightning_fastrecipes.callbacks.engine.state_keeping import preserved_state
 from lightning_fastrecipes.callbacks.engine.stepping import (
     VAL_LOSS,
+    call_step,
     mean_over_processes,
     on_device,
+    step_loss,
     take_step,
     validation_loss,
 )
@@ -52,8 +56,8 @@ def sweep(
     references: Sequence[float],
     on: LossSource = "train",
     loss_name: str = VAL_LOSS,
-) -> list[float]:
-    """Take one optimizer step at each rate, return the losses, and put everything back.
+) -> tuple[list[float], list[float]]:
+    """Take one optimizer step at each rate, return two losses of each, and put everything back.
 
     ``lrs`` are the rates of the last trained group; all groups are scaled by one factor, so that
     the ratios of ``references`` stay. Short loaders are cycled. A step that the scaler of mixed
@@ -61,8 +65,12 @@ def sweep(
     fewer losses than rates; they are equal on all processes. Its random numbers do not depend on
     what happened before: the same model on the same data gives the same curve. The loss of
     validation batches is what their step logs as ``loss_name``, or returns.
+
+    The second loss is that of the same batches, with the same random numbers, at the weights of
+    the start: how hard they are. It is NaN where the step gives none.
     """
     losses: list[float] = []
+    at_start: list[float] = []
     if on == "val" and trainer.val_dataloaders is None:
         _set_up_validation(trainer)
     loaders = trainer.train_dataloader, trainer.val_dataloaders
@@ -75,12 +83,14 @@ def sweep(
         last = [rate for rate in references if rate > 0][-1]
         num_accumulated = trainer.accumulate_grad_batches
         first_batch_idx = count(step=num_accumulated)
+        start = _Start(trainer)
         for lr in lrs:
             for group, rate in zip(trainer.optimizers[0].param_groups, references, strict=True):
                 group["lr"] = rate * (lr / last)
             for _ in range(MAX_SKIPPED):
+                start.losses.clear()
                 loss, is_taken = take_step(
-                    trainer, train_batches, num_accumulated, next(first_batch_idx)
+                    trainer, train_batches, num_accumulated, next(first_batch_idx), start.train
                 )
                 if is_taken:
                     break
@@ -88,11 +98,50 @@ def sweep(
                 break
             if on == "val":
                 batch_idx = int(len(losses) % trainer.num_val_batches[0])
-                loss = validation_loss(trainer, next(val_batches), batch_idx, logged, loss_name)
+                val = partial(validation_loss, trainer, next(val_batches), batch_idx, logged)
+                start.losses = [start.call(val, loss_name)]
+                loss = val(loss_name)
             losses.append(mean_over_processes(trainer, loss))
+            at_start.append(mean_over_processes(trainer, start.mean_loss()))
             if has_diverged(losses):
                 break
-    return losses
+    return losses, at_start
+
+
+class _Start:
+    """The module as a sweep found it, asked about batches in the midst of the sweep."""
+
+    def __init__(self, trainer: pl.Trainer) -> None:
+        self.trainer = trainer
+        module = trainer.lightning_module
+        self.tensors = [*module.parameters(), *module.buffers()]
+        self.contents = [tensor.detach().clone() for tensor in self.tensors]
+        self.losses: list[Tensor] = []
+
+    @torch.no_grad()
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function with the weights and buffers of the start; it draws what comes next."""
+        now = [tensor.detach().clone() for tensor in self.tensors]
+        with isolate_rng():
+            self._fill(self.contents)
+            try:
+                return function(*arguments)
+            finally:
+                self._fill(now)
+
+    def train(self, batch: Any, batch_idx: int) -> None:
+        """Add the loss of a training batch, if it has one."""
+        output = self.call(call_step, self.trainer, "training_step", batch, batch_idx)
+        if (loss := step_loss(output)) is not None:
+            self.losses.append(loss.detach().float())
+
+    def mean_loss(self) -> Tensor:
+        """Return the mean loss of the batches since they were cleared, NaN of none."""
+        return torch.stack(self.losses).mean() if self.losses else torch.tensor(math.nan)
+
+    def _fill(self, contents: list[Tensor]) -> None:
+        for tensor, content in zip(self.tensors, contents, strict=True):
+            tensor.copy_(content)
 
 
 def _set_up_validation(trainer: pl.Trainer) -> None:

@@ -78,7 +78,7 @@ def sweep_lrs(
             " Give the smaller rate first, such as 1e-7 and 10."
         )
     if num_steps < 2:
-        raise ValueError(f"`num_steps` must be at least 2, got {num_steps}. 100 is usual.")
+        raise ValueError(f"`num_steps` must be at least 2, got {num_steps}. 200 are usual.")
     check_choice("spacing", spacing, get_args(Spacing))
     space = np.geomspace if spacing == "geometric" else np.linspace
     return [float(lr) for lr in space(min_lr, max_lr, num_steps)]
@@ -159,8 +159,8 @@ def suggest_lr(lrs: Sequence[float], losses: Sequence[float]) -> LRSuggestion:
 
     The rules see the curve as :func:`average_losses` smooths it, on the logarithm of the rate:
 
-    - ``midway``: the middle, on the logarithm, of ``largest_falling`` and the rate of the lowest
-      loss, but at most ``before_rise``; the default of the finder.
+    - ``midway``: the middle, on the logarithm, of the rate where half of the loss's fall is done
+      and that of the lowest loss; the default of the finder.
     - ``largest_falling``: the largest rate below that of the lowest loss at which the loss still
       falls at least a quarter as fast as where it falls fastest.
     - ``course``: where half of the loss's fall is done, but at least a hundredth and at most a
@@ -220,9 +220,7 @@ def suggest_lr(lrs: Sequence[float], losses: Sequence[float]) -> LRSuggestion:
     if reason is not None:
         return LRSuggestion({}, reason)
     if rise is not None:
-        before = positions["before_rise"] = decades[rise] - 1
-        if "midway" in positions:
-            positions["midway"] = min(positions["midway"], before)
+        positions["before_rise"] = decades[rise] - 1
     return LRSuggestion({rule: float(10**decade) for rule, decade in positions.items()})
 
 
@@ -236,7 +234,7 @@ def _falling_picks(decades: Curve, curve: Curve, start: float, noise: float) -> 
     tenth = decades[lowest] - 1
     last = float(decades[int(np.flatnonzero(slopes <= _FALLING_SHARE * slopes.min())[-1])])
     return {
-        "midway": (last + float(decades[lowest])) / 2,
+        "midway": float(decades[half] + decades[lowest]) / 2,
         "largest_falling": last,
         "course": min(max(decades[half], tenth - 1), tenth),
         "steepest": decades[int(slopes.argmin())],

@@ -237,12 +237,13 @@ def test_the_largest_falling_rate_is_above_the_steepest_and_below_the_minimum(na
 
 
 @pytest.mark.parametrize("name", CURVES)
-def test_the_default_pick_is_between_the_falling_and_the_lowest_and_well_below_the_rise(name):
+def test_the_default_pick_is_midway_from_half_of_the_fall_to_the_lowest_loss(name):
     picks, curve = read(CURVES[name]).picks, CURVES[name]
-    falling, lowest = picks["largest_falling"], LRS[int(curve.argmin())]
-    middle = math.sqrt(falling * lowest)
-    assert picks["midway"] == pytest.approx(min(middle, picks["before_rise"]), rel=0.15)
-    assert curve[np.searchsorted(LRS, 10 * picks["midway"])] < curve[0] + 0.5 * abs(curve[0])
+    lowest = int(curve.argmin())
+    half = np.flatnonzero(curve[:lowest] >= (curve[0] + curve[lowest]) / 2)[-1]
+    middle = math.sqrt(LRS[half] * LRS[lowest])
+    assert picks["midway"] == pytest.approx(middle, rel=0.25)
+    assert curve[np.searchsorted(LRS, 2 * picks["midway"])] < curve[half]
 
 
 def test_every_rule_picks_what_its_definition_says():
