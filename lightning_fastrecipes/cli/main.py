@@ -232,8 +232,7 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
         return OK
     environment.keep_freed_memory()
     first = environment.is_first_process()
-    begun: list[Run] = []
-    kept = only_run_in(folder, begun) if first else nullcontext()
+    kept = only_run_in(folder) if first else nullcontext()
     console = out if first else Console(quiet=True)
     more = f"Go on with: fastrecipes run --resume {folder}"
 
@@ -245,6 +244,7 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
     how = RunOptions(
         resume=goes_on(options) is not None, fast_dev_run=options.fast_dev_run, show_progress=first
     )
+    begun: list[Run] = []
     watch = DeathWatch(folder)
     try:
         with kept, watch:

@@ -2,11 +2,9 @@
 
 import argparse
 import os
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -24,6 +22,7 @@ RUN_FOLDER_VARIABLE = "FASTRECIPES_RUN_FOLDER"
 LOCK = ".lock"
 """The file by which one run keeps others out of its folder; it stays."""
 
+_BEFORE_TRAINING = {LOCK, "log.txt", "recipe.yaml"}
 _PATIENCE = 10.0
 
 
@@ -46,11 +45,11 @@ def run_folder(options: argparse.Namespace) -> Path:
 
 
 @contextmanager
-def only_run_in(folder: Path, begun: Sequence[Any] = ()) -> Iterator[None]:
+def only_run_in(folder: Path) -> Iterator[None]:
     """Make a run's folder, refuse a second run in it, and sweep what killed writes left.
 
-    ``begun`` are the runs that have begun in it. One that is refused before it trains leaves
-    nothing that was not there before. Raise `RecipeError` if another run is there.
+    A run that is refused before it trains leaves nothing that was not there before. Raise
+    `RecipeError` if another run is there.
     """
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     known = [] if missing else [*folder.iterdir()]
@@ -67,23 +66,17 @@ def only_run_in(folder: Path, begun: Sequence[Any] = ()) -> Iterator[None]:
     try:
         sweep_parts(folder)
         yield
-    except (RecipeError, DataError, DataNotFoundError, ConfigurationError) as error:
-        if not _has_trained(folder, begun, error):
-            for path in {*folder.iterdir()} - {*known}:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    except (RecipeError, DataError, DataNotFoundError, ConfigurationError):
+        new = {*folder.iterdir()} - {*known}
+        if {path.name for path in new} <= _BEFORE_TRAINING:
+            for path in new:
+                path.unlink()
             with suppress(OSError):  # of a folder that another run is in as well
                 for path in missing:
                     path.rmdir()
         raise
     finally:
         lock.release()
-
-
-def _has_trained(folder: Path, begun: Sequence[Any], error: Exception) -> bool:
-    """Return whether runs have trained that ended in an error of this package."""
-    is_late = type(error) is ConfigurationError and any(run.plans for run in begun)
-    written = (name for pattern in ("metrics.csv", "*.ckpt") for name in folder.rglob(pattern))
-    return is_late or any(True for _ in written)
 
 
 def _decide(options: argparse.Namespace) -> Path:
