@@ -220,7 +220,7 @@ def test_command_sweeps_one_stage_and_trains_nothing(finding_file, tmp_path, mon
     assert main(["lr-find", str(finding_file), "--stage", "head", "--out", str(out)]) == 0
     said = capsys.readouterr()
     lines = said.err.splitlines()
-    assert any(line.startswith("Trying learning rates: 2 of 100, about ") for line in lines)
+    assert any(line.startswith("Trying learning rates: 2 of 200, about ") for line in lines)
     # Nothing of Lightning's: devices, products, warnings of what torch will drop.
     own = ("Trying", "Checking", "Decoding", "Computing")
     assert [line for line in lines if not line.startswith(own)] == []
