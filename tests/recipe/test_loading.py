@@ -192,6 +192,8 @@ def test_a_path_that_looks_like_a_number_stays_a_path(recipe_file: Path) -> None
     ("override", "message"),
     [
         ("seed", "is no override"),
+        ("data." + "a." * 3000 + "a=1", "must have at most 50 parts"),
+        ("data.root=a: b: c", "as YAML: mapping values are not allowed here in line 1, column 5$"),
         ("stages.al.lr=1", "there is no stage 'al'. Stages: head, augmented, all"),
         ("stages.all=1", "name one key of one stage"),
         ("stages.all.callbacks.SGDR=1", "name one key of one callback"),

@@ -32,12 +32,12 @@ class Place(NamedTuple):
         return f"{self.path}: {self.key}" if self.key else str(self.path)
 
 
-_MAX_LENGTH, _MAX_NODES, _MAX_DEPTH = 1_000_000, 10_000, 50
+_MAX_LENGTH, _MAX_NODES, MAX_DEPTH = 1_000_000, 10_000, 50
 # Text within a document, unless it is plain: a sentence, a path.
 _MAX_TEXT, _CAN_NEST = 10_000, re.compile(r"[\[{&*]|[:-]\s")
 _TOO_LARGE = yaml.YAMLError(
     f"it must be at most {_MAX_LENGTH:,} characters long, hold at most {_MAX_NODES:,} values with"
-    f" every alias written out, and be at most {_MAX_DEPTH} levels deep. Make it smaller."
+    f" every alias written out, and be at most {MAX_DEPTH} levels deep. Make it smaller."
 )
 
 
@@ -48,7 +48,7 @@ class _StrictLoader(yaml.SafeLoader):
         node: yaml.Node | None = super().get_single_node()
         if node is not None:
             nodes, depth = _extent(node, {})
-            if nodes > _MAX_NODES or depth > _MAX_DEPTH:
+            if nodes > _MAX_NODES or depth > MAX_DEPTH:
                 raise _TOO_LARGE
         return node
 
@@ -115,6 +115,14 @@ def parse_value(text: str) -> Any:
     raise _TOO_LARGE
 
 
+def yaml_problem(error: Exception) -> str:
+    """Return in one line why something is no YAML, and where."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(error).split())
+    return f"{getattr(error, 'problem', error)} in line {mark.line + 1}, column {mark.column + 1}"
+
+
 def is_bounded_yaml(text: str) -> bool:
     """Return whether text stays small and shallow if it is read as YAML, as jsonargparse does."""
     if not _CAN_NEST.search(text):
@@ -142,7 +150,7 @@ def read_document(path: Path) -> dict[str, Any]:
             f"There is no recipe file {path}. `fastrecipes ls` lists names."
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        said = getattr(error, "strerror", None) or error
+        said = getattr(error, "strerror", None) or yaml_problem(error)
         raise RecipeError(f"{path} cannot be read as YAML: {said}") from error
     if not isinstance(document, dict):
         raise RecipeError(f"{path} must hold keys such as `data` and `stages`, but holds none.")

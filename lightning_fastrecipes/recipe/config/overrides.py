@@ -10,7 +10,13 @@ import yaml
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.old_names import SHORT_FORMS, translate_key
-from lightning_fastrecipes.recipe.config.documents import Place, check_keys, parse_value
+from lightning_fastrecipes.recipe.config.documents import (
+    MAX_DEPTH,
+    Place,
+    check_keys,
+    parse_value,
+    yaml_problem,
+)
 from lightning_fastrecipes.recipe.config.schema import ClassSpec
 
 SECTIONS = (
@@ -35,8 +41,10 @@ def read_override(text: str) -> Override:
     key, separator, value = text.partition("=")
     if not separator or not all(key.split(".")):
         raise RecipeError(
-            f"`{text}` is no override. Write `--key.path=value`, such as `--data.root=photos`."
+            f"{shown(text)} is no override. Write `--key.path=value`, such as `--data.root=photos`."
         )
+    if key.count(".") >= MAX_DEPTH:
+        raise RecipeError(f"{shown(key)} must have at most {MAX_DEPTH} parts. Shorten it.")
     return Override(key, value, is_text=True)
 
 
@@ -80,7 +88,8 @@ def apply_override(document: dict[str, Any], override: Override, place: Place) -
         try:
             value = _typed_word(target, parts[-1], value)
         except yaml.YAMLError as error:
-            raise place.error(f"{shown(value)} cannot be read as YAML: {error}") from error
+            said = yaml_problem(error)
+            raise place.error(f"{shown(value)} cannot be read as YAML: {said}") from error
     _, value = translate_key(override.key, value, document)
     _arguments(target, parts[-1])[parts[-1]] = copy.deepcopy(value)
     return Override(key, value)
