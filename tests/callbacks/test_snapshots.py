@@ -74,6 +74,13 @@ def test_snapshots_hold_the_weights_after_the_last_step_of_each_cycle(
         assert checkpoint[SNAPSHOT_KEY]["epoch"] == end - 1
 
 
+def test_nothing_is_said_of_each_snapshot(fit, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        fit([CycleSnapshots(tmp_path, cycle_len=1)], max_epochs=2)
+    assert len(list(tmp_path.glob("*.ckpt"))) == 2
+    assert "weights_only" not in caplog.text
+
+
 def test_a_snapshot_says_what_was_measured(fit, measured_task, tmp_path):
     snapshots = CycleSnapshots(tmp_path)
     fit([SGDR(cycle_mult=2), snapshots], measured_task(), max_epochs=3)

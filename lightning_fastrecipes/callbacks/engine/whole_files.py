@@ -18,7 +18,7 @@ def save_as_a_whole(trainer: pl.Trainer, path: Path) -> None:
     """
     part = path.with_name(f".part-{path.name[-50:]}")
     try:
-        trainer.save_checkpoint(part)
+        trainer.save_checkpoint(part, weights_only=False)  # Lightning remarks on what is left out
         if trainer.is_global_zero:
             if path.is_dir():  # of a strategy that writes folders
                 shutil.rmtree(path)
