@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from lightning_fastrecipes.dotted import load_object
+from lightning_fastrecipes.messages import suggestion
 from lightning_fastrecipes.old_names import CLASSES
 
 if TYPE_CHECKING:
@@ -249,7 +250,8 @@ def __getattr__(name: str) -> Any:
     """Import a public class where it lives, the first time it is asked for."""
     today = CLASSES.get(name, name)
     if today not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        meant = "" if name.startswith("_") else suggestion(name, __all__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}.{meant}")
     value = load_object(f"{__name__}.{_HOMES[today]}.{today}")
     globals()[name] = value
     return value

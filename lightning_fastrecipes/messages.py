@@ -7,6 +7,20 @@ from collections.abc import Iterable, Mapping, Sequence
 _MAX_NAMED = 20
 _MAX_LENGTH = 4_000
 _OF_FASTAI: Mapping[str, Sequence[str]] = {
+    "ClassificationInterpretation": ["most_confused"],
+    "ColumnarModelData": ["TabularDataModule"],
+    "ConvLearner": ["ImageClassifier"],
+    "ImageClassifierData": ["ImageFolderDataModule"],
+    "ImageDataLoaders": ["ImageFolderDataModule"],
+    "Learner": ["ImageClassifier"],
+    "TabularDataLoaders": ["TabularDataModule"],
+    "TabularPandas": ["TabularDataModule"],
+    "aug_transforms": ["Augmentation"],
+    "cnn_learner": ["ImageClassifier"],
+    "fit_one_cycle": ["OneCycle"],
+    "load_learner": ["load"],
+    "tabular_learner": ["TabularRegressor"],
+    "vision_learner": ["ImageClassifier"],
     "arch": ["backbone"],
     "aug_tfms": ["augmentation"],
     "base_lr": ["lr"],
@@ -54,7 +68,7 @@ _OF_FASTAI: Mapping[str, Sequence[str]] = {
     "xtra_fc": ["hidden", "head=Head(hidden=...)"],
     "y_names": ["target", "columns=TableColumns(target, categorical, continuous)"],
 }
-"""Names of arguments in fast.ai 0.7 and fastai 2, and what stands for them, where it is taken."""
+"""Names and arguments of fast.ai 0.7 and fastai 2, and what stands for them, where it is known."""
 
 
 def name_some(names: Sequence[str]) -> str:

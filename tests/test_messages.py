@@ -23,7 +23,7 @@ def own_arguments() -> dict[str, set[str]]:
         taken = {*inspect.signature(item).parameters}
         for argument in taken | set(constructor_arguments(item) or ()):
             found.setdefault(argument, set()).add(name)
-    return found | {"max_epochs": {"Trainer"}}
+    return found | {name: {name} for name in fr.__all__} | {"max_epochs": {"Trainer"}}
 
 
 @pytest.mark.parametrize("name", _OF_FASTAI)
@@ -57,6 +57,14 @@ def test_keywords_are_answered_with_ours() -> None:
         fr.lr_find(model, data, device=1)
     with pytest.raises(ConfigurationError, match=r"`head` has no key 'ps'.*called `dropout` here"):
         fr.ImageClassifier("resnet18", head={"ps": 0.5})
+
+
+def test_names_of_the_package_are_answered_with_ours() -> None:
+    with pytest.raises(AttributeError, match=r"fast.ai's `load_learner` is called `load` here"):
+        _ = fr.load_learner
+    with pytest.raises(AttributeError, match=r"no attribute 'SDGR'\. Did you mean `SGDR`"):
+        _ = fr.SDGR
+    assert not hasattr(fr, "__nothing__")
 
 
 def test_keys_of_a_recipe_are_answered_with_ours(tmp_path) -> None:

@@ -20,6 +20,7 @@ from lightning_fastrecipes.data.images.features import FeatureDataModule
 from lightning_fastrecipes.data.images.module import ImageDataModule
 from lightning_fastrecipes.errors import ConfigurationError, check_choice
 from lightning_fastrecipes.functional.training.group_rates import Rates, describe_group_lrs
+from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.recipe.shared.log_steps import count_steps_from
 from lightning_fastrecipes.tasks.base import LayerGroupTask
 
@@ -109,7 +110,7 @@ def fine_tune(
     epochs: int = 3,
     *,
     head_epochs: int = 2,
-    steps: Literal["course"] | Sequence[Step] = "course",
+    steps: Literal["course"] | Step | Sequence[Step] = "course",
     lr: Rates | Literal["find"] = "find",
     lr_ratio: float | None = None,
     callbacks: Sequence[pl.Callback] = (),
@@ -135,7 +136,7 @@ def fine_tune(
         data: Its datamodule.
         epochs: Epochs of the stage ``all``, at least 1.
         head_epochs: Epochs of each of the other stages, at least 1.
-        steps: ``course``, or the names of the stages to run.
+        steps: ``course``, or the names of the stages to run; ``head`` trains the head alone.
         lr: The head's rate for all stages, or one per layer group or a range, as for ``Optim``;
             ``find``: found by ``LRFinder`` for the head and again for everything, and where its
             curve cannot be read that of the model is kept.
@@ -162,7 +163,8 @@ def fine_tune(
         ``Learner.fine_tune`` of fastai 2, which has no stage on features and finds no rate.
     """
     pl.check_trainer_arguments(fine_tune, trainer_arguments)
-    _check(model, epochs, head_epochs, steps, lr, trainer_arguments)
+    steps = [steps] if steps != "course" and steps in _STEPS else steps
+    _check(model, data, epochs, head_epochs, steps, lr, trainer_arguments)
     data.prepare_data()
     data.setup("fit")
     model.adopt_targets(data)
@@ -223,7 +225,13 @@ def _is_find(lr: Any) -> bool:
 
 
 def _check(
-    model: Any, epochs: Any, head_epochs: Any, steps: Any, lr: Any, trainer_arguments: Any
+    model: Any,
+    data: Any,
+    epochs: Any,
+    head_epochs: Any,
+    steps: Any,
+    lr: Any,
+    trainer_arguments: Any,
 ) -> None:
     if not isinstance(model, LayerGroupTask):
         raise ConfigurationError(
@@ -231,6 +239,11 @@ def _check(
             f" `TabularRegressor`, whose layer groups can be frozen, got {type(model).__name__}."
             " Give it your network as `backbone`, or train your own module with `Trainer` and"
             " `SGDR`."
+        )
+    if not isinstance(data, pl.LightningDataModule):
+        raise ConfigurationError(
+            "`data` must be a datamodule, such as `ImageFolderDataModule('photos')` or"
+            f" `TabularDataModule(...)`, got {shown(data)}."
         )
     for name, value in (("epochs", epochs), ("head_epochs", head_epochs)):
         if type(value) is not int or value < 1:

@@ -296,7 +296,7 @@ def _write(model: Any, folder: Path, data: Any) -> None:
         raise ConfigurationError(
             "A model must be a task of this package, such as `ImageClassifier` or"
             f" `TabularRegressor`, got {type(model).__name__}. Give a task your network as"
-            " `backbone`, or predict by your own module."
+            " `backbone`, or predict by your own module; several runs are given one by one."
         )
     modality = modality_of_model(model)
     found = pl.datamodule_of(getattr(model, "_trainer", None)) if data is None else data

@@ -184,6 +184,15 @@ def test_mistakes_are_named_before_any_training(arguments, message) -> None:
     assert Seen.fits == []
 
 
+def test_the_head_alone_is_trained_by_its_name(squares) -> None:
+    done = fr.fine_tune(
+        classifier(), images(squares), head_epochs=1, steps="head", lr=1e-2, **QUIET
+    )
+    assert [(stage.name, stage.epochs) for stage in done.stages] == [("head", 1)]
+
+
 def test_a_module_without_layer_groups_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"`data` must be a datamodule.* got 'photos'"):
+        fr.fine_tune(classifier(), "photos")
     with pytest.raises(ConfigurationError, match="must be a task of this package"):
         fr.fine_tune(pl.LightningModule(), table())

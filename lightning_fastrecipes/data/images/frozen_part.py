@@ -81,8 +81,9 @@ def frozen_part(model: Any, image_size: int) -> FrozenPart:
         if all(trains):
             raise ConfigurationError(
                 "Precomputed outputs need layers that are frozen, but all of the backbone is to be"
-                " trained. Use `freeze_to=-1` for the head alone, `freeze_to=1` for the late"
-                " layers, or leave `precompute` out."
+                " trained. Call `model.freeze()` to train the head alone, `model.freeze_to(1)` for"
+                " the late layers, or train on images; in a recipe `freeze_to: -1`, `freeze_to: 1`,"
+                " or no `precompute`."
             )
         place = _cut(model, backbone, image_size)
     return FrozenPart(cast(HasHead, model), backbone, place, image_size)

@@ -19,6 +19,7 @@ from lightning_fastrecipes.functional.tables.roles import find_roles
 from lightning_fastrecipes.functional.tables.spec import TableSpec
 from lightning_fastrecipes.functional.tables.target import SpecTask, TableTask
 from lightning_fastrecipes.functional.tables.target_choice import choose_task
+from lightning_fastrecipes.messages import shown
 
 
 @dataclass(frozen=True)
@@ -147,10 +148,10 @@ class TableColumns:
         """Return those of a spec, with the weight of given ones, or else the given ones."""
         if spec is not None:
             return replace(cls.of(spec), weight=None if given is None else given.weight)
-        if given is not None:
+        if isinstance(given, TableColumns):
             return given
         raise ConfigurationError(
-            "`columns` must say what the columns of the table are for, but nothing came. Give"
+            f"`columns` must say what the columns of the table are for, got {shown(given)}. Give"
             " `TableColumns(target, categorical, continuous)`, or the `spec` of a model."
         )
 

@@ -190,7 +190,7 @@ def test_epochs_are_shuffled_apart_and_hold_every_image(photos: Path) -> None:
 def test_a_backbone_that_is_trained_is_refused(photos: Path) -> None:
     images, model = parts(photos)
     model.unfreeze()
-    with pytest.raises(ConfigurationError, match=r"all of the backbone.*trained.*freeze_to=-1"):
+    with pytest.raises(ConfigurationError, match=r"all of the backbone.*freeze\(\).*freeze_to: -1"):
         FeatureDataModule(images, model)
 
 

@@ -76,6 +76,8 @@ def test_a_model_is_trained_further_on_a_second_table(tmp_path, cache):
         trainer.fit(model, own)
     with pytest.raises(ConfigurationError, match="`columns` must say what the columns"):
         TabularDataModule(second)
+    with pytest.raises(ConfigurationError, match=r"got 'sales'\. Give `TableColumns\(target"):
+        TabularDataModule(second, "sales")
 
 
 @pytest.mark.parametrize("task", ["regression", "classes"])
