@@ -8,9 +8,11 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes._lightning import TrainerFn, rank_zero_warn
 from lightning_fastrecipes.callbacks.engine.whole_files import weights_are_finite
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.training.group_rates import rates_in_words
+from lightning_fastrecipes.messages import name_some
 
 _EVERY = 50
 _SKIPPED_BY_A_SCALER = 20
@@ -19,7 +21,8 @@ _SKIPPED_BY_A_SCALER = 20
 class FiniteLossCheck(pl.OwnCallback):
     """Stop with an error when the training loss is NaN or infinite, before weights are saved.
 
-    So it does at the end of an epoch whose last step has left weights that are no numbers.
+    So it does at the end of an epoch whose last step has left weights that are no numbers. A loss
+    of a validation that is none is warned of: training may go on without it.
 
     Nothing that follows would be a number again, and checkpoints of later epochs would be lost with
     it; those of earlier ones stay as they are. The error names step, epoch and rates. Where loss
@@ -67,6 +70,20 @@ class FiniteLossCheck(pl.OwnCallback):
         """Look at the weights that the last step has left, before they are saved."""
         if not weights_are_finite(trainer, pl_module):
             self._stop(trainer, "The weights must be finite numbers, but some are none")
+
+    @override
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Warn of logged losses of a validation that are no numbers."""
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
+            return
+        logged = trainer.callback_metrics.items()
+        lost = [name for name, value in logged if "loss" in name and not bool(value.isfinite())]
+        if lost:
+            rank_zero_warn(
+                f"Losses of the validation must be finite numbers, but {name_some(lost)} is none"
+                f" after epoch {trainer.current_epoch + 1}. Look for inputs and targets that are no"
+                " numbers, and for a precision that does not hold them."
+            )
 
     def _stop_if_needed(self, trainer: pl.Trainer) -> None:
         has_scaler = getattr(trainer.precision_plugin, "scaler", None) is not None

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.run_content import assert_same_content, leftovers, run_content
+from rich.console import Console
 from torch import nn
 
 from lightning_fastrecipes.data.common.disk_room import NoRoomError
@@ -23,7 +24,7 @@ from lightning_fastrecipes.data.common.files import (
     write_atomically,
     write_json,
 )
-from lightning_fastrecipes.recipe.artifacts import checkpoints
+from lightning_fastrecipes.recipe.artifacts import checkpoints, logs
 from lightning_fastrecipes.recipe.artifacts.checkpoints import (
     WholeCheckpoints,
     check_room_for_stage,
@@ -156,3 +157,11 @@ def test_a_run_without_room_says_so_and_goes_on_bit_for_bit(victim, limited) -> 
     limited(resource.getrlimit(resource.RLIMIT_FSIZE)[1])
     assert victim.start().code == 0
     assert_same_content(run_content(victim.folder), victim.expected)
+
+
+def test_a_log_without_room_leaves_no_traceback(tmp_path, monkeypatch) -> None:
+    quiet = []  # without which Python itself writes what ends the run to the terminal
+    monkeypatch.setattr(logs, "keep_quiet", quiet.append)
+    with pytest.raises(OSError, match=r"log\.txt"):
+        logs.log_to(tmp_path / "no room" / "log.txt", Console())
+    assert quiet

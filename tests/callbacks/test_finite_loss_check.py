@@ -44,6 +44,20 @@ def test_the_step_is_named_and_no_more_are_taken(loss) -> None:
     assert module.global_step == 6
 
 
+def test_a_loss_of_a_validation_that_is_none_is_said_and_training_goes_on() -> None:
+    class LosesLater(Breaks):
+        def validation_step(self, batch, batch_idx):
+            self.log("val/loss", torch.tensor(float("nan") if self.current_epoch else 0.1))
+
+    module = LosesLater(99, 0.0)
+    loader = DataLoader(TensorDataset(torch.ones(16, 2)), batch_size=4)
+    trainer = pl.Trainer(**QUIET, max_epochs=2, callbacks=[FiniteLossCheck()])
+    with pytest.warns(UserWarning, match="'val/loss' is none after epoch 2") as said:
+        trainer.fit(module, loader, loader)
+    assert sum("val/loss" in str(one.message) for one in said) == 1
+    assert module.global_step == 8
+
+
 def test_a_finite_loss_goes_on() -> None:
     module = Breaks(99, 0.0)
     fit(module, FiniteLossCheck())

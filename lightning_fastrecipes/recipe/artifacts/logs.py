@@ -15,14 +15,15 @@ def log_to(path: Path, console: Console) -> None:
 
     This package's own warnings are shown on the console as well.
     """
+    # Lightning's information on devices and loops goes to the log alone. First: where there is no
+    # room for a log, what ends the run is said without a traceback.
+    keep_quiet(console)
     handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(_Printable("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     for name in ("lightning_fastrecipes", LIGHTNING, "py.warnings"):
         logger = logging.getLogger(name)
         logger.addHandler(handler)
         logger.setLevel(min(logger.level or logging.INFO, logging.INFO))
-    # Lightning's information on devices and loops goes to the log alone.
-    keep_quiet(console)
 
 
 def keep_quiet(console: Console) -> None:
