@@ -294,4 +294,7 @@ def _deepest(key: str, annotation: Any, value: Any) -> Mistake:
             found = found and found._replace(key=f"{key}{found.key}")
         if found is not None:
             return found
-    return Mistake(key, f"must be {type_in_words(annotation)}, but is {shown(value)}.")
+    given = {get_origin(one) or one for one in _options(annotation)} - {type(None)}
+    is_list = isinstance(value, str) and given and given <= {*_LISTS}
+    how = f" Write `[{value}]`." if is_list and len(value) <= _LONGEST else ""
+    return Mistake(key, f"must be {type_in_words(annotation)}, but is {shown(value)}.{how}")

@@ -31,3 +31,9 @@ def test_a_class_of_settings_may_be_named(value) -> None:
 )
 def test_another_class_or_other_arguments_are_mistakes(value) -> None:
     assert find_mistake(LABELS, {"labels": value}) is not None
+
+
+def test_a_word_in_place_of_a_list_is_shown_as_one() -> None:
+    mistake = find_mistake({"names": list[str] | None, "lr": list[float] | str}, {"names": "a,b"})
+    assert mistake is not None
+    assert mistake.text.endswith("but is 'a,b'. Write `[a,b]`.")

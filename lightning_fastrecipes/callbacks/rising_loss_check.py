@@ -114,5 +114,6 @@ class RisingLossCheck(KeyedCallback):
         rank_zero_warn(
             f"The training loss has risen to {rise.loss:.3g} at step {step}, {height}."
             f" Rates now: {rates_in_words(groups)}. {again}"
-            f" with a tenth of the rate: {peaks[-1] / 10:.1e} for the last group."
+            f" with a tenth of the rate: {peaks[-1] / 10:.1e} for the last group"
+            " (in a recipe, `lr` of the stage)."
         )

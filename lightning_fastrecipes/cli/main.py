@@ -7,6 +7,7 @@ import argparse
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -176,11 +177,14 @@ def _lr_find(options: argparse.Namespace) -> int:
     check_place(folder, is_folder=True)
     keep_freed_memory()
     keep_quiet(err)
-    curve = find_stage_lr(recipe, options.stage, options.run)
+    ends = options.min_lr, options.max_lr
+    curve = find_stage_lr(recipe, options.stage, options.run, ends=ends)
     write_curve(curve, folder, options.stage)
     plot = folder / f"lr_finder_{options.stage}.png"
     if curve.suggestion is None:
-        err.print(f"fastrecipes: no suggestion: {curve.refusal} See {plot}", style="red")
+        refusal = re.sub("`(min|max)_lr`", r"`--\1-lr`", curve.refusal or "")
+        swept = f"It was swept from {curve.lrs[0]:.0e} to {curve.lrs[-1]:.0e}."
+        err.print(f"fastrecipes: no suggestion: {refusal} {swept} See {plot}", style="red")
         return FAILED
     print_curve(out, curve, options.stage)
     found = f"Suggested lr: {curve.suggestion:.2e} ({curve.read_by}); {curve.describe_agreement()}"

@@ -160,6 +160,8 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     add("--stage", help="name of the stage (may be left out if there is only one)")
     add("--run", type=Path, metavar="RUN_DIR", help="start from the stage before in this run")
     add("--out", type=Path, help="folder (default: runs/NAME-lr-find)")
+    add("--min-lr", type=float, metavar="LR", help="first rate (default: the finder's, 1e-7)")
+    add("--max-lr", type=float, metavar="LR", help="last rate (default: the finder's, 10)")
     _add_run(found["run"])
     add = found["backbones"].add_argument
     add("name", nargs="?", default="", help="part of the names to list")

@@ -1,5 +1,7 @@
 """The table of backbones: counted, not remembered, and in step with timm."""
 
+import io
+
 import pytest
 import timm
 import torch
@@ -7,10 +9,12 @@ from torch import nn
 
 import lightning_fastrecipes as fr
 from lightning_fastrecipes.cli.main import main
+from lightning_fastrecipes.cli.output import PlainConsole
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.nn import backbone_table
 from lightning_fastrecipes.nn.backbone_table import _CHOICES, _multiply_adds, backbones
 from lightning_fastrecipes.nn.weights import PACKAGES
+from lightning_fastrecipes.recipe.run.terminal import print_backbones
 
 
 @pytest.mark.parametrize("choice", _CHOICES, ids=lambda choice: choice.name)
@@ -63,3 +67,14 @@ def test_the_command_prints_and_measures(capsys, monkeypatch):
 def test_seconds_are_of_one_image():
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
     assert 0 < backbone_table._seconds(network, 8) < 1
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_the_table_fits_the_terminal_and_cuts_no_word(width):
+    console = PlainConsole(width=width, file=io.StringIO())
+    print_backbones(console, backbones("mobilenetv3").assign(seconds=0.1234))
+    table = console.file.getvalue().split("Accuracies")[0]
+    assert max(map(len, table.splitlines())) <= width
+    assert {"mobilenetv3_large_100", "0.123", "multiply-adds:", "phones,", "CPUs"} <= {
+        *table.split()
+    }

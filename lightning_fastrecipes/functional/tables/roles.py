@@ -13,6 +13,7 @@ from lightning_fastrecipes.functional.decisions import counted
 from lightning_fastrecipes.functional.tables.codes import is_text_column
 from lightning_fastrecipes.functional.tables.date_parsing import parse_dates
 from lightning_fastrecipes.functional.tables.missing_codes import read_as_missing, stray_words
+from lightning_fastrecipes.messages import suggestion
 
 Column: TypeAlias = "pd.Series[Any]"
 Role = Literal["category", "number", "date", "group", "left out"]
@@ -80,7 +81,10 @@ def find_roles(frame: pd.DataFrame, target: str, but: Collection[str] = ()) -> l
     [('id', 'left out'), ('size', 'number')]
     """
     if target not in frame:
-        raise DataError(f"The table has no column '{target}' to predict. Give another `target`.")
+        meant = suggestion(target, map(str, frame))
+        raise DataError(
+            f"The table has no column '{target}' to predict.{meant} Give another `target`."
+        )
     known = frame[frame[target].notna()]
     roles: list[ColumnRole] = []
     seen: dict[int, str] = {}

@@ -161,7 +161,7 @@ class TargetColumn:
             raise DataError(
                 f"The target {self.name!r} must hold {'text' if wanted == 'text' else 'numbers'},"
                 f" but has {found}{number_hint(column)}. For a target that is one of several values"
-                " use `task='classes'`."
+                " use `task='classes'` of `TableColumns`."
             )
         _refuse_gaps(column, self.name)
         if self.categories is not None:

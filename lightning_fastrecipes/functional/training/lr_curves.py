@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_fastrecipes.errors import check_choice
+from lightning_fastrecipes.errors import ConfigurationError, check_choice
 
 Spacing = Literal["geometric", "linear"]
 Rule = Literal[
@@ -66,19 +66,19 @@ def sweep_lrs(
 ) -> list[float]:
     """List the rising learning rates of a sweep from ``min_lr`` to ``max_lr``, both included.
 
-    Rates differ by equal factors if ``geometric``, by equal steps if ``linear``. Raises ValueError
-    if an argument is out of its range.
+    Rates differ by equal factors if ``geometric``, by equal steps if ``linear``. Raise
+    `ConfigurationError` if an argument is out of its range.
 
     >>> [round(lr, 4) for lr in sweep_lrs(1e-3, 10, num_steps=5)]
     [0.001, 0.01, 0.1, 1.0, 10.0]
     """
     if not 0 < min_lr < max_lr < math.inf:
-        raise ValueError(
+        raise ConfigurationError(
             f"`min_lr` must be above 0 and below `max_lr`, but they are {min_lr} and {max_lr}."
             " Give the smaller rate first, such as 1e-7 and 10."
         )
     if num_steps < 2:
-        raise ValueError(f"`num_steps` must be at least 2, got {num_steps}. 200 are usual.")
+        raise ConfigurationError(f"`num_steps` must be at least 2, got {num_steps}. 200 are usual.")
     check_choice("spacing", spacing, get_args(Spacing))
     space = np.geomspace if spacing == "geometric" else np.linspace
     return [float(lr) for lr in space(min_lr, max_lr, num_steps)]

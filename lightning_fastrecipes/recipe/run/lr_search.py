@@ -10,6 +10,7 @@ from lightning_fastrecipes.callbacks.lr_finder import LRCurve, LRFinder, run_fin
 from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.data.common.life_signs import track
 from lightning_fastrecipes.errors import RecipeError
+from lightning_fastrecipes.functional.training.lr_curves import sweep_lrs
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
 from lightning_fastrecipes.recipe.config.defaults import trainer_arguments
 from lightning_fastrecipes.recipe.config.documents import Place
@@ -49,12 +50,19 @@ def write_curve(curve: LRCurve, folder: Path, stage: str) -> None:
     curve.plot(folder / f"lr_finder_{stage}.png")
 
 
-def find_stage_lr(recipe: Recipe, stage_name: str, run_folder: Path | None = None) -> LRCurve:
+def find_stage_lr(
+    recipe: Recipe,
+    stage_name: str,
+    run_folder: Path | None = None,
+    *,
+    ends: tuple[float | None, float | None] = (None, None),
+) -> LRCurve:
     """Sweep the learning rate of one stage and train nothing.
 
     The sweep starts from the weights that a run in ``run_folder`` had after the stage before, or if
-    ``None`` from those that the recipe starts from. Raise `RecipeError` if there is no such stage
-    or checkpoint, or the stage cannot be swept.
+    ``None`` from those that the recipe starts from. ``ends`` are its first and its last rate, those
+    of the finder where they are ``None``. Raise `RecipeError` if there is no such stage or
+    checkpoint, or the stage cannot be swept.
     """
     index = recipe.stage_index(stage_name)
     stage = recipe.stages[index]
@@ -76,6 +84,10 @@ def find_stage_lr(recipe: Recipe, stage_name: str, run_folder: Path | None = Non
     own = [found for found in build_callbacks(recipe, index) if isinstance(found, LRFinder)]
     finder = _watched(own[0] if own else _finder(stage.search))
     finder.on_refusal = "ignore"
+    if ends != (None, None):
+        lrs = finder.lrs
+        first = lrs[0] if ends[0] is None else ends[0]
+        finder.lrs = sweep_lrs(first, lrs[-1] if ends[1] is None else ends[1], len(lrs))
     try:
         arguments = trainer_arguments(recipe.trainer, model)
         # Nothing is trained, so nothing is logged.

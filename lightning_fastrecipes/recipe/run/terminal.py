@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -157,12 +158,14 @@ def headline(results: Mapping[str, Any]) -> str:
 
 def print_backbones(console: Console, table: pd.DataFrame) -> None:
     """Print the table of ``backbones``, with the recommended one marked."""
-    listed = Table(title="Backbones for images", title_justify="left")
+    # Without lines between columns, which leave no room for words on 80 columns.
+    listed = Table(title="Backbones for images", title_justify="left", box=box.SIMPLE_HEAD)
+    listed.pad_edge, listed.padding = False, 0
     listed.add_column("backbone", no_wrap=True)
-    for name in ("10^6 params", "10^9 mult-adds", "ImageNet %", "at px"):
-        listed.add_column(name, justify="right", max_width=9)
+    for name in ("params\n10^6", "mult-adds\n10^9", "ImageNet\n%", "at\npx"):
+        listed.add_column(name, justify="right", no_wrap=True)
     if "seconds" in table:
-        listed.add_column("seconds an image", justify="right", max_width=8)
+        listed.add_column("seconds\neach", justify="right", no_wrap=True)
     listed.add_column("when")
     for row in table.to_dict("records"):
         name = f"{row['name']} *" if row["offline"] else row["name"]

@@ -127,6 +127,8 @@ def test_a_sum_of_columns_that_is_the_target_is_named() -> None:
 def test_a_target_that_is_not_there_is_refused() -> None:
     with pytest.raises(DataError, match="no column 'y'"):
         find_roles(pd.DataFrame({"x": [1]}), "y")
+    with pytest.raises(DataError, match="Did you mean `Survived`"):
+        find_roles(pd.DataFrame({"Survived": [1]}), "survived")
 
 
 @pytest.mark.parametrize(("different", "role"), [(12, "category"), (100, "left out")])

@@ -11,12 +11,14 @@ import yaml
 from helpers.runs import run_recipe
 
 from lightning_fastrecipes.callbacks.engine import lr_curve
+from lightning_fastrecipes.callbacks.engine.lr_curve import LRCurve
 from lightning_fastrecipes.cli.main import main
 from lightning_fastrecipes.data.common import life_signs
 from lightning_fastrecipes.errors import RecipeError
-from lightning_fastrecipes.functional.training.lr_curves import LRSuggestion
+from lightning_fastrecipes.functional.training.lr_curves import LRSuggestion, sweep_lrs
 from lightning_fastrecipes.recipe.images.export import load_export
 from lightning_fastrecipes.recipe.loading import load_recipe
+from lightning_fastrecipes.recipe.run import lr_search
 from lightning_fastrecipes.recipe.run.lr_search import find_stage_lr
 from lightning_fastrecipes.recipe.run.runner import Run
 
@@ -244,6 +246,26 @@ def test_command_sweeps_one_stage_and_trains_nothing(finding_file, tmp_path, mon
         "lr_finder_head.json",
         "lr_finder_head.png",
     ]
+
+
+def test_the_command_names_what_can_be_typed(finding_file, tmp_path, monkeypatch, capsys):
+    lrs = sweep_lrs(1e-6, 1e-2, 50)
+    falling = LRCurve(lrs, [1 - number / 50 for number in range(50)], {"head": 1.0}, "midway")
+    monkeypatch.setattr(lr_search, "find_stage_lr", lambda *_, **__: falling)
+    words = ["lr-find", str(finding_file), "--stage", "head", "--out", str(tmp_path / "sweep")]
+    assert main(words) == 1
+    said = "the largest rate. Raise `--max-lr`. It was swept from 1e-06 to 1e-02. See"
+    assert said in capsys.readouterr().err
+
+
+def test_the_command_takes_the_ends_of_the_sweep(finding_file, tmp_path, capsys):
+    words = ["lr-find", str(finding_file), "--stage", "head", "--out", str(tmp_path / "sweep")]
+    assert main([*words, "--min-lr=1e-4", "--max-lr=1e3"]) == 0
+    lrs = json.loads((tmp_path / "sweep" / "lr_finder_head.json").read_text())["lrs"]
+    assert lrs[0] == pytest.approx(1e-4)
+    assert lrs[1] / lrs[0] == pytest.approx(10 ** (7 / 199))
+    assert main([*words, "--min-lr=0"]) == 1
+    assert "`min_lr` must be above 0" in capsys.readouterr().err
 
 
 def test_command_finds_what_the_run_finds(finding_file, tmp_path):
