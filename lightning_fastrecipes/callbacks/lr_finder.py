@@ -33,6 +33,8 @@ class LRFinder(pl.OwnCallback):
     of schedulers. Ratios between groups stay as they are. Put it before callbacks that read rates,
     such as ``LearningRateMonitor``. An epoch that was begun before a fit is resumed is not swept
     again: the checkpoint holds the rates that were found. Nothing is swept in a ``fast_dev_run``.
+    The module's own ``lr`` stays as it is, so that another fit begins with that: set it by
+    ``curve.suggestion``.
     Later in a fit the rates of the moment are scaled, unless a schedule of this package or one
     with a ``max_lr`` drives it: then their peaks.
 
