@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_fastrecipes.data.common.disk_room import NoRoomError
+from lightning_fastrecipes.data.common.sources import is_endless
 
 PART = ".part-"
 """How the names of files begin that are not whole yet."""
@@ -102,6 +103,8 @@ def read_bounded(path: Path) -> str:
 
     Parsed, JSON takes up to twenty times as much memory.
     """
+    if is_endless(path):
+        raise ValueError("it must be a file, but is a pipe or a device")
     if (size := path.stat().st_size) > MOST_JSON_BYTES:
         raise ValueError(f"it must have at most {MOST_JSON_BYTES:,} bytes, but has {size:,}")
     return path.read_text(encoding="utf-8")

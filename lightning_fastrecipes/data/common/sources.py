@@ -1,6 +1,7 @@
 """Where data comes from."""
 
 import os
+import stat
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -39,7 +40,21 @@ def resolve_source(source: str | Path, argument: str) -> Path:
             f"`{argument}` must name something that exists, got '{text}' (looked for"
             f" '{path.absolute()}'). Correct the path, or run where it is right."
         )
+    if is_endless(path):
+        raise DataError(
+            f"`{argument}` must name a file or a folder, but '{text}' is a pipe or a device. Copy"
+            " what it gives into a file."
+        )
     return path
+
+
+def is_endless(path: str | Path) -> bool:
+    """Return whether a path is a pipe or a device, reading of which may never end."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):  # whoever opens it finds out
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def list_files(folder: Path) -> list[str]:

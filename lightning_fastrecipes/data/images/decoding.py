@@ -15,6 +15,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from lightning_fastrecipes.data.common.sources import is_endless
 from lightning_fastrecipes.data.images.contents import what_it_is
 from lightning_fastrecipes.data.images.likeness import coarse_look
 from lightning_fastrecipes.errors import DataError
@@ -68,6 +69,7 @@ class ImageFacts(NamedTuple):
 
 
 DEFAULT_DECODING = Decoding()
+_ENDLESS = "is no file, but a pipe or a device"
 
 
 def load_image(
@@ -87,6 +89,8 @@ def load_image(
     ``digest`` is what ``file_digest`` must be. Raise `DataError` if it is another, or the file
     cannot be decoded to the end, or is too large.
     """
+    if is_endless(path):
+        raise DataError(f"The image '{path}' {_ENDLESS}. Copy what it gives into a file.")
     source = path if digest is None else _content_of(path, digest)
     try:
         with _opened(source, decoding) as image:
@@ -107,6 +111,8 @@ def inspect_image(path: str | Path, decoding: Decoding = DEFAULT_DECODING) -> Im
     The size is after the EXIF orientation, the digest that of the bytes; a note says where
     something was left out.
     """
+    if is_endless(path):
+        return ImageFacts(problem=_ENDLESS)
     try:
         content = Path(path).read_bytes()
     except OSError as error:

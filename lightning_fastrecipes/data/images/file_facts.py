@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lightning_fastrecipes.data.common.sources import is_endless
+
 _MOST_OPENED = 500
 
 
@@ -33,6 +35,9 @@ def file_facts(folder: Path, files: Sequence[str]) -> FileFacts:
     chosen = np.unique(np.linspace(0, len(files) - 1, min(len(files), _MOST_OPENED)).astype(int))
     sizes, unreadable = [], []
     for place in chosen:
+        if is_endless(folder / files[place]):
+            unreadable.append(files[place])
+            continue
         try:
             with Image.open(folder / files[place]) as image:
                 sizes.append(image.size)

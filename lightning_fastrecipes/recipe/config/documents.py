@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from lightning_fastrecipes.data.common.sources import is_endless
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.messages import suggestion
 from lightning_fastrecipes.old_names import translate_recipe
@@ -143,6 +144,8 @@ def read_document(path: Path) -> dict[str, Any]:
 
     Raise `RecipeError` if the file is missing, is not YAML, or does not hold a mapping.
     """
+    if is_endless(path):
+        raise RecipeError(f"{path} must be a recipe file, but is a pipe or a device. Name a file.")
     try:
         document = parse_value(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

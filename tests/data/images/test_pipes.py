@@ -1,0 +1,78 @@
+"""Pipes and devices among files: refused by name, since reading them may never end."""
+
+import os
+import signal
+
+import pytest
+
+from lightning_fastrecipes.cli.main import main
+from lightning_fastrecipes.data.images.datamodules import (
+    ImageArrayDataModule,
+    ImageCSVDataModule,
+    ImageFolderDataModule,
+)
+from lightning_fastrecipes.data.images.decoding import load_image
+from lightning_fastrecipes.data.tables.columns import TableColumns
+from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
+from lightning_fastrecipes.errors import DataError
+
+
+@pytest.fixture(autouse=True)
+def _ends():
+    """Raise an error where something waits for a pipe, in place of waiting with it."""
+
+    def stop(*_):
+        raise TimeoutError("still waiting")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(params=["pipe", "device"])
+def odd(request, tmp_path):
+    """Make a pipe, or a link to a device, of a name."""
+
+    def make(name):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if request.param == "pipe":
+            os.mkfifo(path)
+        else:
+            path.symlink_to("/dev/zero")
+        return path
+
+    return make
+
+
+def test_images_among_others_are_named(odd, tmp_path, draw) -> None:
+    for name in ("a/0.png", "a/1.png", "b/0.png", "b/1.png"):
+        draw(tmp_path / "photos" / name)
+    path = odd("photos/a/x.png")
+    data = ImageFolderDataModule(tmp_path / "photos", image_size=8, cache="off")
+    with pytest.raises(DataError, match=r"a/x\.png.*is no file, but a pipe or a device"):
+        data.setup("fit")
+    with pytest.raises(DataError, match="is no file, but a pipe or a device"):
+        load_image(path)
+
+
+@pytest.mark.parametrize(
+    "module", [ImageFolderDataModule, ImageCSVDataModule, ImageArrayDataModule]
+)
+def test_sources_are_refused(odd, module) -> None:
+    with pytest.raises(DataError, match=r"must name a file or a folder, but .* is a pipe or a dev"):
+        module(odd("t.csv"), image_size=8, cache="off").setup("fit")
+
+
+def test_tables_are_refused(odd) -> None:
+    with pytest.raises(DataError, match=r"is a pipe or a device. Copy what it gives into a file"):
+        TabularDataModule(odd("t.csv"), TableColumns("y", [], ["x"]), cache="off").setup("fit")
+
+
+@pytest.mark.parametrize("words", [["check", "{}"], ["new", "{}"], ["predict", "{}", "x.png"]])
+def test_the_command_refuses_them(odd, words, capsys) -> None:
+    path = str(odd("recipe.yaml"))
+    assert main([word.format(path) for word in words]) in (1, 2)
+    assert capsys.readouterr().err.startswith("fastrecipes: ")
