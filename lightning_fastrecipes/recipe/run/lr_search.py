@@ -62,13 +62,18 @@ def find_stage_lr(
     The sweep starts from the weights that a run in ``run_folder`` had after the stage before, or if
     ``None`` from those that the recipe starts from. ``ends`` are its first and its last rate, those
     of the finder where they are ``None``. Raise `RecipeError` if there is no such stage or
-    checkpoint, or the stage cannot be swept.
+    checkpoint, no stage before it, or the stage cannot be swept.
     """
     index = recipe.stage_index(stage_name)
     stage = recipe.stages[index]
+    if run_folder is not None and index == 0:
+        raise RecipeError(
+            f"'{stage_name}' is the first stage, and begins with no weights of a run. Leave"
+            f" `{run_folder}` out, or name another stage."
+        )
     pl.seed_everything(recipe.seed, workers=True, verbose=False)
     data, model = build_parts(recipe)
-    if run_folder is not None and index > 0:
+    if run_folder is not None:
         before = recipe.stages[index - 1].name
         checkpoint = RunFolder(run_folder).checkpoint(before)
         if not checkpoint.is_file():

@@ -295,6 +295,7 @@ def test_without_a_stage_the_command_names_them(finding_file, tmp_path, capsys):
     ("stage", "folder", "message"),
     [
         pytest.param("heads", None, "no stage 'heads'. Stages: head, augmented, all", id="stage"),
+        pytest.param("head", Path("nowhere"), "is the first stage", id="first-stage"),
         pytest.param("all", Path("nowhere"), r"augmented.ckpt is missing", id="checkpoint"),
     ],
 )
