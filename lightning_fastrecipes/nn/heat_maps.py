@@ -33,6 +33,7 @@ def heat_maps(
     ``(batch, height, width)`` of that layer, and each map has a maximum of 1, or is 0 everywhere.
     From Selvaraju et al., *Grad-CAM* (2017).
 
+    >>> _ = torch.manual_seed(0)
     >>> layer = nn.Conv2d(3, 4, 3)
     >>> images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     >>> heat_maps(layer, lambda: layer(images), lambda out: out.mean((1, 2, 3))).shape
