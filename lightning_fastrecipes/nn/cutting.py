@@ -121,7 +121,8 @@ def run_late(backbone: Backbone, early: EarlyOutputs) -> Tensor:
         return given
 
     size = early.image_size
-    empty = torch.zeros(1, backbone.num_channels, size, size, device=early.outputs.device)
+    like = next(backbone.parameters())
+    empty = torch.zeros(1, backbone.num_channels, size, size, device=like.device, dtype=like.dtype)
     with _hooked(backbone, early.cut, replace):
         features = cast(Tensor, backbone(empty))
     _the_one(found, early.cut)

@@ -106,4 +106,4 @@ class ImageClassifier(ImageTask, ClassificationTask):
     @override
     def forward_head(self, features: Tensor) -> Tensor:
         self.require_classes()
-        return cast(Tensor, self.head(features)).float()
+        return cast(Tensor, self.head(self.as_weights(features))).float()

@@ -196,7 +196,12 @@ class ImageTask(LayerGroupTask):
                 resized_image(self.pixel_mean, images) if self.has_mean_image else self.pixel_mean
             )
             images = (images.float() - mean).div_(self.pixel_std)
-        return cast(Tensor, self.backbone(images))
+        return cast(Tensor, self.backbone(self.as_weights(images)))
+
+    def as_weights(self, values: Tensor) -> Tensor:
+        """Return values in the type of the weights, where `Trainer(precision=)` has changed it."""
+        dtype = self.pixel_std.dtype
+        return values if dtype == torch.float32 else values.to(dtype)
 
     def nearest_image_size(self, size: int) -> int:
         """Round an image size to one that the backbone takes; a ValueError if it takes none."""

@@ -511,3 +511,21 @@ def test_data_with_other_classes_is_refused_before_testing(classes, message) -> 
 def test_a_number_out_of_range_is_refused(options, message) -> None:
     with pytest.raises(ValueError, match=message):
         tiny_model(**options)
+
+
+@pytest.mark.parametrize("norm_policy", ["eval", "calibrated", "eval_if_frozen"])
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true", "64-true"])
+def test_weights_of_another_type_take_images_and_features(precision, norm_policy) -> None:
+    model = tiny_model(norm_policy=norm_policy)
+    # Adam's eps is 0 in float16: weights of this type are for prediction.
+    steps = 0 if precision == "16-true" else -1
+    trainer = fit(model, precision=precision, enable_progress_bar=False, max_steps=steps)
+    trainer.validate(model, loader(), verbose=False)
+    assert torch.isfinite(trainer.callback_metrics["val_loss"])
+    found = torch.cat(trainer.predict(model, loader()))
+    assert found.sum(dim=1) == pytest.approx(torch.ones(12), abs=1e-5)
+    assert (found - torch.cat(trainer.predict(model.float(), loader()))).abs().max() < 0.02
+    with torch.no_grad():
+        model.to(torch.bfloat16)
+        features = model.forward_features(photos().tensors[0])
+        assert model.forward_head(features.float()).dtype == torch.float32
