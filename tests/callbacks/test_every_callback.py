@@ -76,7 +76,8 @@ CALLBACKS: dict[str, Callable[[], pl.Callback]] = SCHEDULES | {
     "seeded-steps": lambda: SeededSteps(seed=5),
     "validation-guard": ValidationGuard,
     "rising-loss-check": lambda: RisingLossCheck(factor=1.01),
-    "lr-finder": lambda: LRFinder(min_lr=1e-5, max_lr=1000.0, num_steps=60),
+    # At a tenth of the lowest loss's rate rounding does not grow: sums of two halves are compared.
+    "lr-finder": lambda: LRFinder(min_lr=1e-5, max_lr=1000.0, num_steps=60, rule="minimum/10"),
 }
 DRAWS_RANDOM_NUMBERS = {"seeded-steps"}
 AS_LONG_AS_TRAINING = {name for name, make in SCHEDULES.items() if make().needs_max_epochs}

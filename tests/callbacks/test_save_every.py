@@ -165,7 +165,7 @@ def test_a_write_that_fails_leaves_the_last_file_and_no_other(fit, tmp_path, mon
     fit([saving], max_epochs=1)
     before = saving.path.read_bytes()
 
-    def fail(trainer, path, *_) -> None:
+    def fail(trainer, path, **_) -> None:
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 

@@ -29,7 +29,8 @@ def named_death(error: BaseException) -> str | None:
             f" {KILLED} {_LESS_MEMORY}"
         )
     if isinstance(error, (ConnectionError, EOFError)) and _was_of_a_worker(error):
-        return f"A worker that loads data ended: {text or 'end of file'}. {KILLED} {_LESS_MEMORY}"
+        how = getattr(error, "strerror", None) or text or "end of file"
+        return f"A worker that loads data ended: {how}. {KILLED} {_LESS_MEMORY}"
     if isinstance(error, RuntimeError) and _OF_A_RANK.search(text):
         return (
             f"Another process of this run has ended, so that this one cannot go on ({text[:200]})."

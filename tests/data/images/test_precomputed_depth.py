@@ -350,7 +350,7 @@ def test_other_views_and_bytes_are_other_caches(photos: Path) -> None:
     [
         ("stats_if_frozen", 1, {}, r"`bn1` would follow .*'stats_if_frozen'.*eval_if_frozen"),
         ("train", 1, {}, r"train in frozen layers too.*norm_policy='train'"),
-        ("eval", 0, {}, r"all of the backbone is to be trained.*freeze_to=1"),
+        ("eval", 0, {}, r"all of the backbone is to be trained.*freeze_to\(1\)"),
         ("eval", 1, {"views": "flips"}, r"'poses' or a number of at least 1, got 'flips'"),
         ("eval", 1, {"views": 0}, "at least 1, got 0"),
         ("eval", 1, {"storage": "int4"}, "storage"),

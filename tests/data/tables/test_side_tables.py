@@ -9,6 +9,9 @@ from lightning_fastrecipes.data.tables.columns import TableColumns
 from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
 from lightning_fastrecipes.functional.tables.spec import TableSpec
 
+# Five rows of each shop are the same, and drawn into both splits.
+pytestmark = pytest.mark.filterwarnings("ignore:Some rows are in training as well")
+
 JOIN = {"join": {"table": "shops.csv", "keys": ["Shop"], "suffix": "_s"}}
 COLUMNS = TableColumns("Sales", ["Zip_s", "Kind_s", "Floor_s"], ["Km_s"])
 

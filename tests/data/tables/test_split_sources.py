@@ -86,7 +86,8 @@ def test_frames_patterns_steps_and_conditions_work_as_for_one_table(files, tmp_p
 def test_rows_that_two_tables_have_are_counted(files) -> None:
     both = pd.concat([pd.read_csv(files["test"]), frame(3, 5)])
     both.to_csv(files["test"], index=False)
-    data = built(files)
+    with pytest.warns(UserWarning, match="in training as well.*: 2 of 6 in test"):
+        data = built(files)
     assert "2 of 6 rows of 'test' are also in 'train'." in str(data.report)
     assert "'val'" not in str(data.report)
 

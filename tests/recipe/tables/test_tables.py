@@ -523,6 +523,7 @@ def test_a_trial_run_goes_through_everything(
     assert len(pd.read_csv(tmp_path / "trial" / "predictions_val.csv"))
 
 
+@pytest.mark.filterwarnings("ignore:`ValidationGuard`, after epoch")  # 84 rows, batches of 4
 def test_a_stage_finds_its_rate(recipe_file: Path, tmp_path: Path) -> None:
     finder = {"class_path": "lightning_fastrecipes.LRFinder", "init_args": {"on_refusal": "ignore"}}
     described = yaml.safe_load(recipe_file.read_text())
