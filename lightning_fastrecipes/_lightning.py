@@ -109,9 +109,7 @@ else:
     from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
     from lightning.pytorch.loggers.logger import DummyLogger
     from lightning.pytorch.plugins import CheckpointIO, TorchCheckpointIO
-    from lightning.pytorch.plugins.environments import (
-        SLURMEnvironment,
-    )
+    from lightning.pytorch.plugins.environments import SLURMEnvironment
     from lightning.pytorch.strategies import (
         DDPStrategy,
         DeepSpeedStrategy,
@@ -126,9 +124,7 @@ else:
         rank_zero_only,
         rank_zero_warn,
     )
-    from lightning.pytorch.utilities.exceptions import (
-        MisconfigurationException,
-    )
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
     from lightning.pytorch.utilities.seed import isolate_rng
     from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 
@@ -174,9 +170,8 @@ def keeps_whole_weights(strategy: Any) -> bool:
             return True
         kind = StrategyRegistry[strategy]["strategy"]
     is_whole = issubclass(kind, (SingleDeviceStrategy, DDPStrategy))
-    return is_whole and not issubclass(
-        kind, DeepSpeedStrategy
-    )  # which is one of `ddp` to Lightning
+    # That of DeepSpeed is one of `ddp` to Lightning.
+    return is_whole and not issubclass(kind, DeepSpeedStrategy)
 
 
 def refuse_shards(asker: str, trainer: Trainer | None) -> None:
@@ -226,13 +221,27 @@ class OwnCallback(Callback):
     needs_whole_weights: ClassVar[bool] = True
     """Whether it works only where every process has all weights."""
 
+    needs_own_key: ClassVar[bool] = False
+    """Whether a trainer may have but one under a ``state_key``; so if it has a state."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "state_dict" in vars(cls):
+            cls.needs_own_key = True
+            # Read by `is_overridden`: Lightning then leaves it to `setup` to refuse a second one.
+            cls.state_dict.__wrapped__ = Callback.state_dict  # type: ignore[attr-defined]
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse a trainer of the other Lightning or of shards, and what else is of the other."""
-        name = type(self).__name__
-        parts = (trainer, pl_module, datamodule_of(trainer), *callbacks_of(trainer))
-        refuse_other_lightning(name, *parts)
+        """Refuse a trainer of the other Lightning or of shards, and a second one of this kind."""
+        name, callbacks = type(self).__name__, callbacks_of(trainer)
+        refuse_other_lightning(name, trainer, pl_module, datamodule_of(trainer), *callbacks)
         if self.needs_whole_weights:
             refuse_shards(name, trainer)
+        count = [one.state_key for one in callbacks].count(self.state_key)
+        if self.needs_own_key and count > 1:
+            raise SetupError(
+                f"A trainer must have one `{self.state_key}`, but has {count}. Leave one of them."
+            )
 
 
 class OwnDataModule(LightningDataModule):

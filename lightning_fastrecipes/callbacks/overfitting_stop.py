@@ -142,6 +142,11 @@ class OverfittingStop(KeyedCallback):
                 " loader, and validate every epoch."
             )
         callbacks = pl.callbacks_of(trainer)
+        if sum(isinstance(one, OverfittingStop) for one in callbacks) > 1:
+            raise SetupError(
+                "One `OverfittingStop` must choose the weights that a fit ends with, but the"
+                " trainer has several. Give one of them both `patience` and `gap_patience`."
+            )
         for callback in callbacks:
             if isinstance(callback, tuple(_OTHER_ENDS)):
                 reason = next(why for cls, why in _OTHER_ENDS.items() if isinstance(callback, cls))

@@ -55,6 +55,8 @@ class ProgressiveResizing(pl.OwnCallback):
         chapter 7.
     """
 
+    needs_own_key = True
+
     def __init__(
         self,
         sizes: dict[int, int],

@@ -155,6 +155,8 @@ class Schedule(pl.OwnCallback, ABC):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Forget an earlier fit, unless the same trainer continues it."""
+        if stage == "fit":
+            self._refuse_others(trainer)
         super().setup(trainer, pl_module, stage)
         if stage == "fit" and trainer.global_step == 0:
             self._starts, self._end = (0,), None
@@ -163,7 +165,6 @@ class Schedule(pl.OwnCallback, ABC):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse optimizers that this schedule cannot drive, before anything runs."""
         name = type(self).__name__
-        self._refuse_others(trainer)
         if self.replace_scheduler and len(trainer.optimizers) == 1:
             self._take_out_schedulers(trainer)
         num_optimizers, num_schedulers = len(trainer.optimizers), len(trainer.lr_scheduler_configs)
@@ -248,13 +249,14 @@ class Schedule(pl.OwnCallback, ABC):
 
     def _refuse_others(self, trainer: pl.Trainer) -> None:
         """Refuse what would set the rates as well."""
-        name = type(self).__name__
-        for other in pl.callbacks_of(trainer):
-            if isinstance(other, Schedule) and other is not self:
-                raise SetupError(
-                    f"One schedule must set the rates, but the trainer has `{name}` and"
-                    f" `{type(other).__name__}`. Leave one of them out."
-                )
+        name, callbacks = type(self).__name__, pl.callbacks_of(trainer)
+        found = [f"`{type(one).__name__}`" for one in callbacks if isinstance(one, Schedule)]
+        if len(found) > 1:
+            raise SetupError(
+                f"One schedule must set the rates, but the trainer has {' and '.join(found)}. Leave"
+                " all but one of them out."
+            )
+        for other in callbacks:
             if isinstance(other, pl.StochasticWeightAveraging):
                 raise SetupError(
                     f"`{name}` and `StochasticWeightAveraging` both set the rates. Leave one of"

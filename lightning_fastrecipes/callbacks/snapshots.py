@@ -96,7 +96,16 @@ class CycleSnapshots(KeyedCallback):
             self._folder = Path(self.dirpath or Path(trainer.default_root_dir) / "snapshots")
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Refuse fits without cycles, or without the metric that is asked for, before they run."""
+        """Refuse fits without cycles, metric or folder of its own, before they run."""
+        for other in pl.callbacks_of(trainer):
+            if not isinstance(other, CycleSnapshots) or other is self:
+                continue
+            if other._folder.resolve() == self._folder.resolve():
+                raise SetupError(
+                    "Each `CycleSnapshots` must have a folder of its own, but two write to"
+                    f" {self._folder}, where one would replace and remove files of the other. Give"
+                    " them different `dirpath`."
+                )
         ends = self._ends.epochs(trainer)
         if self.which == "best" and self._ends.unvalidated(trainer):
             raise SetupError(

@@ -109,6 +109,7 @@ def test_a_rate_that_is_given_to_unfrozen_layers_is_their_peak() -> None:
     ("others", "message"),
     [
         ([fr.OneCycle()], "`SGDR` and `OneCycle`"),
+        ([fr.SGDR(3)], "`SGDR` and `SGDR`. Leave all but one of them out"),
         ([StochasticWeightAveraging(0.02)], "`EMAWeightAveraging` averages weights beside"),
         ([BackboneFinetuning()], "both set the backbone's rates"),
     ],
@@ -195,6 +196,27 @@ def test_two_augmentations_of_one_prediction_are_refused() -> None:
     with pytest.raises(SetupError, match="Validate or predict with each of them in turn"):
         pl.Trainer(**QUIET, callbacks=two).validate(Module(), loader(), verbose=False)
     fit(fr.RisingLossCheck(3), fr.RisingLossCheck(9), max_epochs=1)
+
+
+def test_snapshots_of_two_callbacks_in_one_folder_are_refused(tmp_path) -> None:
+    two = [fr.CycleSnapshots(tmp_path, keep, cycle_len=1) for keep in (1, 2)]
+    with pytest.raises(SetupError, match=r"folder of its own, but two write to .*`dirpath`"):
+        fit(*two)
+
+
+def test_two_that_choose_the_last_weights_are_refused() -> None:
+    two = [fr.OverfittingStop(patience, cycle_len=1) for patience in (1, 2)]
+    with pytest.raises(SetupError, match=r"trainer has several. Give one of them both `patience`"):
+        fit(*two)
+
+
+def test_a_second_one_that_a_module_brings_is_refused() -> None:
+    class Brings(Module):
+        def configure_callbacks(self):
+            return [fr.RisingLossCheck(), fr.RisingLossCheck()]
+
+    with pytest.raises(SetupError, match="one `RisingLossCheck`, but has 2"):
+        fit(module=Brings())
 
 
 class SlashNames(Module):

@@ -5,6 +5,7 @@ A schedule adds it to ``SCHEDULES``, which are among them.
 
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -374,3 +375,36 @@ def test_a_fit_works_or_is_refused_by_name(name, situation, fit, tiny_task, tiny
     else:
         fit([callback], task, **arguments)
         assert task.trained > 0
+
+
+_TWO_DO = {
+    "initial-loss-check", "finite-loss-check", "train-metrics", "image-mixing", "save-every",
+    "seeded-steps", "lr-finder",
+}  # fmt: skip
+"""Two with the same arguments do no harm: they keep no state. Those of all others are refused."""
+
+
+@every_callback
+@pytest.mark.parametrize("is_one_object", [False, True])
+def test_two_of_one_class_are_refused_in_words_of_ours(name, is_one_object, fit, tiny_data):
+    one = CALLBACKS[name]()
+    # A folder is part of what tells snapshots apart: the second takes that of the first.
+    two = [one, one if is_one_object else pickle.loads(pickle.dumps(one))]
+    if name in _TWO_DO:
+        fit(two, max_epochs=1, **tiny_data(name))
+        return
+    kind = type(one).__name__
+    said = f"must have one `{re.escape(one.state_key)}`, but has 2. Leave"
+    if name in SCHEDULES:
+        said = f"One schedule must set the rates, .* `{kind}` and `{kind}`. Leave"
+    with pytest.raises(SetupError, match=said):
+        fit(two, max_epochs=1, **tiny_data(name))
+
+
+@every_callback
+def test_a_state_stands_under_the_name_of_its_class(name):
+    """As in the checkpoints that there are; arguments are added where several may stand."""
+    one = CALLBACKS[name]()
+    assert one.state_key.partition("{")[0] == type(one).__name__
+    if type(one) not in (CycleSnapshots, OverfittingStop, TestTimeAugmentation, RisingLossCheck):
+        assert one.state_key == type(one).__name__
