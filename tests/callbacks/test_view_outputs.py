@@ -1,5 +1,6 @@
 """Test-time augmentation of modules that know nothing of this package: every kind of output."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from torch.utils.data import DataLoader
 
 from lightning_fastrecipes import TestTimeAugmentation
 from lightning_fastrecipes.callbacks.engine import view_metrics
+from lightning_fastrecipes.functional.images.batches import by_name
 from lightning_fastrecipes.functional.images.pixels import dihedral
 from lightning_fastrecipes.functional.images.views import turned_back
 
@@ -171,6 +173,88 @@ def test_a_dictionary_keeps_what_is_no_prediction():
     assert found[0]["rows"].tolist() == [0, 1, 2, 3]
 
 
+@dataclass
+class Found:
+    logits: Tensor
+    loss: Tensor | None = None
+
+
+def test_a_dataclass_is_read_as_a_dictionary_is():
+    class Fields(ImageNet):
+        def forward(self, inputs):
+            return Found(self.net(inputs))
+
+        def loss(self, outputs, targets):
+            return functional.cross_entropy(outputs.logits, targets)
+
+        def predict_step(self, batch, batch_idx):
+            return Found(self(batch[0]).logits.softmax(1))
+
+    class Plain(ImageNet):
+        def predict_step(self, batch, batch_idx):
+            return self(batch[0]).softmax(1)
+
+    trainer = quiet_trainer(TestTimeAugmentation(1, "flips"))
+    found = torch.cat([one.logits for one in trainer.predict(Fields(), Fields.loader(10))])
+    assert torch.equal(found, predict(Plain, TestTimeAugmentation(1, "flips")))
+    assert "val_loss_tta" in validate(Fields(), TestTimeAugmentation(1, "flips"))
+    with pytest.raises(MisconfigurationException, match=r"no part of .*\['logits', 'loss'\]"):
+        validate(Fields(), TestTimeAugmentation(1, "flips", part="other"))
+
+
+def test_a_dataclass_that_is_a_mapping_is_one():
+    @dataclass
+    class Both(dict):
+        logits: Tensor
+
+    given = Both(torch.zeros(1))
+    assert by_name(given) is given
+    assert by_name(Found(torch.zeros(1))).keys() == {"logits", "loss"}
+
+
+def test_what_stays_of_the_plain_images_is_said(caplog):
+    class Decides(ImageNet):
+        def predict_step(self, batch, batch_idx):
+            probabilities = self(batch[0]).softmax(1)
+            return {"p": probabilities, "best": probabilities.argmax(1), "note": "none"}
+
+    caplog.set_level("INFO")
+    quiet_trainer(TestTimeAugmentation(1, "flips")).predict(Decides(), Decides.loader(10))
+    said = [one.message for one in caplog.records if "merged predictions replace" in one.message]
+    assert len(said) == 1
+    assert "'p' of what `predict_step` returns" in said[0]
+    assert said[0].endswith("stay in 'best'.")
+
+
+def _maps_of(channels, size):
+    class Strides(AutoEncoder):
+        def forward(self, inputs):
+            found = functional.adaptive_avg_pool2d(inputs, size)
+            return found if channels else found[:, 0]
+
+        def predict_step(self, batch, batch_idx):
+            return self(batch)
+
+    callback = TestTimeAugmentation(1, "flips", outputs="maps")
+    images = DataLoader(numbers(2, 3, 20, 12), batch_size=2)
+    return quiet_trainer(callback).predict(Strides(), images)[0], Strides()(next(iter(images)))
+
+
+@pytest.mark.parametrize("channels", [True, False])
+def test_a_map_may_miss_a_part_of_a_pixel(channels):
+    """Strides of 8 leave 3 x 2 of 20 x 12 pixels."""
+    merged, plain = _maps_of(channels, (3, 2))
+    torch.testing.assert_close(merged, plain)
+
+
+@pytest.mark.parametrize("channels", [True, False])
+def test_what_lies_on_no_image_is_no_map(channels):
+    with pytest.raises(
+        MisconfigurationException, match=r"of 20 x 12\. If they do so, but for a part"
+    ):
+        _maps_of(channels, (4, 4))
+
+
 def test_a_part_is_named_where_several_could_be_meant():
     class Silent(Embedder):
         def predict_step(self, batch, batch_idx):
@@ -217,7 +301,7 @@ def test_classes_along_a_sequence_are_no_map():
         def predict_step(self, batch, batch_idx):
             return self(batch[0]).softmax(1)
 
-    with pytest.raises(MisconfigurationException, match="write `outputs='numbers'`"):
+    with pytest.raises(MisconfigurationException, match="are, write `outputs='numbers'`"):
         predict(Line, TestTimeAugmentation(1, "flips"))
     images = numbers(10, 3, SIDE, SIDE)[:, 0]
     merged = (images.softmax(1) + images.flip(-1).softmax(1)) / 2
@@ -251,6 +335,7 @@ def test_a_protocol_has_the_last_word():
         (CatsAndDogs, {"outputs": "classes"}, "its `predict_step` returns the sigmoid"),
         (ImageNet, {"outputs": "probabilities"}, r"needs numbers in \[0, 1\], but"),
         (Tags, {"outputs": "maps"}, "needs height and width"),
+        (SoftmaxInside, {"outputs": "classes"}, r"needs logits, but .* sums to 1 in each row"),
         (Ages, {"outputs": "numbers", "plain_weight": "learn"}, "needs probabilities of classes"),
     ],
 )

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import SetupError
+from lightning_fastrecipes.functional.images.batches import by_name
 from lightning_fastrecipes.functional.labels.output_losses import PredictionKind
 
 Outputs = Literal["classes", "binary", "labels", "probabilities", "numbers", "maps"]
@@ -227,17 +228,18 @@ def _is_map(values: Tensor, images: Tensor, asked: Outputs | None, activation: A
         return False
     height, width = images.shape[-2:]
     rows, columns = values.shape[-2:]
-    if values.ndim == 4 and rows * width == columns * height:
-        return True
+    # Strides that do not divide an image leave a map that lies on it but for a part of a pixel.
+    slack = max(height, width) if asked == "maps" else 0
+    is_alike = abs(rows * width - columns * height) <= slack
     # Classes lie along the second dimension, which is then no height.
-    has_classes = activation == "softmax"
-    is_alike = (rows, columns) == (height, width) and not has_classes
-    if values.ndim == 3 and (is_alike or asked == "maps"):
+    has_size = (rows, columns) == (height, width) and activation != "softmax"
+    if is_alike and (values.ndim == 4 or (values.ndim == 3 and (has_size or asked == "maps"))):
         return True
     raise SetupError(
         f"`TestTimeAugmentation` takes maps (batch, channels, height, width) or (batch, height,"
         f" width) that lie on their images, but the outputs are {tuple(values.shape)} for images of"
-        f" {height} x {width}. If they are averaged as they are, write `outputs='numbers'`."
+        f" {height} x {width}. If they do so, but for a part of a pixel, write `outputs='maps'`; if"
+        " they are averaged as they are, write `outputs='numbers'`."
     )
 
 
@@ -250,6 +252,11 @@ def _check_asked(
         raise SetupError(
             f"`outputs={asked!r}` does not fit `{type(module).__name__}`: its `predict_step`"
             f" returns the {found} of what `forward` gives. Leave `outputs` out."
+        )
+    if usual == "softmax" and found != usual and _sums_to_one(values):
+        raise SetupError(
+            f"`outputs={asked!r}` needs logits, but what `forward` of `{type(module).__name__}`"
+            " gives sums to 1 in each row. Write `outputs='probabilities'`."
         )
     columns = values.shape[1] if values.ndim > 1 else 1
     needs = {
@@ -270,6 +277,7 @@ def _check_asked(
 
 def _tensors(value: Any, length: int) -> dict[Any, Tensor]:
     """Return the tensors of floats with a row an image, by their names; ``None`` for one alone."""
+    value = by_name(value)
     if isinstance(value, Mapping):
         named: dict[Any, Any] = dict(value)
     elif isinstance(value, Sequence) and not isinstance(value, str):
@@ -286,10 +294,11 @@ def _tensors(value: Any, length: int) -> dict[Any, Tensor]:
 def _part_of(value: Any, part: Part) -> Any:
     if part is None:
         return value
+    named = by_name(value)
     try:
-        return value[part]
+        return named[part]
     except (KeyError, IndexError, TypeError) as error:
-        names = list(value) if isinstance(value, Mapping) else type(value).__name__
+        names = list(named) if isinstance(named, Mapping) else type(value).__name__
         raise SetupError(
             f"`TestTimeAugmentation(part={part!r})` names no part of the outputs, which are"
             f" {names}. Name one of them, or leave `part` out."

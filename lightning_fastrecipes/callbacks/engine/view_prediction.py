@@ -1,14 +1,14 @@
 """The plain prediction of a batch and the mean of its views, for any module."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from lightning_fastrecipes import _lightning as pl
-from lightning_fastrecipes._lightning import SetupError
+from lightning_fastrecipes._lightning import SetupError, rank_zero_info
 from lightning_fastrecipes.callbacks.engine.state_keeping import preserved_state
 from lightning_fastrecipes.callbacks.engine.stepping import call_step
 from lightning_fastrecipes.callbacks.engine.view_metrics import batch_images
@@ -19,10 +19,11 @@ from lightning_fastrecipes.callbacks.engine.view_outputs import (
     read_outputs,
     rule_of_protocol,
 )
-from lightning_fastrecipes.functional.images.batches import targets_of
+from lightning_fastrecipes.functional.images.batches import by_name, targets_of
 from lightning_fastrecipes.functional.images.views import Views, mean_of_views
 from lightning_fastrecipes.functional.labels.merging import weight_losses
 from lightning_fastrecipes.functional.labels.output_losses import PredictionKind
+from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.protocols import HasInputSpec, HasProbabilities, InputSpec
 
 
@@ -72,6 +73,8 @@ class ViewPredictor:
                     asked=self.outputs,
                     part=self.part,
                 )
+            if trainer.predicting:
+                _say_what_stays(given, self._rule.slot)
         return self._rule
 
     def predict(
@@ -147,6 +150,20 @@ def losses_by_weight(
         plain, views = (one.reshape(len(one), -1) for one in (plain, views))
         targets = targets.reshape(plain.shape)
     return weight_losses(plain, views, targets, multi_label=multi_label)
+
+
+def _say_what_stays(returned: Any, slot: Part) -> None:
+    """Say that merged predictions leave the other tensors of ``predict_step`` as they are."""
+    if slot is None:
+        return
+    named = by_name(returned)
+    parts = named.items() if isinstance(named, Mapping) else enumerate(named)
+    others = [str(name) for name, one in parts if isinstance(one, Tensor) and name != slot]
+    if others:
+        rank_zero_info(
+            f"TestTimeAugmentation: merged predictions replace '{slot}' of what `predict_step`"
+            f" returns. Those of the plain images stay in {name_some(others)}."
+        )
 
 
 def _returned(trainer: pl.Trainer, module: pl.LightningModule, batch: Any) -> Any:

@@ -10,12 +10,14 @@ _TARGET_NAMES = ("target", "targets", "label", "labels", "y", "mask", "masks")
 
 
 def by_name(batch: Any) -> Any:
-    """Return the fields of a dataclass, which stay its own; other batches are what they are.
+    """Return the fields of a dataclass, which stay its own; others are what they are.
+
+    So are dataclasses that are mappings, as the outputs of Hugging Face's models.
 
     >>> by_name([1, 2])
     [1, 2]
     """
-    is_instance = is_dataclass(batch) and not isinstance(batch, type)
+    is_instance = is_dataclass(batch) and not isinstance(batch, (type, Mapping))
     return vars(batch) if is_instance and hasattr(batch, "__dict__") else batch
 
 
