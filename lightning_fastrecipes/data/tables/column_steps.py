@@ -11,11 +11,12 @@ from typing_extensions import override
 
 from lightning_fastrecipes.data.tables.joins import Joins
 from lightning_fastrecipes.errors import DataError
-from lightning_fastrecipes.functional.tables.dates import add_datepart
-from lightning_fastrecipes.functional.tables.elapsed import add_elapsed
+from lightning_fastrecipes.functional.tables.dates import add_datepart, check_parts
+from lightning_fastrecipes.functional.tables.elapsed import add_elapsed, check_window
 from lightning_fastrecipes.functional.tables.expressions import evaluate
 from lightning_fastrecipes.functional.tables.narrowing import narrow_column
 from lightning_fastrecipes.functional.tables.rows import column_of, refuse_lists
+from lightning_fastrecipes.messages import shown
 
 
 class Step(ABC):
@@ -57,6 +58,12 @@ class DateParts(Step):
     holidays: str | None = None
     flag_missing: bool = False
 
+    def __post_init__(self) -> None:
+        try:
+            check_parts(self.cyclical, self.time, self.holidays)
+        except ModuleNotFoundError as error:
+            raise ValueError(str(error)) from error
+
     @override
     def apply(self, frame: pd.DataFrame, folder: Path, joins: Joins = None) -> pd.DataFrame:
         return add_datepart(frame, **vars(self))
@@ -67,7 +74,7 @@ class Elapsed(Step):
     """Add days since and until events; see ``add_elapsed``, whose arguments these are."""
 
     key: ClassVar[str] = "elapsed"
-    columns: Sequence[str]
+    columns: str | Sequence[str]
     date: str
     group: str | Sequence[str] | None = None
     window_days: int = 7
@@ -80,6 +87,7 @@ class Elapsed(Step):
             names = getattr(self, argument)
             if not names and (argument == "columns" or names is not None):
                 raise ValueError(f"`{argument}` must name at least one column, got none.")
+        check_window(self.window_days)
 
     @override
     def apply(self, frame: pd.DataFrame, folder: Path, joins: Joins = None) -> pd.DataFrame:
@@ -95,13 +103,14 @@ class Derive(Step):
     """
 
     key: ClassVar[str] = "derive"
-    columns: Mapping[str, str]
+    columns: Mapping[str, str | float | bool]
 
     def __post_init__(self) -> None:
-        if not isinstance(self.columns, Mapping) or not self.columns:
+        is_mapping = isinstance(self.columns, Mapping) and len(self.columns) > 0
+        if not is_mapping or not all(isinstance(name, str) for name in self.columns):
             raise ValueError(
                 "`derive` must map names of columns to expressions, such as {Weekend: 'Dayofweek >"
-                f" 4'}}, got {self.columns!r}."
+                f" 4'}}, with names that are text, got {shown(self.columns)}."
             )
 
     @override

@@ -24,6 +24,7 @@ from lightning_fastrecipes.functional.tables.codes import is_text_column
 from lightning_fastrecipes.functional.tables.rows import column_of
 from lightning_fastrecipes.messages import shown, suggestion
 from lightning_fastrecipes.old_names import join_keys
+from lightning_fastrecipes.typed import check_mapping
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,12 @@ class Join(Step):
 
     key: ClassVar[str] = "join"
     table: str | Sequence[str]
-    keys: Sequence[str] | Mapping[str, str]
-    columns: Sequence[str] | None = None
+    keys: str | Sequence[str] | Mapping[str, str]
+    columns: str | Sequence[str] | None = None
     suffix: str = ""
     file_column: str | None = None
     steps: Sequence[Any] = ()
-    text: Sequence[str] = ()
+    text: str | Sequence[str] = ()
     separator: str | None = None
     reading: Reading | Mapping[str, Any] | None = None
 
@@ -200,6 +201,7 @@ def _parse_step(step: Any, place: str) -> Step:
     for name in arguments:
         if name not in known:
             raise ValueError(f"`{place}.{key}`: {_no_such('argument', name, known)}")
+    check_mapping(_CLASSES[key], arguments, f"{place}.{key}")
     try:
         made: Step = _CLASSES[key](**arguments)
     except (TypeError, ValueError) as error:

@@ -232,6 +232,13 @@ def _with_gaps(values: Array, is_missing: npt.NDArray[np.bool_]) -> Any:
     return masked(values, is_missing.copy())
 
 
+def check_parts(cyclical: bool | Sequence[str], time: bool, holidays: str | None) -> None:
+    """Raise the `ValueError` or `ModuleNotFoundError` of ``add_datepart``, without any table."""
+    _checked_cycles(cyclical, time)
+    if holidays is not None:
+        _holiday_days(holidays)
+
+
 def _checked_cycles(cyclical: bool | Sequence[str], time: bool) -> list[str]:
     known = [*CYCLES, *(TIME_PARTS if time else ())]
     if isinstance(cyclical, bool):

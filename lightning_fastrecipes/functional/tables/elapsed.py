@@ -12,6 +12,8 @@ from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.date_parsing import parse_dates
 from lightning_fastrecipes.functional.tables.rows import column_of, name_values, refuse_lists
 
+_MOST_DAYS = 3_652_059  # of the years 1 to 9999
+
 Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -63,7 +65,8 @@ def add_elapsed(
     Raises:
         DataError: If a column is not there, holds something else, or has gaps that it may not; or
             if a new column is there already.
-        ValueError: If ``window_days`` is below 1, or ``columns`` or ``group`` is empty.
+        ValueError: If ``window_days`` is below 1 or beyond any date, or ``columns`` or ``group``
+            is empty.
 
     Example:
         >>> table = pd.DataFrame({"Store": 1, "Promo": [1, 0, 0, 1]})
@@ -83,8 +86,7 @@ def add_elapsed(
             f"`columns` must be a list of at least one column, and `group` must name one or be left"
             f" out, got {columns!r} and {group!r}."
         )
-    if window_days < 1:
-        raise ValueError(f"`window_days` must be at least 1 day, got {window_days}.")
+    check_window(window_days)
     events = {name: _events(column_of(df, name)) for name in columns}
     days = _Days.of(_day_numbers(df, date, date_format), _group_numbers(df, groups), window_days)
     added: dict[str, Array] = {}
@@ -99,6 +101,12 @@ def add_elapsed(
             f" {', '.join(map(repr, taken))}. Rename or drop them."
         )
     return pd.concat([df, pd.DataFrame(added, df.index, copy=False)], axis=1)
+
+
+def check_window(days: int) -> None:
+    """Raise a `ValueError` for a window without a day, or with more than any dates span."""
+    if not 1 <= days <= _MOST_DAYS:
+        raise ValueError(f"`window_days` must be from 1 to {_MOST_DAYS:,} days, got {days}.")
 
 
 @dataclass(frozen=True)

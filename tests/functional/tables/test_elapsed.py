@@ -233,7 +233,7 @@ def test_what_cannot_be_counted_is_refused() -> None:
         add_elapsed(table, ["Sale"], "Date", "Store")
     with pytest.raises(DataError, match=r"`Store` must say with true and false.*\"Store != '0'\""):
         add_elapsed(table, ["Store"], "Date", "Promo")
-    with pytest.raises(ValueError, match="`window_days` must be at least 1 day, got 0"):
+    with pytest.raises(ValueError, match="`window_days` must be from 1 to 3,652,059 days, got 0"):
         add_elapsed(table, ["Promo"], "Date", "Store", window_days=0)
     with pytest.raises(ValueError, match="`columns` must be a list of at least one column"):
         add_elapsed(table, "Promo", "Date", "Store")
