@@ -180,7 +180,6 @@ class TableSource:
         if self.is_by_split:
             counts = file_rows or [1] * len(self._splits)
             splits = pd.Series(np.repeat(np.array(self._splits, dtype=object), counts))
-            said = _overlap(frame, splits)
             frame = frame.assign(**{SPLIT_COLUMN: splits.astype("category")})
         joins = JoinNotes(must_match=not self._to_predict, roles=self._roles)
         frame = apply_steps(self._steps, frame, self.folder, joins)
@@ -202,20 +201,3 @@ def _by_split(source: Any) -> dict[SplitName, Any] | None:
         for part in source.values()
     )
     return named_splits(source, "source") if are_tables else None
-
-
-def _overlap(frame: pd.DataFrame, splits: "pd.Series[Any]") -> list[str]:
-    """Say how many rows of one split are, in all columns, rows of another."""
-    try:
-        hashes = pd.util.hash_pandas_object(frame, index=False)
-    except TypeError:  # of lists and the like
-        return []
-    said = []
-    different: list[SplitName] = list(splits.unique())
-    for place, one in enumerate(different):
-        for other in different[place + 1 :]:
-            mine = hashes[(splits == other).to_numpy()]
-            count = int(mine.isin(hashes[(splits == one).to_numpy()]).sum())
-            if count:
-                said.append(f"{count:,} of {len(mine):,} rows of '{other}' are also in '{one}'.")
-    return said

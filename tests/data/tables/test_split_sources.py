@@ -88,8 +88,7 @@ def test_rows_that_two_tables_have_are_counted(files) -> None:
     both.to_csv(files["test"], index=False)
     with pytest.warns(UserWarning, match="in training as well.*: 2 of 6 in test"):
         data = built(files)
-    assert "2 of 6 rows of 'test' are also in 'train'." in str(data.report)
-    assert "'val'" not in str(data.report)
+    assert "also in" not in str(data.report)
 
 
 def test_a_mapping_of_columns_stays_one() -> None:
