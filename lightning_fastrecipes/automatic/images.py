@@ -30,6 +30,8 @@ from lightning_fastrecipes.nn.weights import PACKAGED_MODEL, PACKAGED_WEIGHTS, i
 _LABEL_NAMES = ("label", "labels", "class", "category", "tag", "tags", "target", "y")
 _LEAST_SHARE_OF_FILES = 0.95
 _DATAMODULES = "lightning_fastrecipes.Image{}DataModule"
+IMAGE_TABLES = _DATAMODULES.format("CSV")
+"""The datamodule of a recipe for a table that names images."""
 
 
 def draft_folder(root: Path) -> Draft:
@@ -103,7 +105,7 @@ def draft_image_table(
     said = [Decision("files", f"the column '{files}' names them, below {folder}."), why]
     draft = _draft(
         listing,
-        _DATAMODULES.format("CSV"),
+        IMAGE_TABLES,
         arguments,
         "that a table names",
         splits[0] if splits else None,

@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning_fastrecipes.automatic.draft import Draft
 from lightning_fastrecipes.automatic.images import (
+    IMAGE_TABLES,
     draft_folder,
     draft_image_table,
     file_column,
@@ -50,15 +51,27 @@ def draft_recipe(
         frame.rename(columns=str).reset_index(drop=True).to_parquet(path)
         return draft_table(read_undescribed(path), str(path.absolute()), target)
     text = os.fspath(data)
+    home = None if images is None else resolve_source(os.fspath(images), "images").absolute()
+    if home is not None and not home.is_dir():
+        raise DataError(f"`images` must be a folder, but '{images}' is a file. Name its folder.")
+    draft = _draft(text, target, home)
+    if home is not None and draft.document["data"]["class_path"] != IMAGE_TABLES:
+        raise DataError(
+            f"`images` is the folder of images that a table names, but '{text}' is no such table."
+            " Leave it out."
+        )
+    return draft
+
+
+def _draft(text: str, target: str | None, images: Path | None) -> Draft:
     is_pattern = not text.startswith(_PACKAGE) and "*" in text and not os.path.exists(text)
     if is_pattern:
         return draft_table(read_undescribed(text), os.path.abspath(text), target)
     path = resolve_source(text, "data")
-    home = None if images is None else resolve_source(os.fspath(images), "images").absolute()
     if path.is_dir():
-        return _draft_folder(path.absolute(), target, home)
+        return _draft_folder(path.absolute(), target, images)
     source = text if text.startswith(_PACKAGE) else str(path.absolute())
-    return _draft_file(path, source, target, home)
+    return _draft_file(path, source, target, images)
 
 
 def _draft_file(path: Path, source: str, target: str | None, images: Path | None) -> Draft:

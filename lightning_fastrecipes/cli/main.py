@@ -145,7 +145,7 @@ def _summary(options: argparse.Namespace) -> int:
 
 
 def _show_batch(options: argparse.Namespace) -> int:
-    if options.out.name and not options.out.suffix:
+    if options.out.name and not options.out.suffix and not os.path.exists(options.out):
         options.out = options.out.with_suffix(".png")
     check_place(options.out)
     if options.out.suffix.lower() not in _FIGURES:

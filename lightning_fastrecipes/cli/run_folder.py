@@ -53,16 +53,7 @@ def only_run_in(folder: Path) -> Iterator[None]:
     """
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     known = [] if missing else [*folder.iterdir()]
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
-    try:
-        # Workers of a run that was killed hold it for some seconds.
-        lock.acquire(timeout=_PATIENCE)
-    except Timeout as error:
-        raise RecipeError(
-            f"Another run writes to {folder}. Wait until it ends, end it, or name another folder"
-            " with `--out`."
-        ) from error
+    lock = _locked(folder)
     try:
         sweep_parts(folder)
         yield
@@ -77,6 +68,30 @@ def only_run_in(folder: Path) -> Iterator[None]:
         raise
     finally:
         lock.release()
+
+
+def _locked(folder: Path) -> FileLock:
+    """Make a folder and lock it, with a file that is still there when the lock is taken."""
+    path = folder / LOCK
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        # A run that is refused takes its lock away, for which another may wait.
+        with suppress(FileNotFoundError), path.open("a") as file:
+            lock = FileLock(path)
+            try:
+                # Workers of a run that was killed hold it for some seconds.
+                lock.acquire(timeout=_PATIENCE)
+            except Timeout as error:
+                raise RecipeError(
+                    f"Another run writes to {folder}. Wait until it ends, end it, or name another"
+                    " folder with `--out`."
+                ) from error
+            try:
+                if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                    return lock
+            except FileNotFoundError:
+                pass
+            lock.release()
 
 
 def _decide(options: argparse.Namespace) -> Path:

@@ -199,3 +199,9 @@ def test_what_is_no_data_is_refused(tmp_path: Path, photos: Path) -> None:
     pd.DataFrame(elsewhere).to_csv(tmp_path / "tags.csv", index=False)
     with pytest.raises(DataError, match=r"'image' names images, such as '0.jpg', .* `--images`"):
         draft_recipe(tmp_path / "tags.csv")
+    table(50).to_csv(tmp_path / "rows.csv", index=False)
+    for data in (photos, tmp_path / "rows.csv", tmp_path / "row*.csv"):
+        with pytest.raises(DataError, match=r"is no such table\. Leave it out"):
+            draft_recipe(data, images=photos)
+        with pytest.raises(DataError, match=r"`images` must be a folder, but .* is a file"):
+            draft_recipe(data, images=tmp_path / "rows.csv")

@@ -8,7 +8,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from helpers.processes import free_port
 
 from lightning_fastrecipes.cli.interruptions import TerminatedError, ended_by_sigterm, interruption
@@ -77,6 +77,28 @@ def test_one_run_per_folder(tmp_path, monkeypatch, recipe_file) -> None:
     (folder / ".part-results-1.json").write_text("half")
     with only_run_in(folder):
         assert [path.name for path in folder.iterdir()] == [LOCK]
+
+
+def test_who_waits_for_a_run_that_is_refused_shares_no_folder_with_a_third(tmp_path) -> None:
+    folder, begun, found = tmp_path / "run", threading.Event(), []
+
+    def wait() -> None:
+        with only_run_in(folder):
+            found.append(FileLock(folder / LOCK))
+            begun.set()
+            with pytest.raises(Timeout):
+                found[0].acquire(timeout=0)
+
+    def refuse() -> None:
+        time.sleep(0.5)
+        raise RecipeError("refused")
+
+    waiting = threading.Thread(target=wait)
+    with pytest.raises(RecipeError, match="refused"), only_run_in(folder):
+        (waiting.start(), refuse())
+    assert begun.wait(20)
+    waiting.join(timeout=20)
+    assert [path.name for path in folder.iterdir()] == [LOCK]
 
 
 @pytest.mark.parametrize("late", [0, 1], ids=["first-is-late", "second-is-late"])
