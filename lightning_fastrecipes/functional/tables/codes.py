@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-from lightning_fastrecipes.functional.tables.column_methods import is_text
 from lightning_fastrecipes.functional.tables.narrowing import narrow_column
+from lightning_fastrecipes.functional.tables.operands import is_text
 
 Column: TypeAlias = "pd.Series[Any]"
 

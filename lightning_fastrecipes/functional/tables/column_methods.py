@@ -15,6 +15,11 @@ from pyarrow import compute
 
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.date_parsing import parse_dates
+from lightning_fastrecipes.functional.tables.operands import (
+    cast,
+    check_comparable,
+    is_text,
+)
 
 Column: TypeAlias = "pd.Series[Any]"
 Floats = npt.NDArray[np.float64]
@@ -83,19 +88,6 @@ def in_64_bits(compute_it: Callable[[Any, Any], Any], left: Any, right: Any) -> 
         floats = compute_it(left * 1.0, right * 1.0)
     least, most = (-(2.0**63), 2.0**63) if found.dtype.kind == "i" else (0.0, 2.0**64)
     return floats if ((floats < least) | (floats >= most)).any() else found
-
-
-def is_text(value: Any) -> bool:
-    """Return whether a value, or a column, is text.
-
-    >>> is_text("a"), is_text(pd.Series(["a", None])), is_text(pd.Series([1]))
-    (True, True, False)
-    """
-    if not isinstance(value, pd.Series):
-        return isinstance(value, str)
-    if value.dtype == object:
-        return pd.api.types.infer_dtype(value, skipna=True) == "string"
-    return pd.api.types.is_string_dtype(value.dtype)
 
 
 def check_room(rows: "pd.Index[Any]", *parts: Any, times: int = 1) -> None:
@@ -214,6 +206,11 @@ def _of_column(column: Column, name: str, *, is_number: bool = False, **argument
     return attrgetter(name)(_number(column) if is_number else column)(**arguments)
 
 
+def _is_in(column: Column, values: Sequence[Any]) -> Column:
+    check_comparable(column, values)
+    return column.isin(values)
+
+
 def _matched(
     form: str, column: Column, pat: str, case: bool = True, na: Any = False, regex: bool = True
 ) -> Column:
@@ -293,9 +290,11 @@ METHODS: Mapping[str, Word] = {
         _of_column,
         is_number=True,
     ),
+    "astype": Word("astype", ("dtype",), cast),
+    "isin": Word("isin", ("values",), _is_in),
     **_words(
-        "astype dtype, between left right inclusive, bfill, clip lower upper, combine_first other,"
-        "ffill, fillna value, isin values, isna, isnull, mask cond other, notna, notnull, nunique,"
+        "between left right inclusive, bfill, clip lower upper, combine_first other,"
+        "ffill, fillna value, isna, isnull, mask cond other, notna, notnull, nunique,"
         "replace to_replace value, shift periods, where cond other,"
         "dt.ceil freq, dt.day_name, dt.floor freq, dt.isocalendar, dt.month_name, dt.normalize,"
         "dt.round freq, dt.total_seconds, dt.tz_convert tz, dt.tz_localize tz,"

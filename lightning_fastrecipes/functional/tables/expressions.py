@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import infer_dtype, is_bool_dtype, is_scalar
+from pandas.api.types import is_bool_dtype, is_scalar
 
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.column_methods import (
@@ -23,9 +23,16 @@ from lightning_fastrecipes.functional.tables.column_methods import (
     Word,
     check_room,
     in_64_bits,
-    is_text,
 )
 from lightning_fastrecipes.functional.tables.narrowing import widen_column
+from lightning_fastrecipes.functional.tables.operands import (
+    check_comparable,
+    check_sum,
+    computable,
+    is_text,
+    negated,
+    single,
+)
 
 _MAX_LENGTH, _MAX_DEPTH, _MAX_TEXT = 10_000, 200, 1_000
 _MAX_INTEGER, _MAX_EXPONENT = 2**64, 64
@@ -37,8 +44,6 @@ _OPERATORS: Mapping[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le,
     ast.Gt: operator.gt, ast.GtE: operator.ge,
 }  # fmt: skip
-_OBJECTS = ("decimal", "date", "datetime", "timedelta", "timedelta64", "empty")
-"""Python objects that a column may hold to be computed with."""
 _PLAIN = (bool, int, float, str, np.generic, pd.Timestamp, pd.Timedelta, pd.Series, pd.DataFrame)
 _TOKENS = re.compile(
     r"""('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")|`([^`]*)`|(@\s*\w+)|([&|])""", re.DOTALL
@@ -169,9 +174,9 @@ class _Evaluation:
             case ast.Name(id=word):
                 return self._column(self._aliases.get(word, word))
             case ast.UnaryOp(op=ast.Not() | ast.Invert(), operand=operand):
-                return _negated(self._value(operand))
+                return negated(self._value(operand))
             case ast.UnaryOp(op=op, operand=operand):
-                value = _computable(self._value(operand))
+                value = computable(self._value(operand))
                 return -value if isinstance(op, ast.USub) else value
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
                 return self._computed(type(op), self._value(left), self._value(right))
@@ -198,7 +203,7 @@ class _Evaluation:
     def _values(self, node: ast.expr) -> Any:
         """Compute one part that may be a list of single values, too."""
         if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
-            return [self._value(item) for item in node.elts]
+            return [single(self._value(item)) for item in node.elts]
         return self._value(node)
 
     def _column(self, name: str) -> Column:
@@ -216,8 +221,10 @@ class _Evaluation:
         if op is ast.Add and is_text(left) and is_text(right):
             check_room(self._rows, left, right)
         else:
-            _computable(left)
-            _computable(right)
+            computable(left)
+            computable(right)
+        if op is ast.Add:
+            check_sum(left, right)
         if op is ast.Pow and not isinstance(right, pd.Series) and abs(right) > _MAX_EXPONENT:
             raise DataError(f"a power must be at most {_MAX_EXPONENT}, but is {right}")
         return _bounded(in_64_bits(_OPERATORS[op], left, right))
@@ -231,6 +238,7 @@ class _Evaluation:
             node.ops, pairwise(nodes), pairwise(values), strict=True
         ):
             left, right = self._as_stored(one, right_node), self._as_stored(other, left_node)
+            check_comparable(left, right)
             if type(op) in _OPERATORS and not isinstance(right, list):
                 found.append(_OPERATORS[type(op)](left, right))
                 continue
@@ -323,22 +331,3 @@ def _bounded(value: Any) -> Any:
     if value is not None and not isinstance(value, _PLAIN):
         raise DataError(f"{_short(repr(value))} is no number and no text")
     return value
-
-
-def _computable(value: Any) -> Any:
-    """Refuse text and objects, of which ``*`` and ``%`` could make any amount."""
-    is_object = isinstance(value, pd.Series) and value.dtype == object
-    if is_text(value) or (is_object and infer_dtype(value, skipna=True) not in _OBJECTS):
-        raise DataError(
-            "text and other objects cannot be computed with; + joins text with text. Make numbers"
-            " of it first, with `.astype('float')`"
-        )
-    return value
-
-
-def _negated(value: Any) -> Any:
-    if isinstance(value, (bool, np.bool_)):
-        return not value
-    if isinstance(value, pd.Series) and is_bool_dtype(value.dtype):
-        return ~value
-    raise DataError("`not` needs something that is true or false, such as `Open == 1`")

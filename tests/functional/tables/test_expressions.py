@@ -97,6 +97,7 @@ def test_whole_numbers_that_64_bits_do_not_hold_become_floats(expression, expect
         ("n.replace([3, 100], 0)", [0, -100, 0]),
         ("`a b`.shift(1).fillna(-1)", [-1, 1, 2]),
         ("`a b`.astype('str') + '!'", ["1!", "2!", "3!"]),
+        ("1 * (n > 0) + (n > 3)", [2, 0, 1]),
         ("n.where(n > 0, None).isna()", [False, True, False]),
     ],
 )
@@ -171,6 +172,17 @@ def test_a_missing_part_makes_a_missing_date() -> None:
         ("`y z` + 1", r"'y z' is not defined"),
         ("Date.dt.isocalendar()", r"it gives a table"),
         ("1 / 0", r"division by zero\.$"),
+        ("text == 7", r"numbers and text are never equal\. Put numbers into quotes"),
+        ("7 != text", r"numbers and text are never equal"),
+        ("text in ['x', 7]", r"numbers and text are never equal"),
+        ("text.isin([7])", r"numbers and text are never equal"),
+        ("y == '2014'", r"numbers and text are never equal"),
+        ("Date == 20140101", r"dates and numbers are never equal"),
+        ("y in [2014, y]", r"a list must hold single values, but holds a column"),
+        ("(y > 1) + (y > 2)", r"the sum of two conditions is no count"),
+        ("y.astype('int8')", r"`int8` holds whole numbers from -128 to 127, but the column has"),
+        ("(y * 1e300).astype('int64')", r"`int64` holds whole numbers from"),
+        ("(-y).astype('uint16')", r"`uint16` holds whole numbers from 0 to 65535"),
     ],
 )
 def test_what_cannot_be_computed_is_refused(expression, message) -> None:
