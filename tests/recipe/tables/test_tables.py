@@ -612,7 +612,11 @@ print("asked:", sorted(asked & {{"timm", "torchvision"}}), "timm" in sys.modules
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"steps": [{"join": {"table": "a.csv"}}]}, r"steps\[0\].join`: .*keys"),
+        ({"steps": [{"join": {"table": "a.csv"}}]}, r"steps\[0\].join` needs the key `keys`"),
+        (
+            {"steps": [{"elapsed": {"columns": ["a"], "date": "d", "window_days": [7]}}]},
+            "whole num",
+        ),
         ({"steps": [{"elapsed": {"plugins": 1}}]}, "there is no argument `plugins`"),
         ({"reading": {"decimal": ",,"}}, "`decimal` must be one character"),
         ({"reading": {"sepparator": ";"}}, "sepparator"),
