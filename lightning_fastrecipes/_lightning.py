@@ -58,11 +58,10 @@ if TYPE_CHECKING or LIGHTNING == "pytorch_lightning":
         ProgressBar,
         RichProgressBar,
         StochasticWeightAveraging,
+        Timer,
         WeightAveraging,
     )
-    from pytorch_lightning.core.mixins import (  # type: ignore[attr-defined]
-        HyperparametersMixin,
-    )
+    from pytorch_lightning.core.mixins import HyperparametersMixin  # type: ignore[attr-defined]
     from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
     from pytorch_lightning.loggers.logger import DummyLogger
     from pytorch_lightning.plugins import CheckpointIO, TorchCheckpointIO
@@ -103,6 +102,7 @@ else:
         ProgressBar,
         RichProgressBar,
         StochasticWeightAveraging,
+        Timer,
         WeightAveraging,
     )
     from lightning.pytorch.core.mixins import HyperparametersMixin
@@ -322,6 +322,7 @@ __all__ = [
     "SetupError",
     "StochasticWeightAveraging",
     "TensorBoardLogger",
+    "Timer",
     "TorchCheckpointIO",
     "Trainer",
     "TrainerFn",

@@ -96,7 +96,9 @@ class SaveEvery(pl.OwnCallback):
             kind, base = type(later), pl.Callback
             keeps = kind.state_dict is not base.state_dict
             counts = kind.on_train_batch_end is not base.on_train_batch_end
-            if keeps and counts and not isinstance(later, pl.ModelCheckpoint):
+            # A trainer puts these behind all others; the time that has passed is no count.
+            is_last = isinstance(later, (pl.ModelCheckpoint, pl.Timer))
+            if keeps and counts and not is_last:
                 raise SetupError(
                     f"`SaveEvery` must come after `{kind.__name__}`, whose state it would store"
                     " before it has seen the last batch. Put it at the end of the callbacks."

@@ -107,11 +107,14 @@ class CycleSnapshots(KeyedCallback):
                     " them different `dirpath`."
                 )
         ends = self._ends.epochs(trainer)
-        if self.which == "best" and self._ends.unvalidated(trainer):
+        is_validated = trainer.enable_validation and not self._ends.unvalidated(trainer)
+        if self.which == "best" and not is_validated:
             raise SetupError(
                 f"To keep the best snapshots, every cycle must end with a validation, but cycles"
-                f" end after {ends} epochs and `check_val_every_n_epoch` is"
-                f" {trainer.check_val_every_n_epoch}. Set it to 1, or keep the last ones."
+                f" end after {ends} epochs, `check_val_every_n_epoch` is"
+                f" {trainer.check_val_every_n_epoch}, and validation is"
+                f" {'on' if trainer.enable_validation else 'off'}. Give a validation loader, set"
+                " `check_val_every_n_epoch=1`, or keep the last ones."
             )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

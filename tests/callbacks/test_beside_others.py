@@ -159,6 +159,15 @@ def test_a_monitor_that_nobody_logs_is_refused_after_the_first_epoch(make, tmp_p
     assert len(rates.seen) == 10
 
 
+def test_where_nothing_is_logged_the_cause_is_named() -> None:
+    rates = Rates()
+    trainer = pl.Trainer(barebones=True, max_epochs=3, accelerator="cpu", devices=1)
+    trainer.callbacks += [fr.KeepBest(), rates]
+    with pytest.raises(SetupError, match=r"nothing was logged, nor 'val_loss'.*leave `barebones`"):
+        trainer.fit(Module(), loader(), loader())
+    assert len(rates.seen) == 10
+
+
 def test_steps_without_a_loss_are_left_out_of_a_sweep() -> None:
     class Skips(Module):
         def training_step(self, batch, batch_idx):

@@ -112,6 +112,15 @@ def test_nothing_is_saved_where_a_fit_could_not_go_on(fit, tmp_path, monkeypatch
     assert steps == []
 
 
+def test_a_limit_of_time_stands_behind_it(fit, tmp_path) -> None:
+    """Lightning puts the `Timer` of `max_time` behind all callbacks, and nobody can change that."""
+    saver = SaveEvery(2, tmp_path / "begun.ckpt")
+    whole = fit([saver], max_epochs=1, max_time="00:01:00:00")
+    resumed = fit([], max_epochs=1, max_time="00:01:00:00", ckpt_path=str(saver.path))
+    assert resumed.lrs == whole.lrs[4:]
+    torch.testing.assert_close(resumed.weights, whole.weights, rtol=0, atol=0)
+
+
 def test_weights_that_are_no_numbers_do_not_replace_the_last_good_ones(
     fit, tiny_task, tmp_path
 ) -> None:

@@ -1,6 +1,7 @@
 """Snapshots at cycle ends: after the last step, with their metrics, the last or the best."""
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -206,16 +207,24 @@ def test_what_is_missing_is_named(callbacks, options, message, fit, measured_tas
         fit([*callbacks, CycleSnapshots(tmp_path, **options)], measured_task(), max_epochs=1)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"check_val_every_n_epoch": 2}, "`check_val_every_n_epoch` is 2, and validation is on"),
+        ({"limit_val_batches": 0}, "is 1, and validation is off. Give a validation loader"),
+    ],
+    ids=["every-second", "none"],
+)
 def test_best_without_a_validation_at_every_end_is_refused_before_training(
-    fit, measured_task, tmp_path
+    options, message, fit, measured_task, tmp_path
 ):
     class Untrained(measured_task):
         def training_step(self, batch, batch_idx):
             pytest.fail("trained before the refusal")
 
     snapshots = CycleSnapshots(tmp_path, which="best")
-    with pytest.raises(MisconfigurationException, match="`check_val_every_n_epoch` is 2"):
-        fit([SGDR(), snapshots], Untrained(), max_epochs=2, check_val_every_n_epoch=2)
+    with pytest.raises(MisconfigurationException, match=re.escape(message)):
+        fit([SGDR(), snapshots], Untrained(), max_epochs=2, **options)
 
 
 @pytest.mark.parametrize(

@@ -95,9 +95,12 @@ class Monitor:
     def check(self, metrics: Mapping[str, Tensor]) -> None:
         """Raise a ``SetupError`` unless the metric was logged."""
         if self.name not in metrics:
+            found, cure = f"{self.name!r} is none of {sorted(metrics)}", "Name one of them."
+            if not metrics:
+                found = f"nothing was logged, nor {self.name!r}"
+                cure = "Log it in `validation_step`, and leave `barebones` of the trainer out."
             raise SetupError(
-                f"`monitor` must be a metric that the module logs, but {self.name!r} is none of"
-                f" {sorted(metrics)}. Name one of them."
+                f"`monitor` must be a metric that the module logs, but {found}. {cure}"
             )
 
     def value(self, trainer: pl.Trainer, metrics: Mapping[str, Tensor]) -> float:
