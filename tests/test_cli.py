@@ -128,6 +128,11 @@ def test_summary_prints_layers_as_a_stage_freezes_them(
     assert counts["all"][1] == 0
     assert counts["all"][0] == counts["head"][0] > counts["head"][1] > 0
     assert set(tmp_path.rglob("*")) == before
+    assert main(["summary", str(recipe_file), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["model"] == "Model as in stage head"
+    assert {group["group"]: group["lr"] for group in told["groups"]}["early"] == 0
+    assert sum(layer["parameters"] for layer in told["layers"]) == counts["all"][0]
     assert main(["summary", str(recipe_file), "--stage", "al"]) == 2
     assert "there is no stage 'al'" in capsys.readouterr().err
 

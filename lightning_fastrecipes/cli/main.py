@@ -139,8 +139,11 @@ def _summary(options: argparse.Namespace) -> int:
     from lightning_fastrecipes.recipe.run import plan, terminal
 
     keep_quiet(err)
-    stage = 0 if options.stage is None else recipe.stage_index(options.stage)
-    terminal.print_summary(out, recipe.stages[stage].name, plan.summarise_stage(recipe, stage))
+    title, found = plan.summarise_stage(recipe, options.stage)
+    if options.json:
+        print_json({"model": title} | found.plain_values())
+    else:
+        terminal.print_summary(out, title, found)
     return OK
 
 

@@ -41,7 +41,7 @@ _COMMANDS = {
     "copy": "Copy a recipe's folder, to be edited.",
     "check": "Check every key and type of a recipe.",
     "explain": "Show, before any training, what each stage trains, how fast and on what.",
-    "summary": "Print the layers of a recipe's model, and how their activations begin.",
+    "summary": "Print the layers of a recipe's or run's model: shapes, costs, rates, activations.",
     "show-batch": "Draw some training images as a stage augments them.",
     "lr-find": "Sweep the learning rate of one stage, and train nothing.",
     "run": "Run a recipe into a run folder.",
@@ -51,7 +51,7 @@ _COMMANDS = {
     "clean": "Apply what was decided in a report to the labels, in a new table.",
     "backbones": "List some good backbones for images: what they cost, and when to choose them.",
 }
-_AS_JSON = ("ls", "check", "explain", "predict")
+_AS_JSON = ("ls", "check", "explain", "summary", "predict")
 _WITHOUT_TRUST = ("ls", "auto", "new", "backbones", "completion")
 _WITHOUT_RECIPE = (*_WITHOUT_TRUST, "predict", "report", "clean")
 _TAKE_OVERRIDES = ("check", "explain", "summary", "show-batch", "lr-find", "run")
@@ -147,7 +147,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
         "--notebook", action="store_true", help="write the script as recipe.ipynb as well"
     )
     found["completion"].add_argument("shell", choices=("bash", "zsh", "tcsh"))
-    stage = "frozen as this stage has it (default: the first)"
+    stage = "as this stage has it; of a run, after it (default: the first; of a run the last)"
     found["summary"].add_argument("--stage", help=stage)
     time = "measure two steps of every stage, and say how long each takes on this machine"
     found["explain"].add_argument(

@@ -6,6 +6,7 @@ import torch
 
 from lightning_fastrecipes.nn import backbones
 from lightning_fastrecipes.nn.backbones import Backbone
+from lightning_fastrecipes.nn.summary import summary
 
 # The model with the fewest layers of each module of timm 1.0.31.
 MODELS = {
@@ -139,3 +140,31 @@ def test_a_model_of_the_module_is_pooled_divided_and_trained_whole(module) -> No
     names = [name for group in groups for name in group.parameters]
     assert sorted(names) == sorted(name for name, _ in backbone.named_parameters())
     assert all(group.parameters for group in groups)
+
+
+@pytest.mark.parametrize("module", timm.list_modules())
+def test_its_summary_has_the_shapes_and_parameters_that_hooks_see(module) -> None:
+    backbone = _without_data(_smallest(module)).eval()
+    spec = backbone.input_spec
+    size = spec.image_size if spec.fixed_size else 4 * backbones._stride(backbone.model)
+    seen = []
+
+    def note(part, _inputs, output):
+        if isinstance(output, torch.Tensor) and not list(part.children()):
+            seen.append((part, tuple(output.shape)))
+
+    images = torch.zeros(2, 3, size, size, device="meta")
+    handles = [part.register_forward_hook(note) for part in backbone.modules()]
+    with torch.no_grad():
+        backbone(images)
+    for handle in handles:
+        handle.remove()
+
+    layers = summary(backbone, images).layers
+    names = {part: name for name, part in backbone.named_modules()}
+    wanted = [(names[part], shape) for part, shape in seen]
+    leaves = {name for name, part in backbone.named_modules() if not list(part.children())}
+    found = layers[layers["layer"].isin(leaves) & layers["output"].notna()]
+    assert list(zip(found["layer"], found["output"], strict=True)) == wanted
+    assert layers["parameters"].sum() == sum(item.numel() for item in backbone.parameters())
+    assert (layers["multiply_adds"] >= 0).all()

@@ -16,13 +16,14 @@ from lightning_fastrecipes.callbacks.keep_best import KeepBest
 from lightning_fastrecipes.callbacks.train_metrics import PREFIX as TRAIN_METRICS
 from lightning_fastrecipes.data.common.samplers import drops_last_batch
 from lightning_fastrecipes.errors import RecipeError
-from lightning_fastrecipes.nn.summary import summary
+from lightning_fastrecipes.nn.summary import Summary, summary
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
 from lightning_fastrecipes.recipe.config.building import build
 from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.schema import AS_BEFORE, Recipe, Stage
 from lightning_fastrecipes.recipe.loading import modality_of
 from lightning_fastrecipes.recipe.run.trainers import check_callbacks, check_monitors, check_trainer
+from lightning_fastrecipes.recipe.shared.members import load_member
 
 
 @dataclass(frozen=True)
@@ -104,16 +105,25 @@ def build_parts(recipe: Recipe) -> tuple[Any, Any]:
     return modality_of(recipe).build_parts(recipe)
 
 
-def summarise_stage(recipe: Recipe, index: int) -> pd.DataFrame:
-    """Return the table of the model's layers before any training, frozen as in one stage.
+def summarise_stage(recipe: Recipe, name: str | None = None) -> tuple[str, Summary]:
+    """Return the summary of the model as one stage trains it, and in words what model that is.
 
-    Activations are those of the first training samples, not augmented, with the layers in train
-    mode as far as the stage has them so.
+    Beside the checkpoints of a run it is the model after the stage, the last one if ``None``; else
+    the model before any training, as in the first stage if ``None``. Activations are those of the
+    first training samples, not augmented, with the layers in train mode as far as the stage has
+    them so.
     """
+    run = RunFolder(recipe.path.parent)
+    trained = [stage.name for stage in recipe.stages if run.checkpoint(stage.name).is_file()]
+    found = name or (trained[-1] if trained else recipe.stages[0].name)
+    index = recipe.stage_index(found)
     pl.seed_everything(recipe.seed, verbose=False)
     data, model = build_parts(recipe)
-    apply_stage(recipe, index, data, model)
-    return summary(model.train(), next(iter(data.eval_dataloader("train"))))
+    if found in trained:
+        load_member(run.checkpoint(found), model)
+    apply_stage(recipe, index, data, model, run if trained else None)
+    words = f"Model {'after' if found in trained else 'as in'} stage {found}"
+    return words, summary(model.train(), next(iter(data.eval_dataloader("train"))))
 
 
 def apply_stage(

@@ -1,6 +1,5 @@
 """Print plans, runs and evaluations on the terminal."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from rich.table import Table
 from lightning_fastrecipes.callbacks.lr_finder import LRCurve
 from lightning_fastrecipes.data.common.life_signs import duration
 from lightning_fastrecipes.messages import shown
+from lightning_fastrecipes.nn.summary import Summary
 from lightning_fastrecipes.recipe.config.schema import Recipe
 from lightning_fastrecipes.recipe.loading import modality_of
 from lightning_fastrecipes.recipe.run.plan import StagePlan
@@ -37,19 +37,11 @@ def print_plan(console: Console, plan: StagePlan) -> None:
     console.print(table)
 
 
-def print_summary(console: Console, stage: str, layers: pd.DataFrame) -> None:
-    """Print the table of a model's layers, as a stage trains them."""
-    table = Table(*layers.columns, title=f"Model as in stage {stage}", title_justify="left")
-    for row in layers.to_dict("records"):
-        size = row["output"]
-        shape = "not run" if size is None else " x ".join(map(str, size))
-        spread = ["" if math.isnan(row[key]) else f"{row[key]:.3g}" for key in ("mean", "std")]
-        count = f"{row['parameters']:,}"
-        table.add_row(row["layer"], row["type"], shape, count, row["trained"], *spread)
-    console.print(table)
-    total = layers["parameters"].sum()
-    frozen = layers["parameters"][layers["trained"] == "frozen"].sum()
-    console.print(f"{total:,} parameters, {frozen:,} of them frozen", markup=False)
+def print_summary(console: Console, title: str, found: Summary) -> None:
+    """Print the tables of a model's layer groups and layers, as a stage trains them."""
+    policy = f", norm policy {found.norm_policy}" if found.norm_policy else ""
+    # Names of layers are long: a line that the terminal breaks is better than a name cut short.
+    console.print(f"{title}{policy}\n\n{found}", markup=False, soft_wrap=True)
 
 
 def print_stage(console: Console, figures: Mapping[str, Any], seconds_left: float | None) -> None:
