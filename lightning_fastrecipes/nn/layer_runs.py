@@ -54,11 +54,17 @@ def layer_runs(model: nn.Module, inputs: Any) -> list[LayerRun]:
     # The fast path of torch's attention calls no parts and is not counted.
     fast, counter = torch.backends.mha.get_fastpath_enabled(), FlopCounterMode(display=False)
     torch.backends.mha.set_fastpath_enabled(False)
+    # Torch's counter fails where a module is given a parameter of another, as it would be trained.
+    trained = [item for item in model.parameters() if item.requires_grad]
+    for item in trained:
+        item.requires_grad_(False)
     try:
         with counter:
             model(inputs)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+        for item in trained:
+            item.requires_grad_()
         for handle in handles:
             handle.remove()
     return done

@@ -150,8 +150,9 @@ def test_its_summary_has_the_shapes_and_parameters_that_hooks_see(module) -> Non
     seen = []
 
     def note(part, _inputs, output):
-        if isinstance(output, torch.Tensor) and not list(part.children()):
-            seen.append((part, tuple(output.shape)))
+        first = output[0] if isinstance(output, tuple) else output
+        if isinstance(first, torch.Tensor) and not list(part.children()):
+            seen.append((part, tuple(first.shape)))
 
     images = torch.zeros(2, 3, size, size, device="meta")
     handles = [part.register_forward_hook(note) for part in backbone.modules()]
