@@ -167,7 +167,9 @@ class Schedule(pl.OwnCallback, ABC):
         name = type(self).__name__
         if self.replace_scheduler and len(trainer.optimizers) == 1:
             self._take_out_schedulers(trainer)
-        num_optimizers, num_schedulers = len(trainer.optimizers), len(trainer.lr_scheduler_configs)
+        # Where a module configures none, Lightning puts one that has no parameters.
+        num_optimizers = sum(bool(one.param_groups) for one in trainer.optimizers)
+        num_schedulers = len(trainer.lr_scheduler_configs)
         if num_optimizers != 1 or num_schedulers:
             raise SetupError(
                 f"`{name}` needs one optimizer and no scheduler, but got {num_optimizers} and"

@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from types import MappingProxyType
 
 import pandas as pd
 import pytest
@@ -181,6 +182,32 @@ def test_steps_without_a_loss_are_left_out_of_a_sweep() -> None:
 
     with pytest.raises(SetupError, match="`training_step` must give a loss"):
         fr.lr_find(Never(), loader(), num_steps=40)
+
+
+def test_a_sweep_may_validate_on_a_stream() -> None:
+    finder = fr.LRFinder(num_steps=20, on="val", on_refusal="ignore")
+    trainer = pl.Trainer(**QUIET, max_epochs=1, callbacks=[finder])
+    trainer.fit(Module(), loader(), DataLoader(Stream(), batch_size=4))
+    with_length = fr.LRFinder(num_steps=20, on="val", on_refusal="ignore")
+    fit(with_length, max_epochs=1)
+    assert finder.curves[0].losses == with_length.curves[0].losses != []
+
+
+def test_a_module_without_an_optimizer_is_refused() -> None:
+    class Still(Module):
+        def configure_optimizers(self):
+            return None
+
+    with pytest.raises(SetupError, match="needs one optimizer and no scheduler, but got 0 and 0"):
+        fit(fr.SGDR(), module=Still())
+
+
+def test_the_loss_may_stand_in_any_mapping() -> None:
+    class Maps(Module):
+        def training_step(self, batch, batch_idx):
+            return MappingProxyType({"loss": super().training_step(batch, batch_idx)})
+
+    assert fr.lr_find(Maps(), loader(), num_steps=40).losses
 
 
 def test_several_of_one_class_keep_states_of_their_own(tmp_path) -> None:

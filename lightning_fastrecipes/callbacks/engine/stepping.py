@@ -1,6 +1,6 @@
 """Single steps on given batches, in the midst of a fit."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import torch
@@ -155,6 +155,6 @@ def mean_over_processes(trainer: pl.Trainer, value: Tensor) -> float:
 
 def step_loss(output: Any) -> Tensor | None:
     """Return the loss in what a step returns, or ``None``."""
-    if isinstance(output, dict):
+    if isinstance(output, Mapping):
         output = output.get("loss")
     return output if isinstance(output, Tensor) and output.numel() == 1 else None

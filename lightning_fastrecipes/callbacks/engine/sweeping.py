@@ -155,7 +155,7 @@ def _set_up_validation(trainer: pl.Trainer) -> None:
 
 def _val_batches(trainer: pl.Trainer) -> Iterator[Any]:
     loaders = trainer.val_dataloaders
-    if not loaders or not sum(trainer.num_val_batches):
+    if not sum(trainer.num_val_batches):
         raise SetupError(
             "`on='val'` needs a validation loader, but there is none. Give one, or take the loss"
             " of the training batches with `on='train'`."
