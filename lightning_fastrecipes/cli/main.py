@@ -26,7 +26,13 @@ from lightning_fastrecipes.cli.interruptions import (
 from lightning_fastrecipes.cli.loading import load_one_recipe, load_recipe_of
 from lightning_fastrecipes.cli.output import check_place, err, out, print_json
 from lightning_fastrecipes.cli.parser import parse_words
-from lightning_fastrecipes.cli.report_commands import clean, report, report_on_run, said_finished
+from lightning_fastrecipes.cli.report_commands import (
+    clean,
+    look,
+    report,
+    report_on_run,
+    said_finished,
+)
 from lightning_fastrecipes.cli.run_folder import (
     RUN_FOLDER_VARIABLE,
     goes_on,
@@ -332,7 +338,7 @@ def _backbones(options: argparse.Namespace) -> int:
 
 _ALL = (_check, _explain, _summary, _show_batch, _lr_find, _run, _predict, _backbones)
 _COMMANDS = {command.__name__[1:].replace("_", "-"): command for command in _ALL}
-_COMMANDS |= {"report": report, "clean": clean}
+_COMMANDS |= {"report": report, "clean": clean, "look": look}
 _COMMANDS |= {"auto": automatic.auto, "new": automatic.new}
 _COMMANDS |= {"ls": browsing.ls, "show": browsing.show, "copy": browsing.copy}
 _COMMANDS["completion"] = browsing.completion

@@ -49,10 +49,11 @@ _COMMANDS = {
     "completion": "Print a script that completes words in a shell: eval it, or source it.",
     "report": "Write what a finished run has learned to one page, and what to try next.",
     "clean": "Apply what was decided in a report to the labels, in a new table.",
+    "look": "Write a page that shows how a network computes.",
     "backbones": "List some good backbones for images: what they cost, and when to choose them.",
 }
 _AS_JSON = ("ls", "check", "explain", "summary", "predict")
-_WITHOUT_TRUST = ("ls", "auto", "new", "backbones", "completion")
+_WITHOUT_TRUST = ("ls", "auto", "new", "look", "backbones", "completion")
 _WITHOUT_RECIPE = (*_WITHOUT_TRUST, "predict", "report", "clean")
 _TAKE_OVERRIDES = ("check", "explain", "summary", "show-batch", "lr-find", "run")
 
@@ -166,6 +167,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     add = found["backbones"].add_argument
     add("name", nargs="?", default="", help="part of the names to list")
     add("--measure", action="store_true", help="measure seconds an image on this machine")
+    _add_looks(found["look"])
     _add_predict(found["predict"])
     for name in ("report", "clean"):
         place = "folder of a finished run"
@@ -183,6 +185,15 @@ def _add_recipe(command: argparse.ArgumentParser, name: str) -> None:
     if name not in _WITHOUT_TRUST:
         trust = "a module whose code the files may run, such as `mine`; may be given again"
         command.add_argument("--trust", action="append", default=[], metavar="MODULE", help=trust)
+
+
+def _add_looks(command: argparse.ArgumentParser) -> None:
+    looks = command.add_subparsers(dest="look", required=True, metavar="WHAT")
+    text = "Run kernels over an image, pixel by pixel."
+    kernels = looks.add_parser("kernels", help=text, description=text, allow_abbrev=False)
+    image = "an image, or an .npz of digits (default: mnist.npz here, else a seven)"
+    kernels.add_argument("image", nargs="?", type=Path, help=image)
+    kernels.add_argument("--out", type=Path, default=Path("kernels.html"), help="page to write")
 
 
 def _add_run(command: argparse.ArgumentParser) -> None:

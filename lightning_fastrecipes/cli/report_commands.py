@@ -1,11 +1,11 @@
-"""The commands that show what a run has learned."""
+"""The commands that show what a run has learned, and how networks compute."""
 
 import argparse
 import logging
 from pathlib import Path
 from typing import Any
 
-from lightning_fastrecipes.cli.output import err, out
+from lightning_fastrecipes.cli.output import check_place, err, out
 from lightning_fastrecipes.trust import Trust
 
 
@@ -33,6 +33,17 @@ def clean(options: argparse.Namespace) -> int:
         f" {found.left} as they were). No image was touched."
     )
     out.print(f"Next: fastrecipes run {found.recipe}")
+    return 0
+
+
+def look(options: argparse.Namespace) -> int:
+    """Write a page that shows how a network computes."""
+    check_place(options.out)
+    from lightning_fastrecipes.data.common.files import write_atomically
+    from lightning_fastrecipes.reporting.looks.kernels import kernels_page
+
+    write_atomically(options.out, kernels_page(options.image))
+    out.print(f"Page: {options.out}")
     return 0
 
 

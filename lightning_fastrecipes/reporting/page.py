@@ -2,6 +2,7 @@
 
 import html
 import json
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -11,22 +12,27 @@ _TEMPLATES = files("lightning_fastrecipes.reporting") / "templates"
 
 
 def render(page: Page) -> str:
-    """Return a page as HTML, in ASCII alone.
-
-    Data stand in it as JSON without a ``<``, so that no name can end the script, and are shown as
-    text. The page forbids itself every request.
-    """
+    """Return a page of sections as HTML."""
     content = {
         "title": page.title,
         "subtitle": page.subtitle,
         "sections": [vars(section) for section in page.sections],
         "images": page.images,
     }
+    return render_data(page.title, content, ["review.js", "page.js"])
+
+
+def render_data(title: str, data: dict[str, Any], scripts: Sequence[str]) -> str:
+    """Return a page whose scripts, of the folder of templates, draw its data, in ASCII alone.
+
+    Data stand in it as JSON without a ``<``, so that no name can end the script, and are shown as
+    text. The page forbids itself every request.
+    """
     parts = {
-        "title": html.escape(page.title),
+        "title": html.escape(title),
         "style": _read("page.css"),
-        "data": _as_json(content),
-        "script": "\n".join(_read(name) for name in ("drawing.js", "review.js", "page.js")),
+        "data": _as_json(data),
+        "script": "\n".join(map(_read, ["drawing.js", *scripts])),
     }
     found = _read("page.html")
     before, *rest = found.split("{{")

@@ -178,3 +178,12 @@ function drawTable(block) {
   return el("div", {}, el("h3", {}, block.title), note,
     el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, head)), body)), more);
 }
+
+function themeButton() {
+  const root = document.documentElement;
+  return el("button", { click: () => {
+    const isDark = root.dataset.theme ? root.dataset.theme === "dark"
+      : window.matchMedia("(prefers-color-scheme: dark)").matches;
+    root.dataset.theme = isDark ? "light" : "dark";
+  } }, "Light or dark");
+}

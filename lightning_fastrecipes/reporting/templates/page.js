@@ -186,15 +186,6 @@ function drawSection(section) {
   return el("section", {}, parts);
 }
 
-function themeButton() {
-  const root = document.documentElement;
-  return el("button", { click: () => {
-    const isDark = root.dataset.theme ? root.dataset.theme === "dark"
-      : window.matchMedia("(prefers-color-scheme: dark)").matches;
-    root.dataset.theme = isDark ? "light" : "dark";
-  } }, "Light or dark");
-}
-
 window.addEventListener("beforeprint", () => {
   for (const one of document.querySelectorAll("details")) one.open = true;
 });

@@ -1,0 +1,103 @@
+"""The pages of ``look`` in headless Chromium: what they compute is what torch computes."""
+
+import pytest
+import torch
+from helpers.browser import CHROMIUM, browse
+from torch.nn.functional import avg_pool2d, conv2d, max_pool2d
+
+from lightning_fastrecipes.functional.images.kernels import KERNELS
+from lightning_fastrecipes.reporting.looks.kernels import kernels_page
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium"),
+]
+
+# Numbers of six digits stand in a page.
+SETTINGS = [
+    # kernel, stride, padding, dilation, ReLU, pooling
+    ("outline", 1, 0, 1, False, "none"),
+    ("right sobel", 2, 1, 1, True, "max"),
+    ("wide blur (5 x 5)", 3, 2, 2, False, "average"),
+    ("mean (7 x 7)", 1, 6, 4, True, "average"),
+    ("one pixel (1 x 1)", 4, 0, 3, False, "max"),
+]
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+def test_the_page_of_kernels_computes_what_torch_does(tmp_path, setting, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    name, stride, padding, dilation, relu, pooling = setting
+    script = f"""
+      const selects = all("select"), ticks = all("input[type=checkbox]");
+      const set = (control, value) => {{
+        control.value = value;
+        control.dispatchEvent(new Event("change"));
+      }};
+      set(selects[0], {name!r}); set(selects[2], {stride}); set(selects[3], {padding});
+      set(selects[4], {dilation}); set(selects[5], {pooling!r});
+      if ({str(relu).lower()}) ticks[0].click();
+      ticks[1].click();
+      found.image = IMAGE; found.convolved = results.convolved;
+      found.rectified = results.rectified.values; found.pooled = results.pooled;
+      found.sum = parts.sum.textContent; found.at = state.at;
+    """
+    found = browse(tmp_path, script, kernels_page())["found"]
+    image = torch.tensor(found["image"]["values"], dtype=torch.float64).view(1, 1, 28, 28)
+    weights = torch.tensor(KERNELS[name], dtype=torch.float64)[None, None]
+    wanted = conv2d(image, weights, stride=stride, padding=padding, dilation=dilation)
+    assert found["convolved"]["values"] == pytest.approx(wanted.flatten().tolist(), rel=1e-5)
+    assert (found["convolved"]["height"], found["convolved"]["width"]) == wanted.shape[2:]
+    at = found["at"]
+    assert f"the sum is {wanted[0, 0, at['row'], at['column']].item():.4g}"[:18] in found["sum"]
+    wanted = wanted.relu() if relu else wanted
+    assert found["rectified"] == pytest.approx(wanted.flatten().tolist(), rel=1e-5)
+    if pooling == "none":
+        assert found["pooled"] is None
+    else:
+        wanted = (max_pool2d if pooling == "max" else avg_pool2d)(wanted, 2)
+        assert found["pooled"]["values"] == pytest.approx(wanted.flatten().tolist(), rel=1e-5)
+
+
+def test_keys_own_numbers_and_sizes_that_do_not_fit(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    script = """
+      const selects = all("select");
+      const set = (control, value, name) => {
+        control.value = value;
+        control.dispatchEvent(new Event(name));
+      };
+      const press = (key) => parts.after.dispatchEvent(new KeyboardEvent("keydown", {key}));
+      found.start = {...state.at};
+      for (const key of ["ArrowUp", "ArrowLeft", "ArrowLeft"]) press(key);
+      found.moved = {...state.at};
+      for (let step = 0; step < 50; step++) press("ArrowUp");
+      found.top = state.at.row;
+      set(all(".kernel input")[0], "2.5", "input");
+      found.own = [selects[0].value, state.rows[0][0], results.convolved.values.length];
+      set(selects[1], 7, "change");
+      found.rows = state.rows;
+      found.inputs = all(".kernel input").length;
+      set(selects[4], 4, "change"); set(selects[2], 2, "change");
+      found.sizes = parts.sizes.textContent;
+      IMAGE.height = 3; IMAGE.width = 3; IMAGE.values = IMAGE.values.slice(0, 9); compute();
+      found.none = parts.sizes.textContent;
+      all("nav button")[0].click();
+      found.theme = document.documentElement.dataset.theme;
+    """
+    seen = browse(tmp_path, script, kernels_page())
+    found = seen["found"]
+    assert seen["errors"] == []
+    assert found["moved"] == {
+        "row": found["start"]["row"] - 1,
+        "column": found["start"]["column"] - 2,
+    }
+    assert found["top"] == 0
+    assert found["own"] == ["own numbers", 2.5, 26 * 26]
+    assert found["inputs"] == 49
+    assert found["rows"][2][2] == 2.5
+    assert found["rows"][3][3] == 1
+    assert sum(map(sum, found["rows"])) == 3.5
+    assert "(28 + 2 x 0 - 25) / 2 + 1 = 2.5, which is no whole number" in found["sizes"]
+    assert "the kernel is larger than the image" in found["none"]
+    assert found["theme"] in ("light", "dark")
