@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from lightning_fastrecipes.nn.losses import Loss
     from lightning_fastrecipes.nn.rmspe import RMSPE
     from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
+    from lightning_fastrecipes.nn.small import SmallCNN, SmallMLP
     from lightning_fastrecipes.nn.summary import summary
     from lightning_fastrecipes.recipe.fine_tuning import FineTuned, TrainedStage, fine_tune
     from lightning_fastrecipes.recipe.predictor import Prediction, Predictor, export, load
@@ -131,6 +132,8 @@ __all__ = [
     "SampleFBeta",
     "SaveEvery",
     "SingleLabel",
+    "SmallCNN",
+    "SmallMLP",
     "SoftLabels",
     "StepSchedule",
     "TableColumns",
@@ -211,6 +214,8 @@ _HOMES = {
     "SaveEvery": "callbacks.save_every",
     "SampleFBeta": "nn.sample_fbeta",
     "SingleLabel": "data.images.label_table",
+    "SmallCNN": "nn.small",
+    "SmallMLP": "nn.small",
     "SoftLabels": "data.images.label_table",
     "StepSchedule": "callbacks.step_schedule",
     "Tags": "data.images.label_table",

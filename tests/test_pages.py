@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import lightning_fastrecipes as fr
+from lightning_fastrecipes.cli.parser import build_parser
+
 DOCS = Path(__file__).parents[1] / ".github/docs"
 FIGURE = r'(?:src="|\]\()([^")]*\.png)'
 PAGES = [DOCS.parents[1] / "README.md", *sorted(DOCS.glob("*.md"))]
@@ -36,3 +39,18 @@ def test_links_and_figures_are_those_of_the_site(build, page: Path) -> None:
 def test_figures_are_small_and_used(figure: Path) -> None:
     assert figure.stat().st_size < 200_000
     assert any(figure.name in page.read_text("utf-8") for page in PAGES)
+
+
+def test_the_page_of_the_course_names_what_there_is() -> None:
+    """Classes, functions and commands of "The course, sentence by sentence", and its recipes."""
+    text = (DOCS / "course.md").read_text("utf-8")
+    spans = re.findall(r"`([^`]+)`", text)
+    classes = {m for span in spans for m in re.findall(r"(?<![\w.])[A-Z][a-z]+[A-Z]\w+", span)}
+    functions = {m for span in spans for m in re.findall(r"\bfr\.(\w+)", span)}
+    commands = {m for span in spans for m in re.findall(r"\bfastrecipes (\w[\w-]*)", span)}
+    assert len(classes) > 15
+    assert sorted(name for name in classes | functions if not hasattr(fr, name)) == []
+    assert sorted(commands - set(build_parser()[1])) == []
+    recipes = DOCS.parents[1] / "recipes"
+    named = {span for span in spans if (recipes / span / "recipe.yaml").is_file()}
+    assert {"cats_dogs", "mnist_ladder", "fashion_tags", "solar_cells", "course"} <= named
