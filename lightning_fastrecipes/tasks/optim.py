@@ -9,7 +9,11 @@ import torch
 
 from lightning_fastrecipes import plain
 from lightning_fastrecipes.errors import ConfigurationError, check_at_least
-from lightning_fastrecipes.functional.training.group_rates import Rates, plain_rates
+from lightning_fastrecipes.functional.training.group_rates import (
+    Rates,
+    plain_rates,
+    resolve_group_lrs,
+)
 from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.tasks.building import load_class
 from lightning_fastrecipes.typed import from_mapping
@@ -33,7 +37,7 @@ class Optim:
         optimizer: Class path, or ``{"class_path": ..., "init_args": {...}}``.
 
     Raises:
-        ValueError: If the weight decay is below 0.
+        ValueError: If a number is out of its range, or several rates come with an ``lr_ratio``.
 
     Example:
         >>> Optim(lr=1e-3, optimizer="torch.optim.SGD").weight_decay
@@ -48,6 +52,8 @@ class Optim:
     def __post_init__(self) -> None:
         check_at_least("weight_decay", self.weight_decay, 0)
         object.__setattr__(self, "lr", plain_rates(self.lr))
+        # What no number of layer groups makes right is refused here, not when a fit begins.
+        resolve_group_lrs(self.lr, self.lr_ratio, num_groups=1, num_frozen=0)
 
 
 def as_optim(
@@ -55,9 +61,8 @@ def as_optim(
 ) -> Optim:
     """Return the options of a task; ``lr`` and ``lr_ratio`` replace those of ``optim``."""
     chosen = optim if isinstance(optim, Optim) else from_mapping(Optim, optim or {}, "optim")
-    if lr is not None:
-        chosen = replace(chosen, lr=lr)
-    return chosen if lr_ratio is None else replace(chosen, lr_ratio=lr_ratio)
+    given: dict[str, Any] = {"lr": lr, "lr_ratio": lr_ratio}
+    return replace(chosen, **{name: value for name, value in given.items() if value is not None})
 
 
 def build_optimizer(

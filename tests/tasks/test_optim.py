@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_fastrecipes import ImageClassifier
-from lightning_fastrecipes.tasks.optim import build_optimizer
+from lightning_fastrecipes import ImageClassifier, SmallMLP
+from lightning_fastrecipes.tasks.optim import Optim, as_optim, build_optimizer
 
 OPTIMIZERS = [
     ("torch.optim.AdamW", {}),
@@ -74,3 +74,26 @@ def test_gradients_may_still_be_clipped(precision: str, tmp_path) -> None:
     trainer.fit(model, DataLoader(TensorDataset(images, torch.arange(8) % 2), batch_size=4))
     assert all(group["fused"] for group in trainer.optimizers[0].param_groups)
     assert any(not torch.equal(v, before[name]) for name, v in model.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("lr", "lr_ratio", "message"),
+    [
+        ([1e-5, 1e-3], 3.0, "`lr_ratio` must be 1 when `lr` names several rates, got 3"),
+        ((1e-3, 1e-5), 1.0, "range of rates must rise"),
+        (1e-3, 0.5, "`lr_ratio` must be at least 1"),
+        (-1e-3, 1.0, "`lr` must be above 0"),
+    ],
+)
+def test_rates_that_fit_no_model_are_refused_where_they_are_given(lr, lr_ratio, message) -> None:
+    model = ImageClassifier(SmallMLP(8), 2, head="linear")
+    with pytest.raises(ValueError, match=message):
+        model.set_learning_rates(lr, lr_ratio)
+    assert model.optim == Optim()
+    with pytest.raises(ValueError, match=message):
+        ImageClassifier(SmallMLP(8), 2, head="linear", lr=lr, lr_ratio=lr_ratio)
+
+
+def test_both_rates_replace_those_of_the_options_at_once() -> None:
+    chosen = as_optim(Optim(lr=1e-2, lr_ratio=3.0), [1e-5, 1e-3], 1.0)
+    assert (chosen.lr, chosen.lr_ratio) == ([1e-5, 1e-3], 1.0)
