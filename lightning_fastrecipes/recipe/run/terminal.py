@@ -1,5 +1,6 @@
 """Print plans, runs and evaluations on the terminal."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,12 +46,14 @@ def print_summary(console: Console, title: str, found: Summary) -> None:
 
 
 def print_stage(console: Console, figures: Mapping[str, Any], seconds_left: float | None) -> None:
-    """Print the time and the last metrics of a stage, and the time left of the run if known."""
+    """Print time and last metrics of a stage, what is doubtful, and the time left if known."""
     logged = {name: value for name, value in figures["metrics"].items() if name != "epoch"}
     metrics = ", ".join(f"{name} {value:.4g}" for name, value in logged.items())
     rate = next(name for name in figures if name.endswith("_per_second"))
     epoch = figures.get("kept_epoch")
     kept = "" if epoch is None else f"; the weights are those after epoch {epoch + 1}"
+    doubts = ", ".join(re.findall(r"\[(\w+)\]", figures.get("guard", "")))
+    kept += f"; `ValidationGuard` doubts these weights: {doubts}" if doubts else ""
     left = "" if seconds_left is None else f"; about {duration(seconds_left)} left of the run"
     console.print(
         f"Stage {figures['name']} took {figures['seconds']:.1f} s"
