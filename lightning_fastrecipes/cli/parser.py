@@ -193,7 +193,10 @@ def _add_looks(command: argparse.ArgumentParser) -> None:
     kernels = looks.add_parser("kernels", help=text, description=text, allow_abbrev=False)
     image = "an image, or an .npz of digits (default: mnist.npz here, else a seven)"
     kernels.add_argument("image", nargs="?", type=Path, help=image)
-    kernels.add_argument("--out", type=Path, default=Path("kernels.html"), help="page to write")
+    text = "Fit a line and a curve by gradient descent, step by step."
+    looks.add_parser("fit", help=text, description=text, allow_abbrev=False)
+    for name, look in looks.choices.items():
+        look.add_argument("--out", type=Path, default=Path(f"{name}.html"), help="page to write")
 
 
 def _add_run(command: argparse.ArgumentParser) -> None:

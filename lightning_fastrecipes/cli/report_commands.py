@@ -40,9 +40,11 @@ def look(options: argparse.Namespace) -> int:
     """Write a page that shows how a network computes."""
     check_place(options.out)
     from lightning_fastrecipes.data.common.files import write_atomically
+    from lightning_fastrecipes.reporting.looks.fit import fit_page
     from lightning_fastrecipes.reporting.looks.kernels import kernels_page
 
-    write_atomically(options.out, kernels_page(options.image))
+    page = fit_page() if options.look == "fit" else kernels_page(options.image)
+    write_atomically(options.out, page)
     out.print(f"Page: {options.out}")
     return 0
 

@@ -56,3 +56,13 @@ def test_what_is_no_image_is_refused_and_nothing_is_written(tmp_path, capsys) ->
     assert not place.exists()
     with pytest.raises(DataError, match="x_train"):
         kernels_page(tmp_path / "other.npz")
+
+
+def test_the_page_of_fitting_is_the_same_each_time(tmp_path) -> None:
+    place = tmp_path / "fit.html"
+    assert main(["look", "fit", "--out", str(place)]) == 0
+    first = place.read_text()
+    assert main(["look", "fit", "--out", str(place)]) == 0
+    assert place.read_text() == first
+    found = data_of(first)
+    assert len(found["x"]) == len(found["line"]) == len(found["curve"]) == 64

@@ -1,11 +1,14 @@
 """The pages of ``look`` in headless Chromium: what they compute is what torch computes."""
 
+import numpy as np
 import pytest
 import torch
 from helpers.browser import CHROMIUM, browse
+from torch import nn
 from torch.nn.functional import avg_pool2d, conv2d, max_pool2d
 
 from lightning_fastrecipes.functional.images.kernels import KERNELS
+from lightning_fastrecipes.reporting.looks.fit import fit_page
 from lightning_fastrecipes.reporting.looks.kernels import kernels_page
 
 pytestmark = [
@@ -101,3 +104,95 @@ def test_keys_own_numbers_and_sizes_that_do_not_fit(tmp_path, monkeypatch) -> No
     assert "(28 + 2 x 0 - 25) / 2 + 1 = 2.5, which is no whole number" in found["sizes"]
     assert "the kernel is larger than the image" in found["none"]
     assert found["theme"] in ("light", "dark")
+
+
+def test_a_line_is_fitted_as_by_hand_and_a_rate_that_is_too_high_is_told(tmp_path) -> None:
+    script = """
+      const [lr, batch] = line.section.querySelectorAll("select");
+      const set = (control, value) => {
+        control.value = value;
+        control.dispatchEvent(new Event("change"));
+      };
+      found.data = DATA;
+      for (const button of line.section.querySelectorAll("button")) {
+        if (button.textContent === "100 steps") button.click();
+      }
+      found.full = [line.model.a, line.model.b, line.losses.length];
+      set(batch, 4); line.advance(16);
+      found.places = [];
+      const batches = new Batches(4, DATA.seed);
+      for (let step = 0; step < 16; step++) found.places.push(batches.next());
+      found.mini = [line.model.a, line.model.b];
+      set(batch, 64); set(lr, 1); line.advance(100);
+      found.told = line.told.textContent;
+      found.shapes = all("svg").length;
+    """
+    seen = browse(tmp_path, script, fit_page())
+    assert seen["errors"] == []
+    found = seen["found"]
+    x, y = (np.array(found["data"][name]) for name in ("x", "line"))
+
+    def fitted(batches) -> list[float]:
+        a, b = -1.0, 0.0
+        for places in batches:
+            error = a * x[places] + b - y[places]
+            a, b = a - 0.1 * 2 * (error * x[places]).mean(), b - 0.1 * 2 * error.mean()
+        return [a, b]
+
+    assert found["full"][:2] == pytest.approx(fitted([np.arange(64)] * 100))
+    assert found["full"][:2] == pytest.approx(np.polyfit(x, y, 1).tolist(), abs=1e-3)
+    assert sorted(np.concatenate(found["places"])) == list(range(64))
+    assert found["mini"] == pytest.approx(fitted(found["places"]))
+    assert "the rate is too high" in found["told"]
+    assert found["shapes"] == 4
+
+
+@pytest.mark.parametrize(("activation", "depth"), [("none", 3), ("ReLU", 1), ("ReLU", 3)])
+def test_the_network_is_trained_as_torch_trains_it(tmp_path, activation, depth) -> None:
+    script = f"""
+      const [lr, batch, activation, width, depth] = curve.section.querySelectorAll("select");
+      const set = (control, value) => {{
+        control.value = value;
+        control.dispatchEvent(new Event("change"));
+      }};
+      set(activation, {activation!r}); set(width, 8); set(depth, {depth});
+      found.before = JSON.parse(JSON.stringify(curve.model.layers));
+      curve.advance(20);
+      found.after = curve.model.layers; found.loss = curve.losses.at(-1); found.data = DATA;
+      found.told = curve.told.textContent;
+      found.outputs = [-2, -1, 0, 1, 2].map((x) => curve.model.predict(x));
+    """
+    found = browse(tmp_path, script, fit_page())["found"]
+    parts: list[nn.Module] = []
+    for layer in found["before"]:
+        linear = nn.Linear(len(layer["weights"][0]), len(layer["weights"]), dtype=torch.float64)
+        linear.weight.data = torch.tensor(layer["weights"], dtype=torch.float64)
+        linear.bias.data = torch.tensor(layer["biases"], dtype=torch.float64)
+        parts += [linear, nn.ReLU() if activation == "ReLU" else nn.Identity()]
+    network = nn.Sequential(*parts[:-1])
+    x, y = (torch.tensor(found["data"][name], dtype=torch.float64) for name in ("x", "curve"))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.03)
+    for _ in range(20):
+        optimizer.zero_grad()
+        ((network(x[:, None])[:, 0] - y) ** 2).mean().backward()
+        optimizer.step()
+    for linear, layer in zip(network[::2], found["after"], strict=True):
+        assert layer["weights"] == [pytest.approx(row) for row in linear.weight.tolist()]
+        assert layer["biases"] == pytest.approx(linear.bias.tolist())
+    bends = np.diff(found["outputs"], 2)
+    if activation == "none":
+        assert bends == pytest.approx(0, abs=1e-9)
+    else:
+        assert np.abs(bends).max() > 1e-3
+    count = sum(p.numel() for p in network.parameters())
+    assert f"{count} parameters" in found["told"]
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize("build", [kernels_page, fit_page])
+def test_no_page_is_wider_than_the_window(tmp_path, monkeypatch, build, width: int) -> None:
+    monkeypatch.chdir(tmp_path)
+    script = "found.widths = [document.documentElement.scrollWidth, innerWidth];"
+    seen = browse(tmp_path, script, build(), width)
+    assert seen["errors"] == []
+    assert seen["found"]["widths"][0] <= seen["found"]["widths"][1]
