@@ -1,6 +1,7 @@
 """The learning-rate finder: as a callback, and as a function for a script."""
 
 import math
+import os
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, Literal, get_args
 
@@ -19,8 +20,10 @@ from lightning_fastrecipes.functional.training.lr_curves import (
     Spacing,
     sweep_lrs,
 )
+from lightning_fastrecipes.life_signs import track
+from lightning_fastrecipes.messages import shown
 
-__all__ = ["LRCurve", "LRFinder", "lr_find", "run_finder"]
+__all__ = ["LRCurve", "LRFinder", "lr_find", "run_finder", "watched"]
 
 
 class LRFinder(pl.OwnCallback):
@@ -261,10 +264,15 @@ def run_finder(
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
     }
-    callbacks = [*trainer_arguments.pop("callbacks", []), finder, _Stop()]
+    callbacks = [*trainer_arguments.pop("callbacks", []), watched(finder), _Stop()]
     with pl.own_lines_alone():
         trainer = pl.Trainer(**(quiet | trainer_arguments), callbacks=callbacks)
     is_module = isinstance(datamodule, pl.LightningDataModule)
+    if not is_module and isinstance(datamodule, (str, os.PathLike)):
+        raise ConfigurationError(
+            "`datamodule` must be a datamodule, such as `ImageFolderDataModule('photos')`, or a"
+            f" loader, got {shown(datamodule)}. Make one of it."
+        )
     data = {"datamodule": datamodule} if is_module else {"train_dataloaders": datamodule}
     if val_dataloaders is not None:
         data["val_dataloaders"] = val_dataloaders
@@ -278,6 +286,12 @@ def run_finder(
         "The LR finder needs at least one training batch, but the loader gave none. Check the data"
         " set, `drop_last` and `limit_train_batches`."
     )
+
+
+def watched(finder: LRFinder) -> LRFinder:
+    """Let a finder say how far its sweep is."""
+    finder.watch = lambda lrs: track(lrs, "Trying learning rates", len(finder.lrs))
+    return finder
 
 
 class _FoundError(Exception):

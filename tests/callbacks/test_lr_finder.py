@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from torchmetrics import MeanMetric
 
-from lightning_fastrecipes import SGDR, ImageClassifier, LRFinder, lr_find
+from lightning_fastrecipes import SGDR, ImageClassifier, LRFinder, life_signs, lr_find
 from lightning_fastrecipes.callbacks import lr_finder
 from lightning_fastrecipes.callbacks.engine import sweeping
 from lightning_fastrecipes.callbacks.engine.lr_curve import LRCurve
@@ -514,6 +514,16 @@ def test_a_later_sweep_sets_the_peak_of_our_own_cycles(fit, tiny_task):
     finder = LRFinder(**FINDER, epochs=(1,))
     done = fit([SGDR(cycle_len=2), finder], tiny_task(), _loader(), max_epochs=4)
     assert max(head for _, head in done.lrs[10:]) == pytest.approx(finder.curve.suggestion)
+
+
+def test_lr_find_says_how_far_it_is_and_refuses_a_path(tiny_task, monkeypatch, capsys):
+    monkeypatch.setattr(life_signs, "FIRST_LINE", 0.0)
+    monkeypatch.setattr(life_signs, "NEXT_LINES", 0.0)
+    with pytest.warns(UserWarning, match="`lr_find` cannot suggest"):
+        lr_find(tiny_task(), _loader(), num_steps=20, accelerator="cpu")
+    assert "Trying learning rates: 2 of 20, about " in capsys.readouterr().err
+    with pytest.raises(ConfigurationError, match=r"`datamodule` must be .*, got 'photos'"):
+        lr_find(tiny_task(), "photos")
 
 
 def test_lr_find_leaves_the_numbers_of_the_script_and_its_loaders_alone(tiny_task):

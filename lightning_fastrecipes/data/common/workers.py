@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from lightning_fastrecipes.data.common.life_signs import track
+from lightning_fastrecipes.life_signs import track
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")

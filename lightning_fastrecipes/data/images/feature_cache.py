@@ -16,9 +16,9 @@ from lightning_fastrecipes import formats
 from lightning_fastrecipes._lightning import rank_zero_info
 from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles
 from lightning_fastrecipes.data.common.disk_room import FOLDER_ADVICE
-from lightning_fastrecipes.data.common.life_signs import track
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.images.rounding import from_bytes, to_bytes
+from lightning_fastrecipes.life_signs import track
 
 Storage = Literal["float32", "float16", "uint8"]
 """How numbers are kept. ``float16``: within 1/2048 of each, or 3e-8 where that is more; ``uint8``:

@@ -16,11 +16,11 @@ from torch import Tensor
 from lightning_fastrecipes import formats
 from lightning_fastrecipes._lightning import rank_zero_info, rank_zero_warn
 from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles
-from lightning_fastrecipes.data.common.life_signs import track
 from lightning_fastrecipes.data.common.workers import map_threads
 from lightning_fastrecipes.data.images.geometry import CachedSize
 from lightning_fastrecipes.data.images.samples import Samples
 from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.life_signs import track
 
 Pixels = npt.NDArray[np.uint8]
 

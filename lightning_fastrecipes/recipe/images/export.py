@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from lightning_fastrecipes.data.common.life_signs import track
 from lightning_fastrecipes.data.images.dataset import ImageDataset, prediction_dataset
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.images.views import Views, mean_of_views
@@ -23,6 +22,7 @@ from lightning_fastrecipes.functional.labels.merging import (
     weigh,
 )
 from lightning_fastrecipes.functional.labels.numbers import NumberTarget, read_targets
+from lightning_fastrecipes.life_signs import track
 from lightning_fastrecipes.protocols import InputSpec
 from lightning_fastrecipes.recipe.artifacts.environment import default_device
 from lightning_fastrecipes.recipe.artifacts.export_files import (

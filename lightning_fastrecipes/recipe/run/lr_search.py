@@ -6,9 +6,8 @@ from typing import Any
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import rank_zero_warn
-from lightning_fastrecipes.callbacks.lr_finder import LRCurve, LRFinder, run_finder
+from lightning_fastrecipes.callbacks.lr_finder import LRCurve, LRFinder, run_finder, watched
 from lightning_fastrecipes.data.common.files import write_atomically
-from lightning_fastrecipes.data.common.life_signs import track
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.functional.training.lr_curves import sweep_lrs
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
@@ -38,7 +37,7 @@ def finding_callbacks(
     own = [callback for callback in callbacks if isinstance(callback, LRFinder)]
     if not own and search is not None:
         own = [_finder(search)]
-    own = [_watched(finder) for finder in own]
+    own = [watched(finder) for finder in own]
     others = [callback for callback in callbacks if callback not in own]
     keepers = [_CurveKeeper(finder, folder, stage) for finder in own]
     return [*own, *others, *keepers]
@@ -87,7 +86,7 @@ def find_stage_lr(
     training_data = modality_of(recipe).training_data(stage, data, model)
     pl.seed_everything(stage_seed(recipe.seed, index), workers=True, verbose=False)
     own = [found for found in build_callbacks(recipe, index) if isinstance(found, LRFinder)]
-    finder = _watched(own[0] if own else _finder(stage.search))
+    finder = own[0] if own else _finder(stage.search)
     finder.on_refusal = "ignore"
     if ends != (None, None):
         lrs = finder.lrs
@@ -104,12 +103,6 @@ def find_stage_lr(
 
 def _finder(search: LRSearch | None) -> LRFinder:
     return LRFinder() if search is None or search.find is None else LRFinder(rule=search.find)
-
-
-def _watched(finder: LRFinder) -> LRFinder:
-    """Let a finder say how far its sweep is."""
-    finder.watch = lambda lrs: track(lrs, "Trying learning rates", len(finder.lrs))
-    return finder
 
 
 class _CurveKeeper(pl.Callback):

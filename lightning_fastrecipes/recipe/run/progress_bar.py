@@ -12,7 +12,7 @@ from typing_extensions import override
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.callbacks.epoch_table import EpochTable
 from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugmentation
-from lightning_fastrecipes.data.common.life_signs import FIRST_LINE, LifeSign, duration
+from lightning_fastrecipes.life_signs import FIRST_LINE, LifeSign, duration
 from lightning_fastrecipes.nn.operations import count_operations
 from lightning_fastrecipes.recipe.run.time_left import TimeLeft
 from lightning_fastrecipes.recipe.run.workload import (

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lightning_fastrecipes.callbacks.lr_finder import LRCurve
-from lightning_fastrecipes.data.common.life_signs import duration
+from lightning_fastrecipes.life_signs import duration
 from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.nn.summary import Summary
 from lightning_fastrecipes.recipe.config.schema import Recipe

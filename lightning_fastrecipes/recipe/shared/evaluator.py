@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from lightning_fastrecipes._lightning import Callback
-from lightning_fastrecipes.data.common.life_signs import track
 from lightning_fastrecipes.functional.labels.decisions import describe_thresholds
 from lightning_fastrecipes.functional.labels.merging import stack_predictions
 from lightning_fastrecipes.functional.labels.targets import hard_labels
+from lightning_fastrecipes.life_signs import track
 from lightning_fastrecipes.recipe.artifacts.environment import is_first_process
 from lightning_fastrecipes.recipe.artifacts.export_files import (
     ENSEMBLE,

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from lightning_fastrecipes.batches import TableInputs
 from lightning_fastrecipes.data.common.files import write_atomically
-from lightning_fastrecipes.data.common.life_signs import LifeSign
 from lightning_fastrecipes.data.common.split_names import SplitName
 from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
 from lightning_fastrecipes.data.tables.encoding import EncodedSplit
@@ -29,6 +28,7 @@ from lightning_fastrecipes.functional.tables.predictions import (
 )
 from lightning_fastrecipes.functional.tables.spec import FLAG_SUFFIX, TableSpec
 from lightning_fastrecipes.functional.tables.target import TargetColumn
+from lightning_fastrecipes.life_signs import LifeSign
 from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.plots.tables import draw_embeddings, draw_importance, draw_predictions
 from lightning_fastrecipes.recipe.shared.predictions import (

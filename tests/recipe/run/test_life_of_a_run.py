@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from lightning_fastrecipes import life_signs
 from lightning_fastrecipes.cli.main import main
-from lightning_fastrecipes.data.common import life_signs
 from lightning_fastrecipes.nn.backbones import Backbone
 from lightning_fastrecipes.recipe.loading import load_recipe
 from lightning_fastrecipes.recipe.run import explaining

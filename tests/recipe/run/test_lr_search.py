@@ -10,10 +10,10 @@ import torch
 import yaml
 from helpers.runs import run_recipe
 
+from lightning_fastrecipes import life_signs
 from lightning_fastrecipes.callbacks.engine import lr_curve
 from lightning_fastrecipes.callbacks.engine.lr_curve import LRCurve
 from lightning_fastrecipes.cli.main import main
-from lightning_fastrecipes.data.common import life_signs
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.functional.training.lr_curves import LRSuggestion, sweep_lrs
 from lightning_fastrecipes.recipe.images.export import load_export

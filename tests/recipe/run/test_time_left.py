@@ -9,8 +9,8 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from lightning_fastrecipes import life_signs
 from lightning_fastrecipes.cli.main import main
-from lightning_fastrecipes.data.common import life_signs
 from lightning_fastrecipes.nn.backbones import create_backbone
 from lightning_fastrecipes.nn.operations import Operations, count_operations
 from lightning_fastrecipes.recipe.loading import load_recipe
