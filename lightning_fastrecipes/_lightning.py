@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.fastai_members import AnswersAsData
 from lightning_fastrecipes.messages import suggestion
 from lightning_fastrecipes.nested import pairs
 
@@ -244,7 +245,7 @@ class OwnCallback(Callback):
             )
 
 
-class OwnDataModule(LightningDataModule):
+class OwnDataModule(AnswersAsData, LightningDataModule):
     """What every datamodule of this package is: one that knows the Lightning it belongs to."""
 
     _trainer: Trainer | None = None

@@ -47,6 +47,8 @@ def test_keywords_are_answered_with_ours() -> None:
         [name] = given
         with pytest.raises(TypeError, match=f"fast.ai's `{name}` is called `{ours}` here"):
             fr.ImageFolderDataModule("photos", **given)
+    with pytest.raises(TypeError, match=r"`label_delim`.*`table=LabelTable\(labels=Tags"):
+        fr.ImageCSVDataModule("tags.csv", label_delim=" ")
     model, data = fr.TabularRegressor(), pl.LightningDataModule()
     for name, ours in ("base_lr", "lr"), ("freeze_epochs", "head_epochs"), ("cbs", "callbacks"):
         with pytest.raises(TypeError, match=f"`fine_tune` has no argument.*`{name}`.*`{ours}`"):
@@ -62,6 +64,8 @@ def test_keywords_are_answered_with_ours() -> None:
 def test_names_of_the_package_are_answered_with_ours() -> None:
     with pytest.raises(AttributeError, match=r"fast.ai's `load_learner` is called `load` here"):
         _ = fr.load_learner
+    with pytest.raises(AttributeError, match=r"`DataBlock` is called `ImageCSVDataModule` here"):
+        _ = fr.DataBlock
     with pytest.raises(AttributeError, match=r"no attribute 'SDGR'\. Did you mean `SGDR`"):
         _ = fr.SDGR
     assert not hasattr(fr, "__nothing__")

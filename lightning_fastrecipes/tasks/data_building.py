@@ -9,9 +9,10 @@ from typing_extensions import override
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.fastai_members import AnswersAsLearner
 
 
-class BuiltForData(pl.LightningModule):
+class BuiltForData(AnswersAsLearner, pl.LightningModule):
     """A module with a ``head`` that is an ``Identity`` until its data are known."""
 
     head: nn.Module

@@ -80,7 +80,7 @@ class ImageDataModule(KnownImages, pl.OwnDataModule):
 
     def __init__(self, **options: Unpack[ImageOptions]) -> None:
         super().__init__()
-        self.options = with_defaults(options, type(self).__name__)
+        self.options = with_defaults(options, type(self))
         self.image_size = self.options["image_size"]
         self.eval_image_size = None
         self.batch_size = self.options["batch_size"]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
+from inspect import signature
 from typing import Any, Literal, TypedDict
 
 from lightning_fastrecipes.data.common.cache_choice import Cache
@@ -190,16 +191,17 @@ DEFAULTS = ImageOptions(
 )
 
 
-def with_defaults(options: ImageOptions, owner: str) -> ImageOptions:
+def with_defaults(options: ImageOptions, owner: type) -> ImageOptions:
     """Fill in what was not given; a TypeError names an option that ``owner`` does not have."""
     for name in options:
         if name not in DEFAULTS:
             inner = [part for part in (Geometry, Augmentation) if name in part.__annotations__]
-            cure = suggestion(name, DEFAULTS)
+            cure = suggestion(name, [*DEFAULTS, *signature(owner).parameters])
             if inner:
                 home = inner[0].__name__
                 cure = f" `{name}` belongs to `{home}`: give `{home.lower()}={home}({name}=...)`."
-            raise TypeError(f"`{owner}` has no option `{name}`, only {', '.join(DEFAULTS)}.{cure}")
+            only = ", ".join(DEFAULTS)
+            raise TypeError(f"`{owner.__name__}` has no option `{name}`, only {only}.{cure}")
     return {**DEFAULTS, **options}
 
 

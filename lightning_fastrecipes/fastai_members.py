@@ -1,0 +1,85 @@
+"""What fast.ai's attributes of learners and data are called here, said where one is asked for."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+_FIT = "`Trainer(max_epochs=..., callbacks=[{}]).fit(model, datamodule=data)`"
+_PREDICT = "`fr.load(model).predict(items)`"
+_OF_LEARNERS: Mapping[str, str] = {
+    "TTA": "`TestTimeAugmentation()` in a `Trainer`",
+    "bn_freeze": "`norm_policy` of the model",
+    "dls": "the datamodule",
+    "export": "`fr.export(model, folder)`",
+    "fine_tune": "`fr.fine_tune(model, data, epochs=...)`",
+    "fit": _FIT.format("SGDR(cycle_len=1)"),
+    "fit_flat_cos": _FIT.format("FlatCosine()"),
+    "fit_one_cycle": _FIT.format("OneCycle()"),
+    "fit_sgdr": _FIT.format("SGDR(cycle_len=1, cycle_mult=2)"),
+    "get_layer_groups": "`model.layer_groups()`",
+    "get_preds": _PREDICT,
+    "load": "the class method `load_from_checkpoint(path)`",
+    "lr_find": "`fr.lr_find(model, data)`",
+    "opt_func": "`optim=Optim(optimizer=...)` of the model",
+    "precompute": "`FeatureDataModule(data, model)`",
+    "predict": _PREDICT,
+    "predict_array": _PREDICT,
+    "recorder": "`EpochTable()` in a `Trainer`, and `curves.png` of a run",
+    "save": "`trainer.save_checkpoint(path)`",
+    "sched": "`fr.lr_find(model, data).plot(path)`, and `SGDR(...).plot(...)`",
+    "show_results": "`fr.load(model).show_results(items)`",
+    "summary": "`fr.summary(model, batch)`",
+    "to_fp16": '`Trainer(precision="16-mixed")`',
+    "tta": "`TestTimeAugmentation()` in a `Trainer`",
+    "validate": "`Trainer().validate(model, datamodule=data)`",
+}
+_OF_DATA: Mapping[str, str] = {
+    "c": "`len(data.classes)`",
+    "dataloaders": "the datamodule itself, for `Trainer.fit(model, datamodule=data)`",
+    "one_batch": "`next(iter(data.train_dataloader()))` after `data.setup('fit')`",
+    "show": "`data.show_batch()`",
+    "test_dl": _PREDICT,
+    "train_dl": "`data.train_dataloader()` after `data.setup('fit')`",
+    "train_ds": "`data.train_dataloader().dataset` after `data.setup('fit')`",
+    "trn_dl": "`data.train_dataloader()` after `data.setup('fit')`",
+    "trn_ds": "`data.train_dataloader().dataset` after `data.setup('fit')`",
+    "val_dl": "`data.val_dataloader()` after `data.setup('fit')`",
+    "val_ds": "`data.val_dataloader().dataset` after `data.setup('fit')`",
+    "valid": "`data.val_dataloader()` after `data.setup('fit')`",
+    "valid_ds": "`data.val_dataloader().dataset` after `data.setup('fit')`",
+    "vocab": "`data.classes`",
+}
+
+
+class AnswersAsLearner:
+    """A module that says, of an attribute that fast.ai's learners have, what it is here.
+
+    ``hasattr`` stays false, and what a subclass calls by one of these names is its own.
+    """
+
+    if not TYPE_CHECKING:  # what type checkers know of attributes stays as it is
+
+        def __getattr__(self, name: str) -> Any:
+            """Find parameters, buffers and parts as torch does, or raise an error that helps."""
+            try:
+                return super().__getattr__(name)
+            except AttributeError as error:
+                if name not in _OF_LEARNERS:
+                    raise
+                raise AttributeError(f"{error}.{_answer(name, _OF_LEARNERS)}") from None
+
+
+class AnswersAsData:
+    """A datamodule that says, of an attribute that fast.ai's data have, what it is here."""
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Raise an error that helps, or the one that led here."""
+            if name in _OF_DATA:
+                missing = f"{type(self).__name__!r} object has no attribute {name!r}."
+                raise AttributeError(f"{missing}{_answer(name, _OF_DATA)}")
+            return object.__getattribute__(self, name)
+
+
+def _answer(name: str, ours: Mapping[str, str]) -> str:
+    return f" fast.ai's `{name}` is here: {ours[name]}."
