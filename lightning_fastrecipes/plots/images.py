@@ -18,6 +18,7 @@ from lightning_fastrecipes.plots.figure import (
 _CELL = 1.6
 _LETTERS_OF_A_NAME = 24
 _MAX_LINES = 8
+_MAX_TITLE_LINES = 4
 _TITLE_SIZE = 8.5
 
 
@@ -33,15 +34,15 @@ def draw_batch(
 
     ``images`` has for each row its images ``(channels, height, width)``, ``uint8``; ``names`` says
     what each row shows, such as its class or its labels; ``titles`` what each image does, if not an
-    epoch, in one or more lines that are cut to fit; ``title`` what all of it is. Nothing is written
-    if ``path`` is ``None``.
+    epoch, in one or more lines that are broken, or cut, to fit; ``title`` what all of it is.
+    Nothing is written if ``path`` is ``None``.
     """
     num_columns = max(map(len, images))
     if titles is None:
         titles = [["not augmented", *(f"epoch {epoch}" for epoch in range(num_columns - 1))]]
     letters = letters_in(_CELL, _TITLE_SIZE)
     said = [
-        ["\n".join(shorten(line, letters) for line in text.split("\n")) for text in row]
+        ["\n".join(_fitted(line, letters) for line in text.split("\n")) for text in row]
         for row in titles
     ]
     rows = [wrapped(name, _LETTERS_OF_A_NAME, _MAX_LINES) for name in names]
@@ -70,3 +71,8 @@ def draw_batch(
     if title:
         figure.suptitle(whole, fontsize=10, parse_math=False)
     return save(figure, path)
+
+
+def _fitted(line: str, letters: int) -> str:
+    """Break several words, such as labels, into lines; cut a single one."""
+    return wrapped(line, letters, _MAX_TITLE_LINES) if " " in line else shorten(line, letters)

@@ -21,6 +21,8 @@ from lightning_fastrecipes.plots.figure import (
 )
 
 _LINES = ("-", "--", "-.", ":")
+_ALMOST = 0.05
+"""Share of the first loss that evened losses of 0 may come out below it."""
 
 Floats = npt.NDArray[np.float64]
 Values = Sequence[float] | npt.NDArray[np.float64]
@@ -102,7 +104,9 @@ def _show_the_fall(axes: Axes, losses: Floats, averages: Floats) -> None:
     if start > lowest:
         axes.set_ylim(lowest - 0.5 * (start - lowest), start + 0.8 * (start - lowest))
     known = losses[np.isfinite(losses)]
-    keep_possible(axes, min(float(known.min()), lowest), np.inf)
+    lowest = min(float(known.min()), lowest)
+    # Evened and averaged, losses of almost 0 may come out below it.
+    keep_possible(axes, lowest if lowest < -_ALMOST * abs(start) else 0.0, np.inf)
 
 
 def _draw_picks(axes: Axes, picks: Mapping[Rule, float], rule: Rule) -> None:

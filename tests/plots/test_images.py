@@ -32,3 +32,12 @@ def test_several_labels_are_level_lines_beside_their_row() -> None:
 def test_images_of_any_channels_are_drawn(channels: int) -> None:
     figure = draw_batch([[IMAGE[:1].expand(channels, -1, -1)]], ["a"], None)
     assert figure.axes[0].images[0].get_array().shape == (8, 8, 3)
+
+
+def test_several_words_of_a_title_are_broken_and_a_long_one_is_cut() -> None:
+    long = "x" * 60
+    figure = draw_batch([[IMAGE]], [""], None, [[f"{long}\nblue casual summer women bottomwear"]])
+    first, *others = figure.axes[0].get_title().split("\n")
+    assert first.endswith("…")
+    assert len(others) > 1
+    assert " ".join(others) == "blue casual summer women bottomwear"

@@ -51,6 +51,9 @@ def test_the_axis_shows_no_negative_loss_unless_there_is_one():
         LRS, [0.9, 0.5, -0.1, 2.0], [0.9, 0.5, -0.1, 2.0], {}, None, rule="slide"
     )
     assert figure.axes[0].get_ylim()[0] < -0.1
+    evened = [0.9, 0.5, -0.02, 2.0]
+    figure = draw_lr_curve(LRS, evened, evened, {}, None, rule="slide")
+    assert figure.axes[0].get_ylim()[0] == 0.0
 
 
 def test_a_schedule_tells_more_groups_apart_than_there_are_colours(tmp_path):
