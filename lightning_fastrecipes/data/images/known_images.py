@@ -30,7 +30,9 @@ class KnownImages(DescribesItself):
 
     @property
     def classes(self) -> list[str]:
-        """Class names in the order of the target, from the training split."""
+        """Class names in the order of the target, from the training split; read if needed."""
+        if self._images is None:
+            self._read()
         return list(self._assembled.classes)
 
     @property
@@ -118,9 +120,7 @@ class KnownImages(DescribesItself):
 
         check_at_least("num_images", num_images, 1)
         check_at_least("num_epochs", num_epochs, 0)
-        own: Any = self
-        own.prepare_data()
-        own.setup("fit")
+        self._read()
         if path is None:
             say_how_to_see()
         return draw_training_images(self, path, num_images, num_epochs)
@@ -137,6 +137,11 @@ class KnownImages(DescribesItself):
         """
         own: Any = self
         return FloatLoader(own.eval_dataloader(split), own._spec)
+
+    def _read(self) -> None:
+        own: Any = self
+        own.prepare_data()
+        own.setup("fit")
 
     @property
     def _assembled(self) -> Images:

@@ -129,3 +129,7 @@ def test_recipes_build_them_from_yaml(class_name, arguments):
         assert data.csv == "labels.csv"
     else:
         assert (data.root, data.augmentation) == ("pets", Augmentation("side_on"))
+
+
+def test_classes_are_read_when_they_are_asked_for(pets) -> None:
+    assert ImageFolderDataModule(pets, image_size=8).classes == ["cat", "dog"]
