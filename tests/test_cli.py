@@ -77,6 +77,29 @@ assert not {{"torch", "pandas", "matplotlib", "timm"}} & set(sys.modules)
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=100)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", "nowhere", "a.png"], ["predict", ".", "a.png", "--with", "nowhere"],
+        ["report", "nowhere"], ["clean", "nowhere", "--apply", "a.csv"],
+        ["new", "nowhere"], ["auto", "nowhere"],
+    ],
+)  # fmt: skip
+def test_folders_that_are_not_there_are_named_without_torch(words, tmp_path) -> None:
+    code = f"""
+import sys
+from lightning_fastrecipes.cli.main import main
+assert main({words!r}) == 1
+assert not {{"torch", "pandas", "matplotlib", "timm"}} & set(sys.modules)
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True, capture_output=True, timeout=100, cwd=tmp_path, text=True,
+    ).stderr  # fmt: skip
+    assert "'nowhere'" in said
+    assert str(tmp_path / "nowhere") in said
+
+
 def test_an_interrupted_run_says_where_it_stands_and_how_to_go_on(
     recipe_file, monkeypatch, capsys
 ) -> None:

@@ -51,7 +51,9 @@ def auto(options: argparse.Namespace) -> int:
 
 
 def _folder(options: argparse.Namespace, home: str, ending: str = "") -> Path:
-    """Return the folder to write to, which is empty or not there yet."""
+    """Return the folder to write to, which is empty or not there yet; data must be there."""
+    from lightning_fastrecipes.data.common.sources import resolve_source
+
     name = (
         Path(options.data.rstrip("/").replace("*", "all")).absolute().name.split(".")[0] or "data"
     )
@@ -59,4 +61,6 @@ def _folder(options: argparse.Namespace, home: str, ending: str = "") -> Path:
     check_place(folder, is_folder=True)
     if folder.exists() and any(folder.iterdir()):
         raise RecipeError(f"{folder} is not empty. Name another folder with `--out`.")
+    if "*" not in options.data:
+        resolve_source(options.data, "data")  # before torch is imported
     return folder

@@ -24,7 +24,7 @@ from lightning_fastrecipes.cli.interruptions import (
     interruption,
 )
 from lightning_fastrecipes.cli.loading import load_one_recipe, load_recipe_of
-from lightning_fastrecipes.cli.output import check_place, err, out, print_json
+from lightning_fastrecipes.cli.output import check_finished, check_place, err, out, print_json
 from lightning_fastrecipes.cli.parser import parse_words
 from lightning_fastrecipes.cli.report_commands import (
     clean,
@@ -102,7 +102,7 @@ def _check(options: argparse.Namespace) -> int:
 
 def _explain(options: argparse.Namespace) -> int:
     recipe = load_recipe_of(options)
-    from lightning_fastrecipes.data.common.life_signs import duration
+    from lightning_fastrecipes.life_signs import duration
     from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
     from lightning_fastrecipes.recipe.run import explaining, plan, terminal
 
@@ -292,6 +292,9 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
+    folders = [options.run_folder, *(options.with_runs or [])]
+    for folder in folders:
+        check_finished(folder)
     from lightning_fastrecipes.recipe.artifacts.environment import keep_freed_memory
     from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
     from lightning_fastrecipes.recipe.loading import modality_of_export
@@ -301,7 +304,6 @@ def _predict(options: argparse.Namespace) -> int:
         check_place(options.out)
     keep_freed_memory()
     keep_quiet(err)
-    folders = [options.run_folder, *(options.with_runs or [])]
     found = modality_of_export(folders[0]).predict(
         folders,
         options.paths,

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 from typing_extensions import override
 
-from lightning_fastrecipes.errors import RecipeError
+from lightning_fastrecipes.errors import DataNotFoundError, RecipeError
 from lightning_fastrecipes.messages import printable, shown
 
 
@@ -47,6 +47,15 @@ def check_place(path: Path, what: str = "--out", *, is_folder: bool = False) -> 
         raise RecipeError(
             f"`{what}` must name a {kind} that can be written, but {shown(str(path))} cannot:"
             f" {reason}. Name another place."
+        )
+
+
+def check_finished(folder: Path) -> None:
+    """Raise `DataNotFoundError` if there is nothing where a finished run must be."""
+    if not os.path.lexists(folder):
+        raise DataNotFoundError(
+            f"There is no folder {shown(str(folder))} (looked for"
+            f" {shown(os.path.abspath(folder))}). Name the folder of a finished `fastrecipes run`."
         )
 
 

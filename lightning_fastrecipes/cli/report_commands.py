@@ -5,12 +5,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from lightning_fastrecipes.cli.output import check_place, err, out
+from lightning_fastrecipes.cli.output import check_finished, check_place, err, out
 from lightning_fastrecipes.trust import Trust
 
 
 def report(options: argparse.Namespace) -> int:
     """Write the report of a finished run."""
+    check_finished(options.run_folder)
     from lightning_fastrecipes.recipe.artifacts.environment import keep_freed_memory
     from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
     from lightning_fastrecipes.reporting.reports import report as write
@@ -23,6 +24,7 @@ def report(options: argparse.Namespace) -> int:
 
 def clean(options: argparse.Namespace) -> int:
     """Apply the decisions of a report to the labels of its run."""
+    check_finished(options.run_folder)
     from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
     from lightning_fastrecipes.reporting.cleaning import clean as apply
 
