@@ -15,6 +15,7 @@ from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import SetupError, rank_zero_info, rank_zero_warn
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.training.schedules import simulate
+from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.plots.rates import draw_schedule
 
 
@@ -116,8 +117,12 @@ class Schedule(pl.OwnCallback, ABC):
             The figure as written, for a notebook or a logger.
 
         Raises:
-            ConfigurationError: If no group has a learning rate above 0.
+            ConfigurationError: If groups have no names, or none has a learning rate above 0.
         """
+        if not isinstance(group_lrs, Mapping):
+            raise ConfigurationError(
+                f"`group_lrs` must name groups, such as `{{'head': 1e-3}}`, got {shown(group_lrs)}."
+            )
         trained = {name: lr for name, lr in group_lrs.items() if lr > 0}
         if not trained:
             raise ConfigurationError(

@@ -220,7 +220,8 @@ def _packaged(weights: str, model_name: str, wanted: Iterable[str]) -> dict[str,
     if model_name.split(".")[0] != PACKAGES[weights]:
         raise ValueError(
             f"`weights={weights!r}` must go with the model {PACKAGES[weights]!r}, got"
-            f" {model_name!r}. Use that model, or a weights file of this one."
+            f" {model_name!r}. Use that model, a weights file of this one, or `pretrained=True` in"
+            " place of `weights`, which fetches them."
         )
     files = _packaged_files(weights)
     if not files:

@@ -9,6 +9,7 @@ from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_fastrecipes.callbacks.sgdr import SGDR
+from lightning_fastrecipes.errors import ConfigurationError
 
 
 def head_rates(done) -> torch.Tensor:
@@ -198,6 +199,13 @@ def test_plot_shows_each_group_over_the_epochs(tmp_path):
     assert curves["head"].get_ydata().tolist() == schedule.simulate(3, 10, 1e-2).tolist()
     assert figure.axes[0].get_yscale() == "log"
     assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == ("epoch", "learning rate")
+
+
+def test_plot_of_rates_without_names_is_refused(tmp_path):
+    with pytest.raises(
+        ConfigurationError, match=r"such as `\{'head': 1e-3\}`, got \[0.0001, 0.001"
+    ):
+        SGDR().plot(tmp_path / "schedule.png", 3, 10, [1e-4, 1e-3])
 
 
 def test_plot_of_frozen_groups_alone_is_refused(tmp_path):

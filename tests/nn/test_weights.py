@@ -185,7 +185,7 @@ def test_the_real_package_fits() -> None:
             "package:efficientnet-lite0",
             "resnet18",
             ValueError,
-            "must go with the model 'tf_efficientnet_lite0', got 'resnet18'",
+            "must go with the model 'tf_efficientnet_lite0', got 'resnet18'.*`pretrained=True`",
             id="another-model",
         ),
         pytest.param(
