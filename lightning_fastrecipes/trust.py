@@ -34,7 +34,10 @@ _LIGHTNING_BASES = {
 _FUNCTIONS = "lightning_fastrecipes.functional."
 _TRANSFORMS = ("torchvision.transforms.", "lightning_fastrecipes.functional.images.")
 _NETWORK_LOGGERS = {"CometLogger", "LitLogger", "MLFlowLogger", "NeptuneLogger", "WandbLogger"}
-_REMOTE = re.compile(r"\s*(hf[-_]hub|local[-_]dir|\w+(?=://))\s*:", re.IGNORECASE)
+_REMOTE = re.compile(r"(hf[-_]hub|local[-_]dir|\w+(?=://)):", re.IGNORECASE)
+# What parsers of addresses leave out of them.
+_UNSEEN = re.compile(r"[\s\0-\x20\u200b-\u200f\ufeff]")
+_MOST_PARTS = 30
 
 
 def class_paths(document: Any, key: str = "") -> Iterator[tuple[str, str]]:
@@ -168,7 +171,8 @@ def _check_path(path: str, key: str, trust: Trust) -> None:
         return
     # A package that need not be installed could be a folder of the stranger's.
     known = package in _PACKAGES and (package != "lightning" or package in sys.modules)
-    if not known or not all(part.isidentifier() for part in path.split(".")):
+    parts = path.split(".")
+    if not known or len(parts) > _MOST_PARTS or not all(part.isidentifier() for part in parts):
         raise _refusal(key, path, "is not of a package that files may name")
     if rest.startswith("_") or "._" in rest:
         raise _refusal(key, path, "is private")
@@ -204,7 +208,7 @@ def _check_object(found: Any, path: str, key: str, trust: Trust) -> None:
 
 
 def _local(value: Any) -> Any:
-    if isinstance(value, str) and _REMOTE.match(value):
+    if isinstance(value, str) and _REMOTE.match(_UNSEEN.sub("", value)):
         raise ConfigurationError(
             f"A network must be built without fetching anything, but the file says {value!r}."
             " Load it in Python, where you name its backbone."

@@ -278,6 +278,10 @@ def write_model(folder: Path, task="image classification", model=None, **archite
         {"backbone": "hf-hub:any/name"},
         {"backbone": "HF_HUB:any/name"},
         {"backbone": "local-dir:/tmp"},
+        {"backbone": "hf\t-hub:any/name"},
+        {"backbone": "\0hf-hub:any/name"},
+        {"backbone": "\ufefflocal-\u200bdir:/tmp"},
+        {"backbone": named("torch" + ".a" * 5000)},
         {"backbone": "https://host/x"},
         {"backbone": named("lightning_fastrecipes.ImageClassifier", backbone="hf-hub:any/name")},
         {"backbone": named("torchmetrics.image.LearnedPerceptualImagePatchSimilarity")},
@@ -447,6 +451,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ('seed: "\\UFFFFFFFF"', "none of YAML's"),
         ("? [a]\n: b", "none of YAML's"),
         ("seed: !!python/object/apply:os.system [x]", "could not determine a constructor"),
+        ("a: &a {x: 1}\nb: {<<: *a}", "keys are not merged by `<<`: write them out in line 2"),
     ],
     ids=lambda value: value[:30],
 )

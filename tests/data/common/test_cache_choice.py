@@ -56,7 +56,7 @@ MAKERS = pytest.mark.parametrize("make", [make_folder, make_csv, make_table, cac
 
 
 @MAKERS
-@pytest.mark.parametrize("cache", ["", "  ", "OFF", "Auto", "on", "On"], ids=repr)
+@pytest.mark.parametrize("cache", ["", "  ", "OFF", "Auto", "on", "On", "\0", "a\0"], ids=repr)
 def test_what_only_looks_like_a_word_is_refused_at_once(make, cache) -> None:
     with pytest.raises(ValueError, match="`cache` must be 'auto', 'off' or a folder, got '"):
         make(cache)
