@@ -186,8 +186,22 @@ def _read_recipe(document: dict[str, Any], place: Place) -> Recipe:
             f"must be a plain name of a folder, such as `photos`, but is {shown(recipe.name)}."
         )
     _check_evaluation(recipe, place)
+    _check_rates(recipe, place.at("model"))
     modality_of(recipe).check(recipe)
     return recipe
+
+
+def _check_rates(recipe: Recipe, place: Place) -> None:
+    """Refuse rates of the model, which those of every stage replace."""
+    optim = recipe.model.init_args.get("optim")
+    parts = {"": recipe.model.init_args, "optim.": optim if isinstance(optim, Mapping) else {}}
+    for prefix, arguments in parts.items():
+        for key in ("lr", "lr_ratio"):
+            if key in arguments and recipe.model.class_path.startswith("lightning_fastrecipes."):
+                raise place.at(f"{prefix}{key}").error(
+                    "has no effect in a recipe, since every stage has its own. Write"
+                    f" `stages.NAME.{key}`."
+                )
 
 
 def _or(value: Any, default: Any) -> Any:

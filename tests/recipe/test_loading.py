@@ -96,6 +96,14 @@ def test_a_recipe_is_read_into_frozen_dataclasses(recipe_file: Path) -> None:
             ["data", "batch_size", "many"],
         ),
         (lambda d: d["model"]["init_args"].update(lr_ratios=3), ["Did you mean `lr_ratio`"]),
+        (
+            lambda d: d["model"]["init_args"].update(lr=0.1),
+            ["model.lr: has no effect .* every stage has its own", r"`stages\.NAME\.lr`"],
+        ),
+        (
+            lambda d: d["model"]["init_args"].update(optim={"lr_ratio": 3, "weight_decay": 0.1}),
+            ["model.optim.lr_ratio: has no effect in a recipe"],
+        ),
         (lambda d: d["trainer"].update(device=1), ["trainer: .* `device`", "`devices`"]),
         (lambda d: d["trainer"].update(max_epochs=1), ["trainer.max_epochs", "per stage"]),
         (lambda d: d.update(evaluation={"splits": ["train"]}), ["evaluation", "train"]),

@@ -40,7 +40,9 @@ def cache_choice(cache: Cache) -> CacheChoice:
     if cache == "off":
         return "off"
     if "\0" in str(cache):
-        raise ValueError(f"`cache` must be 'auto', 'off' or a folder, got {cache!r}, which is none.")
+        raise ValueError(
+            f"`cache` must be 'auto', 'off' or a folder, got {cache!r}, which is none."
+        )
     if isinstance(cache, str) and (not cache.strip() or cache.strip().lower() in _WORDS):
         raise ValueError(
             f"`cache` must be 'auto', 'off' or a folder, got {cache!r}. Write 'auto' or 'off' in"

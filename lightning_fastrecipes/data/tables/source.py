@@ -33,6 +33,7 @@ from lightning_fastrecipes.functional.tables.codes import as_text, is_text_colum
 from lightning_fastrecipes.functional.tables.expressions import select_rows
 from lightning_fastrecipes.functional.tables.inputs import as_frame, is_in_memory
 from lightning_fastrecipes.functional.tables.narrowing import narrow_frame
+from lightning_fastrecipes.functional.tables.rows import column_of
 
 _COPIES_ON_WRITE = int(pd.__version__.split(".")[0]) >= 3
 """Whether pandas copies the numbers of a frame when one of its copies is changed."""
@@ -175,6 +176,8 @@ class TableSource:
             frame, file_rows = read_files(self._files, self.reading, self._roles)
         else:
             frame = narrow_frame(as_text(plain_index(self._frame), self.reading.text))
+        for name in () if self._to_predict else self.reading.text:
+            column_of(frame, name, "The table of `reading.text`")
         text = [str(name) for name in frame if is_text_column(frame[name])]
         said = []
         if self.is_by_split:

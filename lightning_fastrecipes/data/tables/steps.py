@@ -127,6 +127,8 @@ class Join(Step):
             file_column=self.file_column,
             roles=replace(roles, text=text, codes=codes),
         )
+        for name in self._reading.text:
+            column_of(side, name, f"'{self.table}', of which `text` names columns,")
         if joins is not None:
             joins.note_text(side)
         return side

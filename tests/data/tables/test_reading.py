@@ -297,3 +297,13 @@ def test_a_file_is_predicted_as_the_frame_of_the_training_whose_categories_are_w
     (inputs, targets), *_ = later.test_dataloader()
     assert inputs.codes[:4, 0].tolist() == [1, 2, 3, 1]
     assert targets[:4].tolist() == [0, 1, 0, 1]
+
+
+def test_text_columns_that_are_not_there_are_named(tmp_path) -> None:
+    rows = pd.DataFrame({"zip": ["007", "012"] * 10, "y": range(20)})
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    columns = TableColumns("y", ["zip"])
+    for source in (rows, tmp_path / "rows.csv"):
+        data = TabularDataModule(source, columns, reading={"text": ["zipp"]}, cache="off")
+        with pytest.raises(DataError, match=r"`reading\.text` must have one column 'zipp'"):
+            data.setup("fit")

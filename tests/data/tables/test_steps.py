@@ -219,6 +219,10 @@ def test_columns_of_a_side_table_may_be_text_of_another_separator(tmp_path) -> N
     (tmp_path / "codes.csv").write_text("id~code\n1~007\n2~NA\n")
     join = Join("codes.csv", keys=["id"], text=["code"], separator="~")
     assert join.apply(pd.DataFrame({"id": [2, 1]}), tmp_path)["code"].tolist() == ["NA", "007"]
+    with pytest.raises(
+        DataError, match="of which `text` names columns, must have one column 'kod'"
+    ):
+        Join("codes.csv", keys=["id"], text=["kod"]).apply(pd.DataFrame({"id": [2]}), tmp_path)
 
 
 def test_what_cannot_be_joined_is_refused_with_the_place(rossmann, sales) -> None:

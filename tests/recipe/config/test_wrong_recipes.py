@@ -115,7 +115,7 @@ WRONG: list[tuple[str, Any, str]] = [
     (M + "optim", {"optimizer": "AdamX"}, r"model\.optim: .*leads nowhere"),
     (M + "optim", {"optimizer": 3}, r"`optim\.optimizer` must be text or a mapping"),
     (M + "optim", {"optimizer": "torch.nn.Linear"}, "must name a subclass of `torch.optim"),
-    (M + "optim", {"lr": "x"}, r"`optim\.lr` must be"),
+    (M + "optim", {"lr": "x"}, r"model\.optim\.lr: has no effect in a recipe"),
     (M + "optim", {"lrr": 1}, "Did you mean `lr`"),
     (M + "optim", {"weight_decay": -1}, "`weight_decay` must be at least 0"),
     (M + "head", {"hiden": 8}, "Did you mean `hidden`"),
