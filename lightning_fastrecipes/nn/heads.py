@@ -10,6 +10,19 @@ Layout = Literal["course", "linear"]
 """``course``: two layers with batch norm and dropout; ``linear``: one layer."""
 
 _LAST_STD = 0.01
+_MOST_HIDDEN = 1 << 20
+
+
+def check_head(layout: str, hidden: int, dropout: float) -> None:
+    """Raise the ValueError of ``create_head`` for a layout, a width or a probability."""
+    if layout not in get_args(Layout):
+        raise ValueError(f"`layout` of a head must be 'course' or 'linear', got {layout!r}.")
+    if layout == "course":
+        check_at_least("hidden", hidden, 1)
+        if hidden > _MOST_HIDDEN:
+            raise ValueError(f"`hidden` must be at most {_MOST_HIDDEN:,}, got {hidden}.")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"`dropout` must be in [0, 1), got {dropout}. Use 0 for none.")
 
 
 def create_head(
@@ -34,14 +47,9 @@ def create_head(
     0.41 to 0.43 instead of 0.36 to 0.37 (two seeds). He et al., *Delving Deep into Rectifiers*
     (2015).
     """
-    if layout not in get_args(Layout):
-        raise ValueError(f"`layout` of a head must be 'course' or 'linear', got {layout!r}.")
+    check_head(layout, hidden, dropout)
     check_at_least("num_features", num_features, 1)
     check_at_least("num_classes", num_classes, 1)
-    if layout == "course":
-        check_at_least("hidden", hidden, 1)
-    if not 0 <= dropout < 1:
-        raise ValueError(f"`dropout` must be in [0, 1), got {dropout}. Use 0 for none.")
     if layout == "linear":
         return nn.Sequential(nn.Dropout(dropout), nn.Linear(num_features, num_classes))
     first, last = nn.Linear(num_features, hidden), nn.Linear(hidden, num_classes)

@@ -17,7 +17,7 @@ from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.nn.weights import read_checkpoint
 from lightning_fastrecipes.old_names import WHOLE_VIEWS, has_whole_views
 from lightning_fastrecipes.recipe.artifacts.export_files import member_folders, read_description
-from lightning_fastrecipes.recipe.config.bounds import check_bounds
+from lightning_fastrecipes.recipe.config.bounds import check_bounds, check_sizes
 from lightning_fastrecipes.recipe.config.building import (
     read_class,
     read_plain,
@@ -101,6 +101,7 @@ def load_recipe(
         _check_trust(document, place)
     check_bounds(document, [(override.key, override.value) for override in applied], place)
     recipe = _read_recipe({k: v for k, v in document.items() if k not in _OF_THE_WHOLE[1:]}, place)
+    check_sizes(document, place)
     if "variants" in document or "series" in document:
         series = document.get("series")
         variants = _read_variants(document, applied if series else [], place)

@@ -15,7 +15,7 @@ from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.training.layer_groups import NormPolicy
 from lightning_fastrecipes.nn.backbones import Backbone, create_backbone
 from lightning_fastrecipes.nn.cutting import run_late
-from lightning_fastrecipes.nn.heads import Layout, create_head
+from lightning_fastrecipes.nn.heads import Layout, check_head, create_head
 from lightning_fastrecipes.protocols import (
     HasImageSize,
     HasNormalisation,
@@ -37,11 +37,17 @@ class Head:
             ``linear``.
         hidden: Width of the hidden layer of ``course``, at least 1.
         dropout: Probability before the last layer, in [0, 1); the first of ``course`` is half.
+
+    Raises:
+        ValueError: If there is no such layout, or a number is out of range.
     """
 
     layout: Layout = "course"
     hidden: int = 512
     dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_head(self.layout, self.hidden, self.dropout)
 
 
 class ImageTask(LayerGroupTask):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from lightning_fastrecipes import Head
 from lightning_fastrecipes.nn.heads import create_head
 
 
@@ -65,9 +66,13 @@ def test_heads_are_built_by_layout(layout, num_layers) -> None:
         ),
         pytest.param({"num_classes": 0}, "`num_classes` must be at least 1, got 0", id="classes"),
         pytest.param({"hidden": 0}, "`hidden` must be at least 1, got 0", id="hidden"),
+        pytest.param({"hidden": 10**20}, "`hidden` must be at most 1,048,576", id="wide"),
         pytest.param({"dropout": 1.0}, r"`dropout` must be in \[0, 1\), got 1.0", id="dropout"),
     ],
 )
 def test_heads_that_cannot_be_are_refused(arguments, message) -> None:
     with pytest.raises(ValueError, match=message):
         create_head(**({"layout": "course", "num_features": 8, "num_classes": 2} | arguments))
+    if {*arguments} <= {"layout", "hidden", "dropout"}:
+        with pytest.raises(ValueError, match=message):
+            Head(**arguments)

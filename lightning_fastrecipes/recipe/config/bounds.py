@@ -39,6 +39,8 @@ _MOST_OF_A_MODEL = 65_536
 MOST_OF_A_TRANSFORM = 1_000
 """Largest number among the arguments of a transform, such as the width of a border."""
 
+_BEYOND = 2**63
+
 _FOLDERS = ("dirpath", "save_dir", "root_dir", "log_dir")
 """Arguments of callbacks, loggers and profilers that say where these write."""
 
@@ -89,6 +91,15 @@ def check_bounds(document: dict[str, Any], typed: Sequence[tuple[str, Any]], pla
                 raise where.error(
                     f"must be at most {most:,}, but is {shown(value)}; more is not taken {in_file}"
                 )
+
+
+def check_sizes(document: dict[str, Any], place: Place) -> None:
+    """Refuse whole numbers that no machine counts to; raise `RecipeError`."""
+    leaves = [*_leaves(document)]
+    texts = {value for _, _, value in leaves if isinstance(value, str)}
+    for key, _, value in leaves:
+        if type(value) is int and not -_BEYOND <= value < _BEYOND and str(value) not in texts:
+            raise place.at(key).error(f"must fit into 64 bits, but is {shown(value)}.")
 
 
 def below(value: Any, folder: Path) -> Any:

@@ -175,6 +175,13 @@ def test_numbers_are_free_on_the_command_line(recipe_file) -> None:
         load_recipe(recipe_file, ["stages.all.max_epochs=1000000000"])
 
 
+@pytest.mark.parametrize("key", ["data.seed", "data.image_size", "seeds", "stages.all.batch_size"])
+def test_numbers_fit_into_64_bits_wherever_they_are_said(recipe_file, key) -> None:
+    with pytest.raises(RecipeError, match=rf"{key}: must fit into 64 bits, but is 9+\."):
+        load_recipe(recipe_file, [f"{key}={'9' * 20}"])
+    assert load_recipe(recipe_file, [f"data.root={'9' * 20}"]).data.init_args["root"] == "9" * 20
+
+
 LEVELS = (f"&{b} [{','.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
 BOMB = f"[&a [1,1,1,1], {', '.join(LEVELS)}]"
 
