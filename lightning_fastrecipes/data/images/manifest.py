@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import PIL
+from PIL import Image
 
 from lightning_fastrecipes import formats
 from lightning_fastrecipes.data.common.cache_choice import cached_if_possible
@@ -81,8 +82,11 @@ def scan_images(
     def use(place: Path) -> pd.DataFrame:
         # Another version of Pillow may read what this one cannot.
         versions = {"pillow": PIL.__version__, "version": formats.IMAGE_MANIFEST}
+        # And so may codecs that other packages have added to it.
+        codecs = {name for name, (opens, _) in Image.OPEN.items() if not _is_pillows(opens)}
+        more = {"codecs": sorted(codecs)} if codecs else {}
         bound = {} if max_megapixels == MAX_MEGAPIXELS else {"max_megapixels": max_megapixels}
-        key = {"folder": str(folder.resolve()), **versions, **bound}
+        key = {"folder": str(folder.resolve()), **versions, **more, **bound}
         entry = CacheEntry(place, "manifest", key, advice=FOLDER_ADVICE)
         return entry.get_or_build(build, load, lambda stored: not len(_new(found, stored)))
 
@@ -97,6 +101,10 @@ def scan_images(
         facts = {name: scanned[name].mask(is_gone, value) for name, value in _GONE.items()}
         scanned = scanned.assign(**facts)
     return scanned
+
+
+def _is_pillows(opens: Any) -> bool:
+    return str(getattr(opens, "__module__", "")).startswith("PIL.")
 
 
 def _stat(folder: Path, files: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:

@@ -5,6 +5,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from PIL import Image
 
 from lightning_fastrecipes.data.common.cache_choice import cache_folder
 from lightning_fastrecipes.data.images import manifest
@@ -138,3 +139,17 @@ def test_long_lists_are_cut_with_their_count():
 def _die_half_way(_frame, path):
     path.write_bytes(b"half")
     raise OSError("disk full")
+
+
+def test_a_codec_that_is_added_later_is_tried(tmp_path, files, monkeypatch) -> None:
+    (tmp_path / "new.xyz").write_bytes(b"XYZ1")
+    assert scan_images(tmp_path, [*files, "new.xyz"])["problem"].astype(bool).tolist()[-1]
+
+    def opens(file, name) -> Image.Image:
+        return Image.new("RGB", (5, 4))
+
+    monkeypatch.setitem(Image.OPEN, "XYZ", (opens, lambda head: head.startswith(b"XYZ1")))
+    monkeypatch.setattr(Image, "ID", [*Image.ID, "XYZ"])
+    rows = scan_images(tmp_path, [*files, "new.xyz"])
+    assert rows["width"].tolist()[-1] == 5
+    assert not rows["problem"].astype(bool).any()
