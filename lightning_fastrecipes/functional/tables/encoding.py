@@ -29,6 +29,7 @@ _NUMBERS = {
     r"-?\d{1,3}( \d{3})*([.]\d+)?": {"thousands": " "},
 }
 """How numbers are written, and the options to read them."""
+_DATE = r"\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?!\d)"
 
 UNKNOWN_LABEL = "(unknown)"
 RARE_LABEL = "(rare)"
@@ -239,6 +240,8 @@ def number_hint(column: "pd.Series[Any]") -> str:
 
     >>> number_hint(pd.Series(["1.234,5", None]))
     ": `reading={'decimal': ',', 'thousands': '.'}` reads files so"
+    >>> number_hint(pd.Series(["1912-04-08", None]))
+    ': the step `date_parts` makes numbers of dates'
     """
     if words := stray_words(column):
         return f": the others are numbers, {read_as_missing(words)} makes gaps of it in files"
@@ -246,6 +249,8 @@ def number_hint(column: "pd.Series[Any]") -> str:
     for pattern, options in _NUMBERS.items():
         if texts and all(re.fullmatch(pattern, text.strip()) for text in texts):
             return f": `reading={options}` reads files so"
+    if texts and all(re.match(_DATE, text) for text in texts):
+        return ": the step `date_parts` makes numbers of dates"
     if texts and all(re.fullmatch(r"[$€£]?\s*-?[\d.,]+\s*[%$€£]?", text.strip()) for text in texts):
         return (
             f": `derive` may strip signs, as by `{column.name}.str.strip('$€£% ').astype('float')`"

@@ -451,6 +451,13 @@ ROLES = {"target": "y", "categorical": ["shop", "day"], "continuous": ["km"]}
             id="text-as-continuous",
         ),
         pytest.param(
+            {"km": ["1912-04-08", "1912-04-09 10:00", "1912-04-10", "1912-04-11"]},
+            {},
+            DataError,
+            "'km' must hold numbers .*, or mend it: the step `date_parts` makes numbers of dates",
+            id="dates-as-continuous",
+        ),
+        pytest.param(
             {"day": [0.5, math.inf, 1, 2]},
             {},
             DataError,
