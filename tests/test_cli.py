@@ -11,7 +11,9 @@ import pytest
 from lightning_fastrecipes.callbacks.epoch_table import EpochRows
 from lightning_fastrecipes.cli.main import RUN_FOLDER_VARIABLE, main
 from lightning_fastrecipes.errors import RecipeError
-from lightning_fastrecipes.recipe.config.catalog import find_recipe, list_recipes, recipes_folder
+from lightning_fastrecipes.recipe.config import catalog
+from lightning_fastrecipes.recipe.config.catalog import find_recipe, recipe_rows, recipes_folder
+from lightning_fastrecipes.recipe.config.documents import read_document
 from lightning_fastrecipes.recipe.run.runner import Run
 
 
@@ -24,9 +26,10 @@ def _no_run_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_ls_names_every_recipe_with_its_description(capsys) -> None:
     assert main(["ls"]) == 0
     printed = capsys.readouterr().out
-    for name, description in list_recipes().items():
+    found = {row["name"]: row["description"] for row in recipe_rows()}
+    for name, description in found.items():
         assert re.search(rf"{name}\s+{re.escape(description)}", printed)
-    assert set(list_recipes()) >= {"solar_cells", "cats_dogs"}
+    assert set(found) >= {"solar_cells", "cats_dogs"}
 
 
 def test_show_prints_card_and_file(capsys) -> None:
@@ -308,9 +311,26 @@ def test_ls_names_data_result_and_time_as_text_and_as_json(capsys) -> None:
     assert "data: 2,624 cells, 160 px; result: accuracy" in told
     assert main(["ls", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
-    assert set(rows) == set(list_recipes())
+    assert set(rows) == {path.parent.name for path in recipes_folder().glob("*/recipe.yaml")}
     assert rows["course"]["variants"] == ["tags"]
     assert rows["flights"]["result"].startswith("16.73 min rmse")
+
+
+def test_ls_reads_each_recipe_of_the_package_once_and_no_copy(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["copy", "course", "."]) == 0
+    copy = tmp_path / "course" / "recipe.yaml"
+    copy.write_text(copy.read_text().replace("  tags:", "  mine:"))
+    read: list[Path] = []
+
+    def note(path: Path) -> dict:
+        read.append(path)
+        return read_document(path)
+
+    monkeypatch.setattr(catalog, "read_document", note)
+    [course] = [row for row in recipe_rows() if row["name"] == "course"]
+    assert course["variants"] == ["tags"]
+    assert read == sorted(recipes_folder().glob("*/recipe.yaml"))
 
 
 def test_check_says_what_it_found_as_json(recipe_file, capsys) -> None:

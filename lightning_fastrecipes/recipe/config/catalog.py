@@ -24,12 +24,6 @@ def recipes_folder() -> Path:
     return installed if installed.is_dir() else installed.parent.parent / "recipes"
 
 
-def list_recipes() -> dict[str, str]:
-    """Return name and description of every recipe, sorted by name."""
-    found = sorted(recipes_folder().glob("*/recipe.yaml"))
-    return {path.parent.name: str(read_document(path)["description"]) for path in found}
-
-
 def recipe_rows() -> list[dict[str, Any]]:
     """Return what there is to say of every recipe, sorted by name.
 
@@ -44,16 +38,14 @@ def recipe_rows() -> list[dict[str, Any]]:
         if found := re.match(r"\[(\w+)\]\(", name):
             measured[found[1]] = cells
     keys = ("data", "model", "result", "seconds", "memory")
-    return [
-        {"name": name, "description": description, "variants": list_variants(name)}
-        | dict(zip_longest(keys, measured.get(name, [])[: len(keys)], fillvalue=""))
-        for name, description in list_recipes().items()
-    ]
-
-
-def list_variants(name_or_path: str) -> list[str]:
-    """Return the names of a recipe's variants."""
-    return [str(name) for name in read_document(find_recipe(name_or_path)).get("variants") or ()]
+    rows = []
+    for path in sorted(recipes_folder().glob("*/recipe.yaml")):
+        name, document = path.parent.name, read_document(path)
+        variants = [str(variant) for variant in document.get("variants") or ()]
+        row = {"name": name, "description": str(document["description"]), "variants": variants}
+        cells = measured.get(name, [])[: len(keys)]
+        rows.append(row | dict(zip_longest(keys, cells, fillvalue="")))
+    return rows
 
 
 def find_recipe(name_or_path: str) -> Path:
