@@ -70,13 +70,16 @@ class FunctionMetric(Metric):
 def check_metric_names(
     metrics: Mapping[str, MetricSpec] | None,
 ) -> Mapping[str, MetricSpec] | None:
-    """Return the metrics that were chosen; a TypeError refuses a list of them, without names."""
+    """Return the metrics that were chosen; a TypeError refuses lists, and what is no metric."""
     if metrics is not None and not isinstance(metrics, Mapping):
         raise TypeError(
             "`metrics` must be a mapping from names to metrics, such as {'auc':"
             f" 'torchmetrics.classification.MulticlassAUROC'}}, got {shown(metrics)}. Name each;"
             " without `metrics` the accuracy and the like are measured."
         )
+    for name, spec in (metrics or {}).items():
+        if not isinstance(spec, (str, Mapping, Metric)) and not callable(spec):
+            raise _no_metric(str(name), spec)
     return metrics
 
 
@@ -237,9 +240,13 @@ def _build_metric(name: str, spec: MetricSpec, defaults: Mapping[str, Any]) -> M
         spec = target
     if callable(spec) and not inspect.isclass(spec):
         return FunctionMetric(spec)
-    raise TypeError(
+    raise _no_metric(name, spec)
+
+
+def _no_metric(name: str, spec: Any) -> TypeError:
+    return TypeError(
         f"`metrics.{name}` must be a torchmetrics metric, a function of (probabilities, targets)"
-        f" or a class path, but got {spec!r}."
+        f" or a class path, but got {shown(spec)}."
     )
 
 

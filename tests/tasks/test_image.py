@@ -316,6 +316,9 @@ def test_custom_metrics_are_objects_class_paths_or_functions() -> None:
 def test_a_wrong_metric_is_refused(spec, error, message) -> None:
     with pytest.raises(error, match=message):
         tiny_model(metrics={"m": spec})
+    if error is TypeError:  # before the number of classes is known, too
+        with pytest.raises(error, match=message):
+            tiny_model(metrics={"m": spec}, num_classes=None)
 
 
 def test_a_model_is_trained_after_it_was_validated(tmp_path: Path) -> None:
