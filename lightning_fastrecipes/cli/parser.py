@@ -197,6 +197,16 @@ def _add_looks(command: argparse.ArgumentParser) -> None:
     looks.add_parser("fit", help=text, description=text, allow_abbrev=False)
     for name, look in looks.choices.items():
         look.add_argument("--out", type=Path, default=Path(f"{name}.html"), help="page to write")
+    text = "Write a small network that sees an image as a spreadsheet with live formulas."
+    trace = looks.add_parser("trace", help=text, description=text, allow_abbrev=False)
+    trace.add_argument("run_folder", type=Path, metavar="RUN_DIR", help="run folder or export")
+    trace.add_argument("image", type=Path, help="the image that it sees")
+    place, words = Path("trace.xlsx"), "file to write (default: trace.xlsx)"
+    trace.add_argument(
+        "--out", "--xlsx", type=Path, nargs="?", const=place, default=place, help=words
+    )
+    trust = "a module whose code the files may run, such as `mine`; may be given again"
+    trace.add_argument("--trust", action="append", default=[], metavar="MODULE", help=trust)
 
 
 def _add_run(command: argparse.ArgumentParser) -> None:

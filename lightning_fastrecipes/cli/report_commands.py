@@ -39,9 +39,16 @@ def clean(options: argparse.Namespace) -> int:
 
 
 def look(options: argparse.Namespace) -> int:
-    """Write a page that shows how a network computes."""
+    """Write a page, or a spreadsheet, that shows how a network computes."""
     check_place(options.out)
     from lightning_fastrecipes.data.common.files import write_atomically
+
+    if options.look == "trace":
+        from lightning_fastrecipes.reporting.looks.trace import trace
+
+        trace(options.run_folder, options.image, options.out, trust=options.trust)
+        out.print(f"Spreadsheet: {options.out}")
+        return 0
     from lightning_fastrecipes.reporting.looks.fit import fit_page
     from lightning_fastrecipes.reporting.looks.kernels import kernels_page
 
