@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_fastrecipes import ImageClassifier, Labels
+from lightning_fastrecipes.functional.training.even_losses import even_losses
 from lightning_fastrecipes.functional.training.layer_groups import optimizer_groups
 from lightning_fastrecipes.functional.training.lr_curves import suggest_lr, sweep_lrs
 from lightning_fastrecipes.functional.training.norm_calibration import (
@@ -154,17 +155,22 @@ def build(task: Task, backbone: str, optimizer: str) -> ImageClassifier:
 def find_lr(model: ImageClassifier, features: Tensor, targets: Tensor, seed: int) -> float | None:
     """Sweep the head's rate as ``LRFinder`` does; ``None`` if the curve is refused."""
     head, start = model.head, copy.deepcopy(model.head.state_dict())
-    draw, lrs, losses = torch.Generator().manual_seed(seed), sweep_lrs(1e-7, 10, 100), []
+    draw, lrs, losses = torch.Generator().manual_seed(seed), sweep_lrs(1e-7, 10, 200), []
+    at_start, start_losses = copy.deepcopy(head).train(), []
     optimizer = _optimizer(model, [0.0, 0.0, 1.0])
     head.train()
     for lr in lrs:
         rows = torch.randint(len(features), (BATCH,), generator=draw)
+        with torch.no_grad(), torch.random.fork_rng():
+            logits = at_start(features[rows])
+            start_losses.append(float(model.loss(logits, targets[rows])))
         _set_lrs(optimizer, [0.0, 0.0, lr])
         losses.append(_step(model, optimizer, features[rows], targets[rows], on_features=True))
         if not math.isfinite(losses[-1]):
             break
     head.load_state_dict(start)
-    picks = suggest_lr(lrs[: len(losses)], losses).picks
+    lrs = lrs[: len(losses)]
+    picks = suggest_lr(lrs, even_losses(lrs, losses, start_losses)).picks
     return picks.get("midway", picks.get("before_rise"))
 
 
