@@ -188,6 +188,7 @@ def train_all(
 ) -> dict[str, float]:
     """Train every layer under a policy; return the scores after each cycle."""
     torch.manual_seed(seed)
+    model.unfreeze()
     rates, found = [lr / 9, lr / 3, lr], {}
     optimizer = _optimizer(model, rates)
     if policy.calibrated:

@@ -219,8 +219,7 @@ def photo_model(
         model = copy.deepcopy(built(num_classes, kind, head))
         model.head = create_head(head, model.backbone.num_features, num_classes, hidden=HIDDEN)
         model.optim = fr.Optim(**optim)
-        if frozen:
-            model.freeze()
+        (model.freeze if frozen else model.unfreeze)()  # of a pretrained one only the head trains
         return model
 
     return build
