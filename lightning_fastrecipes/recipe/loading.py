@@ -17,6 +17,7 @@ from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.nn.weights import read_checkpoint
 from lightning_fastrecipes.old_names import WHOLE_VIEWS, has_whole_views
 from lightning_fastrecipes.recipe.artifacts.export_files import member_folders, read_description
+from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
 from lightning_fastrecipes.recipe.config.bounds import check_bounds, check_sizes
 from lightning_fastrecipes.recipe.config.building import (
     read_class,
@@ -193,16 +194,20 @@ def _read_recipe(document: dict[str, Any], place: Place) -> Recipe:
 
 
 def _check_rates(recipe: Recipe, place: Place) -> None:
-    """Refuse rates of the model, which those of every stage replace."""
+    """Refuse rates of the model, which those of every stage replace; of a run they are told."""
     optim = recipe.model.init_args.get("optim")
     parts = {"": recipe.model.init_args, "optim.": optim if isinstance(optim, Mapping) else {}}
     for prefix, arguments in parts.items():
         for key in ("lr", "lr_ratio"):
             if key in arguments and recipe.model.class_path.startswith("lightning_fastrecipes."):
-                raise place.at(f"{prefix}{key}").error(
+                error = place.at(f"{prefix}{key}").error(
                     "has no effect in a recipe, since every stage has its own. Write"
                     f" `stages.NAME.{key}`."
                 )
+                # Earlier versions have run such recipes.
+                if not RunFolder(recipe.path.parent).progress.is_file():
+                    raise error
+                pl.rank_zero_warn(str(error))
 
 
 def _or(value: Any, default: Any) -> Any:

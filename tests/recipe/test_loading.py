@@ -116,6 +116,13 @@ def test_a_mistake_is_named_with_file_and_key(recipe_file: Path, change, message
         assert re.search(message, str(caught.value)), str(caught.value)
 
 
+def test_a_rate_of_the_model_in_a_run_of_before_is_told(recipe_file: Path) -> None:
+    path = changed(recipe_file, lambda d: d["model"]["init_args"].update(lr=0.1))
+    path.with_name("progress.json").write_text("{}")
+    with pytest.warns(UserWarning, match="model.lr: has no effect in a recipe"):
+        assert load_recipe(path).stages
+
+
 def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text("seed: 1\nseed: 2\n")

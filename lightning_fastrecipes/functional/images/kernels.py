@@ -1,4 +1,8 @@
-"""Kernels with names: what a convolution by hand is first shown with."""
+"""Kernels with names: what a convolution by hand is first shown with.
+
+>>> KERNELS["outline"]
+((-1, -1, -1), (-1, 8, -1), (-1, -1, -1))
+"""
 
 from types import MappingProxyType
 

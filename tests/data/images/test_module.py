@@ -344,7 +344,7 @@ def test_what_is_assigned_after_prepare_data_counts(pets, tmp_path, name, value)
 def test_classes_are_known_after_setup(pets):
     data = module(pets)
     with pytest.raises(ConfigurationError, match=r"Call `setup\('fit'\)`"):
-        _ = data.classes
+        _ = data.train_targets
 
     data.setup()
 
