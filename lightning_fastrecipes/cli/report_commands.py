@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_fastrecipes.cli.output import check_finished, check_place, err, out
+from lightning_fastrecipes.cli.run_folder import only_run_in
 from lightning_fastrecipes.trust import Trust
 
 
@@ -65,7 +66,9 @@ def report_on_run(recipe: Any, folder: Path, trust: Trust) -> None:
     from lightning_fastrecipes.reporting.reports import report as write
 
     try:
-        out.print(f"Report: {write(folder, trust=trust)}")
+        with only_run_in(folder):  # sweeps what a killed one left
+            place = write(folder, trust=trust)
+        out.print(f"Report: {place}")
     except Exception as error:  # whatever it is, the run has ended well
         logging.getLogger(__name__).exception("The report failed")
         again = f"The run is finished. Try again with: fastrecipes report {folder}"

@@ -37,6 +37,7 @@ PHASES = {
         (r"open .*predictions", 2),
         (r"open .*export", 3),
         (r"os\.rename .*results", 1),
+        (r"os\.rename .*report", 1),
     ],
     "table": [
         (r"os\.rename .*/cache/tables/", 1),
@@ -44,6 +45,7 @@ PHASES = {
         ("step", 4),
         (r"os\.rename .*progress", 2),
         (r"open .*predictions", 1),
+        (r"os\.rename .*report", 1),
     ],
 }  # fmt: skip
 
