@@ -4,6 +4,9 @@ A number is raised when files of the format change so that an earlier version co
 Caches of another version are built anew; exports, specs and checkpoints of earlier versions load.
 """
 
+PART = ".part-"
+"""How the names of files begin that are not whole yet; those of killed writes are swept."""
+
 CHECKPOINT = 1
 EXPORT = 1
 TABLE_SPEC = 3

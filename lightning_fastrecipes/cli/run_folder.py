@@ -10,13 +10,14 @@ from filelock import FileLock, Timeout
 
 from lightning_fastrecipes.cli.launch import agree, find_launch
 from lightning_fastrecipes.cli.output import check_place, refuse_links
-from lightning_fastrecipes.data.common.files import PART, sweep_parts
+from lightning_fastrecipes.data.common.files import sweep_parts
 from lightning_fastrecipes.errors import (
     ConfigurationError,
     DataError,
     DataNotFoundError,
     RecipeError,
 )
+from lightning_fastrecipes.formats import PART
 
 RUN_FOLDER_VARIABLE = "FASTRECIPES_RUN_FOLDER"
 LOCK = ".lock"

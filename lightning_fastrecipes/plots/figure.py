@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from typing_extensions import override
 
+from lightning_fastrecipes.formats import PART
+
 COLOURS = ("#0072B2", "#D55E00", "#56B4E9", "#000000", "#882255", "#009E73")
 """Colours of lines, in this order: told apart without red or without green cones as well."""
 
@@ -81,7 +83,7 @@ def save(figure: ShownFigure, path: str | Path | None) -> ShownFigure:
     target = Path(path)
     target = target if target.suffix else target.with_suffix(".png")
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.stem}-{os.getpid()}{target.suffix}")
+    temporary = target.with_name(f"{PART}{target.stem[:30]}-{os.getpid()}{target.suffix}")
     try:
         figure.savefig(temporary, dpi=_DOTS_PER_INCH)
         os.replace(temporary, target)

@@ -35,6 +35,7 @@ PHASES = {
         (r"os\.rename .*begun", 3),
         (r"os\.rename .*cycle-2", 1),
         (r"open .*predictions", 2),
+        (r"os\.rename .*confusion", 1),
         (r"open .*export", 3),
         (r"os\.rename .*results", 1),
         (r"os\.rename .*report", 1),

@@ -15,9 +15,7 @@ from typing import Any
 
 from lightning_fastrecipes.data.common.disk_room import NoRoomError
 from lightning_fastrecipes.data.common.sources import is_endless
-
-PART = ".part-"
-"""How the names of files begin that are not whole yet."""
+from lightning_fastrecipes.formats import PART
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
