@@ -135,8 +135,8 @@ def summary(model: nn.Module, batch: Any = None) -> Summary:
     if inputs is not None:
         device = next((item.device for item in model.parameters()), torch.device("cpu"))
         inputs = move_data_to_device(inputs, device)
-        first = inputs if isinstance(inputs, Tensor) else next(iter(inputs))
-        batch_size = len(first)
+        parts = inputs.values() if isinstance(inputs, Mapping) else inputs
+        batch_size = len(inputs if isinstance(inputs, Tensor) else next(iter(parts)))
         with untouched(model):
             runs = layer_runs(model, inputs)
             if device.type != "meta":

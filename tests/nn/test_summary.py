@@ -179,3 +179,17 @@ def test_an_image_task_needs_no_batch_and_everything_becomes_json() -> None:
     assert values["memory"]["total"] == found.memory.total
     assert "multiply-adds a sample" in repr(found)
     assert found._repr_html_().count("<table") == 2
+
+
+def test_a_batch_that_is_a_mapping_counts_its_samples() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 2)
+
+        def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+            return self.layer(batch["x"])
+
+    found = summary(Named(), {"x": torch.zeros(6, 4)})
+    assert found.batch_size == 6
+    assert found.layers["multiply_adds"].tolist() == [8]
