@@ -29,6 +29,9 @@ def receptive_fields(
         layers: Which of its modules count.
         image: One image, ``(channels, height, width)``.
 
+    Returns:
+        The columns per layer, from 1 to the width of the image.
+
     >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.Conv2d(2, 2, 3))
     >>> list(receptive_fields(net, list(net), torch.zeros(1, 40, 40)).values())
     [3, 4, 8]

@@ -18,6 +18,9 @@ def fit_page(num_points: int = 64, seed: int = 0) -> str:
     Args:
         num_points: How many points each part has.
         seed: What the points are drawn by.
+
+    Returns:
+        The page, one file without a network.
     """
     draw = np.random.default_rng(seed)
     x = np.sort(draw.uniform(-2, 2, num_points))

@@ -33,6 +33,9 @@ def kernels_page(image: str | Path | None = None) -> str:
             which the first seven is taken. ``None`` takes ``mnist.npz`` of the current folder, and
             without it a seven that is drawn.
 
+    Returns:
+        The page, as HTML in one file.
+
     Raises:
         DataError: If the file cannot be read as either.
     """
