@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 SMOOTHING = 0.98
 MIN_LOSSES = 20
 NUM_DEVIATIONS = 7.0
+_NUM_FIRST = 5
 _PER_DECADE = 10
 
 
@@ -29,14 +30,17 @@ class LossTrend:
 
     A loss is compared with the lowest one at rates at least as high as now, and with that of the
     start: it rises when a schedule restarts, and falls again with the rate. Rates are smoothed as
-    losses are. All values are plain
-    numbers, so that a checkpoint can hold them.
+    losses are. The start is the mean of the first losses; where they have risen already, the first
+    one, which no step had changed yet. All values are plain numbers, so that a checkpoint can hold
+    them.
     """
 
     count: int = 0
     average: float = 0.0
     lr: float = 0.0
     variance: float = 0.0
+    first: float = math.inf
+    lowest_since: float = math.inf
     start: float = math.inf
     lowest: dict[int, float] = field(default_factory=dict)
     has_risen: bool = False
@@ -56,6 +60,10 @@ class LossTrend:
             is_new, self.has_risen = not self.has_risen, True
             return Rise(loss, min([self.start, *self.lowest.values()])) if is_new else None
         self.count += 1
+        if self.count == 1:
+            self.first = loss
+        elif _NUM_FIRST < self.count <= MIN_LOSSES:
+            self.lowest_since = min(self.lowest_since, loss)
         # The first losses count alike, later ones less and less as they get older.
         weight = max(1 / self.count, 1 - SMOOTHING)
         change = loss - self.average
@@ -64,7 +72,10 @@ class LossTrend:
         self.variance += weight * (change**2 - self.variance)
         if self.count < MIN_LOSSES or self.lr <= 0:
             return None
-        self.start = min(self.start, self.average) if self.count == MIN_LOSSES else self.start
+        if self.count == MIN_LOSSES:
+            # The first may be low by chance, so that all of the later ones must lie well above it.
+            has_risen = self.lowest_since - self.first > (2 * factor - 1) * abs(self.first)
+            self.start = self.first if has_risen else self.average
         height = math.floor(_PER_DECADE * math.log10(self.lr))
         lowest = min([self.start, *(v for h, v in self.lowest.items() if h >= height)])
         self.lowest[height] = min(self.average, self.lowest.get(height, math.inf))

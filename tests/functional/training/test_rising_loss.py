@@ -78,3 +78,19 @@ def test_a_loss_that_is_not_finite_is_a_rise(value):
 def test_losses_below_zero_rise_too():
     assert rises([-2.0] * 100 + [1.0] * 100)
     assert rises([-2.0] * 100 + [-1.9] * 100) == []
+
+
+@pytest.mark.parametrize("begin", [1, 2, 5])
+def test_an_explosion_in_the_first_steps_is_told(begin):
+    draw = np.random.default_rng(begin)
+    losses = np.where(np.arange(60) < begin, 2.3, 40.0) * np.exp(draw.normal(0, 0.3, 60))
+    (step, rise), *rest = rises(losses)
+    assert step == 19
+    assert rise.lowest == losses[0]
+    assert not rest
+
+
+def test_a_first_loss_that_is_low_by_chance_is_no_start():
+    draw = np.random.default_rng(0)
+    for law in (draw.normal(0.1, 0.1, (1000, 60)), 0.05 * np.exp(draw.normal(0, 1.2, (1000, 60)))):
+        assert sum(bool(rises(losses)) for losses in law) <= 5
