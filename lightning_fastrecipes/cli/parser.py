@@ -197,16 +197,35 @@ def _add_looks(command: argparse.ArgumentParser) -> None:
     looks.add_parser("fit", help=text, description=text, allow_abbrev=False)
     for name, look in looks.choices.items():
         look.add_argument("--out", type=Path, default=Path(f"{name}.html"), help="page to write")
+    text = "Walk an image through a trained network, layer by layer."
+    layers = looks.add_parser("layers", help=text, description=text, allow_abbrev=False)
+    _add_seen(layers)
+    place, words = Path("layers.html"), "page to write (default: layers.html)"
+    layers.add_argument("--out", type=Path, default=place, help=words)
+    many = "training images to look at (default: as many as take some seconds)"
+    layers.add_argument("--images", type=_count, metavar="N", help=many)
     text = "Write a small network that sees an image as a spreadsheet with live formulas."
     trace = looks.add_parser("trace", help=text, description=text, allow_abbrev=False)
-    trace.add_argument("run_folder", type=Path, metavar="RUN_DIR", help="run folder or export")
-    trace.add_argument("image", type=Path, help="the image that it sees")
+    _add_seen(trace)
     place, words = Path("trace.xlsx"), "file to write (default: trace.xlsx)"
     trace.add_argument(
         "--out", "--xlsx", type=Path, nargs="?", const=place, default=place, help=words
     )
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+def _add_seen(look: argparse.ArgumentParser) -> None:
+    """Add a run and an image that its network sees."""
+    look.add_argument("run_folder", type=Path, metavar="RUN_DIR", help="run folder or export")
+    look.add_argument("image", type=Path, help="the image that it sees")
     trust = "a module whose code the files may run, such as `mine`; may be given again"
-    trace.add_argument("--trust", action="append", default=[], metavar="MODULE", help=trust)
+    look.add_argument("--trust", action="append", default=[], metavar="MODULE", help=trust)
 
 
 def _add_run(command: argparse.ArgumentParser) -> None:

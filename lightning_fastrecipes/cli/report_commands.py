@@ -42,6 +42,8 @@ def clean(options: argparse.Namespace) -> int:
 def look(options: argparse.Namespace) -> int:
     """Write a page, or a spreadsheet, that shows how a network computes."""
     check_place(options.out)
+    if options.look in ("layers", "trace"):
+        check_finished(options.run_folder)
     from lightning_fastrecipes.data.common.files import write_atomically
 
     if options.look == "trace":
@@ -50,13 +52,25 @@ def look(options: argparse.Namespace) -> int:
         trace(options.run_folder, options.image, options.out, trust=options.trust)
         out.print(f"Spreadsheet: {options.out}")
         return 0
-    from lightning_fastrecipes.reporting.looks.fit import fit_page
-    from lightning_fastrecipes.reporting.looks.kernels import kernels_page
-
-    page = fit_page() if options.look == "fit" else kernels_page(options.image)
-    write_atomically(options.out, page)
+    write_atomically(options.out, _page(options))
     out.print(f"Page: {options.out}")
     return 0
+
+
+def _page(options: argparse.Namespace) -> str:
+    if options.look == "layers":
+        from lightning_fastrecipes.reporting.looks.layers import layers_page
+
+        return layers_page(
+            options.run_folder, options.image, num_images=options.images, trust=options.trust
+        )
+    if options.look == "fit":
+        from lightning_fastrecipes.reporting.looks.fit import fit_page
+
+        return fit_page()
+    from lightning_fastrecipes.reporting.looks.kernels import kernels_page
+
+    return kernels_page(options.image)
 
 
 def report_on_run(recipe: Any, folder: Path, trust: Trust) -> None:

@@ -81,6 +81,16 @@ def heat_maps(
     return _scaled(nn.functional.adaptive_avg_pool2d(products, side)[:, 0])
 
 
+def as_maps(output: Tensor) -> Tensor | None:
+    """Return activations as ``(batch, channels, height, width)``; ``None`` if without places.
+
+    >>> as_maps(torch.zeros(1, 1 + 4 * 4, 8)).shape  # a class token and a square of patches
+    torch.Size([1, 8, 4, 4])
+    """
+    found = _spatial(output) if output.ndim in (3, 4) else None
+    return None if found is None else found.shaped(found.values)
+
+
 def _scaled(maps: Tensor) -> Tensor:
     return (maps / maps.amax((1, 2), keepdim=True).clamp_min(1e-12)).cpu()
 

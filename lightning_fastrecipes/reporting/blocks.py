@@ -77,7 +77,7 @@ def plot(
 
     A series has a ``name``, a ``kind`` (``line``, ``points`` or ``bars``) and ``points``, pairs of
     numbers, of which those that are not finite are left out. Options are ``marks`` (positions on
-    ``x`` and their texts), ``log_x``, ``log_y`` and ``diagonal``.
+    ``x`` and their texts), ``log_x``, ``log_y``, ``diagonal``, and ``unit_y`` for shares.
     """
     kept = []
     for one in series:

@@ -112,17 +112,17 @@ class Looker:
         return self._datasets[split][position][0]
 
 
-def thumbnail(image: Tensor) -> str:
+def thumbnail(image: Tensor, side: int = THUMB_SIDE) -> str:
     """Return an image ``(channels, height, width)``, ``uint8``, as Base64 of a small JPEG."""
     content = io.BytesIO()
-    _as_picture(image).save(content, "JPEG", quality=_JPEG_QUALITY, optimize=True)
+    _as_picture(image, side).save(content, "JPEG", quality=_JPEG_QUALITY, optimize=True)
     return base64.b64encode(content.getvalue()).decode()
 
 
-def _as_picture(image: Tensor) -> Image.Image:
+def _as_picture(image: Tensor, side: int) -> Image.Image:
     """Return what one sees of an image: its first three channels, or the first alone."""
     pixels = image[:3] if image.shape[0] >= 3 else image[:1]
     array = pixels.permute(1, 2, 0).contiguous().numpy()
     picture = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
-    picture.thumbnail((THUMB_SIDE, THUMB_SIDE), Image.Resampling.BOX)
+    picture.thumbnail((side, side), Image.Resampling.BOX)
     return picture

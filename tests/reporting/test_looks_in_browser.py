@@ -8,8 +8,10 @@ from torch import nn
 from torch.nn.functional import avg_pool2d, conv2d, max_pool2d
 
 from lightning_fastrecipes.functional.images.kernels import KERNELS
+from lightning_fastrecipes.reporting.finished_run import read_run
 from lightning_fastrecipes.reporting.looks.fit import fit_page
 from lightning_fastrecipes.reporting.looks.kernels import kernels_page
+from lightning_fastrecipes.reporting.looks.layers import layers_page
 
 pytestmark = [
     pytest.mark.slow,
@@ -196,3 +198,60 @@ def test_no_page_is_wider_than_the_window(tmp_path, monkeypatch, build, width: i
     seen = browse(tmp_path, script, build(), width)
     assert seen["errors"] == []
     assert seen["found"]["widths"][0] <= seen["found"]["widths"][1]
+
+
+@pytest.fixture(scope="module")
+def layers(run) -> str:
+    """The page of layers of a run whose classes and files are markup."""
+    return layers_page(run, read_run(run).data.eval_dataset("train").files[0])
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_a_walk_through_layers_by_mouse_and_keys(tmp_path, layers: str, width: int, evil) -> None:
+    script = """
+      found.widths = [document.documentElement.scrollWidth, innerWidth];
+      found.tiles = all("#page .tiles button").length;
+      const steps = DATA.steps, map = unpack(steps[2].channels[1].map);
+      all("#step2 .tiles button")[1].click();
+      const dialog = document.querySelector("dialog");
+      const text = (tag) => dialog.querySelector(tag).textContent;
+      const buttons = () => [...dialog.querySelectorAll("button")];
+      const press = (key) => {
+        dialog.querySelector("canvas").dispatchEvent(new KeyboardEvent("keydown", {key}));
+      };
+      found.open = [dialog.open, dialog.querySelectorAll("img").length];
+      for (let step = 0; step < 50; step++) { press("ArrowUp"); press("ArrowLeft"); }
+      press("ArrowRight");
+      found.told = [text("p"), `Row 0, column 1: ${shown(map.values[1])}.`];
+      buttons()[0].click();
+      found.stronger = [text("h3"), buttons()[0].disabled, steps[2].channels[0].number];
+      dialog.close();
+      await new Promise((done) => setTimeout(done, 50));
+      found.closed = all("dialog").length;
+      const select = all("#page select")[0];
+      select.selectedIndex = 5;
+      select.dispatchEvent(new Event("change"));
+      found.classes = all("#page table td").map((cell) => cell.textContent);
+      found.legend = all(".legend span").map((one) => one.textContent);
+      all("nav button")[0].click();
+      found.theme = document.documentElement.dataset.theme;
+      found.filters = all(".pair canvas").length;
+      found.empty = all("canvas").filter((one) => !one.width || !one.height).length;
+    """
+    seen = browse(tmp_path, script, layers, width)
+    assert seen["errors"] == []
+    found = seen["found"]
+    assert found["widths"][0] <= found["widths"][1]
+    assert found["tiles"] > 100
+    assert found["open"] == [True, 9]
+    assert found["told"][0] == found["told"][1]
+    number = found["stronger"][2]
+    assert found["stronger"][0].endswith(f"channel {number}")
+    assert found["stronger"][1]
+    assert found["closed"] == 0
+    assert set(evil) <= set(found["classes"])
+    assert set(found["legend"]) == set(evil)
+    assert found["theme"] in ("light", "dark")
+    assert found["filters"] > 10
+    assert found["empty"] == 0
+    assert found["images"] == 0

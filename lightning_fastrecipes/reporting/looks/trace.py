@@ -6,16 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from lightning_fastrecipes.data.common.files import atomic_path
-from lightning_fastrecipes.data.images.dataset import prediction_dataset
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.nn.layer_runs import is_layer
 from lightning_fastrecipes.recipe.artifacts.export_files import member_folders
-from lightning_fastrecipes.recipe.images.description import read_image_description
 from lightning_fastrecipes.recipe.images.export import load_export
+from lightning_fastrecipes.reporting.looks.served import served_image
 from lightning_fastrecipes.reporting.looks.sheets import Block, Cell, Formulas, count_cells
 from lightning_fastrecipes.trust import Trust
 
@@ -43,15 +41,10 @@ def trace(run: str | Path, image: str | Path, path: str | Path, *, trust: Trust 
             cells), no row of layers, or has layers that no formula is known for.
         DataError: If the image cannot be read, or the run is not one of image classes.
     """
-    folder = member_folders(Path(run))[0]
-    model, _ = load_export(folder, trust=trust)
-    description = read_image_description(folder)
+    pixels = served_image(run, image)
+    model, _ = load_export(member_folders(Path(run))[0], trust=trust)
     if not hasattr(model, "num_classes"):
         raise DataError(f"{shown(str(run))} must predict classes of images, but predicts numbers.")
-    dataset, bad = prediction_dataset([Path(image)], **description["geometry"])
-    if bad:
-        raise DataError(f"The image cannot be read: {': '.join(bad[0])}. Give another.")
-    pixels = next(iter(DataLoader(dataset, batch_size=1)))[0]
     return write_trace(model.cpu(), pixels, Path(path))
 
 

@@ -74,7 +74,7 @@ function drawPlot(block) {
   if (block.diagonal && !block.unit) ys = ys.concat(xs);
   const unit = block.unit ? [0, 1] : null;
   const x = scaleOf(block.diagonal && !block.unit ? ys : xs, block.log_x, left, width - right, unit);
-  const y = scaleOf(ys, block.log_y, height - bottom, top, unit);
+  const y = scaleOf(ys, block.log_y, height - bottom, top, block.unit_y ? [0, 1] : unit);
   const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": block.title });
   for (const tick of y.ticks) {
     const at = y.place(y.value(tick));
