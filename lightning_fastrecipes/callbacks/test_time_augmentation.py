@@ -42,8 +42,8 @@ class TestTimeAugmentation(KeyedCallback):
     loader of the datamodule, from the whole image and exactly as training images are, and come with
     the batch as bytes; all others are made on the device from the same batch, one after the other,
     so that memory does not grow with ``n``. What is drawn depends on the
-    seed and the place of an image in its data set alone, so that neither workers, nor processes,
-    nor the batch size change it. See ``functional.images.views.Views`` for the presets.
+    seed and the pixels of the plain image alone, so that an image is predicted alike alone and
+    among others. See ``functional.images.views.Views`` for the presets.
 
     Thresholds of several labels are tuned in ``validate`` for the merged predictions, apart from
     the plain ones, and used by ``test``; they are in checkpoints, as a learned weight is.
@@ -283,7 +283,6 @@ class TestTimeAugmentation(KeyedCallback):
             images,
             plain=given if has_own else None,
             loaded=getattr(batch, "views", None),
-            dataloader_idx=dataloader_idx,
         )
         kind = kind_with_targets(pl_module, rule, plain, targets)
         if self.is_learning and not trainer.testing and len(images):
@@ -332,7 +331,6 @@ class TestTimeAugmentation(KeyedCallback):
             images,
             plain=returned if is_own else None,
             loaded=getattr(batch, "views", None),
-            dataloader_idx=dataloader_idx,
         )
         merged = weigh(plain, views, self.weight)
         if not isinstance(returned, Tensor) or returned.numel() != merged.numel():

@@ -27,6 +27,7 @@ from lightning_fastrecipes.callbacks import test_time_augmentation
 from lightning_fastrecipes.data.common.split_choice import FractionSplit
 from lightning_fastrecipes.data.images import geometry
 from lightning_fastrecipes.functional.images.augment import make_view
+from lightning_fastrecipes.functional.images.views import image_numbers
 from lightning_fastrecipes.functional.labels.merging import weigh
 
 pytestmark = [
@@ -102,7 +103,7 @@ def test_the_merge_is_the_weighted_mean_of_probabilities(squares, callback):
     metrics, keeper = validate(callback, model, images)
     split = images.eval_dataset("val")
     pixels = torch.stack([split[place][0] for place in range(len(split))])
-    where = torch.arange(len(split))
+    where = image_numbers(pixels)
     model.eval()
     with torch.inference_mode():
         each = [
@@ -125,15 +126,15 @@ def test_the_merge_is_the_weighted_mean_of_probabilities(squares, callback):
 
 
 def trained_views(images, count: int) -> torch.Tensor:
-    """Return what training makes of the validation images in its first epochs."""
+    """Return what training makes in its first epochs of images with these numbers."""
     images.setup()
     split = images.eval_dataset("val")
     transform = images._train_transform(images.image_size)
     transform.seed = 0
-    rows = [
-        torch.stack([transform(split._image(place), view, place) for view in range(count)])
-        for place in range(len(split))
-    ]
+    rows = []
+    for place in range(len(split)):
+        image, number = split._image(place), int(image_numbers(split[place][0][None]))
+        rows.append(torch.stack([transform(image, view, number) for view in range(count)]))
     return torch.stack(rows)
 
 

@@ -1,6 +1,5 @@
 """The plain prediction of a batch and the mean of its views, for any module."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -37,12 +36,10 @@ class ViewPredictor:
         self.outputs = outputs
         self.part = part
         self._rule: OutputRule | None = None
-        self._num_rows: Counter[int] = Counter()
 
     def clear(self) -> None:
         """Forget an earlier run through the data."""
         self._rule = None
-        self._num_rows.clear()
 
     def rule(
         self,
@@ -86,7 +83,6 @@ class ViewPredictor:
         *,
         plain: Tensor | None,
         loaded: Tensor | None,
-        dataloader_idx: int,
     ) -> tuple[Tensor, Tensor]:
         """Return the plain predictions, and the mean of those of the views."""
         rule = cast(OutputRule, self._rule)
@@ -94,10 +90,6 @@ class ViewPredictor:
         def predict(photos: Tensor) -> Tensor:
             return rule.predictions(module, self._forward(trainer, module, photos))
 
-        start = self._num_rows[dataloader_idx]
-        self._num_rows[dataloader_idx] += len(images)
-        # Process r has the images r, r + world size and so on, as Lightning's samplers deal them.
-        places = trainer.global_rank + trainer.world_size * torch.arange(start, start + len(images))
         plain = predict(images) if plain is None else plain[: len(images)]
         plain = plain if plain.dtype == torch.float64 else plain.float()
         if not len(images):
@@ -105,9 +97,7 @@ class ViewPredictor:
         spec = _input_spec(trainer, module)
         loaded = None if loaded is None else loaded[: len(images)]
         try:
-            mean = mean_of_views(
-                views, predict, images, places, spec, loaded, turn_back=rule.is_map
-            )
+            mean = mean_of_views(views, predict, images, spec, loaded, turn_back=rule.is_map)
         except ValueError as error:
             raise SetupError(f"`TestTimeAugmentation`: {error}") from error
         return plain, mean

@@ -25,7 +25,7 @@ from lightning_fastrecipes.data.images.pixel_cache import PixelStore
 from lightning_fastrecipes.data.images.samples import Samples
 from lightning_fastrecipes.data.images.train_transform import TrainTransform, view_transforms
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
-from lightning_fastrecipes.functional.images.views import Views
+from lightning_fastrecipes.functional.images.views import NUM_DRAWS, Views, image_numbers
 from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.protocols import InputSpec
 
@@ -38,8 +38,8 @@ class ImageDataset(Dataset[tuple[Tensor, ...]]):
 
     With epochs, an index is ``epoch * len(dataset) + position``, as ``ShuffleSampler`` makes it, so
     that random transforms depend on the epoch whichever worker runs them. ``views`` are transforms
-    that make views of the same decoded image, each called with its number as the epoch; a sample
-    has them as its last part.
+    that make views of the same decoded image, each called with its number as the epoch, and with
+    that of the image as its place; a sample has them as its last part.
     """
 
     views: Sequence[EvalTransform] = ()
@@ -109,7 +109,8 @@ class ImageDataset(Dataset[tuple[Tensor, ...]]):
         sample = self.transform(image, epoch, position), *self._labels(position)
         if not self.views:
             return sample
-        views = [make(image, view, position) for view, make in enumerate(self.views)]
+        number = int(image_numbers(sample[0][None]))
+        views = [make(image, view, number) for view, make in enumerate(self.views)]
         return (*sample, torch.stack(views))
 
     def _labels(self, positions: Any) -> tuple[Tensor, ...]:
@@ -194,15 +195,18 @@ class PixelDataset(ImageDataset):
         epoch = int(found[0]) // len(self)
         pixels = self._pixels[positions]
 
-        def make(transform: EvalTransform, epoch: int) -> Tensor:
-            images = transform.batch(pixels, epoch, positions, len(self))
+        def make(transform: EvalTransform, epoch: int, places: Tensor, count: int) -> Tensor:
+            images = transform.batch(pixels, epoch, places, count)
             # Grey images stay in one channel until here.
-            count = transform.decoding.channels if images.shape[1] == 1 else -1
-            return images.expand(-1, count, -1, -1).contiguous()
+            channels = transform.decoding.channels if images.shape[1] == 1 else -1
+            return images.expand(-1, channels, -1, -1).contiguous()
 
-        batch = [make(self.transform, epoch), *self._labels(positions)]
+        plain = make(self.transform, epoch, positions, len(self))
+        batch = [plain, *self._labels(positions)]
         if self.views:
-            batch.append(torch.stack([make(t, view) for view, t in enumerate(self.views)], dim=1))
+            numbers = image_numbers(plain)
+            views = [make(t, view, numbers, NUM_DRAWS) for view, t in enumerate(self.views)]
+            batch.append(torch.stack(views, dim=1))
         return batch
 
 

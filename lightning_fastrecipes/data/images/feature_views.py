@@ -51,7 +51,7 @@ class FixedViews:
             return {"poses": list(self.poses)}
         names = ("n", "augmentation", "max_zoom", "max_angle", "seed")
         drawn = {name: getattr(self.drawn, name) for name in names}
-        return {"drawn": drawn | {"transforms": [repr(one) for one in self.drawn.listed]}}
+        return {"drawn_by_pixels": drawn | {"transforms": [repr(one) for one in self.drawn.listed]}}
 
     def of_batch(self, images: Tensor, drawn: Sequence[Tensor]) -> list[Tensor]:
         """Return each view of a batch of plain images, after which come those that are drawn.

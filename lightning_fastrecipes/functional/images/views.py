@@ -31,7 +31,11 @@ _FLIPS = (4, 6, 2, 1, 3, 5, 7)
 _CORNERS = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0))
 _CORNER_ZOOM = 8 / 7
 _MAX_SCALES = 8
-_BLOCK = 256
+_BITS = 12
+_ODD = 6364136223846793005  # Knuth's, of MMIX: its high bits mix well
+
+NUM_DRAWS = 1 << _BITS
+"""How many draws a view has; which of them an image gets follows from its pixels."""
 
 
 @dataclass(frozen=True)
@@ -133,12 +137,12 @@ class Views:
         count = -(-self.num_views // 4)
         return count / (self.num_views + count)
 
-    def parameters(self, view: int, places: Tensor) -> AugmentationParameters:
+    def parameters(self, view: int, numbers: Tensor) -> AugmentationParameters:
         """Return what one view does to each image.
 
-        They depend on the seed, the view (from 0) and the places of the images in their data set
-        alone: not on which images share a batch, nor on the number of workers or processes. Views
-        of ``training`` are no change of the plain image, and raise `ValueError`.
+        They depend on the seed, the view (from 0) and the ``image_numbers`` alone, so that an image
+        has the same views alone and among others. Views of ``training`` are no change of the plain
+        image, and raise `ValueError`.
         """
         if self.preset == "training":
             raise ValueError(
@@ -146,7 +150,8 @@ class Views:
                 " images of this package. Take the preset 'augmentation'."
             )
         if self.preset == "augmentation":
-            return self._drawn(view, places.cpu())
+            asked = self.augmentation, self.max_zoom, self.max_angle, self.listed
+            return _draw(*asked, (self.seed, view)).rows(numbers.cpu())
         zoom, element, (top, left) = 1.0, 0, (0.5, 0.5)
         if self.preset == "flips":
             element = _FLIPS[view]
@@ -154,7 +159,7 @@ class Views:
             zoom, (top, left) = _CORNER_ZOOM, _CORNERS[view]
         elif self.preset == "scales":
             zoom = 1 + (view + 1) / 8
-        plain = draw_parameters(len(places), "none", 1.0, seeded_generator(0))
+        plain = draw_parameters(len(numbers), "none", 1.0, seeded_generator(0))
         return replace(
             plain,
             zoom=torch.full_like(plain.zoom, zoom),
@@ -163,41 +168,43 @@ class Views:
             dihedral=torch.full_like(plain.dihedral, element),
         )
 
-    def _drawn(self, view: int, places: Tensor) -> AugmentationParameters:
-        blocks = (places // _BLOCK).tolist()
-        first, last = min(blocks, default=0), max(blocks, default=0)
-        drawn = [
-            _draw_block(
-                self.augmentation,
-                self.max_zoom,
-                self.max_angle,
-                self.listed,
-                (self.seed, view, block),
-            )
-            for block in range(first, last + 1)
-        ]
-        joined = {name: torch.cat([vars(part)[name] for part in drawn]) for name in vars(drawn[0])}
-        return type(drawn[0])(**joined).rows(places - first * _BLOCK)
-
 
 @lru_cache(maxsize=64)
-def _draw_block(
+def _draw(
     augmentation: Preset,
     max_zoom: float,
     max_angle: float,
     transforms: tuple[Transform, ...],
-    key: tuple[int, int, int],
+    key: tuple[int, int],
 ) -> AugmentationParameters:
     """Draw for many images at once, which is faster than a generator for each of them."""
     generator = seeded_generator(*key)
-    return draw_parameters(_BLOCK, augmentation, max_zoom, generator, max_angle, transforms)
+    return draw_parameters(NUM_DRAWS, augmentation, max_zoom, generator, max_angle, transforms)
+
+
+def image_numbers(images: Tensor) -> Tensor:
+    """Return a number below ``NUM_DRAWS`` for each image ``(batch, ...)``, by its pixels alone.
+
+    It is the same in any batch, on any device, and in any number of processes.
+
+    >>> images = torch.arange(24, dtype=torch.uint8).view(2, 3, 2, 2)
+    >>> torch.equal(image_numbers(images)[1:], image_numbers(images[1:]))
+    True
+    """
+    pixels = images.flatten(1)
+    if pixels.is_floating_point():
+        pixels = pixels.float().view(torch.int32)
+    # Whole numbers overflow alike everywhere, and their sum has no order.
+    factors = torch.arange(1, pixels.shape[1] + 1, device=images.device)
+    sums = [(row * factors).sum() for row in pixels]
+    mixed = torch.stack(sums) * _ODD if sums else factors.new_empty(0)
+    return mixed >> (64 - _BITS) & (NUM_DRAWS - 1)
 
 
 def mean_of_views(
     views: Views,
     predict: Callable[[Tensor], Tensor],
     images: Tensor,
-    places: Tensor,
     input_spec: InputSpec | None = None,
     loaded: Tensor | None = None,
     *,
@@ -205,8 +212,7 @@ def mean_of_views(
 ) -> Tensor:
     """Return the mean ``(batch, ...)`` of the predictions of all views of a batch.
 
-    ``predict`` goes from images to predictions, ``places`` ``(batch,)`` say where the images are
-    in their data set. Views of ``training`` are ``loaded``, of shape
+    ``predict`` goes from images to predictions. Views of ``training`` are ``loaded``, of shape
     ``(batch, num_views, channels, height, width)``; of others one is in memory at a time. With
     ``turn_back`` predictions are maps ``(batch, channels, height, width)`` or
     ``(batch, height, width)``, and views are undone on them; raise `ValueError` if they cannot be.
@@ -219,8 +225,11 @@ def mean_of_views(
     if loaded is not None:
         return running_mean(predict(view) for view in loaded.unbind(1))
 
+    is_drawn = views.preset in DRAWN
+    numbers = image_numbers(images) if is_drawn else torch.zeros(len(images), dtype=torch.long)
+
     def one(view: int) -> Tensor:
-        parameters = views.parameters(view, places)
+        parameters = views.parameters(view, numbers)
         found = predict(make_view(images, parameters, input_spec, views.listed))
         return turned_back(found, parameters.dihedral) if turn_back else found
 

@@ -201,18 +201,16 @@ def _predict_with(
     def predict(images: Tensor) -> Tensor:
         return model.probabilities(model(images))
 
-    views, start, count = member.views, 0, len(member.dataset)
+    views, count = member.views, len(member.dataset)
     with torch.inference_mode():
         for served, _, *loaded in track(loader, "Predicting images", count, _rows):
             images = served.to(device)
             probabilities = predict(images)
             if views is not None:
-                places = torch.arange(start, start + len(images))
                 made = loaded[0].to(device) if loaded else None
-                mean = mean_of_views(views, predict, images, places, model.input_spec, made)
+                mean = mean_of_views(views, predict, images, model.input_spec, made)
                 probabilities = weigh(probabilities, mean, views.weight)
             chunks.append(probabilities.cpu())
-            start += len(images)
     found = check_finite(torch.cat(chunks or [torch.empty(0)]), member.path)
     return found[:, columns] if found.ndim == 2 else found
 

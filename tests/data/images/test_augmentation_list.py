@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 
 from lightning_fastrecipes import Augmentation, ImageArrayDataModule, ImageFolderDataModule
 from lightning_fastrecipes.data.images import train_transform
-from lightning_fastrecipes.data.images.dataset import PixelDataset
+from lightning_fastrecipes.data.images.dataset import PixelDataset, prediction_dataset
 from lightning_fastrecipes.data.images.geometry import Geometry
 from lightning_fastrecipes.data.images.module import ImageDataModule
 from lightning_fastrecipes.data.images.train_transform import TrainTransform, view_transforms
@@ -120,6 +120,16 @@ def test_views_of_training_are_draws_of_training() -> None:
     marked[..., :7] = 255
     shown = torch.stack([make(marked, v, i) for i in range(20) for v, make in enumerate(makers)])
     assert (shown > 200).any()
+
+
+def test_an_image_has_the_same_views_alone_and_among_others(squares) -> None:
+    files, views = sorted(squares.rglob("*.png"))[:6], Views("training", 2, "side_on")
+    whole, _ = prediction_dataset(files[::-1], image_size=16, views=views)
+    together = {file: whole[place][2] for place, file in enumerate(whole.files)}
+    for file in files:
+        alone, _ = prediction_dataset([file], image_size=16, views=views)
+        assert torch.equal(alone[0][2], together[str(file)])
+    assert len({made.numpy().tobytes() for made in together.values()}) == len(files)
 
 
 def test_presets_are_what_they_were() -> None:

@@ -11,7 +11,12 @@ from sklearn.metrics import log_loss
 
 from lightning_fastrecipes.functional.images.augment import augment_batch, make_view
 from lightning_fastrecipes.functional.images.pixels import dihedral_batch
-from lightning_fastrecipes.functional.images.views import Views, mean_of_views
+from lightning_fastrecipes.functional.images.views import (
+    NUM_DRAWS,
+    Views,
+    image_numbers,
+    mean_of_views,
+)
 from lightning_fastrecipes.functional.labels.merging import (
     best_weight,
     row_losses,
@@ -47,16 +52,34 @@ def test_the_course_counts_the_plain_image_once_for_four_views(num_views, weight
     assert Views("augmentation", num_views).weight == pytest.approx(weight)
 
 
-@given(order=st.permutations([0, 3, 255, 256, 700]), cut=st.integers(0, 5), view=st.integers(0, 2))
+@given(order=st.permutations(range(5)), cut=st.integers(0, 5))
 @settings(max_examples=25, deadline=None)
-def test_what_is_drawn_depends_on_the_place_alone(order, cut, view):
-    together = TOP_DOWN.parameters(view, torch.tensor(order))
-    parts = [TOP_DOWN.parameters(view, torch.tensor(order)[s]) for s in (slice(cut), slice(cut, 5))]
-    for name, values in vars(together).items():
-        assert torch.equal(values, torch.cat([vars(part)[name] for part in parts]))
+def test_the_views_of_an_image_are_its_own_in_any_batch(order, cut):
+    images = photos(5)
+    for dtype in (torch.uint8, torch.float32, torch.float16):
+        given = images.to(dtype)[order]
+        together = mean_of_views(TOP_DOWN, lambda views: views.float(), given)
+        parts = [
+            mean_of_views(TOP_DOWN, lambda views: views.float(), part)
+            for part in (given[:cut], given[cut:])
+            if len(part)
+        ]
+        assert torch.equal(together, torch.cat(parts))
 
 
-def test_views_seeds_and_places_differ():
+def test_numbers_of_images_are_spread():
+    """Photos that differ by one pixel have as many of the draws as chance gives."""
+    images = photos(1).repeat(600, 1, 1, 1)
+    images.view(600, -1).fill_diagonal_(0)
+    expected = NUM_DRAWS * (1 - (1 - 1 / NUM_DRAWS) ** 600)
+    for kind in (images, images / 255):
+        numbers = image_numbers(kind)
+        assert numbers.min() >= 0
+        assert numbers.max() < NUM_DRAWS
+        assert len(numbers.unique()) == pytest.approx(expected, rel=0.1)
+
+
+def test_views_seeds_and_images_differ():
     def draw(views=TOP_DOWN, view=0, place=0):
         return tuple(v.item() for v in vars(views.parameters(view, places(place))).values())
 
@@ -167,7 +190,7 @@ def test_identity_views_are_the_very_pixels(images):
     views = Views("augmentation", 3, "none", max_zoom=1.5)
     assert torch.equal(make_view(images, views.parameters(2, torch.arange(3)), SPEC), images)
     assert torch.equal(
-        mean_of_views(views, lambda x: x.float().mean((2, 3)), images, torch.arange(3), SPEC),
+        mean_of_views(views, lambda x: x.float().mean((2, 3)), images, SPEC),
         images.float().mean((2, 3)),
     )
 
