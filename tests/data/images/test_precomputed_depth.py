@@ -17,6 +17,7 @@ from lightning_fastrecipes.data.images.frozen_part import frozen_part
 from lightning_fastrecipes.data.images.options import as_augmentation
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.images.pixels import dihedral_batch
+from lightning_fastrecipes.functional.images.views import image_numbers
 from lightning_fastrecipes.nn.cutting import find_cut, run_early, run_late
 
 QUIET = {
@@ -200,7 +201,7 @@ def test_poses_are_the_flips_and_turns_of_the_plain_image(photos: Path, depth: i
         assert torch.allclose(outputs.take(rows, torch.full_like(rows, pose)), expected, atol=1e-5)
 
 
-def test_drawn_views_are_what_as_many_epochs_would_show(photos: Path) -> None:
+def test_drawn_views_are_what_training_draws_of_the_image_whatever_its_place(photos: Path) -> None:
     images, model = parts(photos, augmentation=["blur", {"rotate": 40}], seed=5)
     data = FeatureDataModule(images, model, views=3, storage="float32")
     data.prepare_data()
@@ -208,9 +209,12 @@ def test_drawn_views_are_what_as_many_epochs_would_show(photos: Path) -> None:
     train = data.train_dataloader().dataset
     assert list(train.views) == [1, 2, 3]  # the plain image is kept beside them
     augmented, model = images.train_dataloader().dataset, model.eval()
+    plain = images.eval_dataset("train")
+    rows = torch.arange(len(plain))
+    numbers = image_numbers(torch.stack([plain[row][0] for row in rows.tolist()])).tolist()
     for view in range(3):
-        rows = torch.arange(len(augmented))
-        pixels = torch.stack([augmented[view * len(augmented) + row][0] for row in rows.tolist()])
+        made = [augmented.transform(plain._image(row), view, n) for row, n in enumerate(numbers)]
+        pixels = torch.stack(made)
         with torch.no_grad():
             expected = frozen_part(model, 32).run(pixels)
         found = train.outputs.take(rows, torch.full_like(rows, view + 1))
