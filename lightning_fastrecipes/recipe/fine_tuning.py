@@ -13,7 +13,7 @@ from typing_extensions import override
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import rank_zero_info
 from lightning_fastrecipes.callbacks.epoch_table import EpochTable
-from lightning_fastrecipes.callbacks.lr_finder import LRCurve, LRFinder
+from lightning_fastrecipes.callbacks.lr_finder import LRCurve, LRFinder, watched
 from lightning_fastrecipes.callbacks.schedule import Schedule
 from lightning_fastrecipes.callbacks.sgdr import SGDR
 from lightning_fastrecipes.data.images.features import FeatureDataModule
@@ -310,12 +310,12 @@ def _callbacks(
 ) -> tuple[list[pl.Callback], LRFinder | None]:
     """Add to the callbacks of the user what a stage needs, and return its finder, if it has one."""
     own = [one for one in given if isinstance(one, LRFinder)]
+    is_silent = trainer_arguments.get("enable_progress_bar") is False
     if not own and finds:
-        own = [LRFinder()]
+        own = [LRFinder() if is_silent else watched(LRFinder())]
     others = [one for one in given if not isinstance(one, LRFinder)]
     if not any(isinstance(one, Schedule) for one in others):
         others.insert(0, plan.cycles)
-    is_silent = trainer_arguments.get("enable_progress_bar") is False
     if not is_silent and not any(isinstance(one, EpochTable) for one in others):
         others.append(EpochTable())
     return [*own, *others], own[0] if own else None

@@ -12,6 +12,7 @@ from torch import nn
 
 import lightning_fastrecipes as fr
 from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes import life_signs
 from lightning_fastrecipes.errors import ConfigurationError
 
 
@@ -196,3 +197,13 @@ def test_a_module_without_layer_groups_is_refused() -> None:
         fr.fine_tune(classifier(), "photos")
     with pytest.raises(ConfigurationError, match="must be a task of this package"):
         fr.fine_tune(pl.LightningModule(), table())
+
+
+@pytest.mark.parametrize("shows", [True, False])
+def test_a_search_says_how_far_it_is_unless_it_is_to_be_silent(shows, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(life_signs, "FIRST_LINE", 0.0)
+    monkeypatch.setattr(life_signs, "NEXT_LINES", 0.0)
+    model = fr.TabularRegressor()
+    arguments = {**QUIET, "enable_progress_bar": shows}
+    fr.fine_tune(model, table(), 1, steps=("all",), lr="find", **arguments)
+    assert ("Trying learning rates: 2 of 200" in capsys.readouterr().err) == shows
