@@ -1,4 +1,4 @@
-"""Say how far work has come that takes long: a bar on a terminal, else a line now and then."""
+"""Progress of work that takes long: a bar on a terminal, else a line now and then."""
 
 import sys
 import time
@@ -67,7 +67,7 @@ class LifeSign:
             self._bar.stop()
 
     def show(self, done: int, note: Callable[[], str] | None = None) -> None:
-        """Say how much is done, if it is time to; ``note`` says more, in place of the time left.
+        """Show how much is done, if it is time to; ``note`` replaces the time left.
 
         Nobody calls ``note`` where nothing is shown.
         """

@@ -36,7 +36,7 @@ class Mistake(NamedTuple):
 
 
 def type_in_words(annotation: Any) -> str:
-    """Say what a type takes, as people write it in a file.
+    """Describe what a type takes, as people write it in a file.
 
     >>> type_in_words(int | None), type_in_words(list[float] | Literal["find"])
     ('a whole number or null', "a list (each a number) or 'find'")

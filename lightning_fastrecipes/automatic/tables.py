@@ -136,7 +136,7 @@ def _of_target(target: "pd.Series[Any]", choice: TargetChoice) -> list[Decision]
 
 
 def _of_columns(roles: Sequence[ColumnRole]) -> list[Decision]:
-    """Say what columns are for: numbers in one line, what is no plain choice in one of its own."""
+    """Describe what columns are for: numbers in one line, unusual ones in a line of their own."""
     said = []
     numbers = [role.name for role in roles if role.role == "number"]
     if numbers:

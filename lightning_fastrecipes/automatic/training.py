@@ -134,7 +134,7 @@ class Session:
         self._adopted: str | None = None
 
     def say(self, sentence: str) -> None:
-        """Say a decision, and keep it in the folder."""
+        """Print a decision, and add it to ``decisions.txt``."""
         self._said.append(sentence)
         self._say(sentence)
         self.folder.mkdir(parents=True, exist_ok=True)

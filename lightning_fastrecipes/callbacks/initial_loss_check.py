@@ -142,7 +142,7 @@ class InitialLossCheck(pl.OwnCallback):
 
 
 def _summary(results: list[CheckResult]) -> str:
-    """Say what was checked, and what was not and why."""
+    """Describe what was checked, and what was not and why."""
     checked = ", ".join(result.check for result in results if result.passed)
     left = "; ".join(f"{one.check}: {one.message}" for one in results if one.passed is None)
     if not checked:

@@ -1,4 +1,4 @@
-"""Say when the training loss has risen well above where it was, and which rate to try."""
+"""Warn when the training loss has risen well above where it was, and name a rate to try."""
 
 import math
 from collections.abc import Mapping

@@ -298,7 +298,7 @@ class Schedule(pl.OwnCallback, ABC):
         rank_zero_info(f"{type(self).__name__}: in place of {names}, from the rates {rates}.")
 
     def _take_new_groups(self, groups: Sequence[dict[str, Any]]) -> None:
-        """Give groups that were unfrozen in mid-fit a peak, where they took a part of a low rate.
+        """Set the peak of groups that were unfrozen in mid-fit and took a part of a low rate.
 
         Lightning's `BaseFinetuning` takes a tenth of the first group's rate of the moment, which at
         the end of a cycle is next to nothing, and would be their peak from then on.

@@ -24,7 +24,7 @@ _DEAD_SHARE = 0.25
 
 
 class ValidationGuard(pl.OwnCallback):
-    """Say after each validation when training has made the model worse, and what helps.
+    """Warn after a validation when training has made the model worse, and name what helps.
 
     - ``validation``: the first metric whose direction is known, or else the loss, is clearly
       worse than before the fit, by more than its noise.
@@ -225,7 +225,7 @@ def _monitored(
 
 
 def _cure(trainer: pl.Trainer, module: pl.LightningModule, peaks: list[float]) -> str:
-    """Say what to do instead."""
+    """Return what to do instead."""
     groups = [group for opt in trainer.optimizers for group in opt.param_groups]
     rates: dict[str, float] = {}
     for group, peak in zip(groups, peaks, strict=False):

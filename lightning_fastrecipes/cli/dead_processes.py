@@ -1,4 +1,4 @@
-"""Say which process of a run has died, before Lightning ends the others without a word."""
+"""Report which process of a run has died, before Lightning ends the others silently."""
 
 import logging
 import os

@@ -99,7 +99,7 @@ def _split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _unknown_word(word: str, name: str, command: argparse.ArgumentParser) -> str:
-    """Say that a command does not know a word, and what may have been meant."""
+    """Return the message for an unknown word of a command, with what may have been meant."""
     see = f"`fastrecipes {name} --help` lists what it takes."
     key, _, rest = word.lstrip("-").partition("=")[0].partition(".")
     if not word.startswith("-"):

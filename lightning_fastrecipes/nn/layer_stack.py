@@ -166,7 +166,7 @@ class LayerStack:
 def with_widths(
     layers: Sequence[Layer], channels: Sequence[int] | None, hidden: int | Sequence[int]
 ) -> list[Layer]:
-    """Give a width to the convolutions and fully connected layers that have none of their own."""
+    """Set the width of convolutions and fully connected layers that have none of their own."""
     named: list[Layer] = []
     width, num_blocks, num_dense = None, 0, 0
     for layer in layers:

@@ -251,7 +251,7 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
             self._set_label_kind(self.labels.kind)
 
     def _taken(self, datamodule: Any) -> str:
-        """Say which classes and kind of labels were taken from a datamodule."""
+        """Describe which classes and kind of labels were taken from a datamodule."""
         classes = self.classes or []
         names = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
         kinds = {"single": "one label", "soft": "probabilities", "multi": "any number of labels"}

@@ -131,7 +131,7 @@ class ImageRegressor(PredictsNumbers, ImageTask):
             self.set_numbers(numbers)
 
     def set_numbers(self, numbers: Sequence[NumberTarget | Mapping[str, Any]]) -> None:
-        """Say what is predicted, in order, which is saved in every checkpoint; builds the head.
+        """Set what is predicted, in order, saved in every checkpoint; builds the head.
 
         Args:
             numbers: For each a mapping as of the constructor, or a ``NumberTarget``.

@@ -47,6 +47,6 @@ class BestWeights:
             self.weights = {k: tensor.detach().to("cpu", copy=True) for k, tensor in state.items()}
 
     def put_back(self, module: pl.LightningModule) -> None:
-        """Give a module the best weights, if there are any."""
+        """Load the best weights into a module, if there are any."""
         if self.weights is not None:
             module.load_state_dict(self.weights)

@@ -88,7 +88,7 @@ def add_to_logged(state: EpochState, trainer: pl.Trainer) -> None:
 
 
 def _put_back_metric(metric: Metric, parts: list[Any], device: torch.device) -> None:
-    """Give a metric what it held; what several processes held as it would be gathered."""
+    """Restore the state of a metric; that of several processes as it would be gathered."""
     for key, first in parts[0][0].items():
         held = [values[key] for values, _ in parts]
         # Private: torchmetrics says by it how the states of processes become one.

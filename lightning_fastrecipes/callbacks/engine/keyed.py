@@ -26,7 +26,7 @@ class KeyedCallback(pl.OwnCallback):
             states[self.state_key] = states[alike[0]]
 
     def _set_key(self, **arguments: object) -> None:
-        """Tell apart by those arguments that differ from their defaults; by the class if none."""
+        """Set the ``state_key``: the class, and those arguments that differ from their defaults."""
         defaults = signature(type(self)).parameters
         given = {k: v for k, v in arguments.items() if v != defaults[k].default}
         name = type(self).__qualname__

@@ -58,7 +58,7 @@ class LRCurve:
         return self._read.agreement
 
     def describe_agreement(self) -> str:
-        """Say how far the picks of the rules lie apart, and what follows."""
+        """Describe how far the picks of the rules lie apart, and what follows."""
         factor = 1 / self.agreement
         if factor < _APART:
             return f"the rules agree within a factor {factor:.1f}"

@@ -143,7 +143,7 @@ def losses_by_weight(
 
 
 def _say_what_stays(returned: Any, slot: Part) -> None:
-    """Say that merged predictions leave the other tensors of ``predict_step`` as they are."""
+    """Inform that merged predictions leave the other tensors of ``predict_step`` as they are."""
     if slot is None:
         return
     named = by_name(returned)

@@ -27,7 +27,7 @@ class DescribesItself(ABC):
 
 
 def say_how_to_see() -> None:
-    """Say in a script, which shows no figures by itself, how the one that is returned is seen."""
+    """Inform a script, which shows no figures by itself, how to see the one that is returned."""
     if not hasattr(sys, "ps1"):  # which Python and IPython have where people type
         rank_zero_info(
             "The figure is returned. A notebook shows it; give `path='figure.png'` to write it."

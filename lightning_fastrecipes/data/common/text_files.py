@@ -120,7 +120,7 @@ def encoding_name(encoding: str) -> str:
 
 
 def not_utf8(path: Path, error: UnicodeDecodeError, cure: str) -> DataError:
-    """Say what a file has that is no UTF-8, and what it means in Windows' encoding of the West."""
+    """Return the error for a file that is no UTF-8, with what it means in Windows-1252."""
     line = error.object[:200_000].rfind(b"\n", 0, error.start) + 1
     text = error.object[line : error.start + 20].splitlines()[0].decode("cp1252", "replace")
     return DataError(

@@ -57,7 +57,7 @@ class Images:
 
 
 def say_what_was_decided(images: Images, white_level: int | Literal["auto"]) -> None:
-    """Say how a folder or table was read, why labels are of their kind, and what may be wrong."""
+    """Report how a folder or table was read, the kind of its labels, and what may be wrong."""
     if images.reading:
         rank_zero_info(f"Read: {images.reading}")
     if images.label_reason:
@@ -80,7 +80,7 @@ def say_what_was_decided(images: Images, white_level: int | Literal["auto"]) -> 
 
 
 def _doubt_white(peak: int, white_level: int | Literal["auto"]) -> str:
-    """Say that 16-bit grey is darker or brighter than its white; empty if all is well."""
+    """Return a warning if 16-bit grey is darker or brighter than its white, else nothing."""
     if white_level != "auto":
         cut = f"16-bit training images reach {peak}, above `white_level={white_level}`: what is"
         return f"{cut} above it becomes white. Set it to {peak} or more." * (peak > white_level)

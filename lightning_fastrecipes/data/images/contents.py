@@ -27,7 +27,7 @@ _HTML = (b"<!doctype html", b"<html", b"<head", b"<body")
 
 
 def what_it_is(path: str | Path) -> str:
-    """Say what the first bytes of a file show it to be; empty if they tell nothing.
+    """Return what the first bytes of a file show it to be; empty if they tell nothing.
 
     >>> import tempfile
     >>> with tempfile.NamedTemporaryFile() as file:

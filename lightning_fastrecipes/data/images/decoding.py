@@ -272,7 +272,7 @@ def _converted(image: Image.Image, decoding: Decoding, *, sixteen_bit: bool) -> 
 
 
 def _note(content: bytes) -> str:
-    """Say that an image has more frames; damage in the others does not matter."""
+    """Return a note where an image has more frames; damage in the others does not matter."""
     try:
         with Image.open(BytesIO(content)) as image:
             frames = getattr(image, "n_frames", 1)

@@ -55,7 +55,7 @@ def looks_of_arrays(pixels: Pixels) -> list[str]:
 
 
 def shared_images(rows: pd.DataFrame) -> str:
-    """Say which images of val or test are in training too, or in one another; empty if none are.
+    """Describe which images of val or test are also in training or in one another; empty if none.
 
     ``rows`` has the columns ``file``, ``split``, ``digest`` and ``look``. Images are the same if
     their digests are. They nearly are if their looks correlate and differ in few edges, as after

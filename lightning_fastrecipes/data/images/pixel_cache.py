@@ -182,6 +182,6 @@ def _in_chunks(image: Callable[[int], Tensor], count: int) -> Iterator[Tensor]:
 
 
 def _identity(path: Path) -> tuple[int, int, int]:
-    """Tell a file from one that takes its name later."""
+    """Return what tells a file from one that takes its name later."""
     status = path.stat()
     return status.st_ino, status.st_mtime_ns, status.st_size

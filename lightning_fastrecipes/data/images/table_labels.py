@@ -102,7 +102,7 @@ def unknown_cells(frame: pd.DataFrame, table: LabelTable, flag_columns: list[str
 
 
 def say_unknown(unknown: npt.NDArray[np.bool_]) -> list[str]:
-    """Say how many labels are unknown, and how many rows have no known one; nothing if none are."""
+    """Return how many labels are unknown, and how many rows have none; empty if all are known."""
     if not unknown.any():
         return []
     said = f"{int(unknown.sum()):,} of {unknown.size:,} labels are unknown and are left out"

@@ -239,7 +239,7 @@ def _refuse_overlap(rows: pd.DataFrame) -> None:
 
 
 def _unused_splits(others: pd.DataFrame) -> list[str]:
-    """Say which of the columns that are not read may be meant to be the split."""
+    """Return hints on unread columns that may be meant to be the split."""
     return [
         f"the column '{name}' may be the split, but is not used: `split='{name}'` reads it"
         for name, column in others.items()

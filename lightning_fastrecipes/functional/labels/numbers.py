@@ -110,7 +110,7 @@ def check_targets(value: Any, key: str) -> None:
 
 
 def describe_targets(targets: Sequence[NumberTarget]) -> str:
-    """Say what is predicted, for people.
+    """Describe what is predicted, for people.
 
     >>> describe_targets([NumberTarget("age", 30.0, 12.5)])
     'age (mean 30, deviation 12.5)'

@@ -70,7 +70,7 @@ def check_columns(frame: pd.DataFrame, names: Sequence[str]) -> None:
 
 
 def _header_hint(names: Sequence[str]) -> str:
-    """Say how to name columns where the first line of a file seems to hold values."""
+    """Return how to name columns where the first line of a file seems to hold values."""
     are_values = len(names) > 1 and any(re.fullmatch(r"-?\d+\.\d+", name) for name in names)
     cure = " If the first line holds no names, give them: `reading={'header': [...]}`."
     return cure if are_values else ""

@@ -236,7 +236,7 @@ def other_kind(kind: Kind, column: "pd.Series[Any]") -> str | None:
 
 
 def number_hint(column: "pd.Series[Any]") -> str:
-    """Say how to read text that is a number to people, or nothing.
+    """Return how to read text that is a number to people; empty if there is none.
 
     >>> number_hint(pd.Series(["1.234,5", None]))
     ": `reading={'decimal': ',', 'thousands': '.'}` reads files so"

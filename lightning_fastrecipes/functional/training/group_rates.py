@@ -168,7 +168,7 @@ def _check_rate(rate: Any) -> None:
 
 
 def _spread(given: list[float], num_trained: int) -> list[float]:
-    """Give the last rate to the head, and spread the others evenly over the remaining groups."""
+    """Assign the last rate to the head, and spread the others evenly over the remaining groups."""
     *others, head = given
     num_others = num_trained - 1
     if len(others) > num_others > 0:

@@ -15,7 +15,7 @@ _LESS_MEMORY = "Less memory is taken with fewer workers (`data.num_workers`) or 
 
 
 def named_death(error: BaseException) -> str | None:
-    """Say which process ended and what to do; ``None`` if the error is of another kind.
+    """Return which process ended and what to do; ``None`` if the error is of another kind.
 
     >>> named_death(RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "))[:37]
     'A worker that loads data (process 7) '

@@ -64,7 +64,7 @@ class History(EpochRows):
 
 
 def last_epoch(folder: RunFolder) -> str:
-    """Say after which epoch of which stage a run stands, and whether the next one is begun."""
+    """Return the stage and epoch that a run has reached, and whether the next one is begun."""
     rows = read_history(folder.metrics).tail(1).to_dict("records")
     begun = next((folder.path / "checkpoints").glob(f"*{BEGUN}"), None)
     more = "" if begun is None else f", with a checkpoint within the next one ({begun.name})"

@@ -140,7 +140,7 @@ class RunFolder:
         return self.path / "checkpoints" / f"{stage}{BEGUN}"
 
     def place_snapshots(self, callbacks: Iterable[Callback], stage: str) -> None:
-        """Give the snapshots of a stage a folder of their own, unless they have one."""
+        """Set the folder of a stage's snapshots, unless they have one."""
         for callback in callbacks:
             if isinstance(callback, CycleSnapshots) and callback.dirpath is None:
                 callback.dirpath = self.path / "snapshots" / stage

@@ -263,7 +263,7 @@ def _in_our_words(
     cls: Callable[..., Any],
     types: Mapping[str, Any],
 ) -> RecipeError:
-    """Say which key is missing or of another type, in place of what jsonargparse says."""
+    """Return an error that names the missing key or the wrong type, instead of jsonargparse's."""
     if missing := [name for name in missing_arguments(cls, given) if name in types]:
         return place.error(f"needs {' and '.join(f'`{name}`' for name in missing)}. Add it.")
     if (mistake := find_mistake(types, given)) is not None:

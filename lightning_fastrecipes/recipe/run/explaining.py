@@ -21,7 +21,7 @@ _BATCH = 3
 
 
 def describe_evaluation(recipe: Recipe, data: Any) -> str:
-    """Say which splits are measured at the end, on what, and by which models.
+    """Describe which splits are measured at the end, on what, and by which models.
 
     The datamodule is as the last stage leaves it.
     """

@@ -226,7 +226,7 @@ class RunTable(EpochTable):
 
 
 def say_left(time_left: TimeLeft) -> str:
-    """Say how long the run still takes."""
+    """Return how long the run still takes, in words."""
     seconds = time_left.seconds()
     return "time left not known yet" if seconds is None else f"about {duration(seconds)} left"
 

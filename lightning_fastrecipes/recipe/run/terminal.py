@@ -124,7 +124,7 @@ def print_results(console: Console, results: Mapping[str, Any]) -> None:
 
 
 def headline(results: Mapping[str, Any]) -> str:
-    """Say in one line what a run has reached: on which split, with views or not, against what.
+    """Return the result of a run in one line: which split, with views or not, which baseline.
 
     >>> baselines = {"test": {"samples": 40, "commonest_class": "dog", "accuracy": 0.525}}
     >>> headline({"val": {}, "test": {"loss": 0.1, "accuracy": 0.95}, "baselines": baselines})

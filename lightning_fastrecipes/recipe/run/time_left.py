@@ -53,7 +53,7 @@ class TimeLeft:
         self._trials: dict[Kind, float] = {}
 
     def expect(self, run: Path, phases: Mapping[str, Sequence[Part]]) -> None:
-        """Say what a run has to do, in place of what was said of it before."""
+        """Set what a run has left to do, instead of what was set before."""
         self.drop(run)
         self._phases |= {(str(run), name): _Phase(parts) for name, parts in phases.items()}
 
