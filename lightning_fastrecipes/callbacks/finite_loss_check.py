@@ -22,7 +22,8 @@ class FiniteLossCheck(pl.OwnCallback):
     """Stop with an error when the training loss is NaN or infinite, before weights are saved.
 
     So it does at the end of an epoch whose last step has left weights that are no numbers. A loss
-    of a validation that is none is warned of: training may go on without it.
+    of a validation that is none is warned of, since training may go on without it; a rehearsal of
+    one batch (``fast_dev_run``), which ends with it, stops.
 
     Nothing that follows would be a number again, and checkpoints of later epochs would be lost with
     it; those of earlier ones stay as they are. The error names step, epoch and rates. Where loss
@@ -73,17 +74,20 @@ class FiniteLossCheck(pl.OwnCallback):
 
     @override
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Warn of logged losses of a validation that are no numbers."""
+        """Warn of logged losses of a validation that are no numbers, or stop a rehearsal."""
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
             return
         logged = trainer.callback_metrics.items()
         lost = [name for name, value in logged if "loss" in name and not bool(value.isfinite())]
-        if lost:
-            rank_zero_warn(
-                f"Losses of the validation must be finite numbers, but {name_some(lost)} is none"
-                f" after epoch {trainer.current_epoch + 1}. Look for inputs and targets that are no"
-                " numbers, and for a precision that does not hold them."
-            )
+        if not lost:
+            return
+        what = f"Losses of the validation must be finite numbers, but {name_some(lost)} is none"
+        if pl.is_fast_dev_run(trainer):
+            self._stop(trainer, what)
+        rank_zero_warn(
+            f"{what} after epoch {trainer.current_epoch + 1}. Look for inputs and targets that are"
+            " no numbers, and for a precision that does not hold them."
+        )
 
     def _stop_if_needed(self, trainer: pl.Trainer) -> None:
         has_scaler = getattr(trainer.precision_plugin, "scaler", None) is not None

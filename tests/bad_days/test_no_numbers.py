@@ -36,3 +36,22 @@ def test_a_rate_that_ruins_the_weights_stops_the_run(fresh_victim, stage, kept) 
     for path in folder.rglob("*.json"):
         json.loads(path.read_text(), parse_constant=pytest.fail)
     assert not list(folder.rglob("predictions_*"))
+
+
+@pytest.mark.parametrize(
+    ("fresh_victim", "more", "what"),
+    [
+        ("images", "--fast-dev-run", "Losses of the validation must be finite numbers"),
+        ("table", "--data.batch_size=64", "The trained model must predict finite numbers"),
+    ],
+    indirect=["fresh_victim"],
+)
+def test_weights_that_the_last_step_ruins_are_not_exported(fresh_victim, more, what) -> None:
+    ended = fresh_victim.start(
+        "--stages.all.lr=1e30", "--stages.all.max_epochs=1", "--evaluation.ensemble=null", more
+    )
+    assert ended.code == 1, ended.said[-3000:]
+    assert f"\nfastrecipes: {what}" in ended.said
+    assert "Traceback" not in ended.said
+    assert not (fresh_victim.folder / "export").exists()
+    assert not (fresh_victim.folder / "results.json").exists()

@@ -31,6 +31,7 @@ from lightning_fastrecipes.recipe.shared.predictions import (
     Predicted,
     PredictionCollector,
     Split,
+    check_measured,
     evaluate,
 )
 from lightning_fastrecipes.tasks.classification import ClassificationTask
@@ -187,7 +188,9 @@ class Evaluator:
         callbacks: list[Callback] = [collector] if self.tta is None else [self.tta, collector]
         # In 32 bits the predictions of a sample do not depend on which others share its batch.
         trainer = self._make_trainer(callbacks, precision="32-true", enable_checkpointing=False)
-        return evaluate(trainer, self.model, self.data, split), collector
+        metrics = evaluate(trainer, self.model, self.data, split)
+        check_measured(metrics, collector.predictions, split)
+        return metrics, collector
 
     def _measure_predictions(
         self, predictions: Tensor, targets: Tensor, thresholds: Tensor | None = None

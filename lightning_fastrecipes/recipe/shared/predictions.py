@@ -14,7 +14,7 @@ from typing_extensions import override
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.callbacks.test_time_augmentation import MERGED
 from lightning_fastrecipes.data.common.files import write_atomically
-from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.labels.confusion import class_scores
 from lightning_fastrecipes.functional.labels.targets import hard_labels
 from lightning_fastrecipes.plots.classes import draw_confusion_matrix
@@ -70,8 +70,7 @@ def append_columns(
 
 def check_finite(predictions: Tensor, folder: Path) -> Tensor:
     """Return what an exported model predicts ``(rows, ...)``; `DataError` if that is no number."""
-    finite = predictions.isfinite()
-    wrong = torch.nonzero(~(finite.flatten(1).all(dim=1) if finite.ndim > 1 else finite))
+    wrong = _rows_without_numbers(predictions)
     if len(wrong):
         raise DataError(
             f"The model in {folder} must predict finite numbers, but does not for {len(wrong):,} of"
@@ -79,6 +78,24 @@ def check_finite(predictions: Tensor, folder: Path) -> Tensor:
             " if they are as those of the training, copy the export again, or export it anew."
         )
     return predictions
+
+
+def _rows_without_numbers(predictions: Tensor) -> Tensor:
+    finite = predictions.isfinite()
+    return torch.nonzero(~(finite.flatten(1).all(dim=1) if finite.ndim > 1 else finite))
+
+
+def check_measured(metrics: Mapping[str, float], predictions: Tensor, split: Split) -> None:
+    """Raise `ConfigurationError` if a trained model has no numbers to say of a split."""
+    wrong = len(_rows_without_numbers(predictions))
+    loss = metrics.get("loss", 0.0)
+    if wrong or not math.isfinite(loss):
+        raise ConfigurationError(
+            f"The trained model must predict finite numbers, but for {wrong:,} of"
+            f" {len(predictions):,} samples of the {split} split it does not, and the loss is"
+            f" {loss:g}. Nothing is exported. Train anew at a tenth of the rates, or look for"
+            " inputs and targets that are no numbers."
+        )
 
 
 class PredictionCollector(pl.Callback):
