@@ -69,6 +69,9 @@ class ImageFacts(NamedTuple):
 
 
 DEFAULT_DECODING = Decoding()
+UNOPENED = "cannot be opened ("
+"""How a problem begins that says nothing of the image: another time it may be gone."""
+
 _ENDLESS = "is no file, but a pipe or a device"
 
 
@@ -116,7 +119,7 @@ def inspect_image(path: str | Path, decoding: Decoding = DEFAULT_DECODING) -> Im
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        return ImageFacts(problem=f"cannot be opened ({error.strerror})")
+        return ImageFacts(problem=f"{UNOPENED}{error.strerror})")
     if not content:
         return ImageFacts(problem="is empty (0 bytes)")
     digest = _digest(content)
@@ -128,6 +131,8 @@ def inspect_image(path: str | Path, decoding: Decoding = DEFAULT_DECODING) -> Im
             look = coarse_look(strips, lambda: image.height)
             width, height = image.size  # upright by now
             peak = _peak(image) if _is_sixteen_bit(image) else 0
+    except MemoryError:
+        return ImageFacts(problem=f"{UNOPENED}there is not enough memory)")
     except Exception as error:  # a damaged file makes a decoder raise anything
         return ImageFacts(digest=digest, problem=_reason(error, path))
     note = "" if is_still else _note(content)

@@ -18,6 +18,7 @@ from lightning_fastrecipes.data.common.disk_room import FOLDER_ADVICE
 from lightning_fastrecipes.data.common.workers import map_threads
 from lightning_fastrecipes.data.images.decoding import (
     MAX_MEGAPIXELS,
+    UNOPENED,
     Decoding,
     ImageFacts,
     inspect_image,
@@ -44,8 +45,9 @@ def scan_images(
 ) -> pd.DataFrame:
     """Decode every file of a data set once, and later only the files that have changed.
 
-    Facts are kept in the cache folder by path, size and times of the last changes. If that folder
-    cannot be written to, a warning says so, and every scan decodes all files.
+    Facts are kept in the cache folder by path, size and times of the last changes, but of a file
+    that could not be opened, which the next scan tries again. If that folder cannot be written to,
+    a warning says so, and every scan decodes all files.
 
     The files, each named once, are relative to the folder, with forward slashes. In the same order,
     return one row each with columns ``file``, ``size`` (bytes), ``mtime``, ``ctime`` (nanoseconds),
@@ -77,7 +79,7 @@ def scan_images(
         ]
         if wrong or stored["file"].duplicated().any():
             raise ValueError(f"it does not say of each file what {_COLUMNS} are")
-        return stored
+        return stored[~stored["problem"].str.startswith(UNOPENED)]
 
     def use(place: Path) -> pd.DataFrame:
         # Another version of Pillow may read what this one cannot.
@@ -93,7 +95,8 @@ def scan_images(
     stored = cached_if_possible(
         "auto", "manifests", use, otherwise="the images are checked at every start"
     )
-    known = _add_new(folder, found, known, decoding) if stored is None else stored
+    if not len(known):  # nothing was built
+        known = _add_new(folder, found, known, decoding) if stored is None else stored
     scanned = found.merge(known, on=_KEY, how="left", validate="one_to_one")
     if missing:
         scanned = scanned.set_index("file").reindex(list(files)).reset_index()

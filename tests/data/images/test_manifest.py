@@ -1,5 +1,6 @@
 """The scan decodes an image once, and again only when the file has changed."""
 
+import errno
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from lightning_fastrecipes.data.common.cache_choice import cache_folder
-from lightning_fastrecipes.data.images import manifest
+from lightning_fastrecipes.data.images import decoding, manifest
 from lightning_fastrecipes.data.images.manifest import scan_images
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.messages import name_some
@@ -54,6 +55,22 @@ def test_a_second_scan_decodes_nothing_and_finds_the_same(tmp_path, files, decod
 
     assert decoded == []
     assert second.to_dict() == first.to_dict()
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), MemoryError()])
+def test_an_error_of_the_moment_is_not_remembered(tmp_path, files, decoded, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    is_opening = isinstance(error, OSError)
+    where = (decoding.Path, "read_bytes") if is_opening else (decoding, "_strips")
+    with monkeypatch.context() as patch:
+        patch.setattr(*where, fail)
+        assert scan_images(tmp_path, files)["problem"].str.startswith("cannot be opened (").all()
+    assert scan_images(tmp_path, files)["problem"].tolist() == ["", "", ""]
+    decoded.clear()
+    assert scan_images(tmp_path, files)["problem"].tolist() == ["", "", ""]
+    assert decoded == []
 
 
 def test_only_a_changed_file_is_decoded_again(tmp_path, files, decoded, draw):
