@@ -259,30 +259,31 @@ def _run_into(folder: Path, options: argparse.Namespace) -> int:
     )
     begun: list[Run] = []
     watch = DeathWatch(folder)
-    try:
-        with kept, watch:
-            if first:
-                log_to(folder / "log.txt", err)
-            if recipe.has_many_runs:
-                series = Series(recipe, folder, **how)
-                series.check()
-                results = series.run_all(train)
-                show = terminal.print_variants if recipe.series else terminal.print_results
-                show(console, results)
-            else:
-                train(Run(recipe, folder, **how))
-    except Exception as error:
-        logging.getLogger(__name__).exception("The run failed")
-        if (found := named_death(error)) is not None:
-            raise DataError(f"{found} {more}") from error
-        raise
-    except (KeyboardInterrupt, SystemExit) as error:
-        if (ended := interruption(error)) is None:
-            raise
+    with kept:
         if first:
-            place = last_epoch(begun[-1].folder) if begun else "before training"
-            err.print(f"fastrecipes: {ended[0]} {place}. {more}", style="red")
-        return ended[1]
+            log_to(folder / "log.txt", err)
+        try:
+            with watch:
+                if recipe.has_many_runs:
+                    series = Series(recipe, folder, **how)
+                    series.check()
+                    results = series.run_all(train)
+                    show = terminal.print_variants if recipe.series else terminal.print_results
+                    show(console, results)
+                else:
+                    train(Run(recipe, folder, **how))
+        except Exception as error:
+            logging.getLogger(__name__).exception("The run failed")
+            if (found := named_death(error)) is not None:
+                raise DataError(f"{found} {more}") from error
+            raise
+        except (KeyboardInterrupt, SystemExit) as error:
+            if (ended := interruption(error)) is None:
+                raise
+            if first:
+                place = last_epoch(begun[-1].folder) if begun else "before training"
+                err.print(f"fastrecipes: {ended[0]} {place}. {more}", style="red")
+            return ended[1]
     # Not after an error: leaving waits for exchanges that the others may never take part in.
     environment.leave_process_group()
     console.print(f"Written to {folder}")

@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 from lightning_fastrecipes.cli.launch import agree, find_launch
 from lightning_fastrecipes.cli.output import check_place, refuse_links
 from lightning_fastrecipes.data.common.files import sweep_parts
+from lightning_fastrecipes.data.common.sources import check_file, check_folder
 from lightning_fastrecipes.errors import (
     ConfigurationError,
     DataError,
@@ -73,7 +74,7 @@ def only_run_in(folder: Path) -> Iterator[None]:
 
 def _locked(folder: Path) -> FileLock:
     """Make a folder and lock it, with a file that is still there when the lock is taken."""
-    path = folder / LOCK
+    path = check_file(folder / LOCK)
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         # A run that is refused takes its lock away, for which another may wait.
@@ -112,6 +113,7 @@ def _decide(options: argparse.Namespace) -> Path:
             raise RecipeError(f"{before} is no run folder: it has no recipe.yaml.")
         check_place(before, word, is_folder=True)
         refuse_links(before)
+        check_folder(before)
         return before
     if options.recipe is None:
         raise RecipeError(

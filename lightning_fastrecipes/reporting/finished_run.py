@@ -10,6 +10,7 @@ from typing import Any, get_args
 import pandas as pd
 
 from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes.data.common.sources import check_file
 from lightning_fastrecipes.errors import (
     ConfigurationError,
     DataError,
@@ -114,7 +115,7 @@ def read_text_table(file: Path) -> pd.DataFrame:
     """Read a CSV of the run folder as text; a class may be called ``nan``, or as a column is."""
     try:
         # Names of classes may stand twice: pandas would number them, so that they go by place.
-        found = pd.read_csv(file, dtype=str, keep_default_na=False, header=None)
+        found = pd.read_csv(check_file(file), dtype=str, keep_default_na=False, header=None)
     except (ValueError, OSError) as error:
         raise DataError(f"{file} must be a table, but is not: {error}. {RUN_CURE}") from error
     found.columns = pd.Index(found.iloc[0].tolist(), dtype=object)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_fastrecipes.data.common.disk_room import NoRoomError
-from lightning_fastrecipes.data.common.sources import is_endless
+from lightning_fastrecipes.data.common.sources import check_folder, is_endless
 from lightning_fastrecipes.formats import PART
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -109,7 +109,11 @@ def read_bounded(path: Path) -> str:
 
 
 def copy_folder(source: Path, target: Path, ignore: Sequence[str] = ()) -> None:
-    """Copy a folder, but what patterns ignore, in place of another; half a copy never stays."""
+    """Copy a folder, but what patterns ignore, in place of another; half a copy never stays.
+
+    Raise `DataError` if there is a pipe or a device in it.
+    """
+    check_folder(source)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f"{PART}{target.name[:30]}-"))
     try:

@@ -48,6 +48,22 @@ def resolve_source(source: str | Path, argument: str) -> Path:
     return path
 
 
+def check_file(path: Path) -> Path:
+    """Return a path; raise `DataError` if a folder, a pipe or a device is where a file must be."""
+    if os.path.isdir(path) or is_endless(path):
+        raise DataError(
+            f"'{path}' must be a file, but is a folder, a pipe or a device. Replace it."
+        )
+    return path
+
+
+def check_folder(folder: Path) -> None:
+    """Raise `DataError` if anything below a folder is neither a file nor a folder."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            check_file(Path(place, name))
+
+
 def is_endless(path: str | Path) -> bool:
     """Return whether a path is a pipe or a device, reading of which may never end."""
     try:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import get_args
 
+from lightning_fastrecipes.data.common.sources import check_file
 from lightning_fastrecipes.data.common.split_names import SplitName, split_name
 from lightning_fastrecipes.data.images.name_labels import NamePattern
 from lightning_fastrecipes.errors import ConfigurationError, DataError
@@ -97,7 +98,7 @@ def read_lists(
 
 
 def _lines(path: Path) -> list[str]:
-    if path.stat().st_size > _MAX_BYTES:
+    if check_file(path).stat().st_size > _MAX_BYTES:
         raise DataError(f"'{path}' is no list of images: it has over {_MAX_BYTES:,} bytes.")
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()

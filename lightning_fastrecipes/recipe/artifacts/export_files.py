@@ -168,7 +168,7 @@ def write_ensemble(folder: Path, members: Sequence[str], notes: Mapping[str, Any
 def read_ensemble(folder: Path) -> dict[str, Any]:
     """Read what ``write_ensemble`` wrote; an empty dict where one model predicts."""
     path = export_home(folder) / ENSEMBLE
-    return read_json(path, _ENSEMBLE, EXPORT_CURE) if os.path.isfile(path) else {}
+    return read_json(path, _ENSEMBLE, EXPORT_CURE) if os.path.lexists(path) else {}
 
 
 def member_folders(folder: Path) -> list[Path]:

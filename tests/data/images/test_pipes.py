@@ -6,6 +6,9 @@ import signal
 import pytest
 
 from lightning_fastrecipes.cli.main import main
+from lightning_fastrecipes.cli.run_folder import only_run_in
+from lightning_fastrecipes.data.common.files import copy_folder
+from lightning_fastrecipes.data.common.sources import check_folder
 from lightning_fastrecipes.data.images.datamodules import (
     ImageArrayDataModule,
     ImageCSVDataModule,
@@ -14,7 +17,11 @@ from lightning_fastrecipes.data.images.datamodules import (
 from lightning_fastrecipes.data.images.decoding import load_image
 from lightning_fastrecipes.data.tables.columns import TableColumns
 from lightning_fastrecipes.data.tables.datamodule import TabularDataModule
-from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.errors import DataError, DataNotFoundError
+from lightning_fastrecipes.recipe.artifacts.export_files import member_folders
+from lightning_fastrecipes.reporting.finished_run import read_text_table
+
+_NO_FILE = r"{}' must be a file, but is a folder, a pipe or a device\. Replace it"
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +76,36 @@ def test_sources_are_refused(odd, module) -> None:
 def test_tables_are_refused(odd) -> None:
     with pytest.raises(DataError, match=r"is a pipe or a device. Copy what it gives into a file"):
         TabularDataModule(odd("t.csv"), TableColumns("y", [], ["x"]), cache="off").setup("fit")
+
+
+def test_lists_of_splits_are_refused(odd, tmp_path, draw) -> None:
+    draw(tmp_path / "photos" / "a" / "0.png")
+    odd("photos/train.txt")
+    data = ImageFolderDataModule(tmp_path / "photos", image_size=8, cache="off")
+    with pytest.raises(DataError, match=_NO_FILE.format("photos/train.txt")):
+        data.setup("fit")
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("predictions.csv", read_text_table),
+        ("run/.lock", lambda path: only_run_in(path.parent).__enter__()),
+        ("recipe/notes", lambda path: copy_folder(path.parent, path.parent.with_name("copy"))),
+        ("recipe/notes", lambda path: check_folder(path.parent)),
+    ],
+)
+def test_files_of_folders_are_refused(odd, name, read) -> None:
+    path = odd(name)
+    with pytest.raises(DataError, match=_NO_FILE.format(name)):
+        read(path)
+    assert not path.parent.with_name("copy").exists()
+
+
+def test_a_list_of_models_is_not_passed_over(odd) -> None:
+    path = odd("export/ensemble.json")
+    with pytest.raises(DataNotFoundError, match=r"There is no file .*ensemble\.json"):
+        member_folders(path.parent)
 
 
 @pytest.mark.parametrize("words", [["check", "{}"], ["new", "{}"], ["predict", "{}", "x.png"]])
