@@ -311,6 +311,7 @@ def _predict(options: argparse.Namespace) -> int:
         tta=options.tta,
         keep=options.keep,
         agreement=options.agreement,
+        calibrated=options.calibrated,
         trust=options.trust,
     )
     if options.json:

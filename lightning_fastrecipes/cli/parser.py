@@ -266,4 +266,6 @@ def _add_predict(command: argparse.ArgumentParser) -> None:
     add("--tta", action=argparse.BooleanOptionalAction, help=tta)
     share = "add the share of models that decide as all do together; of numbers, their deviation"
     add("--agreement", action="store_true", help=share)
+    mended = "probabilities at the temperature that fits the run's validation split"
+    add("--calibrated", action="store_true", help=mended)
     add("--out", type=Path, help="CSV to write (default: the first ones on the terminal)")

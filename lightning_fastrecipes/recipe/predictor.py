@@ -101,7 +101,12 @@ class Predictor(DescribesItself):
         return self
 
     def predict(
-        self, items: Any, *, keep: Sequence[str] = (), agreement: bool = False
+        self,
+        items: Any,
+        *,
+        keep: Sequence[str] = (),
+        agreement: bool = False,
+        calibrated: bool = False,
     ) -> "Prediction | pd.DataFrame":
         """Predict images or rows.
 
@@ -112,17 +117,22 @@ class Predictor(DescribesItself):
                 of one row, or a list of rows.
             keep: Columns of the tables to put beside the predictions.
             agreement: Whether to say how far several models agree.
+            calibrated: Whether probabilities are those at the temperature that fits the validation
+                split of the run; decisions are the same.
 
         Returns:
             A ``Prediction`` for one image or one row; else the table that ``fastrecipes predict``
             writes. Files that cannot be read are named in a warning, and left out.
 
         Raises:
-            DataError: If a single image cannot be read, or rows are not like those of the training.
+            DataError: If a single image cannot be read, rows are not like those of the training, or
+                the run has no temperature.
             DataNotFoundError: If a path does not exist.
         """
         with tempfile.TemporaryDirectory() as folder:
-            found, names, is_single = self._predict(items, Path(folder), keep, agreement)
+            found, names, is_single = self._predict(
+                items, Path(folder), keep=keep, agreement=agreement, calibrated=calibrated
+            )
         bad = [f"{names.get(file, file)}: {reason}" for file, reason in found.bad]
         if bad and is_single:
             raise DataError(f"The image cannot be read: {bad[0]}. Give another.")
@@ -176,7 +186,7 @@ class Predictor(DescribesItself):
         return {"runs": ", ".join(self._names), **what, "views": views, "device": str(self._device)}
 
     def _predict(
-        self, items: Any, folder: Path, keep: Sequence[str] = (), agreement: bool = False
+        self, items: Any, folder: Path, **options: Any
     ) -> tuple[Predictions, dict[str, str], bool]:
         """Return predictions, names of what was written into the folder, and whether it is one."""
         source, names, is_single = self._modality.as_source(items, folder)
@@ -184,10 +194,9 @@ class Predictor(DescribesItself):
             self.folders,
             source,
             tta=self.tta,
-            keep=keep,
-            agreement=agreement,
             trust=self.trust,
             load=self._load,
+            **options,
         )
         return found, names, is_single
 

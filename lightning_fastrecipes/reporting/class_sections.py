@@ -152,7 +152,8 @@ def calibration_blocks(splits: Mapping[str, Decided], measured: Calibration) -> 
         direction = "too sure" if measured.temperature > 1 else "not sure enough"
         said = blocks.text(
             f"The temperature that fits the validation split best is {measured.temperature:.3g}:"
-            f" by it the model is {direction}. Divide logits by it, which changes no decision."
+            f" by it the model is {direction}. `fastrecipes predict --calibrated` divides logits by"
+            " it, which changes no decision."
             " It was fitted on the validation split, so that only other splits show what it is"
             " worth."
         )

@@ -102,6 +102,22 @@ def fit_temperature(probabilities: Floats, targets: npt.NDArray[np.int64]) -> fl
     return float(np.exp(-(low + high) / 2))
 
 
+def usable_temperature(probabilities: Floats, targets: npt.NDArray[np.int64]) -> float | None:
+    """Fit a temperature as :func:`fit_temperature`, on the rows that have a label, -1 being none.
+
+    Return ``None`` where these have no lowest cross entropy, as they are all right.
+
+    >>> usable_temperature(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1])) is None
+    True
+    """
+    known = targets >= 0
+    if not known.any():
+        return None
+    found = fit_temperature(probabilities[known], targets[known])
+    low, high = _RANGE
+    return found if 1.01 / high < found < 0.99 / low else None
+
+
 def _logarithms(probabilities: Floats) -> Floats:
     found: Floats = np.log(np.clip(probabilities, _SMALLEST, None))
     return found

@@ -35,9 +35,12 @@ Model = TypeVar("Model", bound=nn.Module)
 
 _DIGEST = plain.text(r"[0-9a-f]{64}", "a SHA-256 of 64 digits")
 THRESHOLDS = plain.maybe(plain.named(plain.number(0, 1)))
+_TEMPERATURE = plain.maybe(plain.number(0.001, 1_000))
+_TEMPERATURES = {"temperature": _TEMPERATURE, "plain_temperature": _TEMPERATURE}
 _DESCRIPTION = plain.keys(
     {"format_version": plain.whole(1), "architecture": plain.named(plain.anything)},
-    {"task": plain.text(), "weights_sha256": _DIGEST, "files": plain.named(_DIGEST)},
+    {"task": plain.text(), "weights_sha256": _DIGEST, "files": plain.named(_DIGEST)}
+    | _TEMPERATURES,
 )
 _ENSEMBLE = plain.keys(
     {
@@ -47,7 +50,7 @@ _ENSEMBLE = plain.keys(
             _MOST_MEMBERS,
         )
     },
-    {"thresholds": THRESHOLDS, "plain_thresholds": THRESHOLDS},
+    {"thresholds": THRESHOLDS, "plain_thresholds": THRESHOLDS} | _TEMPERATURES,
 )
 
 
@@ -169,6 +172,29 @@ def read_ensemble(folder: Path) -> dict[str, Any]:
     """Read what ``write_ensemble`` wrote; an empty dict where one model predicts."""
     path = export_home(folder) / ENSEMBLE
     return read_json(path, _ENSEMBLE, EXPORT_CURE) if os.path.lexists(path) else {}
+
+
+def read_temperature(folders: Sequence[Path], *, with_views: bool) -> float:
+    """Return the temperature of what a run predicts, with or without views, from its validation.
+
+    Raise `DataError` if it has none, or several runs predict together.
+    """
+    if len(folders) > 1:
+        raise DataError(
+            f"Calibrated probabilities are those of one run, got {len(folders)}. Name one, or"
+            " leave `calibrated` out."
+        )
+    notes = read_ensemble(folders[0]) or read_description(member_folders(folders[0])[0])
+    plain_one = notes.get("plain_temperature")
+    found: float | None = notes.get("temperature")
+    found = found if with_views or plain_one is None else plain_one
+    if found is None:
+        raise DataError(
+            f"{folders[0]} has no temperature to calibrate probabilities with. A run of one class"
+            " per sample has one if it evaluated a validation split in which something was wrong."
+            " Predict without `calibrated`, or run it again with such a split."
+        )
+    return found
 
 
 def member_folders(folder: Path) -> list[Path]:

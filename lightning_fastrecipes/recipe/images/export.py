@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from lightning_fastrecipes.data.images.dataset import ImageDataset, prediction_dataset
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.images.views import Views, mean_of_views
+from lightning_fastrecipes.functional.labels.calibration import at_temperature
 from lightning_fastrecipes.functional.labels.classes import columns_by_name
 from lightning_fastrecipes.functional.labels.decisions import average_thresholds, choose_thresholds
 from lightning_fastrecipes.functional.labels.merging import (
@@ -32,6 +33,7 @@ from lightning_fastrecipes.recipe.artifacts.export_files import (
     load_model,
     member_folders,
     read_ensemble,
+    read_temperature,
 )
 from lightning_fastrecipes.recipe.artifacts.reading import EXPORT_CURE, named_errors
 from lightning_fastrecipes.recipe.images.description import TASK, Model, read_image_description
@@ -91,6 +93,7 @@ def predict_files(
     *,
     tta: bool | None = None,
     agreement: bool = False,
+    calibrated: bool = False,
     trust: Trust = (),
     load: Callable[[Path], Any] | None = None,
 ) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
@@ -104,7 +107,8 @@ def predict_files(
     ``folders`` are run folders or the ``export`` folders in them; one may hold an ensemble.
     ``paths`` are files, or folders that are searched with all below them. With ``tta`` views of
     each image predict as well; ``None`` is as each run was evaluated. With ``agreement`` a column
-    more says how many of the models decide as they do together. ``trust`` names modules whose
+    more says how many of the models decide as they do together; ``calibrated`` probabilities of one
+    run are at the temperature that fits its validation split. ``trust`` names modules whose
     networks may be built besides those of known packages. ``load`` gives model and description of
     an export, as ``load_export`` does, on the device to predict on. Return the table of
     ``prediction_table``, and name and reason of each file that cannot be read. Raise
@@ -117,11 +121,15 @@ def predict_files(
     ]
     members = [member for run in runs for member in run]
     names = _shared_names(members)
+    has_views = bool(members) and members[0].views is not None
+    temperature = read_temperature(listed, with_views=has_views) if calibrated else None
     load = load or (lambda path: load_export(path, trust=trust))
     predictions = (_predict_with(member, names, *load(member.path)) for member in members)
     # All are held at a time only where each is asked for.
     each = stack_predictions(predictions) if agreement else None
     merged = merge_predictions(predictions if each is None else each)
+    if temperature is not None:
+        merged = torch.from_numpy(at_temperature(merged.double().numpy(), temperature))
     thresholds = None
     if members[0].thresholds is not None:
         rows = [_run_thresholds(*run, names) for run in zip(listed, runs, strict=True)]

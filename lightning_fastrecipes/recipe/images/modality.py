@@ -248,13 +248,20 @@ class Images(Modality):
         tta: bool | None,
         keep: Sequence[str] = (),
         agreement: bool = False,
+        calibrated: bool = False,
         trust: Trust = (),
         load: Callable[[Path], Any] | None = None,
     ) -> Predictions:
         if keep:
             raise RecipeError("`--keep` is for columns of tables, not for images. Leave it out.")
         table, bad = predict_files(
-            folders, source, tta=tta, agreement=agreement, trust=trust, load=load
+            folders,
+            source,
+            tta=tta,
+            agreement=agreement,
+            calibrated=calibrated,
+            trust=trust,
+            load=load,
         )
         return Predictions(table, table.to_csv(index=False), bad)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_fastrecipes._lightning import Callback
+from lightning_fastrecipes.functional.labels.calibration import usable_temperature
 from lightning_fastrecipes.functional.labels.decisions import describe_thresholds
 from lightning_fastrecipes.functional.labels.merging import stack_predictions
 from lightning_fastrecipes.functional.labels.targets import hard_labels
@@ -41,7 +42,8 @@ class Evaluator:
     """Evaluate the model of a run, or the mean of what several members predict.
 
     With several labels, thresholds are tuned on the validation split and used on the test split.
-    Predictions merged with views have their own thresholds, and so does each member.
+    Predictions merged with views have their own thresholds, and so does each member. With one
+    label, the temperature of what is predicted in the end is fitted there.
     ``make_trainer`` takes callbacks and arguments of ``Trainer``. Raise `RecipeError` if the recipe
     asks for views that cannot be made.
     """
@@ -64,6 +66,7 @@ class Evaluator:
         self._make_trainer = make_trainer
         self._members: dict[str, Path] = {}
         self._merged_thresholds: Tensor | None = None
+        self._temperatures: dict[str, float] = {}
         self._member_thresholds: dict[str, dict[str, Tensor]] = {}
 
     def set_up(self, members: Mapping[str, Path], *, is_rehearsal: bool) -> None:
@@ -96,6 +99,8 @@ class Evaluator:
             return
         results[split], found = self._predict_split(split)
         self._measure_baseline(split, found.targets, results)
+        if split == "val":
+            self._fit_temperatures(found.probabilities, found.predictions, found.targets)
         is_classifier = isinstance(self.model, ClassificationTask)
         if split == "val" and found.merged is not None and is_classifier:
             # The thresholds of plain predictions were tuned by the validation itself.
@@ -116,7 +121,8 @@ class Evaluator:
             members = each_member(self._members, self.model)
             for name in track(members, "Exporting models", len(self._members)):
                 self._export_model(folder / "members" / name)
-            write_ensemble(folder, [f"members/{name}" for name in self._members], together)
+            names = [f"members/{name}" for name in self._members]
+            write_ensemble(folder, names, {**together, **self._temperatures})
         self.modality.write_reports(self.recipe, self.folder, self.data, self.model)
 
     def _measure_members(
@@ -138,6 +144,7 @@ class Evaluator:
         merged = mean if self.tta is None else self.modality.merge(augmented)
         if split == "val":
             self._tune(mean, merged, targets)
+            self._fit_temperatures(mean, merged, targets)
         metrics = self._measure_predictions(mean, targets)
         if self.tta is not None:
             if self.tta.is_learning:
@@ -182,6 +189,17 @@ class Evaluator:
         if self.tta.is_learning:
             is_multi_label = self.model.label_kind == "multi"
             self.tta.learn(mean, merged, targets, multi_label=is_multi_label, module=self.model)
+
+    def _fit_temperatures(self, plain: Tensor, merged: Tensor, targets: Tensor) -> None:
+        """Fit the temperatures of predictions as they are evaluated, and without views."""
+        if getattr(self.model, "label_kind", None) not in ("single", "soft"):
+            return
+        labels = hard_labels(targets).numpy()
+        parts = {"temperature": merged} | ({} if self.tta is None else {"plain_temperature": plain})
+        for name, probabilities in parts.items():
+            found = usable_temperature(probabilities.double().numpy(), labels)
+            if found is not None:
+                self._temperatures[name] = found
 
     def _predict_split(self, split: Split) -> tuple[dict[str, float], PredictionCollector]:
         collector = PredictionCollector(self.modality.num_samples(self.data, split))
@@ -232,6 +250,8 @@ class Evaluator:
             own = self._merged_thresholds
         description = self.modality.describe_export(self.recipe, self.data, self.model, self.tta)
         description |= self._named_thresholds(own)
+        if not self._members:
+            description |= self._temperatures
         write_export(folder, self.model, description, self.modality.side_files(self.data))
 
     def _named_thresholds(self, merged: Tensor | None) -> dict[str, dict[str, float]]:

@@ -177,6 +177,7 @@ class Modality(ABC):
         tta: bool | None,
         keep: Sequence[str] = (),
         agreement: bool = False,
+        calibrated: bool = False,
         trust: Trust = (),
         load: Callable[[Path], Any] | None = None,
     ) -> Predictions:
@@ -187,6 +188,6 @@ class Modality(ABC):
         ``tta`` is for images: whether views of each predict as well, or as each run was evaluated
         if ``None``; ``keep`` is for tables: columns to put beside the predictions. Raise
         `RecipeError` if one is asked for of the other. With ``agreement`` a column more says how
-        far the models agree on each.
+        far the models agree on each; ``calibrated`` probabilities are at the run's temperature.
         ``trust`` names modules whose networks may be built besides those of known packages.
         """

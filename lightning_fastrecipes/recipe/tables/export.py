@@ -22,6 +22,7 @@ from lightning_fastrecipes.data.tables.reading import Reading
 from lightning_fastrecipes.data.tables.source import Source
 from lightning_fastrecipes.data.tables.steps import Join, parse_steps, step_files, steps_to_list
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
+from lightning_fastrecipes.functional.labels.calibration import at_temperature
 from lightning_fastrecipes.functional.labels.merging import running_mean, stack_predictions
 from lightning_fastrecipes.functional.tables.predictions import (
     far_predictions,
@@ -39,6 +40,7 @@ from lightning_fastrecipes.recipe.artifacts.export_files import (
     load_model,
     member_folders,
     read_description,
+    read_temperature,
 )
 from lightning_fastrecipes.recipe.artifacts.reading import EXPORT_CURE
 from lightning_fastrecipes.recipe.config.bounds import MOST
@@ -135,6 +137,7 @@ def predict_tables(
     keep: Sequence[str] = (),
     *,
     agreement: bool = False,
+    calibrated: bool = False,
     load: Callable[[Path], Any] | None = None,
 ) -> TablePredictions:
     """Predict the rows of tables with exported models, in 32-bit arithmetic as the evaluation does.
@@ -146,7 +149,8 @@ def predict_tables(
 
     The table has the columns ``file`` (where there are several), ``row`` (from 0 in each file),
     those to ``keep`` of the tables as they were prepared, ``prediction``, for classes a probability
-    each, and with ``agreement`` how far several models agree; remarks are on unknown and missing
+    each (``calibrated`` at the temperature that fits the run's validation split), and with
+    ``agreement`` how far several models agree; remarks are on unknown and missing
     values. Raise `DataNotFoundError` if a table, a side table or an export is missing, `DataError`
     if the table is not like that of the training, or the models do not predict the same.
     """
@@ -155,10 +159,13 @@ def predict_tables(
     members = [member for folder in folders for member in member_folders(folder)]
     if not members:
         raise DataError("`folders` must name at least one run, got none.")
+    temperature = read_temperature(folders, with_views=False) if calibrated else None
     first = load(members[0])[0].require_spec()
     predictions = (_predict_with(member, first, tables, *load(member)) for member in members)
     each = stack_predictions(predictions) if agreement else None
     mean = running_mean(predictions if each is None else each)
+    if temperature is not None:
+        mean = torch.from_numpy(at_temperature(mean.double().numpy(), temperature))
     found = predicted_columns(first, mean)
     if each is not None:
         found = append_columns(found, prediction_agreement(first, each, mean))

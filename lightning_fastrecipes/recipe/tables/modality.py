@@ -192,12 +192,15 @@ class Tables(Modality):
         tta: bool | None,
         keep: Sequence[str] = (),
         agreement: bool = False,
+        calibrated: bool = False,
         trust: Trust = (),
         load: Callable[[Path], Any] | None = None,
     ) -> Predictions:
         if tta:
             raise RecipeError("`--tta` is for images, not for tables. Leave it out.")
-        found = predict_tables(folders, source, keep, agreement=agreement, load=load)
+        found = predict_tables(
+            folders, source, keep, agreement=agreement, calibrated=calibrated, load=load
+        )
         return Predictions(found.table, found.content, notes=found.notes)
 
 

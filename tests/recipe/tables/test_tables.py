@@ -14,10 +14,12 @@ import torch
 import yaml
 from helpers.runs import continue_run
 
+import lightning_fastrecipes as fr
 from lightning_fastrecipes import TabularDataModule, TabularRegressor
 from lightning_fastrecipes.cli.main import main
 from lightning_fastrecipes.data.tables.steps import parse_steps
 from lightning_fastrecipes.errors import DataError, DataNotFoundError, RecipeError
+from lightning_fastrecipes.functional.labels.calibration import at_temperature, fit_temperature
 from lightning_fastrecipes.recipe.loading import load_recipe, modality_of_export
 from lightning_fastrecipes.recipe.run.plan import build_parts
 from lightning_fastrecipes.recipe.run.runner import Run
@@ -459,6 +461,23 @@ def test_classes_are_predicted_with_their_probabilities(tables: Path, tmp_path: 
     found = predict_paths([folder], [tmp_path / "rows.csv"]).table
     assert found["prediction"].tolist() == table["prediction"].tolist()
     np.testing.assert_allclose(found["big"], table["big"], atol=1e-6)
+
+
+def test_classes_of_a_table_are_calibrated_at_the_temperature_of_the_run(tables, tmp_path) -> None:
+    described = classes_document(tables)
+    described["stages"] = described["stages"][:1]  # so short that some rows are wrong
+    folder = run(write(described, tmp_path), tmp_path / "run").folder.path
+    names = ["big", "small"]
+    val = pd.read_csv(folder / "predictions_val.csv")
+    targets = np.array([names.index(name) for name in val["target"]])
+    wanted = fit_temperature(val[names].to_numpy(), targets)
+    rows = pd.read_csv(tables / "sales.csv").iloc[108:].drop(columns="Kind")
+    predictor = fr.load(folder)
+    plain, mended = predictor.predict(rows), predictor.predict(rows, calibrated=True)
+    expected = at_temperature(plain[names].to_numpy(), wanted)
+    np.testing.assert_allclose(mended[names], expected, atol=1e-4)
+    assert not np.allclose(mended[names], plain[names], atol=1e-3)
+    assert mended["prediction"].tolist() == plain["prediction"].tolist()
 
 
 def test_a_resumed_run_ends_with_the_same_bits(whole: Run, tmp_path: Path, recipe_file) -> None:
