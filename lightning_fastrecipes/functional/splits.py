@@ -174,22 +174,33 @@ def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 def spread_samples(
-    loader: DataLoader[Any], num_samples: int, rank: int = 0, world_size: int = 1
+    loader: DataLoader[Any],
+    num_samples: int,
+    rank: int = 0,
+    world_size: int = 1,
+    num_workers: int = 0,
 ) -> DataLoader[Any]:
     """Return a loader of at most ``num_samples``, evenly spread over the data set of another.
 
     They are shared out to the processes, the same number to each: a metric is brought together once
-    a batch, on all processes or on none.
+    a batch, on all processes or on none. Their order is mixed, always in the same way: a folder is
+    sorted by class, and batches of one class alone have other statistics than those of training.
 
     >>> [batch.tolist() for batch in spread_samples(DataLoader(range(9), batch_size=2), 3)]
-    [[0, 4], [8]]
+    [[8, 0], [4]]
     """
     size = len(cast(Sized, loader.dataset))
     count = min(size, num_samples)
     count = max(count - count % world_size, world_size)
-    chosen = torch.linspace(0, size - 1, count).round().int()[rank::world_size].tolist()
-    subset = Subset(loader.dataset, chosen)
-    return DataLoader(subset, batch_size=loader.batch_size or 1, collate_fn=loader.collate_fn)
+    chosen = torch.linspace(0, size - 1, count).round().int().numpy()
+    mixed = np.random.default_rng(0).permutation(chosen)[rank::world_size].tolist()
+    subset = Subset(loader.dataset, mixed)
+    return DataLoader(
+        subset,
+        batch_size=loader.batch_size or 1,
+        num_workers=num_workers,
+        collate_fn=loader.collate_fn,
+    )
 
 
 def share_to_validate(num_items: int) -> float:

@@ -39,8 +39,9 @@ def pixels(count: int = 64) -> tuple[np.ndarray, np.ndarray]:
     return draw.integers(0, 256, (count, 16, 16, 3), dtype=np.uint8), np.arange(count) % 2
 
 
-def datamodule(**options) -> ImageArrayDataModule:
-    images, labels = pixels()
+def datamodule(images=None, labels=None, **options) -> ImageArrayDataModule:
+    if images is None:
+        images, labels = pixels()
     arrays = {
         "x_train": images,
         "y_train": labels,
@@ -221,3 +222,17 @@ def test_statistics_are_measured_anew_at_the_end_of_each_epoch() -> None:
     first = model.backbone.model[0][0]((seen - model.pixel_mean) / model.pixel_std)
     torch.testing.assert_close(stored_means(model)[0], first.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
     assert model.head[0].num_batches_tracked == 6  # those of the head as well, on 48 images
+
+
+def test_images_that_are_sorted_by_class_have_the_statistics_of_all_of_them() -> None:
+    """Of batches of one class each, the mean variance lacks what lies between the classes."""
+    images, labels = pixels()
+    images = np.concatenate([images[::2] // 8, 255 - images[1::2] // 8])
+    model = tiny_model(lr=1e-6)
+    model.unfreeze()
+    data = datamodule(images, np.sort(labels))
+    quiet_trainer(max_epochs=1).fit(model, datamodule=data)
+    seen = torch.cat([batch for batch, _ in data.eval_dataloader("train")])
+    first = model.backbone.model[0][0]((seen - model.pixel_mean) / model.pixel_std)
+    stored = model.backbone.model[0][1].running_var
+    torch.testing.assert_close(stored, first.var((0, 2, 3)), rtol=0.2, atol=0)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes import plain
+from lightning_fastrecipes.functional.splits import spread_samples
 from lightning_fastrecipes.nn.averaging import average_state, reestimate_batch_norm
 from lightning_fastrecipes.recipe.artifacts.reading import RUN_CURE, named_errors, read_state
 from lightning_fastrecipes.tasks.base import LayerGroupTask
@@ -52,7 +53,9 @@ def load_average(
     def forward(batch: Any) -> None:
         model(model.transfer_batch_to_device(batch[0], device, 0))
 
-    reestimate_batch_norm(model, data.eval_dataloader("train"), forward)
+    loader = data.eval_dataloader("train")
+    mixed = spread_samples(loader, len(loader.dataset), num_workers=loader.num_workers)
+    reestimate_batch_norm(model, mixed, forward)
     model.to(home)
 
 
