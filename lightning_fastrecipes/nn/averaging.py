@@ -47,19 +47,23 @@ def average_state(states: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def reestimate_batch_norm(
-    model: nn.Module, batches: Iterable[Any], forward: Callable[[Any], Any] | None = None
+    model: nn.Module,
+    batches: Iterable[Any],
+    forward: Callable[[Any], Any] | None = None,
+    part: nn.Module | None = None,
 ) -> int:
     """Measure the statistics of batch norm again, over all batches equally; count the layers.
 
     Only layers that would update them in training are measured: those that the model keeps in eval
     mode after ``model.train()``, as frozen ones, stay as they are. All modes are restored.
-    ``forward`` runs the model on a batch; by default on the inputs.
+    ``forward`` runs the model on a batch; by default on the inputs. Only layers of ``part`` are
+    measured, if it is given.
     """
     modes = [(module, module.training) for module in model.modules()]
     model.train()
     norms = [
         module
-        for module in model.modules()
+        for module in (part or model).modules()
         if isinstance(module, _BatchNorm) and module.training and module.track_running_stats
     ]
     momenta = [norm.momentum for norm in norms]

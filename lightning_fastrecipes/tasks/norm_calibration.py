@@ -94,9 +94,11 @@ def calibrate_norms(task: pl.LightningModule, backbone: nn.Module, batch: Any) -
 
 
 def remeasure_norms(task: pl.LightningModule, backbone: nn.Module) -> None:
-    """Measure the statistics of all training norms anew on clean training samples.
+    """Measure the statistics of the backbone's trained norms anew on clean training samples.
 
-    Without a datamodule that serves them, or trained norms in the backbone, nothing is done.
+    Those of the head stay: they are of inputs with dropout, which the weights behind them were
+    trained with, and which are wider than those without. Without a datamodule that serves the
+    samples nothing is done.
     """
     batches = _clean_batches(task)
     if batches is None or not trained_norms(backbone):
@@ -108,7 +110,7 @@ def remeasure_norms(task: pl.LightningModule, backbone: nn.Module) -> None:
             task(pl.move_data_to_device(inputs, task.device))
 
     with pl.isolate_rng(), task.trainer.precision_plugin.forward_context():
-        reestimate_batch_norm(task, batches, forward)
+        reestimate_batch_norm(task, batches, forward, backbone)
     if task.trainer.world_size > 1:
         norms = [module for module in task.modules() if isinstance(module, _BatchNorm)]
         for buffer in (buffer for norm in norms for buffer in norm.buffers()):

@@ -313,10 +313,9 @@ def evaluate(model: ImageClassifier, task: Task) -> tuple[float, float]:
 
 @torch.no_grad()
 def remeasure(model: ImageClassifier, task: Task) -> None:
-    """Measure the statistics of every batch norm anew, on the training images as they are."""
+    """Measure the backbone's statistics anew on the training images as they are, as a fit does."""
     model.eval()
-    found = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    for norm in found:
+    for norm in norms(model):
         norm.reset_running_stats()
         norm.momentum = None
         norm.train()
