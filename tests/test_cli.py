@@ -126,6 +126,16 @@ def test_check_passes_a_good_recipe_and_names_a_mistake(recipe_file: Path, capsy
     assert "Did you mean `lr_ratio`?" in capsys.readouterr().err
 
 
+def test_check_refuses_what_the_layers_of_a_stage_do_not_take(recipe_file: Path, capsys) -> None:
+    for words, message in {
+        "--stages.all.precompute=true": "stages.all: Precomputed outputs need layers that are",
+        "--stages.all.image_size=20": "stages.all: `image_size` must be a multiple of 16",
+    }.items():
+        model = ["--model.backbone=test_vit.r160_in1k"] if "size" in words else []
+        assert main(["check", str(recipe_file), words, *model]) == 2
+        assert message in " ".join(capsys.readouterr().err.split())
+
+
 def test_explain_shows_groups_rates_size_and_steps_without_training(
     recipe_file: Path, tmp_path: Path, capsys
 ) -> None:

@@ -9,7 +9,7 @@ from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.schema import TTA, Recipe
 from lightning_fastrecipes.recipe.loading import modality_of
-from lightning_fastrecipes.recipe.run.plan import build_callbacks, set_stage
+from lightning_fastrecipes.recipe.run.plan import build_callbacks, check_stage, set_stage
 from lightning_fastrecipes.recipe.run.trainers import check_callbacks, check_trainer
 from lightning_fastrecipes.tasks.optim import build_optimizer
 
@@ -36,6 +36,7 @@ def check_without_data(recipe: Recipe) -> None:
             continue
         for index in range(len(one.stages)):
             set_stage(one, index, data, model)
+            check_stage(one, index, data, model)
         modality.check_evaluation(_unlearned(one), data, model)
 
 

@@ -136,10 +136,7 @@ def apply_stage(
     stage, modality = recipe.stages[index], modality_of(recipe)
     place = Place(recipe.path, stage.key)
     set_stage(recipe, index, data, model, folder)
-    try:
-        modality.check_stage(stage, data, model)
-    except ValueError as error:
-        raise place.error(error) from error
+    check_stage(recipe, index, data, model)
     needs = "until_overfitting" if stage.until_overfitting else "keep_best"
     needs_validation = stage.until_overfitting or stage.keep_best is not None
     if needs_validation and not modality.num_samples(data, "val"):
@@ -147,6 +144,15 @@ def apply_stage(
             f"`{needs}` needs a validation split, but the data has none. Give"
             " `split` a share `val`."
         )
+
+
+def check_stage(recipe: Recipe, index: int, data: Any, model: Any) -> None:
+    """Raise a `RecipeError` if data and model, set for a stage, do not fit; data may be unread."""
+    stage = recipe.stages[index]
+    try:
+        modality_of(recipe).check_stage(stage, data, model)
+    except ValueError as error:
+        raise Place(recipe.path, stage.key).error(error) from error
 
 
 def set_stage(
