@@ -10,12 +10,22 @@ from typing import Any
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.recipe.config.schema import TTA, Precompute, Recipe
 from lightning_fastrecipes.recipe.loading import modality_of
-from lightning_fastrecipes.recipe.run.plan import StagePlan, apply_stage, num_devices, resizing
+from lightning_fastrecipes.recipe.run.lr_search import finders_of
+from lightning_fastrecipes.recipe.run.plan import (
+    StagePlan,
+    apply_stage,
+    build_callbacks,
+    num_devices,
+    resizing,
+)
 from lightning_fastrecipes.recipe.run.trainers import build_trainer
 from lightning_fastrecipes.recipe.run.workload import num_members
 from lightning_fastrecipes.recipe.shared.predictions import evaluate
 
 _NUM_MEASURED = 2
+_SEARCHED = 1.35
+"""How many times as long a step of a search takes, which asks each batch once more."""
+
 _BATCH = 3
 """Which argument of the hooks at the end of a batch is the batch."""
 
@@ -79,8 +89,8 @@ def as_values(recipe: Recipe, data: Any, model: Any, plans: Sequence[StagePlan])
 def stage_seconds(recipe: Recipe, data: Any, model: Any, index: int) -> float:
     """Estimate how long a stage takes on this machine, from two steps after a first one.
 
-    What is computed ahead, all its views, training and validation count; decoding, which is done
-    once, does not. Weights change: build others to train.
+    What is computed ahead, all its views, searches for a rate, training and validation count;
+    decoding, which is done once, does not. Weights change: build others to train.
     """
     apply_stage(recipe, index, data, model)
     resize = resizing(recipe, index, data, model)
@@ -96,7 +106,20 @@ def stage_seconds(recipe: Recipe, data: Any, model: Any, index: int) -> float:
         area = (getattr(data, "image_size", size) / size) ** 2
         for split, one in (("train", step), ("val", val_step)):
             seconds += area * one * counts[split]
-    return seconds / num_devices(recipe)
+    # Each device takes every step of a search.
+    search = float(_num_searched(recipe, index) * data.batch_size * _SEARCHED * step)
+    return seconds / num_devices(recipe) + search
+
+
+def _num_searched(recipe: Recipe, index: int) -> int:
+    """Return how many steps the searches of a stage for a rate take."""
+    stage = recipe.stages[index]
+    return sum(
+        len(finder.lrs)
+        for finder in finders_of(stage, build_callbacks(recipe, index))
+        for epoch in finder.epochs
+        if epoch < stage.max_epochs
+    )
 
 
 def evaluation_seconds(recipe: Recipe, data: Any, model: Any) -> float:

@@ -33,14 +33,16 @@ def finding_callbacks(
     A finder among the stage's own callbacks takes the place of the default one. Finders come first,
     so that all other callbacks see the rates they set.
     """
-    search = stage.search
-    own = [callback for callback in callbacks if isinstance(callback, LRFinder)]
-    if not own and search is not None:
-        own = [_finder(search)]
-    own = [watched(finder) for finder in own]
+    own = [watched(finder) for finder in finders_of(stage, callbacks)]
     others = [callback for callback in callbacks if callback not in own]
     keepers = [_CurveKeeper(finder, folder, stage) for finder in own]
     return [*own, *others, *keepers]
+
+
+def finders_of(stage: Stage, callbacks: Sequence[pl.Callback]) -> list[LRFinder]:
+    """Return the finders of a stage: its own, or the default one where it says ``lr: find``."""
+    own = [callback for callback in callbacks if isinstance(callback, LRFinder)]
+    return own or ([] if stage.search is None else [_finder(stage.search)])
 
 
 def write_curve(curve: LRCurve, folder: Path, stage: str) -> None:

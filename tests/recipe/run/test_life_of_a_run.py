@@ -110,6 +110,21 @@ def test_the_seconds_of_stages_and_evaluation_count_every_view(
     assert explaining.evaluation_seconds(recipe, data, model) == passes * (8 + 6)
 
 
+def test_the_seconds_of_a_stage_count_its_search_for_a_rate(
+    shared_recipe_file, monkeypatch
+) -> None:
+    words = ["stages.all.lr=find"]
+    recipe = load_recipe(shared_recipe_file, words)
+    data, model = build_parts(recipe)
+    plan_stages(recipe, data, model)
+    monkeypatch.setattr(explaining, "time", TimeOfForward(monkeypatch))
+    # 200 steps of a batch of 4, each of which is asked once more.
+    searched = 200 * 4 * 1.35
+    assert explaining.stage_seconds(recipe, data, model, 2) == pytest.approx(
+        3 * (14 + 8) + searched
+    )
+
+
 class Clock:
     """Time that passes by one second at each look."""
 
