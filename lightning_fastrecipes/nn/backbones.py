@@ -10,6 +10,7 @@ from timm.data.config import resolve_model_data_config
 from timm.models import group_parameters
 from torch import Tensor, nn
 
+from lightning_fastrecipes._lightning import rank_zero_warn
 from lightning_fastrecipes.errors import DataNotFoundError
 from lightning_fastrecipes.functional.images.resizing import nearest_multiple
 from lightning_fastrecipes.functional.training.group_merging import groups_by_prefix, merge_groups
@@ -19,6 +20,7 @@ from lightning_fastrecipes.nn.probing import (
     Probe,
     check_network,
     num_channels,
+    own_classifier,
     reached_parameters,
     size_rule,
     small_size,
@@ -70,6 +72,12 @@ def create_backbone(
     backbone = Backbone(network, name=name, pretrained=is_trained, channels=in_channels)
     if weights is not None:
         load_weights(network, weights, model_name=name)
+    if not isinstance(model, str) and (own := own_classifier(network)) is not None:
+        rank_zero_warn(
+            f"{name!r} ends in a classifier of its own, `{own}`, on whose {backbone.num_features:,}"
+            f" outputs the head is built. Set `network.{own} = torch.nn.Identity()` before, so that"
+            " it is built on the features."
+        )
     return backbone
 
 

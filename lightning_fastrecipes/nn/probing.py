@@ -14,6 +14,10 @@ from lightning_fastrecipes.protocols import HasInputSpec, TakesImageSizes
 _FOLDED = (12, 48)
 """Widths of a first convolution that sees blocks of 2 x 2 or 4 x 4 pixels in three channels."""
 
+_CLASSIFIERS = ("fc", "classifier", "head", "heads", "last_linear")
+_COMPUTING = (nn.Linear, nn.Conv2d)
+_IMAGENET = {1000, 1001, 21841, 21843}
+
 Forward = Callable[[nn.Module, Tensor], Any]
 
 
@@ -225,3 +229,14 @@ def _tensors(module: nn.Module) -> Iterator[Tensor]:
     yield from module.buffers()
     for part in module.modules():
         yield from (value for value in vars(part).values() if isinstance(value, Tensor))
+
+
+def own_classifier(network: nn.Module) -> str | None:
+    """Return the part that classifies ImageNet, where a network still ends in it."""
+    for name in _CLASSIFIERS:
+        parts = getattr(network, name, None)
+        if isinstance(parts, nn.Module):
+            sizes = [one.weight.shape[0] for one in parts.modules() if isinstance(one, _COMPUTING)]
+            if sizes and sizes[-1] in _IMAGENET:
+                return name
+    return None

@@ -29,7 +29,8 @@ class ImageClassifier(ImageTask, ClassificationTask):
             which exports and recipes can build again; or ``{"name": ..., "in_channels": ...}`` of a
             timm model for images of another number of channels.
         num_classes: Number of classes, at least 2; if ``None``, that of the trainer's datamodule.
-        weights: Path of a ``.safetensors`` or ``.pth`` file, or ``package:efficientnet-lite0``.
+        weights: Path of a ``.safetensors``, ``.pth`` or ``.ckpt`` file, also of another run and of
+            other classes, whose head is left out; or ``package:efficientnet-lite0``.
         pretrained: Whether to load timm's weights from the model hub.
         head: ``"course"``, ``"linear"``, or a ``Head`` with its width and dropout.
         num_groups: Number of layer groups, the head included, at least 2.

@@ -61,7 +61,8 @@ class ImageRegressor(PredictsNumbers, ImageTask):
         numbers: What is predicted, for loaders of your own: a mapping with ``name``, and ``mean``
             and ``std`` of the training targets, or of their logarithms with ``log: true``, for each
             number; if ``None``, as the trainer's datamodule has them.
-        weights: Path of a ``.safetensors`` or ``.pth`` file, or ``package:efficientnet-lite0``.
+        weights: Path of a ``.safetensors``, ``.pth`` or ``.ckpt`` file, also of another run and of
+            other classes, whose head is left out; or ``package:efficientnet-lite0``.
         pretrained: Whether to load timm's weights from the model hub.
         head: ``"course"``, ``"linear"``, or a ``Head`` with its width and dropout.
         num_groups: Number of layer groups, the head included, at least 2.

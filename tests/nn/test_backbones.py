@@ -222,6 +222,23 @@ def test_backbones_that_cannot_be_are_refused(arguments, error, message) -> None
         create_backbone(**arguments)
 
 
+def test_a_classifier_that_a_network_still_has_is_named() -> None:
+    class Classifies(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            self.fc = nn.Linear(4, 1000)
+
+        def forward(self, images):
+            return self.fc(self.body(images))
+
+    with pytest.warns(UserWarning, match=r"of its own, `fc`, on whose 1,000 outputs the head is"):
+        assert create_backbone(Classifies()).num_features == 1000
+    network = Classifies()
+    network.fc = nn.Identity()
+    assert create_backbone(network).num_features == 4
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -21,7 +21,7 @@ from lightning_fastrecipes import (
     ProgressiveResizing,
 )
 from lightning_fastrecipes.batches import FeatureBatch
-from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.protocols import InputSpec
 from lightning_fastrecipes.tasks.building import plain_values
 
@@ -457,6 +457,17 @@ def test_a_checkpoint_reloads_with_weights_only_and_gives_the_same_logits(tmp_pa
     assert again.classes == ["cat", "dog"]
     assert again.input_spec.mean == (0.5, 0.5, 0.5)
     assert again.optim.lr == [1e-3, 1e-2, 1e-1]
+
+
+def test_a_model_of_more_classes_begins_with_the_weights_of_a_checkpoint(tmp_path: Path) -> None:
+    model = ImageClassifier("test_resnet.r160_in1k", 2)
+    path = tmp_path / "model.ckpt"
+    fit(model, data=loader()).save_checkpoint(path)
+    with pytest.raises(DataError, match="takes its backbone by `weights`"):
+        ImageClassifier.load_from_checkpoint(path, num_classes=3)
+    wider = ImageClassifier("test_resnet.r160_in1k", 3, weights=str(path))
+    kept = model.backbone.state_dict()
+    assert all(torch.equal(x, kept[name]) for name, x in wider.backbone.state_dict().items())
 
 
 def test_a_users_module_reloads_when_it_is_given_again(tmp_path: Path) -> None:
