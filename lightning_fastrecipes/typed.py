@@ -88,6 +88,27 @@ def find_cause(annotations: Mapping[str, Any], values: Mapping[str, Any]) -> Mis
     return find_mistake(annotations, values)
 
 
+def find_refusal(annotations: Mapping[str, Any], values: Mapping[str, Any]) -> Mistake | None:
+    """Find a mapping of known keys whose values are of their types, but which its class refuses.
+
+    jsonargparse goes on with the next class of a union, and says what that has against them.
+    """
+    for name, value in values.items():
+        for cls in filter(is_dataclass, _options(annotations.get(name, Any))):
+            given = _arguments(cls, value) if isinstance(value, Mapping) else None
+            if given is None or _of_dataclass(cls, name, given) is not None:
+                continue
+            if (found := find_refusal(_annotations(cls), given)) is not None:
+                return found._replace(key=f"{name}.{found.key}")
+            try:
+                cls(**given)
+            except ValueError as error:
+                return Mistake(name, str(error))
+            except (TypeError, AttributeError):  # what is a mapping yet is no value of the class
+                continue
+    return None
+
+
 def missing_arguments(cls: Callable[..., Any], given: Mapping[str, Any]) -> list[str]:
     """Name the arguments that a class or function needs, and was not given."""
     taken = inspect.signature(cls).parameters.values()
@@ -173,11 +194,9 @@ def _fits_one(annotation: Any, value: Any, *, strict: bool = False) -> bool:
         return is_list and (not items or all(_fits(Union[tuple(items)], i) for i in value))  # noqa: UP007
     if isinstance(value, Mapping):
         if _is_options(origin):
-            if str(value.get("class_path", "")).rpartition(".")[2] == origin.__name__:
-                value = value.get("init_args") or {}
-                return isinstance(value, Mapping) and _of_dataclass(origin, "", value) is None
+            given = _arguments(origin, value)
             # An empty one is no value of these, as jsonargparse has it.
-            return bool(value) and _of_dataclass(origin, "", value) is None
+            return bool(value) and given is not None and _of_dataclass(origin, "", given) is None
         if origin in _MAPPINGS:
             return not inner[1:] or all(_fits(inner[1], item) for item in value.values())
         # Of a class that is named only the class itself knows.
@@ -270,6 +289,15 @@ def _of_class(key: str, spec: Mapping[str, Any]) -> Mistake | None:
     return found and found._replace(key=f"{key}.{found.key}")
 
 
+def _arguments(cls: Any, value: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return what a mapping gives to a class, by keys or by its path; ``None`` if to another."""
+    if "class_path" not in value:
+        return value
+    given = value.get("init_args") or {}
+    is_meant = str(value["class_path"]).rpartition(".")[2] == cls.__name__
+    return given if is_meant and isinstance(given, Mapping) else None
+
+
 def _is_built(value: Any) -> bool:
     """Return whether a value is an object that somebody built, not a plain one."""
     return not isinstance(value, (str, bytes, numbers.Number, Mapping, list, tuple, NoneType))
@@ -281,7 +309,8 @@ def _deepest(key: str, annotation: Any, value: Any) -> Mistake:
         found = None
         if isinstance(value, Mapping):
             if _is_options(origin):
-                found = _of_dataclass(origin, key, value)
+                inner = _arguments(origin, value)
+                found = None if inner is None else _of_dataclass(origin, key, inner)
             elif inspect.isclass(origin) and origin not in _WORDS and "class_path" in value:
                 found = _of_class(key, value)
             elif origin in _MAPPINGS and inner[1:]:

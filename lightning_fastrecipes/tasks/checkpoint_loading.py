@@ -46,8 +46,8 @@ def safe_loading(
         said = bounded(" ".join(str(error).split()), 500)
         raise DataError(
             f"The checkpoint {shown(str(checkpoint))} does not fit `{name}`: {said}. Load it with"
-            " the class, and the arguments, that it was written with. A model of other classes takes"
-            " its backbone by `weights`."
+            " the class, and the arguments, that it was written with. A model of other classes"
+            " takes its backbone by `weights`."
         ) from error
 
 

@@ -17,7 +17,13 @@ from lightning_fastrecipes.errors import ConfigurationError, RecipeError
 from lightning_fastrecipes.messages import bounded, shown, suggestion
 from lightning_fastrecipes.recipe.config.documents import Place, check_keys
 from lightning_fastrecipes.recipe.config.schema import ClassSpec
-from lightning_fastrecipes.typed import find_cause, find_mistake, missing_arguments, type_in_words
+from lightning_fastrecipes.typed import (
+    find_cause,
+    find_mistake,
+    find_refusal,
+    missing_arguments,
+    type_in_words,
+)
 
 T = TypeVar("T")
 
@@ -63,16 +69,22 @@ def build(spec: ClassSpec, base: type[T], place: Place, **extra: Any) -> T:
     except (ValueError, TypeError, pl.MisconfigurationException) as error:
         # Python's words, or a value that jsonargparse has made of a class path.
         is_foreign = isinstance(error, TypeError) or "Namespace(" in str(error)
-        cause = find_cause(constructor_arguments(cls) or {}, given) if is_foreign else None
+        taken = constructor_arguments(cls) or {}
+        cause = find_refusal(taken, given) if is_foreign or _is_jsonargparses(error) else None
+        cause = find_cause(taken, given) if cause is None and is_foreign else cause
         if cause is not None:
             raise place.at(cause.key).error(cause.text) from error
         raise place.error(_innermost(error)) from error
     return built
 
 
+def _is_jsonargparses(error: BaseException) -> bool:
+    return "Does not validate" in str(error)
+
+
 def _innermost(error: BaseException) -> object:
     """Return what a class of the recipe's said, without what jsonargparse makes of it."""
-    if "Does not validate" not in str(error):
+    if not _is_jsonargparses(error):
         return error
     lines = [line.strip().removeprefix("- ") for line in str(error).splitlines()]
     return next((line for line in lines if line and not _OF_JSONARGPARSE.match(line)), lines[0])

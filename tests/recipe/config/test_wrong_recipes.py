@@ -163,6 +163,26 @@ def test_check_says_what_is_wrong_in_plain_words(recipe_file, capsys, key, value
     assert len(said) < 1200
 
 
+OURS = "lightning_fastrecipes."
+REFUSED: list[tuple[dict, str]] = [
+    (named(OURS + "Tags", column=None), r"data\.table\.labels\.column: must be text, but is None"),
+    (named(OURS + "Tags", separator=""), r"data\.table\.labels: `separator` must"),
+    ({"separator": "", "columns": None}, r"data\.table\.labels: `separator` must"),
+    (named(OURS + "SoftLabels", classes=["a"]), r"labels: `classes` must be two or more"),
+    (named(OURS + "Numbers", columns="n", log=["zz"]), r"labels: `log` of `Numbers` must be"),
+    (named(OURS + "Tags", colum="x"), r"labels: has no key 'colum'\. Did you mean `column`"),
+]
+
+
+@pytest.mark.parametrize(("labels", "message"), REFUSED)
+def test_the_class_that_is_meant_says_what_it_refuses(recipe_file, capsys, labels, message) -> None:
+    table = named(OURS + "ImageCSVDataModule", csv="t.csv", image_size=32, table={"labels": labels})
+    assert main(["check", str(_changed(recipe_file, {"data": table}))]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert re.search(message, said), said
+    assert not RAW.search(said), said
+
+
 def test_check_builds_what_it_can_and_reads_no_data(recipe_file, capsys, monkeypatch) -> None:
     changes = {D + "root": "nowhere", M + "metrics": {"f1": F1}, "evaluation": {"tta": 4}}
     assert main(["check", str(_changed(recipe_file, changes))]) == 0
