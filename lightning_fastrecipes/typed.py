@@ -94,7 +94,8 @@ def find_refusal(annotations: Mapping[str, Any], values: Mapping[str, Any]) -> M
     jsonargparse goes on with the next class of a union, and says what that has against them.
     """
     for name, value in values.items():
-        for cls in filter(is_dataclass, _options(annotations.get(name, Any))):
+        options: list[Any] = [*filter(is_dataclass, _options(annotations.get(name, Any)))]
+        for cls in options:
             given = _arguments(cls, value) if isinstance(value, Mapping) else None
             if given is None or _of_dataclass(cls, name, given) is not None:
                 continue
@@ -309,8 +310,8 @@ def _deepest(key: str, annotation: Any, value: Any) -> Mistake:
         found = None
         if isinstance(value, Mapping):
             if _is_options(origin):
-                inner = _arguments(origin, value)
-                found = None if inner is None else _of_dataclass(origin, key, inner)
+                given = _arguments(origin, value)
+                found = None if given is None else _of_dataclass(origin, key, given)
             elif inspect.isclass(origin) and origin not in _WORDS and "class_path" in value:
                 found = _of_class(key, value)
             elif origin in _MAPPINGS and inner[1:]:
@@ -323,7 +324,7 @@ def _deepest(key: str, annotation: Any, value: Any) -> Mistake:
             found = found and found._replace(key=f"{key}{found.key}")
         if found is not None:
             return found
-    given = {get_origin(one) or one for one in _options(annotation)} - {type(None)}
-    is_list = isinstance(value, str) and given and given <= {*_LISTS}
+    taken = {get_origin(one) or one for one in _options(annotation)} - {type(None)}
+    is_list = isinstance(value, str) and taken and taken <= {*_LISTS}
     how = f" Write `[{value}]`." if is_list and len(value) <= _LONGEST else ""
     return Mistake(key, f"must be {type_in_words(annotation)}, but is {shown(value)}.{how}")
