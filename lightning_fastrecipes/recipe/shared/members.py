@@ -54,7 +54,8 @@ def load_average(
         model(model.transfer_batch_to_device(batch[0], device, 0))
 
     loader = data.eval_dataloader("train")
-    mixed = spread_samples(loader, len(loader.dataset), num_workers=loader.num_workers)
+    num_workers = getattr(loader, "num_workers", 0)  # a loader of tables has none
+    mixed = spread_samples(loader, len(loader.dataset), num_workers=num_workers)
     reestimate_batch_norm(model, mixed, forward)
     model.to(home)
 
