@@ -61,7 +61,12 @@ def predicted(name: str, house: Path, *options: str) -> pd.DataFrame:
 
 
 def check_run(found: Path, expected: Path) -> None:
-    """Compare two finished runs: final weights, figures and predictions."""
+    """Compare two finished runs: final weights, figures and predictions.
+
+    Of one with drawn views the figures without them alone: what is drawn of an image follows from
+    its pixels now, and did from its place in the list.
+    """
+    has_drawn_views = expected.name == "tags"
     weights = load_file(found / "export" / "model.safetensors")
     for name, value in load_file(expected / "export" / "model.safetensors").items():
         torch.testing.assert_close(weights[name], value, **TRAINED, msg=name)
@@ -70,9 +75,13 @@ def check_run(found: Path, expected: Path) -> None:
     for today, old in (("val", "valid"), ("test", "test")):
         # How far members agree was not measured then.
         measured = {k: v for k, v in results[today].items() if k not in ("agreement", "deviation")}
-        assert measured == pytest.approx(before[old], rel=1e-4)
+        drawn = {name for name in measured if has_drawn_views and name.endswith("_tta")}
+        kept = {k: v for k, v in before[old].items() if k not in drawn}
+        assert {k: v for k, v in measured.items() if k not in drawn} == pytest.approx(
+            kept, rel=1e-4
+        )
         rows = expected / f"predictions_{old}.csv"
-        if rows.is_file():
+        if rows.is_file() and not has_drawn_views:
             now = pd.read_csv(found / f"predictions_{today}.csv").drop(
                 columns=["file", "agreement", "deviation"], errors="ignore"
             )
@@ -108,7 +117,6 @@ def test_a_checkpoint_of_a_table_predicts_the_same(name: str, task, numbers) -> 
     ("name", "expected", "options"),
     [
         pytest.param("photos", "photos", [], id="one-label"),
-        pytest.param("tags", "tags", [], id="several-labels-with-views"),
         pytest.param("tags", "tags_plain", ["--no-tta"], id="several-labels-without-views"),
         pytest.param("soft", "soft", [], id="snapshots-of-soft-labels"),
         pytest.param("digits", "digits", [], id="rungs-that-end-with-two-models"),
@@ -121,12 +129,18 @@ def test_an_export_predicts_the_same(name, expected, options, house: Path) -> No
     pd.testing.assert_frame_equal(predicted(name, house, *options), before, **CLOSE)
 
 
-def test_an_export_with_drawn_views_predicts_as_another_seed_would(house: Path) -> None:
-    """Views are drawn by the pixels of an image now, and were by its place in the list."""
-    before = pd.read_csv(house / "predictions" / "photos_tta.csv")
-    found = predicted("photos", house, "--tta")
+@pytest.mark.parametrize(
+    ("name", "expected", "options"), [("photos", "photos_tta", ["--tta"]), ("tags", "tags", [])]
+)
+def test_an_export_with_drawn_views_predicts_as_another_seed_would(
+    name, expected, options, house: Path
+) -> None:
+    before = pd.read_csv(house / "predictions" / f"{expected}.csv")
+    found = predicted(name, house, *options)
     pd.testing.assert_series_equal(found["file"], before["file"])
-    np.testing.assert_allclose(found["blue"], before["blue"], atol=0.03, rtol=0)
+    classes = [*before.columns[2:]]
+    # Another seed moves one by 0.087.
+    np.testing.assert_allclose(found[classes], before[classes], atol=0.1, rtol=0)
 
 
 def test_an_export_with_views_of_whole_images_predicts_plainly_and_says_so(house: Path) -> None:
