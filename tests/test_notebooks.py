@@ -36,6 +36,11 @@ def test_images_say_whether_they_are_read_and_what_they_are(images, tmp_path) ->
     said = repr(images)
     assert "train: 14 images; val: 8 images; test: 6 images" in said
     assert "2 classes: blue, red; image size: 32 px" in said
+    model = fr.ImageClassifier(backbone="resnet10t", num_classes=2)
+    model.freeze()
+    features = fr.FeatureDataModule(images, model)
+    for one in (images, features):
+        assert str(one) == repr(one)
     images.show_batch(2, 1, tmp_path / "batch")
     assert (tmp_path / "batch.png").read_bytes().startswith(PNG)
     shown = images._repr_html_()

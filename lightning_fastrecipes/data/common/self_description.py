@@ -22,6 +22,11 @@ class DescribesItself(ABC):
         facts = (f"{name}: {text}" if name else text for name, text in self._about().items())
         return f"{type(self).__name__}({'; '.join(facts)})"
 
+    @override
+    def __str__(self) -> str:
+        # Lightning's own counts samples of loaders, and fails where a hook returns none of them.
+        return repr(self)
+
     def _repr_html_(self) -> str:
         return html_table(type(self).__name__, self._about())
 

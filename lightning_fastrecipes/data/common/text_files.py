@@ -210,6 +210,12 @@ def check_width(path: Path, names: Sequence[str], rows: Sequence[Sequence[str]],
             return "last"
         if all(row[0] == str(number) for number, row in zip(count(1), rows, strict=False)):
             return "first"
+    if len(names) == 1 and len({len(row) for row in rows}) == 1:
+        raise DataError(
+            f"The table '{path}' must have the names of its columns in its first line, but that"
+            f" says {shown(names[0])}, and the lines below have {len(rows[0])} fields each. Remove"
+            " what stands above the names."
+        )
     raise DataError(
         f"The table '{path}' must have no row of more fields than there are names of columns, but"
         f" line {wide[0]} has {len(rows[wide[0] - 2])} fields and there are {len(names)}. {cure}"

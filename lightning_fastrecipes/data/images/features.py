@@ -114,6 +114,10 @@ class FeatureDataModule(pl.OwnDataModule):
     def __repr__(self) -> str:
         return f"FeatureDataModule({self.images!r})"
 
+    @override
+    def __str__(self) -> str:
+        return repr(self)
+
     @property
     def input_spec(self) -> InputSpec:
         """As the model has it."""

@@ -157,7 +157,7 @@ def arrow_table(frame: pd.DataFrame) -> pa.Table:
         if kind in ("mixed", "mixed-integer"):  # Arrow would turn text beside bytes into bytes
             _refuse_mixed(frame[name], kind)
     try:
-        return pa.Table.from_pandas(frame, preserve_index=False)
+        return pa.Table.from_pandas(_dense(frame), preserve_index=False)
     except pa.ArrowException as error:
         for name in frame.columns:
             try:
@@ -212,6 +212,16 @@ def frame_digest(frame: pd.DataFrame) -> str:
             hashed = pd.util.hash_pandas_object(column.map(repr), index=False)
         digest.update(hashed.to_numpy().tobytes())
     return digest.hexdigest()
+
+
+def _dense(frame: pd.DataFrame) -> pd.DataFrame:
+    """Write out sparse columns, which Arrow has no type for."""
+    kinds = {
+        name: dtype.subtype
+        for name, dtype in frame.dtypes.items()
+        if isinstance(dtype, pd.SparseDtype)
+    }
+    return frame.astype(kinds) if kinds else frame
 
 
 def _frame(table: pa.Table, rows: Rows | None) -> pd.DataFrame:

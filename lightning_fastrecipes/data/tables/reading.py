@@ -21,7 +21,7 @@ from lightning_fastrecipes.data.common.text_files import (
     separator_expression,
 )
 from lightning_fastrecipes.errors import DataError
-from lightning_fastrecipes.functional.tables.rows import check_unique
+from lightning_fastrecipes.functional.tables.rows import check_unique, name_rows
 from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.typed import from_mapping
 
@@ -115,7 +115,7 @@ def text_chunks(
     Columns in ``as_text`` are text, but words for gaps are missing there, except for those that are
     ``categories`` of a column. Raise `DataError` if the
     file is no text, lacks one of the ``columns`` or has one twice, or has rows that are longer than
-    its first line; else what pandas raises.
+    its first line or repeat it; else what pandas raises.
     """
     head = read_head(path)
     encoding = find_encoding(path, head, reading.encoding, ENCODING_CURE)
@@ -165,6 +165,8 @@ def text_chunks(
     with open_unpacked(path) as content, pd.read_csv(content, **options, **file) as reader:
         while (chunk := _next(reader)) is not None:
             # Not by `usecols`, with which pandas reads over fields that are too many.
+            if has_names and len(names) > 1:
+                _refuse_second_header(path, chunk[names])
             wanted = names if columns is None else list(columns)
             yield chunk if len(wanted) == chunk.shape[1] else chunk[wanted]
 
@@ -178,6 +180,22 @@ def refuse_missing(names: Sequence[str], columns: Sequence[str] | None, path: Pa
             f"The table '{path}' must have the columns asked for, but has no {name_some(missing)};"
             f" it has {name_some(names)}."
         )
+
+
+def _refuse_second_header(path: Path, chunk: pd.DataFrame) -> None:
+    """Raise a `DataError` if a row holds the names, as where files were put below one another."""
+    rows = chunk
+    for name in chunk:
+        if pd.api.types.is_numeric_dtype(rows[name].dtype):
+            return
+        rows = rows[rows[name] == name]
+        if rows.empty:
+            return
+    raise DataError(
+        f"The table '{path}' must have the names of its columns in its first line alone, but has"
+        f" them again in {name_rows(chunk.index, chunk.index.isin(rows.index))}, counted from 0."
+        " Remove such lines, or give files that were put below one another as a list."
+    )
 
 
 def _separator(path: Path, text: str, is_whole: bool) -> str:

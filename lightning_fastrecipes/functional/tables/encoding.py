@@ -246,6 +246,8 @@ def number_hint(column: "pd.Series[Any]") -> str:
     if words := stray_words(column):
         return f": the others are numbers, {read_as_missing(words)} makes gaps of it in files"
     texts = [text for text in column.dropna().unique().tolist()[:1000] if isinstance(text, str)]
+    if texts and pd.to_numeric(pd.Series(texts), errors="coerce").notna().all():
+        return ": other rows hold text, so look for words among its numbers"
     for pattern, options in _NUMBERS.items():
         if texts and all(re.fullmatch(pattern, text.strip()) for text in texts):
             return f": `reading={options}` reads files so"
@@ -281,7 +283,13 @@ def _whole_numbers(uniques: "pd.Index[Any]") -> tuple[Codes, Mask]:
 
 
 def _refuse_values(column: "pd.Series[Any]", found: str) -> NoReturn:
-    if "date" in found or "time" in found or found == "period":
+    if found == "time" or "timedelta" in found:
+        cure = "Turn it into numbers first: a duration by `column.dt.total_seconds()`, a time of"
+        cure += " day by `[time.hour + time.minute / 60 for time in column]`."
+    elif found.startswith("period"):
+        cure = "Turn it into dates by `column.dt.to_timestamp()`, and these into parts by the step"
+        cure += " `date_parts`."
+    elif "date" in found:
         cure = "Turn dates into parts first (`add_datepart`, or the step `date_parts`)."
     elif holds_lists(column):
         cure = LISTS_CURE

@@ -58,6 +58,33 @@ def test_other_types_are_refused_with_their_column(column, found, role) -> None:
         built(BASE.assign(q=column), **{role: ["q"]})
 
 
+@pytest.mark.parametrize(
+    ("column", "cure"),
+    [
+        (pd.to_timedelta(np.arange(ROWS), unit="h"), "total_seconds"),
+        ([pd.Timestamp("2020-01-01").time()] * ROWS, "time.hour"),
+        (pd.period_range("2020-01", periods=ROWS, freq="M"), "to_timestamp"),
+        (pd.date_range("2020-01-01", periods=ROWS), "date_parts"),
+    ],
+    ids=["duration", "time", "period", "date"],
+)
+def test_each_kind_of_time_is_told_its_own_cure(column, cure) -> None:
+    with pytest.raises(DataError, match=cure):
+        built(BASE.assign(q=column), continuous=["q"])
+
+
+def test_sparse_columns_are_kept_in_a_cache(tmp_path) -> None:
+    sparse = BASE.assign(q=pd.arrays.SparseArray(np.arange(ROWS) % 5))
+    dense = BASE.assign(q=np.arange(ROWS) % 5)
+    batches = []
+    for frame in (sparse, dense):
+        data = TabularDataModule(frame, TableColumns("y", ["c"], ["q"]), cache=tmp_path)
+        data.prepare_data()
+        data.setup("fit")
+        batches.append(next(iter(data.val_dataloader())))
+    torch.testing.assert_close(*batches, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("answers", [["yes", "no"], ["", None]])
 def test_words_are_no_true_and_false(answers) -> None:
     spec = TableSpec.fit(

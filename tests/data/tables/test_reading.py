@@ -51,10 +51,25 @@ def test_rows_that_are_longer_than_the_header_are_refused(tmp_path, text, line):
         read_frames(written(tmp_path, text), reading={"separator": ","})
 
 
+def test_a_line_above_the_names_is_shown(tmp_path):
+    path = written(tmp_path, "# made on Monday\na,x\n1,2\n3,4\n")
+    with pytest.raises(DataError, match="says '# made on Monday', and the lines below have 2"):
+        read_frames(path)
+
+
 def test_a_long_row_far_down_is_refused(tmp_path):
     path = written(tmp_path, "a,x\n" + "1,2\n" * 70_000 + "1,2,3\n")
     with pytest.raises(DataError, match="Expected 2 fields in line 70002, saw 3"):
         read_frames(path)
+
+
+def test_a_second_header_far_down_is_refused(tmp_path):
+    path = tmp_path / "two.csv"
+    path.write_text(2 * ("a,b\n" + 40 * "x,y\n"))
+    with pytest.raises(DataError, match=r"again in row 40, counted from 0\. Remove"):
+        read_frames(path)
+    path.write_text("a\n" + "a\nb\n")  # one column of words may hold its own name
+    assert read_frames(path)["a"].tolist() == ["a", "b"]
 
 
 def test_the_cure_for_names_of_rows_cures(tmp_path):
