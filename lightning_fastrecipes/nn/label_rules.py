@@ -16,7 +16,7 @@ from lightning_fastrecipes.errors import ConfigurationError, check_choice
 from lightning_fastrecipes.functional.labels.losses import class_losses, label_losses
 from lightning_fastrecipes.functional.labels.merging import logits_of
 from lightning_fastrecipes.functional.labels.multi_label import Threshold
-from lightning_fastrecipes.functional.labels.targets import hard_labels, known_labels
+from lightning_fastrecipes.functional.labels.targets import class_targets, hard_labels, known_labels
 from lightning_fastrecipes.nn.losses import Loss, LossFunction, OwnLoss
 from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
 from lightning_fastrecipes.protocols import ClassKind
@@ -149,7 +149,7 @@ class SingleLabel(LabelRules):
         if self.own_loss is not None:
             return self.own_loss.mean(logits, targets)
         if self.has_plain_loss:
-            return F.cross_entropy(logits, targets)
+            return F.cross_entropy(logits, class_targets(targets))
         losses, counts = self._rows(logits, targets)
         return _ratio(losses, counts)
 
@@ -164,13 +164,13 @@ class SingleLabel(LabelRules):
     def loss_weight(self, targets: Tensor) -> float | Tensor:
         if self.class_weight is None or self.own_loss is not None:
             return len(targets)
-        weights = self.class_weight.to(targets.device)
+        weights, targets = self.class_weight.to(targets.device), class_targets(targets)
         return (weights[targets] if targets.ndim == 1 else targets.to(weights) @ weights).sum()
 
     def _rows(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return class_losses(
             logits,
-            targets,
+            class_targets(targets),
             class_weight=self.class_weight,
             smoothing=self.loss_options.smoothing,
             focal_gamma=self.loss_options.focal_gamma,

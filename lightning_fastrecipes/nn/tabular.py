@@ -7,6 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_fastrecipes.batches import TableInputs
+from lightning_fastrecipes.nn.input_types import as_floats
+
+_NUMBERS = "Continuous columns must be scaled floats, as `TableSpec.encode` makes them"
 
 
 class EntityEmbeddings(nn.Module):
@@ -86,7 +89,8 @@ class TableBackbone(nn.Module):
         """Compute features of a batch of rows. Shape ``(batch, num_features)``."""
         parts = [self.embeddings(inputs.codes)] if self.embeddings.num_features else []
         if self.norm is not None:
-            parts.append(self.norm(inputs.continuous))
+            numbers = as_floats(self, inputs.continuous, self.norm.weight.dtype, _NUMBERS)
+            parts.append(self.norm(numbers))
         features: Tensor = self.layers(torch.cat(parts, dim=1))
         return features
 

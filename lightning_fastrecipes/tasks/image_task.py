@@ -16,6 +16,7 @@ from lightning_fastrecipes.functional.training.layer_groups import NormPolicy
 from lightning_fastrecipes.nn.backbones import Backbone, create_backbone
 from lightning_fastrecipes.nn.cutting import run_late
 from lightning_fastrecipes.nn.heads import Layout, check_head, create_head
+from lightning_fastrecipes.nn.input_types import as_floats
 from lightning_fastrecipes.protocols import (
     HasImageSize,
     HasNormalisation,
@@ -26,6 +27,11 @@ from lightning_fastrecipes.protocols import (
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY, LayerGroupTask
 from lightning_fastrecipes.tasks.building import plain_values, read_backbone
 from lightning_fastrecipes.typed import from_mapping
+
+_IMAGES = (
+    "Images must be `uint8`, as `images.to(torch.uint8)` of pixels of 0 to 255, or floats that are"
+    " normalised as the weights expect"
+)
 
 
 @dataclass(frozen=True)
@@ -202,7 +208,7 @@ class ImageTask(LayerGroupTask):
                 resized_image(self.pixel_mean, images) if self.has_mean_image else self.pixel_mean
             )
             images = (images.float() - mean).div_(self.pixel_std)
-        return cast(Tensor, self.backbone(self.as_weights(images)))
+        return cast(Tensor, self.backbone(as_floats(self, images, self.pixel_std.dtype, _IMAGES)))
 
     def as_weights(self, values: Tensor) -> Tensor:
         """Return values in the type of the weights, where `Trainer(precision=)` has changed it."""

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.utils.data.distributed import DistributedSampler
 
+from lightning_fastrecipes.errors import ConfigurationError
+
 
 def hard_labels(targets: Tensor) -> Tensor:
     """Decide one class per row; a tie goes to the later class.
@@ -26,6 +28,25 @@ def hard_labels(targets: Tensor) -> Tensor:
         )
     last = targets.shape[1] - 1
     return last - targets.flip(1).argmax(dim=1)
+
+
+def class_targets(targets: Tensor) -> Tensor:
+    """Return class indices ``(batch,)`` as ``int64``, and probabilities as they are.
+
+    Raises ConfigurationError for targets that are neither, such as indices that are floats.
+
+    >>> class_targets(torch.tensor([0, 2], dtype=torch.int32))
+    tensor([0, 2])
+    """
+    is_float = targets.is_floating_point()
+    if targets.ndim == (2 if is_float else 1):
+        return targets if is_float else targets.long()
+    raise ConfigurationError(
+        "Targets of one class per sample must be whole numbers of shape (batch,), or float"
+        f" probabilities of shape (batch, num_classes), but the loader gives {targets.dtype} of"
+        f" shape {tuple(targets.shape)}. Give `targets.long()` of one number each, one-hot targets"
+        " as floats, or numbers to a regressor."
+    )
 
 
 def known_labels(targets: Tensor) -> Tensor:
