@@ -1,5 +1,7 @@
 """The fast.ai course's way of training, for PyTorch Lightning."""
 
+import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from lightning_fastrecipes.dotted import load_object
@@ -256,6 +258,10 @@ def __getattr__(name: str) -> Any:
     today = CLASSES.get(name, name)
     if today not in _HOMES:
         meant = "" if name.startswith("_") else suggestion(name, __all__)
+        # `from ... import` drops the words of an AttributeError.
+        is_import = sys._getframe(1).f_code.co_name == "_handle_fromlist"
+        if meant and is_import and find_spec(f"{__name__}.{name}") is None:
+            raise ImportError(f"cannot import name {name!r} from {__name__!r}.{meant}")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}.{meant}")
     value = load_object(f"{__name__}.{_HOMES[today]}.{today}")
     globals()[name] = value

@@ -69,6 +69,19 @@ def test_names_of_the_package_are_answered_with_ours() -> None:
     with pytest.raises(AttributeError, match=r"no attribute 'SDGR'\. Did you mean `SGDR`"):
         _ = fr.SDGR
     assert not hasattr(fr, "__nothing__")
+    assert not hasattr(fr, "cnn_learner")
+
+
+def test_names_that_are_imported_from_the_package_are_answered_with_ours() -> None:
+    for name, ours in ("cnn_learner", "ImageClassifier"), ("MixUp", "ImageMixing"), (
+        "tabular_learner", "TabularRegressor",
+    ):  # fmt: skip
+        with pytest.raises(ImportError, match=f"fast.ai's `{name}` is called `{ours}` here"):
+            exec(f"from lightning_fastrecipes import {name}")
+    with pytest.raises(ImportError, match=r"cannot import name 'SDGR'.* Did you mean `SGDR`"):
+        exec("from lightning_fastrecipes import SDGR")
+    # Modules of the package whose names are near to public ones.
+    exec("from lightning_fastrecipes import reporting, trust, batches")
 
 
 def test_keys_of_a_recipe_are_answered_with_ours(tmp_path) -> None:
