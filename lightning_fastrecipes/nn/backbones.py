@@ -166,7 +166,8 @@ class Backbone(nn.Module):
                 f"`image_size` must be a multiple of {spec.size_multiple} pixels for {self.name!r},"
                 f" got {size}. Use {nearest}."
             )
-        self.probe(self.pooled).run(size)
+        sizes = range(spec.size_multiple, spec.image_size + 1, spec.size_multiple)
+        self.probe(self.pooled).check_least(self.name, sizes, size)
 
     def check_channels(self, channels: int) -> None:
         """Raise a ValueError if the network does not take images of so many channels."""

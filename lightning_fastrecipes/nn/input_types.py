@@ -1,17 +1,19 @@
 """Numbers of a user's own loader, in the type that a model computes in."""
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_fastrecipes._lightning import rank_zero_info
 from lightning_fastrecipes.errors import ConfigurationError
 
 
-def as_floats(model: nn.Module, values: Tensor, dtype: torch.dtype, wanted: str) -> Tensor:
+def as_floats(model: Any, values: Tensor, dtype: torch.dtype, wanted: str) -> Tensor:
     """Return float inputs in the type of the weights; NumPy makes ``float64``, which they are not.
 
     Args:
-        model: Says once that inputs are rounded.
+        model: The module that computes, which says once that inputs are rounded.
         values: What came.
         dtype: Of the weights.
         wanted: What must be, the first words of the error.

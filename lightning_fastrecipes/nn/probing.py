@@ -1,8 +1,9 @@
 """Running a network on images without data: shapes, sizes and gradients before training."""
 
+import bisect
 import contextlib
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -112,6 +113,23 @@ class Probe:
             with contextlib.suppress(ValueError):
                 self.run(size)
         return size in self._taken
+
+    def check_least(self, name: str, sizes: Sequence[int], size: int) -> None:
+        """Raise a ValueError for a size that is not taken, with the least of ``sizes`` that is.
+
+        ``sizes`` grow; one that is larger than a size that is taken is taken as well.
+        """
+        try:
+            self.run(size)
+        except ValueError as error:
+            # Only what is known to be taken says that it is the size.
+            if not sizes or size >= sizes[-1] or not self.takes(sizes[-1]):
+                raise
+            least = sizes[bisect.bisect_left(sizes, True, key=self.takes)]
+            raise ValueError(
+                f"`image_size` must be at least {least} pixels for {name!r}, whose layers make an"
+                f" image smaller step by step, got {size}. Use {least} or more."
+            ) from error
 
 
 def reached_parameters(output: Any, module: nn.Module) -> set[str]:

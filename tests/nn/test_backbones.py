@@ -104,7 +104,11 @@ def test_the_input_spec_comes_from_the_weights_own_configuration() -> None:
             "resmlp_12_224", [224], [192, 256], "must be 224 .* takes no other", id="mlp-one-alone"
         ),
         pytest.param(
-            "inception_v3", [160, 299], [8], "must take images of 8 x 8 pixels", id="too-small"
+            "inception_v3",
+            [75, 299],
+            [8, 74],
+            "at least 75 pixels .* Use 75 or more",
+            id="too-small",
         ),
     ],
 )
@@ -297,7 +301,7 @@ def test_a_network_of_ones_own_divides_by_its_children() -> None:
     ]
     with pytest.raises(ValueError, match="between 1 and the 3 groups"):
         backbone.layer_groups(4)
-    with pytest.raises(ValueError, match="must take images of 2 x 2 pixels"):
+    with pytest.raises(ValueError, match="must be at least 11 pixels for '_Maps'"):
         backbone.check_image_size(2)
 
 
