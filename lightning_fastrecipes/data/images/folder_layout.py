@@ -103,6 +103,7 @@ def read_layout(root: Path, folders_are: FoldersAre, *, has_classes: bool) -> Fo
     elif folders_are == "auto" and has_classes:
         _refuse_splits_in_disguise(place, others)
         _refuse_splits_within(place, others)
+        _refuse_classes_within(place, others)
     unused = others if "train" in splits else []
     with_classes = [place, *(place / name for name in splits.values())] if has_classes else []
     num_loose = sum(len(loose_files(x)) for x in with_classes if inner_folders(x))
@@ -171,10 +172,11 @@ def _refuse_classes_beside(place: Path, splits: dict[SplitName, str], others: li
 
 
 def _refuse_splits_in_disguise(place: Path, classes: list[str]) -> None:
-    """Refuse ``train1`` beside ``test1``, and folders that are all called folds, as classes."""
+    """Refuse ``train1`` beside ``test1``, and folders that are all folds or parts of ``train``."""
     meant = {name: split_within(name) for name in classes}
     found = set(meant.values())
-    if ("train" in found and found & {"val", "test"}) or (found == {"fold"} and len(classes) > 1):
+    are_shards = len(classes) > 1 and found in ({"fold"}, {"train"})
+    if ("train" in found and found & {"val", "test"}) or are_shards:
         named = [name for name in classes if meant[name]]
         raise DataError(
             f"'{place}' has {name_some(named)}, whose names say splits or folds. Classes must be"
@@ -197,6 +199,19 @@ def _refuse_splits_within(place: Path, classes: list[str]) -> None:
             f"'{place}' has {name_some(found)} inside {name_some(with_splits)}, named as splits"
             " are. Splits must be outside: 'train/<class>/<image>'. Move them, or give"
             " `layout='classes'` to take all images of a folder for one class."
+        )
+
+
+def _refuse_classes_within(place: Path, classes: list[str]) -> None:
+    """Refuse a folder of masks or copies, with folders named as the classes, as one more class."""
+    inside = {name: {*inner_folders(place / name)} & {*classes} - {name} for name in classes}
+    copies = [name for name in classes if len(inside[name]) > 1]
+    if copies:
+        found = sorted(set().union(*(inside[name] for name in copies)))
+        raise DataError(
+            f"'{place}' has {name_some(found)} as classes, and again inside {name_some(copies)}."
+            " Move copies, masks and the like out of the folder, or give `layout='classes'` to"
+            " take all images of a folder for one class."
         )
 
 

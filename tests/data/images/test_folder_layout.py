@@ -131,6 +131,7 @@ def test_splits_inside_classes_are_refused(make):
         ("2019 train", "2019 validation"),
         ("TrainData1", "TestData1"),
         ("cv_0", "cv_1"),
+        ("train_1", "train_2", "train_3"),
     ],
 )
 @pytest.mark.parametrize("inner", ["", "cat/", "dog/"])
@@ -157,6 +158,17 @@ def test_splits_in_disguise_inside_classes_are_refused(make):
 
     with pytest.raises(DataError, match=r"has 'train1', 'val1' inside.*Splits must be outside"):
         list_folder(root)
+
+
+@pytest.mark.parametrize("copies", [("masks",), ("originals", "resized")])
+def test_classes_inside_a_class_are_refused(make, copies):
+    kinds = ("cat", "dog")
+    inner = (f"{copy}/{kind}/0.jpg" for copy in copies for kind in kinds)
+    root = make(*(f"{kind}/0.jpg" for kind in kinds), *inner)
+
+    with pytest.raises(DataError, match=rf"'cat', 'dog' as classes, and again inside '{copies[0]}"):
+        list_folder(root)
+    assert splits(list_folder(root, FolderLayout("classes"))) == {"train": sorted(kinds + copies)}
 
 
 def test_splits_inside_one_class_are_refused(make):
