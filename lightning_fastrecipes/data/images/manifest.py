@@ -1,5 +1,6 @@
 """Check every image once: a scan that decodes what is new and remembers what it found."""
 
+import itertools
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,7 @@ from lightning_fastrecipes.messages import name_some
 
 _FILE = "images.feather"
 _CHUNK = 2048
+_MAX_LISTED = 1000
 _KEY = ["file", "size", "mtime", "ctime"]
 _COLUMNS = [*_KEY, *ImageFacts._fields]
 _NUMBERS = {"size", "mtime", "ctime", "width", "height", "peak"}
@@ -60,7 +62,8 @@ def scan_images(
     if missing and (not skip_missing or not len(found)):
         raise DataError(
             f"{len(missing)} images are not in '{folder}': {name_some(missing)}."
-            " Correct what names them, or the folder, or mend links that lead nowhere."
+            f"{_there(folder, missing[0])} Correct what names them, or the folder, or mend links"
+            " that lead nowhere."
         )
     known = pd.DataFrame(columns=_COLUMNS)
 
@@ -108,6 +111,17 @@ def scan_images(
 
 def _is_pillows(opens: Any) -> bool:
     return str(getattr(opens, "__module__", "")).startswith("PIL.")
+
+
+def _there(folder: Path, missing: str) -> str:
+    """Return what is there instead of a missing file, for a message."""
+    place = (folder / missing).parent
+    try:
+        names = sorted(itertools.islice((entry.name for entry in os.scandir(place)), _MAX_LISTED))
+    except (OSError, ValueError):
+        return ""
+    shown = f"{name_some(names[:3])}{', ...' if len(names) > 3 else ''}"
+    return f" '{place}' has {shown}." if names else f" '{place}' is empty."
 
 
 def _stat(folder: Path, files: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:

@@ -1,5 +1,6 @@
 """Read numbers as labels, from columns of a table, arrays or text."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,7 +19,18 @@ Doubles = npt.NDArray[np.float64]
 
 
 def numbers_of_columns(frame: pd.DataFrame, labels: Numbers) -> Doubles:
-    """Return the numbers of each row, NaN where there is none. Shape ``(rows, columns)``."""
+    """Return the numbers of each row, NaN where there is none. Shape ``(rows, columns)``.
+
+    Raise `DataError` for numbers with a comma instead of a point.
+    """
+    for name in labels.names:
+        texts = [text.strip() for text in frame[name] if isinstance(text, str)]
+        commas = [text for text in texts if "," in text]
+        if commas and all(re.fullmatch(r"-?\d+(,\d+)?", text) for text in texts):
+            raise DataError(
+                f"The column '{name}' must have numbers with a point, but has '{commas[0]}'. Write"
+                " them so, or give the frame that `pandas.read_csv(..., decimal=',')` reads."
+            )
     values = frame[labels.names].apply(pd.to_numeric, errors="coerce")
     return np.array(values.to_numpy(dtype=np.float64, na_value=np.nan))
 

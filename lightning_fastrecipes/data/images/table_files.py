@@ -19,6 +19,7 @@ def find_files(
     """Return the path below the folder that each name means, and what was done to read them so.
 
     Blanks around names are left out, and backslashes are separators, unless there is such a file.
+    Absolute paths must lie below the folder.
     ``suffix`` is put behind names that do not end so; without it, names without the extension of an
     image are looked up in their folder. Names that nothing is found for stay as they are. Raise
     `DataError` if a name may mean several files, or if the files are clearly in another folder.
@@ -42,6 +43,7 @@ def find_files(
         ending = _ending(folder, file, suffix, stems)
         added += [ending] if ending else []
         found.append(file + ending)
+    found = _below(found, folder)
     notes = []
     if num_turned:
         notes.append(f"backslashes in {num_turned:,} file names are read as '/'")
@@ -50,6 +52,22 @@ def find_files(
         notes.append(f"{len(added):,} file names without extension are those of {endings}")
     _refuse_other_folder(found, folder)
     return found, notes
+
+
+def _below(files: list[str], folder: Path) -> list[str]:
+    """Return absolute paths as those below the folder; a DataError if some are not there."""
+    if not any(map(os.path.isabs, files)) or folder.absolute() == folder.absolute().parent:
+        return files
+    start = f"{os.path.abspath(folder)}/"
+    others = [file for file in files if os.path.isabs(file) and not file.startswith(start)]
+    there = [file for file in others if os.path.exists(file)]
+    if there:
+        home = os.path.commonpath([os.path.dirname(file) for file in files if os.path.isabs(file)])
+        raise DataError(
+            f"The images of the table of labels must be below '{folder}', but {len(others)} are"
+            f" elsewhere, such as '{there[0]}'. Give `folder={home!r}` in `table`."
+        )
+    return [file.removeprefix(start) for file in files]
 
 
 def _ending(

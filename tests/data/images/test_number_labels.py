@@ -79,6 +79,13 @@ def test_what_is_no_number_is_refused_with_its_row(images, value, said):
         of_table(images, Numbers(["red"], log=True), frame)
 
 
+def test_a_comma_for_a_point_is_told_its_cure(images):
+    frame = pd.read_csv(images / "numbers.csv", dtype=str)
+    frame["red"] = ["5", "0,5"] * (len(frame) // 2)
+    with pytest.raises(DataError, match=r"'red' must have numbers with a point, but has '0,5'"):
+        of_table(images, Numbers(["red"]), frame)
+
+
 def test_an_image_that_is_named_twice_is_refused(images):
     frame = pd.read_csv(images / "numbers.csv")
     frame = pd.concat([frame, frame[:1].assign(red=1.0)])

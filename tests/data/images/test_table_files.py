@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from lightning_fastrecipes.data.images.label_table import LabelTable
+from lightning_fastrecipes.data.images.manifest import scan_images
 from lightning_fastrecipes.data.images.table_files import find_files
 from lightning_fastrecipes.data.images.table_listing import list_table
 from lightning_fastrecipes.errors import DataError
@@ -99,3 +100,25 @@ def test_a_table_of_labels_without_rows_is_refused(tmp_path, header) -> None:
 
     with pytest.raises(DataError, match="must have a row for each image, but has none"):
         list_table(tmp_path / "labels.csv", LabelTable("file", labels="label"))
+
+
+def test_absolute_paths_below_the_folder_are_those_below_it(folder) -> None:
+    images = folder / "images"
+    assert find_files([str(images / "0.jpg"), "1.jpg"], images) == (["0.jpg", "1.jpg"], [])
+    assert find_files([str(images / "0.jpg"), str(images / "3")], images)[0] == ["0.jpg", "3.gif"]
+
+
+def test_absolute_paths_elsewhere_name_the_folder_to_give(folder) -> None:
+    other = folder / "other"
+    other.mkdir()
+    names = [str(folder / "images/0.jpg"), str(folder / "images/1.jpg")]
+    with pytest.raises(DataError, match=rf"2 are elsewhere.*`folder='{folder}/images'` in `table`"):
+        find_files(names, other)
+    assert find_files(names, folder / "images")[0] == ["0.jpg", "1.jpg"]
+
+
+def test_files_that_are_not_there_are_told_with_what_is(folder) -> None:
+    with pytest.raises(
+        DataError, match=r"not in '.*images': '7.jpg', '8.jpg'\. '.*' has '0.jpg', "
+    ):
+        scan_images(folder / "images", ["7.jpg", "8.jpg"])
