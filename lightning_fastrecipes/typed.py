@@ -135,6 +135,35 @@ def check_mapping(cls: Any, values: Mapping[str, Any], what: str) -> None:
         raise ConfigurationError(f"`{mistake.key}` {mistake.text}")
 
 
+def check_types(options: Any) -> None:
+    """Raise a `ConfigurationError` if an attribute of a dataclass is not of its type.
+
+    Tuples and lists of other libraries become lists, where a list is asked for.
+    """
+    known = _annotations(type(options))
+    for name, annotation in known.items():
+        value = getattr(options, name)
+        is_scalar = hasattr(value, "tolist") and getattr(value, "ndim", 1) == 0
+        is_list = isinstance(value, tuple) or hasattr(value, "tolist")
+        if is_scalar or (
+            is_list and any(get_origin(option) is list for option in _options(annotation))
+        ):
+            plain = value.tolist() if hasattr(value, "tolist") else list(value)
+            object.__setattr__(options, name, plain)
+    values = {name: getattr(options, name) for name in known}
+    mistake = _of_dataclass(type(options), "", values, strict=True)
+    for name, value in values.items():
+        is_odd = _is_built(value) and not isinstance(value, PathLike)
+        if mistake is None and is_odd and all(map(_is_plain, _options(known[name]))):
+            mistake = _deepest(name, known[name], value)
+    if mistake is not None:
+        raise ConfigurationError(f"`{mistake.key}` {mistake.text}")
+
+
+def _is_plain(annotation: Any) -> bool:
+    return annotation in (str, int, float, bool, NoneType) or get_origin(annotation) is Literal
+
+
 def _options(annotation: Any) -> list[Any]:
     """Return the members of a union, or the type itself."""
     if get_origin(annotation) in (Union, UnionType):

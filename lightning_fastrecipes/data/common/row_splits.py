@@ -16,6 +16,7 @@ from lightning_fastrecipes.data.common.split_names import SplitName
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.splits import fold_parts, grouped_split, stratified_split
 from lightning_fastrecipes.messages import name_some
+from lightning_fastrecipes.typed import check_types
 
 _MOST_FOLDS = 1000
 _LISTS: tuple[SplitName, ...] = ("train", "val", "test")
@@ -54,6 +55,7 @@ class FoldSplit(SplitBase):
     stratify: str | None = None
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not 2 <= self.folds <= _MOST_FOLDS:
             raise ValueError(f"`folds` must lie between 2 and {_MOST_FOLDS:,}, got {self.folds}.")
         if not 0 <= self.fold < self.folds:

@@ -5,6 +5,8 @@ from typing import Any, Generic, TypeVar, overload
 
 from typing_extensions import override
 
+from lightning_fastrecipes.messages import shown
+
 Value = TypeVar("Value")
 
 
@@ -45,25 +47,28 @@ class Setting(Generic[Value]):
 
 
 class WholeNumber(Setting[int]):
-    """An integer of at least ``at_least``."""
+    """An integer of at least ``at_least``, and at most ``at_most``."""
 
-    def __init__(self, at_least: int) -> None:
+    def __init__(self, at_least: int, at_most: int | None = None) -> None:
         self.at_least = at_least
+        self.at_most = at_most
 
     @override
     def checked(self, value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"`{self.name}` must be an integer, got {value!r}.")
+            raise TypeError(f"`{self.name}` must be an integer, got {shown(value)}.")
         if value < self.at_least:
-            raise ValueError(f"`{self.name}` must be at least {self.at_least}, got {value}.")
+            raise ValueError(f"`{self.name}` must be at least {self.at_least}, got {shown(value)}.")
+        if self.at_most is not None and value > self.at_most:
+            raise ValueError(f"`{self.name}` must be at most {self.at_most:,}, got {shown(value)}.")
         return value
 
 
 class MaybeWholeNumber(Setting[int | None]):
-    """An integer of at least ``at_least``, or ``None``."""
+    """An integer of at least ``at_least``, and at most ``at_most``, or ``None``."""
 
-    def __init__(self, at_least: int) -> None:
-        self.number = WholeNumber(at_least)
+    def __init__(self, at_least: int, at_most: int | None = None) -> None:
+        self.number = WholeNumber(at_least, at_most)
 
     @override
     def __set_name__(self, owner: type, name: str) -> None:
@@ -72,6 +77,16 @@ class MaybeWholeNumber(Setting[int | None]):
     @override
     def checked(self, value: Any) -> int | None:
         return None if value is None else self.number.checked(value)
+
+
+class Flag(Setting[bool]):
+    """True or false, and nothing that merely counts as one of them."""
+
+    @override
+    def checked(self, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise TypeError(f"`{self.name}` must be True or False, got {shown(value)}.")
+        return value
 
 
 class Choice(Setting[Value]):
@@ -84,7 +99,7 @@ class Choice(Setting[Value]):
     def checked(self, value: Any) -> Value:
         if value not in self.options:
             options = ", ".join(map(str, self.options))
-            raise ValueError(f"`{self.name}` must be one of {options}, got {value!r}.")
+            raise ValueError(f"`{self.name}` must be one of {options}, got {shown(value)}.")
         chosen: Value = value
         return chosen
 
@@ -99,7 +114,7 @@ class Instance(Setting[Value]):
     def checked(self, value: Any) -> Value:
         if isinstance(value, self.expected):
             return value
-        given = f"**{value!r}" if isinstance(value, Mapping) else "..."
+        given = f"**{shown(value)}" if isinstance(value, Mapping) else "..."
         raise TypeError(
             f"`{self.name}` must be a {self.expected.__name__}, got a {type(value).__name__}."
             f" Set `{self.name}={self.expected.__name__}({given})`."

@@ -5,7 +5,8 @@ import stat
 from importlib.util import find_spec
 from pathlib import Path
 
-from lightning_fastrecipes.errors import DataError, DataNotFoundError
+from lightning_fastrecipes.errors import ConfigurationError, DataError, DataNotFoundError
+from lightning_fastrecipes.messages import shown
 
 _PACKAGE_PREFIX = "package:"
 _SYSTEM_NAMES = {
@@ -19,8 +20,13 @@ def resolve_source(source: str | Path, argument: str) -> Path:
 
     ``package:NAME/inner/path`` is a file that the package NAME ships. ``argument`` names for
     messages where the source came from. Raise `DataNotFoundError` if the package is not installed,
-    or the path does not exist.
+    or the path does not exist, `ConfigurationError` if it is no path, or empty.
     """
+    if not isinstance(source, str | os.PathLike) or not os.fspath(source):
+        raise ConfigurationError(
+            f"`{argument}` must be the path of a file or folder, got {shown(source)}. Give one, '.'"
+            " for the folder you are in."
+        )
     text = os.fspath(source)
     if text.startswith(_PACKAGE_PREFIX):
         package, _, inner = text.removeprefix(_PACKAGE_PREFIX).partition("/")

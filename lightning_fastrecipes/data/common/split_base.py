@@ -8,6 +8,7 @@ from typing import Any
 from typing_extensions import override
 
 from lightning_fastrecipes.data.common.split_names import SplitName
+from lightning_fastrecipes.typed import check_types
 
 
 class SplitBase:
@@ -38,6 +39,7 @@ class Shares(SplitBase):
     test: float
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_shares({"val": self.val, "test": self.test})
 
     @property

@@ -18,7 +18,7 @@ from lightning_fastrecipes.data.common.split_base import (
 )
 from lightning_fastrecipes.data.common.split_names import SplitName
 from lightning_fastrecipes.messages import name_some, shown, suggestion
-from lightning_fastrecipes.typed import check_mapping, from_mapping
+from lightning_fastrecipes.typed import check_mapping, check_types, from_mapping
 
 _MOST_DAYS = 100_000
 _BOUNDS = ("val_from", "val_until", "test_from", "test_until")
@@ -62,10 +62,16 @@ class ColumnSplit(SplitBase):
     Args:
         column: Name of the column.
         missing: How to draw a split that no row is in; there is no such split if not given.
+
+    Raises:
+        ConfigurationError: If a value is not of its type.
     """
 
     column: str
     missing: FractionSplit | None = None
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
     @property
     @override
@@ -110,6 +116,7 @@ class DateSplit(SplitBase):
     gap_days: float = 0.0
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not 0 <= self.gap_days <= _MOST_DAYS:
             raise ValueError(
                 f"`gap_days` must lie between 0 and {_MOST_DAYS:,}, got {self.gap_days}."
@@ -254,11 +261,12 @@ def _moment(name: str, value: str | date) -> np.datetime64:
         moment = pd.Timestamp(str(value))
     except ValueError as error:
         raise ValueError(
-            f"`{name}` must be a date such as '2014-08-01', got {value!r}. Write year, month, day."
+            f"`{name}` must be a date such as '2014-08-01', got {shown(value)}. Write year, month,"
+            " day."
         ) from error
     if pd.isna(moment) or moment.tzinfo is not None:
         raise ValueError(
-            f"`{name}` must be a date without a time zone such as '2014-08-01', got {value!r}."
+            f"`{name}` must be a date without a time zone such as '2014-08-01', got {shown(value)}."
         )
     found = np.datetime64(moment.to_datetime64().astype("datetime64[us]"))
     is_whole_day = moment == moment.normalize() and ":" not in str(value)

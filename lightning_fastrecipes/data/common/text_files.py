@@ -176,11 +176,13 @@ def separator_expression(separator: str) -> str:
     >>> separator_expression(r"\s+"), separator_expression(r"\|\|"), separator_expression(r",\s*")
     ('\\s+', '\\|\\|', ',\\s*')
     """
-    if len(separator) == 1:
+    is_text = isinstance(separator, str)
+    if is_text and len(separator) == 1:
         return separator
-    found = _EXPRESSION.fullmatch(separator) if len(separator) <= _MOST_SEPARATOR else None
+    is_short = is_text and len(separator) <= _MOST_SEPARATOR
+    found = _EXPRESSION.fullmatch(separator) if is_short else None
     try:
-        re.compile(separator)
+        re.compile(separator if is_text else "")
     except re.error:
         found = None
     if found is None:

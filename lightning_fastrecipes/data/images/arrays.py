@@ -23,7 +23,7 @@ from lightning_fastrecipes.data.images.number_labels import numbered, numbers_of
 from lightning_fastrecipes.data.images.table_labels import say_unknown
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.splits import rarest_labels
-from lightning_fastrecipes.messages import name_some
+from lightning_fastrecipes.messages import bounded, name_some
 
 _MAX_REASON = 300
 _HEADERS = {
@@ -110,11 +110,12 @@ def list_arrays(
     unless ``labels`` says that these are to be predicted, or 0 and 1 for each label, ``(images,
     labels)``. Messages call the source ``name``.
     """
-    unknown = sorted(set(arrays) - set(_KNOWN))
+    unknown = sorted(map(str, set(arrays) - set(_KNOWN)))
     lacking = [key for key in ("x_train", "y_train") if key not in arrays]
     if lacking or unknown:
         wrong = f"`{lacking[0]}` is missing" if lacking else f"{name_some(unknown)} is not known"
-        raise DataError(f"'{name}' holds {name_some(sorted(arrays))}: {wrong}. {_LAYOUT}")
+        held = name_some(sorted(map(str, arrays))) or "nothing"
+        raise DataError(f"'{name}' holds {held}: {wrong}. {_LAYOUT}")
     rows: list[pd.DataFrame] = []
     pixels: list[npt.NDArray[np.uint8]] = []
     numbers: list[npt.NDArray[np.float64]] = []
@@ -123,12 +124,12 @@ def list_arrays(
             if f"y_{split}" in arrays:
                 raise DataError(f"'{name}': `y_{split}` has labels, but `x_{split}` is missing.")
             continue
-        images = _images(np.asarray(arrays[f"x_{split}"]), f"'{name}': `x_{split}`", channels or 3)
+        images = _images(arrays[f"x_{split}"], f"'{name}': `x_{split}`", channels or 3)
         is_labelled = f"y_{split}" in arrays
         if not is_labelled and split == "val":
             raise DataError(f"'{name}': `x_val` needs labels, but `y_val` is missing.")
         texts = [""] * len(images)
-        found = np.asarray(arrays[f"y_{split}" if is_labelled else "y_train"])
+        found = _array(arrays[f"y_{split}" if is_labelled else "y_train"], f"'{name}': labels")
         if isinstance(labels, Tags) and found.dtype == bool:
             found = found.astype(np.int8)
         what = f"'{name}': `y_{split}`"
@@ -224,11 +225,24 @@ def list_into_memory(root: Path, decoding: Decoding) -> Listing:
     return Listing(listing.folder, listing.rows, listing.classes, pixels=kept)
 
 
-def _images(array: npt.NDArray[Any], what: str, channels: int) -> npt.NDArray[np.uint8]:
-    if array.dtype != np.uint8:
+def _array(given: Any, what: str) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(given)
+    except (TypeError, ValueError, RuntimeError) as error:  # such as parts of several lengths
         raise DataError(
-            f"{what} must be `uint8` in 0 to 255, but is {array.dtype}. Convert it, after"
-            " multiplying by 255 if it lies in [0, 1]."
+            f"{what} must be an array, but NumPy makes none of it:"
+            f" {bounded(str(error), 200).rstrip('.')}. Give all images one shape."
+        ) from error
+
+
+def _images(given: Any, what: str, channels: int) -> npt.NDArray[np.uint8]:
+    array = _array(given, what)
+    if array.dtype != np.uint8:
+        is_number = array.dtype.kind in "biuf" and array.size
+        ends = f" from {array.min():g} to {array.max():g}" if is_number else ""
+        raise DataError(
+            f"{what} must be `uint8` in 0 to 255, but is {array.dtype}{ends}. Scale it to 0 to 255,"
+            " and convert it by `.astype('uint8')`."
         )
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
@@ -248,14 +262,25 @@ def _images(array: npt.NDArray[Any], what: str, channels: int) -> npt.NDArray[np
 def _labels(array: npt.NDArray[Any], num_images: int, what: str) -> list[str]:
     if array.shape != (num_images,):
         is_column = array.shape == (num_images, 1)
-        cure = "Take its column, `[:, 0]`." if is_column else "Of one-hot labels take `argmax(1)`."
+        cure = "Give one for each image."
+        if array.shape[:1] == (num_images,):
+            cure = "Of one-hot labels take `argmax(1)`; several labels of 0 and 1 are"
+            cure += " `labels=Tags(columns=[...])`."
+        cure = "Take its column, `[:, 0]`." if is_column else cure
         raise DataError(
             f"{what} must have one label per image, shape ({num_images},), but has"
             f" {array.shape}. {cure}"
         )
     if array.dtype.kind not in "iuUb":
         raise DataError(
-            f"{what} must be integers or text, but is {array.dtype}. Convert it, or give"
-            " `labels=Numbers()` for numbers that an `ImageRegressor` predicts."
+            f"{what} must be integers or text, but is {array.dtype}. Convert it, such as by"
+            " `.astype(str)`, or give `labels=Numbers()` for numbers that an `ImageRegressor`"
+            " predicts."
         )
-    return [str(label) for label in array.tolist()]
+    labels = [str(label) for label in array.tolist()]
+    if empty := [str(place) for place, label in enumerate(labels) if not label.strip()]:
+        raise DataError(
+            f"{what} must have a label for every image, but has empty text at"
+            f" {name_some(empty)}. Name these classes, or leave the images out."
+        )
+    return labels

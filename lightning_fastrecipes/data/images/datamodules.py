@@ -18,6 +18,7 @@ from lightning_fastrecipes.data.images.number_labels import with_numbers
 from lightning_fastrecipes.data.images.options import ImageOptions
 from lightning_fastrecipes.data.images.table_listing import list_table
 from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.protocols import LabelKind
 
 
@@ -146,6 +147,9 @@ class ImageArrayDataModule(ImageDataModule):
         **options: Those of ``ImageOptions``; nothing is cached, and there are no workers if not
             given.
 
+    Raises:
+        ConfigurationError: If ``source`` or ``labels`` is something else.
+
     Example:
         >>> import numpy as np
         >>> pixels = np.random.default_rng(0).integers(0, 256, (8, 28, 28), np.uint8)
@@ -167,6 +171,16 @@ class ImageArrayDataModule(ImageDataModule):
         **options: Unpack[ImageOptions],
     ) -> None:
         super().__init__(**options)
+        if not isinstance(source, str | Path | Mapping):
+            raise ConfigurationError(
+                "`source` must be a path, or a mapping of arrays such as `{'x_train': images,"
+                f" 'y_train': labels}}`, got {shown(source)}."
+            )
+        if labels is not None and not isinstance(labels, Tags | Numbers):
+            raise ConfigurationError(
+                "`labels` must be `Tags(columns=[...])`, `Numbers()`, or left out for one class"
+                f" per image, got {shown(labels)}."
+            )
         self.source = source
         self.labels = labels
 

@@ -11,6 +11,7 @@ from lightning_fastrecipes.data.images.label_table import Numbers
 from lightning_fastrecipes.data.images.name_labels import NamePattern
 from lightning_fastrecipes.errors import DataError, check_choice
 from lightning_fastrecipes.messages import name_some
+from lightning_fastrecipes.typed import check_types
 
 FoldersAre = Literal["auto", "splits", "classes"]
 """Whether sub-folders are splits or classes: their names decide, or the user does."""
@@ -50,6 +51,7 @@ class FolderLayout:
     labels: Numbers | None = None
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_choice("folders", self.folders, get_args(FoldersAre))
         if self.label_pattern is not None:
             NamePattern(self.label_pattern)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from PIL import ImageColor
@@ -19,7 +19,9 @@ from lightning_fastrecipes.data.images.decoding import (
 )
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.images.normalisation import Normalize, check_normalize
+from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.protocols import InputSpec
+from lightning_fastrecipes.typed import check_types
 
 Resize = Literal["crop", "squish"]
 """``crop``: resize the shorter side and crop; ``squish``: resize both sides, keeping no ratio."""
@@ -28,6 +30,7 @@ Place = Callable[[int], int]
 """Where a square begins along an edge, by the length of that edge."""
 
 MAX_CHANNELS = 1000
+MAX_SIDE = 16_384
 _LONGEST = 32  # squares beside one another
 _MARGIN = 2  # pixels that interpolation looks beyond
 _MODES = {"nearest": "nearest-exact", "bilinear": "bilinear", "bicubic": "bicubic"}
@@ -68,11 +71,11 @@ class Geometry:
     channels: int | None = None
 
     def __post_init__(self) -> None:
-        if self.resize not in get_args(Resize):
-            raise ValueError(f"`resize` must be 'crop' or 'squish', got {self.resize!r}.")
+        check_types(self)
         if self.interpolation is not None and self.interpolation not in _MODES:
             raise ValueError(
-                f"`interpolation` must be one of {', '.join(_MODES)}, got {self.interpolation!r}."
+                f"`interpolation` must be one of {', '.join(_MODES)}, got"
+                f" {shown(self.interpolation)}."
             )
         if self.crop_fraction is not None and not 0 < self.crop_fraction <= 1:
             raise ValueError(f"`crop_fraction` must lie in (0, 1], got {self.crop_fraction}.")
@@ -81,7 +84,7 @@ class Geometry:
         except ValueError as error:
             raise ValueError(
                 f"`background` must be a colour such as 'white' or '#ff8000', got"
-                f" {self.background!r}."
+                f" {shown(self.background)}."
             ) from error
         if not self.max_megapixels > 0:
             raise ValueError(f"`max_megapixels` must be above 0, got {self.max_megapixels}.")
@@ -89,13 +92,14 @@ class Geometry:
         is_whole = isinstance(level, int) and not isinstance(level, bool)
         if level != "auto" and not (is_whole and 1 <= int(level) <= WHITE):
             raise ValueError(
-                f"`white_level` must be 'auto' or a whole number in 1 to {WHITE}, got {level!r}."
+                f"`white_level` must be 'auto' or a whole number in 1 to {WHITE}, got"
+                f" {shown(level)}."
             )
         object.__setattr__(self, "normalize", check_normalize(self.normalize))
         count = self.channels
         if count is not None and (isinstance(count, bool) or not 1 <= count <= MAX_CHANNELS):
             raise ValueError(
-                f"`channels` must be a whole number in 1 to {MAX_CHANNELS}, got {count!r}."
+                f"`channels` must be a whole number in 1 to {MAX_CHANNELS}, got {shown(count)}."
             )
         if isinstance(self.normalize, dict) and len(self.normalize["mean"]) not in (1, count or 3):
             raise ConfigurationError(

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.messages import shown
 
 LabelChoice = Literal["auto", "single", "multi"]
 """What a user says of labels: the data decide, one per image, or any number."""
@@ -67,6 +68,8 @@ def split_labels(
     must also be at most half as many parts as different values, or fewer that turn up in four
     different values each on average.
 
+    A separator that stands in no value is noted, with another that does, if there is one.
+
     A separator of a space is any run of white space. ``None`` finds out which of comma, semicolon,
     bar and spaces it is; with the choice ``multi`` that is the first that is there.
 
@@ -85,11 +88,14 @@ def split_labels(
         if not found and choice == "auto":
             return _one_each(values, _why_single(values, present))
         separator = (found or present or [_SPACE])[0]
+    note = _why_whole(distinct, separator)
     labels = [_cut(value, separator) for value in values]
     num_several = sum(len(row) > 1 for row in labels)
     said = "" if choice == "auto" else "`labels` says so: "
     counted = f"{num_several:,} of {len(labels):,} rows have several labels"
-    return LabelSets(labels, True, f"multi, since {said}{counted} separated by {separator!r}")
+    return LabelSets(
+        labels, True, f"multi, since {said}{counted} separated by {shown(separator)}", note
+    )
 
 
 def labels_of_lists(values: Sequence[Any], choice: LabelChoice = "auto") -> LabelSets | None:
@@ -202,6 +208,20 @@ def _why_single(values: Sequence[str], present: Sequence[str]) -> str:
         f"the parts that {separator!r} cuts {num_rows:,} of {len(values):,} labels into do not"
         f" combine freely; if they are several labels, use `Tags(separator={separator!r})`"
     )
+
+
+def _why_whole(distinct: Sequence[str], separator: str) -> str:
+    """Return what to look at if a separator cuts no value and another one does; else nothing."""
+    if any(len(_cut(value, separator)) > 1 for value in distinct):
+        return ""
+    for sign in (*_PUNCTUATION, _SPACE):
+        whole = [value for value in distinct if len(_cut(value, sign)) > 1]
+        if whole:
+            return (
+                f"{shown(separator)} stands between no two labels, so that {shown(whole[0])} is"
+                f" one; if {sign!r} separates labels, give `Tags(separator={sign!r})`"
+            )
+    return ""
 
 
 def _cut(value: str, separator: str) -> tuple[str, ...]:

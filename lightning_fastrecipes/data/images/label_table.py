@@ -5,8 +5,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from lightning_fastrecipes.data.common.text_files import separator_expression
 from lightning_fastrecipes.errors import ConfigurationError
-from lightning_fastrecipes.messages import name_some
+from lightning_fastrecipes.messages import name_some, shown
+from lightning_fastrecipes.typed import check_types
 
 
 @dataclass(frozen=True)
@@ -16,10 +18,18 @@ class SingleLabel:
     Args:
         column: Column of class names.
         one_hot: Columns of 0 and 1, one per class, a single 1 in every row; in place of ``column``.
+
+    Raises:
+        ConfigurationError: If a value is not of its type, or ``one_hot`` names no column, or one
+            twice.
     """
 
     column: str = "label"
     one_hot: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        _check_names("one_hot", self)
 
 
 @dataclass(frozen=True)
@@ -35,7 +45,8 @@ class Tags:
             without any known label is in no split.
 
     Raises:
-        ValueError: If ``separator`` is empty, or comes with ``columns``.
+        ValueError: If a value is not of its type, ``separator`` is empty, or comes with
+            ``columns``, or these name no column, or one twice.
     """
 
     column: str = "label"
@@ -43,6 +54,8 @@ class Tags:
     columns: list[str] | None = None
 
     def __post_init__(self) -> None:
+        check_types(self)
+        _check_names("columns", self)
         if self.separator == "":
             raise ValueError("`separator` must not be empty. For spaces give ' '.")
         if self.columns is not None and self.separator != "auto":
@@ -59,16 +72,19 @@ class SoftLabels:
         probability_column: Column with the probability of the second class, in [0, 1].
 
     Raises:
-        ValueError: If ``classes`` has fewer than two different names, or other than two for
-            ``probability_column``.
+        ValueError: If a value is not of its type, ``classes`` has fewer than two different names,
+            or other than two for ``probability_column``.
     """
 
     classes: list[str]
     probability_column: str | None = None
 
     def __post_init__(self) -> None:
+        check_types(self)
         if len(set(self.classes)) != max(len(self.classes), 2):
-            raise ValueError(f"`classes` must be two or more different names, got {self.classes}.")
+            raise ValueError(
+                f"`classes` must be two or more different names, got {shown(self.classes)}."
+            )
         if self.probability_column is not None and len(self.classes) != 2:
             raise ValueError(
                 "`classes` must name two classes, negative and positive, for"
@@ -94,7 +110,8 @@ class Numbers:
             the columns of which they are.
 
     Raises:
-        ConfigurationError: If there is no column, one is named twice, or ``log`` names another.
+        ConfigurationError: If a value is not of its type, there is no column, one is named twice,
+            or ``log`` names another.
 
     Example:
         >>> Numbers(["age", "income"], log=["income"]).is_log.tolist()
@@ -105,10 +122,8 @@ class Numbers:
     log: bool | list[str] = False
 
     def __post_init__(self) -> None:
-        if not self.names or len(set(self.names)) < len(self.names):
-            raise ConfigurationError(
-                f"`columns` of `Numbers` must be one or more different names, got {self.names}."
-            )
+        check_types(self)
+        _check_names("columns", self)
         logs = [] if isinstance(self.log, bool) else self.log
         if unknown := [name for name in logs if name not in self.names]:
             raise ConfigurationError(
@@ -182,6 +197,10 @@ class LabelTable:
         suffix: What is behind every file name that does not end so, such as ``.jpg``; if not given,
             names without extension are looked up in the folder.
 
+    Raises:
+        ValueError: If a value is not of its type, ``separator`` is no character or expression that
+            ``Reading`` takes, or a list of columns is empty or names one twice.
+
     Example:
         >>> LabelTable(labels=Tags(separator=" ")).labels
         Tags(column='label', separator=' ', columns=None)
@@ -195,3 +214,20 @@ class LabelTable:
     column_names: list[str] | None = None
     suffix: str | None = None
     weight: str | None = None
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        _check_names("stratify_by", self)
+        _check_names("column_names", self)
+        if self.separator is not None:
+            separator_expression(self.separator)
+
+
+def _check_names(option: str, owner: object) -> None:
+    """Raise a `ConfigurationError` if an option names no column, or one twice."""
+    names = getattr(owner, option)
+    if isinstance(names, list) and len(set(names)) != max(len(names), 1):
+        raise ConfigurationError(
+            f"`{option}` of `{type(owner).__name__}` must be one or more different names, got"
+            f" {shown(names)}."
+        )

@@ -129,7 +129,7 @@ def _stat(folder: Path, files: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
     for file in files:
         try:
             status = os.stat(f"{folder}/{file}")
-        except OSError:  # missing, or behind a link to itself
+        except (OSError, ValueError):  # missing, behind a link to itself, or no name of a file
             missing.append(file)
         else:
             # No program sets the last of them, so that it tells any other file.

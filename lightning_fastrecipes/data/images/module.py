@@ -9,17 +9,12 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes.data.common import settings
 from lightning_fastrecipes.data.common.samplers import ShuffleSampler
-from lightning_fastrecipes.data.common.settings import (
-    Choice,
-    Instance,
-    MaybeWholeNumber,
-    WholeNumber,
-)
 from lightning_fastrecipes.data.images import loaders
 from lightning_fastrecipes.data.images.assembly import Images, assemble, say_what_was_decided
 from lightning_fastrecipes.data.images.dataset import ImageDataset, PixelDataset, WindowDataset
-from lightning_fastrecipes.data.images.geometry import CachedSize, EvalTransform, Geometry
+from lightning_fastrecipes.data.images.geometry import MAX_SIDE, CachedSize, EvalTransform, Geometry
 from lightning_fastrecipes.data.images.known_images import KnownImages
 from lightning_fastrecipes.data.images.listing import ImageSplit, Listing
 from lightning_fastrecipes.data.images.loaders import Loader
@@ -68,13 +63,14 @@ class ImageDataModule(KnownImages, pl.OwnDataModule):
         input_spec: What the model expects of an image; adopted from a trainer's module.
     """
 
-    image_size = WholeNumber(at_least=1)
-    eval_image_size = MaybeWholeNumber(at_least=1)
-    batch_size = WholeNumber(at_least=1)
-    seed = WholeNumber(at_least=0)
-    num_workers = MaybeWholeNumber(at_least=0)
-    on_bad_file: Choice[OnBadFile] = Choice(get_args(OnBadFile))
-    geometry = Instance(Geometry)
+    image_size = settings.WholeNumber(at_least=1, at_most=MAX_SIDE)
+    eval_image_size = settings.MaybeWholeNumber(at_least=1, at_most=MAX_SIDE)
+    batch_size = settings.WholeNumber(at_least=1)
+    seed = settings.WholeNumber(at_least=0)
+    num_workers = settings.MaybeWholeNumber(at_least=0)
+    on_bad_file: settings.Choice[OnBadFile] = settings.Choice(get_args(OnBadFile))
+    geometry = settings.Instance(Geometry)
+    class_balanced = settings.Flag()
 
     _has_columns = False
 
@@ -134,9 +130,9 @@ class ImageDataModule(KnownImages, pl.OwnDataModule):
         """
         self._read_trainer()
         if self._images is None:
-            images, settings = self._prepared or (None, {})
+            images, before = self._prepared or (None, {})
             now = self._settings()
-            is_same = all(settings.get(name) is value for name, value in now.items())
+            is_same = all(before.get(name) is value for name, value in now.items())
             self._images = images if images is not None and is_same else self._assemble()
             self._prepared = None
             self._compare_classes()

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.messages import shown
 
 _MAX_PATTERN = 1000
 _GROUP = "label"
@@ -41,7 +42,7 @@ class NamePattern:
                 problem = f"cannot be used: {error}"
         if problem:
             raise ConfigurationError(
-                f"`label_pattern` {problem}, got {str(pattern)[:_MAX_PATTERN]!r}. Write one such as"
+                f"`label_pattern` {problem}, got {shown(pattern)}. Write one such as"
                 r" '^(.+)_[0-9]+\.jpg$'; looking ahead and references back are not known."
             )
 

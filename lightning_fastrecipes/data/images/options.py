@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
 from inspect import signature
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, get_args
 
 from lightning_fastrecipes.data.common.cache_choice import Cache
 from lightning_fastrecipes.data.common.row_splits import FoldSplit, RowSplit
@@ -26,8 +26,8 @@ from lightning_fastrecipes.functional.images.transform_list import (
 )
 from lightning_fastrecipes.functional.images.transforms import Transform
 from lightning_fastrecipes.functional.random import seeded_generator
-from lightning_fastrecipes.messages import suggestion
-from lightning_fastrecipes.typed import check_mapping
+from lightning_fastrecipes.messages import shown, suggestion
+from lightning_fastrecipes.typed import check_mapping, check_types
 
 OnBadFile = Literal["raise", "skip"]
 
@@ -100,6 +100,7 @@ class Augmentation:
     on_device: bool = False
 
     def __post_init__(self) -> None:
+        check_types(self)
         draw_parameters(0, self.preset, self.max_zoom, seeded_generator(0), self.max_angle)
         _ = self.listed  # refuses what is wrong
         object.__setattr__(self, "transforms", tuple(self.transforms))
@@ -137,6 +138,10 @@ def as_augmentation(
         check_mapping(Augmentation, choice, "augmentation")
         return replace(before, **choice)
     is_list = isinstance(choice, Sequence) and not isinstance(choice, str)
+    if isinstance(choice, str) and choice not in get_args(Preset):
+        raise ConfigurationError(
+            f"`augmentation` must be one of {', '.join(get_args(Preset))}, got {shown(choice)}."
+        )
     changes: Any = {"preset": "none", "transforms": choice} if is_list else {"preset": choice}
     return replace(before, **changes)
 

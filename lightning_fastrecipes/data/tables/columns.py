@@ -20,6 +20,7 @@ from lightning_fastrecipes.functional.tables.spec import TableSpec
 from lightning_fastrecipes.functional.tables.target import SpecTask, TableTask
 from lightning_fastrecipes.functional.tables.target_choice import choose_task
 from lightning_fastrecipes.messages import shown
+from lightning_fastrecipes.typed import check_types
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,13 @@ class TableColumns:
     weight: str | None = None
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not isinstance(self.target, str):
             targets = list(self.target) if isinstance(self.target, Iterable) else [self.target]
             if not all(isinstance(name, str) for name in targets):
                 raise ValueError(
                     "`target` must be the name of a column, or a list of names, got"
-                    f" {self.target!r}."
+                    f" {shown(self.target)}."
                 )
             object.__setattr__(self, "target", targets[0] if len(targets) == 1 else targets)
         for role in ("categorical", "continuous"):
@@ -87,7 +89,7 @@ class TableColumns:
         if self.weight is not None and self.weight in self.names:
             raise ValueError(
                 f"`weight` must be a column that is neither predicted nor a feature, got"
-                f" {self.weight!r}. Take it out of the others."
+                f" {shown(self.weight)}. Take it out of the others."
             )
         if self.min_count < 1:
             raise ValueError(f"`min_count` must be at least 1, got {self.min_count}.")
@@ -194,6 +196,8 @@ class TableColumns:
 
     def _set_task(self) -> None:
         """Refuse what is no task, and write one that all targets have as that."""
+        if not isinstance(self.task, str | Mapping):
+            raise ValueError(f"`task` must be text or a mapping, got {shown(self.task)}.")  # noqa: TRY004
         tasks = self.tasks
         if isinstance(self.task, Mapping) and {*tasks} != {*self.targets}:
             raise ValueError(

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -22,7 +22,7 @@ from lightning_fastrecipes.data.common.text_files import (
 )
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.rows import check_unique, name_rows
-from lightning_fastrecipes.messages import name_some
+from lightning_fastrecipes.messages import name_some, shown
 from lightning_fastrecipes.typed import from_mapping
 
 logger = logging.getLogger(__name__)
@@ -75,17 +75,19 @@ class Reading:
         for name in ("decimal", "thousands"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, str) or len(value) != 1):
-                raise ValueError(f"`{name}` must be one character, got {value!r}.")
+                raise ValueError(f"`{name}` must be one character, got {shown(value)}.")
         if self.decimal == self.thousands:
-            raise ValueError(f"`decimal` and `thousands` must differ, but are {self.decimal!r}.")
+            raise ValueError(
+                f"`decimal` and `thousands` must differ, but are {shown(self.decimal)}."
+            )
         if self.separator is not None:
             separator_expression(self.separator)
         if self.encoding is not None:
             encoding_name(self.encoding)
         for name in ("na_values", "header", "text"):
             value = getattr(self, name)
-            if isinstance(value, str):
-                raise ValueError(f"`{name}` must be a list of texts, got {value!r}.")  # noqa: TRY004
+            if value is not None and (isinstance(value, str) or not isinstance(value, bool | Iterable)):
+                raise ValueError(f"`{name}` must be a list of texts, got {shown(value)}.")  # noqa: TRY004
             if value is not None and not isinstance(value, bool):
                 object.__setattr__(self, name, tuple(map(str, value)))
         if not isinstance(self.header, bool) and len(set(self.header)) < len(self.header):

@@ -15,6 +15,7 @@ from lightning_fastrecipes import (
     ImageClassifier,
     ImageFolderDataModule,
 )
+from lightning_fastrecipes.data.images.arrays import list_arrays
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 
 SIZE = 12
@@ -286,3 +287,20 @@ def test_arrays_larger_than_the_memory_are_refused(
     monkeypatch.setattr("os.sysconf", lambda name: 1000)
     with pytest.raises(DataError, match=r"needs 0\.0 GiB of memory, and this machine has 0\.0"):
         module(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"y_train": ["a", ""] * 4}, "`y_train` must have a label for every image, but has empty"),
+        ({"y_train": [0, 1, 0]}, r"has \(3,\). Give one for each image"),
+        ({"y_train": np.eye(2)[[0, 1] * 4]}, "several labels of 0 and 1 are `labels=Tags"),
+        ({"x_train": [np.zeros((4, 4)), np.zeros((2, 4))]}, "must be an array, but NumPy makes"),
+        ({"x_train": np.full((8, 4, 4), -1.0)}, "but is float64 from -1 to -1. Scale it to 0"),
+        ({3: np.zeros(3)}, "'3' is not known"),
+    ],
+)
+def test_odd_arrays_are_named(changed, said) -> None:
+    arrays = {"x_train": np.arange(128, dtype=np.uint8).reshape(8, 4, 4), "y_train": [0, 1] * 4}
+    with pytest.raises(DataError, match=said):
+        list_arrays({**arrays, **changed})

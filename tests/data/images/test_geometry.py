@@ -205,7 +205,7 @@ def test_a_gpu_is_given_floats_to_average(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"resize": "pad"}, "`resize` must be 'crop' or 'squish', got 'pad'"),
+        ({"resize": "pad"}, "`resize` must be 'crop' or 'squish', but is 'pad'"),
         ({"interpolation": "lanczos"}, "`interpolation` must be one of nearest, bilinear, bicubic"),
         ({"crop_fraction": 1.2}, r"`crop_fraction` must lie in \(0, 1\], got 1\.2"),
         ({"crop_fraction": 0.0}, r"`crop_fraction` must lie in \(0, 1\]"),

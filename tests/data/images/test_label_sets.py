@@ -362,3 +362,12 @@ def test_a_balanced_epoch_draws_rare_labels_as_often_as_common_ones(drawn) -> No
     assert images.classes == ["rare", "sea"]
     assert 35 < int((balanced == 0).sum()) < 65
     assert int((as_they_are == 0).sum()) == 10
+
+
+def test_a_separator_that_no_label_has_is_noted() -> None:
+    values = ["a b", "b", "a c", "c"]
+    noted = split_labels(values, ";", "multi").note
+    assert noted.startswith("';' stands between no two labels, so that 'a b' is one")
+    assert "give `Tags(separator=' ')`" in noted
+    assert not split_labels(values, " ", "multi").note
+    assert not split_labels(["a", "b"], ";", "multi").note
