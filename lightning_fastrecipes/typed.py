@@ -24,6 +24,7 @@ _WORDS: Mapping[Any, str] = {
     NoneType: "null", Any: "anything", timedelta: "a length of time such as `00:12:00:00`",
 }  # fmt: skip
 _LONGEST = 40  # of a number as text
+_PLAIN = (str, int, float, bool, NoneType)
 _LISTS = (list, tuple, set, collections.abc.Sequence, collections.abc.Iterable)
 _MAPPINGS = (dict, collections.abc.Mapping)
 
@@ -136,32 +137,22 @@ def check_mapping(cls: Any, values: Mapping[str, Any], what: str) -> None:
 
 
 def check_types(options: Any) -> None:
-    """Raise a `ConfigurationError` if an attribute of a dataclass is not of its type.
-
-    Tuples and lists of other libraries become lists, where a list is asked for.
-    """
+    """Raise `ConfigurationError` for attributes of other types; arrays and tuples become lists."""
     known = _annotations(type(options))
     for name, annotation in known.items():
         value = getattr(options, name)
-        is_scalar = hasattr(value, "tolist") and getattr(value, "ndim", 1) == 0
-        is_list = isinstance(value, tuple) or hasattr(value, "tolist")
-        if is_scalar or (
-            is_list and any(get_origin(option) is list for option in _options(annotation))
-        ):
-            plain = value.tolist() if hasattr(value, "tolist") else list(value)
-            object.__setattr__(options, name, plain)
-    values = {name: getattr(options, name) for name in known}
-    mistake = _of_dataclass(type(options), "", values, strict=True)
-    for name, value in values.items():
-        is_odd = _is_built(value) and not isinstance(value, PathLike)
-        if mistake is None and is_odd and all(map(_is_plain, _options(known[name]))):
-            mistake = _deepest(name, known[name], value)
+        is_list = any(get_origin(option) is list for option in _options(annotation))
+        if hasattr(value, "tolist") and (is_list or getattr(value, "ndim", 1) == 0):
+            object.__setattr__(options, name, value.tolist())
+        elif is_list and isinstance(value, tuple):
+            object.__setattr__(options, name, list(value))
+    mistake = _of_dataclass(type(options), "", vars(options), strict=True)
+    for name, value in vars(options).items():
+        is_plain = all(o in _PLAIN or get_origin(o) is Literal for o in _options(known[name]))
+        if is_plain and _is_built(value) and not isinstance(value, PathLike):
+            mistake = mistake or _deepest(name, known[name], value)
     if mistake is not None:
         raise ConfigurationError(f"`{mistake.key}` {mistake.text}")
-
-
-def _is_plain(annotation: Any) -> bool:
-    return annotation in (str, int, float, bool, NoneType) or get_origin(annotation) is Literal
 
 
 def _options(annotation: Any) -> list[Any]:
@@ -214,7 +205,7 @@ def _fits_one(annotation: Any, value: Any, *, strict: bool = False) -> bool:
         return any(type(value) is type(one) and value == one for one in inner) or (
             isinstance(value, str) and value in map(str, inner) and not strict
         )
-    if annotation in (str, int, float, bool, NoneType):
+    if annotation in _PLAIN:
         return _fits_plain(annotation, value if strict else _read(annotation, value))
     if isinstance(value, (list, tuple)):
         items = [item for item in inner if item is not ...]

@@ -206,8 +206,13 @@ def test_missing_data_ends_with_1(recipe_file: Path, capsys) -> None:
 
 @pytest.mark.parametrize("is_there", [False, True])
 @pytest.mark.parametrize(
-    "wrong", ["--data.root=nowhere", "--stages.head.lr=-1", "--trainer.accelerator=tpu"]
-)
+    "wrong",
+    [
+        "--data.root=nowhere", "--stages.head.lr=-1", "--trainer.accelerator=tpu",
+        "--model.labels.loss=torch.nn.BCELoss", "--model.optim.optimizer=torch.optim.LBFGS",
+        "--stages.head.lr=1e30",
+    ],
+)  # fmt: skip
 def test_a_run_that_is_refused_leaves_nothing(
     recipe_file, wrong, is_there, tmp_path, capsys
 ) -> None:
@@ -218,6 +223,14 @@ def test_a_run_that_is_refused_leaves_nothing(
     before = {*tmp_path.rglob("*")}
     assert main([*words, wrong]) in (1, 2)
     assert {*tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("precision", ["16-true", "bf16-true"])
+def test_a_trial_of_the_speed_is_in_the_precision_of_the_model(
+    recipe_file, precision, tmp_path, capsys
+) -> None:
+    words = [f"--trainer.precision={precision}", "--stages.head.lr=1e-4", "--stages.all.lr=1e-5"]
+    assert main(["run", str(recipe_file), "--fast-dev-run", "--out", "half", *words]) == 0
 
 
 def test_a_folder_may_be_named_again_if_the_run_had_no_data(recipe_file, tmp_path, capsys) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,7 +25,8 @@ RUN_FOLDER_VARIABLE = "FASTRECIPES_RUN_FOLDER"
 LOCK = ".lock"
 """The file by which one run keeps others out of its folder; it stays."""
 
-_BEFORE_TRAINING = {LOCK, "log.txt", "recipe.yaml"}
+_BEFORE_TRAINING = {LOCK, "log.txt", "recipe.yaml", "progress.json", "checkpoints"}
+"""What is in a folder before the first epoch ends; the last is a folder without files."""
 _PATIENCE = 10.0
 
 
@@ -50,8 +52,8 @@ def run_folder(options: argparse.Namespace) -> Path:
 def only_run_in(folder: Path) -> Iterator[None]:
     """Make a run's folder, refuse a second run in it, and sweep what killed writes left.
 
-    A run that is refused before it trains leaves nothing that was not there before. Raise
-    `RecipeError` if another run is there.
+    A run that is refused before its first epoch ends leaves nothing that was not there before.
+    Raise `RecipeError` if another run is there.
     """
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     known = [] if missing else [*folder.iterdir()]
@@ -61,15 +63,20 @@ def only_run_in(folder: Path) -> Iterator[None]:
         yield
     except (RecipeError, DataError, DataNotFoundError, ConfigurationError):
         new = {*folder.iterdir()} - {*known}
-        if {path.name for path in new} <= _BEFORE_TRAINING:
+        if {path.name for path in new} <= _BEFORE_TRAINING and not _holds_weights(folder):
             for path in new:
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
             with suppress(OSError):  # of a folder that another run is in as well
                 for path in missing:
                     path.rmdir()
         raise
     finally:
         lock.release()
+
+
+def _holds_weights(folder: Path) -> bool:
+    """Return whether a run has written a checkpoint."""
+    return any(path.suffix == ".ckpt" for path in folder.glob("checkpoints/**/*"))
 
 
 def _locked(folder: Path) -> FileLock:

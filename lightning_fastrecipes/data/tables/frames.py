@@ -22,7 +22,12 @@ from lightning_fastrecipes.data.tables.reading import (
     refuse_missing,
     text_chunks,
 )
-from lightning_fastrecipes.data.tables.typed_files import FEATHER_FILES, PARQUET_FILES, TypedFile
+from lightning_fastrecipes.data.tables.typed_files import (
+    FEATHER_FILES,
+    PARQUET_FILES,
+    NotUtf8Error,
+    TypedFile,
+)
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
 from lightning_fastrecipes.functional.tables.codes import (
     NO_CATEGORY,
@@ -32,7 +37,7 @@ from lightning_fastrecipes.functional.tables.codes import (
 )
 from lightning_fastrecipes.functional.tables.narrowing import narrow_column
 from lightning_fastrecipes.functional.tables.rows import check_unique
-from lightning_fastrecipes.messages import name_some
+from lightning_fastrecipes.messages import name_some, shown
 
 Column: TypeAlias = "pd.Series[Any]"
 Source = str | Path | Sequence[str | Path]
@@ -259,12 +264,25 @@ def _columns(path: Path, how: "_How") -> Iterator[Column]:
     except DataError:
         raise
     except UnicodeDecodeError as error:
-        raise not_utf8(path, error, ENCODING_CURE) from error
+        if kind not in _TYPED_FILES:
+            raise not_utf8(path, error, ENCODING_CURE) from error
+        text = shown(error.object[error.start : error.start + 20])
+        raise _not_utf8_within(path, f"{text} in it is none") from error
     except _DAMAGE as error:
+        if isinstance(error, NotUtf8Error):
+            raise _not_utf8_within(path, error) from error
         raise DataError(
             f"The table '{path}' cannot be read: {str(error).strip()[:500]}. Check that the file is"
             " whole and of the kind that it ends in; `reading` says how text is written."
         ) from error
+
+
+def _not_utf8_within(path: Path, what: object) -> DataError:
+    return DataError(
+        f"The table '{path}' must hold names and text in UTF-8, as its format has them, but {what}."
+        " Write it anew by `DataFrame.to_parquet` or `to_feather` from text that is decoded, or as"
+        " a CSV, whose `encoding` may be given."
+    )
 
 
 def _narrow_piece(values: Column) -> Column:

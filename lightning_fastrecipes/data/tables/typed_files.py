@@ -20,6 +20,10 @@ _CELL, _MOST_COLUMNS = 8, 50_000
 _TEXT_KINDS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 
 
+class NotUtf8Error(ValueError):
+    """A column of text that is no UTF-8."""
+
+
 class TypedFile:
     """A Parquet or feather file whose columns are read one by one, so that few are wide at once.
 
@@ -76,6 +80,7 @@ class TypedFile:
                 yield column.astype(str).where(column.notna()) if group[0] in text else column
                 continue
             table = self._read(group)
+            _check_utf8(table)
             kind = table.schema.types[0]
             if group[0] in text and pa.types.is_integer(kind):
                 # Pandas would make 7 to '7.0' where there are gaps.
@@ -237,3 +242,14 @@ def _feather_size(path: Path) -> tuple[int, int]:
                     raise ValueError("a part of it is not where its header says") from error
                 num_rows, count = num_rows + batch.num_rows * is_rows, count - is_rows
     return num_rows, num_bytes
+
+
+def _check_utf8(table: pa.Table) -> None:
+    """Raise `NotUtf8Error` if a column of text is something else; pandas would fail on it later."""
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        if any(is_kind(kind) for is_kind in _TEXT_KINDS):
+            try:
+                column.validate(full=True)
+            except pa.ArrowInvalid as error:
+                raise NotUtf8Error(f"the column '{name[:100]}' is not") from error

@@ -177,11 +177,18 @@ def _check_trainer_numbers(value: Mapping[str, Any], place: Place) -> None:
         number = value.get(key)
         if isinstance(number, (int, float)) and number < least:
             raise place.at(key).error(f"must be at least {least}, but is {number}.")
-    for key in ("max_steps", "limit_train_batches"):
+    rehearse = "`--fast-dev-run` runs one batch of everything"
+    splits = "`evaluation.splits` says which splits are measured in the end"
+    nothing = {
+        "max_steps": ("trained", rehearse),
+        "limit_train_batches": ("trained", rehearse),
+        "limit_val_batches": ("validated", splits),
+        "limit_test_batches": ("tested", splits),
+    }
+    for key, (what, instead) in nothing.items():
         if key in value and type(value[key]) in (int, float) and value[key] == 0:
             raise place.at(key).error(
-                "must not be 0, with which nothing is trained. Leave it out; `--fast-dev-run` runs"
-                " one batch of everything."
+                f"must not be 0, with which nothing is {what}. Leave it out; {instead}."
             )
 
 

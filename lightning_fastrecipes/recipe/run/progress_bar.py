@@ -241,7 +241,8 @@ def _seconds_of_images(trainer: pl.Trainer, module: Any) -> tuple[float, float] 
         return None
     size = backbone.input_spec.image_size
     forward = count_operations(backbone, size).forward
-    images = torch.zeros(_NUM_TRIED, backbone.num_channels, size, size, device=module.device)
+    shape = (_NUM_TRIED, backbone.num_channels, size, size)
+    images = torch.zeros(shape, device=module.device, dtype=module.dtype)
     devices = [module.device] if module.device.type == "cuda" else []
     modes = [(part, part.training) for part in backbone.modules()]
     backbone.eval()

@@ -180,3 +180,24 @@ def test_a_feather_file_whose_parts_lie_elsewhere_is_refused(tmp_path, place) ->
         path.write_bytes(whole.replace(struct.pack("<qq", *found), moved, 1))
         with pytest.raises(DataError, match="cannot be read"):
             read_frames(path)
+
+
+@pytest.mark.parametrize("ending", ["feather", "parquet"])
+@pytest.mark.parametrize("where", ["text", "names", "notes"])
+def test_what_is_no_utf8_gets_a_cure_that_fits_the_format(tmp_path, ending, where) -> None:
+    latin = pa.array([b"caf\xe9", b"b"])
+    cells = pa.Array.from_buffers(pa.string(), 2, latin.buffers()) if where == "text" else ["a", ""]
+    table = pa.table({"a": cells, "y": [1, 2]})
+    if where == "notes":
+        table = table.replace_schema_metadata({b"pandas": b'{"x":"\xe9"}'})
+    if where == "names":
+        table = table.rename_columns(["abcdef", "y"])
+    path = tmp_path / f"t.{ending}"
+    write = feather.write_feather if ending == "feather" else parquet.write_table
+    write(table, str(path), compression="NONE" if ending == "parquet" else "uncompressed")
+    if where == "names":
+        path.write_bytes(path.read_bytes().replace(b"abcdef", b"abc\xe9ef"))
+    with pytest.raises(DataError, match="must hold names and text in UTF-8") as caught:
+        read_frames([path])
+    assert "`DataFrame.to_parquet` or `to_feather`" in str(caught.value)
+    assert "reading" not in str(caught.value)

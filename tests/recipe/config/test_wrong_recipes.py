@@ -67,6 +67,8 @@ WRONG: list[tuple[str, Any, str]] = [
     (T + "gradient_clip_val", -1, "must be at least 0"),
     (T + "gradient_clip_val", "x", r"trainer\.gradient_clip_val: must be a number or null"),
     (T + "limit_train_batches", 0, "with which nothing is trained"),
+    (T + "limit_val_batches", 0, "with which nothing is validated"),
+    (T + "limit_test_batches", 0.0, "with which nothing is tested"),
     (T + "max_steps", 0, "with which nothing is trained"),
     (T + "precision", "17", r"trainer\.precision: must be 64, 32, 16"),
     (T + "benchmark", "perhaps", "must be true or false or null"),
