@@ -86,10 +86,12 @@ class Reading:
             encoding_name(self.encoding)
         for name in ("na_values", "header", "text"):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, str) or not isinstance(value, bool | Iterable)):
+            may_be = {"na_values": value is None, "header": isinstance(value, bool)}
+            if may_be.get(name):
+                continue
+            if isinstance(value, str | bytes) or not isinstance(value, Iterable):
                 raise ValueError(f"`{name}` must be a list of texts, got {shown(value)}.")  # noqa: TRY004
-            if value is not None and not isinstance(value, bool):
-                object.__setattr__(self, name, tuple(map(str, value)))
+            object.__setattr__(self, name, tuple(map(str, value)))
         if not isinstance(self.header, bool) and len(set(self.header)) < len(self.header):
             raise ValueError(f"`header` must name each column once, got {list(self.header)}.")
 
