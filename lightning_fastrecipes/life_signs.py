@@ -49,8 +49,9 @@ class LifeSign:
     def __init__(self, what: str, total: int, due: float | None = None) -> None:
         self.what = what
         self.total = total
-        self._started = self._looked = time.monotonic()
-        self.due = self._started + FIRST_LINE if due is None else due
+        self._looked = time.monotonic()
+        self._first: tuple[int, float] | None = None
+        self.due = self._looked + FIRST_LINE if due is None else due
         self._bar = _bar(what, total) if sys.stderr.isatty() else None
 
     def __enter__(self) -> Self:
@@ -72,6 +73,7 @@ class LifeSign:
         Nobody calls ``note`` where nothing is shown.
         """
         now = time.monotonic()
+        self._first = self._first or (done, now)
         if self._bar is not None:
             if now - self._looked >= _REFRESH or done >= self.total:
                 self._looked = now
@@ -84,7 +86,11 @@ class LifeSign:
             sys.stderr.flush()
 
     def _left(self, done: int, now: float) -> str:
-        left = (now - self._started) / done * (self.total - done) if done else 0.0
+        # Not from the start: the first step also loads and warms up what the others find ready.
+        first, since = self._first or (done, now)
+        if done <= first:
+            return "time left not known yet"
+        left = (now - since) / (done - first) * (self.total - done)
         return f"about {duration(left)} left"
 
 

@@ -147,6 +147,18 @@ def test_long_work_writes_a_line_now_and_then_where_there_is_no_terminal(monkeyp
     ]
 
 
+def test_the_first_step_alone_says_nothing_of_the_time_left(monkeypatch, capsys):
+    monkeypatch.setattr(life_signs, "time", Clock())
+    with life_signs.LifeSign("Trying", 100, due=0) as sign:
+        sign.show(1)
+        sign.due = 0
+        sign.show(3)
+    assert capsys.readouterr().err.splitlines() == [
+        "Trying: 1 of 100, time left not known yet",
+        "Trying: 3 of 100, about 48 s left",
+    ]
+
+
 def test_short_work_and_other_processes_write_nothing(monkeypatch, capsys):
     assert list(life_signs.track(range(3), "Decoding images", 3)) == [0, 1, 2]
     monkeypatch.setattr(life_signs, "time", Clock())
