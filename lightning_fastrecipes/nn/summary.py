@@ -19,6 +19,7 @@ from lightning_fastrecipes.nn.layer_runs import LayerRun, layer_runs, own_parame
 from lightning_fastrecipes.nn.probing import refuse_scripts
 from lightning_fastrecipes.nn.receptive_fields import receptive_fields
 from lightning_fastrecipes.nn.step_memory import StepMemory, step_memory
+from lightning_fastrecipes.nn.tabular import TableBackbone
 from lightning_fastrecipes.protocols import HasLayerGroups, InputSpec
 
 LAYERS = (
@@ -77,7 +78,8 @@ class Summary:
 
     @override
     def __repr__(self) -> str:
-        return "\n\n".join([*(t.to_string(index=False) for t in self.printed()), self.totals])
+        tables = [t.to_string(index=False) for t in self.printed() if len(t)]
+        return "\n\n".join([*tables, self.totals])
 
     def _repr_html_(self) -> str:
         tables = [table.to_html(index=False, border=0) for table in self.printed()]
@@ -95,7 +97,8 @@ def summary(model: nn.Module, batch: Any = None) -> Summary:
     Args:
         model: Any network or task.
         batch: Inputs, or inputs and targets as a loader gives them. Without it an image task runs
-            on noise of the size that its backbone expects, and no layer of another model is run.
+            on noise of the size that its backbone expects, a task of a known table on empty rows,
+            and no layer of another model is run.
 
     Returns:
         ``layers`` has the columns ``layer`` (its name), ``type``, ``output`` (shape, the batch
@@ -130,6 +133,8 @@ def summary(model: nn.Module, batch: Any = None) -> Summary:
     inputs, is_drawn = None if batch is None else inputs_of(batch), False
     if batch is None and isinstance(spec := getattr(model, "input_spec", None), InputSpec):
         inputs, is_drawn = _noise(spec), True
+    elif batch is None and isinstance(rows := getattr(model, "backbone", None), TableBackbone):
+        inputs, is_drawn = rows.empty_rows(2), True
     optimizer, runs, memory = _optimizer(model), list[LayerRun](), None
     fields, batch_size = dict[nn.Module, int](), 0
     if inputs is not None:

@@ -85,6 +85,12 @@ class TableBackbone(nn.Module):
         )
         self.num_features = widths[-1]
 
+    def empty_rows(self, count: int) -> TableInputs:
+        """Return rows whose categories are unknown and whose numbers are 0, the means."""
+        width = 0 if self.norm is None else self.norm.num_features
+        codes = torch.zeros(count, len(self.embeddings.tables), dtype=torch.long)
+        return TableInputs(codes, torch.zeros(count, width))
+
     def forward(self, inputs: TableInputs) -> Tensor:
         """Compute features of a batch of rows. Shape ``(batch, num_features)``."""
         parts = [self.embeddings(inputs.codes)] if self.embeddings.num_features else []

@@ -2,12 +2,21 @@
 
 import json
 
+import pandas as pd
 import pytest
 import timm
 import torch
 from torch import nn
 
-from lightning_fastrecipes import ImageClassifier, Optim, conv_arithmetic, summary
+from lightning_fastrecipes import (
+    ImageClassifier,
+    Optim,
+    TableSpec,
+    TabularClassifier,
+    TabularNetwork,
+    conv_arithmetic,
+    summary,
+)
 from lightning_fastrecipes.batches import TableInputs
 from lightning_fastrecipes.nn.small import SmallCNN, SmallMLP
 
@@ -179,6 +188,24 @@ def test_an_image_task_needs_no_batch_and_everything_becomes_json() -> None:
     assert values["memory"]["total"] == found.memory.total
     assert "multiply-adds a sample" in repr(found)
     assert found._repr_html_().count("<table") == 2
+
+
+def test_a_table_task_needs_no_batch_once_its_columns_are_known() -> None:
+    rows = {"shop": ["a", "b", "a", "b"], "km": [1.0, 2.0, 3.0, 4.0], "kind": ["x", "y", "x", "y"]}
+    roles = {"categorical": ["shop"], "continuous": ["km"], "task": "classes"}
+    spec = TableSpec.fit(pd.DataFrame(rows), target="kind", **roles)
+    network = TabularNetwork([8], 0.1)
+    found = summary(TabularClassifier(spec, network=network))
+    assert found.layers["output"].iloc[-1] == (2, 2)
+    assert found.layers["multiply_adds"].sum() == sum(
+        row.output[1] * (row.parameters // row.output[1] - 1)
+        for row in found.layers.itertuples()
+        if row.type == "Linear"
+    )
+    assert "multiply-adds a sample" in repr(found)
+    json.dumps(found.plain_values(), allow_nan=False)
+    # Until then there are no layers.
+    assert "Empty" not in repr(summary(TabularClassifier(network=network)))
 
 
 def test_a_batch_that_is_a_mapping_counts_its_samples() -> None:
