@@ -1,6 +1,7 @@
 """From data to a good model in a stated time: look, measure, try, choose, train together."""
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -107,8 +108,8 @@ def train_within(
     images: str | Path | None = None,
 ) -> None:
     """Do what ``auto`` does, and say each decision and what was reached."""
-    if not minutes > 0:
-        raise ConfigurationError(f"`minutes` must be above 0, got {minutes}.")
+    if not 0 < minutes < math.inf:
+        raise ConfigurationError(f"`minutes` must be a number above 0, got {minutes}.")
     if folder.exists() and any(folder.iterdir()):
         raise ConfigurationError(f"{folder} is not empty. Name another folder by `out`.")
     started = time.monotonic()

@@ -1,6 +1,7 @@
 """The argument parser of the ``fastrecipes`` command."""
 
 import argparse
+import math
 import os
 import re
 import sys
@@ -52,6 +53,7 @@ _COMMANDS = {
     "look": "Write a page that shows how a network computes.",
     "backbones": "List some good backbones for images: what they cost, and when to choose them.",
 }
+_DIGITS = 10  # of a count
 _AS_JSON = ("ls", "check", "explain", "summary", "predict")
 _WITHOUT_TRUST = ("ls", "auto", "new", "look", "backbones", "completion")
 _WITHOUT_RECIPE = (*_WITHOUT_TRUST, "predict", "report", "clean")
@@ -86,6 +88,8 @@ def _split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     overrides: list[str] = []
     remaining = iter(words)
     for word in remaining:
+        if word.startswith("--") and word.endswith("=--"):  # which argparse makes a list of
+            raise RecipeError(f"`{word[:-3]}` needs a value, got '--'.")
         if not _OVERRIDE.match(word):
             rest.append(word)
             continue
@@ -142,7 +146,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     _add_data(found["new"], "folder for the recipe (default: recipes/NAME)")
     _add_data(found["auto"], "run folder (default: runs/NAME-auto)")
     minutes = "how long it may take (default: 10)"
-    found["auto"].add_argument("--minutes", type=float, default=10.0, metavar="N", help=minutes)
+    found["auto"].add_argument("--minutes", type=_positive, default=10.0, metavar="N", help=minutes)
     found["copy"].add_argument("folder", type=Path, help="where the copy goes")
     found["copy"].add_argument(
         "--notebook", action="store_true", help="write the script as recipe.ipynb as well"
@@ -161,8 +165,8 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     add("--stage", help="name of the stage (may be left out if there is only one)")
     add("--run", type=Path, metavar="RUN_DIR", help="start from the stage before in this run")
     add("--out", type=Path, help="folder (default: runs/NAME-lr-find)")
-    add("--min-lr", type=float, metavar="LR", help="first rate (default: the finder's, 1e-7)")
-    add("--max-lr", type=float, metavar="LR", help="last rate (default: the finder's, 10)")
+    add("--min-lr", type=_positive, metavar="LR", help="first rate (default: the finder's, 1e-7)")
+    add("--max-lr", type=_positive, metavar="LR", help="last rate (default: the finder's, 10)")
     _add_run(found["run"])
     add = found["backbones"].add_argument
     add("name", nargs="?", default="", help="part of the names to list")
@@ -213,11 +217,20 @@ def _add_looks(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {shown(text)}")
     return number
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and len(text) < _DIGITS and int(text)):
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {shown(text)}")
+    return int(text)
 
 
 def _add_seen(look: argparse.ArgumentParser) -> None:
