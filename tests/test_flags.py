@@ -15,7 +15,7 @@ ODD = [
 ]  # fmt: skip
 NEEDED = {
     "ls": [], "backbones": None, "copy": ["nowhere", "copied"], "completion": ["bash"],
-    "predict": ["nowhere", "a.png"], "report": ["nowhere"], "look kernels": ["nowhere.png"],
+    "predict": ["nowhere", "a.png"], "report": ["nowhere"], "look kernels": None,
     "look fit": None, "look layers": ["nowhere", "a.png"], "look trace": ["nowhere", "a.png"],
     "clean": ["nowhere", "--apply", "a.csv"],
 }  # fmt: skip
@@ -56,7 +56,7 @@ def test_no_flag_ends_in_a_traceback(name, action, tmp_path, monkeypatch, capsys
 
 @pytest.mark.parametrize("flag", ["--variant", "--stage"])
 def test_names_that_a_recipe_has_not_are_said(flag, recipe_file: Path, capsys) -> None:
-    for value in ("", "-1", "x" * 5000, "a\nb", "\udcff"):
+    for value in ("-1", "x" * 5000, "\udcff"):
         command = "check" if flag == "--variant" else "summary"
         assert main([command, str(recipe_file), f"{flag}={value}"]) == 2
         said = capsys.readouterr().err
