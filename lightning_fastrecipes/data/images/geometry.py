@@ -71,6 +71,14 @@ class Geometry:
     channels: int | None = None
 
     def __post_init__(self) -> None:
+        level = self.white_level
+        is_whole = isinstance(level, int) and not isinstance(level, bool)
+        if str(level) != "auto" and not (is_whole and 1 <= int(level) <= WHITE):
+            raise ValueError(
+                f"`white_level` must be 'auto' or a whole number in 1 to {WHITE}, got"
+                f" {shown(level)}."
+            )
+        object.__setattr__(self, "normalize", check_normalize(self.normalize))
         check_types(self)
         if self.interpolation is not None and self.interpolation not in _MODES:
             raise ValueError(
@@ -88,14 +96,6 @@ class Geometry:
             ) from error
         if not self.max_megapixels > 0:
             raise ValueError(f"`max_megapixels` must be above 0, got {self.max_megapixels}.")
-        level = self.white_level
-        is_whole = isinstance(level, int) and not isinstance(level, bool)
-        if level != "auto" and not (is_whole and 1 <= int(level) <= WHITE):
-            raise ValueError(
-                f"`white_level` must be 'auto' or a whole number in 1 to {WHITE}, got"
-                f" {shown(level)}."
-            )
-        object.__setattr__(self, "normalize", check_normalize(self.normalize))
         count = self.channels
         if count is not None and (isinstance(count, bool) or not 1 <= count <= MAX_CHANNELS):
             raise ValueError(
