@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_fastrecipes.errors import ConfigurationError, DataError
-from lightning_fastrecipes.messages import suggestion
+from lightning_fastrecipes.messages import shown, suggestion
 from lightning_fastrecipes.protocols import InputSpec
 
 Normalize = Literal["weights", "dataset", "mean_image"] | dict[str, list[float]]
@@ -28,7 +28,7 @@ def check_normalize(value: Any) -> Normalize:
         hint = suggestion(value, names) if isinstance(value, str) else ""
         raise ConfigurationError(
             f"`normalize` must be one of {', '.join(names)}, or a mapping of `mean` and `std`, got"
-            f" {value!r}.{hint}"
+            f" {shown(value)}.{hint}"
         )
     mean, std = ([float(number) for number in value[name]] for name in ("mean", "std"))
     if len(mean) != len(std) or not mean or min(std) <= 0 or not _in_unit([*mean, *std]):
