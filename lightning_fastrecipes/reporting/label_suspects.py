@@ -10,7 +10,10 @@ import torch
 
 from lightning_fastrecipes.data.images.features import FeatureDataModule
 from lightning_fastrecipes.functional.images.near_duplicates import Pair, near_duplicates
-from lightning_fastrecipes.functional.labels.fold_probabilities import fold_probabilities
+from lightning_fastrecipes.functional.labels.fold_probabilities import (
+    fold_penalty,
+    fold_probabilities,
+)
 from lightning_fastrecipes.functional.labels.label_errors import (
     label_errors,
     overlapping_classes,
@@ -102,11 +105,14 @@ def _train_probabilities(
         targets = targets.shape[1] - 1 - targets.flip(1).argmax(1)
     labels = targets.float() if is_several else targets.long()
     num_classes = len(run.description["classes"])
-    p = fold_probabilities(features, labels, num_classes, seed=_SEED)
+    penalty = fold_penalty(features, labels, num_classes, seed=_SEED)
+    p = fold_probabilities(features, labels, num_classes, seed=_SEED, penalty=penalty)
     wrong = _errors(p.double().numpy(), labels.numpy())
     trusted = torch.from_numpy(~(wrong if wrong.ndim == 1 else wrong.any(1)))
     # Again without the labels that seem wrong, which pull the others along.
-    p = fold_probabilities(features, labels, num_classes, seed=_SEED, trusted=trusted)
+    p = fold_probabilities(
+        features, labels, num_classes, seed=_SEED, trusted=trusted, penalty=penalty
+    )
     note = (
         "Labels of the training split are tried by folds: a linear model on the features of the"
         " pretrained network, which never sees the label that it is asked for."

@@ -1,7 +1,10 @@
 import numpy as np
 import torch
 
-from lightning_fastrecipes.functional.labels.fold_probabilities import fold_probabilities
+from lightning_fastrecipes.functional.labels.fold_probabilities import (
+    fold_penalty,
+    fold_probabilities,
+)
 from lightning_fastrecipes.functional.labels.label_errors import (
     label_errors,
     overlapping_classes,
@@ -30,6 +33,16 @@ def test_flipped_labels_are_found() -> None:
     assert found.sum() <= len(flipped) + 2
     order = np.argsort(-suspicion(p, labels.numpy()))
     assert set(order[: len(flipped)].tolist()) == set(flipped.tolist())
+
+
+def test_the_penalty_is_strong_where_features_say_little_and_weak_where_they_say_much() -> None:
+    features, truth = blobs()
+    noise = torch.randn(60, 200, generator=torch.Generator().manual_seed(0))
+    assert fold_penalty(noise, torch.arange(60) % 2, 2) >= 1e-3
+    assert fold_penalty(features, truth, 4) <= 1e-4
+    tags = torch.nn.functional.one_hot(truth).float()
+    assert fold_penalty(features, tags, 4) <= 1e-4
+    assert fold_penalty(features[:0], truth[:0], 4) == 1e-2
 
 
 def test_no_label_is_trained_on_by_the_model_that_judges_it() -> None:
