@@ -1,16 +1,22 @@
 """How many workers and threads this machine has room for."""
 
+import logging
 import os
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TypeVar
 
 from lightning_fastrecipes.life_signs import track
+from lightning_fastrecipes.messages import shown
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
+logger = logging.getLogger(__name__)
+
 _MAX_WORKERS = 8
+_MOST_ASKED, _MOST_PER_CORE = 16, 4
 _TINY = 64
 
 
@@ -32,6 +38,28 @@ def num_loader_workers(num_images: int, num_local_processes: int = 1) -> int:
     if num_images < _TINY:
         return 0
     return max(1, min(_MAX_WORKERS, num_cores() // num_local_processes - 1))
+
+
+def bounded_workers(asked: int) -> int:
+    """Return as many workers as were asked for, but no more than 16 or four per core.
+
+    A recipe of a larger machine, or of a stranger, would fill the memory of this one.
+    """
+    most = max(_MOST_ASKED, _MOST_PER_CORE * num_cores())
+    if asked > most:
+        _say_fewer(asked, most)
+    return min(asked, most)
+
+
+@cache
+def _say_fewer(asked: int, most: int) -> None:
+    logger.warning(
+        "`num_workers` is %d in place of %s, since this machine has %d cores. The numbers are the"
+        " same with any.",
+        most,
+        shown(asked),
+        num_cores(),
+    )
 
 
 def map_threads(

@@ -13,7 +13,7 @@ from lightning_fastrecipes.data.common.samplers import (
     WeightedSampler,
     drops_last_batch,
 )
-from lightning_fastrecipes.data.common.workers import num_loader_workers
+from lightning_fastrecipes.data.common.workers import bounded_workers, num_loader_workers
 from lightning_fastrecipes.data.images.dataset import (
     ImageDataset,
     PixelDataset,
@@ -74,7 +74,7 @@ def make_loader(
     """
     in_memory = isinstance(dataset, PixelDataset)
     if num_workers is not None:
-        found = num_workers
+        found = bounded_workers(num_workers)
     # On the CPU the model uses all cores: a worker takes from it what it gives, and its start
     # makes a copy of all that the model writes to next.
     elif in_memory or (facts.on_cpu and dataset.is_quick):

@@ -275,6 +275,15 @@ def test_loaders_without_workers_given_suit_the_machine(pets, monkeypatch):
     assert (loader.num_workers, loader.persistent_workers) == (2, True)
 
 
+def test_workers_beyond_what_a_machine_bears_are_fewer_and_said(pets, monkeypatch, caplog):
+    monkeypatch.setattr("lightning_fastrecipes.data.common.workers.num_cores", lambda: 3)
+    data = module(pets, num_workers=10**12)
+    data.setup()
+    assert data.train_dataloader().num_workers == 16
+    assert "`num_workers` is 16 in place of 1000000000000" in caplog.text
+    assert module(pets, num_workers=9).num_workers == 9
+
+
 @pytest.mark.parametrize("is_set_up", [False, True])
 def test_a_datamodule_pickles(pets, is_set_up):
     data = module(pets)
