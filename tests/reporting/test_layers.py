@@ -268,4 +268,4 @@ def test_what_is_no_image_or_run_is_refused_before_anything_is_written(
         assert message in " ".join(capsys.readouterr().err.split())
     assert not Path("layers.html").exists()
     assert main(["look", "layers", str(run), "x.png", "--images", "0"]) == 2
-    assert "must be at least 1, got 0" in capsys.readouterr().err
+    assert "must be a whole number from 1, got '0'" in capsys.readouterr().err

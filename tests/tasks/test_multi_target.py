@@ -243,7 +243,10 @@ def test_metrics_are_chosen_by_target(trained):
         ({"target": 3}, r"`target` must be the name of a column, or a list of names, got 3"),
         ({"task": {"sales": "regression"}}, r"one task for each of \['sales', 'size', 'epoch'\]"),
         ({"task": {**TASKS, "km": "classes"}}, r"`task` must have one task for each of"),
-        ({"task": {**TASKS, "size": "class"}}, r"`task` must be one of regression, classes, got"),
+        (
+            {"task": {**TASKS, "size": "class"}},
+            r"`task.size` must be 'regression' or 'classes', but is",
+        ),
         ({"class_balanced": True}, r"`class_balanced` must be False"),
         ({"task": "classes", "class_balanced": True}, r"`class_balanced` must be False for 3 ta"),
         ({"task": "classes", "log_target": True}, r"`log_target` must be False for the task"),

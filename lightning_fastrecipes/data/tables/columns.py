@@ -58,7 +58,6 @@ class TableColumns:
     weight: str | None = None
 
     def __post_init__(self) -> None:
-        check_types(self)
         if not isinstance(self.target, str):
             targets = list(self.target) if isinstance(self.target, Iterable) else [self.target]
             if not all(isinstance(name, str) for name in targets):
@@ -67,6 +66,7 @@ class TableColumns:
                     f" {shown(self.target)}."
                 )
             object.__setattr__(self, "target", targets[0] if len(targets) == 1 else targets)
+        check_types(self)
         for role in ("categorical", "continuous"):
             if not isinstance(getattr(self, role), str):  # which is refused next
                 # An index of pandas, too.

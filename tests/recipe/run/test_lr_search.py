@@ -264,8 +264,8 @@ def test_the_command_takes_the_ends_of_the_sweep(finding_file, tmp_path, capsys)
     lrs = json.loads((tmp_path / "sweep" / "lr_finder_head.json").read_text())["lrs"]
     assert lrs[0] == pytest.approx(1e-4)
     assert lrs[1] / lrs[0] == pytest.approx(10 ** (7 / 199))
-    assert main([*words, "--min-lr=0"]) == 1
-    assert "`min_lr` must be above 0" in capsys.readouterr().err
+    assert main([*words, "--min-lr=0"]) == 2
+    assert "--min-lr: must be a number above 0, got '0'" in capsys.readouterr().err
 
 
 def test_command_finds_what_the_run_finds(finding_file, tmp_path):
