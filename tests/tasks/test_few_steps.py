@@ -5,9 +5,10 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from helpers.trainers import quiet_trainer
 
-from lightning_fastrecipes import TableColumns, TabularDataModule, TabularRegressor, lr_find
+from lightning_fastrecipes import SGDR, TableColumns, TabularDataModule, TabularRegressor, lr_find
 
 RNG = np.random.default_rng(0)
 TABLE = pd.DataFrame({"x": RNG.normal(0, 1, 234)}).assign(y=lambda t: 3 * t["x"] + 1)
@@ -58,3 +59,22 @@ def test_a_sweep_of_rates_is_no_fit() -> None:
         warnings.simplefilter("always")
         lr_find(model, data, num_steps=30, accelerator="cpu")
     assert not [one for one in found if "optimizer step" in str(one.message)]
+
+
+def test_a_table_of_few_rows_is_trained_as_well_by_the_finder_as_by_a_good_rate() -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(rng.normal(0, 1, (240, 2)), columns=["a", "b"])
+    table["k"] = rng.choice([*"abcd"], 240)
+    table["y"] = 3 * table["a"] - 2 * table["b"] + 2 * (table["k"] == "a")
+    table["y"] += rng.normal(0, 0.3, 240)
+    losses = {}
+    for lr in (None, 3e-3, 3e-5):
+        torch.manual_seed(0)
+        data = TabularDataModule(table, TableColumns("y", ["k"], ["a", "b"]), cache="off")
+        model = TabularRegressor()
+        model.set_learning_rates(lr or lr_find(model, data).suggestion)
+        trainer = quiet_trainer(SGDR(30), max_epochs=30)
+        trainer.fit(model, datamodule=data)
+        losses[lr] = float(trainer.callback_metrics["val_loss"])
+    assert losses[None] <= 1.1 * losses[3e-3]
+    assert losses[None] < 0.5 * losses[3e-5]
