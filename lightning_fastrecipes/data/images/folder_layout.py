@@ -89,6 +89,7 @@ def read_layout(root: Path, folders_are: FoldersAre, *, has_classes: bool) -> Fo
     folders = inner_folders(place)
     splits = {} if folders_are == "classes" else _splits(place, folders)
     others = [name for name in folders if name not in splits.values()]
+    inside = {} if "train" in splits else {name: inner_folders(place / name) for name in others}
     if "train" in splits and folders_are == "auto" and has_classes:
         _refuse_classes_beside(place, splits, others)
     elif folders_are == "splits" and "train" not in splits:
@@ -104,12 +105,12 @@ def read_layout(root: Path, folders_are: FoldersAre, *, has_classes: bool) -> Fo
         )
     elif folders_are == "auto" and has_classes:
         _refuse_splits_in_disguise(place, others)
-        _refuse_splits_within(place, others)
-        _refuse_classes_within(place, others)
+        _refuse_splits_within(place, inside)
+        _refuse_classes_within(place, inside)
     unused = others if "train" in splits else []
     with_classes = [place, *(place / name for name in splits.values())] if has_classes else []
     num_loose = sum(len(loose_files(x)) for x in with_classes if inner_folders(x))
-    reading = _reading(root, place, splits, [] if unused else others, unused, num_loose)
+    reading = _reading(root, place, splits, inside, unused, num_loose)
     return FoundLayout(place, splits, [] if unused else others, reading)
 
 
@@ -188,9 +189,10 @@ def _refuse_splits_in_disguise(place: Path, classes: list[str]) -> None:
         )
 
 
-def _refuse_splits_within(place: Path, classes: list[str]) -> None:
+def _refuse_splits_within(place: Path, within: dict[str, list[str]]) -> None:
     """Refuse ``<class>/train/<image>``: its splits would be trained on and lost."""
-    inside = {name: [x for x in inner_folders(place / name) if split_within(x)] for name in classes}
+    classes = list(within)
+    inside = {name: [x for x in within[name] if split_within(x)] for name in classes}
     meant = {name: {split_within(folder) for folder in inside[name]} for name in classes}
     with_splits = [name for name in classes if "train" in meant[name] and len(meant[name]) > 1]
     if not with_splits and classes and all("train" in splits for splits in meant.values()):
@@ -204,10 +206,10 @@ def _refuse_splits_within(place: Path, classes: list[str]) -> None:
         )
 
 
-def _refuse_classes_within(place: Path, classes: list[str]) -> None:
+def _refuse_classes_within(place: Path, within: dict[str, list[str]]) -> None:
     """Refuse a folder of masks or copies, with folders named as the classes, as one more class."""
-    inside = {name: {*inner_folders(place / name)} & {*classes} - {name} for name in classes}
-    copies = [name for name in classes if len(inside[name]) > 1]
+    inside = {name: {*folders} & {*within} - {name} for name, folders in within.items()}
+    copies = [name for name in within if len(inside[name]) > 1]
     if copies:
         found = sorted(set().union(*(inside[name] for name in copies)))
         raise DataError(
@@ -221,7 +223,7 @@ def _reading(
     root: Path,
     place: Path,
     splits: dict[SplitName, str],
-    classes: list[str],
+    within: dict[str, list[str]],
     unused: list[str],
     num_loose: int,
 ) -> str:
@@ -234,7 +236,7 @@ def _reading(
     left += [f"{num_loose} files beside the folders"] if num_loose else []
     if left:
         parts.append(f"left unused: {', '.join(left)}")
-    inside = {tuple(inner_folders(place / name)) for name in classes}
-    if len(classes) > 1 and len(inside) == 1 and len(shared := next(iter(inside))) > 1:
+    inside = {*map(tuple, within.values())}
+    if len(within) > 1 and len(inside) == 1 and len(shared := next(iter(inside))) > 1:
         parts.append(f"{name_some(shared)} in every class are parts of it")
     return "; ".join(parts)
