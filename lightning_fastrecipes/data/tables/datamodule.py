@@ -16,15 +16,12 @@ from lightning_fastrecipes.data.common.settings import WholeNumber
 from lightning_fastrecipes.data.common.split_choice import SplitChoice, as_split
 from lightning_fastrecipes.data.common.split_names import SplitName
 from lightning_fastrecipes.data.tables.columns import TableColumns
-from lightning_fastrecipes.data.tables.encoding import (
-    EncodedSplit,
-    EncodedSplits,
-    TableReport,
-)
+from lightning_fastrecipes.data.tables.encoding import EncodedSplit, EncodedSplits
 from lightning_fastrecipes.data.tables.frames import Roles
 from lightning_fastrecipes.data.tables.loader import TableLoader, TableRows, TableSampler
 from lightning_fastrecipes.data.tables.preparation import PreparedTable, encode_foreign, roles_of
 from lightning_fastrecipes.data.tables.reading import Reading
+from lightning_fastrecipes.data.tables.report import TableReport
 from lightning_fastrecipes.data.tables.showing import ShowsRows
 from lightning_fastrecipes.data.tables.source import Source, TableSource
 from lightning_fastrecipes.errors import ConfigurationError, DataError

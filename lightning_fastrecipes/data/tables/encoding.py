@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,13 +16,13 @@ from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles
 from lightning_fastrecipes.data.common.split_choice import Split
 from lightning_fastrecipes.data.common.split_names import SplitName
 from lightning_fastrecipes.data.tables.cache import MappedTable
+from lightning_fastrecipes.data.tables.report import TableReport
 from lightning_fastrecipes.data.tables.splits import TABLE_SPLITS, Rows, draws_rows, split_rows
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.copies import copies_in_words
 from lightning_fastrecipes.functional.tables.rows import name_rows
 from lightning_fastrecipes.functional.tables.spec import EncodedTable, TableSpec
-from lightning_fastrecipes.functional.tables.suspects import suspicions
-from lightning_fastrecipes.messages import name_some
+from lightning_fastrecipes.functional.tables.suspects import spelled_otherwise, suspicions
 
 CHUNK_ROWS = 1 << 18
 _PACKAGES = ("lightning-fastrecipes", "numpy", "pandas")
@@ -42,77 +42,6 @@ class EncodedSplit:
     target: npt.NDArray[Any] | None
     rows: Rows
     weights: npt.NDArray[np.float32] | None = None
-
-
-@dataclass
-class TableReport:
-    """What was found while a table was prepared, as plain values.
-
-    ``steps`` is what the steps that prepared it say, such as unmatched keys of a join. By split,
-    ``num_rows`` counts rows, and by split and column ``unknown`` counts values that training had
-    not, ``filled`` gaps and ``far`` numbers far from those of the training. ``constant`` are
-    continuous columns with one value in all training rows. ``suspicions`` are sentences on columns
-    of the training rows that are probably not meant as they are.
-    """
-
-    steps: list[str] = field(default_factory=list)
-    num_rows: dict[str, int] = field(default_factory=dict)
-    unknown: dict[str, dict[str, int]] = field(default_factory=dict)
-    filled: dict[str, dict[str, int]] = field(default_factory=dict)
-    constant: list[str] = field(default_factory=list)
-    far: dict[str, dict[str, int]] = field(default_factory=dict)
-    suspicions: list[str] = field(default_factory=list)
-
-    def add(self, split: str, encoded: EncodedTable) -> None:
-        """Count what one chunk of a split had."""
-        for counts, found in (
-            (self.unknown, encoded.unknown),
-            (self.filled, encoded.filled),
-            (self.far, encoded.far),
-        ):
-            split_counts = counts.setdefault(split, {})
-            for name, count in found.items():
-                split_counts[name] = split_counts.get(name, 0) + count
-
-    def include(self, other: "TableReport") -> None:
-        """Add what was found in other rows, in place of what was known of splits of their names."""
-        self.steps = [*self.steps, *(line for line in other.steps if line not in self.steps)]
-        self.num_rows |= other.num_rows
-        self.unknown |= other.unknown
-        self.filled |= other.filled
-        self.far |= other.far
-
-    @property
-    def has_findings(self) -> bool:
-        """Whether values are unknown, missing or far from those of the training."""
-        return any((*self.unknown.values(), *self.filled.values(), *self.far.values()))
-
-    @property
-    def warnings(self) -> list[str]:
-        """What is probably not meant as it is, a sentence each."""
-        if not self.constant:
-            return self.suspicions
-        constant = (
-            f"The continuous columns {name_some(self.constant)} have one value in all training rows"
-            " and carry no information. Drop them from `continuous`."
-        )
-        return [constant, *self.suspicions]
-
-    def __str__(self) -> str:
-        """Return one line for the steps and one for each split."""
-        lines = list(self.steps)
-        for split, num_rows in self.num_rows.items():
-            parts = [f"{num_rows:,} rows"]
-            for what, counts in (
-                ("values unknown to training", self.unknown),
-                ("gaps filled", self.filled),
-                ("numbers far from those of the training", self.far),
-            ):
-                if counts.get(split):
-                    named = ", ".join(f"'{name}' {n:,}" for name, n in counts[split].items())
-                    parts.append(f"{what}: {named}")
-            lines.append(f"{split}: {'; '.join(parts)}")
-        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -169,7 +98,7 @@ def encode_splits(
             part = builder.rows_within(chunk, place * chunk_rows)
             if len(part):
                 encoded = spec.encode(part)
-                report.add(name, encoded)
+                report.add(name, encoded, spelled_otherwise(part, spec, encoded.unknown))
                 builder.append(encoded)
     splits = {
         name: builder.split(table.source_rows(rows[name])) for name, builder in builders.items()
@@ -215,8 +144,9 @@ def encode_rows(
     rows = np.arange(len(frame))
     builder = _Builder(rows)
     for start in range(0, len(frame), chunk_rows):
-        encoded = spec.encode(frame.iloc[start : start + chunk_rows], has_target=has_target)
-        report.add("predict", encoded)
+        part = frame.iloc[start : start + chunk_rows]
+        encoded = spec.encode(part, has_target=has_target)
+        report.add("predict", encoded, spelled_otherwise(part, spec, encoded.unknown))
         builder.append(encoded)
     return builder.split(rows), report
 

@@ -14,12 +14,12 @@ from lightning_fastrecipes.data.tables.columns import TableColumns
 from lightning_fastrecipes.data.tables.encoding import (
     EncodedSplit,
     EncodedSplits,
-    TableReport,
     cached_encoding,
     encode_rows,
     encode_splits,
 )
 from lightning_fastrecipes.data.tables.frames import Roles
+from lightning_fastrecipes.data.tables.report import TableReport
 from lightning_fastrecipes.data.tables.source import TableSource
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.checks import check_columns

@@ -1,7 +1,7 @@
 """Columns of a table that are probably not meant as they are, said before anything is trained."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,6 +53,34 @@ def suspicions(frame: pd.DataFrame, spec: TableSpec) -> list[str]:
     of_categories = [*_owned(frame, spec), *_lists(spec), *_spellings(spec), *_words(spec)]
     of_numbers = [*_codes(frame, spec), *_squeezed(frame, spec)]
     return [*of_categories, *_leaks(frame, spec), *of_numbers]
+
+
+def spelled_otherwise(
+    frame: pd.DataFrame, spec: TableSpec, unknown: Mapping[str, int]
+) -> dict[str, dict[str, str]]:
+    """Return by column the categories that training knows by another spelling, each with that one.
+
+    They differ by what hardly shows, as of ``look_alikes``. Columns that are not ``unknown`` have
+    none, nor have those of too many categories to compare.
+
+    >>> rows = pd.DataFrame({"shop": ["Ann", "Bob"], "y": [1.0, 2.0]})
+    >>> spec = TableSpec.fit(rows, target="y", categorical=["shop"], continuous=[])
+    >>> spelled_otherwise(pd.DataFrame({"shop": ["ann ", "Bob", "Eve"]}), spec, {"shop": 2})
+    {'shop': {'ann ': 'Ann'}}
+    """
+    found = {}
+    for column in spec.category_columns:
+        known = {*map(str, (*column.values, *column.rare))}
+        if column.kind != "text" or column.name not in unknown or len(known) > _SAMPLE:
+            continue
+        new = [text for text in frame[column.name].dropna().unique() if text not in known]
+        pairs: dict[str, str] = {}
+        for alike in look_alikes([*known, *new[:_SAMPLE]]):
+            meant = [text for text in alike if text in known]
+            pairs |= {text: meant[0] for text in alike if meant and text not in known}
+        if pairs:
+            found[column.name] = pairs
+    return found
 
 
 def _owned(frame: pd.DataFrame, spec: TableSpec) -> Iterator[str]:

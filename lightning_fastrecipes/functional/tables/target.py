@@ -24,6 +24,7 @@ from lightning_fastrecipes.functional.tables.encoding import (
 )
 from lightning_fastrecipes.functional.tables.rows import in_expression, name_rows
 from lightning_fastrecipes.functional.tables.scaling import as_numbers
+from lightning_fastrecipes.messages import name_some, shown
 
 TableTask = Literal["regression", "classes"]
 SpecTask = Literal["regression", "classes", "several"]
@@ -171,7 +172,8 @@ class TargetColumn:
             if unseen.any():
                 raise DataError(
                     f"The target {self.name!r} must be one of the training classes"
-                    f" {self.classes}, but is {column[unseen].iloc[:1].tolist()[0]!r} in"
+                    f" {name_some(self.classes or [])}, but is"
+                    f" {shown(column[unseen].iloc[0])} in"
                     f" {name_rows(column.index, unseen)}. Leave such rows out, or train with them."
                 )
             return codes - 1

@@ -8,7 +8,8 @@ import pytest
 
 from lightning_fastrecipes.data.common.split_choice import as_split
 from lightning_fastrecipes.data.tables.cache import MappedTable
-from lightning_fastrecipes.data.tables.encoding import TableReport, cached_encoding, encode_splits
+from lightning_fastrecipes.data.tables.encoding import cached_encoding, encode_rows, encode_splits
+from lightning_fastrecipes.data.tables.report import TableReport
 from lightning_fastrecipes.data.tables.splits import split_rows
 from lightning_fastrecipes.functional.tables.spec import TableSpec
 
@@ -117,3 +118,27 @@ def test_the_report_says_what_was_found() -> None:
         "train: 1,000 rows; gaps filled: 'km' 1,200, 'kg' 1",
         "val: 5 rows; values unknown to training: 'shop' 2",
     ]
+
+
+def test_an_unknown_value_that_training_knows_by_another_spelling_is_named(tmp_path) -> None:
+    held_out = {3: "A ", 4: "\u0430", 8: "zoo", 13: "A "}  # the second is a Cyrillic letter
+    frame = table().assign(shop=lambda t: pd.Series(held_out).reindex(t.index).fillna(t["shop"]))
+    wanted = {"train": {}, "val": {"shop": {"A ": "a"}}, "test": {"shop": {"\u0430": "a"}}}
+    for chunk_rows in (7, 100):
+        found = encoded(frame, chunk_rows)
+        assert found.report.spelled == wanted
+        assert "of 'shop' 'A ' differs from 'a' by spelling alone" in str(found.report)
+        assert "zoo" not in str(found.report)
+    assert cached_encoding(tmp_path, {}, {}, lambda: found).report == found.report
+
+    many = pd.DataFrame({"shop": [f"{'b'}{' ' * n}" for n in range(1, 8)], "km": 1.0})
+    report = encode_rows(many, found.spec)[1]
+    assert str(report).endswith(", and 3 others by spelling alone")
+    report.include(encode_rows(many.assign(shop="b"), found.spec)[1])
+    assert "spelling" not in str(report)
+
+
+def test_a_column_of_codes_is_not_compared_by_spelling() -> None:
+    numbers = table().assign(shop=lambda t: t["shop"].map(ord))
+    spec = encoded(numbers).spec
+    assert encode_rows(numbers.assign(shop=999), spec)[1].spelled == {"predict": {}}
