@@ -1,5 +1,6 @@
 """The argument ``cache`` of a datamodule, and the folder that caches live in."""
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Literal, TypeVar
 
 from lightning_fastrecipes._lightning import rank_zero_warn
 from lightning_fastrecipes.data.common.disk_room import FOLDER_ADVICE, NoRoomError, writing
+from lightning_fastrecipes.messages import shown
 
 Cache = bool | str | Path
 """As people write it; YAML reads the words ``on`` and ``off`` as booleans."""
@@ -22,8 +24,8 @@ def cache_choice(cache: Cache) -> CacheChoice:
 
     ``auto`` or true keeps files in the cache folder and goes without where there is no room;
     ``off`` or false keeps none; anything else is a folder, where ``~`` is the home folder. Raise
-    `ValueError` for empty text, a word that only looks like one of the two and an unknown home
-    folder, `TypeError` for what is neither text, nor a path, nor a boolean.
+    `ValueError` for empty text, a word that only looks like one of the two, an unknown home folder
+    and a name that is too long, `TypeError` for what is neither text, nor a path, nor a boolean.
 
     >>> cache_choice(False), cache_choice("auto"), cache_choice("kept").name
     ('off', 'auto', 'kept')
@@ -32,8 +34,8 @@ def cache_choice(cache: Cache) -> CacheChoice:
         return "auto" if cache else "off"
     if not isinstance(cache, str | Path):
         raise TypeError(
-            f"`cache` must be 'auto', 'off' or a folder, got {cache!r}. Set `cache='off'` to keep"
-            " nothing."
+            f"`cache` must be 'auto', 'off' or a folder, got {shown(cache)}. Set `cache='off'` to"
+            " keep nothing."
         )
     if cache == "auto":
         return "auto"
@@ -41,7 +43,7 @@ def cache_choice(cache: Cache) -> CacheChoice:
         return "off"
     if "\0" in str(cache):
         raise ValueError(
-            f"`cache` must be 'auto', 'off' or a folder, got {cache!r}, which is none."
+            f"`cache` must be 'auto', 'off' or a folder, got {shown(cache)}, which is none."
         )
     if isinstance(cache, str) and (not cache.strip() or cache.strip().lower() in _WORDS):
         raise ValueError(
@@ -49,12 +51,21 @@ def cache_choice(cache: Cache) -> CacheChoice:
             f" small letters, or './{cache.strip() or 'NAME'}' for a folder of that name."
         )
     try:
-        return Path(cache).expanduser()
+        folder = Path(cache).expanduser()
     except RuntimeError as error:
         raise ValueError(
-            f"`cache` must be a folder that can be found, got '{cache}': {error} Write the path in"
-            " full."
+            f"`cache` must be a folder that can be found, got {shown(str(cache))}: {error} Write"
+            " the path in full."
         ) from error
+    try:
+        os.lstat(folder)
+    except OSError as error:  # whoever makes it finds out what else there is
+        if error.errno == errno.ENAMETOOLONG:
+            raise ValueError(
+                f"`cache` must be 'auto', 'off' or a folder, got {shown(str(cache))}, which is"
+                " longer than names may be. Give a shorter one."
+            ) from error
+    return folder
 
 
 def cache_folder() -> Path:

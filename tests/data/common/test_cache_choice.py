@@ -52,6 +52,10 @@ def make_table(cache):
     return TabularDataModule(frame, TableColumns("y", [], ["a"], "regression"), cache=cache).cache
 
 
+def len_of(cache) -> str:
+    return f"{len(str(cache))}"
+
+
 MAKERS = pytest.mark.parametrize("make", [make_folder, make_csv, make_table, cache_choice])
 
 
@@ -67,6 +71,17 @@ def test_what_only_looks_like_a_word_is_refused_at_once(make, cache) -> None:
 def test_another_type_is_refused_at_once(make, cache) -> None:
     with pytest.raises(TypeError, match=f"`cache` must be .* got {cache}"):
         make(cache)
+    with pytest.raises(TypeError) as refused:
+        make([cache] * 10_000)
+    assert len(str(refused.value)) < 400
+
+
+@MAKERS
+@pytest.mark.parametrize("cache", ["x" * 5000, Path("x" * 300), "x/" * 3000], ids=len_of)
+def test_a_name_that_no_disk_takes_is_refused_at_once(make, cache) -> None:
+    with pytest.raises(ValueError, match="longer than names may be") as refused:
+        make(cache)
+    assert len(str(refused.value)) < 400
 
 
 def test_an_unknown_home_is_refused() -> None:
