@@ -74,7 +74,10 @@ def list_folder(root: Path, layout: FolderLayout = _AUTO) -> Listing:
     or that two folders mean the same split.
     """
     pattern = None if layout.label_pattern is None else NamePattern(layout.label_pattern)
-    found = read_layout(root, layout.folders, has_classes=pattern is None)
+    # What folders are called says nothing where the user names lists.
+    folders = "classes" if layout.lists else layout.folders
+    has_classes = pattern is None and not layout.lists
+    found = read_layout(root, folders, has_classes=has_classes)
     place, reading = found.place, found.reading
     named = named_lists(root, layout.lists) if layout.lists else {}
     beside = {} if named or "train" in found.splits else find_lists(place, loose_files(place))

@@ -8,9 +8,10 @@ from typing import get_args
 
 from lightning_fastrecipes.data.common.sources import check_file
 from lightning_fastrecipes.data.common.split_names import SplitName, split_name
+from lightning_fastrecipes.data.images.folder_layout import IMAGE_SUFFIXES
 from lightning_fastrecipes.data.images.name_labels import NamePattern
 from lightning_fastrecipes.errors import ConfigurationError, DataError
-from lightning_fastrecipes.messages import name_some
+from lightning_fastrecipes.messages import name_some, shown
 
 _MAX_BYTES = 1 << 28
 
@@ -62,16 +63,14 @@ def read_lists(
     which the paths of all lists part. A DataError names lines that are no files, and files that are
     listed twice.
     """
-    known = {file: file for file in files}
-    for file in files:
-        known.setdefault(posixpath.splitext(file)[0], file)
+    known = _by_name(files)
     rows: list[tuple[str, SplitName, str]] = []
     for split, path in lists.items():
         unknown = []
         for number, line in enumerate(_lines(path), 1):
             found = _entry(line.strip(), known)
             if found is not None:
-                rows.append((found[0], split, found[1]))
+                rows.append((_the_one(found[0], line, path), split, found[1]))
             elif line.strip():
                 unknown.append(f"{line} (line {number})")
         if unknown:
@@ -106,8 +105,30 @@ def _lines(path: Path) -> list[str]:
         raise DataError(f"'{path}' is not in UTF-8: {error}. Save it as UTF-8.") from error
 
 
-def _entry(line: str, known: Mapping[str, str]) -> tuple[str, str] | None:
-    """Return file and label of a line, or ``None`` if there is no such file."""
+def _by_name(files: Sequence[str]) -> dict[str, list[str]]:
+    """Return the files that each name may mean, with its extension or without."""
+    known = {file: [file] for file in files}
+    # Annotations may lie beside images by the same names.
+    for is_image in (True, False):
+        stems: dict[str, list[str]] = {}
+        for file in files:
+            if file.lower().endswith(IMAGE_SUFFIXES) == is_image:
+                stems.setdefault(posixpath.splitext(file)[0], []).append(file)
+        known = stems | known
+    return known
+
+
+def _the_one(files: Sequence[str], line: str, path: Path) -> str:
+    if len(files) > 1:
+        raise DataError(
+            f"The line {shown(line)} of '{path}' may mean {name_some(files)}. Write the name with"
+            " its extension."
+        )
+    return files[0]
+
+
+def _entry(line: str, known: Mapping[str, Sequence[str]]) -> tuple[Sequence[str], str] | None:
+    """Return the files that a line may mean and its label, or ``None`` if there is no such file."""
     places = [(line, "")]
     for separator in ("\t", ",", " "):
         path, found, label = line.rpartition(separator)

@@ -377,6 +377,29 @@ def test_lists_that_are_wrong_are_refused(make, lists, error, message):
         list_folder(root, FolderLayout(lists={name: f"list_{name}" for name in lists}))
 
 
+def test_a_name_without_extension_means_one_image(make):
+    root = make("cat/0.jpg", "cat/0.txt", "cat/1.jpg", "cat/1.png", "dog/0.jp2")
+    lists = FolderLayout(lists={"train": "list"})
+    (root / "list").write_text("cat/0 x\ncat/1.png y\ndog/0 z\n")
+
+    rows = list_folder(root, lists).rows
+
+    assert rows["file"].tolist() == ["cat/0.jpg", "cat/1.png", "dog/0.jp2"]
+    (root / "list").write_text("cat/0\ncat/1\n")
+    with pytest.raises(DataError, match=r"'cat/1' of .* may mean 'cat/1.jpg', 'cat/1.png'\. Write"):
+        list_folder(root, lists)
+
+
+@pytest.mark.parametrize("folder", ["train", "val", "training"])
+def test_folders_that_are_called_as_splits_mean_nothing_beside_lists_that_are_named(make, folder):
+    root = make(f"{folder}/0.jpg", "bus/1.jpg", "train/2.jpg")
+    (root / "mine.txt").write_text(f"{folder}/0.jpg cat\nbus/1.jpg dog\n")
+
+    rows = list_folder(root, FolderLayout(lists={"train": "mine.txt"})).rows
+
+    assert rows["label"].tolist() in (["cat", "dog"], ["dog", "cat"])
+
+
 def test_the_line_is_printed_and_kept(split_pets, caplog):
     shutil.move(split_pets / "val", split_pets / "Validation")
     data = ImageFolderDataModule(split_pets, image_size=8)
