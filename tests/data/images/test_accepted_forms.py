@@ -1,12 +1,11 @@
 """The page of accepted forms names what the code takes, no more and no less."""
 
-import re
 from collections.abc import Callable
 from dataclasses import fields
-from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
+from helpers.pages import forms_of
 
 from lightning_fastrecipes import FolderLayout, Geometry, LabelTable
 from lightning_fastrecipes.data.common import split_names
@@ -15,14 +14,10 @@ from lightning_fastrecipes.data.images import arrays
 from lightning_fastrecipes.data.images.folder_layout import IMAGE_SUFFIXES
 from lightning_fastrecipes.nn.losses import Loss
 
-PAGE = Path(__file__).parents[3] / ".github" / "docs" / "images.md"
-
 
 def documented(first: str) -> set[str]:
     """Return what is in backticks in a row of the table, behind its first cell."""
-    table = PAGE.read_text().partition("## All accepted forms")[2].partition("## ")[0]
-    [row] = [line for line in table.splitlines() if line.startswith(f"| {first} |")]
-    return {*re.findall(r"`([^`]+)`", row.removeprefix(f"| {first} |"))}
+    return {*forms_of("images.md", "All accepted forms")[first]}
 
 
 def names(cls: type) -> set[str]:
