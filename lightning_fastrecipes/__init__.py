@@ -10,6 +10,7 @@ from lightning_fastrecipes.old_names import CLASSES
 
 if TYPE_CHECKING:
     from lightning_fastrecipes.automatic.training import auto
+    from lightning_fastrecipes.callbacks.averaging import Averaging
     from lightning_fastrecipes.callbacks.epoch_table import EpochTable
     from lightning_fastrecipes.callbacks.finite_loss_check import FiniteLossCheck
     from lightning_fastrecipes.callbacks.flat_cosine import FlatCosine
@@ -93,6 +94,7 @@ __all__ = [
     "RMSPE",
     "SGDR",
     "Augmentation",
+    "Averaging",
     "ColumnSplit",
     "CycleSnapshots",
     "DateSplit",
@@ -175,6 +177,7 @@ _HOMES = {
     "RMSPE": "nn.rmspe",
     "SGDR": "callbacks.sgdr",
     "Augmentation": "data.images.options",
+    "Averaging": "callbacks.averaging",
     "ColumnSplit": "data.common.split_choice",
     "CycleSnapshots": "callbacks.snapshots",
     "DateSplit": "data.common.split_choice",

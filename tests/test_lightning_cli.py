@@ -44,6 +44,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "TabularRegressor": {"y_range": [0.0, 1.0], "metrics": {"rmspe": f"{OURS}RMSPE"}},
 }
 CALLBACKS: dict[str, dict[str, Any]] = {
+    "Averaging": {"kind": "ema", "decay": 0.99},
     "CycleSnapshots": {"keep": 2, "which": "best"},
     "EpochTable": {},
     "FiniteLossCheck": {},

@@ -46,6 +46,19 @@ def average_state(states: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     }
 
 
+def moving_share(num_updates: int, decay: float) -> float:
+    """Return how much the next weights count in a moving mean of ``num_updates`` others.
+
+    As ``ExponentialMovingAverage`` of TensorFlow, the decay is at most ``(1 + n) / (10 + n)``: the
+    mean remembers about the last ninth of the steps, until ``decay`` shortens its memory. The first
+    weights replace all.
+
+    >>> [round(moving_share(n, 0.9), 3) for n in (0, 1, 17, 1000)]
+    [1.0, 0.818, 0.333, 0.1]
+    """
+    return 1 - min(decay, (1 + num_updates) / (10 + num_updates)) if num_updates else 1.0
+
+
 def reestimate_batch_norm(
     model: nn.Module,
     batches: Iterable[Any],

@@ -100,6 +100,12 @@ def test_the_room_for_a_checkpoint_is_checked_before_it_is_written(tmp_path, mon
     usage = usage._replace(free=1 << 30)
     WholeCheckpoints().save_checkpoint(state, tmp_path / "a.ckpt")
     check_room_for_stage(RunFolder(tmp_path), "all", nn.Linear(90, 90))
+    # Three times the weights, or five with an average.
+    layer = nn.Linear(90, 90)
+    usage = usage._replace(free=4 * 4 * sum(p.numel() for p in layer.parameters()))
+    check_room_for_stage(RunFolder(tmp_path), "all", layer)
+    with pytest.raises(NoRoomError):
+        check_room_for_stage(RunFolder(tmp_path), "all", layer, averages=True)
 
 
 def test_a_checkpoint_never_passes_through_the_temporary_folder(tmp_path, monkeypatch) -> None:

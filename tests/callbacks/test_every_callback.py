@@ -20,6 +20,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lightning_fastrecipes._lightning import SetupError
+from lightning_fastrecipes.callbacks.averaging import Averaging
 from lightning_fastrecipes.callbacks.epoch_table import EpochTable
 from lightning_fastrecipes.callbacks.finite_loss_check import FiniteLossCheck
 from lightning_fastrecipes.callbacks.flat_cosine import FlatCosine
@@ -66,6 +67,9 @@ CALLBACKS: dict[str, Callable[[], pl.Callback]] = SCHEDULES | {
         patience=9, cycle_len=1, gap_patience=9, train_loader=CLEAN
     ),
     "keep-best": KeepBest,
+    "averaging-ema": lambda: Averaging("ema", decay=0.8),
+    "averaging-soup": lambda: Averaging("soup", cycle_len=1),
+    "averaging-wise": lambda: Averaging("wise", share=0.7),
     "epoch-table": EpochTable,
     "finite-loss-check": FiniteLossCheck,
     "train-metrics": lambda: TrainMetrics(4, train_loader=CLEAN),
@@ -106,7 +110,11 @@ _CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 
 
 @every_callback
-@pytest.mark.filterwarnings("ignore:`LRFinder` is skipped", "ignore:`max_epochs` should end")
+@pytest.mark.filterwarnings(
+    "ignore:`LRFinder` is skipped",
+    "ignore:`max_epochs` should end",
+    "ignore:`Averaging` had nothing to average",
+)
 @pytest.mark.parametrize(
     "num_steps",
     [

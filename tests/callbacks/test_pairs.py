@@ -90,6 +90,13 @@ def check_ours(name: str, both: Fit, theirs: str) -> None:
         history = both.callbacks[name].history
         assert len(history) == 3
         assert both.val_loss() == pytest.approx(min(entry["value"] for entry in history))
+    elif name == "Averaging":
+        assert_same(both.steps[-1], other.steps[-1])
+        expected = dict(both.steps[0])
+        for count, step in enumerate(both.steps[1:], start=1):
+            share = max(0.5, 9 / (10 + count))
+            expected = {n: expected[n].lerp(now, share) for n, now in step.items()}
+        torch.testing.assert_close(both.weights, expected)
     elif name == "ImageMixing":
         assert not torch.equal(both.weights["head.weight"], other.weights["head.weight"])
     else:

@@ -16,6 +16,7 @@ CALLBACKS: dict[str, Callable[[type[Public], Path], pl.Callback]] = {
     "OneCycle": lambda kind, folder: fr.OneCycle(),
     "LRFinder": lambda kind, folder: fr.LRFinder(num_steps=20),
     'LRFinder(on="val")': lambda kind, folder: fr.LRFinder(num_steps=20, on="val"),
+    "Averaging": lambda kind, folder: fr.Averaging("ema"),
     "CycleSnapshots": lambda kind, folder: fr.CycleSnapshots(folder, cycle_len=1),
     "OverfittingStop": lambda kind, folder: fr.OverfittingStop(9, cycle_len=1),
     "KeepBest": lambda kind, folder: fr.KeepBest(),

@@ -164,6 +164,7 @@ OURS: dict[str, Callable[[], pl.Callback]] = {
     "ImageMixing": lambda: fr.ImageMixing(num_classes=3),
     "ProgressiveResizing": lambda: fr.ProgressiveResizing({0: 4, 1: 6}),
     "CycleSnapshots": lambda: fr.CycleSnapshots(tempfile.mkdtemp(), cycle_len=1),
+    "Averaging": lambda: fr.Averaging("ema", decay=0.5),
     "EpochTable": fr.EpochTable,
     "FiniteLossCheck": fr.FiniteLossCheck,
     "InitialLossCheck": lambda: fr.InitialLossCheck(num_classes=3),
@@ -177,7 +178,8 @@ OURS: dict[str, Callable[[], pl.Callback]] = {
 }
 SCHEDULES = tuple(name for name, make in OURS.items() if isinstance(make(), Schedule))
 STEERING = {
-    *SCHEDULES, "LRFinder", "OverfittingStop", "KeepBest", "ImageMixing", "ProgressiveResizing",
+    *SCHEDULES, "Averaging", "LRFinder", "OverfittingStop", "KeepBest", "ImageMixing",
+    "ProgressiveResizing",
 }  # fmt: skip
 """Those of ours that change what is trained; the others only look."""
 LOOKING = {"ModelCheckpoint", "EarlyStopping", "LearningRateMonitor"}
@@ -242,6 +244,13 @@ REFUSED: dict[tuple[str, str], Refusal] = {
         )
         for name in (*AVERAGING, "StochasticWeightAveraging", "ModelPruning")
     },
+    **{
+        ("Averaging", name): Refusal(
+            f"`Averaging` and `{name}` both choose the weights",
+            "both choose the weights that a fit ends with: leave one of them out",
+        )
+        for name in (*AVERAGING, "StochasticWeightAveraging", "ModelPruning")
+    },
     ("SaveEvery", "ModelPruning"): Refusal(
         "`SaveEvery` and `ModelPruning`: Lightning's checkpoints do not hold what was pruned",
         "checkpoints do not hold what was pruned: prune in a fit of its own",
@@ -277,7 +286,7 @@ def fit(*callbacks: pl.Callback, ckpt_path: Path | None = None) -> Fit:
     has_files = any(isinstance(one, (ModelCheckpoint, FinetuningScheduler)) for one in callbacks)
     options = QUIET | {"enable_checkpointing": has_files, "logger": DummyLogger()}
     trainer = pl.Trainer(
-        **options, max_epochs=NUM_EPOCHS, callbacks=[*callbacks, trace],
+        **options, max_epochs=NUM_EPOCHS, callbacks=[trace, *callbacks],
         default_root_dir=tempfile.mkdtemp(), num_sanity_val_steps=0, log_every_n_steps=1,
     )  # fmt: skip
     trainer.fit(module, datamodule=Images(), ckpt_path=ckpt_path, weights_only=False)

@@ -69,7 +69,7 @@ class CleanSamples:
                 loss = step_loss(run_validation_step(trainer, batch, index))
                 if VAL_LOSS not in logged and loss is not None:
                     logged[VAL_LOSS] = loss
-                size = _num_rows(batch)
+                size = num_rows(batch)
                 for name, value in logged.items():
                     if isinstance(value, Metric):
                         metrics[name] = value
@@ -85,7 +85,8 @@ class CleanSamples:
         return found | means
 
 
-def _num_rows(batch: Any) -> int:
+def num_rows(batch: Any) -> int:
+    """Count the samples of a batch."""
     while isinstance(batch, (tuple, list)) and batch:
         batch = batch[0]  # the inputs of a table are a tuple within the batch
     return len(batch) if isinstance(batch, Tensor) else 1

@@ -31,13 +31,17 @@ class WholeCheckpoints(TorchCheckpointIO):
             temporary.write_bytes(content.getbuffer())
 
 
-def check_room_for_stage(folder: RunFolder, stage: str, model: torch.nn.Module) -> None:
+def check_room_for_stage(
+    folder: RunFolder, stage: str, model: torch.nn.Module, *, averages: bool = False
+) -> None:
     """Raise `NoRoomError`, before a stage is trained, if its disk has no room for a checkpoint.
 
-    Before the first one, an optimizer is taken to keep two numbers for each trained weight.
+    Before the first one, an optimizer is taken to keep two numbers for each trained weight;
+    ``averages`` says whether the average and the weights as trained are written besides.
     """
     checkpoint = folder.checkpoint(stage)
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    weights = [(p.nbytes, 3 if p.requires_grad else 1) for p in model.parameters()]
+    trained = 5 if averages else 3
+    weights = [(p.nbytes, trained if p.requires_grad else 1) for p in model.parameters()]
     expected = sum(num_bytes * times for num_bytes, times in weights)
     check_room(checkpoint.parent, expected)

@@ -97,6 +97,8 @@ class Stage:
         keep_best: A logged metric, such as ``val_accuracy``, or ``{monitor: NAME, mode: max}``: the
             stage ends with the weights of the epoch at which it was best; those of the last epoch
             if ``None``.
+        averaging: ``ema``, ``soup`` or ``wise``, or a mapping of arguments of ``Averaging``:
+            what is validated, kept and handed on is an average of the weights.
         callbacks: Built anew for this stage.
     """
 
@@ -111,6 +113,7 @@ class Stage:
     precompute: bool | Precompute = False
     until_overfitting: int = 0
     keep_best: str | dict[str, str] | None = None
+    averaging: str | dict[str, str | int | float] | None = None
     callbacks: tuple[ClassSpec, ...] = ()
 
     @property

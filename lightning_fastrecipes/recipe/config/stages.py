@@ -3,9 +3,11 @@
 import math
 import re
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
 from lightning_fastrecipes import _lightning as pl
+from lightning_fastrecipes.callbacks.averaging import Averaging
 from lightning_fastrecipes.callbacks.keep_best import KeepBest
 from lightning_fastrecipes.callbacks.lr_finder import LRFinder
 from lightning_fastrecipes.callbacks.schedule import Schedule
@@ -70,6 +72,8 @@ def _read_stage(name: Any, item: Any, place: Place) -> Stage:
         )
     if stage.keep_best is not None:
         _check_keep_best(stage, place.at("keep_best"))
+    if stage.averaging is not None:
+        _check_averaging(stage, place.at("averaging"))
     return stage
 
 
@@ -127,6 +131,38 @@ def _check_keep_best(stage: Stage, place: Place) -> None:
     if stage.until_overfitting or has_callback(stage, KeepBest):
         other = "`until_overfitting`" if stage.until_overfitting else "the callback `KeepBest`"
         raise place.error(f"cannot stand beside {other}, which chooses the weights as well.")
+
+
+def averaging_of(stage: Stage) -> Averaging | None:
+    """Build what averages the weights of a stage, if anything does; a ValueError if it cannot."""
+    wanted: Any = stage.averaging
+    if wanted is None:
+        return None
+    return Averaging(**(wanted if isinstance(wanted, dict) else {"kind": wanted}))
+
+
+def _check_averaging(stage: Stage, place: Place) -> None:
+    """Refuse what says no average, a second one, and a soup without cycles."""
+    wanted = stage.averaging
+    if isinstance(wanted, dict):
+        check_keys(wanted, list(signature(Averaging).parameters), place)
+    try:
+        averaging = averaging_of(stage)
+    except ValueError as error:
+        raise place.error(error) from error
+    if has_callback(stage, Averaging):
+        raise place.error("cannot stand beside the callback `Averaging`. Leave one of them out.")
+    has_ends = isinstance(wanted, dict) and wanted.get("cycle_len") is not None
+    if (
+        averaging
+        and averaging.kind == "soup"
+        and not has_ends
+        and not has_callback(stage, Schedule)
+    ):
+        raise place.error(
+            "averages the weights at the ends of cycles, but the stage has none. Add"
+            " `lightning_fastrecipes.SGDR` to its callbacks, or write `{kind: soup, cycle_len: 1}`."
+        )
 
 
 def check_name(name: Any, place: Place) -> None:

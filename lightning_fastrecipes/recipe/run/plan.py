@@ -21,6 +21,7 @@ from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
 from lightning_fastrecipes.recipe.config.building import build
 from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.schema import AS_BEFORE, Recipe, Stage
+from lightning_fastrecipes.recipe.config.stages import averaging_of
 from lightning_fastrecipes.recipe.loading import modality_of
 from lightning_fastrecipes.recipe.run.trainers import check_callbacks, check_monitors, check_trainer
 from lightning_fastrecipes.recipe.shared.members import load_member
@@ -188,13 +189,15 @@ def _first_lr(recipe: Recipe, index: int, folder: RunFolder | None) -> Any:
 
 
 def build_callbacks(recipe: Recipe, index: int) -> list[pl.Callback]:
-    """Build new callbacks for a stage in the order of the recipe, then what keeps its best."""
+    """Build a stage's callbacks anew: what averages, its own in order, what keeps the best."""
     stage = recipe.stages[index]
     place = Place(recipe.path, stage.key)
     callbacks = [
         build(spec, pl.Callback, place.at(f"callbacks[{position}]"))
         for position, spec in enumerate(stage.callbacks)
     ]
+    if averaging := averaging_of(stage):
+        callbacks.insert(0, averaging)
     if stage.keep_best is not None:
         wanted: Any = stage.keep_best
         callbacks.append(KeepBest(**(wanted if isinstance(wanted, dict) else {"monitor": wanted})))

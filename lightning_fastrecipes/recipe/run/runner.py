@@ -156,7 +156,8 @@ class Run:
         apply_stage(self.recipe, index, self.data, self.model, self.folder)
         pl.seed_everything(stage_seed(self.recipe.seed, index), workers=True, verbose=False)
         if is_first_process():
-            check_room_for_stage(self.folder, stage.name, self.model)
+            averages = stage.averaging is not None
+            check_room_for_stage(self.folder, stage.name, self.model, averages=averages)
         data = self.modality.training_data(stage, self.data, self.model)
         history = History(self.folder.metrics, stage.name)
         reset_peak_memory()
