@@ -19,6 +19,7 @@ from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import rank_zero_warn
 from lightning_fastrecipes.data.common.self_description import DescribesItself, say_how_to_see
 from lightning_fastrecipes.errors import ConfigurationError, DataError, check_at_least
+from lightning_fastrecipes.functional.labels.classes import probability_columns
 from lightning_fastrecipes.functional.labels.decisions import describe_thresholds
 from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.recipe.artifacts.environment import default_device
@@ -145,8 +146,9 @@ class Predictor(DescribesItself):
             return table
         row = table.iloc[0]
         place = list(table.columns).index("prediction") if "prediction" in table else -1
-        rest = {str(name): row[name] for name in table.columns[place + 1 :] if name not in keep}
-        rest = {name: _plain(value) for name, value in rest.items() if name not in ("file", "row")}
+        named = dict(zip(probability_columns(self.classes or ()), self.classes or (), strict=True))
+        others = [name for name in table.columns[place + 1 :] if name not in {"file", "row", *keep}]
+        rest = {named.get(name, str(name)): _plain(row[name]) for name in others}
         return Prediction(_plain(row["prediction"]) if place >= 0 else rest, rest)
 
     def show_results(

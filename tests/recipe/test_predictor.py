@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import pytorch_lightning as pl
 import torch
+from helpers.trainers import QUIET
 from PIL import Image
 
 import lightning_fastrecipes as fr
 from lightning_fastrecipes.cli.main import main
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
+from lightning_fastrecipes.recipe.images.reports import prediction_table
 
 HOUSE_ONE = Path(__file__).parents[1] / "fixtures" / "house_one"
 
@@ -62,6 +65,31 @@ def test_an_image_is_the_same_in_whatever_form_it_comes(images) -> None:
         assert found.value == row["prediction"]
         assert found.values == {name: row[name] for name in predictor.classes}
         assert "np." not in repr(found)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "PA", "RGBA", "RGBa", "P", "1", "CMYK", "I;16"])
+def test_an_image_of_pillow_is_predicted_as_its_file_is(images, tmp_path, mode) -> None:
+    draw = np.random.default_rng(1)
+    pixels = draw.integers(0, 256, (24, 24, 4), np.uint8)
+    image = Image.fromarray(pixels)
+    if mode == "I;16":
+        image = Image.fromarray(draw.integers(0, 65536, (24, 24)).astype(np.uint16))
+    elif mode == "PA":
+        image = image.convert("LA").convert(mode)
+    elif mode == "P":  # of a palette without alpha, as files have it
+        image = image.convert("RGB").convert(mode)
+    elif mode != "RGBA":
+        image = image.convert(mode)
+    image.convert("RGBA" if mode in ("PA", "RGBa") else mode).save(tmp_path / "a.tif")
+    predictor = fr.load(images[0] / "run")
+    assert predictor.predict(image) == predictor.predict(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_an_image_without_an_agreed_white_is_refused_as_its_file_is(images, mode) -> None:
+    dark = Image.fromarray(np.full((24, 24), 0.5, np.float32)).convert(mode)
+    with pytest.raises(DataError, match=f"of mode {mode}, which has no agreed white"):
+        fr.load(images[0] / "run").predict(dark)
 
 
 def test_several_keep_their_order_and_have_names(images) -> None:
@@ -175,3 +203,36 @@ def test_every_kind_of_run_predicts_the_very_numbers_of_the_command(
     found = fr.load(f"run_folders/{run}").predict(source)
     assert len(expected) >= 4
     assert json.loads(found.to_json(orient="records", double_precision=15)) == expected
+
+
+def test_classes_that_are_called_as_other_columns_keep_their_probabilities(tmp_path) -> None:
+    names = ["agreement", "prediction", "row", "target"]
+    rows = pd.DataFrame({"x": np.arange(32.0), "y": names * 8})
+    columns = fr.TableColumns("y", [], ["x"], task="classes")
+    data = fr.TabularDataModule(rows, columns, cache="off")
+    model = fr.TabularClassifier(network={"layers": [4], "dropout": 0.0})
+    pl.Trainer(max_epochs=1, **QUIET).fit(model, data)
+    predictor = fr.export(model, tmp_path / "export")
+    found = predictor.predict({"x": 3.0})
+    assert found.value in names
+    assert list(found.values) == names
+    assert sum(found.values.values()) == pytest.approx(1)
+    table = predictor.predict(rows)
+    assert table.columns.tolist() == [
+        "row",
+        "prediction",
+        *(f"probability of {name}" for name in names),
+    ]
+    table = table.assign(target=rows["y"])
+    assert fr.confusion(table).index.tolist() == names
+    own = fr.top_losses(table[["row", "prediction", "target", *table.columns[2:-1]]], 32)
+    assert own["probability"].between(0, 1).all()
+    for name in ("row", "prediction", "target"):
+        with pytest.raises(DataError, match=f"must not be called '{name}'"):
+            predictor.predict(rows.assign(**{name: 1}), keep=[name])
+
+
+def test_photos_of_classes_that_are_called_as_other_columns_are() -> None:
+    table = prediction_table(["a"], torch.tensor([[0.2, 0.8]]), ["file", "sky"], torch.tensor([0]))
+    assert table.columns.tolist() == ["file", "prediction", "target", "probability of file", "sky"]
+    assert fr.top_losses(table)["probability"].tolist() == [0.2]

@@ -127,8 +127,11 @@ def encode_foreign(
     encoded, report = encode_rows(table.frame, spec, has_target)
     rows = source.row_names(encoded.rows, table.file_rows)
     for name in keep:
-        if name in rows or name == "prediction":
-            raise DataError(f"A column to keep must not be called {name!r}. Rename it.")
+        if name in rows or name == "prediction" or name in (spec.classes or ()):
+            raise DataError(
+                f"A column to keep must not be called {name!r}, as another one of the predictions"
+                " is. Rename it, and name each once."
+            )
         rows[name] = column_of(table.frame, name).to_numpy()
     report.steps = table.said
     return encoded, rows, report

@@ -5,6 +5,20 @@ from collections.abc import Sequence
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.messages import name_some
 
+_OTHER_COLUMNS = {"file", "row", "prediction", "target", "unknown", "agreement"}
+"""What else stands in a table of predictions."""
+
+
+def probability_columns(classes: Sequence[str]) -> list[str]:
+    """Return what the columns of probabilities are called in a table of predictions.
+
+    That is as the classes are, unless another column is called so.
+
+    >>> probability_columns(["target", "sky"])
+    ['probability of target', 'sky']
+    """
+    return [f"probability of {name}" if name in _OTHER_COLUMNS else name for name in classes]
+
 
 def refuse_other_classes(trained: Sequence[str], found: Sequence[str]) -> None:
     """Raise a ConfigurationError unless class names are the same, in the same order.

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.functional.labels.classes import probability_columns
 
 
 def confusion(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -29,9 +30,12 @@ def confusion(predictions: pd.DataFrame) -> pd.DataFrame:
         ``ClassificationInterpretation.confusion_matrix`` of fastai 2.
     """
     targets, predicted = _labels(predictions)
-    found = set(targets) | set(predicted)
-    columns = [str(name) for name in predictions.columns if str(name) in found]
-    classes = [*columns, *sorted(found - set(columns))]
+    found = sorted(set(targets) | set(predicted))
+    columns = [str(name) for name in predictions.columns]
+    places = dict(zip(found, probability_columns(found), strict=True))
+    known = [name for name in found if places[name] in columns]
+    known.sort(key=lambda name: columns.index(places[name]))
+    classes = [*known, *(name for name in found if name not in known)]
     counts = pd.crosstab(targets, predicted)
     counts = counts.reindex(index=classes, columns=classes, fill_value=0)
     return counts.rename_axis(index="target", columns="prediction")
@@ -98,13 +102,14 @@ def top_losses(predictions: pd.DataFrame, k: int = 9) -> pd.DataFrame:
         raise DataError(f"`k` must be at least 1, got {k}.")
     targets, _ = _labels(predictions)
     names = [str(name) for name in predictions.columns]
-    missing = sorted(set(targets) - set(names))
+    wanted = probability_columns(targets.tolist())
+    missing = sorted(set(wanted) - set(names))
     if missing:
         raise DataError(
             "The table must have a column of probabilities for each class, but has none for"
             f" {missing[:10]}. Give the table of predictions as it was written."
         )
-    columns = [names.index(name) for name in targets]
+    columns = [names.index(name) for name in wanted]
     own = predictions.to_numpy(object)[np.arange(len(targets)), columns].astype(float)
     last = max(names.index("target"), names.index("prediction"))
     table = predictions.iloc[:, : last + 1].assign(

@@ -7,6 +7,7 @@ import pandas as pd
 from torch import Tensor
 
 from lightning_fastrecipes.functional.labels import numbers
+from lightning_fastrecipes.functional.labels.classes import probability_columns
 from lightning_fastrecipes.functional.labels.merging import named_agreement
 from lightning_fastrecipes.functional.tables.rows import name_rows
 from lightning_fastrecipes.functional.tables.spec import TableSpec
@@ -108,7 +109,7 @@ def _columns_of(column: TargetColumn, predictions: Tensor, name: str, prefix: st
     if column.classes is None:
         return pd.DataFrame({name: values.reshape(-1)})
     names = [column.classes[index] for index in values.argmax(axis=1)]
-    classes = pd.Index([f"{prefix}{label}" for label in column.classes])
+    classes = pd.Index(probability_columns([f"{prefix}{label}" for label in column.classes]))
     return pd.concat([pd.DataFrame({name: names}), pd.DataFrame(values, columns=classes)], axis=1)
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.functional.labels.classes import probability_columns
 from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.plots.figure import shorten
 from lightning_fastrecipes.plots.images import draw_batch
@@ -75,14 +76,27 @@ def _decided(row: Mapping[Any, Any]) -> str:
     found = row["prediction"]
     if isinstance(found, float):
         return f"{found:.4g}"
-    probability = row.get(found)
+    probability = row.get(probability_columns([str(found)])[0])
     return str(found) if probability is None else f"{shorten(found, 15)} {probability:.0%}"
+
+
+def _of_pillow(image: Image.Image) -> Image.Image:
+    """Return an image as a PNG holds it, with the pixels that ``load_image`` reads of a file."""
+    if image.mode == "I" and image.format in ("PNG", "PPM"):  # 16 bits, in Pillow of before
+        return Image.fromarray(np.asarray(image).astype(np.uint16))
+    if image.mode in ("I", "F"):
+        raise DataError(
+            f"An image must be of 8 or 16 bits, but its pixels are of mode {image.mode}, which has"
+            " no agreed white. Scale it, and convert it to mode 'L'."
+        )
+    if image.mode in ("RGBa", "La", "PA"):
+        return image.convert("RGBA")
+    return image.convert("RGB") if image.mode in ("CMYK", "YCbCr", "LAB", "HSV") else image
 
 
 def _as_image(item: Any) -> Image.Image:
     if isinstance(item, Image.Image):
-        # Others are what a PNG holds.
-        return item.convert("RGB") if item.mode in ("CMYK", "YCbCr", "LAB", "HSV", "F") else item
+        return _of_pillow(item)
     if isinstance(item, Tensor) and item.ndim == 3:
         item = item.permute(1, 2, 0)
     pixels = np.asarray(item.cpu() if isinstance(item, Tensor) else item)

@@ -11,6 +11,7 @@ from torchmetrics.functional.classification import binary_average_precision
 
 from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.data.images.module import ImageDataModule
+from lightning_fastrecipes.functional.labels.classes import probability_columns
 from lightning_fastrecipes.functional.labels.decisions import decide_labels, decided_names
 from lightning_fastrecipes.functional.labels.multi_label import cooccurrence, fbeta_of_counts
 from lightning_fastrecipes.functional.labels.targets import known_labels
@@ -58,11 +59,11 @@ def prediction_table(
 ) -> pd.DataFrame:
     """List predictions beside file names.
 
-    The columns are ``file``, ``prediction``, ``target`` if given, and one per class, rounded to six
-    decimals. ``probabilities`` have shape ``(rows, num_classes)``; ``targets`` are class indices,
-    probabilities, or 0 and 1. With ``thresholds``, one per class, images have several labels, which
-    are joined by a space, or by a sign that no label has; ``unknown`` names those that are not
-    known, if any.
+    The columns are ``file``, ``prediction``, ``target`` if given, and ``probability_columns``,
+    rounded to six decimals. ``probabilities`` have shape ``(rows, num_classes)``; ``targets`` are
+    class indices, probabilities, or 0 and 1. With ``thresholds``, one per class, images have
+    several labels, which are joined by a space, or by a sign that no label has; ``unknown`` names
+    those that are not known, if any.
 
     >>> prediction_table(["a.png"], torch.tensor([[0.25, 0.75]]), ["cat", "dog"]).values
     array([['a.png', 'dog', 0.25, 0.75]], dtype=object)
@@ -74,7 +75,8 @@ def prediction_table(
         table[name] = decided_names(values, classes, wanted)
     if thresholds is not None and targets is not None and not bool(known_labels(targets).all()):
         table["unknown"] = decided_names((~known_labels(targets)).float(), classes, 0.5)
-    columns = pd.DataFrame(probabilities.double().numpy().round(DECIMALS), columns=classes)
+    rounded = probabilities.double().numpy().round(DECIMALS)
+    columns = pd.DataFrame(rounded, columns=probability_columns(classes))
     return pd.concat([table, columns], axis=1)
 
 
