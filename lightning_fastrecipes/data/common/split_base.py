@@ -1,14 +1,32 @@
 """What all ways to split have in common."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import date
 from typing import Any
 
 from typing_extensions import override
 
+from lightning_fastrecipes._lightning import rank_zero_warn
 from lightning_fastrecipes.data.common.split_names import SplitName
+from lightning_fastrecipes.functional.labels.spellings import look_alikes
+from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.typed import check_types
+
+_MOST_COMPARED = 10_000
+
+
+def warn_of_like_groups(column: str, groups: Iterable[Any]) -> None:
+    """Warn of groups whose names look the same, since they may end in different splits."""
+    names = {name for name in groups if isinstance(name, str)}
+    alike = look_alikes(names) if len(names) <= _MOST_COMPARED else []
+    if alike:
+        more = f", and {len(alike) - 1:,} others" if len(alike) > 1 else ""
+        rank_zero_warn(
+            f"The column '{column}' has {name_some(alike[0])} as different groups, which differ by"
+            f" case, blanks, invisible signs or form of their letters alone{more}: they may be in"
+            " different splits. If they mean the same, give them one name."
+        )
 
 
 class SplitBase:

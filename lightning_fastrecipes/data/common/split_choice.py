@@ -1,5 +1,6 @@
 """How a data set is split: by shares, a column, dates, whole groups, folds, or lists of rows."""
 
+import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, fields
 from datetime import date
@@ -257,8 +258,11 @@ def _is_list(value: Any) -> bool:
 
 def _moment(name: str, value: str | date) -> np.datetime64:
     """Read an end of a range; the last day of one counts as a whole."""
+    text = str(value).strip()
+    # Others than those that begin with the year, such as 01/02/2014, are read in two ways.
+    is_plain = re.match(r"\d{4}", text) is not None
     try:
-        moment = pd.Timestamp(str(value))
+        moment = pd.Timestamp(text if is_plain else "no date")
     except ValueError as error:
         raise ValueError(
             f"`{name}` must be a date such as '2014-08-01', got {shown(value)}. Write year, month,"
@@ -269,7 +273,7 @@ def _moment(name: str, value: str | date) -> np.datetime64:
             f"`{name}` must be a date without a time zone such as '2014-08-01', got {shown(value)}."
         )
     found = np.datetime64(moment.to_datetime64().astype("datetime64[us]"))
-    is_whole_day = moment == moment.normalize() and ":" not in str(value)
+    is_whole_day = moment == moment.normalize() and ":" not in text
     if name.endswith("_until") and is_whole_day:
         found += np.timedelta64(1, "D") - np.timedelta64(1, "us")
     return found

@@ -15,7 +15,7 @@ from lightning_fastrecipes._lightning import rank_zero_info, rank_zero_warn
 from lightning_fastrecipes.data.common.split_choice import Split
 from lightning_fastrecipes.data.images.decoding import MAX_MEGAPIXELS
 from lightning_fastrecipes.data.images.drawn_splits import draw_splits
-from lightning_fastrecipes.data.images.label_sets import label_lists, labels_of
+from lightning_fastrecipes.data.images.label_sets import label_lists, labels_of, refuse_joiner
 from lightning_fastrecipes.data.images.likeness import looks_of_arrays, shared_images
 from lightning_fastrecipes.data.images.listing import ImageSplit, Listing
 from lightning_fastrecipes.data.images.manifest import scan_images
@@ -114,6 +114,9 @@ def assemble(
 def _assembled(
     listing: Listing, split: Split, on_bad_file: OnBadFile, max_megapixels: float
 ) -> Images:
+    refuse_joiner(listing.classes or [])
+    if listing.label_kind == "single":
+        refuse_joiner(listing.rows["label"].unique())
     listing = replace(listing, rows=draw_splits(listing, split))
     scan = _scan(listing, max_megapixels, skip_missing=on_bad_file == "skip")
     bad = scan[scan["problem"] != ""]

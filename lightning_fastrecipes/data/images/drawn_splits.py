@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from lightning_fastrecipes.data.common.row_splits import FoldSplit
+from lightning_fastrecipes.data.common.split_base import warn_of_like_groups
 from lightning_fastrecipes.data.common.split_choice import (
     ColumnSplit,
     FractionSplit,
@@ -38,6 +39,8 @@ def draw_splits(listing: Listing, split: Split) -> pd.DataFrame:
     there = set(rows["split"])
     places = np.flatnonzero(rows["split"] == "train")
     pool = rows.iloc[places]
+    if not isinstance(drawn, FractionSplit) and drawn.column is not None:
+        warn_of_like_groups(drawn.column, pool["group"])
     found = dict.fromkeys(("val", "test"), np.empty(0, dtype=np.int64))
     if isinstance(drawn, FoldSplit):
         if "val" in there:

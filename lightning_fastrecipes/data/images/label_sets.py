@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lightning_fastrecipes.errors import DataError
-from lightning_fastrecipes.messages import shown
+from lightning_fastrecipes.messages import name_some, shown
 
 LabelChoice = Literal["auto", "single", "multi"]
 """What a user says of labels: the data decide, one per image, or any number."""
@@ -38,6 +38,16 @@ def labels_of(text: str) -> list[str]:
     return text.split(LABEL_JOINER) if text else []
 
 
+def refuse_joiner(names: Iterable[str]) -> None:
+    """Raise `DataError` if a label holds the sign that stands between those of a row."""
+    wrong = [name for name in names if LABEL_JOINER in name]
+    if wrong:
+        raise DataError(
+            f"A label must not hold the sign {LABEL_JOINER!r}, but {name_some(wrong)} do. Take it"
+            " out of their names."
+        )
+
+
 def label_lists(rows: pd.DataFrame) -> list[list[str]]:
     """Return the labels of each row of a listing."""
     return [labels_of(label) for label in rows["label"]]
@@ -55,6 +65,9 @@ class LabelSets:
     multi_label: bool
     reason: str
     note: str = ""
+
+    def __post_init__(self) -> None:
+        refuse_joiner({name for row in self.labels for name in row})
 
 
 def split_labels(
@@ -185,7 +198,7 @@ def labels_of_columns(flags: pd.DataFrame, choice: LabelChoice = "auto") -> Labe
         for row in flags.to_numpy()
     ]
     num_one = sum(len(row) == 1 for row in labels)
-    columns = f"{len(names)} columns of 0 and 1"
+    columns = f"{len(names)} columns of 0 and 1 ({name_some(names)})"
     if choice != "auto":
         return LabelSets(labels, choice == "multi", f"{choice}, since `labels` says so")
     if num_one == len(labels):

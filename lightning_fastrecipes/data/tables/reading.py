@@ -192,7 +192,8 @@ def _refuse_second_header(path: Path, chunk: pd.DataFrame) -> None:
     for name in chunk:
         if pd.api.types.is_numeric_dtype(rows[name].dtype):
             return
-        rows = rows[rows[name] == name]
+        # A mark of Unicode stands before it where files were put together as they were.
+        rows = rows[rows[name].isin([name, f"\ufeff{name}"])]
         if rows.empty:
             return
     raise DataError(

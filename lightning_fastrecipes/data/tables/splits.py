@@ -9,6 +9,7 @@ import pandas as pd
 
 from lightning_fastrecipes._lightning import rank_zero_info
 from lightning_fastrecipes.data.common.row_splits import FoldSplit, RowSplit
+from lightning_fastrecipes.data.common.split_base import warn_of_like_groups
 from lightning_fastrecipes.data.common.split_choice import (
     ColumnSplit,
     DateSplit,
@@ -139,7 +140,9 @@ def _groups(column: pd.Series) -> list[Any]:
             f" {name_rows(column.index, is_missing)}. Fill it in, or drop those rows."
         )
     # A blank behind a name makes no other owner.
-    return [name.strip() if isinstance(name, str) else name for name in column.tolist()]
+    groups = [name.strip() if isinstance(name, str) else name for name in column.tolist()]
+    warn_of_like_groups(str(column.name), groups)
+    return groups
 
 
 def _by_lists(frame: pd.DataFrame, split: RowSplit) -> list[Rows]:

@@ -161,3 +161,16 @@ def test_any_argument_that_moves_rows_is_part_of_the_key() -> None:
 
     assert len({str(split.key()) for split in splits}) == len(splits)
     assert DateSplit("a", date(2014, 1, 2)).key() == DateSplit("a", "2014-01-02").key()
+
+
+@pytest.mark.parametrize("written", ["01/02/2014", "1.2.2014", "1 Feb 2014", "today", "2014-13-01"])
+def test_a_date_that_people_read_in_two_ways_is_refused(written) -> None:
+    with pytest.raises(ValueError, match=r"`val_from` must be a date such as '2014-08-01', got "):
+        DateSplit("day", val_from=written)
+
+
+@pytest.mark.parametrize("written", ["2014-02-01", "2014/02/01", "20140201", " 2014-02-01 "])
+def test_a_date_begins_with_its_year(written) -> None:
+    found = DateSplit("day", val_from=written, val_until=written).bounds
+    assert str(found["val_from"])[:10] == str(found["val_until"])[:10] == "2014-02-01"
+    assert str(found["val_until"])[11:19] == "23:59:59"

@@ -9,7 +9,9 @@ import torch
 from jsonargparse import ArgumentParser
 
 from lightning_fastrecipes import (
+    ImageArrayDataModule,
     ImageCSVDataModule,
+    ImageFolderDataModule,
     LabelTable,
     SingleLabel,
     SoftLabels,
@@ -195,9 +197,32 @@ def test_a_column_for_each_tag_is_found_without_being_named(tmp_path) -> None:
 
     assert listing.rows["label"].tolist() == [f"sea{LABEL_JOINER}sun", "", "sea"]
     assert listing.label_reason == (
-        "multi, since 2 of 3 rows have none or several 1 in 2 columns of 0 and 1"
+        "multi, since 2 of 3 rows have none or several 1 in 2 columns of 0 and 1 ('sun', 'sea')"
     )
     assert listing.classes == ["sun", "sea"]
+
+
+@pytest.mark.parametrize("labels", ["label", SingleLabel(), Tags(separator=",")], ids=repr)
+def test_the_sign_between_labels_is_refused_within_one(labels, squares) -> None:
+    files = sorted(str(path.relative_to(squares)) for path in squares.rglob("*.png"))
+    frame = pd.DataFrame({"file": files, "label": [f"a{LABEL_JOINER}b", "c d"] * 14})
+    table = LabelTable(folder=str(squares), labels=labels)
+    with pytest.raises(DataError, match=r"must not hold the sign '\\x1f', but 'a\\x1fb' do"):
+        ImageCSVDataModule(frame, table=table, image_size=8, cache="off").setup("fit")
+
+
+def test_the_sign_between_labels_is_refused_in_names_of_classes(squares) -> None:
+    (squares / "red").rename(squares / f"r{LABEL_JOINER}d")
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 8), np.uint8)
+    arrays = {"x_train": pixels, "y_train": np.array([f"a{LABEL_JOINER}", "b"] * 4)}
+    tags = {"x_train": pixels, "y_train": np.eye(8)[:, :2]}
+    for data in (
+        ImageFolderDataModule(squares, image_size=8),
+        ImageArrayDataModule(arrays, image_size=8),
+        ImageArrayDataModule(tags, labels=Tags(columns=["a", f"b{LABEL_JOINER}"]), image_size=8),
+    ):
+        with pytest.raises(DataError, match="must not hold the sign"):
+            data.setup("fit")
 
 
 def test_one_1_in_every_row_is_one_label_unless_the_columns_are_named() -> None:

@@ -9,6 +9,7 @@ from lightning_fastrecipes.data.common.split_choice import (
     GroupSplit,
     RowSplit,
 )
+from lightning_fastrecipes.data.images.drawn_splits import draw_splits
 from lightning_fastrecipes.data.images.label_table import LabelTable, SingleLabel, SoftLabels, Tags
 from lightning_fastrecipes.data.images.table_listing import list_table
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
@@ -347,3 +348,11 @@ def test_lists_are_refused_where_rows_could_be_others(tmp_path):
     tables = {"train": write(tmp_path, ROWS), "val": write(tmp_path, ROWS, "b.csv")}
     with pytest.raises(DataError, match="lists rows, but there is one table per split"):
         list_table(tables, LabelTable(), RowSplit(val=[1]))
+
+
+def test_groups_that_look_the_same_are_named(tmp_path) -> None:
+    frame = pd.DataFrame({"file": ["a", "b", "c"], "label": "x", "patient": ["P1", "p1 ", "q"]})
+    split = GroupSplit("patient", val=0.4)
+    listing = list_table(frame, LabelTable(folder=str(tmp_path)), split)
+    with pytest.warns(UserWarning, match="'patient' has 'P1', 'p1' as different groups"):
+        draw_splits(listing, split)

@@ -68,6 +68,9 @@ def test_a_second_header_far_down_is_refused(tmp_path):
     path.write_text(2 * ("a,b\n" + 40 * "x,y\n"))
     with pytest.raises(DataError, match=r"again in row 40, counted from 0\. Remove"):
         read_frames(path)
+    path.write_text("\ufeffa,b\nx,y\n\ufeffa,b\nx,z\n")  # put together as they were
+    with pytest.raises(DataError, match="again in row 1, counted from 0"):
+        read_frames(path)
     path.write_text("a\n" + "a\nb\n")  # one column of words may hold its own name
     assert read_frames(path)["a"].tolist() == ["a", "b"]
 

@@ -345,3 +345,18 @@ def test_lists_may_name_the_values_of_a_column() -> None:
     assert found == {"train": [1, 3], "val": [0, 2], "test": []}
     with pytest.raises(DataError, match=r"by the column 'patient', does not have: 'Ann'"):
         rows(frame, val=["Ann"], column="patient")
+
+
+@pytest.mark.parametrize("split", [GroupSplit("owner", 0.3), FoldSplit(0, 3, column="owner")])
+def test_groups_that_look_the_same_are_named(split, recwarn) -> None:
+    owners = ["Ann", "ann", "bob", "\u0435ve", "eve", "zoe"]  # one with a Cyrillic letter
+    split_rows(split, pd.DataFrame({"owner": owners * 2}))
+    [warning] = [str(one.message) for one in recwarn]
+    assert "'owner' has 'Ann', 'ann' as different groups" in warning
+    assert "and 1 others: they may be in different splits" in warning
+
+
+def test_groups_that_differ_are_not_warned_of(recwarn) -> None:
+    split_rows(GroupSplit("owner", 0.3), pd.DataFrame({"owner": ["Ann", "bob", "eve ", "eve"]}))
+    split_rows(GroupSplit("owner", 0.3), pd.DataFrame({"owner": [1, 2, 3, 4]}))
+    assert not recwarn
