@@ -26,7 +26,6 @@ from lightning_fastrecipes.automatic.machine import seconds_per_step
 from lightning_fastrecipes.automatic.trials import (
     TimeIsUpError,
     Trial,
-    adopt,
     as_recipe,
     run_together,
     run_trial,
@@ -36,7 +35,7 @@ from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.choosing import Choice, Losses, choose, standard_error
 from lightning_fastrecipes.functional.timing import models_within
-from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
+from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder, take_over
 from lightning_fastrecipes.recipe.loading import modality_of
 from lightning_fastrecipes.recipe.predictor import Predictor, load
 from lightning_fastrecipes.recipe.run.plan import build_parts
@@ -252,7 +251,7 @@ class Session:
             f" validation rows (draw {split}), in {trial.seconds:.0f} s."
         )
         if is_best(trial.losses):
-            adopt(folder, self.folder)
+            take_over(folder, self.folder)
             self._adopted = candidate.name
         return True
 
@@ -291,7 +290,7 @@ class Session:
         if count < 1 or (count == 1 and self._adopted == name):
             self.say(f"models: 1, since another takes {seconds:.0f} s of {self.seconds_left:.0f}.")
             if self._adopted != name and (first.folder / "export").is_dir():
-                adopt(first.folder, self.folder)
+                take_over(first.folder, self.folder)
             return
         together = with_models(first.candidate, count)
         folder = self.folder / "trials" / "together"
@@ -300,7 +299,7 @@ class Session:
         except TimeIsUpError:
             self.say("models: 1, since several did not end in time.")
             return
-        adopt(folder, self.folder)
+        take_over(folder, self.folder)
         self._adopted = name
         self.say(f"models: {count} of other seeds predict together, {seconds:.0f} s each.")
 

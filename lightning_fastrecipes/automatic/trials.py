@@ -145,24 +145,3 @@ def is_out_of_memory(error: BaseException) -> bool:
             return True
         seen = seen.__cause__ or seen.__context__
     return "out of memory" in str(error).lower()
-
-
-def adopt(source: Path, target: Path) -> None:
-    """Put the content of a finished run folder in place of what another folder holds of a run.
-
-    Each file and folder is replaced as a whole, results and export last.
-    """
-    last = [RunFolder(source).results.name, RunFolder(source).export.name]
-    entries = sorted(source.iterdir(), key=lambda path: (path.name in last, path.name))
-    for path in entries:
-        fresh, old = target / f".new-{path.name}", target / f".old-{path.name}"
-        for left in (fresh, old):
-            shutil.rmtree(left, ignore_errors=True)
-        if path.is_dir():
-            shutil.copytree(path, fresh)
-            if (target / path.name).exists():
-                (target / path.name).rename(old)
-        else:
-            shutil.copy2(path, fresh)
-        fresh.replace(target / path.name)
-        shutil.rmtree(old, ignore_errors=True)

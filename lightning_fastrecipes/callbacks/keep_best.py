@@ -71,7 +71,9 @@ class KeepBest(KeyedCallback):
 
     def decide(self, pl_module: pl.LightningModule) -> None:
         """Decide whether the lowest or the highest value is the best; a SetupError if unknown."""
-        self._watched = Monitor(self.monitor, self.mode or _direction(self.monitor, pl_module))
+        self._watched = Monitor(
+            self.monitor, self.mode or metric_direction(self.monitor, pl_module)
+        )
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -151,8 +153,11 @@ class KeepBest(KeyedCallback):
             )
 
 
-def _direction(monitor: str, module: pl.LightningModule) -> Literal["min", "max"]:
-    """Return whether the lowest or the highest value of a metric is the best."""
+def metric_direction(monitor: str, module: pl.LightningModule) -> Literal["min", "max"]:
+    """Return whether the lowest or the highest value of a metric is the best.
+
+    Raise `SetupError` if neither the module nor the name says so.
+    """
     if isinstance(module, HasPhaseMetrics):
         for phase, metrics in module.phase_metrics.items():
             name = monitor.removeprefix("train_").removeprefix(phase)

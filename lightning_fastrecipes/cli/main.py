@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from lightning_fastrecipes.cli import automatic, browsing
+from lightning_fastrecipes.cli import automatic, browsing, searching
 from lightning_fastrecipes.cli.dead_processes import DeathWatch
 from lightning_fastrecipes.cli.interruptions import (
     TerminatedError,
@@ -343,6 +343,6 @@ def _backbones(options: argparse.Namespace) -> int:
 _ALL = (_check, _explain, _summary, _show_batch, _lr_find, _run, _predict, _backbones)
 _COMMANDS = {command.__name__[1:].replace("_", "-"): command for command in _ALL}
 _COMMANDS |= {"report": report, "clean": clean, "look": look}
-_COMMANDS |= {"auto": automatic.auto, "new": automatic.new}
+_COMMANDS |= {"auto": automatic.auto, "new": automatic.new, "search": searching.search}
 _COMMANDS |= {"ls": browsing.ls, "show": browsing.show, "copy": browsing.copy}
 _COMMANDS["completion"] = browsing.completion

@@ -46,6 +46,7 @@ _COMMANDS = {
     "show-batch": "Draw some training images as a stage augments them.",
     "lr-find": "Sweep the learning rate of one stage, and train nothing.",
     "run": "Run a recipe into a run folder.",
+    "search": "Find good values for the ranges in a recipe, most trials stopped early.",
     "predict": "Predict images, or the rows of tables, with a finished run.",
     "completion": "Print a script that completes words in a shell: eval it, or source it.",
     "report": "Write what a finished run has learned to one page, and what to try next.",
@@ -57,7 +58,7 @@ _DIGITS = 10  # of a count
 _AS_JSON = ("ls", "check", "explain", "summary", "predict")
 _WITHOUT_TRUST = ("ls", "auto", "new", "look", "backbones", "completion")
 _WITHOUT_RECIPE = (*_WITHOUT_TRUST, "predict", "report", "clean")
-_TAKE_OVERRIDES = ("check", "explain", "summary", "show-batch", "lr-find", "run")
+_TAKE_OVERRIDES = ("check", "explain", "summary", "show-batch", "lr-find", "run", "search")
 
 
 def parse_words(words: Sequence[str]) -> argparse.Namespace:
@@ -168,6 +169,7 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     add("--min-lr", type=_positive, metavar="LR", help="first rate (default: the finder's, 1e-7)")
     add("--max-lr", type=_positive, metavar="LR", help="last rate (default: the finder's, 10)")
     _add_run(found["run"])
+    _add_search(found["search"])
     add = found["backbones"].add_argument
     add("name", nargs="?", default="", help="part of the names to list")
     add("--measure", action="store_true", help="measure seconds an image on this machine")
@@ -184,7 +186,9 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
 def _add_recipe(command: argparse.ArgumentParser, name: str) -> None:
     if name not in _WITHOUT_RECIPE:
         recipe = "name of a recipe (see `fastrecipes ls`) or path of a recipe.yaml"
-        command.add_argument("recipe", nargs="?" if name == "run" else None, help=recipe)
+        command.add_argument(
+            "recipe", nargs="?" if name in ("run", "search") else None, help=recipe
+        )
         command.add_argument("--variant", metavar="NAME", help="take this variant of the recipe")
     if name not in _WITHOUT_TRUST:
         trust = "a module whose code the files may run, such as `mine`; may be given again"
@@ -254,6 +258,16 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     tta = "evaluate with test-time augmentation: as the recipe says, or 4 views of the training"
     tta += " augmentation; --evaluation.tta.preset=flips for others"
     add("--tta", action="store_true", help=tta)
+
+
+def _add_search(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--trials", type=_count, metavar="N", help="how many values are drawn (default: 30)")
+    monitor = "validation metric that decides (default: the model's first, such as val_accuracy)"
+    add("--monitor", metavar="NAME", help=monitor)
+    add("--out", type=Path, metavar="DIR", help="folder (default: runs/NAME-search)")
+    resume = "go on with a search, also beside another process that does"
+    add("--resume", type=Path, metavar="DIR", help=resume)
 
 
 def _add_data(command: argparse.ArgumentParser, folder: str) -> None:

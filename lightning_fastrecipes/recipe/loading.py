@@ -9,7 +9,6 @@ from typing import Any
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes import plain
-from lightning_fastrecipes import trust as trusted
 from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.training.save_interval import save_interval
@@ -25,15 +24,14 @@ from lightning_fastrecipes.recipe.config.building import (
     read_settings,
     read_trainer,
 )
-from lightning_fastrecipes.recipe.config.catalog import recipe_name
-from lightning_fastrecipes.recipe.config.documents import Place, check_keys, read_document
-from lightning_fastrecipes.recipe.config.overrides import (
-    SECTIONS,
-    Override,
-    apply_override,
-    read_override,
+from lightning_fastrecipes.recipe.config.documents import Place
+from lightning_fastrecipes.recipe.config.merging import (
+    OF_THE_WHOLE,
+    check_trust,
+    merge_document,
+    refuse_ranges,
 )
-from lightning_fastrecipes.recipe.config.paths import from_beside
+from lightning_fastrecipes.recipe.config.overrides import SECTIONS, Override, apply_override
 from lightning_fastrecipes.recipe.config.schema import (
     TTA,
     Evaluation,
@@ -55,8 +53,6 @@ _PLAIN = {
 }  # fmt: skip
 _MOST_SEED = 4_000_000
 """A stage has a thousand times the seed of its recipe, and numpy takes up to 2**32."""
-_OF_THE_WHOLE = ("name", "variants", "series")
-"""Keys that a variant cannot change."""
 _SIDE_STEP = "side_step"
 """Among the changes of a variant: whether the next one does without them."""
 
@@ -80,28 +76,11 @@ def load_recipe(
     place of what the file holds. Raise `RecipeError` if the file or an override cannot be
     understood, or names other code, which has not been imported then.
     """
-    is_file = document is None
-    document = read_document(path) if document is None else copy.deepcopy(dict(document))
-    if is_file:
-        document = from_beside(document, path.parent)
-    pl.name_own_classes(document)
     place = Place(path, trust=tuple(trust))
-    check_keys(document, SECTIONS, place)
-    _check_trust(document, place)
-    # Written into a run folder, where the folder's own name says nothing of the recipe.
-    document["name"] = recipe_name(path, document)
-    variants = document.get("variants")
-    is_known = isinstance(variants, Mapping) and variant in variants
-    if document.get("series") is None and is_known:
-        # Its data may be of another class, whose arguments the overrides name.
-        document, variant = _as_variant(document, str(variant), place), None
-    applied: list[Override] = []
-    for override in map(read_override, overrides):
-        applied.append(apply_override(document, override, place.at(f"override --{override.key}")))
-        # The next one may ask a class for its arguments.
-        _check_trust(document, place)
+    document, applied, variant = merge_document(place, overrides, variant, document)
+    refuse_ranges(document, place)
     check_bounds(document, [(override.key, override.value) for override in applied], place)
-    recipe = _read_recipe({k: v for k, v in document.items() if k not in _OF_THE_WHOLE[1:]}, place)
+    recipe = _read_recipe({k: v for k, v in document.items() if k not in OF_THE_WHOLE[1:]}, place)
     check_sizes(document, place)
     if "variants" in document or "series" in document:
         series = document.get("series")
@@ -163,7 +142,7 @@ def _modality(*, is_table: bool) -> Modality:
 
 def _read_recipe(document: dict[str, Any], place: Place) -> Recipe:
     """Check a document without variants, and read it."""
-    _check_trust(document, place)
+    check_trust(document, place)
     for key in ("description", "data", "model", "stages"):
         if key not in document:
             raise place.error(f"the key `{key}` is missing. Add it at the top level.")
@@ -225,14 +204,6 @@ def _read_interval(value: Any, place: Place) -> int | str | None:
     return value  # type: ignore[no-any-return]
 
 
-def _check_trust(document: dict[str, Any], place: Place) -> None:
-    """Refuse classes and functions that are not trusted, before any is imported."""
-    try:
-        trusted.check_document(document, place.trust)
-    except ConfigurationError as error:
-        raise place.error(error) from error
-
-
 def _check_evaluation(recipe: Recipe, place: Place) -> None:
     """Refuse an evaluation that stages or seeds contradict, and numbers out of range."""
     asked, seeds = recipe.evaluation, recipe.seeds
@@ -268,17 +239,6 @@ def _check_evaluation(recipe: Recipe, place: Place) -> None:
         )
 
 
-def _as_variant(document: dict[str, Any], name: str, place: Place) -> dict[str, Any]:
-    """Return the document of one variant of a recipe that is no series."""
-    changes = document["variants"][name] or {}
-    changed = {key: value for key, value in document.items() if key not in _OF_THE_WHOLE}
-    changed["name"] = f"{document['name']}-{name}"
-    for key, value in changes.items() if isinstance(changes, dict) else ():
-        at = place.at(f"variants.{name}: {key}")
-        apply_override(changed, Override(str(key), value), at)
-    return changed
-
-
 def _read_variants(
     document: dict[str, Any], overrides: Sequence[Override], place: Place
 ) -> dict[str, Recipe]:
@@ -293,7 +253,7 @@ def _read_variants(
         raise place.at("series").error(
             f"must be `cumulative` or be left out, but is {shown(series)}."
         )
-    base = {key: value for key, value in document.items() if key not in _OF_THE_WHOLE}
+    base = {key: value for key, value in document.items() if key not in OF_THE_WHOLE}
     recipes: dict[str, Recipe] = {}
     for name, changes in variants.items():
         at = place.at("variants").at(str(name))
@@ -313,7 +273,7 @@ def _read_variants(
         for key, value in changes.items():
             if key == _SIDE_STEP:
                 continue
-            if str(key).partition(".")[0] in _OF_THE_WHOLE:
+            if str(key).partition(".")[0] in OF_THE_WHOLE:
                 raise at.error(f"`{key}` belongs to the whole recipe. A variant cannot change it.")
             where = at._replace(key=f"{at.key}: {key}")
             apply_override(changed, Override(str(key), value), where)

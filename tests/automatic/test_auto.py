@@ -16,13 +16,13 @@ from lightning_fastrecipes.automatic.looking import draft_recipe
 from lightning_fastrecipes.automatic.training import train_within
 from lightning_fastrecipes.automatic.trials import (
     TimeIsUpError,
-    adopt,
     is_out_of_memory,
     within_memory,
 )
 from lightning_fastrecipes.cli.main import main
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.tables import sizing
+from lightning_fastrecipes.recipe.artifacts.run_folder import take_over
 from lightning_fastrecipes.recipe.loading import load_recipe
 
 RNG = np.random.default_rng(0)
@@ -147,7 +147,7 @@ def test_a_better_run_takes_the_place_of_another_as_a_whole(tmp_path: Path) -> N
             path = tmp_path / name / file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(name)
-    adopt(tmp_path / "new", tmp_path / "old")
+    take_over(tmp_path / "new", tmp_path / "old")
     found = {
         path.relative_to(tmp_path / "old").as_posix() for path in (tmp_path / "old").rglob("*")
     }

@@ -2,6 +2,7 @@
 
 import math
 import re
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -153,3 +154,24 @@ class RunFolder:
             if paths:
                 return {path.stem: path for path in paths}
         return {}
+
+
+def take_over(source: Path, target: Path, *, leave: Sequence[str] = ()) -> None:
+    """Put the content of a finished run folder in place of what another folder holds of a run.
+
+    Each file and folder is replaced as a whole, results and export last; names of ``leave`` stay.
+    """
+    last = [RunFolder(source).results.name, RunFolder(source).export.name]
+    entries = sorted(source.iterdir(), key=lambda path: (path.name in last, path.name))
+    for path in (one for one in entries if one.name not in leave):
+        fresh, old = target / f".new-{path.name}", target / f".old-{path.name}"
+        for left in (fresh, old):
+            shutil.rmtree(left, ignore_errors=True)
+        if path.is_dir():
+            shutil.copytree(path, fresh)
+            if (target / path.name).exists():
+                (target / path.name).rename(old)
+        else:
+            shutil.copy2(path, fresh)
+        fresh.replace(target / path.name)
+        shutil.rmtree(old, ignore_errors=True)
