@@ -15,6 +15,7 @@ _EXAMPLES = {
     "int_uniform": "{int_uniform: [1, 8]}",
     "choice": "{choice: [16, 32, 64]}",
 }
+_sobol_engine: Any = torch.quasirandom.SobolEngine
 _MOST_DIMENSIONS = 21_201
 """Of torch's Sobol sequence."""
 
@@ -145,7 +146,7 @@ def quasi_random(count: int, dimensions: int, seed: int, first: int = 0) -> list
         raise ValueError(
             f"at most {_MOST_DIMENSIONS:,} ranges can be searched, got {dimensions:,}."
         )
-    engine = torch.quasirandom.SobolEngine(dimensions, scramble=True, seed=seed)
+    engine: Any = _sobol_engine(dimensions, scramble=True, seed=seed)
     engine.fast_forward(first)
     points: list[list[float]] = engine.draw(count, dtype=torch.float64).clamp(0, 1 - 1e-9).tolist()
     return points

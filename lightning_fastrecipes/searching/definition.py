@@ -73,6 +73,12 @@ class Definition:
         return [name_path(self.document, path) for path in self.ranges]
 
     @property
+    def short_names(self) -> list[str]:
+        """The last part of each key, if they differ."""
+        last = [name.rpartition(".")[2] for name in self.names]
+        return last if len({*last}) == len(last) else self.names
+
+    @property
     def seed(self) -> int:
         """What the draws follow from, besides the number of a trial: the recipe's seed."""
         seed = self.document.get("seed", 0)

@@ -157,7 +157,7 @@ class Search:
         return order
 
     def _describe(self, trial: Trial, epochs: int) -> str:
-        values = ", ".join(map(_pair, self.definition.names, trial.values))
+        values = ", ".join(map(_pair, self.definition.short_names, trial.values))
         if trial.failure is not None:
             return f"trial {trial.number}: {values}: failed. {trial.failure}"
         figure = trial.rungs[-1]["figure"]
@@ -172,7 +172,7 @@ class Search:
 
     def table(self) -> pd.DataFrame:
         """Return a row for each trial that was drawn: values, epochs, figure, seconds and state."""
-        rows = []
+        rows, names = [], self.definition.names
         for number, trial in sorted(self.trials.items()):
             last = trial.rungs[-1] if trial.rungs else {}
             is_full = self._is_full(trial)
@@ -182,10 +182,7 @@ class Search:
                     "trial": number,
                     "drawn": "coarse" if number < self.num_coarse else "fine",
                     "state": state if last or trial.failure else "waiting",
-                    **{
-                        n: _cell(v)
-                        for n, v in zip(self.definition.names, trial.values, strict=True)
-                    },
+                    **dict(zip(names, map(_cell, trial.values), strict=True)),
                     "epochs": last.get("epochs", 0),
                     self.definition.monitor: last.get("figure"),
                     "val_loss": last.get("loss"),
@@ -233,7 +230,7 @@ class Search:
             for left in self.folder.glob(f"{PART}*"):
                 left.unlink()
             trial = self.trials[number]
-            values = ", ".join(map(_pair, self.definition.names, trial.values))
+            values = ", ".join(map(_pair, self.definition.short_names, trial.values))
             self.say(f"best: trial {number}: {values}")
             home = RunFolder(trial.folder)
             recipe = self.definition.recipe(trial.values, home.recipe, self.trust)

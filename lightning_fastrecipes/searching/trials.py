@@ -190,6 +190,6 @@ def figures_at(
         return None, None
     found = rows.iloc[-1]
     if stage.keep_best is not None or stage.until_overfitting:
-        values = rows[definition.monitor]
-        found = rows.loc[values.idxmin() if definition.mode == "min" else values.idxmax()]
+        values = rows[definition.monitor].to_numpy()
+        found = rows.iloc[int(values.argmin() if definition.mode == "min" else values.argmax())]
     return float(found[definition.monitor]), float(found["val_loss"])
