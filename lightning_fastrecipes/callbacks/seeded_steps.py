@@ -29,12 +29,16 @@ class SeededSteps(pl.OwnCallback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Seed the generators of torch, numpy and Python for this batch."""
-        step = (self.seed, trainer.global_rank, trainer.current_epoch, batch_idx)
-        low, high, *words = np.random.SeedSequence(step).generate_state(6).tolist()
-        torch_seed = low + (high << 32)
-        # Not `torch.manual_seed`: while CUDA is not in use, it queues one call a batch for later.
-        torch.default_generator.manual_seed(torch_seed)
-        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-            torch.cuda.manual_seed_all(torch_seed)
-        np.random.seed(words)
-        random.seed(torch_seed)
+        seed_step(self.seed, trainer.global_rank, trainer.current_epoch, batch_idx)
+
+
+def seed_step(*step: int) -> None:
+    """Seed the generators of torch, numpy and Python for a batch: seed, process, epoch, index."""
+    low, high, *words = np.random.SeedSequence(step).generate_state(6).tolist()
+    torch_seed = low + (high << 32)
+    # Not `torch.manual_seed`: while CUDA is not in use, it queues one call a batch for later.
+    torch.default_generator.manual_seed(torch_seed)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(torch_seed)
+    np.random.seed(words)
+    random.seed(torch_seed)

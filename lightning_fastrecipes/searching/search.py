@@ -1,6 +1,7 @@
 """Coarse trials, fine ones around the best of them, and most of both stopped early."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from lightning_fastrecipes.plots.trials import draw_trials
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder, take_over
 from lightning_fastrecipes.recipe.run.terminal import headline
 from lightning_fastrecipes.searching.definition import Definition, rungs
+from lightning_fastrecipes.searching.stacked import timed_heads, why_not_stacked
 from lightning_fastrecipes.searching.trials import OF_A_TRIAL, PausingRun, Trial
 
 logger = logging.getLogger(__name__)
@@ -62,7 +64,11 @@ class Search:
         self.trust = tuple(trust)
         self._say = say
         middle = definition.values([0.5] * len(definition.ranges))
-        self.rungs = rungs(definition.recipe(middle, folder / "recipe.yaml", self.trust))
+        path = folder / "recipe.yaml"
+        self.rungs = rungs(definition.recipe(middle, path, self.trust))
+        self.is_stacked = not why_not_stacked(definition, path, self.trust)
+        if self.is_stacked:
+            self.rungs = self.rungs[-1:]
         self.num_coarse = -(-definition.num_trials // 2)
         self.trials: dict[int, Trial] = {}
 
@@ -90,6 +96,8 @@ class Search:
 
     def progress(self) -> str:
         """Return how many trials have come how far."""
+        for trial in self.trials.values():
+            trial.read()
         known = [one for one in self.trials.values() if one.rungs or one.failure]
         full = sum(self._is_full(trial) for trial in known)
         return (
@@ -128,6 +136,8 @@ class Search:
 
     def _train_all(self, trials: Sequence[Trial], epochs: int) -> None:
         """Train trials up to an epoch, together with other processes; return when all are there."""
+        if self.is_stacked:
+            self._train_heads(trials, epochs)
         while True:
             for trial in trials:
                 trial.read()
@@ -143,6 +153,25 @@ class Search:
                     self._write_table()
             if not done:
                 time.sleep(_PATIENCE)
+
+    def _train_heads(self, trials: Sequence[Trial], epochs: int) -> None:
+        """Train all trials in one pass, unless another process does; a part of it is not kept."""
+        with FileLock(self.folder / ".heads.lock"):
+            for trial in trials:
+                trial.read()
+            if all(trial.has_reached(epochs) for trial in trials):
+                return
+            values = [trial.values for trial in trials]
+            path = self.folder / "recipe.yaml"
+            found, seconds = timed_heads(self.definition, values, path, self.trust)
+            self.say(f"heads: {len(trials)} trials as stacked weights in one pass, {seconds:.1f} s")
+            for trial, head in zip(trials, found, strict=True):
+                rung = {"epochs": epochs, "figure": head.figure, "loss": head.loss}
+                trial.rungs = [{**rung, "seconds": round(seconds / len(trials), 2)}]
+                if not math.isfinite(head.loss):
+                    trial.rungs, trial.failure = [], "The loss is no finite number."
+                trial.write()
+                self.say(self._describe(trial, epochs))
 
     def _figures(self, numbers: Sequence[int], place: int) -> dict[int, tuple[float, float]]:
         found = {n: self.trials[n].badness(place, self.definition.mode) for n in numbers}

@@ -119,6 +119,7 @@ class Trial:
     def read(self) -> None:
         """Read what its folder says, of whatever process."""
         path = self.folder / FILE
+        self.rungs, self.failure = [], None
         if path.is_file():
             saved = read_json(path, _check_saved, _CURE)
             self.rungs, self.failure = saved["rungs"], saved.get("failure")
