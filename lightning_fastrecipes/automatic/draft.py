@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.functional.decisions import Decision
+from lightning_fastrecipes.messages import printable
 from lightning_fastrecipes.recipe.config.documents import dump_document
 from lightning_fastrecipes.recipe.config.schema import Recipe
 from lightning_fastrecipes.recipe.loading import load_recipe
@@ -31,7 +32,8 @@ class Draft:
         lines = [
             line
             for decision in self.decisions
-            for line in textwrap.wrap(f"# {decision}", 100, subsequent_indent="#     ")
+            # What YAML takes for the end of a line would end the comment.
+            for line in textwrap.wrap(printable(f"# {decision}"), 100, subsequent_indent="#     ")
         ]
         return "\n".join([*lines, dump_document(self.document)])
 

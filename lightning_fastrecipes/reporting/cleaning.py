@@ -1,5 +1,6 @@
 """Mend the labels of a run by what its report was told: a new table, the same images."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from lightning_fastrecipes.data.images.label_table import Numbers, SingleLabel, 
 from lightning_fastrecipes.data.images.table_files import find_files
 from lightning_fastrecipes.data.images.table_listing import read_label_table
 from lightning_fastrecipes.errors import DataError
-from lightning_fastrecipes.messages import name_some
+from lightning_fastrecipes.messages import name_some, shown
 from lightning_fastrecipes.recipe.config.documents import dump_document
 from lightning_fastrecipes.reporting.finished_run import FinishedRun, read_run, read_text_table
 from lightning_fastrecipes.reporting.label_sources import image_folder, image_key
@@ -60,6 +61,11 @@ def clean(run: str | Path, relabel: str | Path, *, trust: Trust = ()) -> Cleaned
         raise DataError(f"The labels must be read to be mended, but the data fail: {found.missing}")
     decisions = read_decisions(Path(relabel), found)
     folder = path / "clean"
+    if not folder.resolve().is_relative_to(path.resolve()):
+        raise DataError(
+            f"'{folder}' must lie in the run folder, but is a link to {shown(os.readlink(folder))}."
+            " Remove it."
+        )
     changes = {key: one for key, one in decisions.items() if one.action in ("relabel", "remove")}
     if isinstance(found.data, ImageArrayDataModule):
         labels, data = _clean_arrays(found, changes, folder / "labels.npz")

@@ -205,3 +205,16 @@ def test_what_is_no_data_is_refused(tmp_path: Path, photos: Path) -> None:
             draft_recipe(data, images=photos)
         with pytest.raises(DataError, match=r"`images` must be a folder, but .* is a file"):
             draft_recipe(data, images=tmp_path / "rows.csv")
+
+
+@pytest.mark.parametrize("sign", ["\u2028", "\x85", "\u2029", "\n", "\x1b[2J"], ids=ascii)
+def test_names_of_columns_write_no_keys_into_the_recipe(tmp_path: Path, sign) -> None:
+    name = f"shop{sign}trainer: {{max_steps: 1}} #"
+    frame = table(80).rename(columns={"shop": name})
+    frame.to_csv(tmp_path / "prices.csv", index=False)
+    assert main(["new", str(tmp_path / "prices.csv"), "--out", str(tmp_path / "new")]) == 0
+    text = (tmp_path / "new" / "recipe.yaml").read_text()
+    assert "# categories:" in text
+    document = yaml.safe_load(text)
+    assert set(document) == {"description", "seed", "data", "model", "stages"}
+    assert name in document["data"]["init_args"]["columns"]["categorical"]

@@ -1,5 +1,6 @@
 """Decisions of a report become a table of labels; images and old tables stay as they are."""
 
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -69,6 +70,18 @@ def test_a_folder_becomes_a_table_that_the_next_run_reads(run, evil, tmp_path, c
 def test_what_is_no_decision_is_refused(run, tmp_path, row, message) -> None:
     with pytest.raises(DataError, match=message):
         clean(run, write(tmp_path / "relabel.csv", row))
+
+
+def test_labels_are_written_through_no_link_out_of_the_run_folder(run, tmp_path) -> None:
+    table = write(tmp_path / "relabel.csv")
+    (tmp_path / "mine").mkdir()
+    shutil.rmtree(run / "clean", ignore_errors=True)
+    (run / "clean").symlink_to(tmp_path / "mine")
+    with pytest.raises(DataError, match=r"must lie in the run folder, but is a link to .*mine"):
+        clean(run, table)
+    assert not [*(tmp_path / "mine").iterdir()]
+    (run / "clean").unlink()
+    clean(run, table)
 
 
 def test_another_table_is_refused(run, tmp_path) -> None:

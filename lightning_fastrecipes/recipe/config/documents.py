@@ -169,7 +169,11 @@ def read_document(path: Path) -> dict[str, Any]:
 
 def dump_document(document: dict[str, Any]) -> str:
     """Write a document as YAML that ``read_document`` reads back."""
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
+    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
+    # Signs that end a line would be read as blanks.
+    if any(sign in text for sign in "\x85\u2028\u2029"):
+        text = yaml.safe_dump(document, sort_keys=False, width=100)
+    return text
 
 
 def check_keys(
