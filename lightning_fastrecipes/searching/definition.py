@@ -32,10 +32,11 @@ from lightning_fastrecipes.trust import Trust
 FILE = "search.yaml"
 """What a search was started with, in its folder."""
 
+_MOST_TRIALS = 10_000
 _CURE = "Copy it again from where it was made, or search anew in another folder."
 _check_saved = plain.keys(
     {
-        "num_trials": plain.whole(1),
+        "num_trials": plain.whole(1, _MOST_TRIALS),
         "monitor": plain.text(".{1,200}", "the name of a metric"),
         "mode": plain.text("min|max", "`min` or `max`"),
         "unseen": plain.text("(?s).{0,2000}", "a sentence"),
@@ -130,6 +131,8 @@ def define(
     The ends of every range and each choice are tried, so that mistakes show before any training.
     Raise `RecipeError` if one does not fit, or nothing is validated.
     """
+    if not 1 <= num_trials <= _MOST_TRIALS:
+        raise RecipeError(f"`--trials` must be from 1 to {_MOST_TRIALS:,}, got {num_trials:,}.")
     draft = Definition(document, num_trials, "", "min", "")
     _check_ends(draft, place)
     recipe = draft.recipe(draft.values([0.5] * len(draft.ranges)), place.path, place.trust)

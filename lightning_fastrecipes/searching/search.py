@@ -22,7 +22,7 @@ from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder, take_ov
 from lightning_fastrecipes.recipe.run.terminal import headline
 from lightning_fastrecipes.searching.definition import Definition, rungs
 from lightning_fastrecipes.searching.stacked import timed_heads, why_not_stacked
-from lightning_fastrecipes.searching.trials import OF_A_TRIAL, PausingRun, Trial
+from lightning_fastrecipes.searching.trials import CURE, FILE, OF_A_TRIAL, PausingRun, Trial
 
 logger = logging.getLogger(__name__)
 
@@ -111,20 +111,27 @@ class Search:
         values = self.trials[number].values
         return [one.share(value) for one, value in zip(ranges, values, strict=True)]
 
-    def _drawn(self, number: int, centres: Sequence[Sequence[float]]) -> Trial:
-        """Return a trial by its number, with what its folder says of it."""
+    def _drawn(self, number: int, centres: Sequence[Sequence[float]]) -> None:
+        """Add a trial by its number, with what its folder says of it."""
         (point,) = quasi_random(1, len(self.definition.ranges), self.definition.seed, first=number)
         if centres:
             point = around(centres[(number - self.num_coarse) % len(centres)], point, _WIDTH)
         folder = self.folder / "trials" / f"{number:03d}"
         trial = Trial(number, folder, self.definition.values(point))
         trial.read()
-        return trial
+        self.trials[number] = trial
+        try:
+            self._shares(number)
+        except (ValueError, TypeError, ArithmeticError) as error:
+            raise DataError(
+                f"{folder / FILE}: its values must lie in the ranges of the search, but are"
+                f" {shown(trial.values)}. {CURE}"
+            ) from error
 
     def _halve(self, numbers: list[int], centres: Sequence[Sequence[float]]) -> None:
         """Train trials, and at each rung the better ones further."""
         for number in numbers:
-            self.trials[number] = self._drawn(number, centres)
+            self._drawn(number, centres)
         alive = numbers
         for place, epochs in enumerate(self.rungs):
             self._train_all([self.trials[number] for number in alive], epochs)

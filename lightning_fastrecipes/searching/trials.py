@@ -35,7 +35,7 @@ FILE, LOCK = "trial.json", ".lock"
 OF_A_TRIAL = (FILE, LOCK)
 """Files in the folder of a trial beside those of its run."""
 
-_CURE = "Remove the folder of this trial, and go on with `fastrecipes search --resume`."
+CURE = "Remove the folder of this trial, and go on with `fastrecipes search --resume`."
 _FAILURES = (ConfigurationError, DataError, RecipeError, RuntimeError, MemoryError, ValueError)
 """What values that do not work end a training by."""
 
@@ -121,7 +121,9 @@ class Trial:
         path = self.folder / FILE
         self.rungs, self.failure = [], None
         if path.is_file():
-            saved = read_json(path, _check_saved, _CURE)
+            saved = read_json(path, _check_saved, CURE)
+            # As they were drawn, should another version draw otherwise.
+            self.values = saved["values"]
             self.rungs, self.failure = saved["rungs"], saved.get("failure")
 
     def write(self) -> None:
@@ -145,6 +147,7 @@ class Trial:
             if self.has_reached(epochs):
                 return False
             sweep_parts(self.folder)
+            self.write()
             self._train(definition, epochs, trust)
             self.write()
         finally:

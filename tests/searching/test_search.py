@@ -102,6 +102,7 @@ def test_other_commands_name_the_first_range(command, recipe: Path, tmp_path: Pa
         (["--monitor=val_acc"], "Did you mean `val_accuracy`?"),
         (["--data.split={val: 0.0, test: 0.2}"], "must leave rows to validate on"),
         (["--trainer.devices=2"], "devices"),
+        (["--trials=10001"], "`--trials` must be from 1 to 10,000"),
         (["--variant=long"], "there is no variant 'long'"),
     ],
 )
@@ -129,3 +130,22 @@ def test_folders_that_do_not_fit_are_named(recipe: Path, tmp_path: Path, capsys)
 def test_a_range_may_stand_in_a_recipe_that_is_read_with_a_value(recipe: Path) -> None:
     given = ["stages.all.lr=0.01", "model.network.dropout=0.1"]
     assert load_recipe(recipe, given).stages[0].lr == 0.01
+
+
+def test_damaged_files_of_a_search_are_named(recipe: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "out"
+    assert main(["search", str(recipe), "--trials=1", f"--out={out}"]) == 0
+    (out / "choice.json").unlink()
+    path = out / "trials/000/trial.json"
+    saved = json.loads(path.read_text())
+    for values in ([0.1], ["a", "b"], [0.1, -1.0], [0.1, 0.0]):
+        path.write_text(json.dumps(saved | {"values": values}))
+        assert main(["search", f"--resume={out}"]) == 1
+        assert "must lie in the ranges" in capsys.readouterr().err
+    path.write_text("{")
+    assert main(["search", f"--resume={out}"]) == 1
+    assert "trial.json" in capsys.readouterr().err
+    for text in ("[", "a: 1", "num_trials: 3"):
+        (out / "search.yaml").write_text(text)
+        assert main(["search", f"--resume={out}"]) == 1
+        assert "search.yaml" in capsys.readouterr().err
