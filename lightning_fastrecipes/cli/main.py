@@ -117,7 +117,7 @@ def _explain(options: argparse.Namespace) -> int:
         stages = plan.plan_stages(planned, data, model)
         values = explaining.as_values(planned, data, model, stages)
         if name is not None:
-            console.print(f"Variant {name}, models: {planned.seeds}")
+            console.print(f"Variant {name}, models: {planned.num_models}")
         terminal.print_data(console, planned, data, model)
         whole = 0.0
         for place, stage in enumerate(stages):
@@ -131,7 +131,7 @@ def _explain(options: argparse.Namespace) -> int:
         if options.time:
             seconds = explaining.evaluation_seconds(planned, data, model)
             values["evaluation_seconds"] = round(seconds, 1)
-            run = duration(planned.seeds * whole + seconds)
+            run = duration(planned.num_models * whole + seconds)
             console.print(f"about {duration(seconds)}; the whole run about {run}, without decoding")
         told.append(values)
     if options.json:
@@ -219,7 +219,8 @@ def _train(run: "Run", console: Console) -> dict[str, Any]:
     from lightning_fastrecipes.recipe.run import terminal
 
     plans = run.prepare()
-    console.print(f"{run.recipe.name}: {run.recipe.description}")
+    fold = f", {run.folder.path.name}" if run.recipe.is_fold else ""
+    console.print(f"{run.recipe.name}{fold}: {run.recipe.description}")
     terminal.print_data(console, run.recipe, run.data, run.model)
     for index, plan in enumerate(plans):
         terminal.print_plan(console, plan)

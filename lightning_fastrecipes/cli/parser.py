@@ -14,7 +14,8 @@ from lightning_fastrecipes.messages import shown, suggestion
 
 _SECTIONS = ("data", "model", "trainer", "stages", "evaluation", "variants", "rungs")
 _KEYS = (
-    "seed", "seeds", "train_metrics", "save_every", "initial_checks", "validation_guard", "report",
+    "seed", "seeds", "folds", "train_metrics", "save_every", "initial_checks", "validation_guard",
+    "report",
 )  # fmt: skip
 _OVERRIDE = re.compile(rf"--(?:(?:{'|'.join(_SECTIONS)})\.[\w.-]+|{'|'.join(_KEYS)})(?==|$)")
 _MEANT = {

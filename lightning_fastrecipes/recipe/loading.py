@@ -37,6 +37,7 @@ from lightning_fastrecipes.recipe.config.schema import (
     Evaluation,
     Recipe,
 )
+from lightning_fastrecipes.recipe.config.several import check_several
 from lightning_fastrecipes.recipe.config.stages import (
     check_name,
     has_callback,
@@ -48,7 +49,7 @@ from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY
 from lightning_fastrecipes.trust import Trust
 
 _PLAIN = {
-    "name": str, "description": str, "seed": int, "seeds": int, "train_metrics": int,
+    "name": str, "description": str, "seed": int, "seeds": int, "folds": int, "train_metrics": int,
     "initial_checks": bool, "validation_guard": bool, "report": bool,
 }  # fmt: skip
 _MOST_SEED = 4_000_000
@@ -205,8 +206,8 @@ def _read_interval(value: Any, place: Place) -> int | str | None:
 
 
 def _check_evaluation(recipe: Recipe, place: Place) -> None:
-    """Refuse an evaluation that stages or seeds contradict, and numbers out of range."""
-    asked, seeds = recipe.evaluation, recipe.seeds
+    """Refuse an evaluation that stages or several models contradict, and numbers out of range."""
+    asked = recipe.evaluation
     if not 0 <= recipe.seed <= _MOST_SEED:
         raise place.at("seed").error(
             f"must be from 0 to {_MOST_SEED:,}, but is {shown(recipe.seed)}."
@@ -226,17 +227,7 @@ def _check_evaluation(recipe: Recipe, place: Place) -> None:
         raise place.at("train_metrics").error(
             f"must be a number of samples, at least 0, but is {recipe.train_metrics}."
         )
-    if seeds < 1:
-        raise place.at("seeds").error(f"must be at least 1, but is {seeds}.")
-    if seeds > 1 and asked.ensemble is not None:
-        raise place.at("seeds").error(
-            f"{seeds} models predict together, so `evaluation.ensemble` must be left out."
-        )
-    if seeds > 1 and isinstance(asked.tta, TTA) and asked.tta.plain_weight == "learn":
-        raise place.at("seeds").error(
-            f"{seeds} models predict together, and each would learn its own"
-            " `evaluation.tta.plain_weight`. Give a number."
-        )
+    check_several(recipe, place)
 
 
 def _read_variants(

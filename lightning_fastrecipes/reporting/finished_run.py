@@ -91,6 +91,10 @@ def read_run(path: Path, trust: Trust = ()) -> FinishedRun:
 
 def _open_data(recipe: Recipe) -> tuple[Any, Any, str]:
     """Build data and first model; what was to be said of them was said by the run."""
+    if recipe.folds:
+        # Each fold has data of its own: what a model has not seen, another was trained on.
+        said = "the report of a fold, such as `fastrecipes report RUN/fold-0`, looks at its rows"
+        return None, None, f"this run has {recipe.folds} folds; {said}"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -14,7 +14,12 @@ from typing_extensions import override
 from lightning_fastrecipes.data.common.split_base import SplitBase, asked_splits, check_shares
 from lightning_fastrecipes.data.common.split_names import SplitName
 from lightning_fastrecipes.errors import DataError
-from lightning_fastrecipes.functional.splits import fold_parts, grouped_split, stratified_split
+from lightning_fastrecipes.functional.splits import (
+    fold_parts,
+    grouped_split,
+    stratified_split,
+    time_split,
+)
 from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.typed import check_types
 
@@ -28,7 +33,9 @@ class FoldSplit(SplitBase):
 
     Every row but those to test on is of one fold, the same whichever ``fold`` is asked for, so that
     one training for each of them validates on every row once. Folds of images have the same mix of
-    classes; an image without which a class is not trained on stays in training.
+    classes; an image without which a class is not trained on stays in training. By a column of
+    dates a fold is trained on what comes before it: the earliest rows are in no fold, and those
+    after it are left out.
 
     Args:
         fold: Which one to validate on, from 0 to ``folds - 1``.
@@ -38,9 +45,11 @@ class FoldSplit(SplitBase):
         column: Column of a table whose values stay together in a fold, such as that of patients.
         stratify: Column of a table, such as that of the classes, whose values every fold shall have
             in the same mix. Not for images.
+        date: Column of dates by which the folds follow one another; the latest rows are those to
+            test on, and rows of one date stay together. Not for images.
 
     Raises:
-        ValueError: If a number is out of its range.
+        ValueError: If a number is out of its range, or ``date`` stands beside another column.
 
     Example:
         >>> [FoldSplit(fold, folds=3).fold for fold in range(3)]
@@ -53,6 +62,7 @@ class FoldSplit(SplitBase):
     seed: int = 0
     column: str | None = None
     stratify: str | None = None
+    date: str | None = None
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -64,11 +74,17 @@ class FoldSplit(SplitBase):
                 f" got {self.fold}."
             )
         check_shares({"test": self.test})
+        if self.date is not None and (self.column or self.stratify):
+            raise ValueError(
+                "`date` lets folds follow one another in time, where `column` and `stratify` draw"
+                " them. Give one of them."
+            )
 
     @property
     @override
     def columns(self) -> list[str]:
-        return [name for name in (self.column, self.stratify) if name is not None]
+        named = (self.column, self.stratify, self.date)
+        return [name for name in named if name is not None]
 
     @property
     @override
@@ -98,6 +114,13 @@ class FoldSplit(SplitBase):
             folds = [rest[part] for part in fold_parts(inner, self.folds, self.seed, names=named)]
         train = [part for number, part in enumerate(folds) if number != self.fold]
         return [np.sort(np.concatenate(train)), folds[self.fold], test]
+
+    def parts_in_time(self, dates: npt.NDArray[np.datetime64]) -> list[npt.NDArray[np.int64]]:
+        """Return the places of the rows before the fold, of the fold, and of those to test on."""
+        share = (1 - self.test) / (self.folds + 1)
+        *blocks, test = time_split(dates, [*[share] * (self.folds + 1), self.test])
+        before = np.sort(np.concatenate(blocks[: self.fold + 1]))
+        return [before, blocks[self.fold + 1], test]
 
 
 @dataclass(frozen=True, repr=False)

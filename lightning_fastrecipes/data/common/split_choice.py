@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import date
 from typing import Any, TypeAlias, get_args
 
@@ -18,6 +18,7 @@ from lightning_fastrecipes.data.common.split_base import (
     check_shares,
 )
 from lightning_fastrecipes.data.common.split_names import SplitName
+from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.messages import name_some, shown, suggestion
 from lightning_fastrecipes.typed import check_mapping, check_types, from_mapping
 
@@ -217,6 +218,31 @@ def as_split(choice: SplitChoice) -> Split:
             f" {', '.join(way.__name__ for way in get_args(Split))}, got {shown(choice)}."
         )
     return FractionSplit(choice)
+
+
+def as_folds(choice: SplitChoice, folds: int) -> FoldSplit:
+    """Return the first fold of a split that draws the rows to validate on as folds.
+
+    What it keeps together, its strata, dates, seed and share to test on hold for the folds as well.
+    Raise `ConfigurationError` if it names the rows to validate on.
+
+    >>> as_folds({"column": "patient", "val": 0.2, "test": 0.1}, 5)
+    FoldSplit(fold=0, folds=5, test=0.1, seed=0, column='patient', stratify=None, date=None)
+    """
+    split = as_split(choice)
+    if isinstance(split, FoldSplit):
+        return replace(split, fold=0, folds=folds)
+    if isinstance(split, FractionSplit):
+        return FoldSplit(0, folds, split.test, split.seed, stratify=split.stratify)
+    if isinstance(split, GroupSplit):
+        return FoldSplit(0, folds, split.test, split.seed, column=split.column)
+    if isinstance(split, DateSplit) and not split.bounds and not split.gap_days:
+        return FoldSplit(0, folds, split.test_last, date=split.column)
+    raise ConfigurationError(
+        f"Folds draw the rows to validate on, but `split` names them: {split}. Give shares, such as"
+        " `{val: 0.2, test: 0.1}`, perhaps with a `column` of what stays together; or a `date` by"
+        " which folds follow one another."
+    )
 
 
 def _from_mapping(values: Mapping[str, Any]) -> Split:

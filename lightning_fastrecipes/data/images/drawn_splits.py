@@ -36,6 +36,8 @@ def draw_splits(listing: Listing, split: Split) -> pd.DataFrame:
         raise ConfigurationError(
             "`stratify` is for tables, since images are drawn class by class. Leave it out."
         )
+    if isinstance(drawn, FoldSplit) and drawn.date is not None:
+        raise ConfigurationError("`date` of folds is for tables. Leave it out.")
     there = set(rows["split"])
     places = np.flatnonzero(rows["split"] == "train")
     pool = rows.iloc[places]

@@ -47,7 +47,7 @@ def TableSplit(**arguments: Any) -> Split:  # noqa: N802
 def draws_rows(split: Split) -> bool:
     """Return whether a split draws some rows one by one, whatever belongs together."""
     if isinstance(split, FoldSplit):
-        return split.column is None
+        return split.column is None and split.date is None
     return isinstance(split, FractionSplit) or (
         isinstance(split, ColumnSplit) and split.missing is not None
     )
@@ -76,6 +76,8 @@ def split_rows(split: Split, frame: pd.DataFrame) -> dict[SplitName, Rows]:
         parts = _by_names(frame[split.column], split.missing)
     elif isinstance(split, GroupSplit):
         parts = grouped_split(_groups(frame[split.column]), split.fractions, split.seed)
+    elif isinstance(split, FoldSplit) and split.date is not None:
+        parts = split.parts_in_time(_dates(frame[split.date]))
     elif isinstance(split, FoldSplit):
         strata = [0] * len(frame) if split.stratify is None else _codes(frame[split.stratify])
         groups = None if split.column is None else _groups(frame[split.column])

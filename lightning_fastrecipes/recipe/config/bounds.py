@@ -19,6 +19,7 @@ MOST = {
     "batch_size": 1_000_000,
     "devices": 1_024,
     "eval_batch_size": 1_000_000,
+    "folds": 1_000,
     "image_size": 4_096,
     "max_epochs": 100_000,
     "max_megapixels": 1_000,

@@ -20,9 +20,9 @@ from lightning_fastrecipes.recipe.config.documents import (
 from lightning_fastrecipes.recipe.config.schema import ClassSpec
 
 SECTIONS = (
-    "name", "description", "seed", "seeds", "data", "model", "trainer", "stages", "evaluation",
-    "train_metrics", "save_every", "initial_checks", "validation_guard", "report", "parts",
-    "variants", "series",
+    "name", "description", "seed", "seeds", "folds", "data", "model", "trainer", "stages",
+    "evaluation", "train_metrics", "save_every", "initial_checks", "validation_guard", "report",
+    "parts", "variants", "series",
 )  # fmt: skip
 _NAMED = {"stages": "stage", "callbacks": "callback", "variants": "variant"}
 

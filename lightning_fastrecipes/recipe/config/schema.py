@@ -201,6 +201,10 @@ class Recipe:
         source: The merged YAML document, as it is written to the run folder.
         seed: Seed of weights, shuffling, augmentation and dropout.
         seeds: How many models are trained, with seeds from ``seed`` on; several predict together.
+        folds: How many models are trained, each validated on one fold of the rows that are not
+            tested on, and trained on the others; together they predict the test split. What
+            ``split`` of the data keeps together, its strata, dates and share to test on hold for
+            the folds. 0 for none.
         train_metrics: How many training samples ``TrainMetrics`` measures after each epoch, as
             validation does; 0 for none.
         save_every: Optimizer steps, or a time such as ``5min``, after which ``SaveEvery`` writes a
@@ -215,6 +219,7 @@ class Recipe:
             ones before it, those with ``side_step: true`` left out. If ``None``, a run trains this
             recipe, or the one variant that is named.
         is_side_step: Of a variant in a series: whether the ones after it do without its changes.
+        is_fold: Whether it is of one of several folds, whose predictions are brought together.
     """
 
     name: str
@@ -228,6 +233,7 @@ class Recipe:
     source: dict[str, Any]
     seed: int = 0
     seeds: int = 1
+    folds: int = 0
     train_metrics: int = 0
     save_every: int | str | None = None
     initial_checks: bool = True
@@ -237,11 +243,17 @@ class Recipe:
     variants: dict[str, "Recipe"] = field(default_factory=dict)
     series: Literal["cumulative"] | None = None
     is_side_step: bool = False
+    is_fold: bool = False
 
     @property
     def has_many_runs(self) -> bool:
-        """Whether it runs more than once: its variants in a series, or several seeds."""
-        return self.series is not None or self.seeds > 1
+        """Whether it runs more than once: its variants in a series, several seeds, or folds."""
+        return self.series is not None or self.num_models > 1
+
+    @property
+    def num_models(self) -> int:
+        """How many models are trained and predict together."""
+        return self.folds or self.seeds
 
     def variant(self, name: str) -> "Recipe":
         """Return a variant by its name, or raise a `RecipeError`."""

@@ -50,7 +50,9 @@ def describe_evaluation(recipe: Recipe, data: Any) -> str:
     if asked.ensemble is not None:
         what = "the mean of the snapshots' predictions"
         parts.append(what if asked.ensemble == "snapshots" else "the mean weights of the snapshots")
-    if recipe.seeds > 1:
+    if recipe.folds:
+        parts.append(f"{recipe.folds} folds, and on the test split the mean of their models")
+    elif recipe.seeds > 1:
         parts.append(f"the mean of {recipe.seeds} models")
     return ", ".join(parts)
 

@@ -184,8 +184,8 @@ def describe_parts(recipe: Recipe, folder: RunFolder, results: dict[str, Any]) -
 
 
 def _is_trained(progress: Progress, recipe: Recipe) -> bool:
-    """Return whether every stage is trained; several seeds note that in their own folders."""
-    if recipe.seeds > 1:
+    """Return whether every stage is trained; several models note that in their own folders."""
+    if recipe.num_models > 1:
         return True
     planned = {stage.name: stage.max_epochs for stage in recipe.stages}
     return {one["name"]: one["max_epochs"] for one in progress.stages} == planned
@@ -212,8 +212,9 @@ def _refuse_changes(path: Path, changes: dict[str, Any], before: dict[str, Any])
 
 def _refuse_early_stop(folder: RunFolder, before: Recipe, changes: dict[str, Any]) -> None:
     stage = before.stages[-1]
-    homes = [RunFolder(path) for path in sorted(folder.path.glob("seed-*"))]
-    for home in homes if before.seeds > 1 else [folder]:
+    kind = "fold" if before.folds else "seed"
+    homes = [RunFolder(path) for path in sorted(folder.path.glob(f"{kind}-*"))]
+    for home in homes if before.num_models > 1 else [folder]:
         trained = trained_epochs(home.checkpoint(stage.name))
         if trained < stage.max_epochs and f"{stage.key}.max_epochs" in changes:
             raise RecipeError(
@@ -226,7 +227,7 @@ def _refuse_early_stop(folder: RunFolder, before: Recipe, changes: dict[str, Any
 def _refuse_member(path: Path) -> None:
     home = path.resolve()
     owner = home.parent.parent if home.parent.name in ("variants", "rungs") else home.parent
-    is_member = owner != home.parent or home.name.startswith("seed-")
+    is_member = owner != home.parent or home.name.startswith(("seed-", "fold-"))
     if is_member and (owner / "recipe.yaml").is_file():
         raise RecipeError(
             f"{path} belongs to the run {owner}, whose results would no longer be those of its"

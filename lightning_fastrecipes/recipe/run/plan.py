@@ -21,6 +21,7 @@ from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
 from lightning_fastrecipes.recipe.config.building import build
 from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.schema import AS_BEFORE, Recipe, Stage
+from lightning_fastrecipes.recipe.config.several import fold_recipes
 from lightning_fastrecipes.recipe.config.stages import averaging_of
 from lightning_fastrecipes.recipe.loading import modality_of
 from lightning_fastrecipes.recipe.run.trainers import check_callbacks, check_monitors, check_trainer
@@ -100,10 +101,14 @@ class StagePlan:
 def build_parts(recipe: Recipe) -> tuple[Any, Any]:
     """Build the datamodule, set up, and the model for its classes or columns.
 
-    Raise `RecipeError` before any data are read if Lightning does not take the trainer's values.
+    Of several folds they are those of the first. Raise `RecipeError` before any data are read if
+    Lightning does not take the trainer's values.
     """
     check_trainer(recipe)
-    return modality_of(recipe).build_parts(recipe)
+    modality = modality_of(recipe)
+    if recipe.folds:
+        recipe = next(iter(fold_recipes(recipe, modality.fold_strata(recipe)).values()))
+    return modality.build_parts(recipe)
 
 
 def summarise_stage(recipe: Recipe, name: str | None = None) -> tuple[str, Summary]:

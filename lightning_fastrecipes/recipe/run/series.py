@@ -12,6 +12,9 @@ from lightning_fastrecipes.recipe.artifacts.environment import is_first_process,
 from lightning_fastrecipes.recipe.artifacts.progress import Progress
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
 from lightning_fastrecipes.recipe.config.schema import Recipe
+from lightning_fastrecipes.recipe.config.several import fold_recipes, seed_recipes
+from lightning_fastrecipes.recipe.loading import modality_of
+from lightning_fastrecipes.recipe.run.folds import finish_folds
 from lightning_fastrecipes.recipe.run.parts import adopt, begin_part, is_up_to_date
 from lightning_fastrecipes.recipe.run.plan import build_parts, plan_stages
 from lightning_fastrecipes.recipe.run.runner import Run, RunOptions
@@ -27,7 +30,8 @@ class Series:
     """Several runs of one recipe, each in a run folder of its own.
 
     A recipe with ``series`` runs its variants in order, in ``variants/NAME``. One with ``seeds``
-    trains a model per seed, in ``seed-N``, and evaluates their mean in the folder itself. The
+    trains a model per seed, in ``seed-N``, one with ``folds`` a model per fold, in ``fold-N``, and
+    evaluates them together in the folder itself. The
     option ``resume`` also keeps the runs that are finished.
     """
 
@@ -42,13 +46,15 @@ class Series:
         """Plan every stage of every run, or raise a `RecipeError` before the first is trained."""
         progress = adopt(self.recipe, self.folder) if self.options.get("resume") else Progress()
         for name, recipe in self._runs().items():
+            members = self._members(recipe)
+            recipe = next(iter(members.values()), recipe)
             data, model = build_parts(recipe)
             plans = plan_stages(recipe, data, model)
             if self.options.get("show_progress", True):
                 folder = self.folder.variant(name) if name else self.folder.path
                 work = expected_work(recipe, data, model, plans)
-                for home in self._homes(recipe, folder):
-                    self.time_left.expect(home, work)
+                for member in members or [""]:
+                    self.time_left.expect(folder / member, work)
         if is_first_process():
             begin_part(self.recipe, self.folder, progress)
 
@@ -64,7 +70,7 @@ class Series:
             logger.info("Variant %s begins", name)
             folder = self.folder.variant(name)
             found, seconds = self._run(recipe, folder, train)
-            num_models = 1 if self.options.get("fast_dev_run") else recipe.seeds
+            num_models = 1 if self.options.get("fast_dev_run") else recipe.num_models
             row = {"name": name, "num_models": num_models, "seconds": seconds}
             if recipe.is_side_step:
                 row["is_side_step"] = True
@@ -87,30 +93,38 @@ class Series:
     def _run(
         self, recipe: Recipe, folder: Path, train: Callable[[Run], Results]
     ) -> tuple[Results, float]:
-        """Run one recipe, with all its seeds; return its results and the seconds of training."""
-        if recipe.seeds == 1 or self.options.get("fast_dev_run"):
+        """Run one recipe with all its models; return its results and the seconds of training."""
+        members = self._members(recipe)
+        if not members:
             results = self._train(recipe, folder, train)
             return results, _seconds(results)
-        members, seconds = {}, 0.0
-        for seed in range(recipe.seed, recipe.seed + recipe.seeds):
-            source = {k: v for k, v in recipe.source.items() if k != "seeds"} | {"seed": seed}
-            member = replace(recipe, seed=seed, seeds=1, source=source)
-            home, results = self._find_or_train(member, folder / f"seed-{seed}", train)
-            members[f"seed-{seed}"] = RunFolder(home).checkpoint(recipe.stages[-1].name)
-            seconds += _seconds(results)
+        homes, found = {}, {}
+        for name, member in members.items():
+            homes[name], found[name] = self._find_or_train(member, folder / name, train)
+        seconds = round(sum(map(_seconds, found.values())), 2)
+        if recipe.folds:
+            first = next(iter(members.values()))
+            run = Run(replace(first, is_fold=False, source=recipe.source), folder, **self.options)
+            run.prepare()
+            return finish_folds(run, homes, found), seconds
         run = Run(recipe, folder, **self.options)
         run.prepare()
-        return run.finish(members), round(seconds, 2)
+        last = recipe.stages[-1].name
+        return run.finish(
+            {n: RunFolder(home).checkpoint(last) for n, home in homes.items()}
+        ), seconds
 
     def _runs(self) -> dict[str, Recipe]:
         """Return the recipe of each run by the name of its variant, which is empty without."""
         return self.recipe.variants if self.recipe.series else {"": self.recipe}
 
-    def _homes(self, recipe: Recipe, folder: Path) -> list[Path]:
-        """Return the folder of each model of a recipe."""
-        if recipe.seeds == 1 or self.options.get("fast_dev_run"):
-            return [folder]
-        return [folder / f"seed-{seed}" for seed in range(recipe.seed, recipe.seed + recipe.seeds)]
+    def _members(self, recipe: Recipe) -> dict[str, Recipe]:
+        """Return the recipe of each of several models by the name of its folder."""
+        if recipe.num_models == 1 or self.options.get("fast_dev_run"):
+            return {}
+        if recipe.folds:
+            return fold_recipes(recipe, modality_of(recipe).fold_strata(recipe))
+        return seed_recipes(recipe)
 
     def _find_or_train(
         self, recipe: Recipe, folder: Path, train: Callable[[Run], Results]

@@ -118,7 +118,8 @@ def print_results(console: Console, results: Mapping[str, Any]) -> None:
     table = Table("split", "metric", "value", title="Evaluation", title_justify="left")
     for split in ("val", "test"):
         for name, value in results[split].items():
-            table.add_row(split, name, _shown(value))
+            error = results.get("standard_errors", {}).get(split, {}).get(name)
+            table.add_row(split, name, _shown(value) + _with_error(error))
     console.print(table)
     console.print(headline(results), markup=False, style="bold")
 
@@ -141,14 +142,22 @@ def headline(results: Mapping[str, Any]) -> str:
     value = metrics[f"{name}_tta" if with_views else name]
     views = ", with views" if with_views else ""
     samples = f", {baseline['samples']:,} samples" if "samples" in baseline else ""
-    which = "Test" if split == "test" else "Validation"
-    line = f"{which} split{samples}{views}: {name} {_shown(value)}"
+    which = "Test split" if split == "test" else "Validation split"
+    error = results.get("standard_errors", {}).get(split, {})
+    if error:
+        which = f"Mean of {results['folds']} folds"
+    shown_error = _with_error(error.get(f"{name}_tta" if with_views else name))
+    line = f"{which}{samples}{views}: {name} {_shown(value)}{shown_error}"
     if "commonest_class" in baseline and name == "accuracy":
         same = f"always {shown(baseline['commonest_class'])}, the commonest class,"
         return f"{line}; {same} has {_shown(baseline['accuracy'])}"
     if "rmse" in baseline and name == "rmse":
         return f"{line}; always the mean has {_shown(baseline['rmse'])}"
     return line
+
+
+def _with_error(error: float | None) -> str:
+    return "" if error is None else f" +- {_shown(error)}"
 
 
 def print_backbones(console: Console, table: pd.DataFrame) -> None:

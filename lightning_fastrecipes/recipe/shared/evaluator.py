@@ -19,6 +19,7 @@ from lightning_fastrecipes.recipe.artifacts.export_files import (
     write_ensemble,
     write_export,
 )
+from lightning_fastrecipes.recipe.artifacts.kept_predictions import KeptPredictions
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
 from lightning_fastrecipes.recipe.config.schema import Recipe
 from lightning_fastrecipes.recipe.shared.members import (
@@ -95,10 +96,13 @@ class Evaluator:
         if self._members:
             results[split], alone, targets = self._measure_members(split)
             results.setdefault("members", {})[split] = alone
-            self._measure_baseline(split, targets, results)
+            self.measure_baseline(split, targets, results)
             return
         results[split], found = self._predict_split(split)
-        self._measure_baseline(split, found.targets, results)
+        if self.recipe.is_fold and is_first_process():
+            kept = KeptPredictions(found.probabilities, found.predictions, found.targets)
+            kept.write(self.folder, split)
+        self.measure_baseline(split, found.targets, results)
         if split == "val":
             self._fit_temperatures(found.probabilities, found.predictions, found.targets)
         is_classifier = isinstance(self.model, ClassificationTask)
@@ -112,7 +116,6 @@ class Evaluator:
 
         The list of members of an earlier run is removed from the folder.
         """
-        together = self._named_thresholds(self._merged_thresholds)
         if self._members and self.modality.exports_last_member:
             load_member(list(self._members.values())[-1], self.model)
         self._export_model(folder)
@@ -121,9 +124,13 @@ class Evaluator:
             members = each_member(self._members, self.model)
             for name in track(members, "Exporting models", len(self._members)):
                 self._export_model(folder / "members" / name)
-            names = [f"members/{name}" for name in self._members]
-            write_ensemble(folder, names, {**together, **self._temperatures})
+            self.write_ensemble_of([f"members/{name}" for name in self._members], folder)
         self.modality.write_reports(self.recipe, self.folder, self.data, self.model)
+
+    def write_ensemble_of(self, members: list[str], folder: Path) -> None:
+        """List the members of an export, with the thresholds and temperatures of all together."""
+        together = self._named_thresholds(self._merged_thresholds)
+        write_ensemble(folder, members, {**together, **self._temperatures})
 
     def _measure_members(
         self, split: Split
@@ -139,25 +146,42 @@ class Evaluator:
                 self._member_thresholds[name] = self.tta.thresholds
                 augmented.append(found.predictions)
             plain.append(found.probabilities)
-        targets = found.targets
+        metrics = self.measure_together(split, plain, augmented or plain, found.targets)
+        return metrics, alone, found.targets
+
+    def measure_together(
+        self, split: Split, plain: list[Tensor], augmented: list[Tensor], targets: Tensor
+    ) -> dict[str, float]:
+        """Measure the mean of what several models predict, and write it.
+
+        ``plain`` are predictions of each model without views, ``augmented`` those with them, or the
+        same.
+        """
         mean = self.modality.merge(plain)
         merged = mean if self.tta is None else self.modality.merge(augmented)
+        metrics = self.measure_merged(split, mean, merged, targets)
+        stacked = stack_predictions(augmented)
+        agree = self.modality.agreement(self.model, stacked, merged, self._thresholds())
+        metrics |= {name: float(values.mean()) for name, values in agree.items()}
+        self._write_predictions(split, merged, targets, agree)
+        return metrics
+
+    def measure_merged(
+        self, split: Split, plain: Tensor, merged: Tensor, targets: Tensor
+    ) -> dict[str, float]:
+        """Measure predictions without views and with them; on ``val`` first tune what is tuned."""
         if split == "val":
-            self._tune(mean, merged, targets)
-            self._fit_temperatures(mean, merged, targets)
-        metrics = self._measure_predictions(mean, targets)
+            self._tune(plain, merged, targets)
+            self._fit_temperatures(plain, merged, targets)
+        metrics = self._measure_predictions(plain, targets)
         if self.tta is not None:
             if self.tta.is_learning:
                 metrics["plain_weight"] = self.tta.weight
             with_views = self._measure_predictions(merged, targets, self._merged_thresholds)
             metrics |= {f"{name}_tta": value for name, value in with_views.items()}
-        stacked = stack_predictions(plain if self.tta is None else augmented)
-        agree = self.modality.agreement(self.model, stacked, merged, self._thresholds())
-        metrics |= {name: float(values.mean()) for name, values in agree.items()}
-        self._write_predictions(split, merged, targets, agree)
-        return metrics, alone, targets
+        return metrics
 
-    def _measure_baseline(self, split: Split, targets: Tensor, results: dict[str, Any]) -> None:
+    def measure_baseline(self, split: Split, targets: Tensor, results: dict[str, Any]) -> None:
         """Add how many samples there are, and what the same answer for all of them would reach."""
         found: dict[str, Any] = {"samples": len(targets)}
         values, kind = self.model.metric_targets(targets), getattr(self.model, "label_kind", None)

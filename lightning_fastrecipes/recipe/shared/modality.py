@@ -65,6 +65,13 @@ class Modality(ABC):
     def write_findings(self, data: Any, folder: Path) -> None:
         """Write problems that were found in the data into the run folder."""
 
+    def fold_strata(self, recipe: Recipe) -> str | None:
+        """Return the column whose values every fold should have in the same mix, if there is one.
+
+        Images are drawn class by class in any case.
+        """
+        return None
+
     # Stages.
 
     def check_stage(self, stage: Stage, data: Any, model: Any) -> None:  # noqa: B027

@@ -106,6 +106,14 @@ class Tables(Modality):
             return None, model
 
     @override
+    def fold_strata(self, recipe: Recipe) -> str | None:
+        columns = recipe.data.init_args.get("columns")
+        known = TableColumns(**columns) if isinstance(columns, Mapping) else columns
+        if not isinstance(known, TableColumns) or known.spec_task != "classes":
+            return None
+        return known.targets[0]
+
+    @override
     def num_samples(self, data: Any, split: str) -> int:
         return int(data.num_rows(split))
 
