@@ -92,7 +92,10 @@ class InputSpec:
     def centre_and_scale(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return what is subtracted from images, and what they are divided by, on their device."""
         mean, std = (
-            torch.tensor(values, device=images.device).view(-1, 1, 1)
+            # Whole numbers, as files may have them, too.
+            torch.tensor(values, dtype=torch.get_default_dtype(), device=images.device).view(
+                -1, 1, 1
+            )
             for values in (self.mean, self.std)
         )
         if self.mean_image is not None:

@@ -236,3 +236,9 @@ def test_photos_of_classes_that_are_called_as_other_columns_are() -> None:
     table = prediction_table(["a"], torch.tensor([[0.2, 0.8]]), ["file", "sky"], torch.tensor([0]))
     assert table.columns.tolist() == ["file", "prediction", "target", "probability of file", "sky"]
     assert fr.top_losses(table)["probability"].tolist() == [0.2]
+
+
+def test_an_address_of_the_network_is_no_file_and_is_shown_as_it_was_typed(images) -> None:
+    address = "https://example.org/cat.jpg"
+    with pytest.raises(DataNotFoundError, match=f"'{address}' is an address of the network. Fetch"):
+        fr.load(images[0] / "run").predict(address)

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+import lightning_fastrecipes as fr
 from lightning_fastrecipes import (
     FeatureDataModule,
     ImageArrayDataModule,
@@ -185,3 +186,19 @@ def test_a_depth_that_was_chosen_is_kept_without_a_word(caplog) -> None:
             pl.Trainer(**QUIET, max_epochs=1).fit(model, datamodule=digits())
         assert model.num_frozen == num_frozen
     assert "head alone" not in caplog.text
+
+
+@pytest.mark.parametrize("form", ["checkpoint", "export"])
+def test_weights_of_another_run_start_a_model_of_more_classes(tmp_path, form) -> None:
+    data = digits()
+    first = ImageClassifier("test_resnet.r160_in1k", num_groups=2)
+    fitted = trainer()
+    fitted.fit(first, datamodule=data)
+    path = tmp_path / ("first.ckpt" if form == "checkpoint" else "export/model.safetensors")
+    fr.export(first, tmp_path / "export")
+    fitted.save_checkpoint(tmp_path / "first.ckpt")
+    second = ImageClassifier("test_resnet.r160_in1k", 7, weights=str(path), num_groups=2)
+    expected = first.backbone.state_dict()
+    for name, value in second.backbone.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+    assert second(torch.zeros(2, 3, 32, 32)).shape == (2, 7)

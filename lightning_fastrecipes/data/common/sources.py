@@ -1,6 +1,7 @@
 """Where data comes from."""
 
 import os
+import re
 import stat
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,6 +10,9 @@ from lightning_fastrecipes.errors import ConfigurationError, DataError, DataNotF
 from lightning_fastrecipes.messages import shown
 
 _PACKAGE_PREFIX = "package:"
+_ADDRESS = re.compile(r"(https?|ftp|s3|gs|hf):/+(?!/)")
+"""Paths have one slash of two."""
+
 _SYSTEM_NAMES = {
     "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin",
     "system volume information", "__macosx", "icon\r", "lost+found", "@eadir",
@@ -40,6 +44,12 @@ def resolve_source(source: str | Path, argument: str) -> Path:
         path = Path(spec.submodule_search_locations[0]) / inner
     else:
         path = Path(text).expanduser()
+    if _ADDRESS.match(text):
+        address = _ADDRESS.sub(r"\1://", text)
+        raise DataNotFoundError(
+            f"`{argument}` must name a file or folder on a disk, but {shown(address)} is an address"
+            " of the network. Fetch it first."
+        )
     # Not by `Path.exists`, which raises an error if a name is too long.
     if not os.path.exists(path):
         raise DataNotFoundError(

@@ -17,7 +17,7 @@ from lightning_fastrecipes.data.common.split_names import (
     split_name,
 )
 from lightning_fastrecipes.data.tables.cache import file_facts, frame_digest, plain_index
-from lightning_fastrecipes.data.tables.column_steps import Step
+from lightning_fastrecipes.data.tables.column_steps import Elapsed, Step
 from lightning_fastrecipes.data.tables.frames import Roles, frame_files, read_files
 from lightning_fastrecipes.data.tables.joins import JoinNotes
 from lightning_fastrecipes.data.tables.reading import Reading, as_reading
@@ -188,6 +188,11 @@ class TableSource:
         frame = apply_steps(self._steps, frame, self.folder, joins)
         kept = frame if self.where is None else select_rows(frame, self.where)
         said += [str(join) for join in joins]
+        if self._to_predict and any(isinstance(step, Elapsed) for step in self._steps):
+            said.append(
+                "elapsed: days are counted among these rows alone, so that the rows before and"
+                " after them must be there as well"
+            )
         if len(kept) < len(frame):
             num_left_out = len(frame) - len(kept)
             said.append(f"where '{self.where}': {num_left_out:,} of {len(frame):,} rows left out.")

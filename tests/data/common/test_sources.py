@@ -3,6 +3,7 @@
 import os
 import sys
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 
@@ -104,3 +105,9 @@ def test_a_folder_that_cannot_be_read_is_named(pets, monkeypatch):
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(DataError, match=r"folder '.*cat' cannot be read: Permission denied"):
         list_files(pets / "cat")
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_an_address_of_the_network_is_named_as_such(kind):
+    with pytest.raises(DataNotFoundError, match=r"but 'https://x\.org/a\.csv' is an address"):
+        resolve_source(kind("https://x.org/a.csv"), "csv")

@@ -3,6 +3,7 @@
 import os
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lightning_fastrecipes.data.common.split_choice import FoldSplit, FractionSplit
@@ -238,3 +239,25 @@ def test_folds_share_a_test_split_and_are_refused_where_the_data_bring_a_val(pet
     assert not set(names(folds[0], "val")) & set(names(folds[1], "val"))
     with pytest.raises(DataError, match="asks for folds, but the data bring images to validate on"):
         assemble(list_folder(split_pets), FoldSplit(), "raise")
+
+
+def test_rows_whose_image_is_not_there_are_named_or_left_out(pets):
+    files = sorted(str(path.relative_to(pets)) for path in pets.rglob("*.png"))
+    frame = pd.DataFrame({"file": [*files, "cat/gone.png"]})
+    frame["label"] = frame["file"].str[:3]
+    listing = list_table(frame, LabelTable(folder=str(pets)))
+
+    with pytest.raises(DataError, match=r"cat/gone\.png"):
+        assemble(listing, PLAN, "raise")
+    images = assemble(listing, PLAN, "skip")
+
+    assert [why for _, why in images.skipped_files] == ["is not there"]
+    assert sum(len(samples.paths) for samples in images.splits.values()) == 18
+
+
+def test_a_message_of_many_missing_images_is_short(tmp_path):
+    (tmp_path / "there.png").touch()
+    frame = pd.DataFrame({"file": [f"{n}.png" for n in range(20_000)], "label": "x"})
+    with pytest.raises(DataError, match=r"20000 ") as refused:
+        assemble(list_table(frame, LabelTable(folder=str(tmp_path))), PLAN, "raise")
+    assert len(str(refused.value)) < 4000

@@ -1,5 +1,6 @@
 """Every kind of image comes out right, and every damaged one is named."""
 
+import contextlib
 import re
 import warnings
 
@@ -252,3 +253,17 @@ def test_scan_and_load_agree_on_damaged_files(tmp_path, draw, suffix, kind):
             assert facts.problem
         else:
             assert (facts.problem, (facts.height, facts.width)) == ("", shape)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("a.jfif", "JPEG"), ("a.JPEG.1", "JPEG"), ("a", "JPEG"), ("a.jpg", "PNG"),
+     ("a.jp2", "JPEG2000"), ("a.pgm", "PPM"), ("a.tga", "TGA"), ("a.avif", "AVIF")],
+)  # fmt: skip
+def test_what_an_image_is_called_does_not_matter(tmp_path, name, kind):
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    with contextlib.suppress(KeyError, OSError):  # without its codec
+        Image.fromarray(pixels).save(tmp_path / name, format=kind)
+        assert inspect_image(tmp_path / name).problem == ""
+        assert load_image(tmp_path / name).shape == (3, 32, 32)
+    assert not (tmp_path / name).exists() or inspect_image(tmp_path / name).problem == ""

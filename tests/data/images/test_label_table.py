@@ -356,3 +356,13 @@ def test_groups_that_look_the_same_are_named(tmp_path) -> None:
     listing = list_table(frame, LabelTable(folder=str(tmp_path)), split)
     with pytest.warns(UserWarning, match="'patient' has 'P1', 'p1' as different groups"):
         draw_splits(listing, split)
+
+
+def test_a_table_in_another_encoding_says_how_to_save_it(tmp_path) -> None:
+    (tmp_path / "labels.csv").write_bytes("file,label\na.png,Löwe\n".encode("cp1252"))
+    with pytest.raises(
+        DataError, match=r"must be UTF-8, but is not .* 'a.png,Löwe'\. Save it as U"
+    ):
+        list_table(tmp_path / "labels.csv", LabelTable())
+    (tmp_path / "labels.csv").write_bytes("\ufefffile;label\na.png;Löwe\n".encode())
+    assert list_table(tmp_path / "labels.csv", LabelTable()).rows["label"].tolist() == ["Löwe"]

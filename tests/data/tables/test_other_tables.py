@@ -116,3 +116,18 @@ def test_columns_are_kept_beside_the_predictions():
         other.predict_dataloader(keep=["nothing"])
     with pytest.raises(DataError, match="must not be called 'row'"):
         other.predict_dataloader(keep=["row"])
+
+
+def test_rows_whose_days_since_an_event_lack_their_history_are_told_so(caplog):
+    rows = table()[["a", "y"]].assign(
+        day=pd.date_range("2020-01-01", periods=120).astype(str), promo=[1, 0, 0, 0] * 30
+    )
+    steps = [{"elapsed": {"columns": "promo", "date": "day"}}]
+    columns = TableColumns("y", [], ["a", "Afterpromo"])
+    data = TabularDataModule(rows, columns, steps=steps, cache="off")
+    with caplog.at_level("INFO"):
+        data.setup("fit")
+        assert "elapsed:" not in caplog.text
+        one = TabularDataModule.from_spec(data.spec, rows[6:7], steps=steps)
+        one.predict_dataloader()
+    assert "elapsed: days are counted among these rows alone" in caplog.text

@@ -356,3 +356,12 @@ def test_dates_of_mixed_formats_are_refused() -> None:
         parse_dates(pd.Series(["01/02/2013", "13/02/2013"]), "mixed")
     with pytest.raises(DataError, match="'unix' for seconds since 1970"):
         parse_dates(pd.Series([1.5e9], name="t"))
+
+
+def test_dates_far_away_and_zones_in_words_are_read() -> None:
+    far = parse_dates(pd.Series(["0001-01-01", "1600-02-29", "9999-12-31T23:59:59"], name="D"))
+    assert far.dt.year.tolist() == [1, 1600, 9999]
+    words = pd.Series(["2009-06-15 17:26:21 UTC"], name="D")
+    assert parse_dates(words, "%Y-%m-%d %H:%M:%S %Z").dt.hour.tolist() == [17]
+    with pytest.raises(DataError, match=r"cannot be read in 1 row \(0: .* another `date_format`"):
+        parse_dates(words)
