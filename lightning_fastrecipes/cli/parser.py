@@ -263,7 +263,7 @@ def _add_run(command: argparse.ArgumentParser) -> None:
 
 def _add_search(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
-    add("--trials", type=_count, metavar="N", help="how many values are drawn (default: 30)")
+    add("--trials", type=_count, metavar="N", help="how many values are drawn (default: 24)")
     monitor = "validation metric that decides (default: the model's first, such as val_accuracy)"
     add("--monitor", metavar="NAME", help=monitor)
     add("--out", type=Path, metavar="DIR", help="folder (default: runs/NAME-search)")

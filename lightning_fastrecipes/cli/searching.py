@@ -13,7 +13,7 @@ from lightning_fastrecipes.cli.output import check_place, err, out, refuse_links
 from lightning_fastrecipes.cli.report_commands import report_on_run
 from lightning_fastrecipes.errors import RecipeError
 
-_TRIALS = 30
+_TRIALS = 24
 
 
 def search(options: argparse.Namespace) -> int:

@@ -59,12 +59,12 @@ def draw_trials(
     for share in _TICKS:
         left.text(places[-1], share, f" {low + share * (high - low):.4g}", fontsize=8, va="center")
     left.set_xticks(places, [*names, shorten(monitor)], rotation=15, ha="right", parse_math=False)
-    left.set_title(f"{len(found)} trials, by {monitor}", parse_math=False)
+    left.set_title(f"{len(found)} trials, by {monitor} where each ended", parse_math=False)
     right.barh(np.arange(len(ranges)), list(importance), color=COLOURS[0])
     right.set_yticks(np.arange(len(ranges)), names, parse_math=False)
     right.set_xlim(0.0, 1.0)
     right.invert_yaxis()
-    right.set_title("importance")
+    right.set_title("importance (coarse trials)")
     right.set_xlabel("share of the spread")
     return save(figure, path)
 

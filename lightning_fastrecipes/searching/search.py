@@ -43,9 +43,10 @@ class Search:
 
     Half of the trials are drawn from the whole ranges. Each trains to the first rung; the better
     third goes on to the next, until the best are trained in full. The others are drawn in a quarter
-    of each range around the best three, and compared alike. What is drawn follows from the seed and
-    the number of a trial, and what goes on from figures in the folder, so that a search which was
-    killed at any moment ends as if it had not been.
+    of each range around the best three, and begin with the second rung: what learns fast is not
+    always what ends well, the less so the nearer trials lie to one another. What is drawn follows
+    from the seed and the number of a trial, and what goes on from figures in the folder, so that a
+    search which was killed at any moment ends as if it had not been.
 
     References:
         Bergstra and Bengio, *Random Search for Hyper-Parameter Optimization* (2012); Jamieson and
@@ -80,13 +81,13 @@ class Search:
     def run(self) -> bool:
         """Train all trials, and evaluate the best; return whether this process evaluated it."""
         coarse = list(range(self.num_coarse))
-        self._halve(coarse, [])
+        self._halve(coarse, [], self.rungs)
         fine = list(range(self.num_coarse, self.definition.num_trials))
         if fine:
             best = self._best(coarse)[:_NUM_CENTRES]
             self.say(f"fine: {len(fine)} trials around the best, {_listed(best)}")
             centres = [self._shares(number) for number in best]
-            self._halve(fine, centres)
+            self._halve(fine, centres, self.rungs[1:] if len(self.rungs) > 2 else self.rungs)
         return self._finish(self._best([*coarse, *fine])[0])
 
     def say(self, sentence: str) -> None:
@@ -128,15 +129,17 @@ class Search:
                 f" {shown(trial.values)}. {CURE}"
             ) from error
 
-    def _halve(self, numbers: list[int], centres: Sequence[Sequence[float]]) -> None:
+    def _halve(
+        self, numbers: list[int], centres: Sequence[Sequence[float]], rungs: Sequence[int]
+    ) -> None:
         """Train trials, and at each rung the better ones further."""
         for number in numbers:
             self._drawn(number, centres)
         alive = numbers
-        for place, epochs in enumerate(self.rungs):
+        for epochs in rungs:
             self._train_all([self.trials[number] for number in alive], epochs)
-            figures = self._figures(alive, place)
-            if not figures and place == 0:
+            figures = self._figures(alive, epochs)
+            if not figures and not self._best(list(self.trials)):
                 reason = next(self.trials[n].failure for n in numbers)
                 raise DataError(f"No trial could be trained. The first says: {reason}")
             alive = best_first(figures, count=survivors(len(alive)))
@@ -180,16 +183,16 @@ class Search:
                 trial.write()
                 self.say(self._describe(trial, epochs))
 
-    def _figures(self, numbers: Sequence[int], place: int) -> dict[int, tuple[float, float]]:
-        found = {n: self.trials[n].badness(place, self.definition.mode) for n in numbers}
+    def _figures(self, numbers: Sequence[int], epochs: int) -> dict[int, tuple[float, float]]:
+        found = {n: self.trials[n].badness(epochs, self.definition.mode) for n in numbers}
         return {number: figures for number, figures in found.items() if figures is not None}
 
     def _best(self, numbers: Sequence[int]) -> list[int]:
         """Return trials, the best first: those that came further, and of these by their figures."""
         order: list[int] = []
-        for place in reversed(range(len(self.rungs))):
-            at_rung = [n for n in numbers if len(self.trials[n].rungs) == place + 1]
-            order += best_first(self._figures(at_rung, place))
+        for epochs in reversed(self.rungs):
+            at_rung = [n for n in numbers if self.trials[n].epochs == epochs]
+            order += best_first(self._figures(at_rung, epochs))
         return order
 
     def _describe(self, trial: Trial, epochs: int) -> str:
@@ -204,7 +207,7 @@ class Search:
         )
 
     def _is_full(self, trial: Trial) -> bool:
-        return len(trial.rungs) == len(self.rungs)
+        return trial.epochs == self.rungs[-1]
 
     def table(self) -> pd.DataFrame:
         """Return a row for each trial that was drawn: values, epochs, figure, seconds and state."""
@@ -239,21 +242,26 @@ class Search:
                 write_atomically(self.folder / TABLE, self.table().to_csv(index=False))
 
     def _draw(self, best: int) -> None:
-        """Draw all trials by their figures at the first rung, where all of them have been."""
+        """Draw all trials by their last figures, and what decided among the coarse ones.
+
+        These are drawn from the whole ranges, and were all compared after as many epochs.
+        """
         mode, ranges = self.definition.mode, self.definition.ranges
-        there = [n for n, t in sorted(self.trials.items()) if t.rungs and not t.failure]
-        there = [n for n in there if self.trials[n].rungs[0]["figure"] is not None]
+        there = [n for n, one in sorted(self.trials.items()) if one.epochs]
+        there = [n for n in there if self.trials[n].rungs[-1]["figure"] is not None]
         if not there:
             return
-        figures = [float(self.trials[n].rungs[0]["figure"]) for n in there]
-        shares = np.array([self._shares(n) for n in there])
+        figures = [float(self.trials[n].rungs[-1]["figure"]) for n in there]
+        coarse = self._figures(range(self.num_coarse), self.rungs[0])
+        shares = np.array([self._shares(n) for n in coarse]).reshape(-1, len(ranges))
+        importance = trial_importance(shares, np.array([bad for bad, _ in coarse.values()]))
         draw_trials(
             dict(zip(self.definition.names, ranges.values(), strict=True)),
             [self.trials[n].values for n in there],
             figures,
-            trial_importance(shares, np.array(figures), self.definition.seed),
+            importance,
             self.folder / "trials.png",
-            monitor=f"{self.definition.monitor} after epoch {self.rungs[0]}",
+            monitor=self.definition.monitor,
             highest_is_best=mode == "max",
             best=there.index(best) if best in there else None,
         )

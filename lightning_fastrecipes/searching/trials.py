@@ -108,11 +108,17 @@ class Trial:
         """Whether there is nothing to do to bring it that far."""
         return self.failure is not None or any(rung["epochs"] >= epochs for rung in self.rungs)
 
-    def badness(self, place: int, mode: str) -> tuple[float, float] | None:
-        """Return what is lower for a better trial at one rung; ``None`` if it is not there."""
-        if self.failure is not None or place >= len(self.rungs):
+    @property
+    def epochs(self) -> int:
+        """How many epochs of the last stage it has been trained; 0 if it failed."""
+        return self.rungs[-1]["epochs"] if self.rungs and self.failure is None else 0
+
+    def badness(self, epochs: int, mode: str) -> tuple[float, float] | None:
+        """Return what is lower for a better trial after some epochs; ``None`` if not there."""
+        found = [rung for rung in self.rungs if rung["epochs"] == epochs]
+        if self.failure is not None or not found:
             return None
-        figure, loss = (self.rungs[place][name] for name in ("figure", "loss"))
+        figure, loss = (found[0][name] for name in ("figure", "loss"))
         signed = math.inf if figure is None else figure if mode == "min" else -figure
         return signed, math.inf if loss is None else loss
 

@@ -26,10 +26,10 @@ def test_a_search_leaves_the_run_of_its_best_trial(recipe: Path, tmp_path: Path,
     table = pd.read_csv(out / "trials.csv")
     assert table["trial"].tolist() == [*range(6)]
     assert table["drawn"].tolist() == ["coarse"] * 3 + ["fine"] * 3
-    # Of three trials one goes on at each rung.
-    assert sorted(table["epochs"]) == [1, 1, 1, 1, 4, 4]
+    # Of three trials one goes on at each rung; fine ones begin with the second.
+    assert sorted(table["epochs"]) == [1, 1, 2, 2, 4, 4]
     assert table["stages.all.lr"].between(1e-4, 1e-1).all()
-    assert said.count("after 1 of 4 epochs") == 6
+    assert said.count("after 1 of 4 epochs") == 3
     assert (out / "trials.png").read_bytes().startswith(b"\x89PNG")
     # What was chosen is the best of those that were trained in full.
     choice = json.loads((out / "choice.json").read_text())
@@ -98,6 +98,7 @@ def test_other_commands_name_the_first_range(command, recipe: Path, tmp_path: Pa
         (["--model.network.dropout=0.1", "--stages.all.lr=0.1"], "a search needs a range"),
         (["--stages.all.lr={log_uniform: [0, 1]}"], "stages.all.lr: a range `log_uniform` must"),
         (["--model.network.dropout={uniform: [0.0, 1.5]}"], "dropout"),
+        (["--folds=3"], "folds: must be left out of a search"),
         (["--seeds=3"], "seeds: must be left out of a search"),
         (["--monitor=val_acc"], "Did you mean `val_accuracy`?"),
         (["--data.split={val: 0.0, test: 0.2}"], "must leave rows to validate on"),

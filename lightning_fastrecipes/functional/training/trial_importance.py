@@ -28,7 +28,8 @@ def trial_importance(shares: Floats, figures: Floats, seed: int = 0) -> list[flo
         Hutter, Hoos and Leyton-Brown, *An Efficient Approach for Assessing Hyperparameter
         Importance* (2014).
     """
-    if len(figures) < _FEWEST or np.ptp(figures) == 0:
+    figures = np.nan_to_num(figures, nan=np.inf)
+    if len(figures) < _FEWEST or figures.min() == figures.max():
         return [0.0] * shares.shape[1]
     from sklearn.ensemble import RandomForestRegressor
 

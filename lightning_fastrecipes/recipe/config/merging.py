@@ -145,11 +145,12 @@ def searched_document(
     if merged.variant is not None:
         known = ", ".join(map(str, merged.document.get("variants") or ())) or "none"
         raise RecipeError(f"{place}: there is no variant {merged.variant!r}. Variants: {known}.")
-    if document.get("seeds", 1) != 1:
-        raise place.at("seeds").error(
-            "must be left out of a search, since every trial would train so many models. Run the"
-            " recipe that it finds with `--seeds=N`."
-        )
+    for key, none in (("seeds", 1), ("folds", 0)):
+        if document.get(key, none) != none:
+            raise place.at(key).error(
+                "must be left out of a search, since every trial would train so many models. Run"
+                f" the recipe that it finds with `--{key}=N`."
+            )
     found = ranges_of(document, place)
     if not found:
         raise place.error(
