@@ -100,11 +100,12 @@ def build_network(spec: Mapping[str, Any]) -> nn.Module:
     cls, path, init_args = load_class(spec, "torch.nn.Module", "backbone", hint)
     try:
         network: nn.Module = cls(**init_args)
-    except ConfigurationError:
+    except ValueError:  # which says by itself what must be
         raise
-    except (TypeError, AttributeError, LookupError) as error:
+    except Exception as error:  # networks of other packages assert and divide
+        reason = str(error) or type(error).__name__
         raise ConfigurationError(
-            f"`backbone`: `{path}` does not take {shown(init_args)}: {error}. Mend `init_args`."
+            f"`backbone`: `{path}` does not take {shown(init_args)}: {reason}. Mend `init_args`."
         ) from error
     return network
 
@@ -139,7 +140,7 @@ def build_loss(spec: LossSpec) -> Loss | OwnLoss:
         return OwnLoss(found, name)
     try:
         return OwnLoss(cast(LossFunction, found(**arguments)), name)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # losses of other packages may raise anything
         raise ConfigurationError(
             f"`loss`: `{name}` does not take {arguments}: {error}. Correct `init_args`."
         ) from error
@@ -231,7 +232,7 @@ def _build_metric(name: str, spec: MetricSpec, defaults: Mapping[str, Any]) -> M
             arguments = {k: v for k, v in defaults.items() if k in taken} | init_args
             try:
                 return target(**arguments)
-            except (TypeError, ValueError, RuntimeError, ImportError) as error:
+            except Exception as error:  # metrics of other packages may raise anything
                 raise ConfigurationError(
                     f"`metrics.{name}`: `{path}` does not take {arguments}: {error}."
                 ) from error

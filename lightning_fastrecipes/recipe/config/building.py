@@ -291,4 +291,12 @@ def _in_our_words(
     if key is not None:
         wanted = type_in_words(types[key])
         return place.at(key).error(f"must be {wanted}, but is {shown(given.get(key))}.")
+    # Of classes that hand their arguments on to others, these are not known.
+    for name in _PARSER_KEY.findall(str(error)):
+        if name in given:
+            return place.at(name).error(
+                f"must be what `{cls.__name__}` takes, but is {shown(given[name])}."
+            )
+    if odd := re.search(r"does not accept option '([^']*)'", str(error)):
+        return place.error(f"`{cls.__name__}` has no argument '{odd[1]}'.")
     return place.error(f"cannot be read: {bounded(str(_innermost(error)), 500)}")
