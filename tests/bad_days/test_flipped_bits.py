@@ -18,7 +18,8 @@ import torch
 from helpers.run_content import digest_of, leftovers
 
 from lightning_fastrecipes import TableColumns, TabularDataModule, plain
-from lightning_fastrecipes.data.images.feature_cache import OutputShape, cached_outputs
+from lightning_fastrecipes.data.images.feature_cache import cached_outputs
+from lightning_fastrecipes.data.images.feature_files import OutputShape
 from lightning_fastrecipes.data.images.geometry import CachedSize
 from lightning_fastrecipes.data.images.manifest import scan_images
 from lightning_fastrecipes.data.images.pixel_cache import cached_pixels
@@ -62,7 +63,7 @@ def pixels(home: Path) -> str:
 def features(home: Path) -> str:
     matrix = np.arange(60, dtype=np.float32).reshape(12, 1, 5)
     batches, shape = [matrix[:7], matrix[7:]], OutputShape(12, 1, (5,))
-    found = cached_outputs(home / "features", {"of": "twelve"}, lambda: iter(batches), shape)
+    found = cached_outputs(home / "features", {"of": "twelve"}, lambda _: iter(batches), shape)
     return hashlib.sha256(np.array(found.values).tobytes()).hexdigest()
 
 

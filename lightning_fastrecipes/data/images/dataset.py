@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -127,6 +128,21 @@ class ImageDataset(Dataset[tuple[Tensor, ...]]):
     def _digest(self, position: int) -> str | None:
         digests = self._samples.digests
         return None if digests is None else bytes(digests[position]).decode()
+
+
+def shared_dataset(
+    train: ImageDataset, val: ImageDataset, *, as_val: bool
+) -> tuple[ImageDataset, npt.NDArray[np.int64]]:
+    """Join two splits in an order that is the same however they are parted, as all folds do.
+
+    The images are decoded and transformed as those of one of the two. Return also where its images
+    are among all.
+    """
+    samples, places = Samples.joined(train._samples, val._samples)
+    like = val if as_val else train
+    if isinstance(like, PixelDataset):
+        return PixelDataset(samples, like.transform), places[as_val]
+    return ImageDataset(samples, like.transform, kept=like.kept), places[as_val]
 
 
 class WindowDataset(ImageDataset):

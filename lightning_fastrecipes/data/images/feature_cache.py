@@ -1,138 +1,149 @@
 """Precomputed outputs of frozen layers on disk: one memory-mapped array per key."""
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
-from math import prod
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from lightning_fastrecipes import formats
 from lightning_fastrecipes._lightning import rank_zero_info
 from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles
-from lightning_fastrecipes.data.common.disk_room import FOLDER_ADVICE
-from lightning_fastrecipes.errors import DataError
-from lightning_fastrecipes.functional.images.rounding import from_bytes, to_bytes
+from lightning_fastrecipes.data.common.disk_room import FOLDER_ADVICE, NoRoomError
+from lightning_fastrecipes.data.images.feature_files import (
+    FloatArray,
+    OutputShape,
+    Rounded,
+    StoredOutputs,
+    as_chunks,
+    load_outputs,
+    rounded,
+    write_outputs,
+)
 from lightning_fastrecipes.life_signs import track
 
-Storage = Literal["float32", "float16", "uint8"]
-"""How numbers are kept. ``float16``: within 1/2048 of each, or 3e-8 where that is more; ``uint8``:
-within 1/510 of the range of its channel in its image."""
-
-FloatArray = npt.NDArray[np.float32]
-_NumberArray = npt.NDArray[Any]
-
-_VALUES, _SCALES = "features.npy", "scales.npy"
-_NUM_BYTES = {"float32": 4, "float16": 2, "uint8": 1}
-_PREFIX = {"float32": "<f4", "float16": "<f2", "uint8": "|u1"}
-
-
-@dataclass(frozen=True)
-class OutputShape:
-    """What is kept of each image: ``views`` outputs of ``shape``, channels at ``channel_axis``."""
-
-    images: int
-    views: int
-    shape: tuple[int, ...]
-    channel_axis: int = 0
-    storage: Storage = "float32"
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of all numbers, and of their scales."""
-        scales = 8 * self.shape[self.channel_axis] if self.storage == "uint8" else 0
-        per_view = prod(self.shape) * _NUM_BYTES[self.storage] + scales
-        return self.images * self.views * per_view
-
-    def __str__(self) -> str:
-        """Return what is kept in words, with its size."""
-        views = "" if self.views == 1 else f"{self.views} views each, "
-        sides = " x ".join(map(str, self.shape))
-        return (
-            f"{self.images:,} images, {views}{sides} numbers in {self.storage}:"
-            f" {self.num_bytes / 2**20:,.1f} MiB"
-        )
-
-
-class StoredOutputs:
-    """Outputs of frozen layers, read from the disk as they are asked for.
-
-    ``values`` have the shape ``(images, views, ...)``; ``scales``, of ``uint8`` alone,
-    ``(images, views, channels, 2)``, as of ``to_bytes``.
-    """
-
-    def __init__(
-        self, values: _NumberArray, scales: _NumberArray | None = None, channel_axis: int = 0
-    ) -> None:
-        self.values = values
-        self.scales = scales
-        self._channel_axis = channel_axis
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    @property
-    def num_views(self) -> int:
-        """Views of each image."""
-        return int(self.values.shape[1])
-
-    def take(self, rows: Tensor, views: Tensor) -> Tensor:
-        """Return one view of each of some images. Shape ``(rows, ...)``, ``float32``."""
-        places = rows.numpy(), views.numpy()
-        values = torch.from_numpy(np.asarray(self.values[places]))
-        if self.scales is None:
-            return values.float()
-        scales = torch.from_numpy(np.asarray(self.scales[places]))
-        return from_bytes(values, scales, self._channel_axis + 1)
+_KEEP_EVERY = 30.0
+"""Seconds of computing that a killed run may lose."""
 
 
 def cached_outputs(
     folder: Path,
     key: Mapping[str, Any],
-    batches: Callable[[], Iterable[FloatArray]],
+    batches: Callable[[int], Iterable[FloatArray]],
     shape: OutputShape,
 ) -> StoredOutputs:
     """Map the outputs of frozen layers, after computing and writing them if need be.
 
     ``key`` is all that they depend on, as plain JSON values. ``batches`` is called if there is no
-    such entry; it returns float32 arrays ``(images, views, ...)`` of consecutive images. Raise
+    such entry, with the number of images whose outputs a run has kept that was interrupted; it
+    returns float32 arrays ``(images, views, ...)`` of consecutive images from there on. Raise
     `NoRoomError` if the disk cannot take them, `DataError` if they do not add up, or numbers are
     none that can be stored so.
     """
     key = {**key, "storage": shape.storage, "format": formats.FEATURE_CACHE}
-    entry = CacheEntry(folder, "feature", key, advice=FOLDER_ADVICE)
+    parts = _Parts(folder, key, shape)
 
     def write(place: Path) -> None:
-        rank_zero_info(f"Precomputing {shape} in '{folder}'.")
-        _write(place, batches(), shape)
+        kept = parts.read()
+        begun = sum(map(len, kept))
+        there = f", {begun:,} images of which are there" if begun else ""
+        rank_zero_info(f"Precomputing {shape} in '{folder}'{there}.")
 
-    def load(place: Path, _: Mapping[str, Any]) -> StoredOutputs:
-        values = np.load(place / _VALUES, mmap_mode="r", allow_pickle=False)
-        wanted = (shape.images, shape.views, *shape.shape)
-        if values.shape != wanted or values.dtype != np.dtype(shape.storage):
-            raise ValueError(f"it must hold {wanted} numbers, but holds {values.shape}")
-        scales = None
-        if shape.storage == "uint8":
-            scales = np.load(place / _SCALES, mmap_mode="r", allow_pickle=False)
-            wanted = (*wanted[:2], shape.shape[shape.channel_axis], 2)
-            if scales.shape != wanted or scales.dtype != np.float32:
-                raise ValueError(f"it must hold {wanted} scales, but holds {scales.shape}")
-        return StoredOutputs(values, scales, shape.channel_axis)
+        def chunks() -> Iterator[Rounded]:
+            for part in kept:
+                yield from as_chunks(part)
+            yield from parts.keeping(batches(begun), begun)
 
-    def build(_: StoredOutputs | None) -> EntryFiles:
-        return EntryFiles(shape.num_bytes, write)
+        found = track(chunks(), "Computing features of images", shape.images, _images)
+        write_outputs(place, found, shape)
 
-    return entry.get_or_build(build, load)
+    entry = CacheEntry(folder, "feature", key, advice=FOLDER_ADVICE)
+    stored = entry.get_or_build(
+        lambda _: EntryFiles(shape.num_bytes, write), lambda place, _: load_outputs(place, shape)
+    )
+    parts.remove()
+    return stored
+
+
+class _Parts:
+    """What was computed of an entry before all of it was, in entries of consecutive images.
+
+    Only who holds the lock of the whole entry writes them.
+    """
+
+    def __init__(self, folder: Path, key: Mapping[str, Any], shape: OutputShape) -> None:
+        self.folder = folder
+        self.key = key
+        self.shape = shape
+
+    def read(self) -> list[StoredOutputs]:
+        """Return the parts that are whole, from the first image on."""
+        found: list[StoredOutputs] = []
+        begun = 0
+        while begun < self.shape.images and self._entry(begun).path.is_dir():
+            notes = self._entry(begun).read()
+            if notes is None:
+                break
+            try:
+                shape = replace(self.shape, images=int(notes["images"]))
+                found.append(load_outputs(self._entry(begun).path, shape))
+            except (OSError, ValueError, KeyError, TypeError):
+                break
+            begun += len(found[-1])
+        return found
+
+    def keeping(self, batches: Iterable[FloatArray], begun: int) -> Iterator[Rounded]:
+        """Round batches, and keep what was computed since the last time every half a minute."""
+        pending: list[Rounded] | None = []
+        due = time.monotonic() + _KEEP_EVERY
+        for batch in batches:
+            chunk = rounded(batch, self.shape)
+            yield chunk
+            if pending is None:
+                continue
+            pending.append(chunk)
+            if time.monotonic() > due:
+                try:
+                    begun += self._keep(pending, begun)
+                    pending, due = [], time.monotonic() + _KEEP_EVERY
+                except NoRoomError:  # what is whole may still have room
+                    pending = None
+
+    def remove(self) -> None:
+        """Remove all parts, once the whole is there."""
+        begun = 0
+        while begun < self.shape.images and self._entry(begun).path.is_dir():
+            path = self._entry(begun).path
+            notes = self._entry(begun).read() or {}
+            shutil.rmtree(path, ignore_errors=True)
+            path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
+            begun += max(int(notes.get("images", self.shape.images)), 1)
+
+    def _keep(self, chunks: list[Rounded], begun: int) -> int:
+        count = sum(map(_images, chunks))
+        shape = replace(self.shape, images=count)
+        self._entry(begun).get_or_build(
+            lambda _: EntryFiles(
+                shape.num_bytes,
+                lambda place: write_outputs(place, chunks, shape),
+                {"images": count},
+            ),
+            lambda place, _: load_outputs(place, shape),
+        )
+        return count
+
+    def _entry(self, begun: int) -> CacheEntry:
+        return CacheEntry(
+            self.folder, "feature-part", {**self.key, "from": begun}, advice=FOLDER_ADVICE
+        )
 
 
 def held_outputs(batches: Iterable[FloatArray], shape: OutputShape) -> StoredOutputs:
     """Return outputs in memory, rounded as they would be on disk, where there is no cache."""
-    parts = zip(*(_rounded(batch, shape) for batch in batches), strict=True)
+    parts = zip(*(rounded(batch, shape).arrays for batch in batches), strict=True)
     values, *scales = (np.concatenate(part) for part in parts)
     rows, channels = (-1, shape.views), shape.shape[shape.channel_axis]
     return StoredOutputs(
@@ -142,44 +153,5 @@ def held_outputs(batches: Iterable[FloatArray], shape: OutputShape) -> StoredOut
     )
 
 
-def _write(folder: Path, batches: Iterable[FloatArray], shape: OutputShape) -> None:
-    # Plain writes, not a writable memory map: on a full disk a map kills the process.
-    wanted, num_rows = (shape.views, *shape.shape), 0
-    whole: dict[str, tuple[Storage, tuple[int, ...]]] = {
-        _VALUES: (shape.storage, (shape.images, *wanted))
-    }
-    if shape.storage == "uint8":
-        channels = shape.shape[shape.channel_axis]
-        whole[_SCALES] = "float32", (shape.images, shape.views, channels, 2)
-    with ExitStack() as stack:
-        files = [stack.enter_context((folder / name).open("wb")) for name in whole]
-        for file, (storage, sides) in zip(files, whole.values(), strict=True):
-            header = {"descr": _PREFIX[storage], "fortran_order": False, "shape": sides}
-            np.lib.format.write_array_header_1_0(file, header)
-        for batch in track(batches, "Computing features of images", shape.images, len):
-            if batch.shape[1:] != wanted:
-                raise DataError(f"Outputs must be of shape {wanted}, but got {batch.shape[1:]}.")
-            num_rows += len(batch)
-            for file, numbers in zip(files, _rounded(batch, shape), strict=True):
-                file.write(numbers.tobytes())
-    if num_rows != shape.images:
-        raise DataError(f"There must be outputs of {shape.images} images, but got {num_rows}.")
-
-
-def _rounded(batch: FloatArray, shape: OutputShape) -> list[_NumberArray]:
-    """Return a batch as it is stored, and its scales if it has any."""
-    if shape.storage == "float32":
-        return [np.ascontiguousarray(batch, dtype="<f4")]
-    largest = float(np.abs(batch).max(initial=0.0))
-    most = float(np.finfo(np.float16 if shape.storage == "float16" else np.float32).max)
-    if not largest <= most:
-        raise DataError(
-            f"Outputs must be at most {most:.3g} to be kept in {shape.storage}, but reach"
-            f" {largest:.3g}. "
-            + ("Use `storage='uint8'`." if np.isfinite(largest) else "Look at the weights.")
-        )
-    if shape.storage == "float16":
-        return [np.ascontiguousarray(batch, dtype="<f2")]
-    maps = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float32)).flatten(0, 1)
-    codes, scales = to_bytes(maps, shape.channel_axis + 1)
-    return [codes.numpy(), np.ascontiguousarray(scales.numpy(), dtype="<f4")]
+def _images(chunk: Rounded) -> int:
+    return chunk.images

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lightning_fastrecipes.batches import EarlyOutputs, FeatureBatch, WeightedFeatures
-from lightning_fastrecipes.data.images.feature_cache import StoredOutputs
+from lightning_fastrecipes.data.images.feature_files import StoredOutputs
 from lightning_fastrecipes.data.images.feature_views import views_of_epoch
 
 Features = FeatureBatch | WeightedFeatures | list[Any]

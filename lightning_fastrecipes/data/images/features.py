@@ -7,6 +7,7 @@ from typing import Any, cast, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
@@ -14,22 +15,22 @@ from typing_extensions import override
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.data.common.cache_choice import cached_if_possible
 from lightning_fastrecipes.data.common.epoch_place import QuietLoader, ResumableLoader
+from lightning_fastrecipes.data.common.row_splits import FoldSplit
 from lightning_fastrecipes.data.common.samplers import drops_last_batch, upcoming_epoch
-from lightning_fastrecipes.data.images.dataset import identity_collate
-from lightning_fastrecipes.data.images.feature_cache import (
+from lightning_fastrecipes.data.images.dataset import (
+    ImageDataset,
+    identity_collate,
+    shared_dataset,
+)
+from lightning_fastrecipes.data.images.feature_cache import cached_outputs, held_outputs
+from lightning_fastrecipes.data.images.feature_dataset import FeatureDataset, Features
+from lightning_fastrecipes.data.images.feature_files import (
     FloatArray,
     OutputShape,
     Storage,
     StoredOutputs,
-    cached_outputs,
-    held_outputs,
 )
-from lightning_fastrecipes.data.images.feature_dataset import FeatureDataset, Features
-from lightning_fastrecipes.data.images.feature_views import (
-    FixedViews,
-    ViewChoice,
-    fixed_views,
-)
+from lightning_fastrecipes.data.images.feature_views import FixedViews, ViewChoice, fixed_views
 from lightning_fastrecipes.data.images.frozen_part import FrozenPart, frozen_part
 from lightning_fastrecipes.data.images.listing import ImageSplit
 from lightning_fastrecipes.data.images.module import ImageDataModule
@@ -233,7 +234,7 @@ class FeatureDataModule(pl.OwnDataModule):
 
     def _shape(self, split: ImageSplit, part: FrozenPart) -> OutputShape:
         return OutputShape(
-            len(self.images.eval_dataset(split)),
+            len(self._computed(split)[0]),
             self._views(split).count,
             part.shape,
             part.channel_axis,
@@ -263,10 +264,10 @@ class FeatureDataModule(pl.OwnDataModule):
         if key is None:
             outputs = StoredOutputs(np.concatenate(list(self.compute(split, max_batches=1))))
         else:
-            shape = self._shape(split, part)
+            shape, places = self._shape(split, part), self._computed(split)[1]
 
-            def run() -> Iterator[FloatArray]:
-                return self.compute(split)
+            def run(start: int) -> Iterator[FloatArray]:
+                return self.compute(split, start)
 
             kept = cached_if_possible(
                 "auto",
@@ -274,7 +275,7 @@ class FeatureDataModule(pl.OwnDataModule):
                 lambda folder: cached_outputs(folder, key, run, shape),
                 otherwise="features are computed at every start",
             )
-            outputs = held_outputs(run(), shape) if kept is None else kept
+            outputs = (held_outputs(run(0), shape) if kept is None else kept).select(places)
         targets = dataset.targets[: len(outputs)]
         self._datasets[split] = FeatureDataset(outputs, targets, wrap=part.wrap)
         self._keys[split] = key
@@ -282,7 +283,7 @@ class FeatureDataModule(pl.OwnDataModule):
 
     def _cache_key(self, split: ImageSplit, part: FrozenPart) -> dict[str, Any]:
         """Name all that the outputs depend on."""
-        dataset = self.images.eval_dataset(split)
+        dataset, _ = self._computed(split)
         precision = "32-true" if self.trainer is None else str(self.trainer.precision)
         return {
             "weights": part.digest(),
@@ -305,10 +306,24 @@ class FeatureDataModule(pl.OwnDataModule):
             key.append(hashlib.sha256(spec.mean_image.numpy().tobytes()).hexdigest())
         return key
 
-    def compute(self, split: ImageSplit, max_batches: int | None = None) -> Iterator[FloatArray]:
-        """Compute outputs ``(images, views, ...)`` batch by batch, in the order of the files."""
-        part = self._find_part()
-        loader, views = self.images.eval_dataloader(split), self._views(split)
+    def _computed(self, split: ImageSplit) -> tuple[ImageDataset, NDArray[np.int64] | None]:
+        """Return what is computed for a split, and the places of its images in it, or ``None``.
+
+        Of folds these are the images of all folds, once for all of them.
+        """
+        images, is_trial = self.images, pl.is_fast_dev_run(self.trainer)
+        if is_trial or not isinstance(images.split, FoldSplit):
+            return images.eval_dataset(split), None
+        both = images.eval_dataset("train"), images.eval_dataset("val")
+        return shared_dataset(*both, as_val=split == "val")
+
+    def compute(
+        self, split: ImageSplit, start: int = 0, max_batches: int | None = None
+    ) -> Iterator[FloatArray]:
+        """Compute outputs ``(images, views, ...)`` batch by batch, from a place in the order on."""
+        part, (computed, _) = self._find_part(), self._computed(split)
+        rest = range(start, len(computed)) if start else None
+        loader, views = self.images.loader(computed, rest), self._views(split)
         before, was_training = next(self.model.parameters()).device, self.model.training
         device, context = before, cast(Callable[[], Any], torch.inference_mode)
         if self.trainer is not None:

@@ -62,15 +62,15 @@ def finished_batch(
 def make_loader(
     dataset: ImageDataset,
     batch_size: int,
-    sampler: ShuffleSampler | None,
+    sampler: ShuffleSampler | range | None,
     num_workers: int | None,
     facts: TrainerFacts,
 ) -> Loader:
-    """Make a loader of images and targets, in order and to the last image unless it has a sampler.
+    """Make a loader of images and targets, in order and to the last image unless it is shuffled.
 
-    ``batch_size`` is images per step and process. With a sampler, a last batch of one image is
-    dropped, and a resumed fit goes on within an epoch. ``num_workers`` follows from the machine and
-    the data if ``None``.
+    ``batch_size`` is images per step and process; a range is of the places to serve. In a shuffled
+    order a last batch of one image is dropped, and a resumed fit goes on within an epoch.
+    ``num_workers`` follows from the machine and the data if ``None``.
     """
     in_memory = isinstance(dataset, PixelDataset)
     if num_workers is not None:
@@ -81,7 +81,8 @@ def make_loader(
         found = 0
     else:
         found = num_loader_workers(len(dataset), facts.num_local_processes)
-    loader = QuietLoader if sampler is None else ResumableLoader
+    is_shuffled = isinstance(sampler, ShuffleSampler)
+    loader = ResumableLoader if is_shuffled else QuietLoader
     return loader(
         dataset,
         batch_size=batch_size,
@@ -90,5 +91,5 @@ def make_loader(
         num_workers=found,
         persistent_workers=found > 0,
         pin_memory=torch.cuda.is_available(),
-        drop_last=sampler is not None and drops_last_batch(len(sampler), batch_size),
+        drop_last=is_shuffled and drops_last_batch(len(sampler or ()), batch_size),
     )

@@ -150,7 +150,7 @@ class ImageDataModule(KnownImages, pl.OwnDataModule):
         """
 
         def load() -> Loader:
-            return self._loader(self._dataset("train", self._eval_transform(self.image_size)))
+            return self.loader(self._dataset("train", self._eval_transform(self.image_size)))
 
         return self._normaliser.spec_for(spec, self.geometry.normalize, load, self.trainer)
 
@@ -163,7 +163,7 @@ class ImageDataModule(KnownImages, pl.OwnDataModule):
 
     def eval_dataloader(self, split: ImageSplit) -> Loader:
         """Return the batches of :meth:`eval_dataset`, in order and to the last image."""
-        return self._loader(self.eval_dataset(split))
+        return self.loader(self.eval_dataset(split))
 
     @override
     def train_dataloader(self) -> Loader:
@@ -173,7 +173,7 @@ class ImageDataModule(KnownImages, pl.OwnDataModule):
         dataset = self._train_dataset()
         sampler = self.train_sampler(dataset)
         sampler.set_epoch(self._facts.epoch)
-        return self._loader(dataset, sampler)
+        return self.loader(dataset, sampler)
 
     def train_sampler(self, dataset: Sized) -> ShuffleSampler:
         """Return this process's order of a training epoch: shuffled, or drawn to balance labels.
@@ -340,7 +340,10 @@ class ImageDataModule(KnownImages, pl.OwnDataModule):
         if views is not None:
             size = dataset.transform.image_size
             dataset.views = view_transforms(size, self.geometry, self._spec, views)
-        return self._loader(dataset)
+        return self.loader(dataset)
 
-    def _loader(self, dataset: ImageDataset, sampler: ShuffleSampler | None = None) -> Loader:
+    def loader(
+        self, dataset: ImageDataset, sampler: ShuffleSampler | range | None = None
+    ) -> Loader:
+        """Return the batches of a data set: all in order, of a range, or of an epoch."""
         return loaders.make_loader(dataset, self.batch_size, sampler, self.num_workers, self._facts)

@@ -4,10 +4,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+Places = npt.NDArray[np.int64]
 Targets = npt.NDArray[np.int64] | npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 
@@ -44,6 +46,21 @@ class Samples:
         encoded = np.array([os.fsencode(path) for path in paths], dtype=np.bytes_)
         unlabelled = np.full(len(files), -1, dtype=np.int64)
         return cls(encoded, unlabelled if targets is None else targets, pixels)
+
+    @classmethod
+    def joined(cls, first: "Samples", second: "Samples") -> tuple["Samples", list[Places]]:
+        """Join two splits in the order of their paths; return where each one's images are."""
+        paths = np.concatenate([first.paths, second.paths])
+        order = np.argsort(paths, kind="stable")
+        places = np.argsort(order, kind="stable")
+
+        def both(name: str) -> Any:
+            parts = [getattr(first, name), getattr(second, name)]
+            return None if any(part is None for part in parts) else np.concatenate(parts)[order]
+
+        names = ("targets", "pixels", "digests", "shapes")
+        found = cls(paths[order], **{name: both(name) for name in names})
+        return found, [places[: len(first.paths)], places[len(first.paths) :]]
 
     @property
     def files(self) -> list[str]:

@@ -16,7 +16,8 @@ from lightning_fastrecipes.data.common import cache_entry, disk_room
 from lightning_fastrecipes.data.common.cache_entry import CacheEntry, EntryFiles
 from lightning_fastrecipes.data.common.disk_room import NoRoomError
 from lightning_fastrecipes.data.images import geometry, manifest, pixel_cache
-from lightning_fastrecipes.data.images.feature_cache import OutputShape, cached_outputs
+from lightning_fastrecipes.data.images.feature_cache import cached_outputs
+from lightning_fastrecipes.data.images.feature_files import OutputShape
 from lightning_fastrecipes.errors import DataError
 
 CODES = ["ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM"]
@@ -176,7 +177,10 @@ def test_features_say_so(tmp_path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(DataError, match=r"feature cache .*file', but this is a file"):
         cached_outputs(
-            tmp_path / "file", {}, lambda: [np.ones((1, 1, 1), np.float32)], OutputShape(1, 1, (1,))
+            tmp_path / "file",
+            {},
+            lambda _: [np.ones((1, 1, 1), np.float32)],
+            OutputShape(1, 1, (1,)),
         )
 
 

@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 
 from lightning_fastrecipes.cli.main import main
+from lightning_fastrecipes.data.images import feature_cache
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.recipe.images.export import predict_files
 from lightning_fastrecipes.recipe.loading import load_recipe
@@ -245,3 +246,37 @@ def test_data_with_images_to_validate_on_have_no_folds(recipe_file, tmp_path, ca
     recipe_file.write_text(yaml.safe_dump(document))
     assert main(["run", str(recipe_file), "--out", str(tmp_path / "run"), "--folds=3"]) == 1
     assert "the data bring images to validate on" in capsys.readouterr().err
+
+
+def test_frozen_features_are_computed_once_for_all_folds(
+    recipe_file, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("FASTRECIPES_CACHE", str(tmp_path / "cache"))
+    computed: list[int] = []
+    keep = feature_cache.rounded
+
+    def counting(batch, shape):
+        computed.append(len(batch))
+        return keep(batch, shape)
+
+    monkeypatch.setattr(feature_cache, "rounded", counting)
+    document = yaml.safe_load(recipe_file.read_text())
+    document["stages"] = {"head": document["stages"][0]}
+    del document["stages"]["head"]["name"]
+    recipe_file.write_text(yaml.safe_dump(document, sort_keys=False))
+    run = ["run", str(recipe_file), "--folds=4", "--report=false", "--out"]
+    assert main([*run, str(tmp_path / "run")]) == 0
+    num_images = len(pd.read_csv(tmp_path / "run" / "predictions_val.csv"))
+    # Once decoded as images to train on, and once as those to validate on.
+    assert sum(computed) == 2 * num_images
+
+    # The features of a fold are those of a run that computes only them.
+    alone = tmp_path / "alone"
+    split = "--data.split={fold: 1, folds: 4, test: 0.25}"
+    monkeypatch.setenv("FASTRECIPES_CACHE", str(tmp_path / "other"))
+    assert main([*run[:2], split, "--report=false", "--out", str(alone)]) == 0
+    weights = [
+        (path / "export" / "model.safetensors").read_bytes()
+        for path in (alone, tmp_path / "run" / "fold-1")
+    ]
+    assert weights[0] == weights[1]
