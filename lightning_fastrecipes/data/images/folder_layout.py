@@ -1,6 +1,7 @@
 """Where in a folder of images its splits and classes are."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -17,6 +18,12 @@ FoldersAre = Literal["auto", "splits", "classes"]
 """Whether sub-folders are splits or classes: their names decide, or the user does."""
 
 _MAX_WRAPPERS = 3
+_COPY = re.compile(r"(?:(?: -)? copy)(?: ?\(?\d+\)?)?\Z| \(\d+\)\Z|\Acopy of ", re.IGNORECASE)
+_OF_IMAGES = {"image", "images", "img", "imgs"}
+_OF_MASKS = {
+    "mask", "masks", "label", "labels", "annotation", "annotations", "annots", "gt", "groundtruth",
+    "ground_truth",
+}  # fmt: skip
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 _CHOICE = "`layout='splits'` reads them as splits, `layout='classes'` all folders as classes."
 _CURES = {
@@ -107,6 +114,9 @@ def read_layout(root: Path, folders_are: FoldersAre, *, has_classes: bool) -> Fo
         _refuse_splits_in_disguise(place, others)
         _refuse_splits_within(place, inside)
         _refuse_classes_within(place, inside)
+    if folders_are == "auto" and has_classes:
+        is_split = "train" in splits
+        _refuse_no_classes(place / splits["train"] if is_split else place, is_split=is_split)
     unused = others if "train" in splits else []
     with_classes = [place, *(place / name for name in splits.values())] if has_classes else []
     num_loose = sum(len(loose_files(x)) for x in with_classes if inner_folders(x))
@@ -216,6 +226,32 @@ def _refuse_classes_within(place: Path, within: dict[str, list[str]]) -> None:
             f"'{place}' has {name_some(found)} as classes, and again inside {name_some(copies)}."
             " Move copies, masks and the like out of the folder, or give `layout='classes'` to"
             " take all images of a folder for one class."
+        )
+
+
+def _refuse_no_classes(place: Path, *, is_split: bool) -> None:
+    """Refuse folders that are no classes by their names: a split again, copies, masks."""
+    names = inner_folders(place)
+    words = {name.lower() for name in names}
+    way_out = f"`layout='{'splits' if is_split else 'classes'}'` takes all of them for classes."
+    if is_split and len(names) == 1 and split_name(names[0]):
+        raise DataError(
+            f"'{place}' must have a folder for each class, but has '{names[0]}' alone, named as a"
+            f" split is. Move what is in it one folder up; {way_out}"
+        )
+    copies = [
+        name for name in names if _COPY.sub("", name) != name and _COPY.sub("", name) in names
+    ]
+    if copies:
+        raise DataError(
+            f"'{place}' has {name_some(copies)} beside a folder of the same name without it, as"
+            f" copies are called. Bring together what is one class; {way_out}"
+        )
+    if words & _OF_IMAGES and words & _OF_MASKS:
+        named = [name for name in names if name.lower() in _OF_IMAGES | _OF_MASKS]
+        raise DataError(
+            f"'{place}' has {name_some(named)}, named as images and what belongs to them, such as"
+            f" masks. Classes must be a folder of images each; {way_out}"
         )
 
 

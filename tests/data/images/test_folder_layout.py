@@ -400,6 +400,41 @@ def test_folders_that_are_called_as_splits_mean_nothing_beside_lists_that_are_na
     assert rows["label"].tolist() in (["cat", "dog"], ["dog", "cat"])
 
 
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (["cat", "cat copy", "dog"], "has 'cat copy' beside a folder of the same name"),
+        (["cat", "cat - Copy (2)", "dog"], r"has 'cat - Copy \(2\)' beside"),
+        (["cat", "dog", "dog (1)"], r"has 'dog \(1\)' beside"),
+        (["Images", "masks"], "has 'Images', 'masks', named as images and what belongs to them"),
+        (["img", "labels", "annotations"], "has 'annotations', 'img', 'labels', named as"),
+    ],
+)
+def test_copies_and_masks_are_no_classes(make, classes, message):
+    for folder, layout in (("plain", "classes"), ("split", "splits")):
+        parts = [""] if folder == "plain" else ["train/", "val/"]
+        root = make(*(f"{folder}/{part}{name}/0.jpg" for part in parts for name in classes))
+        with pytest.raises(DataError, match=message) as refused:
+            list_folder(root / folder)
+        assert f"`layout='{layout}'`" in str(refused.value)
+        rows = list_folder(root / folder, FolderLayout(layout)).rows
+        assert set(rows["label"]) == set(classes)
+
+
+@pytest.mark.parametrize(
+    "classes", [["copy", "dog"], ["mask", "no mask"], ["images", "texts"], ["a (1)", "a (2)"]]
+)
+def test_classes_that_are_called_a_little_so_are_classes(make, classes):
+    root = make(*(f"{name}/0.jpg" for name in classes))
+    assert set(list_folder(root).rows["label"]) == set(classes)
+
+
+def test_a_split_that_holds_itself_is_refused(make):
+    root = make(*(f"{name}/{name}/{kind}/0.jpg" for name in ("train", "test") for kind in "ab"))
+    with pytest.raises(DataError, match=r"has 'train' alone, named as a split is\. Move"):
+        list_folder(root)
+
+
 def test_the_line_is_printed_and_kept(split_pets, caplog):
     shutil.move(split_pets / "val", split_pets / "Validation")
     data = ImageFolderDataModule(split_pets, image_size=8)
