@@ -195,9 +195,13 @@ def test_what_is_no_data_is_refused(tmp_path: Path, photos: Path) -> None:
     pd.DataFrame({"a": 1, "y": range(50)}).to_csv(tmp_path / "nothing_said.csv", index=False)
     with pytest.raises(DataError, match=r"says anything about 'y'.*by hand\.$"):
         draft_recipe(tmp_path / "nothing_said.csv")
-    elsewhere = {"image": [f"{row}.jpg" for row in range(50)], "tags": ["sea sun", "sea"] * 25}
+    # Images are looked for in folders beside, too, which are those of other tests.
+    files = [f"nowhere_{row}.jpg" for row in range(50)]
+    elsewhere = {"image": files, "tags": ["sea sun", "sea"] * 25}
     pd.DataFrame(elsewhere).to_csv(tmp_path / "tags.csv", index=False)
-    with pytest.raises(DataError, match=r"'image' names images, such as '0.jpg', .* `--images`"):
+    with pytest.raises(
+        DataError, match=r"'image' names images, such as 'nowhere_0.jpg', .* `--images`"
+    ):
         draft_recipe(tmp_path / "tags.csv")
     table(50).to_csv(tmp_path / "rows.csv", index=False)
     for data in (photos, tmp_path / "rows.csv", tmp_path / "row*.csv"):
