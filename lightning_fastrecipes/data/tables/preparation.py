@@ -132,7 +132,7 @@ def encode_foreign(
                 f"A column to keep must not be called {name!r}, as another one of the predictions"
                 " is. Rename it, and name each once."
             )
-        rows[name] = column_of(table.frame, name).to_numpy()
+        rows[name] = source.as_written(name, column_of(table.frame, name)).to_numpy()
     report.steps = table.said
     return encoded, rows, report
 

@@ -1,7 +1,7 @@
 """Where a table comes from, and what is done to it before it is split and encoded."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -18,7 +18,7 @@ from lightning_fastrecipes.data.common.split_names import (
 )
 from lightning_fastrecipes.data.tables.cache import file_facts, frame_digest, plain_index
 from lightning_fastrecipes.data.tables.column_steps import Elapsed, Step
-from lightning_fastrecipes.data.tables.frames import Roles, frame_files, read_files
+from lightning_fastrecipes.data.tables.frames import Roles, frame_files, read_files, read_frames
 from lightning_fastrecipes.data.tables.joins import JoinNotes
 from lightning_fastrecipes.data.tables.reading import Reading, as_reading
 from lightning_fastrecipes.data.tables.splits import Rows
@@ -168,6 +168,29 @@ class TableSource:
         starts = ends - file_rows
         files = np.array(names, dtype=object)[places]
         return pd.DataFrame({"file": files, "row": rows - starts[places]})
+
+    def as_written(self, name: str, prepared: "pd.Series[Any]") -> "pd.Series[Any]":
+        """Return a column of the files as it is written there, if that says more than a number.
+
+        Such are 007, 1E3, and 17 digits beside a gap. ``prepared`` is the column after all steps;
+        it is returned if it says as much, or they have changed it.
+        """
+        if not self._files:
+            return prepared
+        reading = replace(self.reading, text=[*{*self.reading.text, name}])
+        try:
+            texts = read_frames(self._files, columns=[name], reading=reading)[name].astype(object)
+        except DataError:  # a column that steps have made
+            return prepared
+        texts = texts.set_axis(prepared.index) if len(texts) == len(prepared) else prepared
+        plain = prepared.astype(object)
+        is_there = plain.notna()
+        numbers = pd.to_numeric(texts, errors="coerce")
+        is_same = (numbers == pd.to_numeric(plain, errors="coerce")) | (
+            texts.astype(str).str.lower() == plain.astype(str).str.lower()
+        )
+        says_more = bool((texts.astype(str) != plain.astype(str))[texts.notna()].any())
+        return texts if says_more and bool(is_same[is_there].all()) else prepared
 
     def table(self) -> SourceTable:
         """Read and prepare the table; `DataError` if a step cannot be taken, or no row is left."""

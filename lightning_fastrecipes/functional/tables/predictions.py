@@ -1,6 +1,6 @@
 """Predictions of the rows of a table, as a table."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -113,13 +113,15 @@ def _columns_of(column: TargetColumn, predictions: Tensor, name: str, prefix: st
     return pd.concat([pd.DataFrame({name: names}), pd.DataFrame(values, columns=classes)], axis=1)
 
 
-def to_csv(table: pd.DataFrame, digits: int = _DIGITS) -> str:
-    """Write numbers to seven digits, as many as 32 bits hold, or to more.
+def to_csv(table: pd.DataFrame, digits: int = _DIGITS, kept: Sequence[str] = ()) -> str:
+    """Write numbers to seven digits, as many as 32 bits hold, or to more; ``kept`` ones in full.
 
     >>> to_csv(pd.DataFrame({"prediction": [0.1 + 0.2, 123456789.0]})).split()
     ['prediction', '0.3', '1.234568e+08']
     """
-    return table.to_csv(index=False, float_format=f"%.{digits}g")
+    whole = {name: table[name].astype(object) for name in kept if table[name].dtype.kind == "f"}
+    full = {name: values.where(values.isna(), values.astype(str)) for name, values in whole.items()}
+    return table.assign(**full).to_csv(index=False, float_format=f"%.{digits}g")
 
 
 def num_digits(spec: TableSpec) -> int:

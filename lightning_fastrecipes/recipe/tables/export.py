@@ -171,7 +171,7 @@ def predict_tables(
         found = append_columns(found, prediction_agreement(first, each, mean))
     table = pd.concat([tables.rows, found], axis=1)
     notes = [*tables.notes, *far_predictions(first, table)]
-    return TablePredictions(table, to_csv(table, num_digits(first)), notes)
+    return TablePredictions(table, to_csv(table, num_digits(first), keep), notes)
 
 
 class _Tables:

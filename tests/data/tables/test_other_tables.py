@@ -1,5 +1,7 @@
 """A trained model is evaluated, trained further and asked about tables that it has never seen."""
 
+import csv
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,12 +9,14 @@ import pytorch_lightning as pl
 import torch
 from helpers.trainers import QUIET
 
+import lightning_fastrecipes as fr
 from lightning_fastrecipes import (
     TableColumns,
     TabularClassifier,
     TabularDataModule,
     TabularRegressor,
 )
+from lightning_fastrecipes.cli.main import main
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 
 NETWORK = {"layers": [8], "dropout": 0.0}
@@ -131,3 +135,24 @@ def test_rows_whose_days_since_an_event_lack_their_history_are_told_so(caplog):
         one = TabularDataModule.from_spec(data.spec, rows[6:7], steps=steps)
         one.predict_dataloader()
     assert "elapsed: days are counted among these rows alone" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "ids", [["007", "010"], ["1E3", "2E5"], ["12345678901234567", ""], ["1.10", "1.1"],
+            ["NA", "b"], ["True", "false"], ["123456.789", "0.1"], ["2014-01-02", ""], ["7", ""],
+            ["=1+1", " x"], ["7", "8"]], ids=str,
+)  # fmt: skip
+def test_what_is_kept_of_a_file_is_as_it_is_written(tmp_path, ids):
+    model, _ = trained(epochs=1)
+    export = fr.export(model, tmp_path / "export")
+    lines = [f"{one},{number}.5,x" for number, one in enumerate(ids)]
+    (tmp_path / "new.csv").write_text("\n".join(["id,a,kind", *lines]) + "\n")
+    assert main(["predict", str(tmp_path / "export"), str(tmp_path / "new.csv"), "--keep=id",
+                 "--keep=a", "--keep=twice", f"--out={tmp_path / 'out.csv'}"]) == 0  # fmt: skip
+    with (tmp_path / "out.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == ids
+    assert [row["a"] for row in rows] == ["0.5", "1.5"]
+    assert [float(row["twice"]) for row in rows] == [1, 3]
+    table = pd.DataFrame({"id": [7, 8], "a": [0.5, 1.5], "kind": "x"})
+    assert export.predict(table, keep=["id"])["id"].tolist() == [7, 8]
