@@ -24,7 +24,7 @@ from lightning_fastrecipes.protocols import ClassKind, HasClasses
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY, LayerGroupTask
 from lightning_fastrecipes.tasks.building import MetricSpec, build_loss, check_metric_names
 from lightning_fastrecipes.tasks.label_following import FollowsLabelRules
-from lightning_fastrecipes.tasks.metric_checks import check_metrics
+from lightning_fastrecipes.tasks.metric_checks import check_metrics, compute_alone
 from lightning_fastrecipes.typed import from_mapping
 
 _check_saved = plain.keys(
@@ -160,8 +160,7 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
         if found is None:
             return None
         metric = cast(SampleFBeta, found.clone()).to(probabilities.device)
-        # Every process holds all rows.
-        metric.sync_on_compute = False
+        compute_alone(metric)
         metric.reset()
         metric.update(probabilities, self.metric_targets(targets))
         metric.compute()

@@ -96,6 +96,12 @@ def check_fit(metrics: Mapping[str, Metric | MetricCollection], example: Example
             )
 
 
+def compute_alone(metric: Metric) -> None:
+    """Let a metric measure what this process holds: all rows, as every other process does."""
+    # `sync_on_compute` is heeded in a constructor alone.
+    metric.distributed_available_fn = bool
+
+
 def _counterpart(name: str, others: tuple[str, ...]) -> str:
     """Name the metric of several classes that belongs to one of two, where it would fit."""
     is_other = name.startswith("Binary") and "Binary" in others and "Multiclass" not in others
@@ -104,7 +110,8 @@ def _counterpart(name: str, others: tuple[str, ...]) -> str:
 
 def _value(metric: Metric | MetricCollection, predictions: Tensor, targets: Tensor) -> object:
     tried: Any = metric.clone().cpu()
-    tried.sync_on_compute = False
+    for one in tried.values() if isinstance(tried, MetricCollection) else [tried]:
+        compute_alone(one)
     tried.reset()
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # such as of classes that the example lacks

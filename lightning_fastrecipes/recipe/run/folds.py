@@ -26,15 +26,17 @@ def finish_folds(run: Run, folders: Mapping[str, Path], measured: Mapping[str, R
     """Bring the models of several folds together, and write and return their results.
 
     ``run`` is prepared, as of the first fold, in the folder of them all; ``folders`` and
-    ``measured`` are run folder and results of each fold by its name.
+    ``measured`` are run folder and results of each fold by its name. Of several processes the
+    first alone measures, since it has written what the folds have kept.
     """
+    if not is_first_process():
+        return {"val": {}, "test": {}}
     run.evaluator.set_up({}, is_rehearsal=False)
     results: Results = {"recipe": run.recipe.name, "seed": run.recipe.seed, "stages": []}
     results |= measure_folds(run.evaluator, folders, measured)
     results["versions"] = package_versions()
-    if is_first_process():
-        write_folds(run.evaluator, run.folder, folders)
-        write_json(run.folder.results, results)
+    write_folds(run.evaluator, run.folder, folders)
+    write_json(run.folder.results, results)
     return results
 
 

@@ -37,6 +37,7 @@ from lightning_fastrecipes.recipe.shared.predictions import (
     evaluate,
 )
 from lightning_fastrecipes.tasks.classification import ClassificationTask
+from lightning_fastrecipes.tasks.metric_checks import compute_alone
 
 
 class Evaluator:
@@ -241,8 +242,7 @@ class Evaluator:
         metrics = self.model.phase_metrics["test_"].clone().cpu()
         metrics.reset()
         for metric in metrics.values():
-            # Every process holds all rows.
-            metric.sync_on_compute = False
+            compute_alone(metric)
             metric.set_dtype(predictions.dtype)
         if isinstance(self.model, ClassificationTask):
             self.model.fix_thresholds(metrics, thresholds)
