@@ -1,7 +1,8 @@
-"""A search beside full trials of random values: `python search_worker.py TASK FOLDER [TRIALS]`.
+"""A search beside full trials of random values: `python search_worker.py TASK FOLDER COUNT`.
 
 Prints a line of JSON: processor seconds and the accuracy on rows that neither has looked at, of
-the search and of the best of the full trials. TASK is ``digits`` (a table) or ``cells`` (images).
+the search and of the best of COUNT full trials. TASK is ``digits`` (a table) or ``cells`` (images);
+of ``heads`` it says what 64 heads take together, and one by one, of which COUNT are trained.
 """
 
 import json
@@ -20,9 +21,14 @@ from lightning_fastrecipes.functional.ranges import best_first
 from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.merging import searched_document
 from lightning_fastrecipes.searching.definition import Definition, define
+from lightning_fastrecipes.searching.stacked import train_heads
 from lightning_fastrecipes.searching.trials import PausingRun, Trial
 
-NUM_FULL = 60
+NUM_FULL, NUM_HEADS = 60, 64
+SAME = {
+    "report": False, "initial_checks": False, "validation_guard": False,
+    "trainer": {"accelerator": "cpu", "precision": "32-true"},
+}  # fmt: skip
 
 
 def callback(name: str, **arguments: Any) -> dict:
@@ -141,14 +147,12 @@ def searched(recipe: Path, out: Path) -> dict:
     return {"seconds": time.process_time() - started, "test": choice["unseen"], "values": values}
 
 
-def compare(task: str, folder: Path, count: int = NUM_FULL) -> dict:
+def compare(task: str, folder: Path, count: int) -> dict:
     """Search, and train full trials of the same recipe."""
     folder.mkdir(parents=True, exist_ok=True)
     document = {"digits": digits, "cells": cells}[task](folder)
-    same = {"report": False, "initial_checks": False, "validation_guard": False,
-            "trainer": {"accelerator": "cpu", "precision": "32-true"}}  # fmt: skip
     recipe = folder / f"{task}.yaml"
-    recipe.write_text(yaml.safe_dump(document | same, sort_keys=False))
+    recipe.write_text(yaml.safe_dump(document | SAME, sort_keys=False))
     place = Place(recipe)
     definition = define(searched_document(place, [])[0], place, 1)
     warm = Trial(0, folder / "warm", definition.values([0.5] * len(definition.ranges)))
@@ -159,7 +163,35 @@ def compare(task: str, folder: Path, count: int = NUM_FULL) -> dict:
     return found | {"full": full, "trained": count}
 
 
+def heads(folder: Path, num_alone: int) -> dict:
+    """Train linear heads of other rates and decays together, and some of them one by one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    document = cells(folder) | SAME
+    document["model"]["init_args"]["head"] = {"layout": "linear", "dropout": 0.0}
+    path = folder / "heads.yaml"
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    place = Place(path)
+    definition = define(searched_document(place, [])[0], place, NUM_HEADS)
+    shares = [(number + 0.5) / NUM_HEADS for number in range(NUM_HEADS)]
+    values = [definition.values([1 - share, share]) for share in shares]
+    train_heads(definition, values[:2], path)  # the features are computed
+    started = time.process_time()
+    stacked = train_heads(definition, values, path)
+    together = time.process_time() - started
+    started, losses = time.process_time(), []
+    for number in range(0, NUM_HEADS, NUM_HEADS // num_alone):
+        recipe = definition.recipe(values[number], path)
+        run = PausingRun(recipe, folder / str(number), recipe.stages[0].max_epochs)
+        run.prepare()
+        run.run_stage(0)
+        loss = run.stages[0]["metrics"]["val_loss"]
+        losses.append((recipe.stages[0].lr, stacked[number].loss, loss))
+    alone = (time.process_time() - started) * NUM_HEADS / len(losses)
+    return {"together": together, "alone": alone, "losses": losses}
+
+
 if __name__ == "__main__":
+    task, home, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     with redirect_stdout(sys.stderr):
-        found = compare(sys.argv[1], Path(sys.argv[2]), int(*sys.argv[3:] or [NUM_FULL]))
+        found = heads(home, count) if task == "heads" else compare(task, home, count)
     print(json.dumps(found))
