@@ -23,7 +23,9 @@ def test_a_search_finds_what_full_trials_do_in_a_quarter_of_their_time(task, tmp
         pytest.importorskip("elpv_dataset")
     found = json.loads(run_script(WORKER, task, tmp_path, NUM_TRIALS, timeout=4 * 3600))
     print(f"\n{task}: {json.dumps(found)}")
-    assert found["search"]["test"] >= found["full"]["test"] - 0.002
+    # Some hundred rows cannot tell a difference of 0.2 points from none.
+    allowed = 0.002 + 2 * found["standard_error"]
+    assert found["search"]["test"] >= found["full"]["test"] - allowed
     assert found["search"]["seconds"] <= 0.25 * found["full"]["seconds"]
 
 
