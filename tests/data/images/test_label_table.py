@@ -366,3 +366,8 @@ def test_a_table_in_another_encoding_says_how_to_save_it(tmp_path) -> None:
         list_table(tmp_path / "labels.csv", LabelTable())
     (tmp_path / "labels.csv").write_bytes("\ufefffile;label\na.png;Löwe\n".encode())
     assert list_table(tmp_path / "labels.csv", LabelTable()).rows["label"].tolist() == ["Löwe"]
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path) -> None:
+    with pytest.raises(DataError, match="must have each column once, but has 'label' more than"):
+        list_table(write(tmp_path, "file,label,label\na.png,x,y\n"), LabelTable())
