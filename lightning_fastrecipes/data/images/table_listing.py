@@ -186,6 +186,11 @@ def _weights(frame: pd.DataFrame, table: LabelTable, column: str) -> pd.Series:
 def _plain_names(frame: pd.DataFrame, named: list[str]) -> pd.DataFrame:
     """Leave out blanks around the names of columns, but of none that is asked for as it is."""
     names = {name: name.strip() for name in frame if isinstance(name, str) and name not in named}
+    if twice := [new for old, new in names.items() if old != new and new in frame and new in named]:
+        raise DataError(
+            f"The table of labels must have each column once, but has {name_some(twice)} again with"
+            " blanks around it. Rename or drop one."
+        )
     return frame.rename(columns={old: new for old, new in names.items() if new not in frame})
 
 

@@ -371,3 +371,8 @@ def test_a_table_in_another_encoding_says_how_to_save_it(tmp_path) -> None:
 def test_a_column_that_is_there_twice_is_refused(tmp_path) -> None:
     with pytest.raises(DataError, match="must have each column once, but has 'label' more than"):
         list_table(write(tmp_path, "file,label,label\na.png,x,y\n"), LabelTable())
+    for text in ("file,label, label\na.png,x,y\n", "file, label,label\na.png,x,y\n"):
+        with pytest.raises(DataError, match="but has 'label' again with blanks"):
+            list_table(write(tmp_path, text), LabelTable())
+    unused = "file,label,note, note\na.png,x,y,z\n"
+    assert list_table(write(tmp_path, unused), LabelTable()).rows["label"].tolist() == ["x"]
