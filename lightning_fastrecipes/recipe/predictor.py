@@ -159,7 +159,7 @@ class Predictor(DescribesItself):
         Args:
             items: Images, as for ``predict``.
             num_images: How many of them at most, the first ones, at least 1.
-            path: Where the picture goes, PNG without a suffix; nothing is written if ``None``.
+            path: Where the figure goes, PNG without a suffix; nothing is written if ``None``.
 
         Returns:
             The figure, which a notebook shows; in a script give ``path``.

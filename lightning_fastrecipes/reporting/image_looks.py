@@ -115,14 +115,14 @@ class Looker:
 def thumbnail(image: Tensor, side: int = THUMB_SIDE) -> str:
     """Return an image ``(channels, height, width)``, ``uint8``, as Base64 of a small JPEG."""
     content = io.BytesIO()
-    _as_picture(image, side).save(content, "JPEG", quality=_JPEG_QUALITY, optimize=True)
+    _as_seen(image, side).save(content, "JPEG", quality=_JPEG_QUALITY, optimize=True)
     return base64.b64encode(content.getvalue()).decode()
 
 
-def _as_picture(image: Tensor, side: int) -> Image.Image:
+def _as_seen(image: Tensor, side: int) -> Image.Image:
     """Return what one sees of an image: its first three channels, or the first alone."""
     pixels = image[:3] if image.shape[0] >= 3 else image[:1]
     array = pixels.permute(1, 2, 0).contiguous().numpy()
-    picture = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
-    picture.thumbnail((side, side), Image.Resampling.BOX)
-    return picture
+    small = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+    small.thumbnail((side, side), Image.Resampling.BOX)
+    return small

@@ -1,4 +1,4 @@
-"""No figure has text that covers other text or the data, or runs out of the picture."""
+"""No figure has text that covers other text or the data, or runs out of it."""
 
 import re
 

@@ -103,13 +103,13 @@ def test_the_nine_images_are_the_true_first_ones(seen) -> None:
         values = output if output.ndim == 2 else output.amax((2, 3))
         for channel in step["channels"]:
             own = values[:, channel["number"]].double().numpy()
-            best = [(names.index(found["pictures"][k]["name"]), v) for k, v in channel["best"]]
+            best = [(names.index(found["images"][k]["name"]), v) for k, v in channel["best"]]
             assert len({place for place, _ in best}) == 9
             assert [v for _, v in best] == pytest.approx(np.sort(own)[::-1][:9], rel=1e-3, abs=1e-5)
             for place, value in best:
                 assert value == pytest.approx(own[place], rel=1e-3, abs=1e-5)
-    assert len(found["pictures"]) <= len(dataset)
-    assert {one["truth"] for one in found["pictures"]} <= set(finished.model.classes)
+    assert len(found["images"]) <= len(dataset)
+    assert {one["truth"] for one in found["images"]} <= set(finished.model.classes)
 
 
 def test_names_are_text_and_nothing_is_asked_for(seen, evil) -> None:
@@ -143,7 +143,7 @@ def test_first_filters_before_and_after(seen, run, tmp_path, monkeypatch) -> Non
     assert "compared with those after stage head" in gone["filters"]["told"][0]
     assert gone["filters"]["items"][0]["before"] == gone["filters"]["items"][0]["after"]
     assert gone["notes"][-1].startswith("The training images are not to be had")
-    assert gone["pictures"] == []
+    assert gone["images"] == []
 
 
 def test_training_images_are_drawn_where_there_are_many(run, seen) -> None:
@@ -151,9 +151,9 @@ def test_training_images_are_drawn_where_there_are_many(run, seen) -> None:
     few = layers_page(run, image, num_images=10)
     told = r"10 of \d+ training images, drawn at random, were looked at"
     assert re.match(told, data_of(few)["notes"][-1])
-    assert len(data_of(few)["pictures"]) == 10
+    assert len(data_of(few)["images"]) == 10
     assert few == layers_page(run, image, num_images=10)
-    assert len(data_of(page)["pictures"]) > 10
+    assert len(data_of(page)["images"]) > 10
 
 
 def test_an_export_has_no_training_images_and_no_earlier_weights(run, seen, tmp_path) -> None:

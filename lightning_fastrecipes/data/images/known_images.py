@@ -107,7 +107,7 @@ class KnownImages(DescribesItself):
         Args:
             num_images: How many images, at least 1.
             num_epochs: How many epochs, at least 0.
-            path: Where the picture goes, PNG without a suffix; nothing is written if ``None``.
+            path: Where the figure goes, PNG without a suffix; nothing is written if ``None``.
 
         Returns:
             The figure, which a notebook shows; in a script give ``path``.

@@ -9,7 +9,7 @@ from lightning_fastrecipes import _lightning as pl
 def count_steps_from(loggers: Iterable[pl.Logger], first: int) -> None:
     """Let loggers add a number of steps to those of a trainer, which count from 0 in every fit.
 
-    Only what is logged as numbers moves; pictures keep the step that they are sent with.
+    Only what is logged as numbers moves; images keep the step that they are sent with.
     """
     for logger in loggers:
         _shift(logger, first)

@@ -24,14 +24,14 @@ _SEED = 0
 
 @dataclass
 class Excited:
-    """The images of each channel of each step: places in ``pictures``, and the largest values.
+    """The images of each channel of each step: places in ``images``, and the largest values.
 
     ``told`` says how many images were looked at, or why none.
     """
 
     told: str
     best: list[list[list[tuple[int, float]]]] = field(default_factory=list)
-    pictures: list[dict[str, Any]] = field(default_factory=list)
+    images: list[dict[str, Any]] = field(default_factory=list)
 
 
 def find_exciting(
@@ -98,7 +98,7 @@ def _best(
             ]
         )
     targets = dataset.targets
-    pictures = [
+    shown = [
         {
             "name": short_name(str(dataset.files[place])),
             "truth": _truth(run, targets[place]),
@@ -106,7 +106,7 @@ def _best(
         }
         for place in used
     ]
-    return Excited(told, best, pictures)
+    return Excited(told, best, shown)
 
 
 def _truth(run: FinishedRun, target: Any) -> str:

@@ -96,7 +96,7 @@ def layers_page(
         f"{Path(image).name} in {model.backbone.name} of {path.name}, which sees it at"
         f" {side} x {side} pixels. Plain predictions, without views."
     )
-    content["picture"] = {"name": Path(image).name, "thumb": thumbnail(served[0], _SERVED_SIDE)}
+    content["image"] = {"name": Path(image).name, "thumb": thumbnail(served[0], _SERVED_SIDE)}
     return render_data("Layers", content, ["layers.js"])
 
 
@@ -131,7 +131,7 @@ def _content(looked: _Looked, finished: FinishedRun | None) -> dict[str, Any]:
         "notes": notes,
         "most": MOST_CHANNELS,
         "steps": _steps(looked),
-        "pictures": looked.excited.pictures,
+        "images": looked.excited.images,
         "filters": first_filters(looked.model, finished),
         **_decided(looked),
     }

@@ -41,14 +41,14 @@ function outline(canvas, squares) {
 }
 
 function photo(place) {
-  const picture = DATA.pictures[place];
-  return el("img", { src: `data:image/jpeg;base64,${picture.thumb}`, alt: picture.name, title: picture.name });
+  const image = DATA.images[place];
+  return el("img", { src: `data:image/jpeg;base64,${image.thumb}`, alt: image.name, title: image.name });
 }
 
 function exciting(channel) {
   return el("div", { class: "gallery" }, channel.best.map(([place, value]) => el("figure", {},
     el("span", { class: "picture" }, photo(place)),
-    el("figcaption", {}, shown(value), el("br", {}), el("span", { class: "soft" }, DATA.pictures[place].truth)))));
+    el("figcaption", {}, shown(value), el("br", {}), el("span", { class: "soft" }, DATA.images[place].truth)))));
 }
 
 // The places of the input that one place of a pooling is the largest of.
@@ -179,7 +179,7 @@ document.getElementById("page").replaceChildren(
   el("nav", {}, sections.map(([id, title]) => el("a", { href: `#${id}` }, title)), themeButton()),
   ...DATA.notes.map((note) => el("p", { class: "soft" }, note)),
   el("section", {}, el("h2", { id: "decision" }, "Decision"),
-    el("div", { class: "beside" }, el("img", { class: "served", src: `data:image/jpeg;base64,${DATA.picture.thumb}`, alt: DATA.picture.name }),
+    el("div", { class: "beside" }, el("img", { class: "served", src: `data:image/jpeg;base64,${DATA.image.thumb}`, alt: DATA.image.name }),
       DATA.decision ? drawTable(DATA.decision) : null),
     DATA.shifts ? el("div", { class: "plots" }, drawPlot(DATA.shifts)) : null),
   el("section", {}, el("h2", { id: "walk" }, "Layers, from the image to the outputs"),

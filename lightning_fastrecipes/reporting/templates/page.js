@@ -17,7 +17,7 @@ function picture(image, withHeat) {
   const source = image.thumb ? `data:image/jpeg;base64,${image.thumb}` : null;
   const parts = source
     ? [el("img", { src: source, alt: image.name })]
-    : [el("span", { class: "none" }, "no picture")];
+    : [el("span", { class: "none" }, "no image")];
   if (withHeat && image.heat) parts.push(heatOver(image.heat));
   return parts;
 }
