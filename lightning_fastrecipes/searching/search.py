@@ -99,10 +99,10 @@ class Search:
         """Return how many trials have come how far."""
         for trial in self.trials.values():
             trial.read()
-        known = [one for one in self.trials.values() if one.rungs or one.failure]
-        full = sum(self._is_full(trial) for trial in known)
+        begun = [one for one in self.trials.values() if one.folder.is_dir()]
+        full = sum(self._is_full(trial) for trial in begun if trial.rungs or trial.failure)
         return (
-            f"with {len(known)} of {self.definition.num_trials} trials begun, {full} of them"
+            f"with {len(begun)} of {self.definition.num_trials} trials begun, {full} of them"
             " trained in full"
         )
 

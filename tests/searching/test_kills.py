@@ -106,7 +106,7 @@ def test_an_interruption_says_where_it_stood(home: Path) -> None:
     words = ["search", str(home / "late/late.yaml"), TRIALS, f"--out={home}/interrupted"]
     ended = run_forked(words, home, interrupt)
     assert ended.code == 130
-    assert "interrupted with 0 of 4 trials begun" in ended.said
+    assert "interrupted with 1 of 4 trials begun" in ended.said
     assert f"Go on with: fastrecipes search --resume {home}/interrupted" in " ".join(
         ended.said.split()
     )
