@@ -16,7 +16,12 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 import pytest
 import torch
 import yaml
+from hypothesis import settings
 from PIL import Image
+
+# A machine that others work on as well may take any time for an example.
+settings.register_profile("shared", deadline=None)
+settings.load_profile("shared")
 
 
 @pytest.fixture(autouse=True)

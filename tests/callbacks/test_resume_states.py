@@ -105,6 +105,4 @@ def make_machine(train: Callable) -> type[RuleBasedStateMachine]:
 
 @pytest.mark.filterwarnings("ignore:.*callbacks used to create the checkpoint")
 def test_a_fit_may_be_stopped_at_any_step(machine) -> None:
-    run_state_machine_as_test(
-        machine, settings=settings(max_examples=6, stateful_step_count=5, deadline=None)
-    )
+    run_state_machine_as_test(machine, settings=settings(max_examples=6, stateful_step_count=5))

@@ -17,7 +17,7 @@ STRATA = st.lists(st.sampled_from("abcd"), min_size=1, max_size=60)
 FRACTIONS = st.sampled_from([[0.8, 0.2], [0.6, 0.25, 0.15], [1.0], [0.5, 0.5, 0.0]])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(STRATA, FRACTIONS, st.integers(0, 5))
 def test_every_item_is_in_exactly_one_part(strata, fractions, seed):
     parts = stratified_split(strata, fractions, seed)
@@ -26,7 +26,7 @@ def test_every_item_is_in_exactly_one_part(strata, fractions, seed):
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(strata)))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(STRATA, FRACTIONS, st.integers(0, 5))
 def test_each_stratum_is_shared_out_within_one_item(strata, fractions, seed):
     for part, fraction in zip(stratified_split(strata, fractions, seed), fractions, strict=True):
@@ -35,7 +35,7 @@ def test_each_stratum_is_shared_out_within_one_item(strata, fractions, seed):
             assert abs(count - strata.count(stratum) * fraction) < 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data(), STRATA)
 def test_the_order_of_the_items_does_not_matter(data, strata):
     names = [f"{position}.png" for position in range(len(strata))]
@@ -108,7 +108,7 @@ def test_wrong_fractions_and_names_are_refused():
 LABELS = st.lists(st.frozensets(st.sampled_from("abcdefghij"), max_size=3), min_size=2, max_size=30)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(LABELS, FRACTIONS, st.integers(0, 5))
 def test_every_label_is_in_the_first_part_and_every_item_in_one(labels, fractions, seed):
     parts = keep_labels(stratified_split(rarest_labels(labels), fractions, seed), labels)
@@ -133,7 +133,7 @@ def test_the_rarest_label_is_the_stratum_and_ties_are_alphabetical():
 GROUPS = st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=60)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(GROUPS, FRACTIONS, st.integers(0, 5))
 def test_groups_stay_together_and_no_part_that_is_asked_for_is_empty(groups, fractions, seed):
     parts = grouped_split(groups, fractions, seed)

@@ -32,7 +32,7 @@ def draw(seed: int, rows: int = 7, share: float = 0.3) -> tuple[torch.Tensor, ..
     "loss", [None, {"smoothing": 0.2}, {"focal_gamma": 2.0}, "BCEWithLogitsLoss"]
 )
 @pytest.mark.parametrize("pos_weight", [None, [1.0, 2.0, 5.0]])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 50))
 def test_the_loss_and_its_gradient_are_those_of_the_known_cells(loss, pos_weight, seed) -> None:
     if isinstance(loss, str) and pos_weight:
@@ -56,7 +56,7 @@ def test_the_loss_and_its_gradient_are_those_of_the_known_cells(loss, pos_weight
     assert float(rules.loss_weight(targets)) == pytest.approx(int(known.sum()) / 3)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 50))
 def test_where_all_is_known_the_loss_is_bit_for_bit_that_of_torch(seed) -> None:
     logits, targets, _ = draw(seed, rows=13, share=0.0)
@@ -79,7 +79,7 @@ def test_where_all_is_known_the_loss_is_bit_for_bit_that_of_torch(seed) -> None:
             assert torch.equal(rows, losses.mean(1))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 50), st.sampled_from(["one", "per_label"]))
 def test_f_beta_is_that_of_the_known_labels(seed, threshold) -> None:
     logits, targets, known = draw(seed, rows=9)
@@ -103,7 +103,7 @@ def test_f_beta_is_that_of_the_known_labels(seed, threshold) -> None:
     assert float(best) == pytest.approx(sum(scores) / 8, abs=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 50))
 def test_metrics_and_losses_with_probabilities_leave_unknown_cells_out(seed) -> None:
     logits, targets, known = draw(seed)

@@ -111,5 +111,5 @@ def check(dataset: Any, colours: dict[str, int]) -> None:
 
 
 TestCachedImages = CachedImages.TestCase
-TestCachedImages.settings = settings(max_examples=10, stateful_step_count=12, deadline=None)
+TestCachedImages.settings = settings(max_examples=10, stateful_step_count=12)
 TestCachedImages = pytest.mark.filterwarnings("ignore:.*is damaged")(TestCachedImages)

@@ -15,7 +15,7 @@ KEYS = st.lists(st.tuples(st.none() | st.integers(0, 3), st.none() | st.sampled_
 AS = st.sampled_from(["object", "category", None])
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(KEYS, KEYS, AS, AS)
 def test_it_agrees_with_looking_up_row_by_row(mine, theirs, my_kind, their_kind) -> None:
     theirs = list(dict.fromkeys(theirs))

@@ -192,7 +192,7 @@ def test_what_options_cannot_be():
 FIELDS = st.text(st.sampled_from('ab,;\n" é0.'), max_size=6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(FIELDS, FIELDS, FIELDS), min_size=1, max_size=6), st.sampled_from(",;\t|")
 )

@@ -188,7 +188,7 @@ def test_borders_are_reflected_when_turned():
     assert torch.equal(augment(flat, drawn), flat)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(brightness=st.floats(-0.05, 0.05), contrast=st.floats(0.95, 1.05))
 def test_lighting_is_the_courses_formula(brightness, contrast):
     images = photos(1, size=8)

@@ -29,7 +29,7 @@ def stacks(draw):
     return " -> ".join(words), nn.Sequential(*modules).double()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(stacks())
 def test_it_says_what_layers_of_pytorch_do(stack) -> None:
     words, network = stack

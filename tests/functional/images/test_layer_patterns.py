@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_fastrecipes.functional.images.layer_patterns import (
@@ -85,7 +85,6 @@ def test_presets_can_be_read(name: str) -> None:
     assert all(layer.width for layer in layers if isinstance(layer, Conv))
 
 
-@settings(deadline=None)
 @given(
     side=st.integers(1, 40), kernel=st.integers(1, 7), stride=st.integers(1, 4),
     padding=st.sampled_from([0, 1, 2, 3, "valid", "same"]), dilation=st.integers(1, 3),
@@ -108,7 +107,6 @@ def test_sides_are_those_of_torch_or_are_refused(side, kernel, stride, padding, 
         assert output_side(side, kernel, stride, padding, dilation) == side
 
 
-@settings(deadline=None)
 @given(side=st.integers(1, 20), size=st.integers(1, 5), stride=st.integers(1, 4))
 def test_pooled_sides_are_those_of_torch_or_are_refused(side: int, size: int, stride: int) -> None:
     if side < size:

@@ -53,7 +53,7 @@ def test_the_course_counts_the_plain_image_once_for_four_views(num_views, weight
 
 
 @given(order=st.permutations(range(5)), cut=st.integers(0, 5))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_views_of_an_image_are_its_own_in_any_batch(order, cut):
     images = photos(5)
     for dtype in (torch.uint8, torch.float32, torch.float16):
@@ -178,7 +178,7 @@ def test_oblong_images_are_not_turned_by_a_quarter():
 
 
 @given(num_views=st.integers(1, 9), weight=st.floats(0, 1), seed=st.integers(0, 99))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_equal_predictions_are_merged_into_exactly_themselves(num_views, weight, seed):
     plain = torch.rand(5, 3, generator=seeded_generator(seed)).softmax(dim=1)
     mean = running_mean(plain for _ in range(num_views))

@@ -22,7 +22,7 @@ def draw(seed: int, rows: int, classes: int) -> tuple[torch.Tensor, torch.Tensor
     return logits, targets, weights
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 99), st.integers(1, 9), st.integers(2, 6), st.sampled_from([0.0, 0.1, 0.7]))
 def test_weights_and_smoothing_are_those_of_torch(seed, rows, classes, smoothing) -> None:
     logits, targets, weights = draw(seed, rows, classes)
@@ -42,7 +42,7 @@ def test_weights_and_smoothing_are_those_of_torch(seed, rows, classes, smoothing
     torch.testing.assert_close(counts, mixed @ weights)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 99), st.sampled_from([0.5, 1.0, 2.0, 5.0]))
 def test_the_focus_takes_what_is_easy_back(seed, gamma) -> None:
     logits, targets, weights = draw(seed, 7, 4)
@@ -53,7 +53,7 @@ def test_the_focus_takes_what_is_easy_back(seed, gamma) -> None:
     torch.testing.assert_close(counts, weights[targets])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 99), st.sampled_from([0.0, 0.5, 2.0]))
 def test_several_labels_are_focused_as_torchvision_does(seed, gamma) -> None:
     logits, _, weights = draw(seed, 7, 4)

@@ -65,7 +65,7 @@ def test_a_probability_at_the_threshold_counts() -> None:
     assert bucket(at, torch.tensor([0.5])).item() == 1
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 10**6), st.integers(1, 29))
 def test_sums_of_parts_are_those_of_the_whole_bit_for_bit(seed, cut) -> None:
     probabilities, targets = rows(seed)

@@ -65,7 +65,7 @@ NEAR = st.datetimes(dt.datetime(2013, 1, 1), dt.datetime(2013, 3, 1))
 COLUMNS = st.lists(st.none() | MOMENTS, min_size=1, max_size=12) | st.lists(NEAR, min_size=70)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(COLUMNS, st.sampled_from(UNITS), st.sampled_from([3, 1 << 14]))
 def test_every_part_agrees_with_pandas(values, unit, chunk) -> None:
     table = frame(values, unit)
@@ -86,7 +86,7 @@ def test_every_part_agrees_with_pandas(values, unit, chunk) -> None:
         assert pd.isna(value) or seconds == (value - epoch) // pd.Timedelta(seconds=1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(MOMENTS)
 def test_every_part_agrees_with_the_calendar(moment: dt.datetime) -> None:
     row = add_datepart(frame([moment]), "Date", time=True).iloc[0]
@@ -102,7 +102,7 @@ def test_every_part_agrees_with_the_calendar(moment: dt.datetime) -> None:
     assert row["Is_year_start"] == ((moment.month, moment.day) == (1, 1))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.none() | RECENT, min_size=1),
     st.sampled_from(["Europe/Berlin", "America/New_York", "Asia/Kathmandu", "UTC"]),

@@ -53,7 +53,7 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(ROWS, st.sampled_from([1, 2, 7, 40]), st.booleans())
 def test_it_agrees_with_counting_row_by_row(rows, window, past_only) -> None:
     table = sales(rows)
@@ -64,7 +64,7 @@ def test_it_agrees_with_counting_row_by_row(rows, window, past_only) -> None:
     assert len(added.columns) == len(table.columns) + len(expected.columns)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data(), ROWS)
 def test_the_order_of_the_rows_does_not_matter(data, rows) -> None:
     table = sales(rows)
@@ -74,7 +74,7 @@ def test_the_order_of_the_rows_does_not_matter(data, rows) -> None:
     pd.testing.assert_frame_equal(shuffled, added.iloc[order])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(ROWS, st.integers(-5, 25))
 def test_past_only_never_changes_with_what_comes_later(rows, today) -> None:
     table = sales(rows)

@@ -112,7 +112,7 @@ def test_what_expressions_give(table, expression, expected) -> None:
 DATES = st.lists(st.dates(dt.date(1700, 1, 1), dt.date(2200, 12, 31)), min_size=1, max_size=8)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(DATES, st.sampled_from(["int64", "float32", "Int16"]))
 def test_dates_are_made_of_numbers_as_the_calendar_does(dates, kind) -> None:
     table = pd.DataFrame(

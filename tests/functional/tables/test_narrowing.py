@@ -12,7 +12,7 @@ from lightning_fastrecipes.functional.tables.narrowing import narrow_column, nar
 INTEGERS = st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(-130, 130), min_size=1)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(INTEGERS, st.booleans())
 def test_whole_numbers_keep_their_values_in_the_narrowest_type(values, has_gap) -> None:
     column = pd.Series(
@@ -27,7 +27,7 @@ def test_whole_numbers_keep_their_values_in_the_narrowest_type(values, has_gap) 
     assert narrow.isna().sum() == has_gap
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(st.floats(width=32) | st.floats() | st.integers(-(2**53), 2**53), min_size=1))
 def test_floats_lose_nothing(values) -> None:
     column = pd.Series(values, dtype="float64")

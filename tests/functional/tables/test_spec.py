@@ -68,7 +68,7 @@ def taken(encoded, rows):
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(tables())
 def test_what_is_encoded_is_decoded_to_the_same_values(table):
     spec = fitted(table)
@@ -80,7 +80,7 @@ def test_what_is_encoded_is_decoded_to_the_same_values(table):
         assert decoded[name][~gaps].tolist() == table[name][~gaps].tolist()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(tables(), st.integers(1, 4))
 def test_every_code_is_in_range_and_equal_values_have_equal_codes(table, min_count):
     spec = fitted(table, min_count=min_count)
@@ -97,7 +97,7 @@ def test_every_code_is_in_range_and_equal_values_have_equal_codes(table, min_cou
                 assert bool(shares) == (counts[value] < min_count)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(tables(), st.data())
 def test_a_row_is_encoded_the_same_whatever_rows_are_beside_it(table, data):
     places = st.lists(st.integers(0, len(table) - 1), min_size=1)
@@ -109,7 +109,7 @@ def test_a_row_is_encoded_the_same_whatever_rows_are_beside_it(table, data):
     assert same(spec.encode(table.iloc[rows]), taken(spec.encode(table), rows))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tables(min_rows=3), st.integers(1, 11))
 def test_every_split_has_the_same_columns(table, cut):
     cut = min(cut, len(table) - 1)
@@ -124,7 +124,7 @@ def test_every_split_has_the_same_columns(table, cut):
     assert all(np.isfinite(part.continuous).all() for part in encoded)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tables(), st.integers(1, 3))
 def test_a_spec_is_itself_again_after_json(table, min_count):
     spec = fitted(table, min_count=min_count)
@@ -135,7 +135,7 @@ def test_a_spec_is_itself_again_after_json(table, min_count):
     assert same(spec.encode(table), again.encode(table))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tables(), st.integers(1, 5))
 def test_rows_are_worked_on_in_pieces_without_a_difference(table, piece):
     whole_spec = fitted(table)
@@ -152,7 +152,7 @@ def test_rows_are_worked_on_in_pieces_without_a_difference(table, piece):
         assert one.std == pytest.approx(other.std)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(maybe(SMALL), min_size=2, max_size=30))
 def test_filling_and_scaling_agree_with_pandas_and_scikit_learn(values):
     column = pd.Series(values, dtype="float64")

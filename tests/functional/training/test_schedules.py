@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_fastrecipes.functional.training.one_cycle import (
@@ -102,7 +102,6 @@ def test_fifth_cycle_of_multiplier_three_restarts_where_a_logarithm_would_miss_i
 
 
 @given(cycle_len=SMALL, cycle_mult=SMALL, num_cycles=SMALL, steps_per_epoch=st.integers(2, 997))
-@settings(deadline=None)
 def test_every_restart_falls_on_the_first_step_after_a_cycle(
     cycle_len: int, cycle_mult: int, num_cycles: int, steps_per_epoch: int
 ) -> None:
@@ -119,7 +118,6 @@ def test_every_restart_falls_on_the_first_step_after_a_cycle(
     cycle_mult=st.floats(1.01, 5) | st.just(1),
     floor=st.floats(0, 0.99),
 )
-@settings(deadline=None)
 def test_factor_stays_between_the_floor_and_one(epoch, cycle_len, cycle_mult, floor) -> None:
     factor = warm_restart_factor(epoch, cycle_len, cycle_mult, floor)
     assert floor - 1e-12 <= factor <= 1.0 + 1e-12
