@@ -64,13 +64,16 @@ def reestimate_batch_norm(
     batches: Iterable[Any],
     forward: Callable[[Any], Any] | None = None,
     part: nn.Module | None = None,
+    *,
+    with_dropout: bool = False,
 ) -> int:
     """Measure the statistics of batch norm again, over all batches equally; count the layers.
 
     Only layers that would update them in training are measured: those that the model keeps in eval
     mode after ``model.train()``, as frozen ones, stay as they are. All modes are restored.
     ``forward`` runs the model on a batch; by default on the inputs. Only layers of ``part`` are
-    measured, if it is given.
+    measured, if it is given. ``with_dropout`` says whether they see what dropout leaves, as in
+    training, or all that they see in evaluation.
     """
     modes = [(module, module.training) for module in model.modules()]
     model.train()
@@ -81,9 +84,10 @@ def reestimate_batch_norm(
     ]
     momenta = [norm.momentum for norm in norms]
     try:
-        # Only the norms are in train mode: dropout would widen their inputs.
-        for module in model.modules():
-            module.training = module in norms
+        if not with_dropout:
+            # Only the norms are in train mode: dropout would widen their inputs.
+            for module in model.modules():
+                module.training = module in norms
         for norm in norms:
             norm.reset_running_stats()
             # Without momentum a norm keeps the plain mean over all batches.

@@ -206,6 +206,23 @@ def test_batch_norm_is_measured_anew_with_the_averaged_weights(kind, fit, tiny_l
         torch.testing.assert_close(found, step, rtol=0, atol=0)
 
 
+def test_norms_behind_dropout_are_measured_as_in_training(fit, tiny_loader) -> None:
+    class Dropped(Normed):
+        backbone = "a name"  # and no module
+
+        def forward(self, inputs):
+            return self.head(self.norm(self.drop(self.layer(inputs))))
+
+    torch.manual_seed(1)
+    done = fit([fr.Averaging("ema")], Dropped(), tiny_loader(), max_epochs=2)
+    with torch.no_grad():
+        clean = done.task.layer(tiny_loader().dataset.tensors[0])
+    # What dropout leaves is twice as large, and half of it is 0.
+    dropped = clean.var(0) + clean.square().mean(0)
+    assert (done.task.norm.running_var / dropped).mean() == pytest.approx(1.0, abs=0.35)
+    assert (done.task.norm.running_var / clean.var(0)).mean() > 1.4
+
+
 class Stream(IterableDataset):
     def __iter__(self):
         draw = torch.Generator().manual_seed(0)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -23,11 +23,12 @@ def measure_norms(trainer: pl.Trainer, module: pl.LightningModule) -> None:
     """Measure the statistics of the batch norms that train on up to 512 training samples.
 
     The samples are those of the datamodule without augmentation, or of the training loader. Of a
-    module with a ``backbone`` only that is measured: behind it stands dropout, with which the
-    statistics were gathered. Where it cannot be done, the statistics stay, which is said. Nothing
-    else of the fit changes.
+    module with a ``backbone`` only that is measured; of any other all of it, with dropout as in
+    training, since the layers behind it have learned from such inputs. Where it cannot be done, the
+    statistics stay, which is said. Nothing else of the fit changes.
     """
-    root = getattr(module, "backbone", module)
+    backbone = getattr(module, "backbone", None)
+    root = backbone if isinstance(backbone, nn.Module) else module
     norms = [
         part
         for part in root.modules()
@@ -43,7 +44,8 @@ def measure_norms(trainer: pl.Trainer, module: pl.LightningModule) -> None:
     stage = trainer.state.stage
     try:
         with preserved_state(trainer, module):
-            reestimate_batch_norm(module, loader, _forward(trainer, module), root)
+            forward = _forward(trainer, module)
+            reestimate_batch_norm(module, loader, forward, root, with_dropout=root is module)
             for norm in norms:
                 if norm.num_batches_tracked:  # of the others none saw a sample
                     found += [(buffer, buffer.clone()) for buffer in norm.buffers()]
