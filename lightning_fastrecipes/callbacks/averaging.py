@@ -5,6 +5,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from typing_extensions import override
 
@@ -264,7 +265,7 @@ class Averaging(pl.OwnCallback):
         found: dict[str, Tensor] = {
             name: parameter
             for name, parameter in module.named_parameters()
-            if parameter.requires_grad or name in self._average
+            if (parameter.requires_grad or name in self._average) and not is_lazy(parameter)
         }
         norms = [p for p in module.named_modules() if isinstance(p[1], _BatchNorm)]
         return found | {

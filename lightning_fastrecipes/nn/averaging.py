@@ -67,7 +67,7 @@ def reestimate_batch_norm(
     *,
     with_dropout: bool = False,
 ) -> int:
-    """Measure the statistics of batch norm again, over all batches equally; count the layers.
+    """Measure the statistics of batch norm again, over all samples equally; count the layers.
 
     Only layers that would update them in training are measured: those that the model keeps in eval
     mode after ``model.train()``, as frozen ones, stay as they are. All modes are restored.
@@ -90,10 +90,13 @@ def reestimate_batch_norm(
                 module.training = module in norms
         for norm in norms:
             norm.reset_running_stats()
-            # Without momentum a norm keeps the plain mean over all batches.
-            norm.momentum = None
+        num_seen = 0
         with torch.no_grad():
             for batch in batches if norms else ():
+                # A norm keeps the mean over batches, to which each comes by its share of samples.
+                num_seen += (num_rows := _num_rows(batch))
+                for norm in norms:
+                    norm.momentum = num_rows / num_seen
                 if forward is not None:
                     forward(batch)
                 else:
@@ -104,3 +107,13 @@ def reestimate_batch_norm(
         for module, mode in modes:
             module.training = mode
     return len(norms)
+
+
+def _num_rows(batch: Any) -> int:
+    """Count the samples of a batch by its first tensor; 1 without any."""
+    if isinstance(batch, Tensor):
+        return len(batch) if batch.ndim else 1
+    parts = batch.values() if isinstance(batch, Mapping) else batch
+    for part in parts if isinstance(batch, (Mapping, tuple, list)) else ():
+        return _num_rows(part)
+    return 1

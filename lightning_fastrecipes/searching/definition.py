@@ -134,6 +134,7 @@ def define(
     if not 1 <= num_trials <= _MOST_TRIALS:
         raise RecipeError(f"`--trials` must be from 1 to {_MOST_TRIALS:,}, got {num_trials:,}.")
     draft = Definition(document, num_trials, "", "min", "")
+    _refuse_ranges(draft, place)
     _check_ends(draft, place)
     recipe = draft.recipe(draft.values([0.5] * len(draft.ranges)), place.path, place.trust)
     if num_devices(recipe) > 1:
@@ -172,6 +173,23 @@ def rungs(recipe: Recipe) -> list[int]:
     schedules = [one for one in callbacks if isinstance(one, Schedule) and one.by == "epoch"]
     ends = schedules[0].cycle_ends(stage.max_epochs) if schedules else []
     return halving_epochs(stage.max_epochs, ends)
+
+
+def _refuse_ranges(draft: Definition, place: Place) -> None:
+    """Refuse ranges of what trials are compared by: the same rows, after the same epochs."""
+    stages = draft.document.get("stages")
+    last = list(stages)[-1] if isinstance(stages, dict) and stages else ""
+    for name in draft.names:
+        section, _, rest = name.partition(".")
+        if section == "data" and "split" in rest.split("."):
+            raise place.at(name).error(
+                "must not be searched: trials are compared on the same rows. Give one split."
+            )
+        if name == f"stages.{last}.max_epochs":
+            raise place.at(name).error(
+                "must not be searched: trials are compared after the same epochs of the last stage,"
+                " and most are stopped early. Give the most that a trial may have."
+            )
 
 
 def _check_ends(draft: Definition, place: Place) -> None:

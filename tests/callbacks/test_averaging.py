@@ -3,6 +3,7 @@
 import pytest
 import pytorch_lightning as pl
 import torch
+from helpers.trainers import QUIET
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
@@ -221,6 +222,14 @@ def test_norms_behind_dropout_are_measured_as_in_training(fit, tiny_loader) -> N
     dropped = clean.var(0) + clean.square().mean(0)
     assert (done.task.norm.running_var / dropped).mean() == pytest.approx(1.0, abs=0.35)
     assert (done.task.norm.running_var / clean.var(0)).mean() > 1.4
+
+
+def test_a_lazy_layer_that_is_never_called_is_left_alone(tiny_task, tiny_loader) -> None:
+    task = tiny_task()
+    task.idle = nn.LazyLinear(3)
+    trainer = pl.Trainer(**QUIET, max_epochs=1, callbacks=[fr.Averaging("wise")])
+    trainer.fit(task, tiny_loader())
+    assert trainer.global_step == 5
 
 
 class Stream(IterableDataset):

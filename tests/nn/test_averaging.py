@@ -59,6 +59,23 @@ def test_statistics_are_those_of_torch():
     assert ours[1].momentum == 0.1
 
 
+def test_every_sample_counts_alike_whatever_batch_it_is_in():
+    generator = torch.Generator().manual_seed(3)
+    rows = torch.randn(66, 3, generator=generator) * 2 + 1
+    rows[64:] += 40  # the last batch is of two
+    for wrap in (lambda b: b, lambda b: (b, b[:, 0]), lambda b: [(b, b), b], lambda b: {"x": b}):
+        model = make(0)
+        parts = [wrap(rows[:64]), wrap(rows[64:])]
+
+        def forward(batch, model=model):
+            while not isinstance(batch, torch.Tensor):
+                batch = batch["x"] if isinstance(batch, dict) else batch[0]
+            model(batch)
+
+        reestimate_batch_norm(model, parts, forward)
+        torch.testing.assert_close(model[1].running_mean, model[0](rows).mean(0))
+
+
 def test_modes_are_put_back_and_weights_left_alone():
     model = make(0).eval()
     model[2].train()

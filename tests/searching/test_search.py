@@ -99,6 +99,12 @@ def test_other_commands_name_the_first_range(command, recipe: Path, tmp_path: Pa
         (["--stages.all.lr={log_uniform: [0, 1]}"], "stages.all.lr: a range `log_uniform` must"),
         (["--model.network.dropout={uniform: [0.0, 1.5]}"], "dropout"),
         (["--folds=3"], "folds: must be left out of a search"),
+        (["--data.split.val={uniform: [0.1, 0.3]}"], "split.val: must not be searched: trials are"),
+        (["--data.split={choice: [0.2, 0.3]}"], "split: must not be searched: trials are"),
+        (
+            ["--stages.all.max_epochs={int_uniform: [2, 8]}"],
+            "stages.all.max_epochs: must not be searched: trials are compared after the same",
+        ),
         (["--seeds=3"], "seeds: must be left out of a search"),
         (["--monitor=val_acc"], "Did you mean `val_accuracy`?"),
         (["--data.split={val: 0.0, test: 0.2}"], "must leave rows to validate on"),

@@ -30,6 +30,11 @@ class KeptPredictions:
             save_file(tensors, temporary)
 
 
+def has_kept(folder: Path, split: str) -> bool:
+    """Return whether a run of a fold has kept its predictions."""
+    return _file(folder, split).is_file()
+
+
 def read_kept(folder: Path, split: str) -> KeptPredictions:
     """Read what a run of a fold has kept; a `DataError` if the file is missing or damaged."""
     path = _file(folder, split)

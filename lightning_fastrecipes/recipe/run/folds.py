@@ -80,7 +80,9 @@ def write_folds(evaluator: Evaluator, folder: RunFolder, folders: Mapping[str, P
     copy_folder(list(exports.values())[-1], folder.export)
     for name, source in exports.items():
         copy_folder(source, folder.export / "members" / name)
-    evaluator.write_ensemble_of([f"members/{name}" for name in folders], folder.export)
+    names = [f"members/{name}" for name in folders]
+    # Out of fold each row is predicted by one model, whose temperature is not that of their mean.
+    evaluator.write_ensemble_of(names, folder.export, with_temperatures=False)
 
 
 def mean_and_error(

@@ -252,7 +252,9 @@ class Run:
         checkpoint = self.folder.checkpoint(stage.name)
         callbacks = build_callbacks(self.recipe, index)
         if self.recipe.train_metrics:
-            callbacks.insert(0, TrainMetrics(self.recipe.train_metrics))
+            # What averages, which is first, must come before all that looks.
+            place = 0 if stage.averaging is None else 1
+            callbacks.insert(place, TrainMetrics(self.recipe.train_metrics))
         self.folder.place_snapshots(callbacks, stage.name)
         if stage.until_overfitting:
             callbacks.append(OverfittingStop(patience=stage.until_overfitting))

@@ -9,6 +9,7 @@ from typing import Any, Unpack
 from lightning_fastrecipes.data.common.files import copy_folder, write_json
 from lightning_fastrecipes.plots.runs import draw_variants
 from lightning_fastrecipes.recipe.artifacts.environment import is_first_process, package_versions
+from lightning_fastrecipes.recipe.artifacts.kept_predictions import has_kept
 from lightning_fastrecipes.recipe.artifacts.progress import Progress
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
 from lightning_fastrecipes.recipe.config.schema import Recipe
@@ -138,7 +139,8 @@ class Series:
 
     def _train(self, recipe: Recipe, folder: Path, train: Callable[[Run], Results]) -> Results:
         home, resumes = RunFolder(folder), self.options.get("resume")
-        if resumes and home.results.is_file() and is_up_to_date(recipe, home):
+        is_kept = not recipe.is_fold or has_kept(folder, "val")
+        if resumes and home.results.is_file() and is_kept and is_up_to_date(recipe, home):
             results = home.read_results()
         else:
             results = train(Run(recipe, folder, **self.options))

@@ -128,10 +128,14 @@ class Evaluator:
             self.write_ensemble_of([f"members/{name}" for name in self._members], folder)
         self.modality.write_reports(self.recipe, self.folder, self.data, self.model)
 
-    def write_ensemble_of(self, members: list[str], folder: Path) -> None:
+    def write_ensemble_of(
+        self, members: list[str], folder: Path, *, with_temperatures: bool = True
+    ) -> None:
         """List the members of an export, with the thresholds and temperatures of all together."""
-        together = self._named_thresholds(self._merged_thresholds)
-        write_ensemble(folder, members, {**together, **self._temperatures})
+        together: dict[str, Any] = self._named_thresholds(self._merged_thresholds)
+        if with_temperatures:
+            together = {**together, **self._temperatures}
+        write_ensemble(folder, members, together)
 
     def _measure_members(
         self, split: Split

@@ -39,6 +39,12 @@ def test_an_averaged_stage_is_measured_and_exported_as_it_was_validated(
         assert torch.equal(ours[name], value), name
 
 
+def test_training_metrics_are_those_of_the_average(recipe_file, tmp_path) -> None:
+    run_recipe(recipe_file, tmp_path / "run", "stages.all.averaging=ema", "train_metrics=8")
+    rows = read_history(tmp_path / "run" / "metrics.csv")
+    assert rows["train_clean_loss"].notna().all()
+
+
 @pytest.mark.parametrize(
     ("averaging", "said"),
     [

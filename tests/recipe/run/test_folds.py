@@ -213,6 +213,14 @@ def test_an_interrupted_run_of_folds_goes_on_and_ends_with_the_same_bits(
         assert ours[key] == theirs[key]
     assert main(["run", "--resume", str(stopped)]) == 0
 
+    # A fold that was run by itself keeps no predictions: the run makes up for it.
+    (stopped / "fold-1" / "predictions_val.safetensors").unlink()
+    (stopped / "results.json").unlink()
+    assert main(["run", "--resume", str(stopped)]) == 0
+    assert results_of(stopped)["out_of_fold"] == theirs["out_of_fold"]
+    # The temperature of one model is not that of the mean of several.
+    assert "temperature" not in json.loads((stopped / "export" / "ensemble.json").read_text())
+
 
 @pytest.mark.parametrize(
     ("overrides", "said"),
