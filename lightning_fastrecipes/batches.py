@@ -1,5 +1,6 @@
 """What batches are made of, besides inputs and targets."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -79,3 +80,10 @@ def inputs_of(batch: Any) -> Any:
         batch, (tuple, list)
     )
     return batch if is_alone else batch[0]
+
+
+def num_rows(batch: Any) -> int:
+    """Count the samples of a batch by its first tensor; 1 without any."""
+    while isinstance(batch, (tuple, list, Mapping)) and batch:
+        batch = next(iter(batch.values() if isinstance(batch, Mapping) else batch))
+    return len(batch) if isinstance(batch, Tensor) and batch.ndim else 1

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from lightning_fastrecipes.batches import num_rows
+
 
 def average_state(states: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """Average the weights of models of one shape, such as the snapshots of one training.
@@ -94,9 +96,9 @@ def reestimate_batch_norm(
         with torch.no_grad():
             for batch in batches if norms else ():
                 # A norm keeps the mean over batches, to which each comes by its share of samples.
-                num_seen += (num_rows := _num_rows(batch))
+                num_seen += (count := num_rows(batch))
                 for norm in norms:
-                    norm.momentum = num_rows / num_seen
+                    norm.momentum = count / num_seen
                 if forward is not None:
                     forward(batch)
                 else:
@@ -107,13 +109,3 @@ def reestimate_batch_norm(
         for module, mode in modes:
             module.training = mode
     return len(norms)
-
-
-def _num_rows(batch: Any) -> int:
-    """Count the samples of a batch by its first tensor; 1 without any."""
-    if isinstance(batch, Tensor):
-        return len(batch) if batch.ndim else 1
-    parts = batch.values() if isinstance(batch, Mapping) else batch
-    for part in parts if isinstance(batch, (Mapping, tuple, list)) else ():
-        return _num_rows(part)
-    return 1

@@ -11,6 +11,7 @@ from torchmetrics import Metric
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import SetupError
+from lightning_fastrecipes.batches import num_rows
 from lightning_fastrecipes.callbacks.engine.state_keeping import preserved_state
 from lightning_fastrecipes.callbacks.engine.stepping import (
     VAL_LOSS,
@@ -83,10 +84,3 @@ class CleanSamples:
             name: mean_over_processes(trainer, total / count) for name, total in totals.items()
         }
         return found | means
-
-
-def num_rows(batch: Any) -> int:
-    """Count the samples of a batch."""
-    while isinstance(batch, (tuple, list)) and batch:
-        batch = batch[0]  # the inputs of a table are a tuple within the batch
-    return len(batch) if isinstance(batch, Tensor) else 1

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import rank_zero_warn
-from lightning_fastrecipes.callbacks.engine.clean_samples import num_rows
+from lightning_fastrecipes.batches import num_rows
 from lightning_fastrecipes.callbacks.engine.state_keeping import preserved_state
 from lightning_fastrecipes.callbacks.engine.stepping import call_step, on_device
 from lightning_fastrecipes.functional.splits import spread_samples
