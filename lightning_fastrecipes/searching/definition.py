@@ -158,6 +158,12 @@ def define(
             f"`--monitor` must be what is validated, {', '.join(known)}, got {chosen!r}."
             f"{suggestion(chosen, known)}"
         )
+    kept_by = _kept_by(recipe)
+    if kept_by not in (None, chosen):
+        raise RecipeError(
+            f"`--monitor` must be `{kept_by}`, by which the last stage keeps its best weights, got"
+            f" {chosen!r}: trials would be compared by an epoch whose weights they do not keep."
+        )
     try:
         mode = metric_direction(chosen, model)
     except ValueError as error:
@@ -204,10 +210,16 @@ def _check_ends(draft: Definition, place: Place) -> None:
 
 def _usual_monitor(recipe: Recipe, model: Any) -> str:
     """Return what the last stage keeps its best epoch by, or the first metric of the model."""
-    kept = recipe.stages[-1].keep_best
-    if kept is not None:
-        return str(kept["monitor"] if isinstance(kept, Mapping) else kept)
-    return next(iter(model.phase_metrics["val_"]), "val_loss")
+    return _kept_by(recipe) or next(iter(model.phase_metrics["val_"]), "val_loss")
+
+
+def _kept_by(recipe: Recipe) -> str | None:
+    """Return by which metric the last stage goes back to its best weights; ``None`` if it stays."""
+    stage = recipe.stages[-1]
+    if stage.until_overfitting:
+        return "val_loss"
+    kept = stage.keep_best
+    return str(kept["monitor"]) if isinstance(kept, Mapping) else kept
 
 
 def _with_unseen(

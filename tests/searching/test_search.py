@@ -105,6 +105,10 @@ def test_other_commands_name_the_first_range(command, recipe: Path, tmp_path: Pa
             ["--stages.all.max_epochs={int_uniform: [2, 8]}"],
             "stages.all.max_epochs: must not be searched: trials are compared after the same",
         ),
+        (
+            ["--stages.all.keep_best=val_loss", "--monitor=val_accuracy"],
+            "`--monitor` must be `val_loss`, by which the last stage keeps its best weights",
+        ),
         (["--seeds=3"], "seeds: must be left out of a search"),
         (["--monitor=val_acc"], "Did you mean `val_accuracy`?"),
         (["--data.split={val: 0.0, test: 0.2}"], "must leave rows to validate on"),

@@ -1,5 +1,6 @@
 """The content of a recipe file as frozen dataclasses."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -219,7 +220,6 @@ class Recipe:
             ones before it, those with ``side_step: true`` left out. If ``None``, a run trains this
             recipe, or the one variant that is named.
         is_side_step: Of a variant in a series: whether the ones after it do without its changes.
-        is_fold: Whether it is of one of several folds, whose predictions are brought together.
     """
 
     name: str
@@ -243,12 +243,17 @@ class Recipe:
     variants: dict[str, "Recipe"] = field(default_factory=dict)
     series: Literal["cumulative"] | None = None
     is_side_step: bool = False
-    is_fold: bool = False
 
     @property
     def has_many_runs(self) -> bool:
         """Whether it runs more than once: its variants in a series, several seeds, or folds."""
         return self.series is not None or self.num_models > 1
+
+    @property
+    def is_fold(self) -> bool:
+        """Whether its data are one of several folds, whose predictions may be brought together."""
+        split = self.data.init_args.get("split")
+        return isinstance(split, Mapping) and "fold" in split
 
     @property
     def num_models(self) -> int:

@@ -77,5 +77,5 @@ def fold_recipes(recipe: Recipe, strata: str | None) -> dict[str, Recipe]:
         arguments = {**(data.get("init_args") or {}), "split": values}
         source |= {"data": {**data, "init_args": arguments}}
         spec = replace(recipe.data, init_args=recipe.data.init_args | {"split": values})
-        found[f"fold-{number}"] = replace(recipe, folds=0, is_fold=True, data=spec, source=source)
+        found[f"fold-{number}"] = replace(recipe, folds=0, data=spec, source=source)
     return found

@@ -105,7 +105,7 @@ class Series:
         seconds = round(sum(map(_seconds, found.values())), 2)
         if recipe.folds:
             first = next(iter(members.values()))
-            run = Run(replace(first, is_fold=False, source=recipe.source), folder, **self.options)
+            run = Run(replace(first, source=recipe.source), folder, **self.options)
             run.prepare()
             return finish_folds(run, homes, found), seconds
         run = Run(recipe, folder, **self.options)

@@ -213,7 +213,11 @@ def test_an_interrupted_run_of_folds_goes_on_and_ends_with_the_same_bits(
         assert ours[key] == theirs[key]
     assert main(["run", "--resume", str(stopped)]) == 0
 
-    # A fold that was run by itself keeps no predictions: the run makes up for it.
+    # A fold that is run by itself keeps its predictions, too; the run makes up for what is lost.
+    (stopped / "fold-2" / "predictions_val.safetensors").unlink()
+    (stopped / "fold-2" / "results.json").unlink()
+    assert main(["run", "--resume", str(stopped / "fold-2")]) == 0
+    assert (stopped / "fold-2" / "predictions_val.safetensors").is_file()
     (stopped / "fold-1" / "predictions_val.safetensors").unlink()
     (stopped / "results.json").unlink()
     assert main(["run", "--resume", str(stopped)]) == 0
