@@ -53,7 +53,9 @@ def photos(tmp_path_factory) -> Path:
 def measure(package: str, photos: Path, cache: Path) -> dict[str, float]:
     environment = {**os.environ, "PYTHONPATH": package, "FASTRECIPES_CACHE": str(cache)}
     command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(photos)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(  # Python looks into the working folder first
+        command, env=environment, cwd=package, capture_output=True, text=True, check=True
+    )
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 

@@ -1,6 +1,7 @@
 """Text and numbers as dates, in one format that is said."""
 
 import warnings
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -72,12 +73,39 @@ def _parse(unique: "pd.Series[Any]", name: Any, date_format: str) -> "pd.Series[
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", FutureWarning)  # pandas 2, mixed time zones
-            return pd.to_datetime(unique, format=date_format, errors="coerce")
+            parsed = pd.to_datetime(unique, format=date_format, errors="coerce")
     except (ValueError, FutureWarning) as error:  # mixed time zones, or no such pattern
         raise DataError(
             f"`{name}` must hold dates in the format '{date_format}', but pandas says: {error}"
             " Convert the column with `pandas.to_datetime` first."
         ) from error
+    return _with_far_dates(parsed, unique, date_format)
+
+
+def _with_far_dates(
+    parsed: "pd.Series[Any]", unique: "pd.Series[Any]", date_format: str
+) -> "pd.Series[Any]":
+    """Add what pandas 2 leaves out: dates so far away that nanoseconds cannot count them."""
+    far = {
+        place: date
+        for place in np.flatnonzero(parsed.isna())
+        if (date := _far_date(str(unique.iloc[place]), date_format)) is not None
+    }
+    if far and parsed.dt.tz is None:
+        dates = parsed.to_numpy("datetime64[us]", copy=True)
+        dates[list(far)] = np.array(list(far.values()), "datetime64[us]")
+        return pd.Series(dates)
+    return parsed
+
+
+def _far_date(text: str, date_format: str) -> datetime | None:
+    try:
+        is_iso = date_format == "ISO8601"
+        date = datetime.fromisoformat(text) if is_iso else datetime.strptime(text, date_format)
+    except ValueError:
+        return None
+    is_far = not 1677 < date.year < 2262
+    return date if is_far and date.tzinfo is None else None
 
 
 def _counted(unique: "pd.Series[Any]", per_second: float, start: int) -> "pd.Series[Any]":

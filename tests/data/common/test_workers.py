@@ -1,5 +1,8 @@
 """The number of workers fits the machine and the data."""
 
+import threading
+import time
+
 import pytest
 
 from lightning_fastrecipes.data.common import workers
@@ -25,3 +28,25 @@ def test_workers_fit_the_machine(monkeypatch, cores, images, processes, expected
 
 def test_threads_keep_the_order():
     assert map_threads(abs, [-3, 2, -1]) == [3, 2, 1]
+
+
+@pytest.mark.parametrize(("seconds", "may_have_threads"), [(0.0, False), (0.002, True)])
+def test_short_work_is_done_by_one_thread_and_long_work_by_several(
+    seconds, may_have_threads, monkeypatch
+):
+    clock = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+
+    def work(number: int) -> tuple[int, bool]:
+        clock[0] += seconds
+        return number, threading.current_thread() is threading.main_thread()
+
+    found = map_threads(work, range(300))
+
+    assert [number for number, _ in found] == list(range(300))
+    assert all(is_main for _, is_main in found) is not may_have_threads
+
+
+def test_what_work_raises_is_raised():
+    with pytest.raises(ZeroDivisionError):
+        map_threads(lambda number: 1 / number, range(3))

@@ -361,6 +361,10 @@ def test_dates_of_mixed_formats_are_refused() -> None:
 def test_dates_far_away_and_zones_in_words_are_read() -> None:
     far = parse_dates(pd.Series(["0001-01-01", "1600-02-29", "9999-12-31T23:59:59"], name="D"))
     assert far.dt.year.tolist() == [1, 1600, 9999]
+    with_time = parse_dates(pd.Series(["31.12.9999 23:59", "01.02.2020 00:00"]), "%d.%m.%Y %H:%M")
+    assert with_time.tolist() == [pd.Timestamp(9999, 12, 31, 23, 59), pd.Timestamp(2020, 2, 1)]
+    with pytest.raises(DataError, match="cannot be read in 1 row"):
+        parse_dates(pd.Series(["9999-13-01", "9999-12-01"]))
     words = pd.Series(["2009-06-15 17:26:21 UTC"], name="D")
     assert parse_dates(words, "%Y-%m-%d %H:%M:%S %Z").dt.hour.tolist() == [17]
     with pytest.raises(DataError, match=r"cannot be read in 1 row \(0: .* another `date_format`"):
