@@ -170,7 +170,7 @@ def _clean_table(
         frame[column] = [members.get(keys[row], ("", ""))[0] for row in frame.index]
         frame = frame[frame[column] != ""]
         table = dict(options.get("table") or {})
-        for name in ("separator", "column_names"):
+        for name in ("separator", "column_names", "encoding"):
             table.pop(name, None)
     else:
         raise DataError(f"Labels of a {type(data).__name__} cannot be mended in a table.")

@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -30,17 +31,27 @@ from lightning_fastrecipes.messages import name_some
 _WHITESPACE = r"\s+"
 
 
-def read_table(
-    path: Path, separator: str | None = None, column_names: list[str] | None = None
-) -> pd.DataFrame:
-    """Read one table as columns of text, gaps as missing values; a DataError if it cannot be read.
+class Dialect(NamedTuple):
+    """How a CSV file is written.
 
-    The separator, text or a regular expression, is found out if ``None``. ``column_names`` are for
-    a file without a first line of names.
+    ``separator`` is text or a regular expression; it and ``encoding`` are found out if ``None``.
+    ``column_names`` are for a file without a first line of names.
     """
-    cure = "Save it as UTF-8."
+
+    separator: str | None = None
+    column_names: list[str] | None = None
+    encoding: str | None = None
+
+
+UNKNOWN = Dialect()
+
+
+def read_table(path: Path, dialect: Dialect = UNKNOWN) -> pd.DataFrame:
+    """Read one table as columns of text, gaps as missing; a DataError if it cannot be read."""
+    separator, column_names, encoding = dialect
+    cure = "Give `encoding='cp1252'` of `LabelTable` or another, or save the file as UTF-8."
     head = read_head(path)
-    encoding = find_encoding(path, head, None, cure)
+    encoding = find_encoding(path, head, encoding, cure)
     text, is_whole = head.decode(encoding, "replace"), len(head) < 1 << 16
     try:
         separator = separator_expression(separator or find_separator(text, _WHITESPACE, is_whole))
@@ -86,18 +97,13 @@ def read_table(
         ) from error
 
 
-def read_folder(
-    folder: Path,
-    file_column: str,
-    separator: str | None = None,
-    column_names: list[str] | None = None,
-) -> pd.DataFrame:
+def read_folder(folder: Path, file_column: str, dialect: Dialect = UNKNOWN) -> pd.DataFrame:
     """Read one table per split: ``train.csv``, or the one CSV in the folder ``train``, and so on.
 
     Where no file of a split ends in ``.csv``, those in ``.txt`` and ``.tsv`` are read. Splits are
     called as in ``split_names.split_name``. File names in ``train/labels.csv`` are relative to
-    ``train``; the column ``SPLIT_COLUMN`` is added. Other arguments are those of ``read_table``. A
-    DataError says that there is no table of the training split, or that there are two of one split.
+    ``train``; the column ``SPLIT_COLUMN`` is added. A DataError says that there is no
+    table of the training split, or that there are two of one split.
     """
     frames, seen = [], dict[str, Path]()
     files = [place for place in folder.iterdir() if place.is_file() and split_name(place.stem)]
@@ -115,7 +121,7 @@ def read_folder(
                     f" are both of '{split}'. Remove one, or name one file."
                 )
             seen[split] = path
-            frame = read_table(path, separator, column_names)
+            frame = read_table(path, dialect)
             for name in frame.columns.astype(str):
                 if not is_table and name.strip() == file_column.strip():
                     frame[name] = f"{place.name}/" + frame[name].str.strip()
@@ -133,8 +139,7 @@ def read_folder(
 def read_splits_apart(
     tables: Mapping[str, str | Path | pd.DataFrame],
     file_column: str,
-    separator: str | None = None,
-    column_names: list[str] | None = None,
+    dialect: Dialect = UNKNOWN,
     *,
     has_folder: bool = False,
 ) -> tuple[pd.DataFrame, Path]:
@@ -143,8 +148,8 @@ def read_splits_apart(
     Splits are called as in ``split_names.split_name``. File names are relative to the folder of
     their own table, those of a data frame to the current one, unless the caller ``has_folder`` for
     all; they are turned into names relative to the folder that is returned. The column
-    ``SPLIT_COLUMN`` is added. Other arguments are those of ``read_table``. Raise
-    `ConfigurationError` if a name is no split, or the training split has no table.
+    ``SPLIT_COLUMN`` is added. Raise `ConfigurationError` if a name is no split, or the training
+    split has no table.
     """
     frames: dict[SplitName, pd.DataFrame] = {}
     homes: dict[SplitName, Path] = {}
@@ -153,7 +158,7 @@ def read_splits_apart(
             frames[split], homes[split] = source.reset_index(drop=True), Path.cwd()
             continue
         path = resolve_source(source, f"csv.{split}")
-        frames[split] = read_table(path, separator, column_names)
+        frames[split] = read_table(path, dialect)
         homes[split] = path.parent.absolute()
     home = homes["train"]
     if not has_folder:

@@ -20,6 +20,7 @@ SPLIT_VALUES = "train, val, valid, validation, dev, test, or 0 and 1"
 _SPELLINGS: dict[str, SplitName] = {
     "train": "train",
     "training": "train",
+    "trn": "train",
     "val": "val",
     "valid": "val",
     "validation": "val",
@@ -28,6 +29,7 @@ _SPELLINGS: dict[str, SplitName] = {
     "evaluation": "val",
     "test": "test",
     "testing": "test",
+    "tst": "test",
 }
 _SUFFIX = re.compile(r"[_\- ]?(set|data|images)\Z")
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from lightning_fastrecipes.data.common.text_files import separator_expression
+from lightning_fastrecipes.data.common.text_files import encoding_name, separator_expression
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.messages import name_some, shown
 from lightning_fastrecipes.typed import check_types
@@ -194,12 +194,15 @@ class LabelTable:
         weight: Column of numbers of at least 0: how many times the loss of an image counts in
             training, over the mean of the training images. Validation and test are not weighted,
             and images to predict need none.
+        encoding: Of the file, such as ``cp1252``; UTF-8 if not given, or what the mark at the start
+            of the file says.
         suffix: What is behind every file name that does not end so, such as ``.jpg``; if not given,
             names without extension are looked up in the folder.
 
     Raises:
         ValueError: If a value is not of its type, ``separator`` is no character or expression that
-            ``Reading`` takes, or a list of columns is empty or names one twice.
+            ``Reading`` takes, ``encoding`` is none of text, or a list of columns is empty or names
+            one twice.
 
     Example:
         >>> LabelTable(labels=Tags(separator=" ")).labels
@@ -214,6 +217,7 @@ class LabelTable:
     column_names: list[str] | None = None
     suffix: str | None = None
     weight: str | None = None
+    encoding: str | None = None
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -221,6 +225,8 @@ class LabelTable:
         _check_names("column_names", self)
         if self.separator is not None:
             separator_expression(self.separator)
+        if self.encoding is not None:
+            encoding_name(self.encoding)
 
 
 def _check_names(option: str, owner: object) -> None:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from lightning_fastrecipes.data.common.csv_tables import (
+    Dialect,
     read_folder,
     read_splits_apart,
     read_table,
@@ -213,10 +214,10 @@ def _read(
     if isinstance(csv, pd.DataFrame):
         refuse_other_index(split, csv)
         return csv.reset_index(drop=True), Path(), split_column
-    how = (table.separator, table.column_names)
+    dialect = Dialect(table.separator, table.column_names, table.encoding)
     path = None if isinstance(csv, Mapping) else resolve_source(csv, "csv")
     if path is not None and not path.is_dir():
-        return read_table(path, *how), path.parent, split_column
+        return read_table(path, dialect), path.parent, split_column
     if split_column is not None or isinstance(split, RowSplit):
         named = "lists rows" if split_column is None else f"names the column '{split_column}'"
         raise DataError(
@@ -224,10 +225,10 @@ def _read(
         )
     if isinstance(csv, Mapping):
         has_folder = table.folder is not None
-        frame, home = read_splits_apart(csv, table.file_column, *how, has_folder=has_folder)
+        frame, home = read_splits_apart(csv, table.file_column, dialect, has_folder=has_folder)
         return frame, home, SPLIT_COLUMN
     folder = cast(Path, path)
-    return read_folder(folder, table.file_column, *how), folder, SPLIT_COLUMN
+    return read_folder(folder, table.file_column, dialect), folder, SPLIT_COLUMN
 
 
 def _refuse_overlap(rows: pd.DataFrame) -> None:

@@ -116,9 +116,10 @@ def label_table(place: Path, form: str) -> None:
         "separator": (plain.replace(",", "::"), {"separator": "::"}, "label", ["x", "y"]),
         "column_names": ("a.jpg,x\n", {"column_names": ["file", "label"]}, "label", ["x"]),
         "suffix": ("file,label\na,x\n", {"suffix": ".jpg"}, "file", ["a.jpg"]),
+        "encoding": (plain.replace("x", "Löwe"), {"encoding": "cp1252"}, "label", ["Löwe", "y"]),
         "weight": (plain, {"weight": "kind"}, "weight", [1.0, 2.0]),
     }[form]
-    (place / "labels.csv").write_text(text)
+    (place / "labels.csv").write_text(text, options.get("encoding"))
     listing = list_table(place / "labels.csv", fr.LabelTable(**options))
     assert listing.rows[column].tolist() == expected
 

@@ -37,6 +37,7 @@ def splits(listing):
     [
         ("train", "validation", "test"),
         ("training", "dev", "testing"),
+        ("trn", "val", "tst"),
         ("training_set", "eval", "test_set"),
         ("Train", "Valid", "Test"),
         ("TRAIN", "VAL", "TEST"),

@@ -358,12 +358,18 @@ def test_groups_that_look_the_same_are_named(tmp_path) -> None:
         draw_splits(listing, split)
 
 
-def test_a_table_in_another_encoding_says_how_to_save_it(tmp_path) -> None:
-    (tmp_path / "labels.csv").write_bytes("file,label\na.png,Löwe\n".encode("cp1252"))
+def test_a_table_in_another_encoding_says_how_to_read_it(tmp_path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_bytes("file,label\na.png,Löwe\n".encode("cp1252"))
     with pytest.raises(
-        DataError, match=r"must be UTF-8, but is not .* 'a.png,Löwe'\. Save it as U"
+        DataError, match=r"must be UTF-8, but is not .* 'a.png,Löwe'\. Give `encoding='cp1252'` of"
     ):
-        list_table(tmp_path / "labels.csv", LabelTable())
+        list_table(path, LabelTable())
+    for csv in (path, {"train": path}):
+        rows = list_table(csv, LabelTable(encoding="cp1252")).rows
+        assert rows["label"].tolist() == ["Löwe"]
+    with pytest.raises(DataError, match="`encoding` must be one of text that Python knows"):
+        LabelTable(encoding="zlib")
     (tmp_path / "labels.csv").write_bytes("\ufefffile;label\na.png;Löwe\n".encode())
     assert list_table(tmp_path / "labels.csv", LabelTable()).rows["label"].tolist() == ["Löwe"]
 
