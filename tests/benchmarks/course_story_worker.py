@@ -81,7 +81,8 @@ def cells(data: Path, folder: Path, count: int) -> Story:
 def digits(data: Path, folder: Path, count: int) -> Story:
     """Read digits."""
     with np.load(data / "mnist.npz") as file:
-        arrays = {name: file[name][:count] for name in ("x_train", "y_train", "x_test", "y_test")}
+        chosen = np.random.default_rng(0).permutation(len(file["y_train"]))[:count]
+        arrays = {name: file[name][chosen] for name in ("x_train", "y_train")}
     return lambda size: fr.ImageArrayDataModule(arrays, image_size=size, split=0.2)
 
 

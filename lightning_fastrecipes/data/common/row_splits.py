@@ -11,7 +11,12 @@ import numpy.typing as npt
 import pandas as pd
 from typing_extensions import override
 
-from lightning_fastrecipes.data.common.split_base import SplitBase, asked_splits, check_shares
+from lightning_fastrecipes.data.common.split_base import (
+    Shares,
+    SplitBase,
+    asked_splits,
+    check_shares,
+)
 from lightning_fastrecipes.data.common.split_names import SplitName
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.splits import (
@@ -41,6 +46,8 @@ class FoldSplit(SplitBase):
         fold: Which one to validate on, from 0 to ``folds - 1``.
         folds: How many there are, from 2 to 1,000.
         test: Share of the rows to test on, in [0, 1); the same for every fold.
+        within: A ``FractionSplit`` or ``GroupSplit``, in place of ``test``: what it tests on is
+            tested on, and the folds are of all other rows.
         seed: Another seed draws other folds.
         column: Column of a table whose values stay together in a fold, such as that of patients.
         stratify: Column of a table, such as that of the classes, whose values every fold shall have
@@ -49,7 +56,9 @@ class FoldSplit(SplitBase):
             test on, and rows of one date stay together. Not for images.
 
     Raises:
-        ValueError: If a number is out of its range, or ``date`` stands beside another column.
+        ValueError: If a number is out of its range, or ``date`` stands beside another column, or
+            ``within`` beside ``test`` or ``date``, or it keeps other rows together.
+        TypeError: If a value is not of its type.
 
     Example:
         >>> [FoldSplit(fold, folds=3).fold for fold in range(3)]
@@ -63,9 +72,11 @@ class FoldSplit(SplitBase):
     column: str | None = None
     stratify: str | None = None
     date: str | None = None
+    within: Shares | None = None
 
     def __post_init__(self) -> None:
         check_types(self)
+        self._check_within()
         if not 2 <= self.folds <= _MOST_FOLDS:
             raise ValueError(f"`folds` must lie between 2 and {_MOST_FOLDS:,}, got {self.folds}.")
         if not 0 <= self.fold < self.folds:
@@ -80,16 +91,35 @@ class FoldSplit(SplitBase):
                 " them. Give one of them."
             )
 
+    def _check_within(self) -> None:
+        if self.within is None:
+            return
+        if not isinstance(self.within, Shares):
+            raise TypeError(
+                "`within` must be a `FractionSplit` or a `GroupSplit`, such as"
+                f" `{{'val': 0.2, 'test': 0.1}}`, got {self.within!r}."
+            )
+        if self.test or self.date:
+            name = "test" if self.test else "date"
+            raise ValueError(f"`within` says which rows are tested on: leave `{name}` out.")
+        kept = getattr(self.within, "column", None)
+        if kept != self.column:
+            raise ValueError(
+                "`within` must keep together rows of the same `column` as the folds, but its column"
+                f" is {kept!r}, and that of the folds {self.column!r}."
+            )
+
     @property
     @override
     def columns(self) -> list[str]:
-        named = (self.column, self.stratify, self.date)
-        return [name for name in named if name is not None]
+        named = [self.column, self.stratify, self.date]
+        named += [] if self.within is None else self.within.columns
+        return list(dict.fromkeys(name for name in named if name is not None))
 
     @property
     @override
     def asked(self) -> set[SplitName]:
-        return asked_splits(True, self.test)
+        return asked_splits(True, self.test if self.within is None else self.within.test)
 
     def parts(
         self,

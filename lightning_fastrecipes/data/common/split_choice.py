@@ -223,19 +223,22 @@ def as_split(choice: SplitChoice) -> Split:
 def as_folds(choice: SplitChoice, folds: int) -> FoldSplit:
     """Return the first fold of a split that draws the rows to validate on as folds.
 
-    What it keeps together, its strata, dates, seed and share to test on hold for the folds as well.
-    Raise `ConfigurationError` if it names the rows to validate on.
+    What it keeps together, its strata, dates and seed hold for the folds as well, and the rows to
+    test on stay the same. Raise `ConfigurationError` if it names the rows to validate on.
 
-    >>> as_folds({"column": "patient", "val": 0.2, "test": 0.1}, 5)
-    FoldSplit(fold=0, folds=5, test=0.1, seed=0, column='patient', stratify=None, date=None)
+    >>> as_folds({"column": "patient", "val": 0.2, "test": 0.1}, 5).within
+    GroupSplit(column='patient', val=0.2, test=0.1, seed=0)
     """
     split = as_split(choice)
     if isinstance(split, FoldSplit):
         return replace(split, fold=0, folds=folds)
-    if isinstance(split, FractionSplit):
-        return FoldSplit(0, folds, split.test, split.seed, stratify=split.stratify)
-    if isinstance(split, GroupSplit):
-        return FoldSplit(0, folds, split.test, split.seed, column=split.column)
+    if isinstance(split, FractionSplit | GroupSplit):
+        drawn = FoldSplit(0, folds, seed=split.seed)
+        if isinstance(split, GroupSplit):
+            drawn = replace(drawn, column=split.column)
+        else:
+            drawn = replace(drawn, stratify=split.stratify)
+        return replace(drawn, within=split if split.test else None)
     if isinstance(split, DateSplit) and not split.bounds and not split.gap_days:
         return FoldSplit(0, folds, split.test_last, date=split.column)
     raise ConfigurationError(
@@ -271,6 +274,8 @@ def _from_mapping(values: Mapping[str, Any]) -> Split:
         )
     if isinstance(missing := values.get("missing"), Mapping):
         values = {**values, "missing": from_mapping(FractionSplit, missing, "split.missing")}
+    if isinstance(within := values.get("within"), Mapping):
+        values = {**values, "within": _from_mapping(within)}
     if kind is not RowSplit:  # which checks its lists, of whatever library, by itself
         check_mapping(kind, values, "split")
     return kind(**values)

@@ -32,7 +32,7 @@ def draw_splits(listing: Listing, split: Split) -> pd.DataFrame:
     drawn = split.missing if isinstance(split, ColumnSplit) else split
     if not isinstance(drawn, FractionSplit | GroupSplit | FoldSplit):
         return rows
-    if not isinstance(drawn, GroupSplit) and drawn.stratify is not None:
+    if any(getattr(way, "stratify", None) for way in (drawn, getattr(drawn, "within", None))):
         raise ConfigurationError(
             "`stratify` is for tables, since images are drawn class by class. Leave it out."
         )
@@ -50,16 +50,16 @@ def draw_splits(listing: Listing, split: Split) -> pd.DataFrame:
                 "`split` asks for folds, but the data bring images to validate on. Put them among"
                 " those to train on, or leave `split` out."
             )
-        _, found["val"], found["test"] = _draw_folds(
-            replace(drawn, test=0.0) if "test" in there else drawn, pool
-        )
+        if "test" in there:
+            drawn = replace(drawn, test=0.0, within=None)
+        _, found["val"], found["test"] = _draw_folds(drawn, pool, listing.label_kind)
     else:
         shares = {name: getattr(drawn, name) * (name not in there) for name in found}
         found.update(zip(found, _draw_shares(drawn, shares, pool, listing.label_kind), strict=True))
     splits = rows["split"].to_numpy(dtype=object, copy=True)
     for name, part in found.items():
         if not len(part) and name in drawn.asked and name not in there:
-            share = f"`{name}={getattr(drawn, name)}` of " * hasattr(drawn, name)
+            share = f"`{name}={getattr(drawn, name, 0.0)}` of " * bool(getattr(drawn, name, 0.0))
             raise DataError(
                 f"{share}`split` leaves the {name} split without an image: there are {len(pool)} to"
                 f" share out, in {pool['stratum'].nunique()} strata. Enlarge it, or set it to 0."
@@ -82,8 +82,14 @@ def _draw_shares(
     return (keep_labels(parts, label_lists(pool)) if kind == "multi" else parts)[1:]
 
 
-def _draw_folds(drawn: FoldSplit, pool: pd.DataFrame) -> Parts:
+def _draw_folds(drawn: FoldSplit, pool: pd.DataFrame, kind: LabelKind) -> Parts:
     """Return the places to train, to validate and to test on; every label is trained on."""
+    if isinstance(drawn.within, FractionSplit | GroupSplit):
+        shares = {"val": drawn.within.val, "test": drawn.within.test}
+        test = _draw_shares(drawn.within, shares, pool, kind)[1]
+        rest = np.setdiff1d(np.arange(len(pool)), test)
+        train, val, _ = _draw_folds(replace(drawn, within=None), pool.iloc[rest], kind)
+        return [rest[train], rest[val], test]
     strata = pool["stratum"].tolist()
     if drawn.column is not None:
         return _keep_groups(pool, drawn.parts(pool["group"].tolist(), strata))

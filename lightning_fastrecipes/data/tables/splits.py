@@ -1,6 +1,7 @@
 """Which row of a table is of which split."""
 
 import warnings
+from dataclasses import replace
 from typing import Any, cast, get_args
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 
 from lightning_fastrecipes._lightning import rank_zero_info
 from lightning_fastrecipes.data.common.row_splits import FoldSplit, RowSplit
-from lightning_fastrecipes.data.common.split_base import warn_of_like_groups
+from lightning_fastrecipes.data.common.split_base import Shares, warn_of_like_groups
 from lightning_fastrecipes.data.common.split_choice import (
     ColumnSplit,
     DateSplit,
@@ -76,6 +77,8 @@ def split_rows(split: Split, frame: pd.DataFrame) -> dict[SplitName, Rows]:
         parts = _by_names(frame[split.column], split.missing)
     elif isinstance(split, GroupSplit):
         parts = grouped_split(_groups(frame[split.column]), split.fractions, split.seed)
+    elif isinstance(split, FoldSplit) and split.within is not None:
+        parts = _folds_within(split, split.within, frame)
     elif isinstance(split, FoldSplit) and split.date is not None:
         parts = split.parts_in_time(_dates(frame[split.date]))
     elif isinstance(split, FoldSplit):
@@ -101,6 +104,13 @@ def split_rows(split: Split, frame: pd.DataFrame) -> dict[SplitName, Rows]:
                 f" Change `split`: {split}."
             )
     return found
+
+
+def _folds_within(split: FoldSplit, outer: Shares, frame: pd.DataFrame) -> list[Rows]:
+    found = split_rows(cast(Split, outer), frame)
+    rest = np.sort(np.concatenate([found["train"], found["val"]]))
+    inner = split_rows(replace(split, within=None), frame.iloc[rest])
+    return [rest[inner["train"]], rest[inner["val"]], found["test"]]
 
 
 def _by_names(column: pd.Series, missing: FractionSplit | None) -> list[Rows]:

@@ -147,10 +147,9 @@ def searched_document(
         raise RecipeError(f"{place}: there is no variant {merged.variant!r}. Variants: {known}.")
     for key, none in (("seeds", 1), ("folds", 0)):
         if document.get(key, none) != none:
-            others = "; folds draw other rows to test on" if key == "folds" else ""
             raise place.at(key).error(
                 "must be left out of a search, since every trial would train so many models. Run"
-                f" the recipe that it finds with `--{key}=N`{others}."
+                f" the recipe that it finds with `--{key}=N`."
             )
     found = ranges_of(document, place)
     if not found:

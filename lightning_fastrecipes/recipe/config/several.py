@@ -1,6 +1,6 @@
 """Several models of one recipe that predict together: of other seeds, or of folds."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from lightning_fastrecipes.data.common.row_splits import FoldSplit
@@ -52,6 +52,14 @@ def fold_split(recipe: Recipe, place: Place | None = None) -> FoldSplit:
         raise place.at("data.split").error(error) from error
 
 
+def _without_gaps(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_gaps(value) if isinstance(value, dict) else value
+        for key, value in values.items()
+        if value is not None
+    }
+
+
 def seed_recipes(recipe: Recipe) -> dict[str, Recipe]:
     """Return the recipe of each seed by the name of its folder."""
     found = {}
@@ -71,7 +79,7 @@ def fold_recipes(recipe: Recipe, strata: str | None) -> dict[str, Recipe]:
     if split.column is None and split.date is None:
         split = replace(split, stratify=split.stratify or strata)
     for number in range(recipe.folds):
-        values = {k: v for k, v in vars(replace(split, fold=number)).items() if v is not None}
+        values = _without_gaps(asdict(replace(split, fold=number)))
         source: dict[str, Any] = {k: v for k, v in recipe.source.items() if k != "folds"}
         data = source["data"]
         arguments = {**(data.get("init_args") or {}), "split": values}

@@ -34,6 +34,7 @@ SHORTHANDS = [
     ({"column": "day", "val_last": 0.2}, DateSplit("day", val_last=0.2)),
     ({"folds": 3}, FoldSplit(folds=3)),
     ({"fold": 1, "column": "patient", "test": 0.1}, FoldSplit(1, test=0.1, column="patient")),
+    ({"fold": 1, "within": {"test": 0.1}}, FoldSplit(1, within=FractionSplit(test=0.1))),
     ({"val": [0, 3]}, RowSplit(val=[0, 3])),
     ({"train": ["a"], "val": ["b"], "column": "id"}, RowSplit(["a"], ["b"], column="id")),
 ]
@@ -74,6 +75,9 @@ def test_yaml_may_write_dates_without_quotes() -> None:
         ({"folds": 3, "fold": 3}, ValueError, "`fold` must be one of 0 to 2"),
         ({"folds": "x"}, ConfigurationError, "`split.folds` must be a whole number"),
         ({"folds": 3, "test": 1.0}, ValueError, r"`test` must lie in \[0, 1\)"),
+        ({"folds": 3, "test": 0.1, "within": {"test": 0.1}}, ValueError, "leave `test` out"),
+        ({"folds": 3, "within": {"column": "a", "test": 0.1}}, ValueError, "the same `column`"),
+        ({"folds": 3, "within": {"column": "a"}}, TypeError, "within"),
         ({"folds": 3, "val": 0.1}, ValueError, "key 'val', but FoldSplit takes"),
         ({"val": []}, ValueError, "but both are empty"),
         ({"val": [1, 1]}, ValueError, r"`val` of `split` lists rows more than once: \[1\]"),
@@ -132,6 +136,7 @@ def test_a_split_says_which_parts_must_not_be_empty_and_which_columns_it_needs()
     assert DateSplit("day", test_until="2014-01-01").asked == {"train", "test"}
     assert GroupSplit("patient", 0.1, 0.1).asked == {"train", "val", "test"}
     assert FoldSplit(test=0.1).asked == {"train", "val", "test"}
+    assert FoldSplit(within=FractionSplit(test=0.1)).asked == {"train", "val", "test"}
     assert RowSplit(test=[1]).asked == {"train", "test"}
     assert FractionSplit().columns == []
     assert FoldSplit(column="patient", stratify="class").columns == ["patient", "class"]
@@ -154,6 +159,7 @@ def test_any_argument_that_moves_rows_is_part_of_the_key() -> None:
         ColumnSplit("a"), ColumnSplit("b"), GroupSplit("a"), GroupSplit("a", seed=1),
         DateSplit("a", val_last=0.2), DateSplit("a", "2014-01-01"),
         FoldSplit(), FoldSplit(1), FoldSplit(folds=4), FoldSplit(column="a"),
+        FoldSplit(within=FractionSplit(test=0.1)), FoldSplit(within=FractionSplit(0.3, 0.1)),
         RowSplit(val=[1]), RowSplit(test=[1]), RowSplit(val=[1, 2]), RowSplit([1], [2]),
         RowSplit(val=[1], column="a"), RowSplit(val=["1"], column="a"),
         DateSplit("a", date(2014, 1, 2)), DateSplit("a", "2014-01-01", past_only=True),

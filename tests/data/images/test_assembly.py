@@ -1,12 +1,18 @@
 """Splits are drawn once and for all, and whatever would corrupt a training is refused."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from lightning_fastrecipes.data.common.split_choice import FoldSplit, FractionSplit
+from lightning_fastrecipes.data.common.split_choice import (
+    FoldSplit,
+    FractionSplit,
+    GroupSplit,
+    as_folds,
+)
 from lightning_fastrecipes.data.images.assembly import assemble
 from lightning_fastrecipes.data.images.folder_layout import FolderLayout
 from lightning_fastrecipes.data.images.label_table import LabelTable, SoftLabels
@@ -239,6 +245,20 @@ def test_folds_share_a_test_split_and_are_refused_where_the_data_bring_a_val(pet
     assert not set(names(folds[0], "val")) & set(names(folds[1], "val"))
     with pytest.raises(DataError, match="asks for folds, but the data bring images to validate on"):
         assemble(list_folder(split_pets), FoldSplit(), "raise")
+
+
+@pytest.mark.parametrize("split", [FractionSplit(0.2, 0.25), GroupSplit("who", 0.2, 0.25)], ids=str)
+def test_folds_test_on_the_images_that_the_split_does_which_they_stand_for(pets, split):
+    files = sorted(str(path.relative_to(pets)) for path in pets.rglob("*.png"))
+    frame = pd.DataFrame({"file": files, "label": [file[:3] for file in files]})
+    frame["who"] = np.arange(len(frame)) // 2
+    listing = list_table(frame, LabelTable(folder=str(pets)), split)
+    tested = names(assemble(listing, split, "raise"), "test")
+    folds = [assemble(listing, replace(as_folds(split, 3), fold=n), "raise") for n in range(3)]
+
+    assert all(names(fold, "test") == tested for fold in folds)
+    validated = [name for fold in folds for name in names(fold, "val")]
+    assert sorted([*validated, *tested]) == files
 
 
 def test_rows_whose_image_is_not_there_are_named_or_left_out(pets):

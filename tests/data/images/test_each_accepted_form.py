@@ -53,7 +53,7 @@ def check_folders(root: Path, **names: str) -> None:
 
 
 def names_of_splits(place: Path, form: str) -> None:
-    split = next((s for s in ("train", "test") if form.startswith(s)), "val")
+    split = {"tr": "train", "te": "test", "ts": "test"}.get(form[:2], "val")
     for number, spelling in enumerate((form, form.upper(), form.title())):
         check_folders(place / str(number), **{split: spelling})
 

@@ -1,5 +1,6 @@
 """Which row is of which split, and what is said where none can be made."""
 
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -12,6 +13,7 @@ from lightning_fastrecipes.data.common.split_choice import (
     FoldSplit,
     FractionSplit,
     GroupSplit,
+    as_folds,
     as_split,
 )
 from lightning_fastrecipes.data.tables import splits
@@ -220,6 +222,31 @@ def test_a_blank_makes_no_other_group() -> None:
         train, val = ({names[row].strip() for row in found[part]} for part in ("train", "val"))
         assert val
         assert not train & val
+
+
+@pytest.mark.parametrize(
+    "split",
+    [
+        FractionSplit(0.2, 0.15, seed=3),
+        FractionSplit(0.2, 0.15, stratify="owner"),
+        GroupSplit("owner", 0.25, 0.2, seed=1),
+        DateSplit("day", val_last=0.2, test_last=0.15),
+    ],
+    ids=str,
+)
+def test_folds_test_on_what_the_split_does_that_they_stand_for(split) -> None:
+    days = pd.Timestamp("2014-01-01") + pd.to_timedelta(np.arange(200) // 2, "D")
+    frame = pd.DataFrame({"owner": np.arange(200) % 11, "day": days})
+    tested = split_rows(split, frame)["test"]
+    folds = [split_rows(replace(as_folds(split, 4), fold=fold), frame) for fold in range(4)]
+
+    assert all(fold["test"].tolist() == tested.tolist() for fold in folds)
+    validated = np.concatenate([fold["val"] for fold in folds])
+    assert len(set(validated)) == len(validated)
+    assert not set(validated) & set(tested)
+    if not isinstance(split, DateSplit):
+        assert len(validated) + len(tested) == len(frame)
+        assert all(sum(map(len, fold.values())) == len(frame) for fold in folds)
 
 
 @pytest.mark.parametrize(
