@@ -32,6 +32,8 @@ COMMANDS = [
     for line in re.split(r"\n|&& ", text)
     if line.startswith("fastrecipes ")
 ]
+WHEN = README.read_text("utf-8").partition("\n## Which command when\n")[2].partition("\n## ")[0]
+COMMANDS += re.findall(r"`(fastrecipes [^`]+)`", WHEN)
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ def test_a_block_of_python_runs(number: int, stand_ins, capsys) -> None:
 def test_a_command_is_understood(command: str) -> None:
     options = parse_words(shlex.split(command)[1:])
     recipe = getattr(options, "recipe", None)
-    if recipe is not None and "/" not in recipe:
+    if recipe not in (None, "RECIPE") and "/" not in recipe:
         assert (recipes_folder() / recipe / "recipe.yaml").is_file()
 
 
@@ -112,3 +114,4 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
 def test_the_readme_has_blocks() -> None:
     assert len(PYTHON) >= 2
     assert len(COMMANDS) >= 12
+    assert "fastrecipes new DATA" in COMMANDS
