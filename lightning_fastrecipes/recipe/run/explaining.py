@@ -10,11 +10,10 @@ from typing import Any
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.recipe.config.schema import TTA, Precompute, Recipe
 from lightning_fastrecipes.recipe.loading import modality_of
-from lightning_fastrecipes.recipe.run.lr_search import finders_of
+from lightning_fastrecipes.recipe.run.lr_search import steps_of_searches
 from lightning_fastrecipes.recipe.run.plan import (
     StagePlan,
     apply_stage,
-    build_callbacks,
     num_devices,
     resizing,
 )
@@ -23,9 +22,6 @@ from lightning_fastrecipes.recipe.run.workload import num_members
 from lightning_fastrecipes.recipe.shared.predictions import evaluate
 
 _NUM_MEASURED = 2
-_SEARCHED = 1.35
-"""How many times as long a step of a search takes, which asks each batch once more."""
-
 _BATCH = 3
 """Which argument of the hooks at the end of a batch is the batch."""
 
@@ -109,19 +105,8 @@ def stage_seconds(recipe: Recipe, data: Any, model: Any, index: int) -> float:
         for split, one in (("train", step), ("val", val_step)):
             seconds += area * one * counts[split]
     # Each device takes every step of a search.
-    search = float(_num_searched(recipe, index) * data.batch_size * _SEARCHED * step)
+    search = float(steps_of_searches(recipe, index) * data.batch_size * step)
     return seconds / num_devices(recipe) + search
-
-
-def _num_searched(recipe: Recipe, index: int) -> int:
-    """Return how many steps the searches of a stage for a rate take."""
-    stage = recipe.stages[index]
-    return sum(
-        len(finder.lrs)
-        for finder in finders_of(stage, build_callbacks(recipe, index))
-        for epoch in finder.epochs
-        if epoch < stage.max_epochs
-    )
 
 
 def evaluation_seconds(recipe: Recipe, data: Any, model: Any) -> float:

@@ -24,6 +24,9 @@ from lightning_fastrecipes.recipe.run.plan import (
 )
 from lightning_fastrecipes.recipe.shared.members import load_member
 
+_SEARCHED = 1.35
+"""How many times as long a step of a search takes, which asks each batch once more."""
+
 
 def finding_callbacks(
     stage: Stage, callbacks: Sequence[pl.Callback], folder: Path
@@ -43,6 +46,17 @@ def finders_of(stage: Stage, callbacks: Sequence[pl.Callback]) -> list[LRFinder]
     """Return the finders of a stage: its own, or the default one where it says ``lr: find``."""
     own = [callback for callback in callbacks if isinstance(callback, LRFinder)]
     return own or ([] if stage.search is None else [_finder(stage.search)])
+
+
+def steps_of_searches(recipe: Recipe, index: int) -> float:
+    """Return how many steps of training the searches of a stage for a rate last."""
+    stage = recipe.stages[index]
+    return _SEARCHED * sum(
+        len(finder.lrs)
+        for finder in finders_of(stage, build_callbacks(recipe, index))
+        for epoch in finder.epochs
+        if epoch < stage.max_epochs
+    )
 
 
 def write_curve(curve: LRCurve, folder: Path, stage: str) -> None:

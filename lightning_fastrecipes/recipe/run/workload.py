@@ -8,10 +8,12 @@ from lightning_fastrecipes.callbacks.snapshots import CycleSnapshots
 from lightning_fastrecipes.nn.operations import Operations
 from lightning_fastrecipes.recipe.config.schema import Recipe
 from lightning_fastrecipes.recipe.loading import modality_of
+from lightning_fastrecipes.recipe.run.lr_search import steps_of_searches
 from lightning_fastrecipes.recipe.run.plan import (
     StagePlan,
     apply_stage,
     build_callbacks,
+    num_devices,
     resizing,
 )
 from lightning_fastrecipes.recipe.run.time_left import Part
@@ -26,10 +28,10 @@ def expected_work(
 ) -> dict[str, list[Part]]:
     """Return the parts of every stage, by its name, and of the evaluation, in order.
 
-    A stage begins with what is computed ahead, after which come training and validation of each
-    epoch. The evaluation has a part for each split and each model that predicts. Image sizes,
-    frozen groups, views and what is computed ahead are counted; the model is left as in the last
-    stage.
+    A stage begins with what is computed ahead and with its searches for a rate, after which come
+    training and validation of each epoch. The evaluation has a part for each split and each model
+    that predicts. Image sizes, frozen groups, views and what is computed ahead are counted; the
+    model is left as in the last stage.
     """
     modality, work = modality_of(recipe), dict[str, list[Part]]()
     num_val = modality.num_samples(data, "val")
@@ -41,13 +43,20 @@ def expected_work(
         found, size = modality.operations(data, model), getattr(data, "image_size", 1)
         forward = found.forward
         late = 1.5 * (found.training - found.forward)
-        parts = [Part("arithmetic", 0.0)]
+        ahead = 0.0
         if plan.stage.precompute:
             # The backward pass of the late layers has twice the arithmetic of their forward pass.
             early = found.forward - late / 3
             views = modality.num_precomputed_views(plan.stage, data, model)
-            parts = [Part("arithmetic", early * (plan.num_samples * views + num_val))]
+            ahead = early * (plan.num_samples * views + num_val)
             found = Operations(late / 3, late)
+        # Each device takes every step of a search.
+        steps = steps_of_searches(recipe, index) * num_devices(recipe)
+        searched = steps * min(data.batch_size, plan.num_samples)
+        parts = [_part(found.training, searched, data.batch_size)]
+        if ahead:
+            # Steps without arithmetic are short beside it.
+            parts = [Part("arithmetic", ahead + found.training * searched)]
         for epoch in range(plan.stage.max_epochs):
             resize(epoch)
             scale = _area(data, size)
@@ -74,7 +83,7 @@ def place_in_stage(epoch: int, what: str) -> int:
     return 0 if what == PRECOMPUTED else 1 + 2 * epoch + (what == VALIDATED)
 
 
-def _part(operations: float, num_samples: int, batch_size: int) -> Part:
+def _part(operations: float, num_samples: float, batch_size: int) -> Part:
     if operations > 0:
         return Part("arithmetic", operations * num_samples)
     return Part("steps", float(math.ceil(num_samples / batch_size)))

@@ -90,6 +90,17 @@ def test_the_work_of_stages_counts_sizes_frozen_groups_and_views(shared_recipe_f
     assert views[EVALUATION][0].amount == 8 * forward * (1 + 1)
 
 
+def test_the_search_of_a_stage_for_its_rate_is_work_ahead(shared_recipe_file) -> None:
+    plain = expected(shared_recipe_file)
+    work = expected(shared_recipe_file, "stages.all.lr=find", "stages.head.lr=find")
+    search, train, *_ = work["all"]
+    assert plain["all"] == [Part("arithmetic", 0.0), *work["all"][1:]]
+    # 200 batches of 4 of 14 images; each is asked once more, without a backward pass.
+    assert search.amount == pytest.approx(1.35 * 200 * 4 / 14 * train.amount)
+    # Steps on features are short beside the features.
+    assert work["head"] == plain["head"]
+
+
 def test_speeds_are_those_of_what_was_done_and_the_recent_counts_more() -> None:
     time_left = TimeLeft()
     head = [Part("arithmetic", 0.0), Part("steps", 10.0), Part("steps", 10.0)]
