@@ -13,7 +13,7 @@ import torch
 from lightning_fastrecipes.data.common.files import copy_folder, write_atomically, write_json
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.recipe.artifacts.environment import is_first_process, package_versions
-from lightning_fastrecipes.recipe.artifacts.kept_predictions import KeptPredictions, read_kept
+from lightning_fastrecipes.recipe.artifacts.kept_predictions import KeptPredictions, read_folds
 from lightning_fastrecipes.recipe.artifacts.reading import RUN_CURE
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
 from lightning_fastrecipes.recipe.run.runner import Run
@@ -53,7 +53,7 @@ def measure_folds(
     mean, errors = mean_and_error(list(of_folds.values()))
     results: Results = {"folds": len(folders), "val": mean, "test": {}}
     results |= {"standard_errors": {"val": errors}, "members": {"val": of_folds}}
-    parts = [read_kept(folder, "val") for folder in folders.values()]
+    parts = read_folds(folders, "val")
     joined = KeptPredictions(
         *(torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0]))
     )
@@ -63,7 +63,7 @@ def measure_folds(
     evaluator.measure_baseline("val", joined.targets, results)
     of_test = {name: found["test"] for name, found in measured.items() if found["test"]}
     if of_test:
-        kept = [read_kept(folder, "test") for folder in folders.values()]
+        kept = read_folds(folders, "test")
         results["test"] = evaluator.measure_together(
             "test", [one.plain for one in kept], [one.merged for one in kept], kept[0].targets
         )
@@ -107,8 +107,11 @@ def join_tables(files: Mapping[str, Path]) -> str:
     writer = csv.writer(content, lineterminator="\n")
     first: list[str] | None = None
     for name, path in files.items():
-        with path.open(encoding="utf-8", newline="") as file:
-            head, *rows = csv.reader(file)
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                head, *rows = csv.reader(file)
+        except (OSError, ValueError, csv.Error) as error:
+            raise DataError(f"{path} cannot be read: {error}. {RUN_CURE}") from error
         if first is None:
             first = head
             writer.writerow([*head, "fold"])

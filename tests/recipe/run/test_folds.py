@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from PIL import Image
 
 from lightning_fastrecipes.cli.main import main
 from lightning_fastrecipes.data.images import feature_cache
 from lightning_fastrecipes.errors import RecipeError
+from lightning_fastrecipes.recipe.artifacts.kept_predictions import KeptPredictions, read_kept
 from lightning_fastrecipes.recipe.images.export import predict_files
 from lightning_fastrecipes.recipe.loading import load_recipe
 
@@ -224,6 +226,38 @@ def test_an_interrupted_run_of_folds_goes_on_and_ends_with_the_same_bits(
     assert results_of(stopped)["out_of_fold"] == theirs["out_of_fold"]
     # The temperature of one model is not that of the mean of several.
     assert "temperature" not in json.loads((stopped / "export" / "ensemble.json").read_text())
+
+
+def test_damaged_files_of_a_fold_are_named(tmp_path, capsys) -> None:
+    path = table_recipe(tmp_path / "t", {"val": 0.2, "test": 0.1}, classes=True)
+    whole = tmp_path / "whole"
+    assert main(["run", str(path), "--out", str(whole), *OVERRIDES]) == 0
+    (whole / "results.json").unlink()
+    fold = whole / "fold-1"
+
+    def resumed() -> str:
+        capsys.readouterr()
+        assert main(["run", "--resume", str(whole)]) == 1
+        return capsys.readouterr().err
+
+    def rewritten(split: str, **shapes: tuple[int, ...]) -> None:
+        made = {name: torch.zeros(shape) for name, shape in shapes.items()}
+        KeptPredictions(**made).write(fold, split)
+
+    known = {split: vars(read_kept(fold, split)) for split in ("val", "test")}
+    kept = fold / "predictions_val.safetensors"
+    content = kept.read_bytes()
+    kept.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert "fold-1/predictions_val.safetensors must hold what was written" in resumed()
+    rewritten("val", plain=(9, 7), merged=(9, 7), targets=(9,))
+    assert "fold-1/predictions_val.safetensors must fit what the first fold" in resumed()
+    KeptPredictions(**known["val"]).write(fold, "val")
+    rewritten("test", plain=(2, 2), merged=(2, 2), targets=(2,))
+    assert "fold-1/predictions_test.safetensors must fit what the first fold" in resumed()
+    KeptPredictions(**known["test"]).write(fold, "test")
+    for damaged in (b"", b"\xff\xfe\x00", b"a,b\n" + b"x" * 200_000):
+        (fold / "predictions_val.csv").write_bytes(damaged)
+        assert "fold-1/predictions_val.csv cannot be read" in resumed()
 
 
 @pytest.mark.parametrize(
