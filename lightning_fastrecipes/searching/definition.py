@@ -110,7 +110,7 @@ def read_definition(folder: Path) -> Definition:
     try:
         saved = parse_value(path.read_text(encoding="utf-8"))
         _check_saved(saved, FILE)
-        return Definition(**saved)
+        found = Definition(**saved)
     except FileNotFoundError as error:
         raise RecipeError(
             f"{folder} is no folder of a search: it has no {FILE}. Start one with `fastrecipes"
@@ -118,6 +118,9 @@ def read_definition(folder: Path) -> Definition:
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError, TypeError, ConfigurationError) as error:
         raise DataError(f"{path} cannot be read: {error} {_CURE}") from error
+    if not found.ranges:
+        raise DataError(f"{path} must have ranges in its `document`, but has none. {_CURE}")
+    return found
 
 
 def define(

@@ -34,6 +34,9 @@ _NUM_CENTRES = 3
 _WIDTH = 0.25
 """Share of each range in which a fine trial is drawn."""
 
+_ROUNDING = 0.01
+"""Share of a range by which a rounded value may lie outside of it."""
+
 _PATIENCE = 0.5
 """Seconds until a trial of another process is looked at again."""
 
@@ -122,12 +125,14 @@ class Search:
         trial.read()
         self.trials[number] = trial
         try:
-            self._shares(number)
-        except (ValueError, TypeError, ArithmeticError) as error:
+            lies_inside = all(-_ROUNDING <= one <= 1 + _ROUNDING for one in self._shares(number))
+        except (ValueError, TypeError, ArithmeticError):
+            lies_inside = False
+        if not lies_inside:
             raise DataError(
                 f"{folder / FILE}: its values must lie in the ranges of the search, but are"
                 f" {shown(trial.values)}. {CURE}"
-            ) from error
+            )
 
     def _halve(
         self, numbers: list[int], centres: Sequence[Sequence[float]], rungs: Sequence[int]

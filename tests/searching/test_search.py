@@ -149,14 +149,17 @@ def test_damaged_files_of_a_search_are_named(recipe: Path, tmp_path: Path, capsy
     (out / "choice.json").unlink()
     path = out / "trials/000/trial.json"
     saved = json.loads(path.read_text())
-    for values in ([0.1], ["a", "b"], [0.1, -1.0], [0.1, 0.0]):
+    for values in ([0.1], ["a", "b"], [0.1, -1.0], [0.1, 0.0], [0.1, 1e9], [float("nan"), 0.01]):
         path.write_text(json.dumps(saved | {"values": values}))
         assert main(["search", f"--resume={out}"]) == 1
         assert "must lie in the ranges" in capsys.readouterr().err
     path.write_text("{")
     assert main(["search", f"--resume={out}"]) == 1
     assert "trial.json" in capsys.readouterr().err
-    for text in ("[", "a: 1", "num_trials: 3"):
+    plain = yaml.safe_load((out / "search.yaml").read_text())
+    plain["document"]["stages"]["all"]["lr"] = 0.01
+    plain["document"]["model"]["init_args"]["network"]["dropout"] = 0.1
+    for text in ("[", "a: 1", "num_trials: 3", yaml.safe_dump(plain)):
         (out / "search.yaml").write_text(text)
         assert main(["search", f"--resume={out}"]) == 1
         assert "search.yaml" in capsys.readouterr().err
