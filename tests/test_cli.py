@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,19 @@ def test_copy_makes_a_folder_to_edit_and_never_overwrites_one(tmp_path: Path, ca
     assert (tmp_path / "cats_dogs" / "recipe.yaml").is_file()
     assert main(["copy", "cats_dogs", str(tmp_path)]) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+def test_a_recipe_of_any_name_is_copied_but_not_into_itself(tmp_path, monkeypatch, capsys) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(recipes_folder() / "cats_dogs", home)
+    (home / "recipe.yaml").rename(home / "mine.yaml")
+    monkeypatch.chdir(home)
+    assert main(["copy", "mine.yaml", "inner/copy"]) == 2
+    assert "inner/copy must not lie in" in capsys.readouterr().err
+    assert not (home / "inner").exists()
+    assert main(["copy", "mine.yaml", "../copy"]) == 0
+    assert "fastrecipes run ../copy/mine.yaml" in capsys.readouterr().out
+    assert (tmp_path / "copy" / "mine.yaml").is_file()
 
 
 def test_a_copy_goes_before_the_recipe_of_the_package(tmp_path, monkeypatch, capsys) -> None:

@@ -59,11 +59,10 @@ def copy(options: argparse.Namespace) -> int:
 
     check_place(options.folder, "copy", is_folder=True)
     source = None if options.variant is None else load_recipe_of(options, names_path=False).source
-    target = copy_recipe(options.recipe, options.folder, source)
-    path = target / "recipe.yaml"
+    path = copy_recipe(options.recipe, options.folder, source)
     if options.notebook:
-        out.print(f"The script as a notebook: {write_notebook(target)}")
-    out.print(f"Copied to {target}. Edit {path}, then: fastrecipes run {path}")
+        out.print(f"The script as a notebook: {write_notebook(path.parent)}")
+    out.print(f"Copied to {path.parent}. Edit {path}, then: fastrecipes run {path}")
     return 0
 
 

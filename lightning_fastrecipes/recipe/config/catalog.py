@@ -92,19 +92,26 @@ def packaged(name: str) -> Path:
 
 
 def copy_recipe(name: str, folder: Path, document: dict[str, Any] | None = None) -> Path:
-    """Copy a recipe's folder into another one, to be edited, and return the copy.
+    """Copy a recipe's folder into another one, to be edited, and return the recipe in the copy.
 
-    If a ``document`` is given, it becomes the copy's ``recipe.yaml``. Raise `RecipeError` if there
-    is such a folder already.
+    If a ``document`` is given, it becomes the copy's recipe. Raise `RecipeError` if there is such a
+    folder already, or it would lie in the one that is copied.
     """
-    source = find_recipe(name).parent
+    path = find_recipe(name)
+    source = path.parent
     target = folder / source.name
     if os.path.lexists(target):
         raise RecipeError(f"{target} exists already. Name another folder, or remove it first.")
+    if target.resolve().is_relative_to(source.resolve()):
+        raise RecipeError(
+            f"{target} must not lie in {source.resolve()}, the folder of the recipe, which is"
+            " copied with all that is in it. Name a folder elsewhere."
+        )
     copy_folder(source, target, ("__pycache__", "runs"))
+    copied = target / path.name
     if document is not None:
-        write_atomically(target / "recipe.yaml", dump_document(document))
-    return target
+        write_atomically(copied, dump_document(document))
+    return copied
 
 
 def write_notebook(folder: Path) -> Path:
