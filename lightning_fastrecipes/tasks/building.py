@@ -89,8 +89,14 @@ def build_metrics(
     """Build torchmetrics metrics from objects, class paths and plain functions, by name.
 
     Classes get the defaults that they take and were not given. Raises ConfigurationError if a class
-    path leads nowhere or its arguments do not fit, a TypeError if a value is none of these.
+    path leads nowhere, its arguments do not fit or a name is taken, a TypeError if a value is none
+    of these.
     """
+    if "loss" in specs:
+        raise ConfigurationError(
+            "`metrics` must not have the name 'loss', by which the loss is logged. Give that metric"
+            " another name."
+        )
     return {name: _build_metric(str(name), spec, defaults) for name, spec in specs.items()}
 
 
