@@ -35,15 +35,15 @@ def count_operations(backbone: "Backbone", image_size: int) -> Operations:
     (True, True)
     """
     trains = [item.requires_grad for item in backbone.model.parameters()]
-    twin = meta_twin(backbone.model).eval()
-    for item, is_trained in zip(twin.parameters(), trains, strict=True):
-        item.requires_grad_(is_trained)
     images = torch.zeros(1, backbone.num_channels, image_size, image_size, device="meta")
     try:
+        twin = meta_twin(backbone.model).eval()
+        for item, is_trained in zip(twin.parameters(), trains, strict=True):
+            item.requires_grad_(is_trained)
         with FlopCounterMode(display=False) as counter, _layers_counted(twin, counter) as layers:
             output = backbone.pooled(twin, images)
             total = counter.get_total_flops()
-    except Exception:  # whatever a network may raise that looks at values
+    except Exception:  # of a network that looks at values, or cannot be copied while profiled
         return Operations()
     # Torch's own count of backward passes takes a depthwise convolution for a whole one.
     inside = sum(layer.forward for layer in layers)

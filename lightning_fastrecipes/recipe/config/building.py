@@ -168,7 +168,8 @@ def read_trainer(value: Any, place: Place, *, check: bool = True) -> dict[str, A
             f"must keep whole weights in every process, as `ddp` does, but"
             f" {shown(value['strategy'])} spreads them. Use `ddp`, or leave it out for one device."
         )
-    return {key: built[key] for key in value}
+    # To Lightning 1 is one batch, and 1.0 all of them; jsonargparse may make a fraction of it.
+    return {key: one if type(one) is int else built[key] for key, one in value.items()}
 
 
 def _check_trainer_numbers(value: Mapping[str, Any], place: Place) -> None:

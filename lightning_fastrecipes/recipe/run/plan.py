@@ -231,10 +231,11 @@ def plan_stages(recipe: Recipe, data: Any, model: Any) -> list[StagePlan]:
         for epoch in range(stage.max_epochs):
             resize(epoch)
             num_epochs[data.batch_size] += 1
-        steps = {
-            size: _steps_per_epoch(num_samples, size, num_devices(recipe), accumulate)
-            for size in num_epochs
+        batches = {
+            size: _batches_per_epoch(num_samples, size, num_devices(recipe)) for size in num_epochs
         }
+        _check_validations(recipe, min(batches.values()))
+        steps = {size: math.ceil(count / accumulate) for size, count in batches.items()}
         plans.append(
             StagePlan(
                 stage=stage,
@@ -316,8 +317,22 @@ def stage_seed(seed: int, index: int) -> int:
     return seed * 1000 + index
 
 
-def _steps_per_epoch(num_samples: int, batch_size: int, num_devices: int, accumulate: int) -> int:
+def _batches_per_epoch(num_samples: int, batch_size: int, num_devices: int) -> int:
     shard = math.ceil(num_samples / num_devices)
     if drops_last_batch(shard, batch_size):
         shard -= 1
-    return math.ceil(math.ceil(shard / batch_size) / accumulate)
+    return math.ceil(shard / batch_size)
+
+
+def _check_validations(recipe: Recipe, num_batches: int) -> None:
+    """Raise `RecipeError` if an epoch has not the batches after which it is to be validated."""
+    chosen = recipe.trainer
+    limit, wanted = chosen.get("limit_train_batches", 1.0), chosen.get("val_check_interval", 1.0)
+    if isinstance(limit, (int, float)):
+        num_batches = min(num_batches, limit if type(limit) is int else int(num_batches * limit))
+    by_epoch = chosen.get("check_val_every_n_epoch", 1) is not None
+    if type(wanted) is int and wanted > num_batches and by_epoch:
+        raise Place(recipe.path, "trainer.val_check_interval").error(
+            f"must be at most {num_batches}, the training batches of an epoch, but is {wanted}."
+            " Lower it, or set `check_val_every_n_epoch: null` to count across epochs."
+        )

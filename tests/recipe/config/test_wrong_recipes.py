@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from lightning_fastrecipes.cli.main import main
+from lightning_fastrecipes.recipe.loading import load_recipe
 
 RAW = re.compile(r"Parser key|ubtypes|<class|Traceback|Namespace|unexpected keyword|Union"
                  r"|not supported between|has no len|NoneType")  # fmt: skip
@@ -145,6 +146,7 @@ WRONG: list[tuple[str, Any, str]] = [
     (M + "labels", {"loss": "torch.nn.Nothing"}, "torch.nn.Nothing"),
     (M + "labels", {"loss": "torch.nn.Linear"}, "Linear"),
     (M + "metrics", [F1], r"model\.metrics: must be a mapping from names to metrics"),
+    (M + "metrics", {"loss": F1}, "must not have the name 'loss'"),
     (M + "metrics", {"f1": 3}, r"`metrics\.f1` must be a torchmetrics metric"),
     (M + "metrics", {"f1": named(F1, average="zz")}, "does not take"),
     (M + "metrics", {"f1": {"class_path": F1, "init_args": 3}}, "must be a mapping of arguments"),
@@ -214,6 +216,31 @@ def test_what_no_stage_logs_is_refused_before_training(
     assert "callbacks[0].monitor: must be what the stage logs" in said
     assert message in " ".join(said.split())
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("trainer", "message"),
+    [
+        ({"val_check_interval": 5000}, "the training batches of an epoch, but is 5000"),
+        ({"val_check_interval": 2, "limit_train_batches": 1}, "must be at most 1,"),
+        ({"val_check_interval": 5000, "check_val_every_n_epoch": None}, ""),
+        ({"val_check_interval": 3}, ""),
+    ],
+)
+def test_an_epoch_has_the_batches_after_which_it_is_validated(
+    recipe_file, capsys, trainer, message
+) -> None:
+    changes = {T + name: value for name, value in trainer.items()}
+    path = _changed(recipe_file, changes)
+    assert main(["explain", str(path)]) == (2 if message else 0)
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_whole_numbers_of_a_trainer_are_not_shares(recipe_file) -> None:
+    path = _changed(recipe_file, {T + "limit_train_batches": 1, T + "limit_val_batches": 1.0})
+    found = load_recipe(path).trainer
+    assert type(found["limit_train_batches"]) is int
+    assert type(found["limit_val_batches"]) is float
 
 
 def test_a_checkpoint_of_ones_own_stands_beside_that_of_the_stage(recipe_file, tmp_path) -> None:

@@ -1,6 +1,7 @@
 """How long a run still takes: what stages have to do, how fast it goes, and where it is said."""
 
 import re
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -58,6 +59,12 @@ class LooksAtValues(nn.Module):
 
 def test_a_network_that_looks_at_values_is_not_counted() -> None:
     assert count_operations(create_backbone(LooksAtValues()), 16) == Operations()
+
+
+def test_a_network_that_cannot_be_copied_is_not_counted() -> None:
+    backbone = create_backbone(nn.Conv2d(3, 4, 1))
+    backbone.model.held = threading.Lock()  # as profilers hang into the layers they look at
+    assert count_operations(backbone, 16) == Operations()
 
 
 def expected(recipe_file: Path, *overrides: str) -> dict[str, list[Part]]:
