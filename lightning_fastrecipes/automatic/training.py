@@ -2,6 +2,7 @@
 
 import logging
 import math
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -35,6 +36,7 @@ from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.functional.choosing import Choice, Losses, choose, standard_error
 from lightning_fastrecipes.functional.timing import models_within
+from lightning_fastrecipes.life_signs import duration
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder, take_over
 from lightning_fastrecipes.recipe.loading import modality_of
 from lightning_fastrecipes.recipe.predictor import Predictor, load
@@ -114,9 +116,13 @@ def train_within(
     started = time.monotonic()
     session = Session(folder, started, started + 60 * minutes, say)
     draft = draft_recipe(data, target, folder, images=images)
-    for decision in draft.decisions:
-        session.say(str(decision))
-    session.run(draft)
+    try:
+        for decision in draft.decisions:
+            session.say(str(decision))
+        session.run(draft)
+    except (DataError, ConfigurationError, KeyboardInterrupt, SystemExit):
+        session.clear_if_untrained()
+        raise
 
 
 class Session:
@@ -139,6 +145,12 @@ class Session:
         self._say(sentence)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.folder / "decisions.txt", "\n".join(self._said) + "\n")
+
+    def clear_if_untrained(self) -> None:
+        """Empty the folder, as it was, if it has no model, so that ``auto`` takes it again."""
+        if self.folder.is_dir() and not (self.folder / "results.json").is_file():
+            for path in self.folder.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     @property
     def seconds_left(self) -> float:
@@ -167,8 +179,8 @@ class Session:
                 break
         if self._adopted is None:
             raise DataError(
-                f"No model could be trained within the {(self.end - self.start) / 60:.2g} minutes"
-                " that were given. Give more `minutes`."
+                f"No model could be trained in {duration(self.end - self.start)}. Give more"
+                " `minutes`."
             )
         choice = self._choice()
         self.say(f"chosen: {choice.sentence}")
