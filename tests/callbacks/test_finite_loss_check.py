@@ -44,6 +44,18 @@ def test_the_step_is_named_and_no_more_are_taken(loss) -> None:
     assert module.global_step == 6
 
 
+def test_weights_that_the_last_step_of_an_epoch_ruins_stop_the_fit() -> None:
+    class RuinsItself(Breaks):
+        def on_before_optimizer_step(self, optimizer):
+            if self.global_step == self.at:
+                self.layer.bias.grad.fill_(float("inf"))
+
+    module = RuinsItself(3, 0.5)
+    with pytest.raises(ConfigurationError, match=r"The weights must be finite .* in epoch 1"):
+        fit(module, FiniteLossCheck())
+    assert module.global_step == 4
+
+
 def test_a_loss_of_a_validation_that_is_none_is_said_and_training_goes_on() -> None:
     class LosesLater(Breaks):
         def validation_step(self, batch, batch_idx):
