@@ -89,9 +89,17 @@ def with_other_scale(candidate: Candidate) -> Candidate:
 
 def with_models(candidate: Candidate, count: int) -> Candidate:
     """Return it with several models that predict together."""
+    return _of_several(candidate, "seeds", count) if count > 1 else candidate
+
+
+def with_folds(candidate: Candidate, count: int) -> Candidate:
+    """Return it with a model for each of several folds."""
+    return _of_several(candidate, "folds", count)
+
+
+def _of_several(candidate: Candidate, key: str, count: int) -> Candidate:
     document = copy.deepcopy(candidate.document)
-    if count > 1:
-        document = {"description": document.pop("description"), **document, "seeds": count}
+    document = {"description": document.pop("description"), **document, key: count}
     return Candidate(candidate.name, document)
 
 

@@ -1,9 +1,9 @@
 """A recipe that was written for some data, with the decisions behind it."""
 
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.functional.decisions import Decision
@@ -25,6 +25,10 @@ class Draft:
     document: dict[str, Any]
     decisions: list[Decision]
     has_other_scale: bool = False
+
+    def with_folds(self, count: int) -> Self:
+        """Return it with a model for each of several folds; as it is if there are none."""
+        return replace(self, document={**self.document, "folds": count}) if count else self
 
     @property
     def text(self) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from lightning_fastrecipes._lightning import rank_zero_info
 from lightning_fastrecipes.automatic.candidates import (
@@ -18,6 +17,7 @@ from lightning_fastrecipes.automatic.candidates import (
     candidates,
     images_within,
     table_within,
+    with_folds,
     with_models,
     with_other_scale,
 )
@@ -28,6 +28,8 @@ from lightning_fastrecipes.automatic.trials import (
     TimeIsUpError,
     Trial,
     as_recipe,
+    as_table,
+    check_folds,
     run_together,
     run_trial,
     within_memory,
@@ -52,6 +54,9 @@ _SHARE_TO_TRY = 0.6
 
 _SHARE_OF_REST = 0.8
 _MOST_SPLITS, _MOST_MODELS = 4, 5
+_SLOWER = 1.2
+"""How many times longer a training may last than the one before it."""
+
 _OVERHEAD = 2.0
 """How many times longer a training lasts than its bare steps, validation included."""
 
@@ -63,6 +68,7 @@ def auto(
     minutes: float = 10.0,
     out: str | Path | None = None,
     images: str | Path | None = None,
+    folds: int = 0,
 ) -> Predictor:
     """Train a good model for images or a table within a time, without any number to choose.
 
@@ -79,17 +85,20 @@ def auto(
         minutes: How long it may take, above 0.
         out: Folder to write to, empty or not there yet; ``runs/NAME-auto`` if not given.
         images: Folder of the images that a table names; looked for near the table if not given.
+        folds: How many models are trained in the end, at least 2, each validated on a part of the
+            rows that it has not seen; 0 for no folds.
 
     Returns:
         The model, as ``load(out)`` gives it.
 
     Raises:
         ConfigurationError: If ``minutes`` is not above 0, or ``out`` has content.
+        RecipeError: If ``folds`` is 1 or below 0, or the data bring their own rows to validate on.
         DataError: If the data cannot be learned from, or the time is too short for any model.
         DataNotFoundError: If there are no such data.
     """
     folder = Path(out) if out is not None else default_folder(data)
-    train_within(data, target, minutes, folder, rank_zero_info, images=images)
+    train_within(data, target, minutes, folder, rank_zero_info, images=images, folds=folds)
     return load(folder)
 
 
@@ -107,14 +116,21 @@ def train_within(
     say: Say,
     *,
     images: str | Path | None = None,
+    folds: int = 0,
+    began: float | None = None,
+    to_report: float = 0.0,
 ) -> None:
-    """Do what ``auto`` does, and say each decision and what was reached."""
+    """Do what ``auto`` does, and say each decision and what was reached.
+
+    The minutes count from ``began`` on, a time of ``time.monotonic``, or now; of them ``to_report``
+    seconds are left to the caller.
+    """
     if not 0 < minutes < math.inf:
         raise ConfigurationError(f"`minutes` must be a number above 0, got {minutes}.")
     if folder.exists() and any(folder.iterdir()):
         raise ConfigurationError(f"{folder} is not empty. Name another folder by `out`.")
-    started = time.monotonic()
-    session = Session(folder, started, started + 60 * minutes, say)
+    started = time.monotonic() if began is None else began
+    session = Session(folder, started, started + 60 * minutes - to_report, say, folds)
     draft = draft_recipe(data, target, folder, images=images)
     try:
         for decision in draft.decisions:
@@ -131,8 +147,9 @@ class Session:
     ``start`` and ``end`` are times of ``time.monotonic``.
     """
 
-    def __init__(self, folder: Path, start: float, end: float, say: Say) -> None:
+    def __init__(self, folder: Path, start: float, end: float, say: Say, folds: int = 0) -> None:
         self.folder = folder
+        self.folds = folds
         self.start, self.end = start, end
         self._say = say
         self._said: list[str] = []
@@ -161,17 +178,19 @@ class Session:
         """Try, choose, and train what was chosen; raise `DataError` if nothing was trained."""
         # Every training is compared with others here, so that nothing needs to guard it.
         document = draft.document | {"name": self.folder.name, "validation_guard": False}
-        contenders = self._planned(candidates(document))
-        to_try = self.start + _SHARE_TO_TRY * (self.end - self.start)
-        if not contenders[0].is_table:
-            to_try = self.end
+        found = candidates(document)
+        if self.folds:
+            check_folds(with_folds(found[0], self.folds), self.folder / "trials" / "measuring")
+        share = self._share_to_try(found)
+        contenders = self._planned(found, share)
+        to_try = self.start + share * (self.end - self.start)
         for split in range(_MOST_SPLITS):
             tried = self._try_all(contenders, split, to_try)
             if split == 0 and tried and draft.has_other_scale:
                 other = with_other_scale(self._candidate(self._choice().name, contenders))
                 contenders = [*contenders, other]
                 tried = self._try_all([other], split, to_try)
-            self._write_trials()
+            write_atomically(self.folder / "trials.csv", as_table(self._trials))
             if not tried or contenders[0].with_split_seed(split + 1) is None:
                 break
             contenders = self._close(contenders)
@@ -184,17 +203,29 @@ class Session:
             )
         choice = self._choice()
         self.say(f"chosen: {choice.sentence}")
-        if contenders[0].is_table:
+        if self.folds:
+            self._train_folds(choice.name)
+        elif contenders[0].is_table:
             self._train_together(choice.name)
         self.say(headline(RunFolder(self.folder).read_results()))
         spent = time.monotonic() - self.start
         self.say(f"time: {spent:.0f} of {self.end - self.start:.0f} seconds; in {self.folder}.")
 
-    def _planned(self, found: list[Candidate]) -> list[Candidate]:
+    def _share_to_try(self, found: list[Candidate]) -> float:
+        """Return the share of the time in which candidates are tried; the rest trains what won."""
+        is_table = found[0].is_table
+        share = _SHARE_TO_TRY if is_table else 1.0
+        if not self.folds:
+            return share
+        # Candidates of tables take as long as one another, of images the last nearly all.
+        folds = _SLOWER * self.folds / (len(found) if is_table else 1)
+        return min(share, _SHARE_OF_REST / (_SHARE_OF_REST + folds))
+
+    def _planned(self, found: list[Candidate], share: float) -> list[Candidate]:
         """Measure a step of each candidate, and shorten or leave out what would last too long."""
         planned: list[Candidate] = []
         words: list[str] = []
-        time_each = _SHARE_TO_TRY * self.seconds_left / len(found)
+        time_each = share * self.seconds_left / len(found)
         for candidate in found:
             if not candidate.is_table and candidate.name == "head":
                 planned.append(candidate)
@@ -209,7 +240,7 @@ class Session:
             shorter = (
                 table_within(candidate, steps * seconds * _OVERHEAD, time_each)
                 if candidate.is_table
-                else images_within(candidate, steps * seconds, 0.7 * self.seconds_left)
+                else images_within(candidate, steps * seconds, 0.7 * share * self.seconds_left)
             )
             if shorter is None:
                 self.say(
@@ -230,7 +261,7 @@ class Session:
         """Try each candidate on one draw of the validation rows; return whether all were tried."""
         for candidate in contenders:
             known = [trial.seconds for trial in self._trials.get(candidate.name, [])]
-            needed = 1.2 * max(known, default=0.0)
+            needed = _SLOWER * max(known, default=0.0)
             is_first = self._adopted is None
             if not is_first and time.monotonic() + needed > to_try:
                 self.say(f"tried no more: {candidate.name} would not end in time.")
@@ -297,35 +328,38 @@ class Session:
     def _train_together(self, name: str) -> None:
         """Train the chosen recipe with as many seeds as the time allows, and adopt that run."""
         first = self._trials[name][0]
-        seconds = 1.2 * float(np.mean([trial.seconds for trial in self._trials[name]]))
+        seconds = _SLOWER * float(np.mean([trial.seconds for trial in self._trials[name]]))
         count = models_within(seconds, _SHARE_OF_REST * self.seconds_left - seconds, _MOST_MODELS)
         if count < 1 or (count == 1 and self._adopted == name):
             self.say(f"models: 1, since another takes {seconds:.0f} s of {self.seconds_left:.0f}.")
             if self._adopted != name and (first.folder / "export").is_dir():
                 take_over(first.folder, self.folder)
             return
-        together = with_models(first.candidate, count)
+        if self._adopt(with_models(first.candidate, count), "models: 1"):
+            self.say(f"models: {count} of other seeds predict together, {seconds:.0f} s each.")
+
+    def _train_folds(self, name: str) -> None:
+        """Train the chosen recipe by folds, and adopt that run, if the time allows."""
+        first = self._trials[name][0]
+        seconds = _SLOWER * first.seconds * self.folds
+        if self._adopted != name and (first.folder / "export").is_dir():
+            take_over(first.folder, self.folder)
+        if seconds > self.seconds_left:
+            self.say(
+                f"folds: none, since {self.folds} models take {seconds:.0f} s of"
+                f" {self.seconds_left:.0f}. Give more `minutes`."
+            )
+        elif self._adopt(with_folds(first.candidate, self.folds), "folds: none"):
+            self.say(f"folds: {self.folds} models, each of other rows, predict together.")
+
+    def _adopt(self, candidate: Candidate, otherwise: str) -> bool:
+        """Train several models, and put their run in place of that so far; return if in time."""
         folder = self.folder / "trials" / "together"
         try:
-            run_together(together, folder, self.end)
+            run_together(candidate, folder, self.end)
         except TimeIsUpError:
-            self.say("models: 1, since several did not end in time.")
-            return
+            self.say(f"{otherwise}, since several did not end in time.")
+            return False
         take_over(folder, self.folder)
-        self._adopted = name
-        self.say(f"models: {count} of other seeds predict together, {seconds:.0f} s each.")
-
-    def _write_trials(self) -> None:
-        rows = [
-            {
-                "name": name,
-                "draw": draw,
-                "rows": len(trial.losses),
-                "loss": float(np.mean(trial.losses)),
-                "standard_error": standard_error(trial.losses),
-                "seconds": round(trial.seconds, 2),
-            }
-            for name, trials in self._trials.items()
-            for draw, trial in enumerate(trials)
-        ]
-        write_atomically(self.folder / "trials.csv", pd.DataFrame(rows).to_csv(index=False))
+        self._adopted = candidate.name
+        return True

@@ -4,23 +4,26 @@ import gc
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from typing_extensions import override
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.automatic.candidates import Candidate
-from lightning_fastrecipes.functional.choosing import Losses
+from lightning_fastrecipes.functional.choosing import Losses, standard_error
 from lightning_fastrecipes.functional.labels.row_losses import row_losses
 from lightning_fastrecipes.recipe.artifacts.history import History
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
 from lightning_fastrecipes.recipe.config.schema import Recipe
-from lightning_fastrecipes.recipe.loading import load_recipe
+from lightning_fastrecipes.recipe.config.several import fold_recipes
+from lightning_fastrecipes.recipe.loading import load_recipe, modality_of
+from lightning_fastrecipes.recipe.run.plan import build_parts
 from lightning_fastrecipes.recipe.run.runner import Run
 from lightning_fastrecipes.recipe.run.series import Series
 from lightning_fastrecipes.recipe.run.trainers import build_trainer
@@ -111,6 +114,32 @@ def run_together(candidate: Candidate, folder: Path, end: float) -> dict[str, An
     series = Series(recipe, folder, show_progress=False)
     series.check()
     return series.run_all(train)
+
+
+def check_folds(candidate: Candidate, folder: Path) -> None:
+    """Draw the first fold of a candidate's data; raise `RecipeError` or `DataError` if none is."""
+    recipe = as_recipe(candidate, folder)
+    modality = modality_of(recipe)
+    first = next(iter(fold_recipes(recipe, modality.fold_strata(recipe)).values()))
+    data, _ = build_parts(first)
+    modality.num_samples(data, "train")
+
+
+def as_table(trials: Mapping[str, Sequence[Trial]]) -> str:
+    """Return the trials of each candidate as CSV, a row for each."""
+    rows = [
+        {
+            "name": name,
+            "draw": draw,
+            "rows": len(trial.losses),
+            "loss": float(np.mean(trial.losses)),
+            "standard_error": standard_error(trial.losses),
+            "seconds": round(trial.seconds, 2),
+        }
+        for name, tried in trials.items()
+        for draw, trial in enumerate(tried)
+    ]
+    return pd.DataFrame(rows).to_csv(index=False)
 
 
 def as_recipe(candidate: Candidate, folder: Path) -> Recipe:

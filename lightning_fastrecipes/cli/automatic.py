@@ -1,11 +1,15 @@
 """Commands for data that nobody has described."""
 
 import argparse
+import time
 from pathlib import Path
 
 from lightning_fastrecipes.cli.output import check_place, err, out
 from lightning_fastrecipes.cli.report_commands import report_on_run
 from lightning_fastrecipes.errors import RecipeError
+
+_SHARE_TO_REPORT, _MOST_TO_REPORT = 0.1, 30.0
+"""The share of the time, and the seconds at most, that are left to write the report in."""
 
 
 def new(options: argparse.Namespace) -> int:
@@ -18,13 +22,14 @@ def new(options: argparse.Namespace) -> int:
     draft = draft_recipe(options.data, options.target, images=options.images)
     for decision in draft.decisions:
         out.print(str(decision))
-    path = draft.write(folder)
+    path = draft.with_folds(options.folds).write(folder)
     out.print(f"Written to {path}. Edit it, then: fastrecipes run {path}")
     return 0
 
 
 def auto(options: argparse.Namespace) -> int:
     """Train a good model for data within a time."""
+    began = time.monotonic()  # torch takes seconds to import
     folder = _folder(options, "runs", "-auto")
     from lightning_fastrecipes.automatic.training import train_within
     from lightning_fastrecipes.recipe.artifacts.environment import keep_freed_memory
@@ -35,8 +40,17 @@ def auto(options: argparse.Namespace) -> int:
     keep_freed_memory()
     keep_quiet(err)
     try:
-        where = {"images": options.images}
-        train_within(options.data, options.target, options.minutes, folder, out.print, **where)
+        train_within(
+            options.data,
+            options.target,
+            options.minutes,
+            folder,
+            out.print,
+            images=options.images,
+            folds=options.folds,
+            began=began,
+            to_report=min(_SHARE_TO_REPORT * 60 * options.minutes, _MOST_TO_REPORT),
+        )
     except (KeyboardInterrupt, SystemExit) as error:
         # Lightning leaves by `SystemExit` when a fit is interrupted.
         if not isinstance(error.__context__ or error, KeyboardInterrupt):

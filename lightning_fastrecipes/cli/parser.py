@@ -68,8 +68,10 @@ def parse_words(words: Sequence[str]) -> argparse.Namespace:
     Raise `RecipeError` if an override has no value, the command takes none or a word is unknown,
     and `SystemExit` if the words are no command or ask for help.
     """
-    rest, overrides = _split_overrides(words)
     parser, commands = build_parser()
+    command = commands.get(words[0]) if words else None
+    own = re.findall(r"--[\w-]+", command.format_usage()) if command else []
+    rest, overrides = _split_overrides(words, own)
     if not words:
         parser.print_help(sys.stderr)
         raise SystemExit(2)
@@ -84,15 +86,15 @@ def parse_words(words: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Take ``--key.path=value`` and ``--key.path value`` out of the words."""
+def _split_overrides(words: Sequence[str], own: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Take ``--key.path=value`` and ``--key.path value`` out of the words, but ``own`` options."""
     rest: list[str] = []
     overrides: list[str] = []
     remaining = iter(words)
     for word in remaining:
         if word.startswith("--") and word.endswith("=--"):  # which argparse makes a list of
             raise RecipeError(f"`{word[:-3]}` needs a value, got '--'.")
-        if not _OVERRIDE.match(word):
+        if not _OVERRIDE.match(word) or word.partition("=")[0] in own:
             rest.append(word)
             continue
         if "=" not in word:
@@ -149,6 +151,9 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     _add_data(found["auto"], "run folder (default: runs/NAME-auto)")
     minutes = "how long it may take (default: 10)"
     found["auto"].add_argument("--minutes", type=_positive, default=10.0, metavar="N", help=minutes)
+    folds = "a model for each of N folds, each validated on rows that it has not seen"
+    for name in ("new", "auto"):
+        found[name].add_argument("--folds", type=_count, default=0, metavar="N", help=folds)
     found["copy"].add_argument("folder", type=Path, help="where the copy goes")
     found["copy"].add_argument(
         "--notebook", action="store_true", help="write the script as recipe.ipynb as well"

@@ -1,6 +1,7 @@
 """`fastrecipes auto`: what it leaves is an ordinary run, also where it is cut short."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -11,16 +12,21 @@ import yaml
 
 import lightning_fastrecipes as fr
 from lightning_fastrecipes.automatic import training, trials
-from lightning_fastrecipes.automatic.candidates import Candidate, images_within, table_within
+from lightning_fastrecipes.automatic.candidates import (
+    Candidate,
+    candidates,
+    images_within,
+    table_within,
+)
 from lightning_fastrecipes.automatic.looking import draft_recipe
-from lightning_fastrecipes.automatic.training import train_within
+from lightning_fastrecipes.automatic.training import Session, train_within
 from lightning_fastrecipes.automatic.trials import (
     TimeIsUpError,
     is_out_of_memory,
     within_memory,
 )
 from lightning_fastrecipes.cli.main import main
-from lightning_fastrecipes.errors import ConfigurationError, DataError
+from lightning_fastrecipes.errors import ConfigurationError, DataError, RecipeError
 from lightning_fastrecipes.functional.tables import sizing
 from lightning_fastrecipes.recipe.artifacts.run_folder import take_over
 from lightning_fastrecipes.recipe.loading import load_recipe
@@ -82,6 +88,59 @@ def test_the_command_says_what_was_reached_and_reports(
     assert "; always the mean has " in printed
     assert "Report: runs/prices-auto/report.html" in printed
     assert Path("runs/prices-auto/report.html").is_file()
+
+
+def test_folds_are_trained_of_what_was_chosen(table: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(training, "candidates", lambda document: candidates(document)[:1])
+    said: list[str] = []
+    train_within(table, None, 60, tmp_path / "out", said.append, folds=3)
+    out = tmp_path / "out"
+    assert "folds: 3 models, each of other rows, predict together." in said
+    results = json.loads((out / "results.json").read_text())
+    assert results["folds"] == 3
+    assert len(pd.read_csv(out / "predictions_val.csv")) == 200
+    assert load_recipe(out / "recipe.yaml").folds == 3
+    assert len(list((out / "export" / "members").iterdir())) == 3
+
+
+def test_folds_for_which_there_is_no_time_leave_one_model(table, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(training, "candidates", lambda document: candidates(document)[:1])
+    said: list[str] = []
+
+    def late(*_) -> None:
+        raise TimeIsUpError
+
+    monkeypatch.setattr(training, "run_together", late)
+    train_within(table, None, 60, tmp_path / "out", said.append, folds=3)
+    assert "folds: none, since several did not end in time." in said
+    monkeypatch.setattr(training, "_SLOWER", 1e6)
+    train_within(table, None, 60, tmp_path / "none", said.append, folds=3)
+    assert any(re.match("folds: none, since 3 models take .* Give more `minutes`", s) for s in said)
+    for name in ("out", "none"):
+        assert fr.load(tmp_path / name).predict({"size": 0.0, "kind": "a"}).value
+        assert load_recipe(tmp_path / name / "recipe.yaml").folds == 0
+
+
+def test_folds_that_cannot_be_are_refused_before_anything_is_trained(table, tmp_path) -> None:
+    with pytest.raises(RecipeError, match="folds: must be at least 2"):
+        train_within(table, None, 60, tmp_path / "one", lambda _: None, folds=1)
+    frame = pd.read_csv(table).assign(split=np.resize(["train", "train", "valid"], 200))
+    frame.to_csv(table, index=False)
+    with pytest.raises(RecipeError, match="Folds draw the rows to validate on"):
+        train_within(table, "price", 60, tmp_path / "named", lambda _: None, folds=3)
+    assert not (tmp_path / "named" / "trials.csv").exists()
+
+
+def test_the_time_for_trials_leaves_enough_for_folds(table: Path, tmp_path: Path) -> None:
+    found = candidates(draft_recipe(table).document)
+    shares = [
+        Session(tmp_path, 0.0, 1.0, lambda _: None, folds)._share_to_try(found)
+        for folds in (0, 2, 5, 10)
+    ]
+    assert shares[0] == 0.6
+    assert shares == sorted(shares, reverse=True)
+    for folds, share in zip((2, 5, 10), shares[1:], strict=True):
+        assert 1.2 * folds * share / len(found) <= 0.8 * (1 - share) + 1e-9
 
 
 def test_an_interruption_leaves_the_best_so_far(table: Path, tmp_path: Path, monkeypatch) -> None:
@@ -197,7 +256,8 @@ def test_cycles_of_tables_are_fitted_into_the_time(table: Path) -> None:
 def test_the_command_says_what_an_interruption_left(
     table: Path, tmp_path: Path, monkeypatch, capsys, left: bool
 ) -> None:
-    def interrupted(data, target, minutes, folder, say, *, images) -> None:
+    def interrupted(data, target, minutes, folder, say, **more) -> None:
+        assert 0 < more["to_report"] < 10
         assert (Path(data), target, minutes) == (table, "price", 0.5)
         assert folder == Path("runs/prices-auto")
         if left:

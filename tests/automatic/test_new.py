@@ -11,6 +11,7 @@ from PIL import Image
 from lightning_fastrecipes.automatic.looking import draft_recipe
 from lightning_fastrecipes.cli.main import main
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
+from lightning_fastrecipes.recipe.loading import load_recipe
 from lightning_fastrecipes.recipe.run.checks import check_without_data
 from lightning_fastrecipes.recipe.run.plan import build_parts
 
@@ -59,6 +60,8 @@ def test_a_table_gets_a_recipe_that_trains(tmp_path: Path, monkeypatch, capsys) 
     assert columns["continuous"] == ["size"]
     assert columns["categorical"] == ["hour", "shop"]
     assert main(["run", str(path), "--fast-dev-run", "--out", "run"]) == 0
+    assert main(["new", "prices.csv", "--folds", "3", "--out", "folds"]) == 0
+    assert load_recipe(Path("folds/recipe.yaml")).folds == 3
     assert main(["new", "prices.csv"]) == 2
     assert "is not empty" in capsys.readouterr().err
 
