@@ -4,7 +4,6 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,19 +14,22 @@ from lightning_fastrecipes._lightning import rank_zero_info
 from lightning_fastrecipes.automatic.candidates import (
     Candidate,
     candidates,
-    images_within,
-    table_within,
     with_folds,
     with_models,
     with_other_scale,
 )
 from lightning_fastrecipes.automatic.draft import Draft
 from lightning_fastrecipes.automatic.looking import draft_recipe
-from lightning_fastrecipes.automatic.machine import seconds_per_step
+from lightning_fastrecipes.automatic.planning import (
+    SHARE_OF_REST,
+    SLOWER,
+    Say,
+    planned,
+    share_to_try,
+)
 from lightning_fastrecipes.automatic.trials import (
     TimeIsUpError,
     Trial,
-    as_recipe,
     as_table,
     check_folds,
     run_together,
@@ -40,25 +42,12 @@ from lightning_fastrecipes.functional.choosing import Choice, Losses, choose, st
 from lightning_fastrecipes.functional.timing import models_within
 from lightning_fastrecipes.life_signs import duration
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder, take_over
-from lightning_fastrecipes.recipe.loading import modality_of
 from lightning_fastrecipes.recipe.predictor import Predictor, load
-from lightning_fastrecipes.recipe.run.plan import build_parts
 from lightning_fastrecipes.recipe.run.terminal import headline
 
 logger = logging.getLogger(__name__)
 
-Say = Callable[[str], None]
-
-_SHARE_TO_TRY = 0.6
-"""Share of the time in which candidates are tried; the rest trains what was chosen."""
-
-_SHARE_OF_REST = 0.8
 _MOST_SPLITS, _MOST_MODELS = 4, 5
-_SLOWER = 1.2
-"""How many times longer a training may last than the one before it."""
-
-_OVERHEAD = 2.0
-"""How many times longer a training lasts than its bare steps, validation included."""
 
 
 def auto(
@@ -179,10 +168,11 @@ class Session:
         # Every training is compared with others here, so that nothing needs to guard it.
         document = draft.document | {"name": self.folder.name, "validation_guard": False}
         found = candidates(document)
+        measuring = self.folder / "trials" / "measuring"
         if self.folds:
-            check_folds(with_folds(found[0], self.folds), self.folder / "trials" / "measuring")
-        share = self._share_to_try(found)
-        contenders = self._planned(found, share)
+            check_folds(with_folds(found[0], self.folds), measuring)
+        share = share_to_try(found, self.folds)
+        contenders = planned(found, share, self.end, measuring, self.say)
         to_try = self.start + share * (self.end - self.start)
         for split in range(_MOST_SPLITS):
             tried = self._try_all(contenders, split, to_try)
@@ -211,57 +201,11 @@ class Session:
         spent = time.monotonic() - self.start
         self.say(f"time: {spent:.0f} of {self.end - self.start:.0f} seconds; in {self.folder}.")
 
-    def _share_to_try(self, found: list[Candidate]) -> float:
-        """Return the share of the time in which candidates are tried; the rest trains what won."""
-        is_table = found[0].is_table
-        share = _SHARE_TO_TRY if is_table else 1.0
-        if not self.folds:
-            return share
-        # Candidates of tables take as long as one another, of images the last nearly all.
-        folds = _SLOWER * self.folds / (len(found) if is_table else 1)
-        return min(share, _SHARE_OF_REST / (_SHARE_OF_REST + folds))
-
-    def _planned(self, found: list[Candidate], share: float) -> list[Candidate]:
-        """Measure a step of each candidate, and shorten or leave out what would last too long."""
-        planned: list[Candidate] = []
-        words: list[str] = []
-        time_each = share * self.seconds_left / len(found)
-        for candidate in found:
-            if not candidate.is_table and candidate.name == "head":
-                planned.append(candidate)
-                continue
-            recipe = as_recipe(candidate, self.folder / "trials" / "measuring")
-            data, model = build_parts(recipe)
-            batch_size = int(candidate.document["data"]["init_args"]["batch_size"])
-            seconds = seconds_per_step(data, model, batch_size)
-            words.append(f"{candidate.name} {1000 * seconds:.3g} ms")
-            num_train = modality_of(recipe).num_samples(data, "train")
-            steps = -(-num_train // batch_size)
-            shorter = (
-                table_within(candidate, steps * seconds * _OVERHEAD, time_each)
-                if candidate.is_table
-                else images_within(candidate, steps * seconds, 0.7 * share * self.seconds_left)
-            )
-            if shorter is None:
-                self.say(
-                    f"{candidate.name}: left out, since an epoch of {steps:,} steps takes about"
-                    f" {steps * seconds:.3g} s, and {time_each:.3g} s are there for it."
-                )
-                continue
-            if shorter.document["stages"] != candidate.document["stages"]:
-                stage = shorter.document["stages"]["all"]
-                side = f" of {stage['image_size']} pixels" if "image_size" in stage else ""
-                self.say(f"{candidate.name}: {stage['max_epochs']} epochs{side} fit into the time.")
-            planned.append(shorter)
-        if words:
-            self.say(f"machine: a step takes {', '.join(words)}.")
-        return planned or found[:1]
-
     def _try_all(self, contenders: list[Candidate], split: int, to_try: float) -> bool:
         """Try each candidate on one draw of the validation rows; return whether all were tried."""
         for candidate in contenders:
             known = [trial.seconds for trial in self._trials.get(candidate.name, [])]
-            needed = _SLOWER * max(known, default=0.0)
+            needed = SLOWER * max(known, default=0.0)
             is_first = self._adopted is None
             if not is_first and time.monotonic() + needed > to_try:
                 self.say(f"tried no more: {candidate.name} would not end in time.")
@@ -328,8 +272,8 @@ class Session:
     def _train_together(self, name: str) -> None:
         """Train the chosen recipe with as many seeds as the time allows, and adopt that run."""
         first = self._trials[name][0]
-        seconds = _SLOWER * float(np.mean([trial.seconds for trial in self._trials[name]]))
-        count = models_within(seconds, _SHARE_OF_REST * self.seconds_left - seconds, _MOST_MODELS)
+        seconds = SLOWER * float(np.mean([trial.seconds for trial in self._trials[name]]))
+        count = models_within(seconds, SHARE_OF_REST * self.seconds_left - seconds, _MOST_MODELS)
         if count < 1 or (count == 1 and self._adopted == name):
             self.say(f"models: 1, since another takes {seconds:.0f} s of {self.seconds_left:.0f}.")
             if self._adopted != name and (first.folder / "export").is_dir():
@@ -341,7 +285,7 @@ class Session:
     def _train_folds(self, name: str) -> None:
         """Train the chosen recipe by folds, and adopt that run, if the time allows."""
         first = self._trials[name][0]
-        seconds = _SLOWER * first.seconds * self.folds
+        seconds = SLOWER * first.seconds * self.folds
         if self._adopted != name and (first.folder / "export").is_dir():
             take_over(first.folder, self.folder)
         if seconds > self.seconds_left:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import lightning_fastrecipes as fr
-from lightning_fastrecipes.automatic import training, trials
+from lightning_fastrecipes.automatic import planning, training, trials
 from lightning_fastrecipes.automatic.candidates import (
     Candidate,
     candidates,
@@ -19,7 +19,8 @@ from lightning_fastrecipes.automatic.candidates import (
     table_within,
 )
 from lightning_fastrecipes.automatic.looking import draft_recipe
-from lightning_fastrecipes.automatic.training import Session, train_within
+from lightning_fastrecipes.automatic.planning import share_to_try
+from lightning_fastrecipes.automatic.training import train_within
 from lightning_fastrecipes.automatic.trials import (
     TimeIsUpError,
     is_out_of_memory,
@@ -40,7 +41,7 @@ def table(tmp_path: Path, monkeypatch) -> Path:
     monkeypatch.setattr(sizing, "LEAST_STEPS", 30)
     monkeypatch.setattr(training, "_MOST_SPLITS", 2)
     monkeypatch.setattr(training, "_MOST_MODELS", 2)
-    monkeypatch.setattr(training, "seconds_per_step", lambda *_: 1e-4)
+    monkeypatch.setattr(planning, "seconds_per_step", lambda *_: 1e-4)
     size, kind = RNG.normal(size=200), np.resize(["a", "b"], 200)
     price = 20 + 5 * size + 3 * (kind == "a") + 0.1 * RNG.normal(size=200)
     path = tmp_path / "prices.csv"
@@ -113,7 +114,7 @@ def test_folds_for_which_there_is_no_time_leave_one_model(table, tmp_path, monke
     monkeypatch.setattr(training, "run_together", late)
     train_within(table, None, 60, tmp_path / "out", said.append, folds=3)
     assert "folds: none, since several did not end in time." in said
-    monkeypatch.setattr(training, "_SLOWER", 1e6)
+    monkeypatch.setattr(training, "SLOWER", 1e6)
     train_within(table, None, 60, tmp_path / "none", said.append, folds=3)
     assert any(re.match("folds: none, since 3 models take .* Give more `minutes`", s) for s in said)
     for name in ("out", "none"):
@@ -131,12 +132,9 @@ def test_folds_that_cannot_be_are_refused_before_anything_is_trained(table, tmp_
     assert not (tmp_path / "named" / "trials.csv").exists()
 
 
-def test_the_time_for_trials_leaves_enough_for_folds(table: Path, tmp_path: Path) -> None:
+def test_the_time_for_trials_leaves_enough_for_folds(table: Path) -> None:
     found = candidates(draft_recipe(table).document)
-    shares = [
-        Session(tmp_path, 0.0, 1.0, lambda _: None, folds)._share_to_try(found)
-        for folds in (0, 2, 5, 10)
-    ]
+    shares = [share_to_try(found, folds) for folds in (0, 2, 5, 10)]
     assert shares[0] == 0.6
     assert shares == sorted(shares, reverse=True)
     for folds, share in zip((2, 5, 10), shares[1:], strict=True):
