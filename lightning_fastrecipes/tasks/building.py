@@ -92,11 +92,14 @@ def build_metrics(
     path leads nowhere, its arguments do not fit or a name is taken, a TypeError if a value is none
     of these.
     """
-    if "loss" in specs:
-        raise ConfigurationError(
-            "`metrics` must not have the name 'loss', by which the loss is logged. Give that metric"
-            " another name."
-        )
+    taken = MetricCollection({})
+    for name in specs:
+        is_word = isinstance(name, str) and name and "." not in name
+        if not is_word or name == "loss" or hasattr(taken, name):
+            raise ConfigurationError(
+                "`metrics` must have names of text without a full stop, which are not taken, such"
+                f" as 'loss' and 'train' are, but got {shown(name)}. Give that metric another name."
+            )
     return {name: _build_metric(str(name), spec, defaults) for name, spec in specs.items()}
 
 
