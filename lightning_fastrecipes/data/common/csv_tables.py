@@ -51,6 +51,10 @@ def read_table(path: Path, dialect: Dialect = UNKNOWN) -> pd.DataFrame:
     separator, column_names, encoding = dialect
     cure = "Give `encoding='cp1252'` of `LabelTable` or another, or save the file as UTF-8."
     head = read_head(path)
+    if not head.strip():
+        raise DataError(
+            f"The table of labels '{path}' must have rows, but is empty. Write it anew."
+        )
     encoding = find_encoding(path, head, encoding, cure)
     text, is_whole = head.decode(encoding, "replace"), len(head) < 1 << 16
     try:

@@ -382,3 +382,9 @@ def test_a_column_that_is_there_twice_is_refused(tmp_path) -> None:
             list_table(write(tmp_path, text), LabelTable())
     unused = "file,label,note, note\na.png,x,y,z\n"
     assert list_table(write(tmp_path, unused), LabelTable()).rows["label"].tolist() == ["x"]
+
+
+def test_an_empty_table_is_called_so(tmp_path):
+    (tmp_path / "labels.csv").write_text(" \n")
+    with pytest.raises(DataError, match="must have rows, but is empty"):
+        list_table(tmp_path / "labels.csv", LabelTable())
