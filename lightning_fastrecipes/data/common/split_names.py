@@ -43,6 +43,7 @@ _MEANT: dict[str, SplitName] = {
     "train": "train", "val": "val", "dev": "val", "hold": "val", "test": "test",
 }  # fmt: skip
 _WHOLE = re.compile(r"split|partition|subset|set\Z|phase")
+_SPLIT_ITSELF = re.compile(r"(data)?[_\- ]?split\Z|is[_\- ]?(train|val|valid|test)(ing|idation)?\Z")
 _FLAG_NAME = re.compile(
     r"(is[_\- ]?)?(train(ing)?|val(id(ation)?)?|test(ing)?|dev|eval|hold[_\- ]?out)"
     r"([_\- ]?(set|split|data|images?))?\Z"
@@ -122,6 +123,16 @@ def read_splits(column: pd.Series) -> tuple[pd.Series, str]:
 def is_split_flag(name: str) -> bool:
     """Return whether a column is called as flags of a split are, such as ``is_valid``."""
     return _FLAG_NAME.match(name.strip().lower()) is not None
+
+
+def says_split(column: pd.Series) -> bool:
+    """Return whether a column is called as nothing but a split is, and tells rows apart.
+
+    >>> says_split(pd.Series(["train", None], name="Split"))
+    True
+    """
+    name = str(column.name).strip().lower()
+    return bool(_SPLIT_ITSELF.match(name)) and len({*map(str, column)}) > 1
 
 
 def may_be_split(column: pd.Series) -> bool:

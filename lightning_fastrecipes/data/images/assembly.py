@@ -250,8 +250,9 @@ def _refuse_like_names(rows: pd.DataFrame) -> None:
     if like:
         raise DataError(
             "Names of classes must differ by more than case, blanks, invisible signs, a full stop"
-            " at the end, Unicode form or the alphabet of like letters, but"
-            f" {', '.join(like[:_MAX_LIKE])} do not ({len(like)} in all). Give each class one name."
+            " at the end, Unicode form, the alphabet of like letters or the '.0' of a whole number,"
+            f" but {', '.join(like[:_MAX_LIKE])} do not ({len(like)} in all). Give each class one"
+            " name."
         )
 
 

@@ -117,6 +117,7 @@ def read_layout(root: Path, folders_are: FoldersAre, *, has_classes: bool) -> Fo
     if folders_are == "auto" and has_classes:
         is_split = "train" in splits
         _refuse_no_classes(place / splits["train"] if is_split else place, is_split=is_split)
+        _refuse_splits_as_classes(place, splits)
     unused = others if "train" in splits else []
     with_classes = [place, *(place / name for name in splits.values())] if has_classes else []
     num_loose = sum(len(loose_files(x)) for x in with_classes if inner_folders(x))
@@ -252,6 +253,23 @@ def _refuse_no_classes(place: Path, *, is_split: bool) -> None:
         raise DataError(
             f"'{place}' has {name_some(named)}, named as images and what belongs to them, such as"
             f" masks. Classes must be a folder of images each; {way_out}"
+        )
+
+
+def _refuse_splits_as_classes(place: Path, splits: dict[SplitName, str]) -> None:
+    """Refuse ``train/val`` beside classes, unless every other split has a class of that name."""
+    inside = {name: inner_folders(place / name) for name in splits.values()}
+    trained = inside.pop(splits.get("train", ""), [])
+    alike = [
+        name
+        for name in trained
+        if split_name(name) and not (inside and all(name in folders for folders in inside.values()))
+    ]
+    if alike:
+        raise DataError(
+            f"'{place / splits['train']}' has {name_some(alike)} beside its classes, named as"
+            " splits are. Move it one folder up if it is a split;"
+            " `layout='splits'` takes it for a class."
         )
 
 

@@ -23,6 +23,7 @@ from lightning_fastrecipes.data.common.split_names import (
     SPLIT_VALUES,
     may_be_split,
     read_splits,
+    says_split,
 )
 from lightning_fastrecipes.data.images.label_sets import LABEL_JOINER
 from lightning_fastrecipes.data.images.label_table import LabelTable, Numbers
@@ -249,5 +250,5 @@ def _unused_splits(others: pd.DataFrame) -> list[str]:
     return [
         f"the column '{name}' may be the split, but is not used: `split='{name}'` reads it"
         for name, column in others.items()
-        if may_be_split(column)
+        if may_be_split(column) or says_split(column)
     ]

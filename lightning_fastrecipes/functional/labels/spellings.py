@@ -1,5 +1,6 @@
 """Names of classes and categories that look the same, and are not."""
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterable
 
@@ -9,6 +10,7 @@ _LIKE_LATIN = str.maketrans(
 )
 """Cyrillic, Greek and other letters and signs that are drawn as those of ASCII are."""
 
+_WHOLE, _NUMBER = re.compile(r"\.0+\Z"), re.compile(r"[-+]?\d+\.0+")
 _BLANK_LETTERS = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
 _DRAW_NOTHING = ("Cf", "Cc")
 
@@ -16,8 +18,8 @@ _DRAW_NOTHING = ("Cf", "Cc")
 def look_alikes(names: Iterable[str]) -> list[list[str]]:
     r"""Return the groups of names that differ by what hardly shows, each of them sorted.
 
-    That is case, blanks, invisible signs, a full stop at the end, Unicode form, and letters of
-    other alphabets that look like Latin ones.
+    That is case, blanks, invisible signs, a full stop at the end, Unicode form, letters of other
+    alphabets that look like Latin ones, and the ``.0`` of whole numbers.
 
     >>> look_alikes(["Cat", "cat", "dog", "dog\u200b", "cow"])
     [['Cat', 'cat'], ['dog', 'dog\u200b']]
@@ -40,7 +42,8 @@ def _groups(names: list[str], key: Callable[[str], str]) -> list[list[str]]:
 
 def _plain(name: str) -> str:
     visible = (sign for sign in unicodedata.normalize("NFKC", name) if _shows(sign))
-    return " ".join("".join(visible).casefold().split()).rstrip(" .")
+    words = " ".join("".join(visible).casefold().split()).rstrip(" .")
+    return _WHOLE.sub("", words) if _NUMBER.fullmatch(words) else words
 
 
 def _drawn(name: str) -> str:

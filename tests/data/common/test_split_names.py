@@ -82,6 +82,20 @@ def test_a_column_that_is_not_named_is_mentioned_if_it_may_be_the_split(
     assert reading == (said if may_be else "")
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("split", ["train", None]),
+        ("Split", ["train", "holdout"]),
+        ("is_valid", [True, None]),
+        ("is_train", ["a", "b"]),
+    ],
+)
+def test_a_column_that_is_called_as_a_split_is_mentioned_whatever_it_holds(name, values) -> None:
+    frame = pd.DataFrame({"file": ["a.png", "b.png"], "label": "x", name: values})
+    assert f"the column '{name}' may be the split" in list_table(frame, LabelTable()).reading
+
+
 def test_flags_of_a_split_are_no_labels() -> None:
     frame = pd.DataFrame({"file": ["a", "b"], "sun": [1, 1], "sea": [0, 1], "is_valid": [0, 1]})
 

@@ -235,6 +235,7 @@ def test_unlabelled_test_images_in_a_folder_are_hinted_at(split_pets, draw):
         ("\u0412\u043e\u0432\u0430", "\u0432\u043e\u0432\u0430"),
         ("x\u2013ray", "x-ray"),
         ("cat\u3164", "cat"),
+        ("1.0", "1"),
         (unicodedata.normalize("NFC", "café"), unicodedata.normalize("NFD", "café")),
     ],
 )
@@ -434,6 +435,14 @@ def test_a_split_that_holds_itself_is_refused(make):
     root = make(*(f"{name}/{name}/{kind}/0.jpg" for name in ("train", "test") for kind in "ab"))
     with pytest.raises(DataError, match=r"has 'train' alone, named as a split is\. Move"):
         list_folder(root)
+
+
+@pytest.mark.parametrize("others", [[], ["test/a", "test/b"]])
+def test_a_split_beside_the_classes_of_another_is_no_class(make, others):
+    root = make(*(f"{name}/0.jpg" for name in ["train/a", "train/b", "train/val", *others]))
+    with pytest.raises(DataError, match=r"has 'val' beside its classes, named as splits are"):
+        list_folder(root)
+    assert "val" in list_folder(root, FolderLayout("splits")).rows["label"].to_numpy()
 
 
 def test_the_line_is_printed_and_kept(split_pets, caplog):
