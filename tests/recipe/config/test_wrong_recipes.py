@@ -147,7 +147,7 @@ WRONG: list[tuple[str, Any, str]] = [
     (M + "labels", {"loss": "torch.nn.Linear"}, "Linear"),
     (M + "metrics", [F1], r"model\.metrics: must be a mapping from names to metrics"),
     (M + "metrics", {"loss": F1}, "but got 'loss'. Give that metric another name"),
-    (M + "metrics", {"a.b": F1}, r"names of text without a full stop .* but got 'a\.b'"),
+    (M + "metrics", {"a.b": F1}, r"names of text without a full stop.* but got 'a\.b'"),
     (M + "metrics", {"train": F1}, "but got 'train'. Give that metric another name"),
     (M + "metrics", {"": F1}, "but got ''"),
     (M + "metrics", {1: F1}, "but got 1"),
