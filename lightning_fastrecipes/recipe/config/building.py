@@ -154,6 +154,11 @@ def read_trainer(value: Any, place: Place, *, check: bool = True) -> dict[str, A
         if key in value:
             raise place.at(key).error(f"is set by the runner: {advice}.")
     known = constructor_arguments(pl.Trainer) or {}
+    for name in [name for name in value if name not in known]:
+        for key, advice in RUNNER_KEYS.items():
+            if f"`{key}`" in suggestion(str(name), known):
+                what = f"there is no key `{name}`, and `{key}` is set by the runner"
+                raise place.error(f"{what}: {advice}.")
     check_keys(value, known, place)
     # Defaults of Lightning's may be of another type than what it takes.
     nothing = {key: None for key, one in value.items() if one is None}

@@ -4,8 +4,9 @@ import html
 import inspect
 import math
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
@@ -46,9 +47,9 @@ class StagePlan:
     """The plan of one stage, with its layer groups from the input side.
 
     Image size (side in pixels), batch size (per process and step) and ``steps_per_epoch`` are those
-    of the first epoch. Image size and augmentation, in words, are ``None`` without images.
-    ``num_samples`` is that of the training split; ``precomputed`` says what is read in place of
-    samples.
+    of the first epoch; ``later_sizes`` are by the epoch from which they are taken, from 0. Size and
+    augmentation, in words, are ``None`` without images. ``num_samples`` is that of the training
+    split; ``precomputed`` says what is read in place of samples.
     """
 
     stage: Stage
@@ -60,6 +61,7 @@ class StagePlan:
     num_steps: int
     num_samples: int
     precomputed: str = ""
+    later_sizes: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -67,6 +69,8 @@ class StagePlan:
         stage = self.stage
         precomputed = f", on precomputed {self.precomputed}" if self.precomputed else ""
         size = "" if self.image_size is None else f" {self.image_size} px,"
+        for epoch, later in self.later_sizes.items():
+            size += f" then {later} px from epoch {epoch + 1},"
         augmentation = "" if self.augmentation is None else f", augmentation {self.augmentation}"
         callbacks = ", until over-fitting" if stage.until_overfitting else ""
         for spec in stage.callbacks:
@@ -227,10 +231,11 @@ def plan_stages(recipe: Recipe, data: Any, model: Any) -> list[StagePlan]:
         resize(0)
         image_size, batch_size = getattr(data, "image_size", None), data.batch_size
         augmentation = str(data.augmentation) if hasattr(data, "augmentation") else None
-        num_epochs = Counter[int]()
+        num_epochs, sizes = Counter[int](), [image_size]
         for epoch in range(stage.max_epochs):
             resize(epoch)
             num_epochs[data.batch_size] += 1
+            sizes.append(getattr(data, "image_size", None))
         batches = {
             size: _batches_per_epoch(num_samples, size, num_devices(recipe)) for size in num_epochs
         }
@@ -247,6 +252,11 @@ def plan_stages(recipe: Recipe, data: Any, model: Any) -> list[StagePlan]:
                 num_steps=sum(steps[size] * number for size, number in num_epochs.items()),
                 num_samples=num_samples,
                 precomputed=modality.describe_training_data(stage, data, model),
+                later_sizes={
+                    epoch: after
+                    for epoch, (before, after) in enumerate(pairwise(sizes))
+                    if after is not None and before != after
+                },
             )
         )
     modality.check_evaluation(recipe, data, model)

@@ -52,6 +52,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("data", "torch.nn.Linear", "must name a subclass of `LightningDataModule` .* is none"),
     ("variants", "x" * 3000, "variants: must be a mapping"),
     ("description", "\ud800", "text holds half of a character"),
+    (T + "max_epoch", 3, "no key `max_epoch`, and `max_epochs` is set by the runner: set it per"),
     (T + "devices", 0, "trainer: must have values that Lightning takes"),
     (T + "devices", "x", "trainer: must have values"),
     (T + "accelerator", "zz", "trainer: must have values"),

@@ -29,6 +29,7 @@ def test_the_plan_counts_the_steps_of_every_size(recipe_file):
     assert num_images == 14
     assert (plan.image_size, plan.batch_size, plan.steps_per_epoch) == (32, 7, 2)
     assert plan.num_steps == 2 + 4 + 4
+    assert " 32 px, then 48 px from epoch 3, batches of 7" in plan.title
     assert images.image_size == 48
 
 
