@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import re
@@ -8,8 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from lightning_fastrecipes.callbacks.epoch_table import EpochRows
+from lightning_fastrecipes.cli import browsing, loading
 from lightning_fastrecipes.cli.main import RUN_FOLDER_VARIABLE, main
 from lightning_fastrecipes.errors import RecipeError
 from lightning_fastrecipes.recipe.config import catalog
@@ -38,6 +41,17 @@ def test_show_prints_card_and_file(capsys) -> None:
     printed = capsys.readouterr().out
     assert (recipes_folder() / "cats_dogs" / "recipe.yaml").read_text().strip() in printed
     assert "## " in printed
+
+
+def test_show_lays_the_card_out_on_a_terminal_and_names_the_file(monkeypatch) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(browsing, "out", Console(file=written, force_terminal=True, width=120))
+    monkeypatch.setattr(loading, "out", browsing.out)
+    assert main(["show", "cats_dogs"]) == 0
+    printed = re.sub(r"\x1b\[[\d;]*m", "", written.getvalue())
+    assert printed.startswith(f"Recipe: {recipes_folder() / 'cats_dogs' / 'recipe.yaml'}"[:100])
+    assert "## " not in printed
+    assert "|---|" not in printed
 
 
 def test_copy_makes_a_folder_to_edit_and_never_overwrites_one(tmp_path: Path, capsys) -> None:

@@ -4,7 +4,7 @@ import argparse
 import sys
 from importlib import import_module
 
-from lightning_fastrecipes.cli.loading import load_recipe_of
+from lightning_fastrecipes.cli.loading import load_recipe_of, say_path
 from lightning_fastrecipes.cli.output import check_place, out, print_json
 from lightning_fastrecipes.cli.parser import build_parser
 from lightning_fastrecipes.errors import ConfigurationError
@@ -39,6 +39,8 @@ def show(options: argparse.Namespace) -> int:
 
     path = find_recipe(options.recipe)
     check_names(read_document(path), (), Place(path))
+    if out.is_terminal:  # what a pipe gets is the file itself
+        say_path(options.recipe, path)
     card = path.with_name("README.md")
     if card.is_file():
         text = card.read_text(encoding="utf-8")

@@ -2,15 +2,25 @@
 
 import argparse
 import os
+from pathlib import Path
 from typing import Any
 
 from lightning_fastrecipes.cli.output import out
 from lightning_fastrecipes.errors import RecipeError
 
 
+def say_path(named: str, path: Path) -> None:
+    """Print which file a recipe is, and which one of the package it is taken for."""
+    from lightning_fastrecipes.recipe.config.catalog import is_name, packaged
+
+    is_local = is_name(named) and path != (other := packaged(named))
+    beside = f", not {other}" if is_local and other.is_file() else ""
+    out.print(f"Recipe: {path}{beside}")
+
+
 def load_recipe_of(options: argparse.Namespace, *, names_path: bool = True) -> Any:
     """Load a recipe with its overrides, the variant that is named, or what continues a run."""
-    from lightning_fastrecipes.recipe.config.catalog import find_recipe, is_name, packaged
+    from lightning_fastrecipes.recipe.config.catalog import find_recipe
     from lightning_fastrecipes.recipe.config.documents import Place, read_document
     from lightning_fastrecipes.recipe.config.overrides import check_names
 
@@ -18,9 +28,7 @@ def load_recipe_of(options: argparse.Namespace, *, names_path: bool = True) -> A
     # Other processes of a run say the same.
     is_json = getattr(options, "json", False)
     if names_path and not is_json and "LOCAL_RANK" not in os.environ:
-        is_local = is_name(options.recipe) and path != (other := packaged(options.recipe))
-        beside = f", not {other}" if is_local and other.is_file() else ""
-        out.print(f"Recipe: {path}{beside}")
+        say_path(options.recipe, path)
     is_continued = getattr(options, "continued", None) is not None
     # What is wrong in plain sight is said before torch is imported.
     check_names(read_document(path), () if is_continued else overrides, Place(path))
