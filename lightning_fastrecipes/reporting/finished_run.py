@@ -2,6 +2,7 @@
 
 import re
 import warnings
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +121,7 @@ def read_text_table(file: Path) -> pd.DataFrame:
     try:
         # Names of classes may stand twice: pandas would number them, so that they go by place.
         found = pd.read_csv(check_file(file), dtype=str, keep_default_na=False, header=None)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, EOFError, zlib.error) as error:
         raise DataError(f"{file} must be a table, but is not: {error}. {RUN_CURE}") from error
     found.columns = pd.Index(found.iloc[0].tolist(), dtype=object)
     return found.iloc[1:].reset_index(drop=True)

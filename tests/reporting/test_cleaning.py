@@ -159,3 +159,10 @@ def test_arrays_are_written_anew(tmp_path) -> None:
         assert found["x_train"][:, 0, 0].tolist() == [0, 1, 2, 3, 5]
     assert document["init_args"] == {"source": str(target), "image_size": 4}
     assert source.read_bytes() == content
+
+
+def test_a_packed_table_that_is_damaged_is_named(run, tmp_path, capsys) -> None:
+    path = tmp_path / "relabel.csv.gz"
+    path.write_bytes(b"\x1f\x8bjunk")
+    assert main(["clean", str(run), "--apply", str(path)]) == 1
+    assert "must be a table, but is not" in capsys.readouterr().err
