@@ -16,9 +16,10 @@ from lightning_fastrecipes.callbacks.test_time_augmentation import TestTimeAugme
 from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.data.images.features import FeatureDataModule
 from lightning_fastrecipes.data.images.module import ImageDataModule
-from lightning_fastrecipes.errors import ConfigurationError, RecipeError
+from lightning_fastrecipes.errors import ConfigurationError, DataError, RecipeError
 from lightning_fastrecipes.functional.labels.merging import merge_predictions, named_agreement
 from lightning_fastrecipes.functional.labels.numbers import describe_targets
+from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.nn.operations import Operations, count_operations
 from lightning_fastrecipes.protocols import InputSpec
 from lightning_fastrecipes.recipe.config.building import build, constructor_arguments
@@ -71,6 +72,12 @@ class Images(Modality):
         is_classifier = issubclass(recipe.model.load(), ImageClassifier)
         if is_classifier and images.classes and "num_classes" not in recipe.model.init_args:
             extra["num_classes"] = len(images.classes)
+            if extra["num_classes"] == 1 and images.label_kind == "single":
+                raise DataError(
+                    "The images must be of two classes or more, but all are of"
+                    f" {shown(images.classes[0])}. Put the images of each class into a folder of"
+                    " its own, or name the column that tells them apart."
+                )
         model = build(recipe.model, pl.LightningModule, Place(recipe.path, "model"), **extra)
         if not isinstance(model, ImageClassifier | ImageRegressor):
             raise RecipeError(
