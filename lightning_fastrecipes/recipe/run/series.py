@@ -12,6 +12,7 @@ from lightning_fastrecipes.recipe.artifacts.environment import is_first_process,
 from lightning_fastrecipes.recipe.artifacts.kept_predictions import has_kept
 from lightning_fastrecipes.recipe.artifacts.progress import Progress
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
+from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.schema import Recipe
 from lightning_fastrecipes.recipe.config.several import fold_recipes, seed_recipes
 from lightning_fastrecipes.recipe.loading import modality_of
@@ -50,6 +51,12 @@ class Series:
             members = self._members(recipe)
             recipe = next(iter(members.values()), recipe)
             data, model = build_parts(recipe)
+            num_rows = sum(modality_of(recipe).num_samples(data, one) for one in ("train", "val"))
+            if self._runs()[name].folds > num_rows:
+                raise Place(recipe.path, "folds").error(
+                    f"must be at most {num_rows}, one for each sample to train on, but is"
+                    f" {self._runs()[name].folds}."
+                )
             plans = plan_stages(recipe, data, model)
             if self.options.get("show_progress", True):
                 folder = self.folder.variant(name) if name else self.folder.path

@@ -279,6 +279,21 @@ def test_folds_that_cannot_be_are_refused(recipe_file, overrides, said) -> None:
         load_recipe(recipe_file, overrides)
 
 
+def test_there_is_a_sample_for_each_fold(tmp_path, capsys) -> None:
+    path = table_recipe(tmp_path / "t", {}, classes=True)
+    assert main(["run", str(path), "--out", str(tmp_path / "run"), "--folds=121"]) == 2
+    assert "folds: must be at most 120, one for each sample" in capsys.readouterr().err
+
+
+def test_images_of_one_class_are_called_so(recipe_file, tmp_path, capsys) -> None:
+    for index in range(8):
+        (tmp_path / "one" / "a").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (24, 24), (index * 9, 0, 0)).save(tmp_path / "one" / "a" / f"{index}.png")
+    words = ["explain", str(recipe_file), f"--data.root={tmp_path / 'one'}"]
+    assert main(words) == 1
+    assert "must be of two classes or more, but all are of 'a'" in capsys.readouterr().err
+
+
 def test_data_with_images_to_validate_on_have_no_folds(recipe_file, tmp_path, capsys) -> None:
     document = yaml.safe_load(recipe_file.read_text())
     root = tmp_path / "split"
