@@ -226,6 +226,11 @@ def list_into_memory(root: Path, decoding: Decoding) -> Listing:
 
 
 def _array(given: Any, what: str) -> npt.NDArray[Any]:
+    if np.ma.is_masked(given):
+        raise DataError(
+            f"{what} must have no masked values: what lies below the mask would be taken. Leave"
+            " these images out, or fill the values by `.filled(...)`."
+        )
     try:
         return np.asarray(given)
     except (TypeError, ValueError, RuntimeError) as error:  # such as parts of several lengths

@@ -304,3 +304,12 @@ def test_odd_arrays_are_named(changed, said) -> None:
     arrays = {"x_train": np.arange(128, dtype=np.uint8).reshape(8, 4, 4), "y_train": [0, 1] * 4}
     with pytest.raises(DataError, match=said):
         list_arrays({**arrays, **changed})
+
+
+@pytest.mark.parametrize("key", ["x_train", "y_train", "y_test"])
+def test_masked_values_are_not_taken_for_others(key) -> None:
+    values = arrays()[key]
+    masked = np.ma.masked_array(values, values == values.max())
+    with pytest.raises(DataError, match="must have no masked values"):
+        list_arrays(arrays(**{key: masked}))
+    list_arrays(arrays(**{key: np.ma.masked_array(values)}))
