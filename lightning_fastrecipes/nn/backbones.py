@@ -190,7 +190,7 @@ class Backbone(nn.Module):
         unused = _unreached(output, twin)
         if unused:
             raise ValueError(
-                "Every parameter of `model` must take part in its output, but"
+                "Every parameter of `backbone` must take part in its output, but"
                 f" {', '.join(unused[:3])} of {len(unused)} do not. Remove the layers that are not"
                 " used: they would stop training on several devices."
             )
@@ -225,7 +225,7 @@ def _timm_model(name: str, *, pretrained: bool, channels: int = 3) -> nn.Module:
         close = difflib.get_close_matches(base, timm.list_models(), n=3)
         hint = f" Did you mean {', '.join(close)}?" if close else ""
         raise ValueError(
-            f"`model` must be a name that timm {timm.__version__} knows, got {name!r}.{hint}"
+            f"`backbone` must be a name that timm {timm.__version__} knows, got {name!r}.{hint}"
             " `timm.list_models()` names them all."
         )
     given: dict[str, Any] = {} if channels == 3 else {"in_chans": channels}
@@ -242,7 +242,7 @@ def _timm_model(name: str, *, pretrained: bool, channels: int = 3) -> nn.Module:
             raise _no_classifier(name) from error
         except RuntimeError as error:
             raise ValueError(
-                f"`model` must be one that timm can build, but {name!r} fails: {error}"
+                f"`backbone` must be one that timm can build, but {name!r} fails: {error}"
                 " Correct the name, or what follows its dot."
             ) from error
         except Exception as error:  # each hub has errors of its own
@@ -267,8 +267,8 @@ def _first_sentence(error: Exception) -> str:
 
 def _no_classifier(name: str) -> ValueError:
     return ValueError(
-        f"`model` must be an image classifier, which {name!r} is not: it gives no pooled features."
-        " Use another model of timm."
+        f"`backbone` must be an image classifier, which {name!r} is not: it gives no pooled"
+        " features. Use another model of timm."
     )
 
 

@@ -117,7 +117,7 @@ WRONG: list[tuple[str, Any, str]] = [
     (M + "backbone", named("torch.nn.MultiheadAttention", embed_dim=3, num_heads=2), "does not t"),
     (M + "backbone", named("torch.nn.GroupNorm", num_groups=0, num_channels=2), "does not take"),
     (M + "backbone", named("torch.nn.Embedding", num_embeddings=-3, embedding_dim=2), "not take"),
-    (M + "backbone", "resnet51", "must be a name that timm"),
+    (M + "backbone", "resnet51", "`backbone` must be a name that timm"),
     (M + "backbone", named("torch.nn.Linear", in_features=3), "`Linear` needs 'out_f"),
     (M + "backbone", named("torch.fx.GraphModule", root={}, graph="x"), "does not take"),
     (M + "weights", 3, r"model\.weights: must be text or null"),
