@@ -243,11 +243,13 @@ def _build_metric(name: str, spec: MetricSpec, defaults: Mapping[str, Any]) -> M
                 return target(**arguments)
             except Exception as error:  # metrics of other packages may raise anything
                 raise ConfigurationError(
-                    f"`metrics.{name}`: `{path}` does not take {arguments}: {error}."
+                    f"`metrics.{name}`: `{path}` does not take {arguments}:"
+                    f" {str(error).rstrip('.')}. Mend its `init_args`, or choose a metric of"
+                    f" {'classes' if defaults else 'numbers'}."
                 ) from error
         if callable(target) and not inspect.isclass(target):
             return FunctionMetric(target, path)
-        spec = target
+        raise _no_metric(name, path)
     if callable(spec) and not inspect.isclass(spec):
         return FunctionMetric(spec)
     raise _no_metric(name, spec)
