@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lightning_fastrecipes.errors import RecipeError
+from lightning_fastrecipes.errors import DataError, RecipeError
 from lightning_fastrecipes.old_names import translate_recipe
 from lightning_fastrecipes.recipe.config.documents import dump_document, read_document
 from lightning_fastrecipes.recipe.config.schema import Evaluation
@@ -234,8 +234,13 @@ def test_the_resolved_document_reads_back_as_the_same_recipe(recipe_file, tmp_pa
     assert load_recipe(copy).source == recipe.source
 
 
-def test_what_a_constructor_refuses_is_said_with_file_and_key(recipe_file, squares) -> None:
-    shutil.rmtree(squares / "red")
-    recipe = load_recipe(recipe_file)
+def test_what_a_constructor_refuses_is_said_with_file_and_key(recipe_file) -> None:
+    recipe = load_recipe(recipe_file, ["model.num_classes=1"])
     with pytest.raises(RecipeError, match=r"recipe\.yaml: model: `num_classes` must be at least 2"):
         build_parts(recipe)
+
+
+def test_images_of_one_class_are_no_task(recipe_file, squares) -> None:
+    shutil.rmtree(squares / "red")
+    with pytest.raises(DataError, match="two classes or more, but all are of 'blue'"):
+        build_parts(load_recipe(recipe_file))
