@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 _MAX_WORKERS = 8
 _MOST_ASKED, _MOST_PER_CORE = 16, 4
 _TINY = 64
-_GROUP, _TIMED = 256, 4
+_GROUP, _TIMED = 64, 2  # items for each core, and how many of them all tell how long they take
 _SHORT = 300e-6  # seconds: below it, threads that wait for Python's lock take longer than one
 
 
@@ -71,7 +71,7 @@ def map_threads(
     """Call a function on every item, and return the results in order.
 
     There is a thread per core, but for items so short, as images of 64 pixels are, that threads
-    would only wait for one another: a few of each 256 tell.
+    would only wait for one another: two of each 64 per core tell.
 
     ``what`` is what a life sign calls it, such as ``Checking images``; there is none if ``None``.
     """
@@ -83,8 +83,9 @@ def map_threads(
 def _mapped(
     function: Callable[[_Item], _Result], items: Sequence[_Item], threads: ThreadPoolExecutor
 ) -> Iterator[_Result]:
-    for start in range(0, len(items), _GROUP):
-        timed, rest = start + min(_TIMED, num_cores()), min(start + _GROUP, len(items))
+    group = _GROUP * num_cores()
+    for start in range(0, len(items), group):
+        timed, rest = start + _TIMED, min(start + group, len(items))
         began = time.perf_counter()
         first = [function(item) for item in items[start:timed]]
         is_short = time.perf_counter() - began < _SHORT * len(first)
