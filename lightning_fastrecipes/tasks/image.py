@@ -15,6 +15,7 @@ from lightning_fastrecipes.tasks.building import MetricSpec, saved_loss
 from lightning_fastrecipes.tasks.classification import ClassificationTask
 from lightning_fastrecipes.tasks.image_task import Head, ImageTask
 from lightning_fastrecipes.tasks.optim import Optim
+from lightning_fastrecipes.tasks.saved_arguments import save_arguments
 
 
 class ImageClassifier(ImageTask, ClassificationTask):
@@ -102,7 +103,7 @@ class ImageClassifier(ImageTask, ClassificationTask):
     def build_head(self, num_classes: int) -> None:
         self.set_head(num_classes)
         self.architecture["num_classes"] = num_classes
-        self.save_hyperparameters({"num_classes": num_classes})
+        save_arguments(self, {"num_classes": num_classes})
 
     @override
     def forward_head(self, features: Tensor) -> Tensor:

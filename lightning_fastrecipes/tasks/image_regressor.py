@@ -37,6 +37,7 @@ from lightning_fastrecipes.tasks.image_task import Head, ImageTask
 from lightning_fastrecipes.tasks.metric_checks import Example, check_metrics, number_example
 from lightning_fastrecipes.tasks.numbers import PredictsNumbers
 from lightning_fastrecipes.tasks.optim import Optim
+from lightning_fastrecipes.tasks.saved_arguments import save_arguments
 
 LossName = Literal["mse", "mae", "huber"]
 _LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -253,7 +254,7 @@ class ImageRegressor(PredictsNumbers, ImageTask):
 
     def _keep(self, numbers: tuple[NumberTarget, ...]) -> None:
         self.numbers = numbers
-        self.save_hyperparameters({"numbers": [asdict(target) for target in numbers]})
+        save_arguments(self, {"numbers": [asdict(target) for target in numbers]})
 
     def _refuse_others(self, found: Sequence[NumberTarget]) -> None:
         def names(targets: Sequence[NumberTarget]) -> list[str]:

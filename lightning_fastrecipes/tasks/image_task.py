@@ -26,6 +26,7 @@ from lightning_fastrecipes.protocols import (
 )
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY, LayerGroupTask
 from lightning_fastrecipes.tasks.building import plain_values, read_backbone
+from lightning_fastrecipes.tasks.saved_arguments import save_arguments
 from lightning_fastrecipes.typed import from_mapping
 
 _IMAGES = (
@@ -119,7 +120,7 @@ class ImageTask(LayerGroupTask):
         hparams = plain_values(self.architecture | {"optim": asdict(self.optim)} | arguments)
         if self.has_own_network:
             del hparams["backbone"]
-        self.save_hyperparameters(hparams | given_class_path())
+        save_arguments(self, hparams | given_class_path())
         self._is_frozen_unasked = self.backbone.pretrained
         self._set_num_frozen(self.num_groups - 1 if self.backbone.pretrained else 0)
 

@@ -28,6 +28,7 @@ from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY, LayerGroupTask
 from lightning_fastrecipes.tasks.building import MetricSpec, check_metric_names, plain_values
 from lightning_fastrecipes.tasks.few_steps import warn_of_few_steps
 from lightning_fastrecipes.tasks.metric_checks import check_metrics
+from lightning_fastrecipes.tasks.saved_arguments import save_arguments
 from lightning_fastrecipes.typed import from_mapping
 
 _CLASSES: dict[SpecTask, str] = {
@@ -135,7 +136,7 @@ class TabularTask(LayerGroupTask, ABC):
         # The spec has a place of its own in a checkpoint.
         shape = {name: value for name, value in self.architecture.items() if name != "spec"}
         hparams = plain_values(shape | {"optim": asdict(self.optim)})
-        self.save_hyperparameters(hparams | given_class_path())
+        save_arguments(self, hparams | given_class_path())
         if spec is not None:
             self.set_spec(spec if isinstance(spec, TableSpec) else TableSpec.from_dict(spec))
 

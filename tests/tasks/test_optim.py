@@ -2,13 +2,14 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_fastrecipes import ImageClassifier, SmallMLP
+from lightning_fastrecipes import ImageClassifier, ImageRegressor, SmallMLP, TabularRegressor
 from lightning_fastrecipes.tasks.optim import Optim, as_optim, build_optimizer
 
 OPTIMIZERS = [
@@ -97,3 +98,17 @@ def test_rates_that_fit_no_model_are_refused_where_they_are_given(lr, lr_ratio, 
 def test_both_rates_replace_those_of_the_options_at_once() -> None:
     chosen = as_optim(Optim(lr=1e-2, lr_ratio=3.0), [1e-5, 1e-3], 1.0)
     assert (chosen.lr, chosen.lr_ratio) == ([1e-5, 1e-3], 1.0)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda lr: ImageClassifier(SmallMLP(8), 2, lr=lr),
+        lambda lr: ImageRegressor(SmallMLP(8), [{"name": "weight"}], lr=lr),
+        lambda lr: TabularRegressor(lr=lr),
+    ],
+)
+def test_rates_may_be_an_array_of_numpy(make) -> None:
+    """As the course has them, ``lrs = np.array([1e-4, 1e-3, 1e-2])``."""
+    model = make(np.array([1e-4, 1e-3, 1e-2]))
+    assert model.optim.lr == model.hparams["optim"]["lr"] == [1e-4, 1e-3, 1e-2]

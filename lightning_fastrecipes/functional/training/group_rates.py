@@ -20,7 +20,7 @@ def plain_rates(lr: Any) -> Any:
     >>> plain_rates((1e-5, 1e-3)), plain_rates([1e-5, 1e-3]), plain_rates(slice(1e-5, 1e-3))
     ({'low': 1e-05, 'high': 0.001}, [1e-05, 0.001], {'low': 1e-05, 'high': 0.001})
     """
-    if isinstance(lr, slice) and lr.step is None:
+    if isinstance(lr, slice) and lr.step is None and lr.start is not None:
         lr = (lr.start, lr.stop)
     if hasattr(lr, "tolist"):
         lr = lr.tolist()
@@ -149,6 +149,11 @@ def _several(plain: Any) -> list[float]:
                 f"The range of rates must rise from the input side to the head, got {plain[0]} to"
                 f" {plain[1]}. Give the lower rate first."
             )
+    if isinstance(plain, slice):
+        raise TypeError(
+            f"A slice of rates must have two ends, such as slice(1e-5, 1e-3), got {plain}. What"
+            " fastai means by slice(lr) is the array [lr / 10, lr]."
+        )
     if isinstance(plain, str) or not isinstance(plain, Iterable):
         raise TypeError(
             f"`lr` must be a number, an array with the head's rate last, or a range, got {plain!r}."
