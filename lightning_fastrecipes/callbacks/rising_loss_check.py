@@ -62,6 +62,7 @@ class RisingLossCheck(KeyedCallback):
         self.rises = [(int(step), float(factor)) for step, factor in state_dict["rises"]]
         self._trend = LossTrend(**state_dict["trend"])
         self._trend.lowest = dict(self._trend.lowest)
+        self._trend.recent = [(loss, lr) for loss, lr in self._trend.recent]
         self._pending = [(step, lr, loss) for step, lr, loss in state_dict["pending"]]
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -108,7 +109,8 @@ class RisingLossCheck(KeyedCallback):
         peaks = [group.get("initial_lr", group["lr"]) for group in groups]
         if math.isfinite(rise.loss):
             again = "If it does not fall again, train"
-            height = f"{rise.factor:.1f} times its lowest of {rise.lowest:.3g} at rates as high"
+            times = f"{rise.factor:.1f} times" if math.isfinite(rise.factor) else "above"
+            height = f"{times} its lowest of {rise.lowest:.3g} at rates as high"
         else:
             again, height = "Train", f"after a lowest of {rise.lowest:.3g}"
         rank_zero_warn(

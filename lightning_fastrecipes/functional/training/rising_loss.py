@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from statistics import median
 
 SMOOTHING = 0.98
 MIN_LOSSES = 20
@@ -31,7 +32,8 @@ class LossTrend:
     A loss is compared with the lowest one at rates at least as high as now, and with that of the
     start: it rises when a schedule restarts, and falls again with the rate. Rates are smoothed as
     losses are. The start is the mean of the first losses; where they have risen already, the first
-    one, which no step had changed yet. All values are plain numbers, so that a checkpoint can hold
+    one, which no step had changed yet. Where a few huge losses make anything look like noise, it is
+    a rise that each of the last ones lies high. All values are plain, so that a checkpoint can hold
     them.
     """
 
@@ -43,6 +45,7 @@ class LossTrend:
     lowest_since: float = math.inf
     start: float = math.inf
     lowest: dict[int, float] = field(default_factory=dict)
+    recent: list[tuple[float, float]] = field(default_factory=list)
     has_risen: bool = False
 
     def update(self, loss: float, lr: float, factor: float) -> Rise | None:
@@ -64,6 +67,7 @@ class LossTrend:
             self.first = loss
         elif _NUM_FIRST < self.count <= MIN_LOSSES:
             self.lowest_since = min(self.lowest_since, loss)
+        self.recent = [*self.recent, (loss, lr)][-MIN_LOSSES:]
         # The first losses count alike, later ones less and less as they get older.
         weight = max(1 / self.count, 1 - SMOOTHING)
         change = loss - self.average
@@ -76,13 +80,32 @@ class LossTrend:
             # The first may be low by chance, so that all of the later ones must lie well above it.
             has_risen = self.lowest_since - self.first > (2 * factor - 1) * abs(self.first)
             self.start = self.first if has_risen else self.average
-        height = math.floor(_PER_DECADE * math.log10(self.lr))
-        lowest = min([self.start, *(v for h, v in self.lowest.items() if h >= height)])
+        lowest = self._lowest_at(self.lr)
+        height = _height(self.lr)
         self.lowest[height] = min(self.average, self.lowest.get(height, math.inf))
         noise = math.sqrt(self.variance * (1 - SMOOTHING) / (1 + SMOOTHING))
         allowed = max((factor - 1) * abs(lowest), NUM_DEVIATIONS * noise)
         # Over when it has fallen back half of the way.
         limit = lowest + (allowed / 2 if self.has_risen else allowed)
-        is_new = self.average > limit and not self.has_risen
-        self.has_risen = self.average > limit
-        return Rise(self.average, lowest) if is_new else None
+        is_new = not self.has_risen
+        self.has_risen = self.average > limit or self._are_all_high(factor)
+        return Rise(self.average, lowest) if self.has_risen and is_new else None
+
+    def _lowest_at(self, lr: float) -> float:
+        height = _height(lr)
+        return min([self.start, *(v for h, v in self.lowest.items() if h >= height)])
+
+    def _are_all_high(self, factor: float) -> bool:
+        """Return whether each recent loss is high, whatever their noise; once risen, most of them.
+
+        They are not smoothed, so that the lowest of the rates that they were computed at counts.
+        """
+        lowest = self._lowest_at(min(lr for _, lr in self.recent))
+        losses = [loss for loss, _ in self.recent]
+        if self.has_risen:
+            return median(losses) - lowest > (factor - 1) / 2 * abs(lowest)
+        return min(losses) - lowest > (2 * factor - 1) * abs(lowest)
+
+
+def _height(lr: float) -> int:
+    return math.floor(_PER_DECADE * math.log10(lr))

@@ -94,3 +94,22 @@ def test_a_first_loss_that_is_low_by_chance_is_no_start():
     draw = np.random.default_rng(0)
     for law in (draw.normal(0.1, 0.1, (1000, 60)), 0.05 * np.exp(draw.normal(0, 1.2, (1000, 60)))):
         assert sum(bool(rises(losses)) for losses in law) <= 5
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_explosion_is_told_however_wild_its_losses_are(seed):
+    """As at a rate of 50: from 1e4 to 1e23, so that their own deviation hides any mean."""
+    wild = 10 ** np.random.default_rng(seed).uniform(2, 20, 400)
+    for calm in (0, 1, 300):
+        found = rises([1.1, *falling(calm, seed), *wild, *[1e30] * 2, *wild])
+        assert len(found) == 1
+        assert found[0][0] <= calm + 22
+        assert found[0][1].lowest < 1.2
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_restart_of_steep_cycles_is_expected(seed):
+    """The loss of a short cycle falls to a tenth, and is back at once where the next begins."""
+    lrs = np.array(cycles(600, 60))
+    losses = 0.02 + 60 * lrs + np.random.default_rng(seed).normal(0, 0.005, 600)
+    assert rises(losses, lrs) == []
