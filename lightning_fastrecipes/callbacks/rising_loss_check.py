@@ -112,7 +112,9 @@ class RisingLossCheck(KeyedCallback):
             times = f"{rise.factor:.1f} times" if math.isfinite(rise.factor) else "above"
             height = f"{times} its lowest of {rise.lowest:.3g} at rates as high"
         else:
-            again, height = "Train", f"after a lowest of {rise.lowest:.3g}"
+            is_first = math.isinf(rise.lowest)
+            height = "the first" if is_first else f"after a lowest of {rise.lowest:.3g}"
+            again = "Look at inputs and targets, or train" if is_first else "Train"
         rank_zero_warn(
             f"The training loss has risen to {rise.loss:.3g} at step {step}, {height}."
             f" Rates now: {rates_in_words(groups)}. {again}"

@@ -51,6 +51,17 @@ def test_a_loss_that_is_no_number_is_told_in_words(fit, scripted):
     assert check.rises == [(61, float("inf"))]
 
 
+@pytest.mark.parametrize(
+    ("num_before", "words"),
+    [(0, "to nan at step 1, the first. .* Look at inputs"), (3, "at step 4, after a lowest of 1.")],
+)
+def test_no_number_in_the_first_steps_is_told_in_words(num_before, words, fit, scripted):
+    check = RisingLossCheck()
+    with pytest.warns(UserWarning, match=words):
+        fit([check], scripted([1.0] * num_before + [float("nan")] * 60), max_epochs=2)
+    assert len(check.rises) == 1
+
+
 def test_a_loss_that_falls_is_not_told(fit, scripted):
     check = RisingLossCheck()
     with warnings.catch_warnings():

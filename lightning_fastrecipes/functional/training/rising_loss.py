@@ -61,7 +61,8 @@ class LossTrend:
         """
         if not math.isfinite(loss):
             is_new, self.has_risen = not self.has_risen, True
-            return Rise(loss, min([self.start, *self.lowest.values()])) if is_new else None
+            known = [self.start, self.first, *self.lowest.values()]
+            return Rise(loss, min(known)) if is_new else None
         self.count += 1
         if self.count == 1:
             self.first = loss
