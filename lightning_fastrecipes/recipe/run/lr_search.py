@@ -1,5 +1,6 @@
 """Find the learning rate of a stage: during a run (``lr: find``), or in a sweep of its own."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ from lightning_fastrecipes._lightning import rank_zero_warn
 from lightning_fastrecipes.callbacks.lr_finder import LRCurve, LRFinder, run_finder, watched
 from lightning_fastrecipes.data.common.files import write_atomically
 from lightning_fastrecipes.errors import RecipeError
+from lightning_fastrecipes.functional.training.group_rates import describe_group_lrs
 from lightning_fastrecipes.functional.training.lr_curves import sweep_lrs
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
 from lightning_fastrecipes.recipe.config.defaults import trainer_arguments
 from lightning_fastrecipes.recipe.config.documents import Place
-from lightning_fastrecipes.recipe.config.schema import FIND, LRSearch, Recipe, Stage
+from lightning_fastrecipes.recipe.config.schema import AS_BEFORE, FIND, LRSearch, Recipe, Stage
 from lightning_fastrecipes.recipe.loading import modality_of
 from lightning_fastrecipes.recipe.run.plan import (
     apply_stage,
@@ -29,17 +31,19 @@ _SEARCHED = 1.35
 
 
 def finding_callbacks(
-    stage: Stage, callbacks: Sequence[pl.Callback], folder: Path
+    stage: Stage, callbacks: Sequence[pl.Callback], folder: Path, *, show: bool = False
 ) -> list[pl.Callback]:
     """Add a learning-rate finder to a stage that says ``lr: find``, and keep its curve.
 
     A finder among the stage's own callbacks takes the place of the default one. Finders come first,
-    so that all other callbacks see the rates they set.
+    so that all other callbacks see the rates they set. ``show`` writes rates that are known when
+    the stage trains, and not before, to the terminal.
     """
     own = [watched(finder) for finder in finders_of(stage, callbacks)]
     others = [callback for callback in callbacks if callback not in own]
     keepers = [_CurveKeeper(finder, folder, stage) for finder in own]
-    return [*own, *others, *keepers]
+    lines = [_RateLine(own, stage)] if show and (own or stage.lr == AS_BEFORE) else []
+    return [*own, *others, *keepers, *lines]
 
 
 def finders_of(stage: Stage, callbacks: Sequence[pl.Callback]) -> list[LRFinder]:
@@ -155,3 +159,33 @@ class _CurveKeeper(pl.Callback):
     def _write(self, trainer: pl.Trainer) -> None:
         if trainer.is_global_zero:
             write_curve(self.finder.curve, self.folder, self.stage.name)
+
+
+class _RateLine(pl.Callback):
+    """Write the rate of each layer group, once it is found or taken from the stage before."""
+
+    def __init__(self, finders: Sequence[LRFinder], stage: Stage) -> None:
+        self.finders = finders
+        self.stage = stage
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: Any,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        epoch = trainer.current_epoch
+        if batch_idx or not trainer.is_global_zero:
+            return
+        if self.stage.lr == AS_BEFORE and epoch == 0:
+            names = [group.name for group in pl_module.layer_groups()]
+            self._write("as before", dict(zip(names, pl_module.group_lrs(), strict=True)))
+        curves = [finder.curves[epoch] for finder in self.finders if epoch in finder.curves]
+        for curve in [curve for curve in curves if curve.suggestion is not None]:
+            self._write(f"found by {curve.read_by}", curve.group_lrs)
+
+    def _write(self, source: str, group_lrs: dict[str, float]) -> None:
+        sys.stdout.write(f"Learning rates, {source}: {describe_group_lrs(group_lrs)}\n")
+        sys.stdout.flush()

@@ -258,7 +258,7 @@ class Run:
         self.folder.place_snapshots(callbacks, stage.name)
         if stage.until_overfitting:
             callbacks.append(OverfittingStop(patience=stage.until_overfitting))
-        callbacks = finding_callbacks(stage, callbacks, self.folder.path)
+        callbacks = finding_callbacks(stage, callbacks, self.folder.path, show=self.show_progress)
         if not any(isinstance(callback, RisingLossCheck) for callback in callbacks):
             callbacks.append(RisingLossCheck())
         if index == 0 and self.recipe.initial_checks:

@@ -53,6 +53,21 @@ def test_a_stage_trains_with_the_rate_that_it_found(finding_file, tmp_path):
     ]
 
 
+def test_the_terminal_shows_the_rate_of_every_group(finding_file, tmp_path, capsys):
+    document = yaml.safe_load(finding_file.read_text())
+    head, *_ = document["stages"]
+    all_groups = {"name": "all", "max_epochs": 1, "lr": "as_before", "freeze_to": 0, "lr_ratio": 10}
+    document["stages"] = [head, all_groups]
+    finding_file.write_text(yaml.safe_dump(document))
+    assert main(["run", str(finding_file), "--out", str(tmp_path / "run")]) == 0
+    lines = [x for x in capsys.readouterr().out.splitlines() if x.startswith("Learning rates")]
+    lr = json.loads((tmp_path / "run" / "lr_finder_head.json").read_text())["suggestion"]
+    assert lines == [
+        f"Learning rates, found by midway: early frozen, late frozen, head {lr:.2e}",
+        f"Learning rates, as before: early {lr / 100:.2e}, late {lr / 10:.2e}, head {lr:.2e}",
+    ]
+
+
 def test_a_killed_and_resumed_run_keeps_the_found_rate_bit_for_bit(
     finding_file, tmp_path, monkeypatch
 ):
