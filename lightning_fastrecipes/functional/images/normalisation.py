@@ -30,7 +30,13 @@ def check_normalize(value: Any) -> Normalize:
             f"`normalize` must be one of {', '.join(names)}, or a mapping of `mean` and `std`, got"
             f" {shown(value)}.{hint}"
         )
-    mean, std = ([float(number) for number in value[name]] for name in ("mean", "std"))
+    try:
+        mean, std = ([float(number) for number in value[name]] for name in ("mean", "std"))
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            "`normalize` must have lists of numbers for `mean` and `std`, one for each channel, got"
+            f" {dict(value)}."
+        ) from None
     if len(mean) != len(std) or not mean or min(std) <= 0 or not _in_unit([*mean, *std]):
         raise ConfigurationError(
             "`normalize` must have one mean in [0, 1] and one deviation in (0, 1] for each channel,"

@@ -89,6 +89,8 @@ def test_what_cannot_be_measured_is_refused() -> None:
         ({"mean": [0.5, 0.5], "std": [0.2]}, "one mean .* and one deviation"),
         ({"mean": [127.0] * 3, "std": [50.0] * 3}, "Divide them by 255"),
         ({"mean": [0.5], "std": [0.0]}, r"deviation in \(0, 1\]"),
+        ({"mean": 0.5, "std": 0.2}, "lists of numbers for `mean` and `std`"),
+        ({"mean": ["a"], "std": [0.2]}, "lists of numbers for `mean` and `std`"),
     ],
     ids=str,
 )
