@@ -133,8 +133,8 @@ class LRFinder(pl.OwnCallback):
         if past:
             rank_zero_warn(
                 f"`LRFinder` is skipped for the epochs {past}, since the fit resumes after their"
-                " start and goes on with the learning rates of its checkpoint. Start without"
-                " `ckpt_path` to look for others."
+                " start and goes on with the learning rates of its checkpoint. Only a fit that"
+                " begins anew looks for others."
             )
 
     def on_train_batch_start(
