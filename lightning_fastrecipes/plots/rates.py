@@ -43,7 +43,8 @@ def draw_schedule(
     group, and ``frozen`` names the other groups. Rates below ``lowest`` are cut off: a schedule may
     end so close to 0 that a logarithmic axis would show little else.
     """
-    figure = new_figure(8.0, 4.0 + 0.1 * max(len(rates) + len(frozen) - 12, 0))
+    # The legend has a line for each group, and one for its title.
+    figure = new_figure(8.0, max(4.0, 0.23 * (len(rates) + len(frozen) + 1) + 0.3))
     axes = figure.add_subplot(title=title, xlabel="epoch", ylabel="learning rate", yscale="log")
     for place, (name, values) in enumerate(rates.items()):
         colour, line = COLOURS[place % len(COLOURS)], _LINES[place // len(COLOURS) % len(_LINES)]

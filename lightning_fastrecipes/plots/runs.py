@@ -27,6 +27,7 @@ from lightning_fastrecipes.plots.figure import (
 Floats = npt.NDArray[np.float64]
 
 _ERRORS = ("rmspe", "rmse", "mae")
+_MARKERS_OF_A_LINE = 40
 
 
 def draw_curves(
@@ -176,9 +177,10 @@ def _draw_line(
     values = np.append(values[is_known], np.full(len(breaks), np.nan))
     order = np.argsort(epochs)
     # Markers, since one epoch alone makes no line; whole ones, also at the edge of what can be.
+    # Of many epochs that are joined some have one, since markers side by side hide the line.
     axes.plot(
         epochs[order], values[order], color=colour, marker=marker, markersize=4, label=column,
-        clip_on=False,
+        clip_on=False, markevery=1 if breaks else max(len(epochs) // _MARKERS_OF_A_LINE, 1),
     )  # fmt: skip
 
 

@@ -183,6 +183,7 @@ def gallery() -> dict[str, Draw]:
     groups = [f"backbone_{place}" for place in range(9)]
     epochs = np.linspace(0, 3, 60)
     rates = {name: 1e-3 * 2.0**-place * (1.1 - epochs % 1) for place, name in enumerate(groups)}
+    many_rates = {f"block_{place}": 1e-3 * 0.9**place * (1.1 - epochs % 1) for place in range(45)}
     reason = "the loss falls by 0.03 from 0.7, no more than its noise may do. Use more steps, " * 3
     return found | {
         "batch_one_label": _batch(["cat", "Großblütige Königskerze"] * 3, 5, of),
@@ -197,6 +198,9 @@ def gallery() -> dict[str, Draw]:
         "lr_refused": _lr_curve(noise=0.02, refusal=reason),
         "schedule": lambda path: draw_schedule(
             "SGDR", epochs, rates, ["stem", "a frozen group"], path, lowest=1e-7
+        ),
+        "schedule_45": lambda path: draw_schedule(
+            "SGDR", epochs, many_rates, ["stem"], path, lowest=1e-7
         ),
         "predictions": _predictions(log=False),
         "predictions_log": _predictions(log=True),

@@ -56,6 +56,14 @@ def test_curves_run_over_all_stages_and_skip_epochs_without_validation(path):
     assert path.exists()
 
 
+def test_many_epochs_have_markers_that_do_not_hide_the_line(path):
+    losses = np.linspace(1.0, 0.5, 200)
+    figure = draw_curves(pd.DataFrame({"stage": "head", "train_loss": losses}), path)
+    assert figure.axes[0].lines[0].get_markevery() == 5
+    figure = draw_curves(HISTORY, path)
+    assert figure.axes[0].lines[0].get_markevery() == 1
+
+
 def test_curves_have_a_panel_each_for_losses_metrics_and_rate(path):
     figure = draw_curves(HISTORY, path)
     assert [axes.get_ylabel() for axes in figure.axes] == [
