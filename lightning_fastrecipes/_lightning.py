@@ -85,6 +85,7 @@ if TYPE_CHECKING or LIGHTNING == "pytorch_lightning":
     )
     from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]
         MisconfigurationException,
+        SIGTERMException,
     )
     from pytorch_lightning.utilities.seed import isolate_rng
     from pytorch_lightning.utilities.signature_utils import is_param_in_hook_signature
@@ -125,7 +126,7 @@ else:
         rank_zero_only,
         rank_zero_warn,
     )
-    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
     from lightning.pytorch.utilities.seed import isolate_rng
     from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 
@@ -181,8 +182,7 @@ def refuse_shards(asker: str, trainer: Trainer | None) -> None:
     if strategy is not None and not keeps_whole_weights(strategy):
         raise SetupError(
             f"`{asker}` needs whole weights in every process, as on a single device or with `ddp`,"
-            f" but {type(strategy).__name__} spreads them. Use `strategy='ddp'`, or do without"
-            f" `{asker}`."
+            f" but {type(strategy).__name__} spreads them. Use `strategy='ddp'`, or leave it out."
         )
 
 

@@ -1,8 +1,11 @@
 """The LR finder: rates that reach training, ratios that stay, and no trace of the sweep."""
 
+import copy
 import json
 import math
+import os
 import random
+import signal
 import warnings
 from collections import Counter
 
@@ -13,7 +16,7 @@ import torch
 from matplotlib.figure import Figure
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from torchmetrics import MeanMetric
@@ -628,6 +631,24 @@ def test_ordinary_modules_and_loaders_are_swept(tiny_task):
     rare = {"check_val_every_n_epoch": 2, "max_epochs": 2}
     again = lr_find(Ordinary(), _loader(), val_dataloaders=two[0], **options, **rare)
     assert again.losses == curve.losses
+
+
+def test_sigterm_ends_a_sweep(tiny_task):
+    steps = []
+
+    class Ended(tiny_task):
+        def training_step(self, batch, batch_idx):
+            steps.append(batch_idx)
+            if len(steps) == 5:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().training_step(batch, batch_idx)
+
+    task = Ended()
+    before = copy.deepcopy(task.state_dict())
+    with pytest.raises(SIGTERMException):
+        lr_find(task, _loader(), accelerator="cpu", **FINDER)
+    assert len(steps) < 10
+    assert_equal(before, task.state_dict())
 
 
 def test_no_file_is_written(tiny_task, tmp_path, monkeypatch):

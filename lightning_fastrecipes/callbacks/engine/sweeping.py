@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_fastrecipes import _lightning as pl
-from lightning_fastrecipes._lightning import CombinedLoader, SetupError, isolate_rng
+from lightning_fastrecipes._lightning import CombinedLoader, SetupError, SIGTERMException, isolate_rng
 from lightning_fastrecipes.callbacks.engine.state_keeping import preserved_state
 from lightning_fastrecipes.callbacks.engine.stepping import (
     VAL_LOSS,
@@ -96,6 +96,9 @@ def sweep(
                     break
             else:
                 break
+            # Lightning notes the signal, and ends its own loop alone at the next step.
+            if trainer.received_sigterm:
+                raise SIGTERMException
             if on == "val":
                 batch_idx = int(len(losses) % trainer.num_val_batches[0])
                 val = partial(validation_loss, trainer, next(val_batches), batch_idx, logged)
