@@ -16,6 +16,7 @@ from lightning_fastrecipes.recipe.artifacts.environment import is_first_process,
 from lightning_fastrecipes.recipe.artifacts.kept_predictions import KeptPredictions, read_folds
 from lightning_fastrecipes.recipe.artifacts.reading import RUN_CURE
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
+from lightning_fastrecipes.recipe.run.parts import describe_parts
 from lightning_fastrecipes.recipe.run.runner import Run
 from lightning_fastrecipes.recipe.shared.evaluator import Evaluator
 
@@ -35,6 +36,7 @@ def finish_folds(run: Run, folders: Mapping[str, Path], measured: Mapping[str, R
     results: Results = {"recipe": run.recipe.name, "seed": run.recipe.seed, "stages": []}
     results |= measure_folds(run.evaluator, folders, measured)
     results["versions"] = package_versions()
+    describe_parts(run.recipe, run.folder, results)
     write_folds(run.evaluator, run.folder, folders)
     write_json(run.folder.results, results)
     return results

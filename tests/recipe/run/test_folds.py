@@ -156,6 +156,18 @@ def test_tables_have_folds_of_their_own_encoding(split, classes, tmp_path, capsy
     np.testing.assert_allclose(again[shown], tested[shown], rtol=1e-4)
 
 
+def test_the_record_of_continued_folds_shows_both_parts(tmp_path) -> None:
+    path = table_recipe(tmp_path / "table", {"val": 0.2}, classes=True)
+    folder = tmp_path / "run"
+    assert main(["run", str(path), "--out", str(folder), "--report=false"]) == 0
+    before = results_of(folder)
+    assert main(["run", "--continue", str(folder), "--stages.all.max_epochs=3"]) == 0
+    after = results_of(folder)
+    assert [part["epochs"] for part in after["parts"]] == [{"all": 2}, {"all": 1}]
+    assert [part["val"] for part in after["parts"]] == [before["val"], after["val"]]
+    assert before["val"] != after["val"]
+
+
 def test_folds_follow_one_another_in_time(tmp_path) -> None:
     split = {"column": "Date", "val_last": 0.2, "test_last": 0.2}
     path, folder = table_recipe(tmp_path / "t", split, classes=False), tmp_path / "run"
