@@ -144,12 +144,11 @@ def refuse_other_lightning(asker: str, *parts: Any) -> None:
     for part in parts:
         names = [base.__module__ for base in type(part).__mro__]
         if any(name == other or name.startswith(f"{other}.") for name in names):
-            package = other.partition(".")[0]
             raise SetupError(
                 f"`{asker}` is built on `{LIGHTNING}`, but {type(part).__name__} is of `{other}`."
                 f" Use one of them everywhere: import `{other}` before anything of"
                 f" `lightning_fastrecipes`, or set the environment variable"
-                f" `{VARIABLE}={package}`; or import `{LIGHTNING}` alone."
+                f" `{VARIABLE}={other.split('.')[0]}`; or import `{LIGHTNING}` alone."
             )
 
 
@@ -319,6 +318,7 @@ __all__ = [
     "OwnDataModule",
     "ProgressBar",
     "RichProgressBar",
+    "SIGTERMException",
     "SLURMEnvironment",
     "SetupError",
     "StochasticWeightAveraging",

@@ -14,7 +14,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_fastrecipes import _lightning as pl
-from lightning_fastrecipes._lightning import CombinedLoader, SetupError, SIGTERMException, isolate_rng
+from lightning_fastrecipes._lightning import (
+    CombinedLoader,
+    SetupError,
+    SIGTERMException,
+    isolate_rng,
+)
 from lightning_fastrecipes.callbacks.engine.state_keeping import preserved_state
 from lightning_fastrecipes.callbacks.engine.stepping import (
     VAL_LOSS,
