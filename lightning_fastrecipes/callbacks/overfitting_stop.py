@@ -200,7 +200,8 @@ class OverfittingStop(KeyedCallback):
             reason = self._reason() if epoch >= (trainer.min_epochs or 0) else None
             # Every process decides from the same numbers; a difference would hang them all.
             if trainer.strategy.reduce_boolean_decision(reason is not None, all=False):
-                rank_zero_info(f"OverfittingStop: {reason}; going back to epoch {self.best_epoch}.")
+                best = f"going back to the weights after epoch {(self.best_epoch or 0) + 1}"
+                rank_zero_info(f"OverfittingStop: {reason}; {best}.")
                 self._stopped = trainer.should_stop = True
         if self._stopped or epoch == trainer.max_epochs:
             self._kept.put_back(pl_module)

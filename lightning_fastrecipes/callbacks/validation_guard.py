@@ -32,6 +32,8 @@ class ValidationGuard(pl.OwnCallback):
       over-fitting alone does not do.
     - ``features``: a quarter of the backbone's outputs, or more, have become the same for all
       validation samples.
+    - ``units``: so have a quarter of the units behind activations, or more, such as those of a
+      `ReLU` that is 0 for every sample.
     - ``modes``: on the same samples the loss with the stored statistics of batch norm, as
       evaluation computes it, is far above that with statistics of each batch, as training does.
 
@@ -39,7 +41,8 @@ class ValidationGuard(pl.OwnCallback):
     training is the same with and without this callback, and is never stopped.
 
     Args:
-        num_batches: On how many validation batches both modes are compared, at least 1.
+        num_batches: On how many validation batches both modes are compared and units are watched,
+            at least 1.
         loss_name: Under which name the module logs its validation loss, such as ``val/loss``.
 
     Attributes:
@@ -54,7 +57,8 @@ class ValidationGuard(pl.OwnCallback):
         {}
 
     Note:
-        ``features`` needs a module with a ``backbone``, ``modes`` one with
+        ``features`` needs a module with a ``backbone``, ``units`` activations that are modules of
+        torch, ``modes`` a module with
         ``loss(logits, targets)`` and batches of inputs and targets; elsewhere they are left out. A
         resumed fit compares with what was measured before it began.
 
@@ -170,9 +174,8 @@ def _measure(trainer: pl.Trainer, watch: ValidationWatch, loss_name: str) -> dic
     found = {k: v for k, v in found.items() if k.startswith("val_") or k == loss_name}
     count = torch.tensor(float(watch.num_samples))
     found["num_samples"] = mean_over_processes(trainer, count) * trainer.world_size
-    dead = watch.dead_share(trainer)
-    if dead is not None:
-        found["dead"] = dead
+    shares = {"dead": watch.dead_share(trainer), "dead_units": watch.dead_units(trainer)}
+    found |= {name: share for name, share in shares.items() if share is not None}
     if watch.losses:
         sums = torch.stack([torch.stack(pair).float() for pair in watch.losses]).mean(0)
         found["eval_mode"], found["train_mode"] = (mean_over_processes(trainer, s) for s in sums)
@@ -195,13 +198,18 @@ def _compare(
         now, then = found[loss_name], before[loss_name]
         text = f"{loss_name} is {now:.4g}, after the {then:.4g} of before this fit."
         results.append(CheckResult("loss", not has_run_away(then, now), text))
-    if "dead" in found and "dead" in before:
-        dead, then = found["dead"], before["dead"]
-        text = (
-            f"{100 * dead:.0f} % of the backbone's features are the same for all validation samples"
-            f" ({100 * then:.0f} % before this fit)."
-        )
-        results.append(CheckResult("features", dead - then < _DEAD_SHARE, text))
+    named = {
+        "dead": ("features", "backbone's features"),
+        "dead_units": ("units", "network's units"),
+    }
+    for key, (check, what) in named.items():
+        if key in found and key in before:
+            dead, then = found[key], before[key]
+            text = (
+                f"{100 * dead:.0f} % of the {what} are the same for all validation samples"
+                f" ({100 * then:.0f} % before this fit)."
+            )
+            results.append(CheckResult(check, dead - then < _DEAD_SHARE, text))
     if "eval_mode" in found:
         by_store, by_batch = found["eval_mode"], found["train_mode"]
         text = (

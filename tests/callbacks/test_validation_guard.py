@@ -68,7 +68,7 @@ def test_good_training_is_fine() -> None:
     assert fit(model(), guard, max_epochs=3) == []
     assert guard.verdicts == {0: "fine", 1: "fine", 2: "fine"}
     assert {one.check: one.passed for one in guard.results} == {
-        "validation": True, "loss": True, "features": True, "modes": True,
+        "validation": True, "loss": True, "features": True, "units": True, "modes": True,
     }  # fmt: skip
 
 
@@ -116,6 +116,26 @@ def test_dead_features_are_counted() -> None:
 
     said = fit(trained(), guard, Damage(kill))
     assert "[features] 50 % of the backbone's features are the same" in said[0]
+
+
+def test_dead_units_within_the_network_are_counted() -> None:
+    def kill(module) -> None:
+        module.backbone.model[0][1].bias.fill_(-1e4)  # 8 of 24 units; the next 8 see zeros alone
+
+    guard = ValidationGuard()
+    (said,) = fit(trained(), guard, Damage(kill))
+    assert "[units] 100 % of the network's units are the same for all validation samples" in said
+
+    task = trained()
+    places = [index for index, layer in enumerate(task.head) if isinstance(layer, nn.ReLU)]
+    assert places
+
+    def kill_hidden(module) -> None:
+        module.head[places[0] - 1].bias.fill_(-1e4)
+
+    (said,) = fit(task, guard, Damage(kill_hidden))
+    assert "[units] 33 % of the network's units" in said
+    assert "[features]" not in said
 
 
 def test_modes_that_disagree_are_said() -> None:

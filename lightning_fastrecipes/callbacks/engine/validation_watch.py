@@ -18,11 +18,33 @@ _DEAD_RANGE = 1e-6
 _MIN_ROWS = 8
 """Statistics of fewer rows say little."""
 
+_MAPS = 4
+"""Axes of a batch of feature maps, of which the second one is that of the units."""
+
+
+class _Ranges:
+    """The lowest and the highest value of each unit, over all that was added."""
+
+    def __init__(self) -> None:
+        self.low: Tensor | None = None
+        self.high: Tensor | None = None
+
+    def add(self, values: Tensor, unit_axis: int = -1) -> None:
+        """Add the values of a batch, of any shape."""
+        axes = [axis for axis in range(values.ndim) if axis != unit_axis % values.ndim]
+        values = values.detach()
+        low, high = values.amin(axes).float(), values.amax(axes).float()
+        if self.low is not None and self.low.shape != low.shape:  # called in another order
+            return
+        self.low = low if self.low is None else torch.minimum(self.low, low)
+        self.high = high if self.high is None else torch.maximum(self.high, high)
+
 
 class ValidationWatch:
     """Look on while a validation runs, from its start to :meth:`end`.
 
-    ``losses`` of the first ``num_batches`` batches are those in eval mode and those with batch
+    The backbone's outputs are looked at in every batch; in the first ``num_batches`` batches the
+    outputs of activations are as well, and ``losses`` are those in eval mode and those with batch
     statistics.
     """
 
@@ -31,21 +53,26 @@ class ValidationWatch:
         self.num_batches = num_batches
         self.num_samples = 0
         self.losses: list[tuple[Tensor, Tensor]] = []
-        self._low: Tensor | None = None
-        self._high: Tensor | None = None
+        self._features = _Ranges()
+        self._units: list[_Ranges] = []
+        self._place = 0
+        self._num_seen = 0
         self._is_looking = True
         backbone = getattr(module, "backbone", None)
-        handle = isinstance(backbone, nn.Module) and backbone.register_forward_hook(self._look)
-        self._handle = handle or None
+        parts = [backbone] if isinstance(backbone, nn.Module) else []
+        self._handles = [part.register_forward_hook(self._look) for part in parts]
+        activations = [part for part in module.modules() if _is_activation(part)]
+        self._handles += [part.register_forward_hook(self._look_inside) for part in activations]
 
     def end(self) -> None:
         """Look no longer."""
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
 
     def look_at(self, trainer: pl.Trainer, batch: Any, batch_idx: int) -> None:
         """Count the samples of a batch on its device, and compare both modes on the first ones."""
+        self._place, self._num_seen = 0, self._num_seen + 1
         is_pair = isinstance(batch, (tuple, list)) and len(batch) > 1
         if not is_pair or not isinstance(batch[1], Tensor) or not batch[1].ndim:
             return
@@ -62,20 +89,42 @@ class ValidationWatch:
 
         ``None`` if the backbone did not run, or gave none of shape ``(samples, features)``.
         """
-        if self._low is None or self._high is None:
+        return self._same(trainer, [self._features])
+
+    def dead_units(self, trainer: pl.Trainer) -> float | None:
+        """Return the share of units whose activation is the same everywhere in all samples.
+
+        A unit is a channel of feature maps or a number of a vector. ``None`` without activations
+        that are modules of torch.
+        """
+        return self._same(trainer, self._units)
+
+    def _same(self, trainer: pl.Trainer, ranges: list[_Ranges]) -> float | None:
+        lows = [one.low for one in ranges if one.low is not None]
+        highs = [one.high for one in ranges if one.high is not None]
+        if not lows:
             return None
+        low, high = torch.cat(lows), torch.cat(highs)
         if trainer.world_size > 1:
             gather: Any = self.module.all_gather
-            self._low, self._high = gather(self._low).amin(0), gather(self._high).amax(0)
-        size = torch.maximum(self._low.abs(), self._high.abs())
-        return float((self._high - self._low <= _DEAD_RANGE * size).float().mean())
+            low, high = gather(low).amin(0), gather(high).amax(0)
+        size = torch.maximum(low.abs(), high.abs())
+        return float((high - low <= _DEAD_RANGE * size).float().mean())
 
     def _look(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        if not self._is_looking or not isinstance(output, Tensor) or output.ndim != 2:
+        if self._is_looking and isinstance(output, Tensor) and output.ndim == 2:
+            self._features.add(output)
+
+    def _look_inside(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        """Keep the ranges of an activation, which networks may call at several places."""
+        if torch.compiler.is_compiling():  # a compiled network has no places inside
             return
-        low, high = torch.aminmax(output.detach().float(), dim=0)
-        self._low = low if self._low is None else torch.minimum(self._low, low)
-        self._high = high if self._high is None else torch.maximum(self._high, high)
+        if not self._is_looking or self._num_seen >= self.num_batches or output.ndim < 2:
+            return
+        if self._place == len(self._units):
+            self._units.append(_Ranges())
+        self._units[self._place].add(output, 1 if output.ndim == _MAPS else -1)
+        self._place += 1
 
     def _compare_modes(self, loss: Callable[..., Tensor], batch: Any) -> None:
         with _batch_statistics(self.module) as norms:
@@ -89,6 +138,12 @@ class ValidationWatch:
             return self.module.forward_head(batch.features)
         logits: Tensor = self.module(inputs_of(batch))
         return logits
+
+
+def _is_activation(module: nn.Module) -> bool:
+    """Return whether a module is one of torch's activations, such as `ReLU` or `Sigmoid`."""
+    is_other = isinstance(module, (nn.MultiheadAttention, nn.Softmax, nn.LogSoftmax))
+    return type(module).__module__ == nn.ReLU.__module__ and not is_other
 
 
 @contextmanager
