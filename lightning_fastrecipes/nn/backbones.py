@@ -14,6 +14,7 @@ from lightning_fastrecipes._lightning import rank_zero_warn
 from lightning_fastrecipes.errors import DataNotFoundError
 from lightning_fastrecipes.functional.images.resizing import nearest_multiple
 from lightning_fastrecipes.functional.training.group_merging import groups_by_prefix, merge_groups
+from lightning_fastrecipes.nn.hub import prompt_hub
 from lightning_fastrecipes.nn.pooling import Pooling, choose_pooling, pool
 from lightning_fastrecipes.nn.probing import (
     Forward,
@@ -232,9 +233,10 @@ def _timm_model(name: str, *, pretrained: bool, channels: int = 3) -> nn.Module:
     choices: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {})
     for options in choices:
         try:
-            model: nn.Module = timm.create_model(
-                name, pretrained=pretrained, num_classes=0, **options, **given
-            )
+            with prompt_hub(is_asked=pretrained or ":" in name):
+                model: nn.Module = timm.create_model(
+                    name, pretrained=pretrained, num_classes=0, **options, **given
+                )
         except TypeError as error:
             if not options or "dynamic_img_size" not in str(error):
                 raise
