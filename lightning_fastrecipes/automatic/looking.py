@@ -1,6 +1,7 @@
 """Find out what data are, images or rows of a table, and write a recipe for them."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from lightning_fastrecipes.automatic.images import (
 )
 from lightning_fastrecipes.automatic.tables import draft_table
 from lightning_fastrecipes.data.common.sources import list_files, resolve_source
-from lightning_fastrecipes.data.images.folder_layout import IMAGE_SUFFIXES
+from lightning_fastrecipes.data.images.folder_layout import IMAGE_SUFFIXES, loose_files
+from lightning_fastrecipes.data.images.split_lists import find_lists
 from lightning_fastrecipes.data.tables.frames import read_undescribed
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.tables.inputs import as_frame, is_in_memory
@@ -98,7 +100,9 @@ def _draft_file(path: Path, source: str, target: str | None, images: Path | None
 
 
 def _draft_folder(folder: Path, target: str | None, images: Path | None) -> Draft:
-    """Take a folder for images in class folders, unless a table in it says more."""
+    """Take a folder for images in class folders or lists, unless a table in it says more."""
+    if target is None and _has_lists(folder):
+        return draft_folder(folder)
     tables = [path for path in sorted(folder.iterdir()) if _is_table(path)]
     named = [path for path in tables if path.name.split(".")[0].lower() in ("train", "labels")]
     chosen = named or tables
@@ -119,6 +123,17 @@ def _draft_folder(folder: Path, target: str | None, images: Path | None) -> Draf
             " Leave it out."
         )
     return draft_folder(folder)
+
+
+def _has_lists(folder: Path) -> bool:
+    """Return whether text files beside images list them by split, without a head as tables have."""
+    lists = find_lists(folder, loose_files(folder))
+    if not lists:
+        return False
+    with lists["train"].open(encoding="utf-8-sig", errors="replace") as lines:
+        first = next((line.strip() for line in lines if line.strip()), "")
+    name = re.split(r"[,\s]", first, maxsplit=1)[0]
+    return name.lower().endswith(IMAGE_SUFFIXES) and (folder / name).is_file()
 
 
 def _is_table(path: Path) -> bool:

@@ -42,6 +42,21 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
+def test_lists_beside_images_are_read_as_the_datamodule_reads_them(tmp_path: Path, capsys) -> None:
+    files = [f"images/{number}.png" for number in range(30)]
+    for name in files:
+        (tmp_path / "images").mkdir(exist_ok=True)
+        pixels = RNG.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / name)
+    for split, part in {"train": files[:18], "val": files[18:24], "test": files[24:]}.items():
+        lines = [f"{name}, {place % 3}" for place, name in enumerate(part)]
+        (tmp_path / f"{split}.txt").write_text("\n".join(lines))
+    assert main(["new", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "task: 3 classes" in printed
+    assert "split: as the data have it: 18 train, 6 val, 6 test." in printed
+
+
 def test_a_table_gets_a_recipe_that_trains(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     frame = table()

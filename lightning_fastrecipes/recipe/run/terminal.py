@@ -11,7 +11,7 @@ from rich.table import Table
 
 from lightning_fastrecipes.callbacks.lr_finder import LRCurve
 from lightning_fastrecipes.life_signs import duration
-from lightning_fastrecipes.messages import shown
+from lightning_fastrecipes.messages import name_some, shown
 from lightning_fastrecipes.nn.summary import Summary
 from lightning_fastrecipes.recipe.config.schema import Recipe
 from lightning_fastrecipes.recipe.loading import modality_of
@@ -134,7 +134,8 @@ def headline(results: Mapping[str, Any]) -> str:
     split = "test" if results["test"] else "val"
     metrics, baseline = results[split], results.get("baselines", {}).get(split, {})
     names = [name for name in metrics if name != "loss" and not name.endswith("_tta")]
-    chosen = next((name for name in ("accuracy", "rmse") if name in names), None)
+    usual = ("f2", "accuracy", "rmse") if "f2" in baseline else ("accuracy", "rmse")
+    chosen = next((name for name in usual if name in names), None)
     name = chosen or next(iter(names), "loss")
     if name not in metrics:
         return "No split was measured."
@@ -151,6 +152,9 @@ def headline(results: Mapping[str, Any]) -> str:
     if "commonest_class" in baseline and name == "accuracy":
         same = f"always {shown(baseline['commonest_class'])}, the commonest class,"
         return f"{line}; {same} has {_shown(baseline['accuracy'])}"
+    if "f2" in baseline and name == "f2":
+        same = name_some(baseline["commonest_labels"]) or "no label"
+        return f"{line}; always {same} has {_shown(baseline['f2'])}"
     if "rmse" in baseline and name == "rmse":
         return f"{line}; always the mean has {_shown(baseline['rmse'])}"
     return line

@@ -11,6 +11,7 @@ from lightning_fastrecipes._lightning import Callback
 from lightning_fastrecipes.functional.labels.calibration import usable_temperature
 from lightning_fastrecipes.functional.labels.decisions import describe_thresholds
 from lightning_fastrecipes.functional.labels.merging import stack_predictions
+from lightning_fastrecipes.functional.labels.multi_label import commonest_labels
 from lightning_fastrecipes.functional.labels.targets import hard_labels
 from lightning_fastrecipes.life_signs import track
 from lightning_fastrecipes.recipe.artifacts.environment import is_first_process
@@ -190,13 +191,16 @@ class Evaluator:
         """Add how many samples there are, and what the same answer for all of them would reach."""
         found: dict[str, Any] = {"samples": len(targets)}
         values, kind = self.model.metric_targets(targets), getattr(self.model, "label_kind", None)
+        spec = getattr(self.model, "spec", None)
+        classes = getattr(self.model, "classes", None) or getattr(spec, "classes", None)
         if kind in ("single", "soft"):
             counts = torch.bincount(hard_labels(targets))
-            spec = getattr(self.model, "spec", None)
-            classes = getattr(self.model, "classes", None) or getattr(spec, "classes", None)
             found["commonest_class"] = str((classes or range(len(counts)))[int(counts.argmax())])
             found["accuracy"] = float(counts.max()) / len(targets)
-        elif kind != "multi" and values.ndim == 1:
+        elif kind == "multi":
+            labels, found["f2"] = commonest_labels(targets)
+            found["commonest_labels"] = [str(classes[n]) if classes else str(n) for n in labels]
+        elif values.ndim == 1:
             found["rmse"] = float(values.double().std(correction=0))
         results.setdefault("baselines", {})[split] = found
 

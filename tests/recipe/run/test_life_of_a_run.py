@@ -47,6 +47,14 @@ def test_a_run_ends_with_what_it_reached_against_the_commonest_class(recipe_file
             "Validation split: rmse 2.0000; always the mean has 4.0000",
         ),
         ({"val": {"loss": 1.0, "f2": 0.5}, "test": {}}, "Validation split: f2 0.5000"),
+        (
+            {
+                "val": {"loss": 1.0, "accuracy": 0.7, "f2": 0.6},
+                "test": {},
+                "baselines": {"val": {"samples": 9, "f2": 0.5, "commonest_labels": ["sun", "sea"]}},
+            },
+            "Validation split, 9 samples: f2 0.6000; always 'sun', 'sea' has 0.5000",
+        ),
         ({"val": {"loss": 1.0}, "test": {}}, "Validation split: loss 1.0000"),
         ({"val": {}, "test": {}}, "No split was measured."),
     ],
