@@ -21,6 +21,7 @@ from lightning_fastrecipes.functional.training.worsening import (
 from lightning_fastrecipes.protocols import HasPhaseMetrics
 
 _DEAD_SHARE = 0.25
+_DEAD_UNITS = 0.4
 
 
 class ValidationGuard(pl.OwnCallback):
@@ -32,7 +33,7 @@ class ValidationGuard(pl.OwnCallback):
       over-fitting alone does not do.
     - ``features``: a quarter of the backbone's outputs, or more, have become the same for all
       validation samples.
-    - ``units``: so have a quarter of the units behind activations, or more, such as those of a
+    - ``units``: so have two fifths of the units behind activations, or more, such as those of a
       `ReLU` that is 0 for every sample.
     - ``modes``: on the same samples the loss with the stored statistics of batch norm, as
       evaluation computes it, is far above that with statistics of each batch, as training does.
@@ -58,7 +59,7 @@ class ValidationGuard(pl.OwnCallback):
 
     Note:
         ``features`` needs a module with a ``backbone``, ``units`` activations that are modules of
-        torch, ``modes`` a module with
+        torch and 64 samples in ``num_batches``, ``modes`` a module with
         ``loss(logits, targets)`` and batches of inputs and targets; elsewhere they are left out. A
         resumed fit compares with what was measured before it began.
 
@@ -209,7 +210,8 @@ def _compare(
                 f"{100 * dead:.0f} % of the {what} are the same for all validation samples"
                 f" ({100 * then:.0f} % before this fit)."
             )
-            results.append(CheckResult(check, dead - then < _DEAD_SHARE, text))
+            most = _DEAD_SHARE if key == "dead" else _DEAD_UNITS
+            results.append(CheckResult(check, dead - then < most, text))
     if "eval_mode" in found:
         by_store, by_batch = found["eval_mode"], found["train_mode"]
         text = (

@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 
 from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes.batches import FEATURES, inputs_of
+from lightning_fastrecipes.callbacks.engine.stepping import mean_over_processes
 from lightning_fastrecipes.protocols import HasHead
 
 _DEAD_RANGE = 1e-6
@@ -17,6 +18,9 @@ _DEAD_RANGE = 1e-6
 
 _MIN_ROWS = 8
 """Statistics of fewer rows say little."""
+
+_MIN_WATCHED = 64
+"""Of fewer samples many a unit that is seldom active is active in none."""
 
 _MAPS = 4
 """Axes of a batch of feature maps, of which the second one is that of the units."""
@@ -56,7 +60,7 @@ class ValidationWatch:
         self._features = _Ranges()
         self._units: list[_Ranges] = []
         self._place = 0
-        self._num_seen = 0
+        self._num_seen = self._num_watched = 0
         self._is_looking = True
         backbone = getattr(module, "backbone", None)
         parts = [backbone] if isinstance(backbone, nn.Module) else []
@@ -77,6 +81,8 @@ class ValidationWatch:
         if not is_pair or not isinstance(batch[1], Tensor) or not batch[1].ndim:
             return
         self.num_samples += len(batch[1])
+        if self._num_seen <= self.num_batches:
+            self._num_watched += len(batch[1])
         loss = getattr(self.module, "loss", None)
         if batch_idx < self.num_batches and callable(loss) and len(batch[1]) >= _MIN_ROWS:
             self._is_looking = False
@@ -95,8 +101,11 @@ class ValidationWatch:
         """Return the share of units whose activation is the same everywhere in all samples.
 
         A unit is a channel of feature maps or a number of a vector. ``None`` without activations
-        that are modules of torch.
+        that are modules of torch, and of few samples.
         """
+        watched = mean_over_processes(trainer, torch.tensor(float(self._num_watched)))
+        if watched * trainer.world_size < _MIN_WATCHED:
+            return None
         return self._same(trainer, self._units)
 
     def _same(self, trainer: pl.Trainer, ranges: list[_Ranges]) -> float | None:

@@ -70,7 +70,7 @@ def commonest_labels(targets: Tensor, beta: float = 2.0) -> tuple[list[int], flo
     They are the commonest ones, as many as do best, 50 at most. Unknown labels are left out.
 
     >>> commonest_labels(torch.tensor([[1, 0, 0], [1, 1, 0], [1, 0, 0]]))
-    ([0, 1], 0.8888888955116272)
+    ([0, 1], 0.8888888359069824)
     """
     known = known_labels(targets)
     order = ((targets >= 0.5) & known).sum(0).argsort(descending=True, stable=True)
