@@ -14,6 +14,7 @@ from lightning_fastrecipes import _lightning as pl
 from lightning_fastrecipes._lightning import rank_zero_info
 from lightning_fastrecipes.callbacks.epoch_table import EpochTable
 from lightning_fastrecipes.callbacks.lr_finder import LRCurve, LRFinder, watched
+from lightning_fastrecipes.callbacks.overfitting_stop import OverfittingStop
 from lightning_fastrecipes.callbacks.schedule import Schedule
 from lightning_fastrecipes.callbacks.sgdr import SGDR
 from lightning_fastrecipes.data.images.features import FeatureDataModule
@@ -113,6 +114,7 @@ def fine_tune(
     steps: Literal["course"] | Step | Sequence[Step] = "course",
     lr: Rates | Literal["find"] = "find",
     lr_ratio: float | None = None,
+    until_overfitting: int | None = None,
     callbacks: Sequence[pl.Callback] = (),
     **trainer_arguments: Any,
 ) -> FineTuned:
@@ -120,8 +122,7 @@ def fine_tune(
 
     The stages, each a ``Trainer.fit`` and a line in the log:
 
-    - ``head``: the head alone, ``head_epochs`` epochs in cycles of one; of images on features,
-      which the frozen backbone computes once, else on batches as they are.
+    - ``head``: the head alone, ``head_epochs`` epochs in cycles of one, of images on features.
     - ``head_augmented``: the same on augmented images, from the same rate; for images that are
       augmented, after features.
     - ``all``: everything, ``epochs`` epochs with a rate per layer group: cycles of 1, 2, 4, ...
@@ -142,6 +143,8 @@ def fine_tune(
             curve cannot be read that of the model is kept.
         lr_ratio: How many times smaller each earlier group's rate is in ``all``, at least 1; if not
             given 10 for pretrained weights, and 1 for others, or if ``lr`` names several rates.
+        until_overfitting: After how many cycles without a lower loss ``all`` ends, and goes back to
+            the best, at least 1; as the lesson says: ``epochs=15, until_overfitting=1``.
         callbacks: For every stage; all but the last get copies. A schedule takes the place of the
             cycles, an ``LRFinder`` or an ``EpochTable`` that of the default one.
         **trainer_arguments: For the ``Trainer`` of every stage, such as ``accelerator``,
@@ -165,6 +168,7 @@ def fine_tune(
     pl.check_trainer_arguments(fine_tune, trainer_arguments)
     steps = [steps] if steps != "course" and steps in _STEPS else steps
     _check(model, data, epochs, head_epochs, steps, lr, trainer_arguments)
+    stops = [] if until_overfitting is None else [OverfittingStop(until_overfitting)]
     data.prepare_data()
     data.setup("fit")
     model.adopt_targets(data)
@@ -177,6 +181,7 @@ def fine_tune(
     for number, plan in enumerate(plans, 1):
         rate = rate if plan.name == "head_augmented" else lr
         own = list(callbacks) if number == len(plans) else copy.deepcopy(list(callbacks))
+        own += stops if plan.name == "all" else []
         stage, trainer = _train(model, data, plan, rate, own, trainer_arguments, num_steps)
         trained.append(stage)
         # One log for all stages.

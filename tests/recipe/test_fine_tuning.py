@@ -143,6 +143,23 @@ def test_a_schedule_of_ones_own_takes_the_place_of_the_cycles() -> None:
     assert not any(isinstance(one, fr.SGDR) for one in pl.callbacks_of(done.trainer))
 
 
+def test_everything_is_trained_until_it_over_fits(squares) -> None:
+    found = []
+
+    class Stops(pl.Callback):
+        def on_fit_start(self, trainer, pl_module) -> None:
+            callbacks = pl.callbacks_of(trainer)
+            found.append([c.patience for c in callbacks if isinstance(c, fr.OverfittingStop)])
+
+    data, options = images(squares), {"lr": 0.3, "head_epochs": 1, "callbacks": [Stops()]}
+    done = fr.fine_tune(classifier(), data, 15, until_overfitting=2, **options, **QUIET)
+    assert found == [[], [2]]
+    assert done.stages[-1].epochs in (7, 15)
+    with pytest.raises(ValueError, match="`patience` must be at least 1"):
+        fr.fine_tune(classifier(), data, until_overfitting=0, **options, **QUIET)
+    assert len(found) == 2
+
+
 def test_one_log_whose_steps_go_on(squares, tmp_path) -> None:
     logger = CSVLogger(tmp_path, version="all")
     quiet = QUIET | {"logger": logger, "log_every_n_steps": 1}
