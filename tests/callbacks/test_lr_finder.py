@@ -633,6 +633,39 @@ def test_ordinary_modules_and_loaders_are_swept(tiny_task):
     assert again.losses == curve.losses
 
 
+def test_a_sweep_starts_from_norms_that_the_first_step_sets_to_the_data(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (64, 3, 8, 8), dtype=torch.uint8, generator=generator)
+    loader = DataLoader(TensorDataset(images, torch.arange(64) % 2), 16)
+    block = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    block[1].running_mean.fill_(2.0)  # far from these images
+    seen, found = [], []
+
+    class Seen(ImageClassifier):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            seen.append(block[1].weight.detach().clone())
+            return loss
+
+    def sweep(*arguments, **options):
+        found.extend(real(*arguments, **options))
+        return found
+
+    real = sweeping.sweep
+    monkeypatch.setattr(lr_finder, "sweep", sweep)
+    model = Seen(nn.Sequential(block), 2, pretrained=True)
+    model.unfreeze()
+    assert model.norm_policy == "calibrated"
+    with pytest.warns(UserWarning, match="cannot suggest"):
+        lr_find(model, loader, accelerator="cpu", min_lr=1e-9, max_lr=1e-8, num_steps=20)
+    losses, at_start = found
+    assert not torch.equal(seen[0], torch.ones(4))
+    for weight in seen:
+        torch.testing.assert_close(weight, seen[0], rtol=0, atol=1e-5)
+    assert losses == pytest.approx(at_start, abs=1e-5)
+    assert torch.equal(block[1].weight, torch.ones(4))
+
+
 def test_sigterm_ends_a_sweep(tiny_task):
     steps = []
 

@@ -122,14 +122,15 @@ class _Start:
     def __init__(self, trainer: pl.Trainer) -> None:
         self.trainer = trainer
         module = trainer.lightning_module
-        self.tensors = [*module.parameters(), *module.buffers()]
-        self.contents = [tensor.detach().clone() for tensor in self.tensors]
+        self.weights = [*module.parameters()]
+        self.tensors = [*self.weights, *module.buffers()]
+        self.contents: list[Tensor] = []
         self.losses: list[Tensor] = []
 
     @torch.no_grad()
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call a function with the weights and buffers of the start; it draws what comes next."""
-        now = [tensor.detach().clone() for tensor in self.tensors]
+        now = self._copies()
         with isolate_rng():
             self._fill(self.contents)
             try:
@@ -139,13 +140,32 @@ class _Start:
 
     def train(self, batch: Any, batch_idx: int) -> None:
         """Add the loss of a training batch, if it has one."""
-        output = self.call(call_step, self.trainer, "training_step", batch, batch_idx)
+        ask = self.call if self.contents else self._call_first
+        output = ask(call_step, self.trainer, "training_step", batch, batch_idx)
         if (loss := step_loss(output)) is not None:
             self.losses.append(loss.detach().float())
+
+    @torch.no_grad()
+    def _call_first(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function with the weights as they are, which may be set by its first call.
+
+        The policy ``calibrated`` sets norms to the data in the first step of a fit: the sweep then
+        starts from these weights, as the fit does.
+        """
+        before = self._copies()
+        with isolate_rng():
+            output = function(*arguments)
+        if all(map(torch.equal, self.weights, before)):
+            self._fill(before)
+        self.contents = self._copies()
+        return output
 
     def mean_loss(self) -> Tensor:
         """Return the mean loss of the batches since they were cleared, NaN of none."""
         return torch.stack(self.losses).mean() if self.losses else torch.tensor(math.nan)
+
+    def _copies(self) -> list[Tensor]:
+        return [tensor.detach().clone() for tensor in self.tensors]
 
     def _fill(self, contents: list[Tensor]) -> None:
         for tensor, content in zip(self.tensors, contents, strict=True):
