@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_fastrecipes import ImageClassifier, ValidationGuard
+from lightning_fastrecipes.callbacks.engine.validation_watch import ValidationWatch
 from lightning_fastrecipes.functional.training.worsening import is_clearly_worse, modes_disagree
 
 
@@ -136,6 +137,14 @@ def test_dead_units_within_the_network_are_counted() -> None:
     (said,) = fit(task, guard, Damage(kill_hidden))
     assert "[units] 60 % of the network's units" in said
     assert "[features]" not in said
+
+
+def test_an_empty_batch_says_nothing_of_units() -> None:
+    part = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    watch = ValidationWatch(part, num_batches=4)
+    assert part(torch.ones(0, 2)).shape == (0, 3)
+    assert part(torch.ones(5, 2)).shape == (5, 3)
+    watch.end()
 
 
 def test_modes_that_disagree_are_said() -> None:

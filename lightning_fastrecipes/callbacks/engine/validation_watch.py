@@ -35,6 +35,8 @@ class _Ranges:
 
     def add(self, values: Tensor, unit_axis: int = -1) -> None:
         """Add the values of a batch, of any shape."""
+        if not values.numel():
+            return
         axes = [axis for axis in range(values.ndim) if axis != unit_axis % values.ndim]
         values = values.detach()
         low, high = values.amin(axes).float(), values.amax(axes).float()

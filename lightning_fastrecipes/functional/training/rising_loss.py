@@ -57,7 +57,7 @@ class LossTrend:
         >>> trend = LossTrend()
         >>> found = [trend.update(1.0 if step < 50 else 9.0, 0.1, factor=2) for step in range(99)]
         >>> [(step, rise.lowest) for step, rise in enumerate(found) if rise]
-        [(70, 1.0)]
+        [(69, 1.0)]
         """
         if not math.isfinite(loss):
             is_new, self.has_risen = not self.has_risen, True
@@ -93,8 +93,8 @@ class LossTrend:
         return Rise(self.average, lowest) if self.has_risen and is_new else None
 
     def _lowest_at(self, lr: float) -> float:
-        height = _height(lr)
-        return min([self.start, *(v for h, v in self.lowest.items() if h >= height)])
+        known = [v for h, v in self.lowest.items() if lr <= 0 or h >= _height(lr)]
+        return min([self.start, *known])
 
     def _are_all_high(self, factor: float) -> bool:
         """Return whether each recent loss is high, whatever their noise; once risen, most of them.

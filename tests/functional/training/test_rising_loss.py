@@ -30,6 +30,11 @@ def test_a_rise_is_told_once_and_soon(seed):
     assert rise.lowest == pytest.approx(0.1, abs=0.03)
 
 
+def test_rates_of_0_are_rates():
+    losses, lrs = [0.2] * 100 + [1.0] * 60, [0.0, *[1e-3] * 98, 0.0, *[1e-3] * 59, 0.0]
+    assert [step // 100 for step, _ in rises(losses, lrs)] == [1]
+
+
 def test_a_second_rise_is_told_after_the_first_is_over():
     losses = [0.2] * 100 + [1.0] * 100 + [0.2] * 400 + [1.0] * 100
     assert [step // 100 for step, _ in rises(losses)] == [1, 6]
