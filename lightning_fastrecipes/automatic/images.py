@@ -34,14 +34,14 @@ IMAGE_TABLES = _DATAMODULES.format("CSV")
 """The datamodule of a recipe for a table that names images."""
 
 
-def draft_folder(root: Path) -> Draft:
-    """Look at a folder of class folders, and write a recipe that trains on it."""
+def draft_folder(root: Path, found: str = "in folders of their classes") -> Draft:
+    """Look at a folder of images, which are ``found`` so, and write a recipe that trains on it."""
     listing = list_folder(root)
     return _draft(
         listing,
         _DATAMODULES.format("Folder"),
         {"root": str(root)},
-        "in folders of their classes",
+        found,
         None,
     )
 

@@ -102,7 +102,7 @@ def _draft_file(path: Path, source: str, target: str | None, images: Path | None
 def _draft_folder(folder: Path, target: str | None, images: Path | None) -> Draft:
     """Take a folder for images in class folders or lists, unless a table in it says more."""
     if target is None and _has_lists(folder):
-        return draft_folder(folder)
+        return draft_folder(folder, "that lists beside them name")
     tables = [path for path in sorted(folder.iterdir()) if _is_table(path)]
     named = [path for path in tables if path.name.split(".")[0].lower() in ("train", "labels")]
     chosen = named or tables

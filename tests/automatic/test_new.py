@@ -53,6 +53,7 @@ def test_lists_beside_images_are_read_as_the_datamodule_reads_them(tmp_path: Pat
         (tmp_path / f"{split}.txt").write_text("\n".join(lines))
     assert main(["new", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
+    assert "data: 30 images that lists beside them name" in printed
     assert "task: 3 classes" in printed
     assert "split: as the data have it: 18 train, 6 val, 6 test." in printed
 
