@@ -21,7 +21,7 @@ from lightning_fastrecipes.functional.labels.row_losses import row_losses
 from lightning_fastrecipes.recipe.artifacts.history import History
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
 from lightning_fastrecipes.recipe.config.schema import Recipe
-from lightning_fastrecipes.recipe.config.several import fold_recipes
+from lightning_fastrecipes.recipe.config.several import first_fold
 from lightning_fastrecipes.recipe.loading import load_recipe, modality_of
 from lightning_fastrecipes.recipe.run.plan import build_parts
 from lightning_fastrecipes.recipe.run.runner import Run
@@ -120,8 +120,7 @@ def check_folds(candidate: Candidate, folder: Path) -> None:
     """Draw the first fold of a candidate's data; raise `RecipeError` or `DataError` if none is."""
     recipe = as_recipe(candidate, folder)
     modality = modality_of(recipe)
-    first = next(iter(fold_recipes(recipe, modality.fold_strata(recipe)).values()))
-    data, _ = build_parts(first)
+    data, _ = build_parts(first_fold(recipe, modality.fold_strata(recipe)))
     modality.num_samples(data, "train")
 
 

@@ -19,10 +19,18 @@ def new(options: argparse.Namespace) -> int:
     from lightning_fastrecipes.recipe.artifacts.logs import keep_quiet
 
     keep_quiet(err)
-    draft = draft_recipe(options.data, options.target, images=options.images)
+    drafted = draft_recipe(options.data, options.target, images=options.images)
+    draft = drafted.with_folds(options.folds).with_refusal(folder)
     for decision in draft.decisions:
         out.print(str(decision))
-    path = draft.with_folds(options.folds).write(folder)
+    path = draft.write(folder)
+    if draft.is_refused:
+        err.print(
+            f"fastrecipes: written to {path}, but the data are refused as they are, as the first"
+            " line says. Mend them or the recipe.",
+            style="red",
+        )
+        return 1
     out.print(f"Written to {path}. Edit it, then: fastrecipes run {path}")
     return 0
 

@@ -96,7 +96,8 @@ def _check(options: argparse.Namespace) -> int:
         print_json({"recipe": recipe.path, "stages": stages, "variants": list(recipe.variants)})
         return OK
     variants = f"{len(recipe.variants)} variants of " if recipe.variants else ""
-    out.print(f"{recipe.path}: fine ({variants}{len(recipe.stages)} stages)")
+    unread = "the data were not read: `fastrecipes explain` reads them"
+    out.print(f"{recipe.path}: fine ({variants}{len(recipe.stages)} stages); {unread}")
     return OK
 
 

@@ -200,6 +200,45 @@ def test_images_of_a_table_are_found_near_it_or_named(
     assert "any number for an image" in Path("recipe/recipe.yaml").read_text()
 
 
+@pytest.mark.parametrize("kind", ["folders", "tags", "rows"])
+def test_what_a_run_refuses_is_said_first_in_the_same_words(
+    photos: Path, tmp_path: Path, capsys, kind
+) -> None:
+    files = [path.relative_to(photos).as_posix() for path in sorted(photos.rglob("*.png"))]
+    splits = ["train"] * 44 + ["val"] * 10
+    rest = {"split": splits} if kind != "folders" else {}
+    data, new = tmp_path / "data.csv", "moon"
+    if kind == "folders":
+        data, new = photos, "fox"
+        for place, name in enumerate(files):
+            split = "val" if place % 5 == 0 else "train"
+            label = "fox" if place == 50 else name.partition("/")[0]
+            target = photos / split / label / f"{place}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (photos / name).rename(target)
+        for name in ("cat", "dog"):
+            (photos / name).rmdir()
+    elif kind == "tags":
+        tags = [*np.resize(["sun sea", "sea", "sun sky sea", "sky", "sky sun", "sun"], 53), "moon"]
+        pd.DataFrame({"photo": files, "tags": tags, **rest}).to_csv(data, index=False)
+    else:
+        numbers = {"a": RNG.normal(size=54), "b": RNG.normal(size=54)}
+        kinds = [*np.resize(["sun", "sea"], 53), "moon"]
+        pd.DataFrame({**numbers, "kind": kinds, **rest}).to_csv(data, index=False)
+    target = ["--target", "kind"] if kind == "rows" else []
+    assert main(["new", str(data), "--out", str(tmp_path / "out"), *target]) == 1
+    printed = capsys.readouterr()
+    first = printed.out.splitlines()[0]
+    assert first.startswith("refused: `fastrecipes run` will not train on these data. The")
+    assert new in first
+    assert "as the first line says" in " ".join(printed.err.split())
+    path = tmp_path / "out" / "recipe.yaml"
+    assert path.read_text().startswith("# refused: ")
+    assert main(["run", str(path), "--out", str(tmp_path / "run")]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert first.partition("these data. ")[2] in said
+
+
 def test_what_is_no_data_is_refused(tmp_path: Path, photos: Path) -> None:
     with pytest.raises(DataNotFoundError, match="must name something that exists"):
         draft_recipe(tmp_path / "nothing.csv")

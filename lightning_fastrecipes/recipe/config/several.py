@@ -87,3 +87,8 @@ def fold_recipes(recipe: Recipe, strata: str | None) -> dict[str, Recipe]:
         spec = replace(recipe.data, init_args=recipe.data.init_args | {"split": values})
         found[f"fold-{number}"] = replace(recipe, folds=0, data=spec, source=source)
     return found
+
+
+def first_fold(recipe: Recipe, strata: str | None) -> Recipe:
+    """Return the recipe of the first fold, or the recipe itself if it has no folds."""
+    return next(iter(fold_recipes(recipe, strata).values())) if recipe.folds else recipe

@@ -57,7 +57,7 @@ class Images(Modality):
             )
 
     @override
-    def build_parts(self, recipe: Recipe) -> tuple[ImageDataModule, ImageTask]:
+    def read_data(self, recipe: Recipe) -> ImageDataModule:
         images = build(recipe.data, pl.LightningDataModule, Place(recipe.path, "data"))
         if not isinstance(images, ImageDataModule):
             raise RecipeError(
@@ -68,16 +68,20 @@ class Images(Modality):
         images.largest_image_size = max(images.image_size, *(size or 0 for size in sizes))
         images.prepare_data()
         images.setup("fit")
+        if _counts_classes(recipe) and len(images.classes) == 1 and images.label_kind == "single":
+            raise DataError(
+                "The images must be of two classes or more, but all are of"
+                f" {shown(images.classes[0])}. Put the images of each class into a folder of"
+                " its own, or name the column that tells them apart."
+            )
+        return images
+
+    @override
+    def build_parts(self, recipe: Recipe) -> tuple[ImageDataModule, ImageTask]:
+        images = self.read_data(recipe)
         extra: dict[str, Any] = {}
-        is_classifier = issubclass(recipe.model.load(), ImageClassifier)
-        if is_classifier and images.classes and "num_classes" not in recipe.model.init_args:
+        if _counts_classes(recipe) and images.classes:
             extra["num_classes"] = len(images.classes)
-            if extra["num_classes"] == 1 and images.label_kind == "single":
-                raise DataError(
-                    "The images must be of two classes or more, but all are of"
-                    f" {shown(images.classes[0])}. Put the images of each class into a folder of"
-                    " its own, or name the column that tells them apart."
-                )
         model = build(recipe.model, pl.LightningModule, Place(recipe.path, "model"), **extra)
         if not isinstance(model, ImageClassifier | ImageRegressor):
             raise RecipeError(
@@ -280,3 +284,9 @@ def _normalisation(spec: InputSpec) -> str:
     mean, std = (tuple(round(number, 4) for number in values) for values in (spec.mean, spec.std))
     subtracted = "mean" if spec.mean_image is None else "mean image, of mean"
     return f"{subtracted} {mean}, std {std} of the training images"
+
+
+def _counts_classes(recipe: Recipe) -> bool:
+    """Return whether a model of a recipe must be told how many classes the data have."""
+    given = recipe.model.init_args
+    return issubclass(recipe.model.load(), ImageClassifier) and "num_classes" not in given

@@ -1,13 +1,14 @@
-"""What can be checked of a recipe without its data."""
+"""What can be checked of a recipe before it runs: all but its data, and these alone."""
 
 from dataclasses import replace
 
 import torch
 from torch import nn
 
-from lightning_fastrecipes.errors import ConfigurationError
+from lightning_fastrecipes.errors import ConfigurationError, DataError
 from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.schema import TTA, Recipe
+from lightning_fastrecipes.recipe.config.several import first_fold
 from lightning_fastrecipes.recipe.loading import modality_of
 from lightning_fastrecipes.recipe.run.plan import build_callbacks, check_stage, set_stage
 from lightning_fastrecipes.recipe.run.trainers import check_callbacks, check_trainer
@@ -38,6 +39,19 @@ def check_without_data(recipe: Recipe) -> None:
             set_stage(one, index, data, model)
             check_stage(one, index, data, model)
         modality.check_evaluation(_unlearned(one), data, model)
+
+
+def refusal_of_data(recipe: Recipe) -> str:
+    """Return why a run would refuse the data of a recipe, an empty text if it takes them.
+
+    They are read as a run reads them, whole; what a run keeps of them in the cache is kept.
+    """
+    modality = modality_of(recipe)
+    try:
+        modality.read_data(first_fold(recipe, modality.fold_strata(recipe)))
+    except (DataError, ConfigurationError) as error:
+        return str(error)
+    return ""
 
 
 def _unlearned(recipe: Recipe) -> Recipe:

@@ -22,7 +22,7 @@ from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
 from lightning_fastrecipes.recipe.config.building import build
 from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.schema import AS_BEFORE, Recipe, Stage
-from lightning_fastrecipes.recipe.config.several import fold_recipes
+from lightning_fastrecipes.recipe.config.several import first_fold
 from lightning_fastrecipes.recipe.config.stages import averaging_of
 from lightning_fastrecipes.recipe.loading import modality_of
 from lightning_fastrecipes.recipe.run.trainers import check_callbacks, check_monitors, check_trainer
@@ -110,9 +110,7 @@ def build_parts(recipe: Recipe) -> tuple[Any, Any]:
     """
     check_trainer(recipe)
     modality = modality_of(recipe)
-    if recipe.folds:
-        recipe = next(iter(fold_recipes(recipe, modality.fold_strata(recipe)).values()))
-    return modality.build_parts(recipe)
+    return modality.build_parts(first_fold(recipe, modality.fold_strata(recipe)))
 
 
 def summarise_stage(recipe: Recipe, name: str | None = None) -> tuple[str, Summary]:

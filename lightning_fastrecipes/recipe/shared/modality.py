@@ -38,6 +38,10 @@ class Modality(ABC):
         """Raise `RecipeError`, with file and key path, for a key that is not for this modality."""
 
     @abstractmethod
+    def read_data(self, recipe: Recipe) -> Any:
+        """Build the datamodule and set it up; a `DataError` says what is wrong with the data."""
+
+    @abstractmethod
     def build_parts(self, recipe: Recipe) -> tuple[Any, Any]:
         """Build datamodule (set up) and model; the data says what the model must know of it.
 

@@ -86,10 +86,15 @@ class Tables(Modality):
                 raise RecipeError(f"{recipe.path}: model: {error}") from error
 
     @override
-    def build_parts(self, recipe: Recipe) -> tuple[TabularDataModule, TabularTask]:
+    def read_data(self, recipe: Recipe) -> TabularDataModule:
         data = build(recipe.data, TabularDataModule, Place(recipe.path, "data"))
         data.prepare_data()
         data.setup("fit")
+        return data
+
+    @override
+    def build_parts(self, recipe: Recipe) -> tuple[TabularDataModule, TabularTask]:
+        data = self.read_data(recipe)
         model: Any = build(recipe.model, pl.LightningModule, Place(recipe.path, "model"))
         try:
             model.set_spec(data.spec)
