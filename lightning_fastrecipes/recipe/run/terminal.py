@@ -150,7 +150,9 @@ def headline(results: Mapping[str, Any]) -> str:
     shown_error = _with_error(error.get(f"{name}_tta" if with_views else name))
     line = f"{which}{samples}{views}: {name} {_shown(value)}{shown_error}"
     if "commonest_class" in baseline and name == "accuracy":
-        same = f"always {shown(baseline['commonest_class'])}, the commonest class,"
+        count = baseline.get("equally_common", 1)
+        what = "the commonest class" if count == 1 else f"one of {count:,} equally common classes"
+        same = f"always {shown(baseline['commonest_class'])}, {what},"
         return f"{line}; {same} has {_shown(baseline['accuracy'])}"
     if "f2" in baseline and name == "f2":
         same = name_some(baseline["commonest_labels"]) or "no label"

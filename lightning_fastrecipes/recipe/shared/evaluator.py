@@ -196,6 +196,7 @@ class Evaluator:
         if kind in ("single", "soft"):
             counts = torch.bincount(hard_labels(targets))
             found["commonest_class"] = str((classes or range(len(counts)))[int(counts.argmax())])
+            found["equally_common"] = int((counts == counts.max()).sum())
             found["accuracy"] = float(counts.max()) / len(targets)
         elif kind == "multi":
             labels, found["f2"] = commonest_labels(targets)

@@ -33,9 +33,11 @@ def test_a_run_ends_with_what_it_reached_against_the_commonest_class(recipe_file
     commonest, share = next(iter(targets.value_counts(normalize=True).items()))
     if targets.nunique() == 2 and share == 0.5:
         commonest = results["baselines"]["test"]["commonest_class"]
+    is_tied = targets.nunique() == 2 and share == 0.5
+    what = "one of 2 equally common classes" if is_tied else "the commonest class"
     assert line == (
         f"Test split, {len(targets)} samples, with views: accuracy {reached:.4f}; always"
-        f" '{commonest}', the commonest class, has {share:.4f}"
+        f" '{commonest}', {what}, has {share:.4f}"
     )
 
 
@@ -45,6 +47,17 @@ def test_a_run_ends_with_what_it_reached_against_the_commonest_class(recipe_file
         (
             {"val": {"loss": 1.0, "rmse": 2.0}, "test": {}, "baselines": {"val": {"rmse": 4.0}}},
             "Validation split: rmse 2.0000; always the mean has 4.0000",
+        ),
+        (
+            {
+                "val": {"loss": 1.0, "accuracy": 0.7},
+                "test": {},
+                "baselines": {
+                    "val": {"commonest_class": "0", "equally_common": 4, "accuracy": 0.25}
+                },
+            },
+            "Validation split: accuracy 0.7000; always '0', one of 4 equally common classes, has"
+            " 0.2500",
         ),
         ({"val": {"loss": 1.0, "f2": 0.5}, "test": {}}, "Validation split: f2 0.5000"),
         (
