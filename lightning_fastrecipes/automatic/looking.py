@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from lightning_fastrecipes.automatic.draft import Draft
 from lightning_fastrecipes.automatic.images import (
     IMAGE_TABLES,
@@ -81,6 +83,7 @@ def _draft_file(path: Path, source: str, target: str | None, images: Path | None
     column = file_column(frame)
     if column is None:
         return draft_table(frame, source, target)
+    _refuse_no_head(frame, path)
     folder = image_folder(frame, path.absolute().parent, images)
     if folder is not None:
         return draft_image_table(frame, path.absolute(), folder, target)
@@ -97,6 +100,23 @@ def _draft_file(path: Path, source: str, target: str | None, images: Path | None
     if len(columns["categorical"]) + len(columns["continuous"]) < _LEAST_FEATURES:
         raise DataError(f"The table says little besides. {lost}")
     return draft
+
+
+def _refuse_no_head(frame: pd.DataFrame, path: Path) -> None:
+    """Refuse a table whose first line names an image where names of columns should be."""
+    named = [str(name) for name in frame if str(name).strip().lower().endswith(IMAGE_SUFFIXES)]
+    if named:
+        home = path.absolute().parent
+        lists = find_lists(home, loose_files(home)).values()
+        beside = f"name the folder '{home}' without a target to read its lists, " * (
+            path.absolute() in lists
+        )
+        raise DataError(
+            f"The first line of '{path}' must name the columns, but is no header: it names the"
+            f" image {shown(named[0])}. Write a line such as 'file,label' above it, {beside}or"
+            " write a recipe by hand, with `column_names` of `LabelTable`, such as"
+            " `column_names: [file, label]`."
+        )
 
 
 def _draft_folder(folder: Path, target: str | None, images: Path | None) -> Draft:

@@ -200,6 +200,19 @@ def test_images_of_a_table_are_found_near_it_or_named(
     assert "any number for an image" in Path("recipe/recipe.yaml").read_text()
 
 
+@pytest.mark.parametrize("target", [None, "label"])
+def test_a_list_without_a_header_is_said_to_be_one(photos: Path, target) -> None:
+    files = [path.relative_to(photos).as_posix() for path in sorted(photos.rglob("*.png"))]
+    (photos / "list.txt").write_text("\n".join(f"{name}, {len(name)}" for name in files))
+    said = "is no header: it names the image 'cat/0.png'.*`column_names: \\[file, label\\]`"
+    with pytest.raises(DataError, match=said) as caught:
+        draft_recipe(photos / "list.txt", target)
+    assert "to read its lists" not in str(caught.value)
+    (photos / "list.txt").rename(photos / "train.txt")
+    with pytest.raises(DataError, match=f"name the folder '{photos}' without a target to"):
+        draft_recipe(photos / "train.txt", target)
+
+
 @pytest.mark.parametrize("kind", ["folders", "tags", "rows"])
 def test_what_a_run_refuses_is_said_first_in_the_same_words(
     photos: Path, tmp_path: Path, capsys, kind
