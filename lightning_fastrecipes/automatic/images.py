@@ -13,22 +13,20 @@ from lightning_fastrecipes.automatic.draft import Draft
 from lightning_fastrecipes.data.common.split_choice import ColumnSplit
 from lightning_fastrecipes.data.common.split_names import may_be_split
 from lightning_fastrecipes.data.images.file_facts import FileFacts, file_facts
-from lightning_fastrecipes.data.images.folder_layout import IMAGE_SUFFIXES, inner_folders
+from lightning_fastrecipes.data.images.folder_layout import inner_folders
 from lightning_fastrecipes.data.images.label_sets import LABEL_JOINER
 from lightning_fastrecipes.data.images.label_table import LabelTable, Numbers, Tags
 from lightning_fastrecipes.data.images.listing import Listing, list_folder
+from lightning_fastrecipes.data.images.table_columns import LABEL_NAMES, file_columns
 from lightning_fastrecipes.data.images.table_listing import list_table
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.functional.decisions import Decision, counted
 from lightning_fastrecipes.functional.images.sizing import ImageSizes, image_sizes
 from lightning_fastrecipes.functional.splits import share_to_validate
-from lightning_fastrecipes.functional.tables.codes import is_text_column
 from lightning_fastrecipes.functional.tables.target_choice import choose_task
 from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.nn.weights import PACKAGED_MODEL, PACKAGED_WEIGHTS, is_packaged
 
-_LABEL_NAMES = ("label", "labels", "class", "category", "tag", "tags", "target", "y")
-_LEAST_SHARE_OF_FILES = 0.95
 _DATAMODULES = "lightning_fastrecipes.Image{}DataModule"
 IMAGE_TABLES = _DATAMODULES.format("CSV")
 """The datamodule of a recipe for a table that names images."""
@@ -52,13 +50,7 @@ def file_column(frame: pd.DataFrame) -> str | None:
     >>> file_column(pd.DataFrame({"photo": ["a.jpg", "b.png"], "tag": ["sun", "sea"]}))
     'photo'
     """
-    for name in frame:
-        values = frame[name].dropna()
-        if len(values) and is_text_column(values):
-            is_file = values.astype(str).str.strip().str.lower().str.endswith(IMAGE_SUFFIXES)
-            if is_file.mean() >= _LEAST_SHARE_OF_FILES:
-                return str(name)
-    return None
+    return next(iter(file_columns(frame)), None)
 
 
 def image_folder(frame: pd.DataFrame, home: Path, given: Path | None = None) -> Path | None:
@@ -117,7 +109,7 @@ def _labels(
     frame: pd.DataFrame, others: Sequence[str], target: str | None
 ) -> tuple[str | Tags | Numbers, Decision]:
     """Return where the labels are, and why."""
-    named = [name for name in others if name.lower() in _LABEL_NAMES]
+    named = [name for name in others if name.lower() in LABEL_NAMES]
     flags = [name for name in others if set(frame[name].dropna().unique()) <= {0, 1}]
     if target is None and not named and len(flags) == len(others) > 1:
         return Tags(columns=flags), Decision(

@@ -17,7 +17,13 @@ from lightning_fastrecipes.data.images.datamodules import (
     ImageCSVDataModule,
     ImageFolderDataModule,
 )
-from lightning_fastrecipes.data.images.label_table import Numbers, SingleLabel, SoftLabels, Tags
+from lightning_fastrecipes.data.images.label_table import (
+    LabelTable,
+    Numbers,
+    SingleLabel,
+    SoftLabels,
+    Tags,
+)
 from lightning_fastrecipes.data.images.table_files import find_files
 from lightning_fastrecipes.data.images.table_listing import read_label_table
 from lightning_fastrecipes.errors import DataError
@@ -161,11 +167,11 @@ def _clean_table(
         for name in ("root", "layout"):
             options.pop(name, None)
     elif isinstance(data, ImageCSVDataModule):
-        original, place = read_label_table(data.csv, data.table, data.split)
-        names = original[data.table.file_column].astype(str).tolist()
-        files, _ = find_files(names, place, data.table.suffix)
+        original, place, found = read_label_table(data.csv, data.table, data.split)
+        names = original[found.file_column].astype(str).tolist()
+        files, _ = find_files(names, place, found.suffix)
         keys = pd.Series([image_key(str(place.resolve() / file), folder) for file in files])
-        frame = _changed_labels(original.reset_index(drop=True), keys, changes, data)
+        frame = _changed_labels(original.reset_index(drop=True), keys, changes, found, data)
         column = next(name for name in _SPLIT_COLUMNS if name not in original)
         frame[column] = [members.get(keys[row], ("", ""))[0] for row in frame.index]
         frame = frame[frame[column] != ""]
@@ -202,10 +208,14 @@ def _changed_column(
 
 
 def _changed_labels(
-    frame: pd.DataFrame, keys: "pd.Series[Any]", changes: Mapping[str, Decision], data: Any
+    frame: pd.DataFrame,
+    keys: "pd.Series[Any]",
+    changes: Mapping[str, Decision],
+    table: LabelTable,
+    data: Any,
 ) -> pd.DataFrame:
     """Return a table of labels with what was decided, written as it is written elsewhere in it."""
-    labels = data.table.labels
+    labels = table.labels
     if isinstance(labels, Numbers):
         raise DataError("Labels that are numbers cannot be mended by a table of classes.")
     named = getattr(labels, "columns", None) or getattr(labels, "one_hot", None)

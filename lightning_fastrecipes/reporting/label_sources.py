@@ -23,11 +23,11 @@ def other_columns(data: Any, files: Sequence[str]) -> pd.DataFrame | None:
     """
     if not isinstance(data, ImageCSVDataModule):
         return None
-    frame, folder = read_label_table(data.csv, data.table, data.split)
-    names = frame[data.table.file_column].astype(str).tolist()
-    found, _ = find_files(names, folder, data.table.suffix)
+    frame, folder, table = read_label_table(data.csv, data.table, data.split)
+    names = frame[table.file_column].astype(str).tolist()
+    found, _ = find_files(names, folder, table.suffix)
     keys = [str((Path.cwd() / folder / name).resolve()) for name in found]
-    left_out = {data.table.file_column, *label_columns(data.table)}
+    left_out = {table.file_column, *label_columns(table)}
     others = frame[[column for column in frame if column not in left_out]]
     others = others.set_axis(pd.Index(keys)).loc[lambda x: ~x.index.duplicated()]
     wanted = [str(Path(file).resolve()) for file in files]

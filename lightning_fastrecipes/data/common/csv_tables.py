@@ -2,9 +2,9 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import pandas as pd
 
@@ -29,6 +29,9 @@ from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.messages import name_some
 
 _WHITESPACE = r"\s+"
+
+FindColumn: TypeAlias = Callable[[pd.DataFrame], str]
+"""Says which column of a table holds names of files."""
 
 
 class Dialect(NamedTuple):
@@ -101,7 +104,7 @@ def read_table(path: Path, dialect: Dialect = UNKNOWN) -> pd.DataFrame:
         ) from error
 
 
-def read_folder(folder: Path, file_column: str, dialect: Dialect = UNKNOWN) -> pd.DataFrame:
+def read_folder(folder: Path, file_column: FindColumn, dialect: Dialect = UNKNOWN) -> pd.DataFrame:
     """Read one table per split: ``train.csv``, or the one CSV in the folder ``train``, and so on.
 
     Where no file of a split ends in ``.csv``, those in ``.txt`` and ``.tsv`` are read. Splits are
@@ -126,8 +129,9 @@ def read_folder(folder: Path, file_column: str, dialect: Dialect = UNKNOWN) -> p
                 )
             seen[split] = path
             frame = read_table(path, dialect)
+            column = "" if is_table else file_column(frame).strip()
             for name in frame.columns.astype(str):
-                if not is_table and name.strip() == file_column.strip():
+                if not is_table and name.strip() == column:
                     frame[name] = f"{place.name}/" + frame[name].str.strip()
             frames.append(frame.assign(**{SPLIT_COLUMN: split}))
     if "train" not in seen:
@@ -142,7 +146,7 @@ def read_folder(folder: Path, file_column: str, dialect: Dialect = UNKNOWN) -> p
 
 def read_splits_apart(
     tables: Mapping[str, str | Path | pd.DataFrame],
-    file_column: str,
+    file_column: FindColumn,
     dialect: Dialect = UNKNOWN,
     *,
     has_folder: bool = False,
@@ -169,7 +173,8 @@ def read_splits_apart(
         home = Path(os.path.commonpath(homes.values()))
         for split, frame in frames.items():
             prefix = homes[split].relative_to(home).as_posix()
-            for column in [name for name in frame if str(name).strip() == file_column.strip()]:
+            named = file_column(frame).strip()
+            for column in [name for name in frame if str(name).strip() == named]:
                 files = frame[column].where(frame[column].isna(), frame[column].astype(str))
                 if prefix != ".":
                     files = files.str.strip().map(lambda file, at=prefix: f"{at}/{file}", "ignore")

@@ -81,7 +81,7 @@ class ImageCSVDataModule(ImageDataModule):
             ``train.csv`` and so on, or with folders ``train`` and so on that hold a CSV each; a
             mapping from splits to tables, such as ``{"train": "a.csv", "test": "b.csv"}``; or a
             data frame.
-        table: What the columns mean; a ``file`` and a ``label`` column if not given.
+        table: What the columns mean; if not given, those of files and labels are looked for.
         **options: Those of ``ImageOptions``, such as ``image_size`` and ``split``.
 
     Example:

@@ -161,6 +161,11 @@ class LabelTable:
     Blanks around values and names of columns are left out. A line says how names of files, lists
     and flags of splits were read, and names a column that may be the split but is not used.
 
+    Where a table has no column ``file``, the one whose values are names of images is read, or that
+    is called so, such as ``image``; where it has none ``label``, the one that is called so, such as
+    ``tags`` or ``class``, or the only one that is left. The line says which, and several that may
+    be meant are refused.
+
     ============================ ================================================================
     column                       what it may hold
     ============================ ================================================================

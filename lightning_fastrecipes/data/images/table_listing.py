@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -28,6 +29,11 @@ from lightning_fastrecipes.data.common.split_names import (
 from lightning_fastrecipes.data.images.label_sets import LABEL_JOINER
 from lightning_fastrecipes.data.images.label_table import LabelTable, Numbers
 from lightning_fastrecipes.data.images.listing import Listing
+from lightning_fastrecipes.data.images.table_columns import (
+    found_file_column,
+    found_table,
+    say_found,
+)
 from lightning_fastrecipes.data.images.table_files import find_files
 from lightning_fastrecipes.data.images.table_labels import (
     found_columns,
@@ -49,11 +55,14 @@ def list_table(csv: LabelSource, table: LabelTable, split: Split | None = None) 
     """Read the images and labels that a table names; without a column of splits all are ``train``.
 
     A folder has one table per split, as ``csv_tables.read_folder`` finds them, and a mapping names
-    one for each. Blanks around values and names of columns are left out. A DataError names columns
-    and values that are missing, images with two rows, unknown splits, and what is no probability.
+    one for each. Columns that it does not name are found as ``table_columns.found_table`` does, and
+    said in the reading. Blanks around values and names of columns are left out. A DataError names
+    columns and values that are missing, images with two rows, unknown splits, and what is no
+    probability.
     """
     frame, home, split_column = _read(csv, table, split)
     _refuse_empty(frame)
+    asked, table = table, found_table(frame, table, split)
     folder = home if table.folder is None else resolve_source(table.folder, "folder")
     group_column = split.column if isinstance(split, GroupSplit | FoldSplit) else None
     named = [table.file_column, split_column, group_column, *(table.stratify_by or [])]
@@ -107,7 +116,7 @@ def list_table(csv: LabelSource, table: LabelTable, split: Split | None = None) 
         None if labels.probabilities is None else labels.probabilities[order],
         label_kind=labels.kind,
         label_reason=labels.reason,
-        reading="; ".join(notes),
+        reading="; ".join([*say_found(asked, table), *notes]),
         numbers=None if labels.numbers is None else labels.numbers[order],
         number_labels=table.labels if isinstance(table.labels, Numbers) else None,
     )
@@ -149,11 +158,12 @@ def _listed(frame: pd.DataFrame, split: RowSplit) -> tuple[pd.Series, str]:
 
 def read_label_table(
     csv: LabelSource, table: LabelTable, split: Split | None = None
-) -> tuple[pd.DataFrame, Path]:
-    """Read a whole table of labels as it is, and the folder that its file names are below."""
+) -> tuple[pd.DataFrame, Path, LabelTable]:
+    """Read a whole table of labels as it is, the folder of its files, and what its columns mean."""
     frame, home, _ = _read(csv, table, split)
+    table = found_table(frame, table, split)
     folder = home if table.folder is None else resolve_source(table.folder, "folder")
-    return _plain_names(frame, [table.file_column, *label_columns(table)]), folder
+    return _plain_names(frame, [table.file_column, *label_columns(table)]), folder, table
 
 
 def _refuse_empty(frame: pd.DataFrame) -> None:
@@ -224,12 +234,13 @@ def _read(
         raise DataError(
             f"`split` {named}, but there is one table per split. Leave it out, or name one table."
         )
+    files = partial(found_file_column, name=table.file_column)
     if isinstance(csv, Mapping):
         has_folder = table.folder is not None
-        frame, home = read_splits_apart(csv, table.file_column, dialect, has_folder=has_folder)
+        frame, home = read_splits_apart(csv, files, dialect, has_folder=has_folder)
         return frame, home, SPLIT_COLUMN
     folder = cast(Path, path)
-    return read_folder(folder, table.file_column, dialect), folder, SPLIT_COLUMN
+    return read_folder(folder, files, dialect), folder, SPLIT_COLUMN
 
 
 def _refuse_overlap(rows: pd.DataFrame) -> None:

@@ -10,7 +10,13 @@ from lightning_fastrecipes.data.common.split_choice import (
     RowSplit,
 )
 from lightning_fastrecipes.data.images.drawn_splits import draw_splits
-from lightning_fastrecipes.data.images.label_table import LabelTable, SingleLabel, SoftLabels, Tags
+from lightning_fastrecipes.data.images.label_table import (
+    LabelTable,
+    Numbers,
+    SingleLabel,
+    SoftLabels,
+    Tags,
+)
 from lightning_fastrecipes.data.images.table_listing import list_table
 from lightning_fastrecipes.errors import DataError, DataNotFoundError
 
@@ -107,10 +113,61 @@ def test_strata_may_be_several_columns(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("text", "labels", "found", "said"),
+    [
+        ("image,tags\na.jpg,sun sea\nb.jpg,sea\n", Tags(), ["sea\x1fsun", "sea"], "image tags"),
+        (
+            "Image,Class,is_valid,size\na.jpg,sun,0,3\nb.jpg,sea,1,4\n",
+            "label",
+            ["sun", "sea"],
+            "Image Class",
+        ),
+        ("photo,kind\na,sun\nb,sea\n", SingleLabel(), ["sun", "sea"], "photo kind"),
+        ("of,age\na.jpg,3\nb.jpg,4\n", Numbers(), ["", ""], "of age"),
+        # Columns by these names are meant, whatever else there is.
+        ("image,tags,file,label\nx.jpg,y,a,sun\nz.jpg,y,b,sea\n", "label", ["sun", "sea"], ""),
+    ],
+)
+def test_columns_that_nobody_names_are_found(tmp_path, text, labels, found, said) -> None:
+    listing = list_table(write(tmp_path, text), LabelTable(labels=labels))
+    assert [name[0] for name in listing.rows["file"]] == ["a", "b"]
+    assert listing.rows["label"].tolist() == found
+    files, _, label = said.partition(" ")
+    expected = f"columns are taken as they look: '{files}' for files, '{label}' for labels"
+    assert listing.reading.partition(";")[0] == (expected if said else "")
+
+
+def test_columns_are_found_in_a_table_for_each_split(tmp_path) -> None:
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        text = f"label,image\nsun,{split}1.jpg\nsea,{split}2.jpg\n"
+        (tmp_path / split / "labels.csv").write_text(text)
+    files = ["train/train1.jpg", "train/train2.jpg", "val/val1.jpg", "val/val2.jpg"]
+    assert list_table(tmp_path, LabelTable()).rows["file"].tolist() == files
+    tables = {split: tmp_path / split / "labels.csv" for split in ("train", "val")}
+    assert list_table(tables, LabelTable()).rows["file"].tolist() == files
+
+
+@pytest.mark.parametrize(
     ("text", "options", "message"),
     [
         pytest.param(
-            "file,kind\na,x\n", {}, r"no column 'label'; it has 'file', 'kind'", id="column"
+            "file,kind,size\na,x,1\n",
+            {},
+            r"no column 'label'; it has 'file', 'kind', 'size'",
+            id="column",
+        ),
+        pytest.param(
+            "front,back,label\na.jpg,b.jpg,x\n",
+            {},
+            r"files of .* may be in 'front', 'back'\. .* as `--data.table.file_column=front`",
+            id="several files",
+        ),
+        pytest.param(
+            "file,tags,category\na,x,y\n",
+            {},
+            r"labels of .* may be in 'tags', 'category'\. .* as `--data.table.labels=tags`",
+            id="several labels",
         ),
         pytest.param(
             "file,label\na,x\nb,\n",
