@@ -198,6 +198,14 @@ class HasClasses(Protocol):
 
 
 @runtime_checkable
+class FollowsClasses(Protocol):
+    """A datamodule that can number its classes as a model that was trained on them does."""
+
+    def follow_classes(self, classes: Sequence[str]) -> None:
+        """Number the classes in this order; do nothing if their names are others."""
+
+
+@runtime_checkable
 class HasNumbers(Protocol):
     """A datamodule whose targets may be numbers; without any it is one of classes."""
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, cast, get_args
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_fastrecipes import plain
-from lightning_fastrecipes._lightning import rank_zero_info
+from lightning_fastrecipes._lightning import datamodule_of, rank_zero_info
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.functional.labels.classes import refuse_other_classes
 from lightning_fastrecipes.nn.label_rules import (
@@ -20,7 +21,7 @@ from lightning_fastrecipes.nn.label_rules import (
     label_rules,
 )
 from lightning_fastrecipes.nn.sample_fbeta import SampleFBeta
-from lightning_fastrecipes.protocols import ClassKind, HasClasses
+from lightning_fastrecipes.protocols import ClassKind, FollowsClasses, HasClasses
 from lightning_fastrecipes.tasks.base import CHECKPOINT_KEY, LayerGroupTask
 from lightning_fastrecipes.tasks.building import MetricSpec, build_loss, check_metric_names
 from lightning_fastrecipes.tasks.label_following import FollowsLabelRules
@@ -87,7 +88,8 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
     def adopt_targets(self, datamodule: Any) -> None:
         """Take classes and kind of labels of a datamodule, or compare them with the model's own.
 
-        Raise `ConfigurationError` if they differ, or it has numbers.
+        A datamodule with the same classes in another order takes that of the model. Raise
+        `ConfigurationError` if they differ, or it has numbers.
         """
         if not isinstance(datamodule, HasClasses):
             return
@@ -100,6 +102,8 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
         if self.classes is None:
             self.set_classes(datamodule.classes, kind)
         else:
+            if isinstance(datamodule, FollowsClasses):
+                datamodule.follow_classes(self.classes)
             refuse_other_classes(self.classes, datamodule.classes)
             self._refuse_other_kind(kind, "the data")
 
@@ -214,6 +218,11 @@ class ClassificationTask(FollowsLabelRules, LayerGroupTask, ABC):
         if self.num_classes is None and classes is not None:
             self.set_num_classes(len(classes))
         if self.classes is not None and classes is not None:
+            with suppress(RuntimeError):  # without a trainer
+                datamodule = datamodule_of(self.trainer)
+                if isinstance(datamodule, FollowsClasses) and isinstance(datamodule, HasClasses):
+                    datamodule.follow_classes(classes)
+                    self.classes = list(datamodule.classes)
             refuse_other_classes(classes, self.classes)
         self._refuse_other_kind(saved["label_kind"], "the checkpoint")
         self.classes = None if classes is None else list(classes)

@@ -23,6 +23,7 @@ from lightning_fastrecipes.data.images.number_labels import fit_targets
 from lightning_fastrecipes.data.images.options import OnBadFile
 from lightning_fastrecipes.data.images.samples import Samples, Targets
 from lightning_fastrecipes.errors import DataError
+from lightning_fastrecipes.functional.labels.classes import in_order
 from lightning_fastrecipes.functional.labels.numbers import NumberTarget, describe_targets
 from lightning_fastrecipes.functional.labels.spellings import look_alikes
 from lightning_fastrecipes.messages import name_some
@@ -135,7 +136,7 @@ def _assembled(
     classes = list(listing.classes or [])
     if listing.label_kind != "soft":
         trained = _trained(rows)
-        classes = [name for name in classes or sorted(trained) if name in trained]
+        classes = [name for name in classes or in_order(trained) if name in trained]
         _refuse_like_names(rows)
     _refuse_unknown_classes(rows, classes)
     _check_training_split(listing.rows, rows)

@@ -32,7 +32,8 @@ class ImageFolderDataModule(ImageDataModule):
     class by class. Folders inside a class belong to it. Lists ``train.txt``, ``val.txt`` and
     ``test.txt`` beside the images, with a path and perhaps a label per line, are read as
     ``lists``. Hidden files and those of operating systems are left alone; one line says what was
-    found and what is left unused.
+    found and what is left unused. Classes come in the order of their names, those that are all
+    whole numbers, such as ``0`` to ``11``, as numbers.
 
     Args:
         root: The folder, or ``package:NAME/inner/path`` for one that an installed package ships.

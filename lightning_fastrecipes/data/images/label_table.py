@@ -171,8 +171,8 @@ class LabelTable:
     ============================ ================================================================
     files                        paths below ``folder``, with ``/`` or backslashes; ids without
                                  extension, such as ``train_7``, if one image is called so
-    a label                      text or whole numbers; many different numbers, as of a regression,
-                                 are refused
+    a label                      text, or whole numbers, which come in their order as classes; many
+                                 different numbers, as of a regression, are refused
     numbers, asked for           one number in each column of ``Numbers``
     several labels               ``sun sea``, ``sun, sea``, ``sun;sea``, ``sun|sea``, lists, their
                                  text in Python, JSON, NumPy or PostgreSQL, or one row per image and

@@ -1,7 +1,7 @@
 """What every datamodule of images shares: options, data sets and loaders."""
 
 from abc import abstractmethod
-from collections.abc import Sized
+from collections.abc import Sequence, Sized
 from typing import Any, Unpack, get_args
 
 import torch
@@ -13,6 +13,7 @@ from lightning_fastrecipes.data.common import settings
 from lightning_fastrecipes.data.common.samplers import ShuffleSampler
 from lightning_fastrecipes.data.images import loaders
 from lightning_fastrecipes.data.images.assembly import Images, assemble, say_what_was_decided
+from lightning_fastrecipes.data.images.class_order import as_stored, in_order_of
 from lightning_fastrecipes.data.images.dataset import ImageDataset, PixelDataset, WindowDataset
 from lightning_fastrecipes.data.images.geometry import MAX_SIDE, CachedSize, EvalTransform, Geometry
 from lightning_fastrecipes.data.images.known_images import KnownImages
@@ -32,8 +33,7 @@ from lightning_fastrecipes.data.images.pixel_stores import PixelStores
 from lightning_fastrecipes.data.images.train_transform import TrainTransform, view_transforms
 from lightning_fastrecipes.data.images.trainer_facts import TrainerFacts, read_trainer
 from lightning_fastrecipes.errors import ConfigurationError, DataError
-from lightning_fastrecipes.functional.labels.classes import refuse_other_classes
-from lightning_fastrecipes.functional.labels.numbers import has_doubles, refuse_other_numbers
+from lightning_fastrecipes.functional.labels.numbers import has_doubles
 from lightning_fastrecipes.protocols import InputSpec
 
 Batch = list[Tensor]
@@ -222,9 +222,8 @@ class ImageDataModule(KnownImages, pl.OwnDataModule):
 
         A batch holds images, ``uint8``, of shape ``(batch, 3, height, width)``, and targets.
         """
-        return loaders.finished_batch(
-            batch, self._windows, self._spec if self._normalises else None
-        )
+        spec = self._spec if self._normalises else None
+        return loaders.finished_batch(batch, self._windows, spec)
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -237,9 +236,13 @@ class ImageDataModule(KnownImages, pl.OwnDataModule):
             known["input_spec"] = self._spec.plain_values()
         return known
 
+    def follow_classes(self, classes: Sequence[str]) -> None:
+        """Number the classes as a trained model does, unless its names are others."""
+        self._images = in_order_of(self._assembled, classes)
+
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuse other classes and another kind of labels with a ConfigurationError."""
+        """Take the order of classes; refuse others, or other labels, with a ConfigurationError."""
         if state_dict.get("label_kind", self.label_kind) != self.label_kind:
             raise ConfigurationError(
                 f"The checkpoint has labels of the kind '{state_dict['label_kind']}', but the"
@@ -282,9 +285,7 @@ class ImageDataModule(KnownImages, pl.OwnDataModule):
 
     def _compare_classes(self) -> None:
         if self._stored_classes is not None and self._images is not None:
-            refuse_other_classes(self._stored_classes, self._images.classes)
-            names = [target.name for target in self._images.number_targets]
-            refuse_other_numbers(self._stored_numbers, names)
+            self._images = as_stored(self._images, self._stored_classes, self._stored_numbers)
 
     def _eval_transform(self, image_size: int | None = None) -> EvalTransform:
         side = image_size or self.eval_image_size or self.image_size

@@ -1,12 +1,37 @@
-"""Whether two lists of class names are the same, and how they differ."""
+"""The order of class names, whether two lists of them are the same, and how they differ."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.messages import name_some
 
 _OTHER_COLUMNS = {"file", "row", "prediction", "target", "unknown", "agreement"}
 """What else stands in a table of predictions."""
+
+_WHOLE = re.compile(r"(-?[0-9]{1,18})(\.0*)?")
+
+
+def in_order(names: Collection[str]) -> list[str]:
+    """Return class names in their order: as numbers if all are whole numbers, else as text.
+
+    >>> in_order(["10", "9", "-1"]), in_order(["10", "9", "cat"])
+    (['-1', '9', '10'], ['10', '9', 'cat'])
+    """
+    numbers = {name: whole_number(name) for name in names}
+    if None in numbers.values():
+        return sorted(names)
+    return sorted(names, key=lambda name: (numbers[name], name))
+
+
+def whole_number(text: str) -> int | None:
+    """Return the whole number that a text is, ``None`` if it is none.
+
+    >>> [whole_number(text) for text in ("07", "-1", "3.0", "3.5", "a")]
+    [7, -1, 3, None, None]
+    """
+    match = _WHOLE.fullmatch(text)
+    return None if match is None else int(match[1])
 
 
 def probability_columns(classes: Sequence[str]) -> list[str]:

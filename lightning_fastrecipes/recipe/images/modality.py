@@ -30,6 +30,7 @@ from lightning_fastrecipes.recipe.images.export import load_export, predict_file
 from lightning_fastrecipes.recipe.images.items import as_files
 from lightning_fastrecipes.recipe.images.number_reports import write_number_predictions
 from lightning_fastrecipes.recipe.images.reports import write_image_predictions
+from lightning_fastrecipes.recipe.images.stored_classes import stored_classes
 from lightning_fastrecipes.recipe.images.views import build_tta, describe_views
 from lightning_fastrecipes.recipe.shared.modality import Modality
 from lightning_fastrecipes.recipe.shared.predictions import Predicted, Predictions
@@ -68,6 +69,8 @@ class Images(Modality):
         images.largest_image_size = max(images.image_size, *(size or 0 for size in sizes))
         images.prepare_data()
         images.setup("fit")
+        if (trained := stored_classes(recipe.path.parent)) is not None:
+            images.follow_classes(trained)
         if _counts_classes(recipe) and len(images.classes) == 1 and images.label_kind == "single":
             raise DataError(
                 "The images must be of two classes or more, but all are of"
