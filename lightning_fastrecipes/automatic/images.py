@@ -12,9 +12,10 @@ import pandas as pd
 from lightning_fastrecipes.automatic.draft import Draft
 from lightning_fastrecipes.data.common.split_choice import ColumnSplit
 from lightning_fastrecipes.data.common.split_names import may_be_split
+from lightning_fastrecipes.data.images.class_names import find_names, with_class_names
 from lightning_fastrecipes.data.images.file_facts import FileFacts, file_facts
 from lightning_fastrecipes.data.images.folder_layout import inner_folders
-from lightning_fastrecipes.data.images.label_sets import LABEL_JOINER
+from lightning_fastrecipes.data.images.label_sets import LABEL_JOINER, labels_of
 from lightning_fastrecipes.data.images.label_table import LabelTable, Numbers, Tags
 from lightning_fastrecipes.data.images.listing import Listing, list_folder
 from lightning_fastrecipes.data.images.table_columns import LABEL_NAMES, file_columns
@@ -34,14 +35,23 @@ IMAGE_TABLES = _DATAMODULES.format("CSV")
 
 def draft_folder(root: Path, found: str = "in folders of their classes") -> Draft:
     """Look at a folder of images, which are ``found`` so, and write a recipe that trains on it."""
-    listing = list_folder(root)
-    return _draft(
-        listing,
-        _DATAMODULES.format("Folder"),
-        {"root": str(root)},
-        found,
-        None,
-    )
+    listing, names, said = _named(list_folder(root), root)
+    arguments: dict[str, Any] = {"root": str(root)}
+    if names is not None:
+        arguments["layout"] = {"class_names": names}
+    draft = _draft(listing, _DATAMODULES.format("Folder"), arguments, found, None)
+    return Draft(draft.document, [draft.decisions[0], *said, *draft.decisions[1:]])
+
+
+def _named(listing: Listing, home: Path) -> tuple[Listing, str | None, list[Decision]]:
+    """Return a listing with the names of classes that a file beside it gives, and that file."""
+    labels = {label for text in listing.rows["label"] for label in labels_of(str(text))}
+    name = find_names(labels, home) if listing.classes is None else None
+    if name is None:
+        return listing, None, []
+    named = with_class_names(listing, name, home)
+    said = named.reading.rpartition("; ")[2].removeprefix("labels are ")
+    return named, name, [Decision("class names", f"'{name}' has them, {said}.")]
 
 
 def file_column(frame: pd.DataFrame) -> str | None:
@@ -79,12 +89,17 @@ def draft_image_table(
         raise DataError(f"No column of '{csv}' names images. Add one of file names.")
     splits = [str(name) for name in frame if may_be_split(frame[name])]
     others = [str(name) for name in frame if name not in (files, *splits)]
-    labels, why = _labels(frame, others, target)
+    labels, why = _labels(frame, others, target, csv.parent)
     table: dict[str, Any] = {"file_column": files}
     if folder != csv.parent:
         table["folder"] = str(folder)
     split = ColumnSplit(splits[0]) if splits else None
-    listing = list_table(csv, LabelTable(**table, labels=labels), split)
+    numbers = {*frame[labels].dropna().astype(str)} if isinstance(labels, str) else set()
+    named = find_names(numbers, csv.parent)  # then many numbers may be classes
+    listing = list_table(csv, LabelTable(**table, labels=labels, class_names=named), split)
+    listing, names, of_names = _named(listing, csv.parent)
+    if names is not None:
+        table["class_names"] = names
     written: Any = labels
     if isinstance(labels, Tags):
         written = {"columns": labels.columns}
@@ -94,7 +109,7 @@ def draft_image_table(
             "init_args": {"columns": labels.columns, "log": labels.log},
         }
     arguments = {"csv": str(csv), "table": {**table, "labels": written}}
-    said = [Decision("files", f"the column '{files}' names them, below {folder}."), why]
+    said = [Decision("files", f"the column '{files}' names them, below {folder}."), why, *of_names]
     draft = _draft(
         listing,
         IMAGE_TABLES,
@@ -106,7 +121,7 @@ def draft_image_table(
 
 
 def _labels(
-    frame: pd.DataFrame, others: Sequence[str], target: str | None
+    frame: pd.DataFrame, others: Sequence[str], target: str | None, home: Path
 ) -> tuple[str | Tags | Numbers, Decision]:
     """Return where the labels are, and why."""
     named = [name for name in others if name.lower() in LABEL_NAMES]
@@ -121,7 +136,8 @@ def _labels(
         raise DataError(f"No column '{chosen}' of labels; the table has {names}.")
     why = "as was asked for" if target else "by its name" if named else "the first other column"
     column = frame[chosen]
-    if column.dtype.kind in "iuf" and choose_task(column).task == "regression":
+    is_number = column.dtype.kind in "iuf" and choose_task(column).task == "regression"
+    if is_number and find_names({*column.dropna().astype(str)}, home) is None:
         choice = choose_task(column)
         sentence = f"the column '{chosen}', {why}: {choice.reason}, learned {choice.log_reason}."
         return Numbers(chosen, choice.log), Decision("labels", sentence)

@@ -25,7 +25,7 @@ from lightning_fastrecipes.data.images.label_table import (
     Tags,
 )
 from lightning_fastrecipes.data.images.table_files import find_files
-from lightning_fastrecipes.data.images.table_listing import read_label_table
+from lightning_fastrecipes.data.images.table_listing import home_of, read_label_table
 from lightning_fastrecipes.errors import DataError
 from lightning_fastrecipes.messages import name_some, shown
 from lightning_fastrecipes.recipe.config.documents import dump_document
@@ -163,7 +163,8 @@ def _clean_table(
             columns=["file", "label", "split"],
         )
         frame = _changed_column(frame, frame["file"], changes, "label", "")
-        column, table = "split", {"labels": {"class_path": _path(SingleLabel)}}
+        column = "split"
+        table: dict[str, Any] = {"labels": {"class_path": _path(SingleLabel)}}
         for name in ("root", "layout"):
             options.pop(name, None)
     elif isinstance(data, ImageCSVDataModule):
@@ -178,6 +179,8 @@ def _clean_table(
         table = dict(options.get("table") or {})
         for name in ("separator", "column_names", "encoding"):
             table.pop(name, None)
+        if isinstance(found.class_names, str | Path):
+            table["class_names"] = str((home_of(data.csv) / found.class_names).absolute())
     else:
         raise DataError(f"Labels of a {type(data).__name__} cannot be mended in a table.")
     write_atomically(target, frame.to_csv(index=False))

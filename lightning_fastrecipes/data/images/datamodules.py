@@ -10,13 +10,14 @@ from typing_extensions import override
 from lightning_fastrecipes.data.common.settings import Instance
 from lightning_fastrecipes.data.common.sources import resolve_source
 from lightning_fastrecipes.data.images.arrays import list_arrays, list_into_memory, read_npz
+from lightning_fastrecipes.data.images.class_names import with_class_names
 from lightning_fastrecipes.data.images.folder_layout import FolderLayout, FoldersAre, as_layout
 from lightning_fastrecipes.data.images.label_table import LabelTable, Numbers, SoftLabels, Tags
 from lightning_fastrecipes.data.images.listing import Listing, list_folder
 from lightning_fastrecipes.data.images.module import ImageDataModule
 from lightning_fastrecipes.data.images.number_labels import with_numbers
 from lightning_fastrecipes.data.images.options import ImageOptions
-from lightning_fastrecipes.data.images.table_listing import list_table
+from lightning_fastrecipes.data.images.table_listing import home_of, list_table
 from lightning_fastrecipes.errors import ConfigurationError
 from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.protocols import LabelKind
@@ -65,8 +66,10 @@ class ImageFolderDataModule(ImageDataModule):
 
     @override
     def _list(self) -> Listing:
-        listing = list_folder(resolve_source(self.root, "root"), self.layout)
-        labels = self.layout.labels
+        root, labels = resolve_source(self.root, "root"), self.layout.labels
+        listing = list_folder(root, self.layout)
+        if self.layout.class_names is not None:
+            listing = with_class_names(listing, self.layout.class_names, root)
         return listing if labels is None else with_numbers(listing, labels)
 
     @override
@@ -127,7 +130,8 @@ class ImageCSVDataModule(ImageDataModule):
 
     @override
     def _list(self) -> Listing:
-        return list_table(self.csv, self.table, self.split)
+        listing, names = list_table(self.csv, self.table, self.split), self.table.class_names
+        return listing if names is None else with_class_names(listing, names, home_of(self.csv))
 
 
 class ImageArrayDataModule(ImageDataModule):

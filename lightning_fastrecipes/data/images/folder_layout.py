@@ -10,7 +10,7 @@ from lightning_fastrecipes.data.common.sources import is_folder, is_ignored, lis
 from lightning_fastrecipes.data.common.split_names import SplitName, split_name, split_within
 from lightning_fastrecipes.data.images.label_table import Numbers
 from lightning_fastrecipes.data.images.name_labels import NamePattern
-from lightning_fastrecipes.errors import DataError, check_choice
+from lightning_fastrecipes.errors import ConfigurationError, DataError, check_choice
 from lightning_fastrecipes.messages import name_some
 from lightning_fastrecipes.typed import check_types
 
@@ -47,18 +47,28 @@ class FolderLayout:
             of the lists, are relative to the folder.
         labels: ``Numbers()`` if names of class folders, or what the pattern or a list gives for
             labels, are numbers to be predicted.
+        class_names: Names of classes that are numbers: a list of them, counted from 0, or a file
+            relative to the folder, such as ``classes.csv``, with a number and a name in each line,
+            or a name alone.
 
     Raises:
-        ConfigurationError: If ``folders`` is something else, or the pattern cannot be used.
+        ConfigurationError: If ``folders`` is something else, or the pattern cannot be used, or
+            there are ``class_names`` for ``labels``.
     """
 
     folders: FoldersAre = "auto"
     label_pattern: str | None = None
     lists: dict[str, str | Path] | None = None
     labels: Numbers | None = None
+    class_names: str | Path | list[str] | None = None
 
     def __post_init__(self) -> None:
         check_types(self)
+        if self.class_names is not None and self.labels is not None:
+            raise ConfigurationError(
+                "`class_names` names classes, but `labels` are numbers to be predicted. Leave one"
+                " out."
+            )
         check_choice("folders", self.folders, get_args(FoldersAre))
         if self.label_pattern is not None:
             NamePattern(self.label_pattern)

@@ -1,6 +1,7 @@
 """What the columns of a table of labels mean."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -201,6 +202,9 @@ class LabelTable:
             and images to predict need none.
         encoding: Of the file, such as ``cp1252``; UTF-8 if not given, or what the mark at the start
             of the file says.
+        class_names: Names of classes that are numbers: a list of them, counted from 0, or a file
+            relative to that of the table, such as ``classes.csv``, with a number and a name in each
+            line, or a name alone.
         suffix: What is behind every file name that does not end so, such as ``.jpg``; if not given,
             names without extension are looked up in the folder.
 
@@ -223,6 +227,7 @@ class LabelTable:
     suffix: str | None = None
     weight: str | None = None
     encoding: str | None = None
+    class_names: str | Path | list[str] | None = None
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -149,7 +149,7 @@ def _label_sets(frame: pd.DataFrame, table: LabelTable, flag_columns: list[str])
         values = column.fillna("").astype(str).tolist()
         separator = labels.separator if isinstance(labels, Tags) else "auto"
         sets = split_labels(values, None if separator == "auto" else separator, choice)
-        if choice == "auto" and not sets.multi_label:
+        if choice == "auto" and not sets.multi_label and table.class_names is None:
             sets = replace(sets, note=_numbers_as_classes(values, str(column.name)))
         return sets
     flags = _flags(frame[flag_columns])

@@ -25,6 +25,7 @@ from lightning_fastrecipes.data.common.split_names import (
     may_be_split,
     read_splits,
     says_split,
+    split_name,
 )
 from lightning_fastrecipes.data.images.label_sets import LABEL_JOINER
 from lightning_fastrecipes.data.images.label_table import LabelTable, Numbers
@@ -164,6 +165,16 @@ def read_label_table(
     table = found_table(frame, table, split)
     folder = home if table.folder is None else resolve_source(table.folder, "folder")
     return _plain_names(frame, [table.file_column, *label_columns(table)]), folder, table
+
+
+def home_of(csv: LabelSource) -> Path:
+    """Return the folder of a table of labels, or of one for each split; of frames the current."""
+    if isinstance(csv, Mapping):
+        csv = next((one for split, one in csv.items() if split_name(str(split)) == "train"), Path())
+    if not isinstance(csv, str | Path):
+        return Path()
+    path = resolve_source(csv, "csv")
+    return path if path.is_dir() else path.parent
 
 
 def _refuse_empty(frame: pd.DataFrame) -> None:
