@@ -102,7 +102,7 @@ def changed(frame, labels, kind):
         table=LabelTable(labels=labels), label_kind=kind, classes=["sea", "sky", "sun"]
     )
     keys = frame["file"]
-    return _changed_labels(frame, keys, CHANGES, data).set_index("file")
+    return _changed_labels(frame, keys, CHANGES, data.table, data).set_index("file")
 
 
 @pytest.mark.parametrize("separator", [" ", ", ", ";"])
