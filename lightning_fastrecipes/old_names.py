@@ -61,7 +61,7 @@ The same table serves documents, variants, overrides, hyperparameters and export
 model are the keys below ``model``.
 """
 
-SHORT_FORMS = {"data.augmentation": "preset", "data.split": "val"}
+SHORT_FORMS = {"data.augmentation": "preset", "data.split": "val", "evaluation.tta": "n"}
 """Key that may be one plain value, to the name of that value where others are moved beside it."""
 
 _VALUES: dict[str, dict[Any, Any]] = {

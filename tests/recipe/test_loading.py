@@ -214,8 +214,8 @@ def test_a_path_that_looks_like_a_number_stays_a_path(recipe_file: Path) -> None
         ("stages.all.callbacks.SGDR=1", "name one key of one callback"),
         ("stages.all.callbacks.SGRD.floor=1", "there is no callback 'SGRD'. Callbacks: SGDR"),
         ("stages.all.callbacks.SGDR.flor=1", "Did you mean `floor`"),
-        ("seed.x=1", "holds no keys"),
-        ("description.x.y=1", "`description` holds no keys"),
+        ("seed.x=1", "`seed` is 0, which holds no keys. Write the whole value: `--seed=...`."),
+        ("description.x.y=1", "`description` is .*, which holds no keys"),
         ("model.backbones=resnet18", "Did you mean `backbone`"),
         ("datta.root=x", "Did you mean `data`"),
     ],
@@ -224,6 +224,13 @@ def test_a_path_that_looks_like_a_number_stays_a_path(recipe_file: Path) -> None
 def test_a_wrong_override_is_named(recipe_file: Path, override: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         load_recipe(recipe_file, [override])
+
+
+def test_a_key_of_views_goes_beside_their_number(recipe_file: Path) -> None:
+    views = load_recipe(
+        recipe_file, ["evaluation.tta=3", "evaluation.tta.preset=augmentation"]
+    ).evaluation.tta
+    assert (views.n, views.preset) == (3, "augmentation")
 
 
 def test_the_resolved_document_reads_back_as_the_same_recipe(recipe_file, tmp_path) -> None:

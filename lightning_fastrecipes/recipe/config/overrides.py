@@ -82,7 +82,7 @@ def apply_override(document: dict[str, Any], override: Override, place: Place) -
     if what or isinstance(target, list):
         raise place.error(f"name one key of one {what or 'item'}.")
     if not isinstance(target, dict):
-        raise place.error(f"`{'.'.join(parts[:-1])}` holds no keys.")
+        raise _holds_no_keys(parts[:-1], target, place)
     value = override.value
     if override.is_text:
         try:
@@ -108,7 +108,7 @@ def _descend(target: Any, part: str, before: list[str], place: Place) -> Any:
             raise place.error(f"there is no {what} {shown(part)}. {known}")
         key = index if isinstance(target, list) else list(target)[index]
     elif not isinstance(target, dict):
-        raise place.error(f"`{'.'.join(before)}` holds no keys.")
+        raise _holds_no_keys(before, target, place)
     else:
         target = _arguments(target, part)
     found = target.get(key) if isinstance(target, dict) else target[key]
@@ -121,6 +121,13 @@ def _descend(target: Any, part: str, before: list[str], place: Place) -> Any:
         found = {SHORT_FORMS[path]: found}
     target[key] = found
     return found
+
+
+def _holds_no_keys(path: Sequence[str], value: Any, place: Place) -> RecipeError:
+    name = ".".join(path)
+    return place.error(
+        f"`{name}` is {shown(value)}, which holds no keys. Write the whole value: `--{name}=...`."
+    )
 
 
 def _arguments(target: dict[str, Any], part: str) -> dict[str, Any]:
