@@ -201,13 +201,15 @@ def _of_fit(f: Figures) -> list[Advice]:
 
 def _of_steps(f: Figures) -> list[Advice]:
     found: list[Advice] = []
-    steps = 0.0
+    steps = 0
     for stage in f.stages:
-        size = stage.get("batch_size")
+        size, epochs = stage.get("batch_size"), stage.get("epochs") or 1
         if not size or not f.num_train:
             continue
-        per_epoch = max(f.num_train // size, 1)
-        steps += per_epoch * (stage.get("epochs") or 1)
+        # Earlier versions noted no steps.
+        taken = stage.get("steps") or max(f.num_train // size, 1) * epochs
+        per_epoch = max(taken // epochs, 1)
+        steps += taken
         if per_epoch < _FEW_STEPS_OF_AN_EPOCH and not found:
             found.append(
                 Advice(
@@ -223,7 +225,7 @@ def _of_steps(f: Figures) -> list[Advice]:
             Advice(
                 55,
                 "Take more steps",
-                f"The whole run has taken {steps:.0f} steps. Give the stages more epochs.",
+                f"The whole run has taken {steps} steps. Give the stages more epochs.",
             )
         )
     for name, (taken, suggested) in f.found_rates.items():
