@@ -352,6 +352,8 @@ def test_a_killed_run_resumes_from_the_command_line(recipe_file: Path, tmp_path:
     assert cut.returncode == -9, cut.stderr
     resumed = subprocess.run([*command, "--resume", "cut"], **options)
     assert resumed.returncode == 0, resumed.stderr
+    titles = re.findall(r"Stage (\w+)(:| is finished)", resumed.stdout)
+    assert titles == [("head", " is finished"), ("augmented", " is finished"), ("all", ":")]
     history = pd.read_csv(tmp_path / "cut" / "metrics.csv")
     assert history["epoch"].tolist() == [0, 1, 0, 0, 1, 2]
 

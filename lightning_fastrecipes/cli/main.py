@@ -224,9 +224,10 @@ def _train(run: "Run", console: Console) -> dict[str, Any]:
     console.print(f"{run.recipe.name}{fold}: {run.recipe.description}")
     terminal.print_data(console, run.recipe, run.data, run.model)
     for index, plan in enumerate(plans):
-        terminal.print_plan(console, plan)
+        if not (was_trained := run.is_trained(index)):
+            terminal.print_plan(console, plan)
         figures = run.run_stage(index)
-        terminal.print_stage(console, figures, run.time_left.seconds())
+        terminal.print_stage(console, figures, run.time_left.seconds(), was_trained=was_trained)
     results = run.finish()
     terminal.print_results(console, results)
     return results

@@ -140,11 +140,16 @@ class Run:
             self.modality.write_findings(self.data, self.folder.path)
         return self.plans
 
+    def is_trained(self, index: int) -> bool:
+        """Return whether a stage is finished already, in the run that is resumed or continued."""
+        trained = [one["max_epochs"] or 0 for one in self.stages[index : index + 1]]
+        return bool(trained) and trained[0] >= self.recipe.stages[index].max_epochs
+
     def run_stage(self, index: int) -> dict[str, Any]:
         """Train one stage, or load it if it is finished, and return its figures."""
         stage, self._stage = self.recipe.stages[index], index
         earlier = self.stages[index : index + 1]
-        if earlier and (earlier[0]["max_epochs"] or 0) >= stage.max_epochs:
+        if self.is_trained(index):
             check_history(self.folder, stage.name, earlier[0].get("epochs", 0))
             load_finished_stage(self.model, self.folder, stage.name)
             # If the stage stopped before its largest images, the evaluation keeps their size.

@@ -45,8 +45,17 @@ def print_summary(console: Console, title: str, found: Summary) -> None:
     console.print(f"{title}{policy}\n\n{found}", markup=False, soft_wrap=True)
 
 
-def print_stage(console: Console, figures: Mapping[str, Any], seconds_left: float | None) -> None:
-    """Print time and last metrics of a stage, what is doubtful, and the time left if known."""
+def print_stage(
+    console: Console,
+    figures: Mapping[str, Any],
+    seconds_left: float | None,
+    *,
+    was_trained: bool = False,
+) -> None:
+    """Print time and last metrics of a stage, what is doubtful, and the time left if known.
+
+    ``was_trained`` says that it was finished before, in the run that goes on.
+    """
     logged = {name: value for name, value in figures["metrics"].items() if name != "epoch"}
     metrics = ", ".join(f"{name} {value:.4g}" for name, value in logged.items())
     rate = next(name for name in figures if name.endswith("_per_second"))
@@ -56,7 +65,8 @@ def print_stage(console: Console, figures: Mapping[str, Any], seconds_left: floa
     kept += f"; `ValidationGuard` doubts these weights: {doubts}" if doubts else ""
     left = "" if seconds_left is None else f"; about {duration(seconds_left)} left of the run"
     console.print(
-        f"Stage {figures['name']} took {figures['seconds']:.1f} s"
+        f"Stage {figures['name']} {'is finished: it ' if was_trained else ''}took"
+        f" {figures['seconds']:.1f} s"
         f" ({figures[rate]:,.0f} {rate.removesuffix('_per_second')}/s): {metrics}{kept}{left}",
         markup=False,
     )

@@ -8,6 +8,11 @@ from lightning_fastrecipes.recipe.run.terminal import print_stage
 FIGURES = {"name": "all", "seconds": 2.0, "images_per_second": 9.0, "metrics": {"val_loss": 1.0}}
 
 
+def test_a_stage_that_was_trained_before_does_not_look_as_if_it_had_run(capsys) -> None:
+    print_stage(Console(width=500), FIGURES, seconds_left=None, was_trained=True)
+    assert capsys.readouterr().out.startswith("Stage all is finished: it took 2.0 s (9 images/s)")
+
+
 @pytest.mark.parametrize(
     ("guard", "doubts"),
     [
