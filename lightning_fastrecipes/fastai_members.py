@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from lightning_fastrecipes.messages import suggestion
+
 _FIT = "`Trainer(max_epochs=..., callbacks=[{}]).fit(model, datamodule=data)`"
 _PREDICT = "`fr.load(model).predict(items)`"
 _OF_LEARNERS: Mapping[str, str] = {
@@ -34,6 +36,7 @@ _OF_LEARNERS: Mapping[str, str] = {
 }
 _OF_DATA: Mapping[str, str] = {
     "c": "`len(data.classes)`",
+    "dls": "the datamodule itself",
     "dataloaders": "the datamodule itself, for `Trainer.fit(model, datamodule=data)`",
     "one_batch": "`next(iter(data.train_dataloader()))` after `data.setup('fit')`",
     "show": "`data.show_batch()`",
@@ -50,10 +53,33 @@ _OF_DATA: Mapping[str, str] = {
 }
 
 
+class _MissingError(AttributeError):
+    """Names what was meant once it is read: ``hasattr``, which asks often, reads nothing."""
+
+    def __init__(self, said: str, name: str, owner: object, ours: Mapping[str, str]) -> None:
+        super().__init__(said, name=name)  # without `obj`, for which Python adds a word of its own
+        self._owner, self._ours = type(owner), ours
+
+    def __str__(self) -> str:
+        if self.name in self._ours:
+            return f"{self.args[0]}. fast.ai's `{self.name}` is here: {self._ours[self.name]}."
+        public = [name for name in dir(self._owner) if not name.startswith("_")]
+        meant = suggestion(str(self.name), public)
+        return f"{self.args[0]}.{meant}" if meant else str(self.args[0])
+
+    def __reduce__(self) -> tuple[type[AttributeError], tuple[str]]:
+        return AttributeError, (str(self),)
+
+
+# Tracebacks show the name that people know.
+_MissingError.__module__, _MissingError.__qualname__ = "builtins", "AttributeError"
+
+
 class AnswersAsLearner:
     """A module that says, of an attribute that fast.ai's learners have, what it is here.
 
-    ``hasattr`` stays false, and what a subclass calls by one of these names is its own.
+    Of one that nearly is an attribute it says which. ``hasattr`` stays false, and what a subclass
+    calls by one of these names is its own.
     """
 
     if not TYPE_CHECKING:  # what type checkers know of attributes stays as it is
@@ -63,9 +89,7 @@ class AnswersAsLearner:
             try:
                 return super().__getattr__(name)
             except AttributeError as error:
-                if name not in _OF_LEARNERS:
-                    raise
-                raise AttributeError(f"{error}.{_answer(name, _OF_LEARNERS)}") from None
+                raise _MissingError(str(error), name, self, _OF_LEARNERS) from None
 
 
 class AnswersAsData:
@@ -75,11 +99,7 @@ class AnswersAsData:
 
         def __getattr__(self, name: str) -> Any:
             """Raise an error that helps, or the one that led here."""
-            if name in _OF_DATA:
-                missing = f"{type(self).__name__!r} object has no attribute {name!r}."
-                raise AttributeError(f"{missing}{_answer(name, _OF_DATA)}")
-            return object.__getattribute__(self, name)
-
-
-def _answer(name: str, ours: Mapping[str, str]) -> str:
-    return f" fast.ai's `{name}` is here: {ours[name]}."
+            try:
+                return object.__getattribute__(self, name)
+            except AttributeError as error:
+                raise _MissingError(str(error), name, self, _OF_DATA) from None

@@ -34,7 +34,7 @@ def test_attributes_of_data_are_answered_with_ours() -> None:
     images = fr.ImageFolderDataModule("photos")
     for name, ours in ("vocab", "data.classes"), ("dataloaders", "Trainer.fit"), (
         "train_ds", "dataset",
-    ):  # fmt: skip
+    ), ("dls", "the datamodule itself"):  # fmt: skip
         with pytest.raises(
             AttributeError, match=f"no attribute '{name}'.*`{name}` is here.*{ours}"
         ):
@@ -42,6 +42,19 @@ def test_attributes_of_data_are_answered_with_ours() -> None:
     with pytest.raises(AttributeError, match=r"has no attribute 'nothing'$"):
         _ = images.nothing
     assert not any(hasattr(images, name) for name in _OF_DATA)
+
+
+def test_what_is_nearly_an_attribute_is_named(model) -> None:
+    with pytest.raises(
+        AttributeError, match=r"no attribute 'unfreez'\. Did you mean `unfreeze`\?$"
+    ):
+        model.unfreez()
+    with pytest.raises(
+        AttributeError, match=r"'show_batc'\. Did you mean `show_batch`\?$"
+    ) as found:
+        fr.ImageFolderDataModule("photos").show_batc()
+    assert type(found.value).__qualname__ == "AttributeError"
+    assert str(pickle.loads(pickle.dumps(found.value))) == str(found.value)
 
 
 def test_an_error_within_a_property_of_data_stays() -> None:
