@@ -123,6 +123,20 @@ def name_some(names: Sequence[str]) -> str:
     return shown if len(names) <= _MAX_NAMED else f"{shown}, ... ({len(names)} in all)"
 
 
+_NOT_HERE: Mapping[str, str] = {
+    "CollabDataLoaders": "images and tables are",
+    "LanguageModelData": "images and tables are",
+    "SegmentationDataLoaders": "images are classified, or given numbers",
+    "TextDataLoaders": "images and tables are",
+    "URLs": "no data are fetched",
+    "collab_learner": "images and tables are",
+    "language_model_learner": "images and tables are",
+    "text_classifier_learner": "images and tables are",
+    "unet_learner": "images are classified, or given numbers",
+    "untar_data": "no data are fetched",
+}
+
+
 def suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
     """Ask whether a known name was meant, or say nothing if none is close.
 
@@ -133,6 +147,8 @@ def suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
     for ours in _OF_FASTAI.get(name, ()):
         if ours.partition("=")[0] in known:
             return f" fast.ai's `{name}` is called `{prefix}{ours}` here."
+    if name in _NOT_HERE:
+        return f" fast.ai's `{name}` is not here: {_NOT_HERE[name]}."
     close = difflib.get_close_matches(name[:_MAX_LENGTH], known, 1)
     return f" Did you mean `{prefix}{close[0]}`?" if close else ""
 

@@ -64,6 +64,8 @@ def test_keywords_are_answered_with_ours() -> None:
 def test_names_of_the_package_are_answered_with_ours() -> None:
     with pytest.raises(AttributeError, match=r"fast.ai's `load_learner` is called `load` here"):
         _ = fr.load_learner
+    with pytest.raises(AttributeError, match=r"fast.ai's `untar_data` is not here: no data are"):
+        _ = fr.untar_data
     with pytest.raises(AttributeError, match=r"`DataBlock` is called `ImageCSVDataModule` here"):
         _ = fr.DataBlock
     with pytest.raises(AttributeError, match=r"no attribute 'SDGR'\. Did you mean `SGDR`"):
