@@ -264,6 +264,8 @@ def test_a_trial_of_the_speed_is_in_the_precision_of_the_model(
 def test_a_folder_may_be_named_again_if_the_run_had_no_data(recipe_file, tmp_path, capsys) -> None:
     words = ["run", str(recipe_file), "--fast-dev-run", "--out", "again"]
     assert main([*words, "--data.root=nowhere"]) == 1
+    # What runs is said before its data are read, which may take long.
+    assert "tiny: " in capsys.readouterr().out
     assert not (tmp_path / "again").exists()
     assert main(words) == 0
     assert main(words) == 2

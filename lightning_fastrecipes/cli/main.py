@@ -219,9 +219,9 @@ def _run(options: argparse.Namespace) -> int:
 def _train(run: "Run", console: Console) -> dict[str, Any]:
     from lightning_fastrecipes.recipe.run import terminal
 
-    plans = run.prepare()
     fold = f", {run.folder.path.name}" if run.recipe.is_fold else ""
     console.print(f"{run.recipe.name}{fold}: {run.recipe.description}")
+    plans = run.prepare()
     terminal.print_data(console, run.recipe, run.data, run.model)
     for index, plan in enumerate(plans):
         if not (was_trained := run.is_trained(index)):

@@ -80,6 +80,7 @@ def report_on_run(recipe: Any, folder: Path, trust: Trust) -> None:
     from lightning_fastrecipes.reporting.reports import report as write
 
     try:
+        out.print("Writing the report, which `report: false` leaves out")
         with only_run_in(folder):  # sweeps what a killed one left
             place = write(folder, trust=trust)
         out.print(f"Report: {place}")

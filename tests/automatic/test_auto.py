@@ -87,7 +87,10 @@ def test_the_command_says_what_was_reached_and_reports(
     printed = capsys.readouterr().out
     assert "\nTest split, 50 samples: rmse " in printed
     assert "; always the mean has " in printed
-    assert "Report: runs/prices-auto/report.html" in printed
+    said = (
+        "Writing the report, which `report: false` leaves out\nReport: runs/prices-auto/report.html"
+    )
+    assert said in printed
     assert Path("runs/prices-auto/report.html").is_file()
 
 
