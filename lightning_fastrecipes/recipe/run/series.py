@@ -57,6 +57,10 @@ class Series:
                     f"must be at most {num_rows}, one for each sample to train on, but is"
                     f" {self._runs()[name].folds}."
                 )
+            if self._runs()[name].folds:
+                # A later one may validate on a class that it does not train on.
+                for member in list(members.values())[1:]:
+                    modality_of(member).read_data(member)
             plans = plan_stages(recipe, data, model)
             if self.options.get("show_progress", True):
                 folder = self.folder.variant(name) if name else self.folder.path

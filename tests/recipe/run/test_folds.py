@@ -79,6 +79,18 @@ def assert_means(results: dict) -> None:
         assert error == pytest.approx(np.std(each, ddof=1) / len(each) ** 0.5)
 
 
+def test_a_class_that_one_fold_does_not_train_on_is_told_before_the_first(tmp_path, capsys) -> None:
+    path = table_recipe(tmp_path / "new", {"column": "Date", "val_last": 0.2}, classes=True)
+    table = path.with_name("sales.csv")
+    frame = pd.read_csv(table)
+    frame.loc[frame.index[-3:], "Kind"] = "new"
+    frame.to_csv(table, index=False)
+    assert main(["run", str(path), "--out", str(tmp_path / "run")]) != 0
+    said = capsys.readouterr()
+    assert "must be one of the training classes 'rare', 'usual', but is 'new'" in said.err
+    assert "Stage all" not in said.out
+
+
 def test_every_image_is_predicted_once_by_a_model_that_has_not_seen_it(
     recipe_file, tmp_path, capsys
 ) -> None:
