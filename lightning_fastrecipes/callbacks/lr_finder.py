@@ -217,8 +217,8 @@ def lr_find(
     """Sweep the learning rate of any module on any data, and leave the module as it was.
 
     Args:
-        model: Any module with one optimizer; frozen parts stay frozen. The sweep keeps the ratios of
-            its groups' rates: give them first, as by ``set_learning_rates(1e-3, lr_ratio=3)``.
+        model: Any module with one optimizer; frozen parts stay frozen. The sweep keeps the ratios
+            of its groups' rates: give them first, as by ``set_learning_rates(1e-3, lr_ratio=3)``.
         datamodule: A ``LightningDataModule``, or a training loader or several.
         min_lr: This and the next five as for ``LRFinder``.
         max_lr: Last rate.
