@@ -228,8 +228,7 @@ def _train(run: "Run", console: Console) -> dict[str, Any]:
             terminal.print_plan(console, plan)
         figures = run.run_stage(index)
         terminal.print_stage(console, figures, run.time_left.seconds(), was_trained=was_trained)
-    results = run.finish()
-    terminal.print_results(console, results)
+    terminal.print_results(console, results := run.finish())
     return results
 
 
