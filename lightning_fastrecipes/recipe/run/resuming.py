@@ -1,14 +1,18 @@
 """Go on from the checkpoints of a run folder, which are checked before Lightning reads them."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning_fastrecipes import plain
 from lightning_fastrecipes.errors import ConfigurationError, DataError, RecipeError
-from lightning_fastrecipes.messages import name_some
+from lightning_fastrecipes.messages import name_some, shown
 from lightning_fastrecipes.recipe.artifacts.history import read_history
 from lightning_fastrecipes.recipe.artifacts.reading import RUN_CURE, named_errors, read_state
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder, kept_inside
+from lightning_fastrecipes.recipe.config.bounds import MOST
+from lightning_fastrecipes.recipe.config.schema import Recipe
+from lightning_fastrecipes.recipe.loading import modality_of
 from lightning_fastrecipes.tasks.optim import check_optimizer_state
 
 _MAPPING, _LIST = plain.named(plain.anything), plain.items(plain.anything)
@@ -20,6 +24,26 @@ _UNFINISHED = plain.keys(
         "lr_schedulers": _LIST,
     },
 )
+
+
+def check_finished_stages(
+    stages: Sequence[Mapping[str, Any]], recipe: Recipe, data: Any, folder: RunFolder
+) -> None:
+    """Raise `DataError` or `RecipeError` if finished stages are not those of a recipe."""
+    for stage in stages:
+        for name in modality_of(recipe).size_names:
+            most = getattr(data, f"largest_{name}", None) or MOST[name]
+            if stage.get(name, 1) > most:
+                raise DataError(
+                    f"{folder.progress}: `{name}` must be at most {most}, as the recipe says, but"
+                    f" is {shown(stage[name])}. {RUN_CURE}"
+                )
+    done, planned = [stage["name"] for stage in stages], [stage.name for stage in recipe.stages]
+    if done != planned[: len(done)]:
+        raise RecipeError(
+            f"{folder.path} holds the finished stages {done}, but the recipe begins with"
+            f" {planned}. Resume with the recipe that was started, or run in another folder."
+        )
 
 
 def load_finished_stage(model: Any, folder: RunFolder, stage: str) -> None:

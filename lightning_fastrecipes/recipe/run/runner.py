@@ -24,7 +24,6 @@ from lightning_fastrecipes.errors import (
     DataNotFoundError,
     RecipeError,
 )
-from lightning_fastrecipes.messages import shown
 from lightning_fastrecipes.plots.runs import draw_curves
 from lightning_fastrecipes.recipe.artifacts.checkpoints import check_room_for_stage
 from lightning_fastrecipes.recipe.artifacts.environment import (
@@ -40,7 +39,7 @@ from lightning_fastrecipes.recipe.artifacts.progress import (
 )
 from lightning_fastrecipes.recipe.artifacts.reading import RUN_CURE
 from lightning_fastrecipes.recipe.artifacts.run_folder import RunFolder
-from lightning_fastrecipes.recipe.config.bounds import MOST, below
+from lightning_fastrecipes.recipe.config.bounds import below
 from lightning_fastrecipes.recipe.config.building import read_trainer
 from lightning_fastrecipes.recipe.config.documents import Place
 from lightning_fastrecipes.recipe.config.schema import Recipe, Stage
@@ -58,6 +57,7 @@ from lightning_fastrecipes.recipe.run.plan import (
 )
 from lightning_fastrecipes.recipe.run.progress_bar import RunBar, RunTable
 from lightning_fastrecipes.recipe.run.resuming import (
+    check_finished_stages,
     check_history,
     check_unfinished,
     load_finished_stage,
@@ -134,7 +134,7 @@ class Run:
             self.model,
             lambda callbacks, **arguments: self._trainer(callbacks, **arguments),
         )
-        self._check_finished_stages()
+        check_finished_stages(self.stages, self.recipe, self.data, self.folder)
         if is_first_process():
             begin_part(self.recipe, self.folder, self.progress)
             self.modality.write_findings(self.data, self.folder.path)
@@ -323,23 +323,6 @@ class Run:
         planned = [plan.num_steps for plan in self.plans[:index]]
         done = [stage.get("steps", 0) for stage in self.stages[:index]]
         return sum(steps or planned[place] for place, steps in enumerate(done))
-
-    def _check_finished_stages(self) -> None:
-        for stage in self.stages:
-            for name in self.modality.size_names:
-                most = getattr(self.data, f"largest_{name}", None) or MOST[name]
-                if stage.get(name, 1) > most:
-                    raise DataError(
-                        f"{self.folder.progress}: `{name}` must be at most {most}, as the recipe"
-                        f" says, but is {shown(stage[name])}. {RUN_CURE}"
-                    )
-        done = [stage["name"] for stage in self.stages]
-        planned = [stage.name for stage in self.recipe.stages]
-        if done != planned[: len(done)]:
-            raise RecipeError(
-                f"{self.folder.path} holds the finished stages {done}, but the recipe begins with"
-                f" {planned}. Resume with the recipe that was started, or run in another folder."
-            )
 
 
 def _below(recipe: Recipe, folder: Path) -> Recipe:
