@@ -118,9 +118,15 @@ def label_table(place: Path, form: str) -> None:
         "suffix": ("file,label\na,x\n", {"suffix": ".jpg"}, "file", ["a.jpg"]),
         "encoding": (plain.replace("x", "Löwe"), {"encoding": "cp1252"}, "label", ["Löwe", "y"]),
         "weight": (plain, {"weight": "kind"}, "weight", [1.0, 2.0]),
+        "class_names": (
+            plain,
+            {"labels": "kind", "class_names": ["no", "cat", "dog"]},
+            "label",
+            ["cat", "dog"],
+        ),
     }[form]
     (place / "labels.csv").write_text(text, options.get("encoding"))
-    listing = list_table(place / "labels.csv", fr.LabelTable(**options))
+    listing = fr.ImageCSVDataModule(place / "labels.csv", table=fr.LabelTable(**options))._list()
     assert listing.rows[column].tolist() == expected
 
 
@@ -134,6 +140,10 @@ def folder_layout(place: Path, form: str) -> None:
         "labels": (
             FolderLayout("classes", label_pattern=r"(\d)", labels=fr.Numbers()),
             [3.0, 4.0, 1.0, 2.0],
+        ),
+        "class_names": (
+            FolderLayout("classes", label_pattern=r"(\d)", class_names=list("abcde")),
+            ["d", "e", "b", "c"],
         ),
     }[form]
     data = fr.ImageFolderDataModule(root, layout=layout)
