@@ -61,10 +61,10 @@ class _MissingError(AttributeError):
         self._owner, self._ours = type(owner), ours
 
     def __str__(self) -> str:
-        if self.name in self._ours:
-            return f"{self.args[0]}. fast.ai's `{self.name}` is here: {self._ours[self.name]}."
-        public = [name for name in dir(self._owner) if not name.startswith("_")]
-        meant = suggestion(str(self.name), public)
+        name = str(self.name)
+        if name in self._ours:
+            return f"{self.args[0]}. fast.ai's `{name}` is here: {self._ours[name]}."
+        meant = suggestion(name, [one for one in dir(self._owner) if not one.startswith("_")])
         return f"{self.args[0]}.{meant}" if meant else str(self.args[0])
 
     def __reduce__(self) -> tuple[type[AttributeError], tuple[str]]:

@@ -59,8 +59,8 @@ class Series:
                 )
             if self._runs()[name].folds:
                 # A later one may validate on a class that it does not train on.
-                for member in list(members.values())[1:]:
-                    modality_of(member).read_data(member)
+                for fold in list(members.values())[1:]:
+                    modality_of(fold).read_data(fold)
             plans = plan_stages(recipe, data, model)
             if self.options.get("show_progress", True):
                 folder = self.folder.variant(name) if name else self.folder.path
