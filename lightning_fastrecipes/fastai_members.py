@@ -89,6 +89,8 @@ class AnswersAsLearner:
             try:
                 return super().__getattr__(name)
             except AttributeError as error:
+                if hasattr(type(self), name):  # a property, in which something else is missing
+                    raise
                 raise _MissingError(str(error), name, self, _OF_LEARNERS) from None
 
 
@@ -102,4 +104,6 @@ class AnswersAsData:
             try:
                 return object.__getattribute__(self, name)
             except AttributeError as error:
+                if hasattr(type(self), name):
+                    raise
                 raise _MissingError(str(error), name, self, _OF_DATA) from None

@@ -63,8 +63,10 @@ def test_an_error_within_a_property_of_data_stays() -> None:
         def extent(self) -> int:
             return self.classes_of_mine
 
-    with pytest.raises(AttributeError, match="no attribute 'classes_of_mine'"):
+    with pytest.raises(AttributeError, match="no attribute 'classes_of_mine'") as found:
         _ = Mine("photos").extent
+    assert "`extent`" not in str(found.value)
+    assert any(entry.frame.code.name == "extent" for entry in found.traceback)
 
 
 def test_a_part_of_that_name_is_the_users_own(model) -> None:
